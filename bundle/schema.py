@@ -1,0 +1,78 @@
+"""Parsed JSON or YAML into frozen dataclasses, strictly: every mistake names its field."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+class SchemaError(ValueError):
+    """Data that does not fit its dataclass; the message names the field."""
+
+
+def from_dict(cls: type[T], data: object, at: str) -> T:
+    """Builds the dataclass `cls` from parsed JSON, strictly.
+
+    `at` is the dotted path of `data`, for messages. Raises SchemaError for an unknown key (with
+    the closest known one), a missing key or a value of the wrong type.
+    """
+    if not isinstance(data, dict):
+        raise SchemaError(f"{at or 'top level'}: must be an object")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in fields:
+            close = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise SchemaError(f"{_join(at, str(key))}: unknown key{hint}")
+    values = {}
+    for name, f in fields.items():
+        if name in data:
+            values[name] = _convert(hints[name], data[name], _join(at, name))
+        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise SchemaError(f"{_join(at, name)}: missing")
+    return cls(**values)
+
+
+def _join(at: str, name: str) -> str:
+    return f"{at}.{name}" if at else name
+
+
+def _convert(hint: Any, value: Any, at: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_dict(hint, value, at)
+    if hint is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, at)
+    if origin is Literal:
+        if value not in args:
+            raise SchemaError(f"{at}: must be one of {', '.join(map(str, args))}")
+        return value
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise SchemaError(f"{at}: must be an object")
+        return {k: _convert(args[1], v, _join(at, k)) for k, v in value.items()}
+    if origin in (tuple, list):
+        if not isinstance(value, list | tuple):
+            raise SchemaError(f"{at}: must be a list")
+        variable = origin is list or args[-1] is Ellipsis
+        if not variable and len(value) != len(args):
+            raise SchemaError(f"{at}: must have {len(args)} entries")
+        kinds = [args[0]] * len(value) if variable else args
+        return origin(
+            _convert(k, v, f"{at}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True))
+        )
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise SchemaError(f"{at}: must be {hint.__name__}")
+    return value
