@@ -1,0 +1,114 @@
+"""Zero-shot labels: the softmax of logit scale times cosine. L labels, C concepts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from sparseclip.errors import ItemStatus
+from sparseclip.results import Embedding, Embeddings, Model, ModelInfo, stack_codes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Classification:
+    """One picture's label."""
+
+    source: str
+    status: ItemStatus
+    model: Model | None
+    label: str
+    """The best label; empty when the picture failed."""
+    scores: Mapping[str, float]
+    """Every label's probability, in the order of the labels; they sum to 1."""
+
+    @property
+    def ok(self) -> bool:
+        """The picture was classified."""
+        return self.status.ok
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Classifier:
+    """The embedded labels of one model."""
+
+    labels: tuple[str, ...]
+    model: Model
+    logit_scale: float
+    weights: NDArray[np.float64]
+    """(C, L): a unit column for every label, or zeros where a text fired no concept."""
+
+    @classmethod
+    def build(
+        cls, labels: Sequence[str], templates: Sequence[str], prompts: Embeddings, info: ModelInfo
+    ) -> Classifier:
+        """Averages the unit codes of each label's prompts.
+
+        `prompts` holds the embedded texts of `prompts_for(labels, templates)`, in that order.
+        Raises ValueError naming the label whose text failed.
+        """
+        for number, item in enumerate(prompts):
+            if not item.ok:
+                label = labels[number // len(templates)]
+                raise ValueError(f"label {label!r}: {item.status.message}")
+            if item.model != info.model:
+                raise ValueError("the model was replaced while the labels were embedded")
+        codes = stack_codes(prompts.items, normalize=True).astype(np.float64)
+        mean = np.vstack(
+            [
+                np.asarray(codes[start : start + len(templates)].sum(axis=0))
+                for start in range(0, len(prompts), len(templates))
+            ]
+        )
+        norms = np.linalg.norm(mean, axis=1, keepdims=True)
+        return cls(
+            labels=tuple(labels),
+            model=info.model,
+            logit_scale=info.logit_scale,
+            weights=(mean / np.maximum(norms, 1e-12)).T,
+        )
+
+    def score(self, picture: Embedding) -> Classification:
+        """Labels one embedded picture.
+
+        Raises ValueError when the picture was embedded by another model than the labels.
+        """
+        if not picture.ok:
+            return Classification(
+                source=picture.source,
+                status=picture.status,
+                model=picture.model,
+                label="",
+                scores={},
+            )
+        if picture.model != self.model:
+            raise ValueError("the picture and the labels were embedded by different models")
+        row: csr_array = stack_codes([picture], normalize=True)
+        logits = self.logit_scale * np.asarray(row @ self.weights)[0]
+        odds = np.exp(logits - logits.max())
+        scores = odds / odds.sum()
+        return Classification(
+            source=picture.source,
+            status=picture.status,
+            model=picture.model,
+            label=self.labels[int(scores.argmax())],
+            scores={label: float(score) for label, score in zip(self.labels, scores, strict=True)},
+        )
+
+
+def prompts_for(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Every label in every template, label by label.
+
+    Raises ValueError: no labels, a repeated one, or a template without `{}`.
+    """
+    if isinstance(labels, str) or not labels:
+        raise ValueError("labels: give a list with at least one")
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise ValueError(f"labels: {repeated[0]!r} is given twice")
+    if not templates or any("{}" not in template for template in templates):
+        raise ValueError("templates: give at least one, each with {} for the label")
+    return [template.replace("{}", label) for label in labels for template in templates]

@@ -1,0 +1,106 @@
+"""Where the server is and how to be let in: address, token, TLS."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+
+import grpc
+
+# 32 answers with dense vectors and patch maps stay far below this.
+_MAX_REPLY_BYTES = 64 * 1024 * 1024
+
+ChannelOptions = list[tuple[str, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """Encrypts the connection; with a certificate and key, also proves who the caller is (mTLS)."""
+
+    ca: str | PathLike[str] | None = None
+    """PEM file with the authorities to trust; None trusts those that grpc ships with."""
+    certificate: str | PathLike[str] | None = None
+    """PEM file with the caller's certificate chain."""
+    key: str | PathLike[str] | None = None
+    """PEM file with the caller's private key."""
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Reads the files. Raises ValueError naming the option whose file cannot be read."""
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("tls: a certificate and its key must be given together")
+        return grpc.ssl_channel_credentials(
+            root_certificates=_read("ca", self.ca),
+            private_key=_read("key", self.key),
+            certificate_chain=_read("certificate", self.certificate),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """How to reach one port of a server."""
+
+    address: str
+    """`host:port`, or `unix:` and a socket's path."""
+    token: str | None = field(default=None, repr=False)
+    """Sent with every call as a bearer token."""
+    tls: Tls | None = None
+    """None: plaintext."""
+    insecure: bool = False
+    """Allows a token to go to another machine in plaintext, where anyone on the way reads it."""
+
+    def __post_init__(self) -> None:
+        if "://" in self.address or not self.address.strip():
+            raise ValueError("address: give host:port or unix:PATH")
+        if self.token and self.tls is None and not (self.insecure or self.is_local):
+            raise ValueError("token: refused in plaintext to another machine; use TLS")
+        if self.token and (not self.token.isascii() or not self.token.isprintable()):
+            raise ValueError("token: must be printable ASCII")
+
+    @property
+    def is_local(self) -> bool:
+        """The address never leaves this machine."""
+        if self.address.startswith("unix:"):
+            return True
+        host = self.address.rsplit(":", 1)[0].strip("[]")
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What accompanies every call."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+    def options(self) -> ChannelOptions:
+        """Channel options: our own retries in place of grpc's, and no proxy for this machine."""
+        return [
+            ("grpc.max_receive_message_length", _MAX_REPLY_BYTES),
+            ("grpc.enable_retries", 0),
+            ("grpc.enable_http_proxy", 0 if self.is_local else 1),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 5_000),
+        ]
+
+    def open(self) -> grpc.Channel:
+        """A channel for threads."""
+        if self.tls is None:
+            return grpc.insecure_channel(self.address, options=self.options())
+        return grpc.secure_channel(self.address, self.tls.credentials(), options=self.options())
+
+    def open_aio(self) -> grpc.aio.Channel:
+        """A channel for asyncio."""
+        if self.tls is None:
+            return grpc.aio.insecure_channel(self.address, options=self.options())
+        return grpc.aio.secure_channel(self.address, self.tls.credentials(), options=self.options())
+
+
+def _read(field_name: str, path: str | PathLike[str] | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        raise ValueError(f"tls {field_name}: the file cannot be read") from None

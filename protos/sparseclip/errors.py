@@ -1,0 +1,106 @@
+"""What can go wrong, typed: a whole call (CallError) or one item of it (ItemStatus)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+_DETAILS_KEY = "grpc-status-details-bin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldViolation:
+    """One field of a request that the server refused, and why."""
+
+    field: str
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemStatus:
+    """How one item of a call went."""
+
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    message: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """The item succeeded."""
+        return self.code is grpc.StatusCode.OK
+
+    @classmethod
+    def from_proto(cls, status: status_pb2.Status) -> ItemStatus:
+        """Reads google.rpc.Status; an unknown code counts as UNKNOWN."""
+        return cls(
+            code=_CODES.get(status.code, grpc.StatusCode.UNKNOWN),
+            message=status.message,
+        )
+
+
+class CallError(Exception):
+    """A call that failed as a whole."""
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        *,
+        violations: tuple[FieldViolation, ...] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.violations = violations
+        """The fields that the server refused (google.rpc.BadRequest)."""
+        self.retry_after = retry_after
+        """Seconds after which the server invites another try (google.rpc.RetryInfo)."""
+
+    def __str__(self) -> str:
+        fields = "; ".join(
+            f"{v.field}: {v.description}" for v in self.violations if v.description != self.message
+        )
+        return f"{self.code.name}: {self.message}" + (f" ({fields})" if fields else "")
+
+    @classmethod
+    def from_rpc(cls, error: grpc.RpcError) -> CallError:
+        """Reads a failed call of grpc or grpc.aio with its google.rpc details, if it has any."""
+        code = error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
+        if code is None:
+            return cls(grpc.StatusCode.UNKNOWN, "the call failed without a status")
+        # Both flavours of grpc give pairs here; only one of them says so in its types.
+        metadata = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
+        violations: list[FieldViolation] = []
+        retry_after = None
+        for detail in _details(metadata):
+            bad_request = error_details_pb2.BadRequest()
+            retry_info = error_details_pb2.RetryInfo()
+            if detail.Unpack(bad_request):
+                violations += (
+                    FieldViolation(field=v.field, description=v.description)
+                    for v in bad_request.field_violations
+                )
+            elif detail.Unpack(retry_info):
+                delay = retry_info.retry_delay
+                retry_after = max(0.0, delay.seconds + delay.nanos * 1e-9)
+        return cls(
+            code, error.details() or "", violations=tuple(violations), retry_after=retry_after
+        )
+
+
+def _details(metadata: Iterable[tuple[str, str | bytes]]) -> list[any_pb2.Any]:
+    """The google.rpc details of a failed call; none when the metadata holds none or is broken."""
+    for key, value in metadata:
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return list(status_pb2.Status.FromString(value).details)
+            except DecodeError:
+                return []
+    return []
