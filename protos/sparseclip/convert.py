@@ -46,7 +46,7 @@ def concept_ref(key: ConceptKey) -> types_pb2.ConceptRef:
     if isinstance(key, str):
         return types_pb2.ConceptRef(name=key)
     if not 0 <= key < 2**32:
-        raise ValueError(f"concept {key}: not an id")
+        raise CallError(grpc.StatusCode.INVALID_ARGUMENT, f"concept {key}: not an id")
     return types_pb2.ConceptRef(concept_id=key)
 
 

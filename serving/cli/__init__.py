@@ -1,0 +1,1 @@
+"""The console command `sparseclip`. Each subcommand is a file, imported only when it is called."""

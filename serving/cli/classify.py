@@ -1,0 +1,66 @@
+"""`sparseclip classify`: zero-shot labels for pictures."""
+
+from __future__ import annotations
+
+import click
+
+from serving.cli.pictures import expand
+from serving.cli.report import Report, as_record, json_option, named, progress
+from serving.cli.target import Target, with_target
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True, metavar="PICTURE|FOLDER...")
+@click.option(
+    "--labels",
+    multiple=True,
+    required=True,
+    metavar="A,B,C",
+    help="The labels to choose from, separated by commas (repeatable).",
+)
+@click.option(
+    "--template",
+    "templates",
+    multiple=True,
+    default=("{}",),
+    show_default=True,
+    help="A sentence around a label's {} (repeatable: their codes are averaged).",
+)
+@json_option
+@with_target
+def classify(
+    target: Target,
+    pictures: tuple[str, ...],
+    labels: tuple[str, ...],
+    templates: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Score pictures against labels that you choose."""
+    names = [name.strip() for entry in labels for name in entry.split(",") if name.strip()]
+    paths = expand(pictures)
+    report = Report("source", "label", "score", "next", as_json=as_json)
+    with target.open() as client:
+        try:
+            classifier = client.classifier(names, templates=templates)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        answers = client.embed_stream(paths)
+        for embedded in progress(answers, total=len(paths), text="classifying"):
+            answer = classifier.score(embedded)
+            if not answer.ok:
+                report.fail(answer.source, answer.status)
+                continue
+            ranked = sorted(answer.scores.items(), key=lambda entry: -entry[1])
+            report.add(
+                {
+                    "source": answer.source,
+                    "label": answer.label,
+                    "scores": dict(answer.scores),
+                    "model": as_record(answer.model) if answer.model else None,
+                },
+                answer.source,
+                answer.label,
+                f"{answer.scores[answer.label]:.3f}",
+                named(ranked[1:4], digits=3),
+            )
+    report.close()

@@ -1,0 +1,94 @@
+"""`sparseclip concepts`: what the concepts of a model mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import click
+from sparseclip.concepts import Concept
+from sparseclip.errors import CallError
+
+from serving.cli.pictures import concept_key
+from serving.cli.report import Report, as_record, json_option, named
+from serving.cli.target import Target, with_target
+
+_COLUMNS = ("id", "name", "also", "fires on", "image/text", "words")
+
+
+@click.group()
+def concepts() -> None:
+    """List, show and search the concepts of a model."""
+
+
+@concepts.command("list")
+@click.option("--limit", type=click.IntRange(min=1), help="Stop after so many. Default: all.")
+@click.option("--active-only", is_flag=True, help="Leave out concepts that hardly ever fire.")
+@json_option
+@with_target
+def list_command(target: Target, limit: int | None, active_only: bool, as_json: bool) -> None:
+    """List concepts by id."""
+    report = Report(*_COLUMNS, as_json=as_json)
+    with target.open() as client:
+        for concept in islice(client.concepts(active_only=active_only), limit):
+            report.add(as_record(concept), *_cells(concept))
+    report.close()
+
+
+@concepts.command()
+@click.argument("keys", nargs=-1, required=True, metavar="ID|NAME...")
+@json_option
+@with_target
+def get(target: Target, keys: tuple[str, ...], as_json: bool) -> None:
+    """Show concepts with the evidence for their names."""
+    report = Report(*_COLUMNS, "pictures", as_json=as_json)
+    with target.open() as client:
+        for key in keys:
+            try:
+                concept = client.get_concept(concept_key(key))
+            except CallError as error:
+                report.fail_call(key, error)
+                continue
+            pictures = "; ".join(entry.source for entry in concept.images[:3])
+            report.add({"source": key} | as_record(concept), *_cells(concept), pictures)
+    report.close()
+
+
+@concepts.command()
+@click.argument("queries", nargs=-1, required=True, metavar="WORD...")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="How many a word."
+)
+@json_option
+@with_target
+def search(target: Target, queries: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """Find the concepts that words or phrases bring up."""
+    report = Report("query", "activation", *_COLUMNS, as_json=as_json)
+    with target.open() as client:
+        for query in queries:
+            try:
+                matches = client.search_concepts(query, limit=limit)
+            except CallError as error:
+                report.fail_call(query, error)
+                continue
+            if as_json:
+                report.add({"source": query, "matches": [as_record(match) for match in matches]})
+                continue
+            for match in matches:
+                mark = "name" if match.name_match and not match.activation else ""
+                shown = mark or f"{match.activation:.2f}"
+                report.add({}, query, shown, *_cells(match.concept))
+    report.close()
+
+
+def _cells(concept: Concept) -> Iterable[str]:
+    words: list[tuple[str, Any]] = [(entry.source, entry.value) for entry in concept.words[:5]]
+    return (
+        str(concept.concept_id),
+        concept.name,
+        ", ".join(concept.aliases[:4]),
+        f"{concept.frequency:.2%}",
+        f"{concept.modality:.2f}",
+        named(words),
+    )

@@ -1,0 +1,82 @@
+"""`sparseclip embed`: pictures and texts in, named concepts out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from sparseclip.client import Embedding, Item, Outputs
+
+from serving.cli.pictures import concept_key, expand
+from serving.cli.report import Report, as_record, json_option, named, progress
+from serving.cli.target import Target, with_target
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, metavar="[PICTURE|FOLDER]...")
+@click.option("--text", "texts", multiple=True, help="Also embed this text (repeatable).")
+@click.option(
+    "--top",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="How many concepts to name.",
+)
+@click.option("--dense", is_flag=True, help="JSON: add the dense vector.")
+@click.option("--patch", "patch", multiple=True, help="JSON: add this concept's map (repeatable).")
+@json_option
+@with_target
+def embed(
+    target: Target,
+    pictures: tuple[str, ...],
+    texts: tuple[str, ...],
+    top: int,
+    dense: bool,
+    patch: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show which named concepts pictures and texts hold."""
+    images = [Item(source=path, image=path) for path in expand(pictures)]
+    items = [*images, *(Item(source=text, text=text) for text in texts)]
+    if not items:
+        raise click.UsageError("name at least one picture or --text")
+    outputs = Outputs(
+        top_concepts=top, dense=dense, patch_concepts=tuple(concept_key(key) for key in patch)
+    )
+    report = Report("source", "concepts", "active", "ms", as_json=as_json)
+    with target.open() as client:
+        answers = client.embed_stream(items, outputs=outputs)
+        for answer in progress(answers, total=len(items), text="embedding"):
+            if not answer.ok:
+                report.fail(answer.source, answer.status)
+                continue
+            report.add(
+                record(answer),
+                answer.source,
+                named([(concept.name, concept.value) for concept in answer.concepts]),
+                str(answer.active),
+                f"{(answer.timings.decode_us + answer.timings.inference_us) / 1e3:.1f}",
+            )
+    report.close()
+
+
+def record(answer: Embedding) -> dict[str, Any]:
+    """An answer as a JSON object: its codes in full, and the optional outputs where asked for."""
+    fields: dict[str, Any] = {
+        "source": answer.source,
+        "model": as_record(answer.model) if answer.model else None,
+        "concepts": [as_record(concept) for concept in answer.concepts],
+        "active": answer.active,
+        "norm": answer.norm,
+        "indices": answer.indices.tolist(),
+        "values": answer.values.tolist(),
+        "timings": as_record(answer.timings),
+    }
+    if answer.dense is not None:
+        fields["dense"] = answer.dense.tolist()
+    if answer.patches:
+        fields["patches"] = [
+            {"concept_id": entry.concept_id, "map": entry.values.tolist()}
+            for entry in answer.patches
+        ]
+    return fields

@@ -1,0 +1,118 @@
+"""`sparseclip explain`: where in a picture concepts fire."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.markup import escape
+from sparseclip.concepts import ConceptExplanation, Explanation
+from sparseclip.errors import CallError
+from sparseclip.results import FloatArray
+
+from serving.cli.pictures import concept_key, expand
+from serving.cli.report import Report, json_option, progress, stdout
+from serving.cli.target import Target, with_target
+
+_SHADES = " ░▒▓█"
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True, metavar="PICTURE|FOLDER...")
+@click.option(
+    "--concept", "keys", multiple=True, metavar="ID|NAME", help="This concept (repeatable)."
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Without --concept: so many of the strongest.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write each map over the picture, as PNG files in this folder.",
+)
+@json_option
+@with_target
+def explain(
+    target: Target,
+    pictures: tuple[str, ...],
+    keys: tuple[str, ...],
+    top: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Show where in pictures concepts fire, patch by patch."""
+    paths = expand(pictures)
+    wanted = [concept_key(key) for key in keys]
+    report = Report("source", "error", as_json=as_json)
+    with target.open() as client:
+        for number, path in enumerate(progress(paths, total=len(paths), text="explaining")):
+            try:
+                answer = client.explain(
+                    path, concepts=wanted, top_concepts=top, overlay=out is not None
+                )
+            except CallError as error:
+                report.fail_call(path, error)
+                continue
+            overlays = [_write(out, number, path, entry) for entry in answer.explanations]
+            if as_json:
+                report.add(_record(answer, overlays))
+            else:
+                _show(answer, overlays)
+    report.close()
+
+
+def _record(answer: Explanation, overlays: list[str | None]) -> dict[str, Any]:
+    return {
+        "source": answer.source,
+        "model": {"name": answer.model.name, "version": answer.model.version},
+        "concepts": [
+            {
+                "concept_id": entry.concept.concept_id,
+                "name": entry.concept.name,
+                "value": entry.concept.value,
+                "exact": entry.exact,
+                "map": entry.values.tolist(),
+                "overlay": overlay,
+            }
+            for entry, overlay in zip(answer.explanations, overlays, strict=True)
+        ],
+    }
+
+
+def _show(answer: Explanation, overlays: list[str | None]) -> None:
+    console = stdout()
+    console.print(f"[bold]{escape(answer.source)}[/bold]")
+    for entry, overlay in zip(answer.explanations, overlays, strict=True):
+        place = f" -> {overlay}" if overlay else ""
+        console.print(f"  {escape(entry.concept.name)} {entry.concept.value:.2f}{escape(place)}")
+        for line in shade(entry.values):
+            console.print(f"    {line}", markup=False)
+
+
+def shade(values: FloatArray) -> list[str]:
+    """A map as lines of text, two characters a patch; the strongest patch is the darkest."""
+    peak = float(values.max(initial=0.0))
+    steps = np.ceil(values / peak * (len(_SHADES) - 1)) if peak > 0 else np.zeros_like(values)
+    return ["".join(_SHADES[int(step)] * 2 for step in row) for row in steps]
+
+
+def _write(folder: Path | None, number: int, picture: str, entry: ConceptExplanation) -> str | None:
+    """Writes one overlay; its name says picture, place and concept, so that none is overwritten."""
+    if folder is None:
+        return None
+    name = re.sub(r"[^a-z0-9]+", "-", entry.concept.name.lower()).strip("-")
+    file = folder / f"{number:04d}-{Path(picture).stem}-{entry.concept.concept_id}-{name}.png"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(entry.overlay_png)
+    except OSError as error:
+        reason = (error.strerror or "cannot be written").lower()
+        raise click.ClickException(f"--out: {reason}") from None
+    return str(file)

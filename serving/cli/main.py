@@ -1,0 +1,115 @@
+"""`sparseclip`: the entry point. Nothing heavy is imported before a subcommand is chosen."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import click
+
+# Our own packages: one of them missing is a broken install, not a missing extra.
+_OURS = frozenset({"benchmarks", "bundle", "mllm_adapter", "serving", "sparseclip", "training"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lazy:
+    """A subcommand that is imported when it is called."""
+
+    target: str
+    """`module:attribute` of the click command."""
+    help: str
+    """Its line in `sparseclip --help`."""
+    extra: str
+    """The extra of the package that it needs."""
+
+
+COMMANDS = {
+    "serve": Lazy(
+        target="serving.cli.serve:serve", help="Serve a bundle over gRPC.", extra="serve"
+    ),
+    "embed": Lazy(
+        target="serving.cli.embed:embed",
+        help="Show which concepts pictures and texts hold.",
+        extra="serve",
+    ),
+    "classify": Lazy(
+        target="serving.cli.classify:classify",
+        help="Score pictures against labels.",
+        extra="serve",
+    ),
+    "concepts": Lazy(
+        target="serving.cli.concepts:concepts",
+        help="List, show and search the concepts of a model.",
+        extra="serve",
+    ),
+    "explain": Lazy(
+        target="serving.cli.explain:explain",
+        help="Show where in a picture concepts fire.",
+        extra="serve",
+    ),
+    "evaluate": Lazy(
+        target="training.evaluate_command:evaluate",
+        help="Measure a checkpoint on held-out data.",
+        extra="train",
+    ),
+    "train": Lazy(
+        target="training.train_command:train", help="Train a model from a recipe.", extra="train"
+    ),
+    "data": Lazy(target="training.cli_data:data", help="Build a data set.", extra="train"),
+    "bundle": Lazy(
+        target="training.bundle_commands:bundle",
+        help="Export, verify and inspect bundles.",
+        extra="train",
+    ),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand only to run it, or to show its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        lazy = COMMANDS.get(cmd_name)
+        if lazy is None:
+            return None
+        module, attribute = lazy.target.split(":")
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            raise _missing(error, lazy.extra) from None
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{lazy.target} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            lazy = COMMANDS.get(ctx.invoked_subcommand or "")
+            if lazy is None:
+                raise
+            raise _missing(error, lazy.extra) from None
+
+
+def _missing(error: ModuleNotFoundError, extra: str) -> Exception:
+    """One line that says what to install, for a missing module that is not ours."""
+    if (error.name or "").split(".")[0] in _OURS:
+        return error
+    return click.ClickException(f"this needs {error.name}: pip install 'sparseclip[{extra}]'")
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version=version("sparseclip"), prog_name="sparseclip")
+def main() -> None:
+    """Sparse, named concepts of pictures and texts: train, serve, use."""
+
+
+if __name__ == "__main__":
+    main(prog_name="sparseclip")
