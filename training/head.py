@@ -1,0 +1,92 @@
+"""The sparse head: a wide projection and a ReLU. B batch, P patches, W tower width, C concepts."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+CHUNK = 2**26
+"""Patch codes are pooled in slices of at most so many numbers, recomputed in the backward pass."""
+
+
+class RepReLU(torch.autograd.Function):
+    """ReLU forward with GELU's gradient, so that a dead concept still gets one.
+
+    Non-negative Contrastive Learning (ICLR 2024), `rep_relu`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return F.relu(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        phi = torch.exp(-0.5 * x * x) * 0.3989422804014327
+        cdf = 0.5 * (1 + torch.erf(x * 0.7071067811865476))
+        slope: Tensor = cdf + x * phi
+        return grad * slope
+
+
+class SparseHead(nn.Module):
+    """Features to codes: `relu(x W)`, with `W` (W, C) or, stacked, (W, D) then (D, C).
+
+    With `relu` off and C = D this is CLIP's own projection.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        embed_dim: int,
+        concepts: int,
+        *,
+        kind: Literal["replaced", "stacked"],
+        relu: bool,
+        rep_relu: bool,
+    ) -> None:
+        super().__init__()
+        self.kind, self.relu, self.rep_relu = kind, relu, rep_relu
+        self.dense_dim = embed_dim if kind == "stacked" else width
+        self.embed = nn.Linear(width, embed_dim, bias=False) if kind == "stacked" else None
+        self.project = nn.Linear(self.dense_dim, concepts, bias=False)
+        nn.init.normal_(self.project.weight, std=self.dense_dim**-0.5)
+        if self.embed is not None:
+            nn.init.normal_(self.embed.weight, std=width**-0.5)
+
+    def dense(self, x: Float[Tensor, "... W"]) -> Float[Tensor, "... D"]:
+        """The vector that the last projection reads."""
+        return cast(Tensor, self.embed(x)) if self.embed is not None else x
+
+    def codes(self, dense: Float[Tensor, "... D"]) -> Float[Tensor, "... C"]:
+        """Un-normalised codes of dense vectors."""
+        return self._activate(self.project(dense))
+
+    def pooled_codes(self, dense: Float[Tensor, "B P D"]) -> Float[Tensor, "B C"]:
+        """The mean over patches of each patch's codes.
+
+        The (B, P, C) codes exist one slice of concepts at a time only.
+        """
+        batch, patches, _ = dense.shape
+        concepts = self.project.out_features
+        step = max(1, CHUNK // (batch * patches))
+        slices = torch.split(self.project.weight, step)
+        if step >= concepts or not torch.is_grad_enabled():
+            return torch.cat([self._pool(dense, w) for w in slices], dim=1)
+        recomputed = [checkpoint(self._pool, dense, w, use_reentrant=False) for w in slices]
+        return torch.cat(recomputed, dim=1)
+
+    def _pool(self, dense: Tensor, weight: Tensor) -> Tensor:
+        return self._activate(F.linear(dense, weight)).mean(dim=1)
+
+    def _activate(self, x: Tensor) -> Tensor:
+        if not self.relu:
+            return x
+        if self.rep_relu and self.training:
+            return cast(Tensor, RepReLU.apply(x))  # type: ignore[no-untyped-call]
+        return F.relu(x)

@@ -1,0 +1,197 @@
+"""The training loop: batches in, checkpoints out. B batch, C concepts, S image side."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from training import checkpoint
+from training.checkpoint import CheckpointError, Progress
+from training.distributed import Ranks, ranks
+from training.journal import Journal
+from training.optimizer import build_optimizer, learning_rate
+from training.pairs import Batch, Pairs, epoch_order
+from training.recipe import Recipe
+from training.start import start_model
+from training.step import Step
+from training.vocabulary import open_clip_tokenizer
+
+
+class TrainingError(RuntimeError):
+    """A run that must not go on; the message says why."""
+
+
+def train(recipe: Recipe, run: Path, stop_after: int | None = None) -> Path:
+    """Trains a recipe in the folder `run` and returns the last checkpoint.
+
+    A folder with checkpoints of the same recipe is resumed, with the losses that the uninterrupted
+    run would have had. `stop_after` ends the run early, at so many steps.
+
+    Raises CheckpointError when the folder holds another recipe's run, TrainingError when the loss
+    is not a number (with `diagnostics.json` left behind).
+    """
+    if recipe.loop.threads:
+        torch.set_num_threads(recipe.loop.threads)
+    with ranks(recipe.loop.device) as group:
+        return _Run(recipe, run, group).go(stop_after)
+
+
+class _Run:
+    def __init__(self, recipe: Recipe, run: Path, group: Ranks) -> None:
+        self.recipe, self.run, self.group = recipe, run, group
+        loop = recipe.loop
+        if loop.batch_size % group.count:
+            raise ValueError(f"loop.batch_size: must divide into {group.count} ranks")
+        torch.manual_seed(loop.seed)
+        self.model = start_model(recipe).to(group.device)
+        if loop.channels_last:
+            self.model.image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(self.model, recipe.optimizer)
+        text = self.model.text
+        self.pairs = Pairs(
+            recipe.data.folder,
+            recipe.data.split,
+            open_clip_tokenizer(text.vocabulary, text.context_length),
+        )
+        self.steps_per_epoch = len(self.pairs) // loop.batch_size
+        if self.steps_per_epoch == 0:
+            raise ValueError(f"loop.batch_size: the split has {len(self.pairs)} pairs only")
+        self.steps = max(1, round(loop.epochs * self.steps_per_epoch))
+        self.average = (
+            {k: v.detach().clone() for k, v in self.model.state_dict().items()} if loop.ema else {}
+        )
+        self.progress = self._resume()
+        wrapped: nn.Module = self.model
+        if group.count > 1:
+            wrapped = DistributedDataParallel(
+                self.model, device_ids=[group.device] if group.device.type == "cuda" else None
+            )
+        self.step = Step(
+            wrapped,
+            micro_batch=loop.micro_batch,
+            bf16=loop.precision == "bf16",
+            tile=loop.tile,
+            device=group.device,
+        )
+
+    def _resume(self) -> Progress:
+        found = checkpoint.complete(self.run)
+        if not found:
+            if self.group.is_first:
+                self.run.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(self.recipe.to_dict(), indent=2)
+                (self.run / "recipe.json").write_text(text)
+            return Progress(step=0, samples=0, seconds=0.0)
+        recipe, progress = checkpoint.read_state(found[-1])
+        if recipe != self.recipe:
+            raise CheckpointError(f"{self.run.name}: holds a run of another recipe")
+        checkpoint.restore(found[-1], self.model, self.optimizer, self.average)
+        return progress
+
+    def go(self, stop_after: int | None) -> Path:
+        loop, group = self.recipe.loop, self.group
+        last = min(self.steps, stop_after or self.steps)
+        done = self.progress.step
+        journal = Journal(self.run, group, steps=self.steps, done=done, every=loop.log_every)
+        began, before = time.monotonic(), self.progress.seconds
+        self.model.train()
+        order, epoch = None, -1
+        try:
+            for step in range(done, last):
+                if step // self.steps_per_epoch != epoch:
+                    epoch = step // self.steps_per_epoch
+                    order = epoch_order(len(self.pairs), loop.seed, epoch)
+                assert order is not None
+                lr = learning_rate(step, self.steps, self.recipe.optimizer)
+                result = self.step(self._batch(step, order))
+                if not math.isfinite(float(result.loss)):
+                    self._diagnose(step, result.loss)
+                norm = self._update(lr)
+                self._follow(step)
+                self.progress = Progress(
+                    step=step + 1,
+                    samples=self.progress.samples + loop.batch_size,
+                    seconds=before + time.monotonic() - began,
+                )
+                journal.add(step + 1, result, samples=loop.batch_size, lr=lr, norm=norm)
+                if (step + 1) % loop.checkpoint_every == 0 or step + 1 == last:
+                    self._save()
+        finally:
+            journal.close()
+        group.wait()
+        return checkpoint.complete(self.run)[-1]
+
+    def _batch(self, step: int, order: Tensor) -> Batch:
+        # Every draw of a step comes from the seed and the step's number, so that a resumed run
+        # repeats it without any stored generator state.
+        loop = self.recipe.loop
+        generator = torch.Generator().manual_seed(loop.seed * 1_000_003 + step)
+        torch.manual_seed(loop.seed * 1_000_003 + step * 1_009 + self.group.rank)
+        start = (step % self.steps_per_epoch) * loop.batch_size
+        # Each rank draws the views of the whole batch and keeps its share: the batch is the same
+        # for any number of ranks.
+        index = order[start : start + loop.batch_size]
+        size = self.model.image.image_size
+        batch = self.pairs.batch(
+            index, size, self.recipe.augment, self.recipe.data.canonical, generator
+        )
+        share = loop.batch_size // self.group.count
+        mine = slice(self.group.rank * share, (self.group.rank + 1) * share)
+        pixels = batch.pixels[mine].to(self.group.device)
+        if loop.channels_last:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        return Batch(pixels, batch.tokens[mine].to(self.group.device))
+
+    def _update(self, lr: float) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        limit = self.recipe.optimizer.clip_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.model.clamp_scale()
+        return norm
+
+    @torch.no_grad()
+    def _follow(self, step: int) -> None:
+        """Moves the average towards the weights, faster in the first steps."""
+        if not self.average:
+            return
+        keep = min(self.recipe.loop.ema, (1 + step) / (10 + step))
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - keep)
+            else:
+                self.average[name].copy_(value)
+
+    def _save(self) -> None:
+        if self.group.is_first:
+            checkpoint.save(
+                self.run, self.model, self.optimizer, self.average, self.recipe, self.progress
+            )
+        self.group.wait()
+
+    def _diagnose(self, step: int, loss: Tensor) -> None:
+        report: dict[str, Any] = {
+            "step": step,
+            "loss": str(float(loss)),
+            "logit_scale": float(self.model.scale),
+            "bad_parameters": [
+                n for n, p in self.model.named_parameters() if not torch.isfinite(p).all()
+            ],
+            "bad_gradients": [
+                n
+                for n, p in self.model.named_parameters()
+                if p.grad is not None and not torch.isfinite(p.grad).all()
+            ],
+        }
+        if self.group.is_first:
+            (self.run / "diagnostics.json").write_text(json.dumps(report, indent=2))
+        raise TrainingError(f"step {step}: the loss is {float(loss)}; see diagnostics.json")

@@ -1,0 +1,45 @@
+"""AdamW with linear warm-up and a cosine to zero, as open_clip trains."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """The optimiser and its schedule."""
+
+    lr: float = 5e-4
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    weight_decay: float = 0.2
+    """On matrices only; not on norms, biases, embeddings of positions, or the logit scale."""
+    warmup: float = 0.07
+    """Share of all steps. open_clip's 10,000 steps would be most of a short run."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm; 0 leaves them."""
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over the parameters that want gradients, in two groups: decayed and not."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    plain = {n for n, p in named if p.ndim < 2 or "positional" in n or "class_embedding" in n}
+    groups = [
+        {"params": [p for n, p in named if n not in plain], "weight_decay": config.weight_decay},
+        {"params": [p for n, p in named if n in plain], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+
+
+def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
+    """The rate of a step counted from 0, of `steps` in all."""
+    warmup = max(1, round(config.warmup * steps))
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * progress))

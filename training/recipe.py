@@ -1,0 +1,118 @@
+"""A training run as data: one YAML file, read strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from bundle.schema import SchemaError, from_dict
+from training.augment import AugmentConfig
+from training.model import ModelConfig
+from training.optimizer import OptimizerConfig
+from training.pairs import PairsConfig
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """Where the weights come from."""
+
+    open_clip: str = ""
+    """An open_clip configuration whose pretrained towers to start from; empty starts at random."""
+    pretrained: str = ""
+    """Its tag, or a `.safetensors` file."""
+    checkpoint: str = ""
+    """A checkpoint folder of ours: weights whose names and shapes fit are taken."""
+    freeze_image: bool = False
+    """Keep the image tower as it is and train the heads and the text tower (LiT)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """How long, how much at a time, and on what."""
+
+    epochs: float = 30
+    batch_size: int = 256
+    """Pairs a step, over all ranks."""
+    micro_batch: int = 0
+    """Pairs a forward pass and rank; smaller than a rank's share means cached gradients."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """bf16 is autocast; the loss and the optimiser stay in fp32."""
+    channels_last: bool = False
+    """Memory format of the image tower; faster for convolutions."""
+    ema: float = 0.0
+    """Decay of an average of the weights, which is then what is kept; 0 for none."""
+    tile: int = 4096
+    """Rows and columns of logits that the loss holds at a time."""
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 0
+    """CPU threads; 0 leaves torch's choice."""
+    log_every: int = 20
+    """Steps between log lines."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that decides a run, up to the data's bytes."""
+
+    name: str
+    model: ModelConfig
+    about: str = ""
+    """What the recipe is for, and at which scale."""
+    data: PairsConfig = field(default_factory=PairsConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    start: StartConfig = field(default_factory=StartConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON or YAML."""
+        return dataclasses.asdict(self)
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the project."""
+    return sorted(p.stem for p in FOLDER.glob("*.yaml"))
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe by name, or by the path of a YAML file.
+
+    `overrides` are `section.key=value`, the value read as YAML. Raises SchemaError naming the
+    field.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(recipe_names())
+        raise SchemaError(f"recipe: no {name!r}; there are {known}, or give a .yaml file")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise SchemaError(f"recipe: not YAML at line {line}") from None
+    for text in overrides:
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise SchemaError(f"{text}: an override is section.key=value")
+        *sections, last = key.split(".")
+        place = data
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise SchemaError(f"{key}: {section} holds no keys")
+        place[last] = yaml.safe_load(value)
+    return recipe_from(data)
+
+
+def recipe_from(data: object) -> Recipe:
+    """Builds a recipe from plain data, as `to_dict` gives it."""
+    return from_dict(Recipe, data, at="")

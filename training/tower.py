@@ -1,0 +1,167 @@
+"""open_clip towers without their projections. B batch, P patches, T tokens, W tower width."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from training.openclip import open_clip
+from training.trunk import register_trunk
+
+
+class ImageFeatures(NamedTuple):
+    """What an image tower sees, after its last LayerNorm."""
+
+    pooled: Float[Tensor, "B W"]
+    patches: Float[Tensor, "B P W"]
+
+
+class ImageTower(nn.Module):
+    """A VisionTransformer or timm trunk of open_clip, read before its projection.
+
+    A transformer's pooled vector is its class token; a trunk without one gives the mean of its last
+    feature map. timm trunks get a LayerNorm of our own, as they have no common last norm.
+    """
+
+    width: int
+    grid: tuple[int, int]
+
+    def __init__(self, visual: Any) -> None:
+        super().__init__()
+        self.trunk: Any = visual
+        self.is_vit = type(visual).__name__ == "VisionTransformer"
+        if self.is_vit:
+            if visual.attn_pool is not None or visual.final_ln_after_pool:
+                raise ValueError("model.vision: attentional pooling has no patch codes to read")
+            visual.proj = None
+            self.width = int(visual.ln_post.normalized_shape[0])
+            self.grid = (int(visual.grid_size[0]), int(visual.grid_size[1]))
+            self.norm: Any = nn.Identity()
+        elif type(visual).__name__ == "TimmModel":
+            visual.head = nn.Identity()
+            size = visual.image_size
+            with torch.no_grad():
+                shape = self._map(torch.zeros(2, 3, *size)).shape
+            self.width, self.grid = int(shape[1]), (int(shape[2]), int(shape[3]))
+            self.norm = nn.LayerNorm(self.width)
+        else:
+            raise ValueError("model.vision: must be a VisionTransformer or a timm trunk")
+        self.image_size = _square(visual.image_size)
+
+    def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
+        """Pixels to features."""
+        if self.is_vit:
+            out = self.trunk.forward_intermediates(
+                pixels,
+                indices=1,
+                normalize_intermediates=True,
+                intermediates_only=True,
+                output_fmt="NLC",
+                output_extra_tokens=True,
+            )
+            patches = out["image_intermediates"][0]
+            return ImageFeatures(out["image_intermediates_prefix"][0][:, 0], patches)
+        patches = self.norm(self._map(pixels).flatten(2).transpose(1, 2))
+        return ImageFeatures(patches.mean(dim=1), patches)
+
+    def _map(self, pixels: Tensor) -> Tensor:
+        out: Tensor = self.trunk.forward_intermediates(
+            pixels, indices=1, intermediates_only=True, output_fmt="NCHW"
+        )["image_intermediates"][0]
+        return out
+
+
+class TextTower(nn.Module):
+    """A TextTransformer of open_clip, read after its last LayerNorm at the end-of-text token."""
+
+    def __init__(self, text: Any) -> None:
+        super().__init__()
+        if type(text).__name__ != "TextTransformer":
+            raise ValueError("model.text: must be an open_clip TextTransformer")
+        text.text_projection = None
+        self.trunk: Any = text
+        self.width = int(text.width)
+        self.context_length = int(text.context_length)
+        self.vocabulary = int(text.vocab_size)
+
+    def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B W"]:
+        """Token ids to one vector a text."""
+        out: Tensor = self.trunk(tokens)
+        return out
+
+
+class Towers(NamedTuple):
+    """Both towers, with the projections that a pretrained checkpoint brought."""
+
+    image: ImageTower
+    text: TextTower
+    image_projection: Tensor | None
+    text_projection: Tensor | None
+    embed_dim: int
+
+
+def tower_config(name: str, vision: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
+    """open_clip's configuration `name` (may be empty) with `vision` and `text` laid over it.
+
+    Raises ValueError for a name that open_clip does not know.
+    """
+    base: dict[str, Any] = {"vision_cfg": {}, "text_cfg": {}}
+    if name:
+        found = open_clip().get_model_config(name)
+        if found is None:
+            raise ValueError(f"model.name: open_clip has no configuration {name!r}")
+        base = copy.deepcopy(found)
+    base["vision_cfg"].update(vision)
+    base["text_cfg"].update(text)
+    return base
+
+
+def build_towers(config: dict[str, Any], embed_dim: int) -> Towers:
+    """Randomly initialised towers from `tower_config`'s result."""
+    config = {k: v for k, v in config.items() if k in ("vision_cfg", "text_cfg", "quick_gelu")}
+    register_trunk()
+    model = open_clip().CustomTextCLIP(embed_dim=embed_dim, **config)
+    return _split(model, embed_dim)
+
+
+def pretrained_towers(name: str, pretrained: str) -> Towers:
+    """Towers with the weights of an open_clip tag, or of a local `.safetensors` file.
+
+    Raises ValueError for a file of another format: those hold pickles, which we do not read.
+    """
+    is_file = "/" in pretrained or "." in pretrained
+    if is_file and not pretrained.endswith(".safetensors"):
+        raise ValueError("start.pretrained: a tag of open_clip or a .safetensors file")
+    model = open_clip().create_model(name, pretrained=pretrained, force_custom_text=True)
+    embed_dim = open_clip().get_model_config(name)["embed_dim"]
+    return _split(model, int(embed_dim))
+
+
+def _split(model: Any, embed_dim: int) -> Towers:
+    visual, text = model.visual, model.text
+    image_projection = getattr(visual, "proj", None)
+    text_projection = getattr(text, "text_projection", None)
+    return Towers(
+        image=ImageTower(visual),
+        text=TextTower(text),
+        image_projection=_matrix(image_projection),
+        text_projection=_matrix(text_projection),
+        embed_dim=embed_dim,
+    )
+
+
+def _matrix(projection: object) -> Tensor | None:
+    if isinstance(projection, nn.Linear):
+        return projection.weight.detach().T.clone()
+    return projection.detach().clone() if isinstance(projection, Tensor) else None
+
+
+def _square(size: int | tuple[int, int]) -> int:
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise ValueError("model.vision.image_size: must be square")
+    return int(height)
