@@ -35,15 +35,20 @@ def build(recipe: str, output: Path | None, cache: Path | None, workers: int) ->
     """
     from training.data.build import build_dataset, progress_bar
     from training.data.fetch import default_cache
+    from training.data.photos import build_photos, is_photo_recipe, load_photo_recipe
     from training.data.recipe import DataError, find_recipe, load_recipe
 
+    store = cache or default_cache()
     try:
-        spec = load_recipe(find_recipe(recipe))
-        target = output or Path("data/build") / spec.name
+        path = find_recipe(recipe)
+        target = output or Path("data/build") / path.stem
         with progress_bar() as progress:
-            index = build_dataset(
-                spec, target, cache or default_cache(), workers=workers, progress=progress
-            )
+            if is_photo_recipe(path):
+                photos = load_photo_recipe(path)
+                index = build_photos(photos, target, store, progress=progress)
+            else:
+                spec = load_recipe(path)
+                index = build_dataset(spec, target, store, workers=workers, progress=progress)
     except DataError as error:
         raise click.ClickException(str(error)) from error
     for note in index["notes"]:

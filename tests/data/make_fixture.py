@@ -13,7 +13,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from training.data.build import summarise
+from training.data.dataset import summarise
 from training.data.shards import (
     INDEX,
     RECEIPTS,

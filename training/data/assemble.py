@@ -110,12 +110,17 @@ def describe(
     if train:
         keywords = [w for w in keywords if not plan.shares_caption(w, emoji=True)]
         others = [w for w in others if not plan.shares_caption(w, emoji=False)]
+    captions = alternatives(caption, others, keywords)
+    if train:
+        # A caption and a keyword side by side may spell a held-out label: "ship, passenger".
+        first, *rest = captions
+        captions = [first, *(c for c in rest if not plan.shares_caption(c, emoji=True))]
     category = emoji.category if emoji else drawing.category
     if category and not emoji:
         category = category_slug(category)
     return {
         "caption": caption,
-        "captions": alternatives(caption, others, keywords),
+        "captions": captions,
         "keywords": keywords,
         "name": drawing.name,
         "set": drawing.set,

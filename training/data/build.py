@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,19 +18,10 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from training.data.assemble import assemble
+from training.data.dataset import Header, write_dataset
 from training.data.icons import render
 from training.data.recipe import Recipe
-from training.data.shards import (
-    INDEX,
-    RECEIPTS,
-    Sample,
-    ShardInfo,
-    atomic_write,
-    finished_shard,
-    plan_digest,
-    read_tar,
-    write_shard,
-)
+from training.data.shards import RECEIPTS, Sample, finished_shard, read_tar, write_shard
 from training.data.sources import Source, read_sources
 
 CHUNK = 400
@@ -57,7 +46,14 @@ def build_dataset(
     source = read_sources(recipe, cache, progress)
     images = render_all(source, recipe, cache / "renders", workers, progress)
     splits = assemble(source, images, recipe)
-    return write_dataset(splits, source, recipe, output, progress)
+    header = Header(
+        recipe=recipe.name,
+        recipe_sha256=recipe.sha256,
+        render_px=recipe.render_px,
+        dropped=source.dropped,
+        notes=source.notes,
+    )
+    return write_dataset(splits, header, output, recipe.samples_per_shard, progress)
 
 
 def _render_chunk(contents: Sequence[tuple[bytes, bool]], px: int) -> list[bytes | str]:
@@ -111,56 +107,3 @@ def render_all(
         if i not in images:
             source.dropped[f"{drawing.set}: render failed"] += 1
     return images
-
-
-def write_dataset(
-    splits: Mapping[str, Sequence[Sample]],
-    source: Source,
-    recipe: Recipe,
-    output: Path,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Write the shards, then the index, then remove shards of an earlier build."""
-    size = recipe.samples_per_shard
-    parts = [(name, start) for name in splits for start in range(0, len(splits[name]), size)]
-    task = progress.add_task("write", total=len(parts))
-    shards: dict[str, list[ShardInfo]] = {name: [] for name in splits}
-    index_path = output / INDEX
-    for name, start in parts:
-        file = f"{name}-{start // size:05d}.tar"
-        chosen = splits[name][start : start + size]
-        if finished_shard(output, file, plan_digest(chosen)) is None:
-            # A reader must not trust an index while the shards beneath it change.
-            index_path.unlink(missing_ok=True)
-        shards[name].append(write_shard(output, file, chosen))
-        progress.advance(task)
-    index = {
-        "schema": recipe.schema,
-        "recipe": recipe.name,
-        "recipe_sha256": recipe.sha256,
-        "render_px": recipe.render_px,
-        "splits": {name: summarise(splits[name], shards[name]) for name in splits},
-        "licences": dict(
-            sorted(Counter(s.meta["licence"] for found in splits.values() for s in found).items())
-        ),
-        "dropped": dict(sorted(source.dropped.items())),
-        "notes": source.notes,
-    }
-    atomic_write(index_path, json.dumps(index, indent=1, ensure_ascii=False).encode() + b"\n")
-    current = {info.file for found in shards.values() for info in found}
-    for path in output.glob("*.tar"):
-        if path.name not in current:
-            path.unlink()
-            (output / RECEIPTS / f"{path.name}.json").unlink(missing_ok=True)
-    return index
-
-
-def summarise(samples: Sequence[Sample], shards: Sequence[ShardInfo]) -> dict[str, Any]:
-    """What the index says about one split."""
-    return {
-        "shards": [asdict(info) for info in shards],
-        "samples": len(samples),
-        "captions": len({s.meta["caption"] for s in samples}),
-        "groups": len({s.meta["group"] for s in samples} - {None}),
-        "sets": dict(sorted(Counter(s.meta["set"] for s in samples).items())),
-    }

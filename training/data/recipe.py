@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import json
 import re
 import types
 import typing
@@ -196,10 +197,8 @@ def load_recipe(path: Path) -> Recipe:
     return dataclasses.replace(recipe, sha256=digest(recipe))
 
 
-def digest(recipe: Recipe) -> str:
-    """sha256 of the resolved recipe: comments and key order do not change it."""
-    import json
-
-    plain = dataclasses.asdict(recipe)
+def digest(recipe: object) -> str:
+    """sha256 of a resolved recipe dataclass: comments and key order do not change it."""
+    plain = dataclasses.asdict(cast(Any, recipe))
     plain.pop("sha256")
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

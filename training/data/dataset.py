@@ -1,0 +1,88 @@
+"""A data set on disk: shards per split, and an index that is there only when all of them are."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from training.data.recipe import SCHEMA
+from training.data.shards import (
+    INDEX,
+    RECEIPTS,
+    Sample,
+    ShardInfo,
+    atomic_write,
+    finished_shard,
+    plan_digest,
+    write_shard,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What the index says about the whole data set."""
+
+    recipe: str
+    recipe_sha256: str
+    render_px: int
+    dropped: Mapping[str, int]
+    """`set: reason` -> how many drawings were left out."""
+    notes: Sequence[str] = ()
+
+
+def write_dataset(
+    splits: Mapping[str, Sequence[Sample]],
+    header: Header,
+    output: Path,
+    size: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Write shards of `size` samples, then the index, then remove shards of an earlier build."""
+    parts = [(name, start) for name in splits for start in range(0, len(splits[name]), size)]
+    task = progress.add_task("write", total=len(parts))
+    shards: dict[str, list[ShardInfo]] = {name: [] for name in splits}
+    index_path = output / INDEX
+    for name, start in parts:
+        file = f"{name}-{start // size:05d}.tar"
+        chosen = splits[name][start : start + size]
+        if finished_shard(output, file, plan_digest(chosen)) is None:
+            # A reader must not trust an index while the shards beneath it change.
+            index_path.unlink(missing_ok=True)
+        shards[name].append(write_shard(output, file, chosen))
+        progress.advance(task)
+    index = {
+        "schema": SCHEMA,
+        "recipe": header.recipe,
+        "recipe_sha256": header.recipe_sha256,
+        "render_px": header.render_px,
+        "splits": {name: summarise(splits[name], shards[name]) for name in splits},
+        "licences": dict(
+            sorted(Counter(s.meta["licence"] for found in splits.values() for s in found).items())
+        ),
+        "dropped": dict(sorted(header.dropped.items())),
+        "notes": list(header.notes),
+    }
+    atomic_write(index_path, json.dumps(index, indent=1, ensure_ascii=False).encode() + b"\n")
+    current = {info.file for found in shards.values() for info in found}
+    for path in output.glob("*.tar"):
+        if path.name not in current:
+            path.unlink()
+            (output / RECEIPTS / f"{path.name}.json").unlink(missing_ok=True)
+    return index
+
+
+def summarise(samples: Sequence[Sample], shards: Sequence[ShardInfo]) -> dict[str, Any]:
+    """What the index says about one split."""
+    return {
+        "shards": [asdict(info) for info in shards],
+        "samples": len(samples),
+        "captions": len({s.meta["caption"] for s in samples}),
+        "groups": len({s.meta["group"] for s in samples} - {None}),
+        "sets": dict(sorted(Counter(s.meta["set"] for s in samples).items())),
+    }
