@@ -118,6 +118,7 @@ class AsyncTransport:
                 failures += 1
                 await self._wait(broken.error, attempt=failures, remaining=flight.deadline)
             finally:
+                outbox.put_nowait(None)
                 call.cancel()
 
     def _open_stream(self, outbox: _Requests, flight: Flight) -> _Stream:
@@ -148,10 +149,21 @@ async def receive(call: _Stream) -> embedding_pb2.EmbedStreamResponse:
     try:
         response = await call.read()
     except grpc.RpcError as failure:
-        raise StreamBrokenError(CallError.from_rpc(failure)) from None
+        raise StreamBrokenError(_unmasked(CallError.from_rpc(failure))) from None
     if not isinstance(response, embedding_pb2.EmbedStreamResponse):
         raise StreamBrokenError.early()
     return response
+
+
+def _unmasked(error: CallError) -> CallError:
+    """grpc.aio replaces a server's status when it had more to write (grpc issue 36066).
+
+    What the status was is lost. Most often the server went away, so another try is right; where
+    it was not, that try fails as well, and the tries are bounded.
+    """
+    if error.code is grpc.StatusCode.INTERNAL and error.message == "Internal error from Core":
+        return CallError(grpc.StatusCode.UNAVAILABLE, "the server ended the stream")
+    return error
 
 
 async def finish(call: _Stream) -> None:

@@ -68,10 +68,14 @@ class Target:
 
 @contextmanager
 def _in_process(bundle: Path | None) -> Iterator[str]:
-    from bundle.store import default_bundle
+    from bundle.store import BundleError, default_bundle
     from serving.local import local_server
 
-    with local_server(bundle or default_bundle()) as address:
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(local_server(bundle or default_bundle()))
+        except BundleError as error:
+            raise click.ClickException(str(error)) from None
         yield address
 
 

@@ -1,0 +1,80 @@
+# `make serve` and `make test` are the two commands; `make help` lists the rest.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTHON ?= python3
+PROTOS := $(wildcard protos/sparseclip/v1/*.proto)
+ROOMS  := bundle protos training serving benchmarks
+# google/rpc/*.proto, from the installed googleapis-common-protos.
+GOOGLE  = $(shell $(BIN)/python -c "import google.rpc, pathlib; print(pathlib.Path(google.rpc.__path__[0]).parents[1])")
+PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help serve test lint types protos pytest test-slow format proto proto-release train-demo evaluate bench clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+
+serve: $(VENV)/.serve ## Serve the shipped bundle on localhost:50051
+	$(BIN)/sparseclip serve $(ARGS)
+
+test: lint types protos pytest ## Everything that must pass before a commit
+
+lint: $(VENV)/.dev ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## mypy --strict
+	$(BIN)/mypy --strict $(ROOMS)
+
+protos: build/protos.binpb ## buf lint, and buf breaking against the released contract
+	$(BIN)/buf lint build/protos.binpb --config protos/buf.yaml
+	$(BIN)/buf breaking build/protos.binpb --against protos/released.binpb --config protos/buf.yaml
+
+pytest: $(VENV)/.dev ## The tests, without those of minutes
+	$(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+
+test-slow: $(VENV)/.dev ## The tests that take minutes
+	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+
+format: $(VENV)/.dev ## Rewrite the code as ruff formats it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: $(VENV)/.dev ## Regenerate the Python beside the .proto files
+	$(PROTOC) --python_out=protos --pyi_out=protos --grpc_python_out=protos $(PROTOS)
+
+proto-release: build/protos.binpb ## Make today's contract the one that later ones must not break
+	cp build/protos.binpb protos/released.binpb
+
+build/protos.binpb: $(PROTOS) $(VENV)/.dev
+	@mkdir -p build
+	$(PROTOC) --descriptor_set_out=$@ --include_imports --include_source_info $(PROTOS)
+
+train-demo: $(VENV)/.dev ## Build the demo data and train the shipped model again (about an hour)
+	$(BIN)/sparseclip data build demo
+	$(BIN)/sparseclip train demo $(ARGS)
+
+evaluate: $(VENV)/.dev ## Measure a checkpoint: make evaluate ARGS="..."
+	$(BIN)/sparseclip evaluate $(ARGS)
+
+bench: $(VENV)/.dev ## The figures of the README, raw output in benchmarks/results/
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean: ## Remove what the tools leave behind, not .venv
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+# A server alone needs no torch, so `make serve` in a fresh clone installs the light set. `make test`
+# adds the rest to the same place. torch is named in the same command as all that depends on it: a
+# later command would replace a CPU build by the newest CUDA one.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
+	test -e $(VENV)/.dev || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[serve]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[train,dev]'
+	touch $@ $(VENV)/.serve

@@ -1,0 +1,84 @@
+"""The wire contract: lint, no breaking change, and generated code that matches its sources."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import google.rpc
+import pytest
+from google.protobuf import descriptor_pb2
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "protos" / "sparseclip" / "v1").glob("*.proto"))
+GOOGLE = Path(next(iter(google.rpc.__path__))).parents[1]
+CONFIG = ["--config", str(ROOT / "protos" / "buf.yaml")]
+
+
+def protoc(*outputs: str) -> None:
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'protos'}", f"-I{GOOGLE}"]
+    subprocess.run([*command, *outputs, *map(str, SOURCES)], check=True, timeout=120)
+
+
+def buf(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("buf")), *arguments, *CONFIG]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("protos") / "now.binpb"
+    protoc(f"--descriptor_set_out={path}", "--include_imports", "--include_source_info")
+    return path
+
+
+def test_lint(built: Path) -> None:
+    done = buf("lint", str(built))
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_nothing_breaks_the_released_contract(built: Path) -> None:
+    done = buf("breaking", str(built), "--against", str(ROOT / "protos" / "released.binpb"))
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def changed(built: Path, folder: Path) -> tuple[Path, descriptor_pb2.FileDescriptorSet]:
+    files = descriptor_pb2.FileDescriptorSet.FromString(built.read_bytes())
+    return folder / "changed.binpb", files
+
+
+def test_a_removed_field_is_noticed(built: Path, tmp_path: Path) -> None:
+    path, files = changed(built, tmp_path)
+    for file in files.file:
+        for message in file.message_type:
+            if message.name == "SparseVector":
+                del message.field[2]
+    path.write_bytes(files.SerializeToString())
+    done = buf("breaking", str(path), "--against", str(ROOT / "protos" / "released.binpb"))
+    assert done.returncode != 0
+    assert "SparseVector" in done.stdout
+
+
+def test_a_badly_named_field_is_noticed(built: Path, tmp_path: Path) -> None:
+    path, files = changed(built, tmp_path)
+    for file in files.file:
+        for message in file.message_type:
+            if message.name == "SparseVector":
+                message.field[2].name = "TheNorm"
+    path.write_bytes(files.SerializeToString())
+    done = buf("lint", str(path))
+    assert done.returncode != 0
+    assert "TheNorm" in done.stdout
+
+
+def test_the_committed_code_is_what_protoc_generates(tmp_path: Path) -> None:
+    protoc(*(f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")))
+    fresh = {path.name: path.read_text() for path in (tmp_path / "sparseclip/v1").iterdir()}
+    committed = {
+        path.name: path.read_text()
+        for path in (ROOT / "protos/sparseclip/v1").iterdir()
+        if "_pb2" in path.name and path.is_file()
+    }
+    assert set(fresh) == set(committed)
+    assert [name for name in fresh if fresh[name] != committed[name]] == []
