@@ -100,6 +100,8 @@ class Transport:
         while not exhausted or flight.waiting:
             outbox: _Requests = queue.SimpleQueue()
             call = self._open_stream(outbox, flight)
+            if exhausted:
+                outbox.put(None)
             try:
                 while True:
                     while flight.takes and not exhausted:
@@ -107,6 +109,7 @@ class Transport:
                             taken = flight.take(next(source))
                         except StopIteration:
                             exhausted = True
+                            outbox.put(None)
                             break
                         if taken is not None:
                             outbox.put(taken)

@@ -93,6 +93,8 @@ class AsyncTransport:
         while not exhausted or flight.waiting:
             outbox: _Requests = asyncio.Queue()
             call = self._open_stream(outbox, flight)
+            if exhausted:
+                outbox.put_nowait(None)
             try:
                 while True:
                     while flight.takes and not exhausted:
@@ -100,6 +102,7 @@ class AsyncTransport:
                             taken = flight.take(await anext(source))
                         except StopAsyncIteration:
                             exhausted = True
+                            outbox.put_nowait(None)
                             break
                         if taken is not None:
                             outbox.put_nowait(taken)

@@ -54,6 +54,12 @@ def test_local_failures_alone_never_wait(client: Client, tmp_path: Path) -> None
     assert [answer.status.code.name for answer in answers] == ["NOT_FOUND"] * 20
 
 
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_the_server_learns_at_once_that_no_more_will_come(client: Client, count: int) -> None:
+    # The scripted server answers pairs, and an odd last one only at the end of the requests.
+    assert len(list(client.embed_stream(NUMBERS[:count], window=8))) == count
+
+
 def test_nothing_in_nothing_out(client: Client) -> None:
     assert list(client.embed_stream([])) == []
 
