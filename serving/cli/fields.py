@@ -1,0 +1,89 @@
+"""A configuration dataclass as command-line options: one flag a field, its sentence as the help."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import click
+
+
+class SectionedCommand(click.Command):
+    """A command whose help lists the options of nested fields under headings of their own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                section = parameter.section if isinstance(parameter, FieldOption) else ""
+                sections.setdefault(section, []).append(record)
+        for section, records in sections.items():
+            with formatter.section(f"Options: {section}" if section else "Options"):
+                formatter.write_dl(records)
+
+
+class FieldOption(click.Option):
+    """The option of one field."""
+
+    def __init__(self, flag: str, *, field: str, **attributes: Any) -> None:
+        super().__init__([flag, _parameter(field)], **attributes)
+        self.field = field
+        """Its dotted name, such as `limits.drain_s`."""
+        self.section = field.rpartition(".")[0]
+
+
+def options(
+    cls: type, documentation: Callable[[type], dict[str, str]], at: str = ""
+) -> Iterator[FieldOption]:
+    """The options of a configuration class and of those inside it. None means: not given."""
+    hints, sentences = typing.get_type_hints(cls), documentation(cls)
+    for field in dataclasses.fields(cls):
+        name = f"{at}{field.name}"
+        kind, optional = _unwrap(hints[field.name])
+        if dataclasses.is_dataclass(kind):
+            yield from options(typing.cast(type, kind), documentation, at=f"{name}.")
+            continue
+        flag = "--" + name.replace(".", "-").replace("_", "-")
+        help_text = sentences.get(field.name, "")
+        if kind is bool:
+            yield FieldOption(
+                f"{flag}/{'--no-' + flag[2:]}", field=name, default=None, help=help_text
+            )
+            continue
+        if not optional and field.default is not dataclasses.MISSING:
+            help_text += f"  [default: {field.default}]"
+        yield FieldOption(flag, field=name, type=_type(kind), default=None, help=help_text)
+
+
+def values(
+    cls: type, documentation: Callable[[type], dict[str, str]], given: dict[str, Any]
+) -> dict[str, Any]:
+    """The given options by dotted field name, None where an option was left out."""
+    return {option.field: given[_parameter(option.field)] for option in options(cls, documentation)}
+
+
+def _parameter(field: str) -> str:
+    return field.replace(".", "__")
+
+
+def _unwrap(hint: Any) -> tuple[Any, bool]:
+    """The type without None, and whether None was allowed."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+        if len(kinds) != 1:
+            raise TypeError(f"{hint}: a field has one type, or that and None")
+        return kinds[0], True
+    return hint, False
+
+
+def _type(kind: Any) -> Any:
+    """The click type of a field's type."""
+    if typing.get_origin(kind) is Literal:
+        return click.Choice([str(value) for value in typing.get_args(kind)])
+    if kind not in (float, int, str):
+        raise TypeError(f"{kind}: no command-line form")
+    return kind

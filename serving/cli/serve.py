@@ -1,0 +1,31 @@
+"""`sparseclip serve`: the server, with every field of ServerConfig as a flag."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from serving.cli.fields import SectionedCommand, options, values
+from serving.config import ServerConfig, documentation, load_config
+from serving.errors import StartupError
+
+
+@click.command(cls=SectionedCommand)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A TOML, JSON or YAML file with these fields; flags go before it.",
+)
+def serve(config: Path | None, **given: Any) -> None:
+    """Serve a bundle over gRPC until SIGTERM or Ctrl-C."""
+    from serving.server import run
+
+    try:
+        run(load_config(config, values(ServerConfig, documentation, given)))
+    except StartupError as error:
+        raise click.ClickException(str(error)) from None
+
+
+serve.params.extend(options(ServerConfig, documentation))
