@@ -39,25 +39,6 @@ class AugmentConfig:
     """Probability of one rectangle of background somewhere over the picture."""
 
 
-def composite(
-    rgba: UInt8[Tensor, "B 4 R R"], background: Float[Tensor, "B 3 1 1"]
-) -> Float[Tensor, "B 3 R R"]:
-    """Pictures over a plain background, in [0, 1]."""
-    x = rgba.float() / 255
-    return x[:, :3] * x[:, 3:] + background * (1 - x[:, 3:])
-
-
-def center(rgba: UInt8[Tensor, "B 4 R R"], size: int) -> Float[Tensor, "B 3 S S"]:
-    """The view of evaluation: white background, antialiased bicubic resize, as the bundle's
-    preprocessing does it for a square picture."""
-    white = torch.ones(len(rgba), 3, 1, 1, device=rgba.device)
-    x = composite(rgba, white)
-    if x.shape[-1] == size:
-        return x
-    resized = F.interpolate(x, (size, size), mode="bicubic", antialias=True, align_corners=False)
-    return resized.clamp(0, 1)
-
-
 def augment(
     rgba: UInt8[Tensor, "B 4 R R"], size: int, config: AugmentConfig, generator: torch.Generator
 ) -> Float[Tensor, "B 3 S S"]:

@@ -17,11 +17,10 @@ from training.checkpoint import CheckpointError, Progress
 from training.distributed import Ranks, ranks
 from training.journal import Journal
 from training.optimizer import build_optimizer, learning_rate
-from training.pairs import Batch, Pairs, epoch_order
 from training.recipe import Recipe
+from training.source import Source
 from training.start import start_model
 from training.step import Step
-from training.vocabulary import open_clip_tokenizer
 
 
 class TrainingError(RuntimeError):
@@ -54,16 +53,8 @@ class _Run:
         if loop.channels_last:
             self.model.image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.model, recipe.optimizer)
-        text = self.model.text
-        self.pairs = Pairs(
-            recipe.data.folder,
-            recipe.data.split,
-            open_clip_tokenizer(text.vocabulary, text.context_length),
-        )
-        self.steps_per_epoch = len(self.pairs) // loop.batch_size
-        if self.steps_per_epoch == 0:
-            raise ValueError(f"loop.batch_size: the split has {len(self.pairs)} pairs only")
-        self.steps = max(1, round(loop.epochs * self.steps_per_epoch))
+        self.source = Source(recipe, self.model, group)
+        self.steps = max(1, round(loop.epochs * self.source.steps_per_epoch))
         self.average = (
             {k: v.detach().clone() for k, v in self.model.state_dict().items()} if loop.ema else {}
         )
@@ -102,15 +93,14 @@ class _Run:
         journal = Journal(self.run, group, steps=self.steps, done=done, every=loop.log_every)
         began, before = time.monotonic(), self.progress.seconds
         self.model.train()
-        order, epoch = None, -1
+        batches = self.source.batches(done)
         try:
             for step in range(done, last):
-                if step // self.steps_per_epoch != epoch:
-                    epoch = step // self.steps_per_epoch
-                    order = epoch_order(len(self.pairs), loop.seed, epoch)
-                assert order is not None
+                # Whatever is random inside the towers depends on the step only, as the data does: a
+                # resumed run repeats it without any stored generator state.
+                torch.manual_seed(loop.seed * 1_000_003 + step * 1_009 + group.rank)
                 lr = learning_rate(step, self.steps, self.recipe.optimizer)
-                result = self.step(self._batch(step, order))
+                result = self.step(next(batches))
                 if not math.isfinite(float(result.loss)):
                     self._diagnose(step, result.loss)
                 norm = self._update(lr)
@@ -127,27 +117,6 @@ class _Run:
             journal.close()
         group.wait()
         return checkpoint.complete(self.run)[-1]
-
-    def _batch(self, step: int, order: Tensor) -> Batch:
-        # Every draw of a step comes from the seed and the step's number, so that a resumed run
-        # repeats it without any stored generator state.
-        loop = self.recipe.loop
-        generator = torch.Generator().manual_seed(loop.seed * 1_000_003 + step)
-        torch.manual_seed(loop.seed * 1_000_003 + step * 1_009 + self.group.rank)
-        start = (step % self.steps_per_epoch) * loop.batch_size
-        # Each rank draws the views of the whole batch and keeps its share: the batch is the same
-        # for any number of ranks.
-        index = order[start : start + loop.batch_size]
-        size = self.model.image.image_size
-        batch = self.pairs.batch(
-            index, size, self.recipe.augment, self.recipe.data.canonical, generator
-        )
-        share = loop.batch_size // self.group.count
-        mine = slice(self.group.rank * share, (self.group.rank + 1) * share)
-        pixels = batch.pixels[mine].to(self.group.device)
-        if loop.channels_last:
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return Batch(pixels, batch.tokens[mine].to(self.group.device))
 
     def _update(self, lr: float) -> Tensor:
         for group in self.optimizer.param_groups:
@@ -182,7 +151,7 @@ class _Run:
         report: dict[str, Any] = {
             "step": step,
             "loss": str(float(loss)),
-            "logit_scale": float(self.model.scale),
+            "logit_scale": float(self.model.scale.detach()),
             "bad_parameters": [
                 n for n, p in self.model.named_parameters() if not torch.isfinite(p).all()
             ],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -15,12 +16,18 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from training.augment import AugmentConfig, augment, center
+from bundle.manifest import Preprocessing
+from training.augment import AugmentConfig, augment
 from training.data.shards import read_split
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 """CLIP's pixel statistics."""
+
+
+def preprocessing(size: int) -> Preprocessing:
+    """What a bundle does to a picture: the evaluation view."""
+    return Preprocessing(size=size, mean=MEAN, std=STD)
 
 
 class Encode(Protocol):
@@ -45,6 +52,13 @@ class PairsConfig:
     split: str = "train"
     canonical: float = 0.5
     """Probability of an item's first caption; the others share the rest."""
+    stream_pairs: int = 0
+    """More than 0: read the folder's shards as they are needed, and count so many pairs an
+    epoch. 0: hold the split in memory."""
+    stream_shuffle: int = 10_000
+    """Pairs held back to mix a stream."""
+    workers: int = 4
+    """Processes that decode a stream."""
 
     @property
     def folder(self) -> Path:
@@ -90,29 +104,38 @@ class Pairs:
         pick = torch.minimum(pick, spare)
         return Batch(standardize(pixels), self.tokens[self.first[index] + pick])
 
-    def views(self, size: int, batch: int = 256) -> Iterator[Float[Tensor, "B 3 S S"]]:
-        """The evaluation view of every item, in order."""
-        for start in range(0, len(self), batch):
-            yield standardize(center(self.rgba[start : start + batch], size))
+    def batches(
+        self,
+        start: int,
+        size: int,
+        batch: int,
+        seed: int,
+        config: PairsConfig,
+        views: AugmentConfig,
+    ) -> Iterator[Batch]:
+        """Batches from step `start` on, for ever; a batch depends on the seed and its step only."""
+        per_epoch = len(self) // batch
+        for epoch in count(start // per_epoch):
+            order = torch.randperm(len(self), generator=_generator(seed, -1 - epoch))
+            for i in range(start % per_epoch, per_epoch):
+                yield self.batch(
+                    order[i * batch : (i + 1) * batch],
+                    size,
+                    views,
+                    config.canonical,
+                    _generator(seed, epoch * per_epoch + i),
+                )
+            start = 0
 
 
-def epoch_order(items: int, seed: int, epoch: int) -> Int[Tensor, " N"]:
-    """A permutation that depends on the seed and the epoch only."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return torch.randperm(items, generator=generator)
+def _generator(seed: int, place: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1_000_003 + place)
 
 
 def standardize(pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 3 S S"]:
     """[0, 1] to CLIP's mean and deviation."""
     mean = torch.tensor(MEAN, device=pixels.device)[:, None, None]
     return (pixels - mean) / torch.tensor(STD, device=pixels.device)[:, None, None]
-
-
-def labels(metas: Sequence[dict[str, Any]]) -> tuple[list[str], Int[Tensor, " N"]]:
-    """The distinct canonical captions, sorted, and each item's place among them."""
-    names = sorted({m["caption"] for m in metas})
-    place = {name: i for i, name in enumerate(names)}
-    return names, torch.tensor([place[m["caption"]] for m in metas])
 
 
 def _rgba(png: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -123,8 +123,9 @@ def tower_config(name: str, vision: dict[str, Any], text: dict[str, Any]) -> dic
 def build_towers(config: dict[str, Any], embed_dim: int) -> Towers:
     """Randomly initialised towers from `tower_config`'s result."""
     config = {k: v for k, v in config.items() if k in ("vision_cfg", "text_cfg", "quick_gelu")}
+    clip = open_clip()
     register_trunk()
-    model = open_clip().CustomTextCLIP(embed_dim=embed_dim, **config)
+    model = clip.CustomTextCLIP(embed_dim=embed_dim, **config)
     return _split(model, embed_dim)
 
 

@@ -1,0 +1,67 @@
+"""Where a run's batches come from: a split in memory, or a stream of shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from training.distributed import Ranks
+from training.model import SparseCLIP
+from training.pairs import Batch, Pairs
+from training.recipe import Recipe
+from training.stream import Stream, stream_batches
+from training.vocabulary import open_clip_tokenizer
+
+
+class Source:
+    """This rank's batches of a recipe, from any step on."""
+
+    def __init__(self, recipe: Recipe, model: SparseCLIP, group: Ranks) -> None:
+        self.recipe, self.group, self.size = recipe, group, model.image.image_size
+        text = model.text
+        self.encode = open_clip_tokenizer(text.vocabulary, text.context_length)
+        self.pairs: Pairs | None = None
+        total = recipe.data.stream_pairs
+        if not total:
+            self.pairs = Pairs(recipe.data.folder, recipe.data.split, self.encode)
+            total = len(self.pairs)
+        self.steps_per_epoch = total // recipe.loop.batch_size
+        if self.steps_per_epoch == 0:
+            raise ValueError(f"loop.batch_size: an epoch has {total} pairs only")
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Batches from step `start` on, on this rank's device."""
+        loop = self.recipe.loop
+        for batch in self._memory(start) if self.pairs is not None else self._stream(start):
+            pixels = batch.pixels.to(self.group.device, non_blocking=True)
+            if loop.channels_last:
+                pixels = pixels.contiguous(memory_format=torch.channels_last)
+            yield Batch(pixels, batch.tokens.to(self.group.device, non_blocking=True))
+
+    def _memory(self, start: int) -> Iterator[Batch]:
+        # Each rank draws the views of the whole batch and keeps its share: the batch is the same
+        # for any number of ranks.
+        recipe, loop = self.recipe, self.recipe.loop
+        assert self.pairs is not None
+        share = loop.batch_size // self.group.count
+        mine = slice(self.group.rank * share, (self.group.rank + 1) * share)
+        for batch in self.pairs.batches(
+            start, self.size, loop.batch_size, loop.seed, recipe.data, recipe.augment
+        ):
+            yield Batch(batch.pixels[mine], batch.tokens[mine])
+
+    def _stream(self, start: int) -> Iterator[Batch]:
+        data, loop, group = self.recipe.data, self.recipe.loop, self.group
+        stream = Stream(
+            data.folder,
+            self.encode,
+            size=self.size,
+            batch=loop.batch_size // group.count,
+            seed=loop.seed,
+            rank=group.rank,
+            ranks=group.count,
+            shuffle=data.stream_shuffle,
+            start=start,
+        )
+        return stream_batches(stream, data.workers)

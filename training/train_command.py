@@ -1,0 +1,56 @@
+"""`sparseclip train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("recipe")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The run's folder: checkpoints, log, TensorBoard. Default: runs/RECIPE.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Changes one value of the recipe, such as loop.epochs=2. May be repeated.",
+)
+@click.option("--stop-after", type=int, help="End after so many steps; run again to go on.")
+@click.option("--show", is_flag=True, help="Print the resolved recipe and stop.")
+def train(
+    recipe: str,
+    output: Path | None,
+    overrides: tuple[str, ...],
+    stop_after: int | None,
+    show: bool,
+) -> None:
+    """Train Sparse CLIP by RECIPE: demo, paper_small, paper_large, paper_large_plus, warm_start, or
+    a YAML file.
+
+    A run that was stopped goes on where its last checkpoint is. On several GPUs or machines start
+    it with torchrun: `torchrun --nproc-per-node 8 -m training RECIPE`.
+    """
+    import yaml
+
+    from bundle.schema import SchemaError
+    from training.checkpoint import CheckpointError
+    from training.data.recipe import DataError
+    from training.loop import TrainingError
+    from training.loop import train as run
+    from training.recipe import load_recipe
+
+    try:
+        resolved = load_recipe(recipe, overrides)
+        if show:
+            click.echo(yaml.safe_dump(resolved.to_dict(), sort_keys=False), nl=False)
+            return
+        last = run(resolved, output or Path("runs") / resolved.name, stop_after)
+    except (SchemaError, CheckpointError, DataError, TrainingError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"checkpoint: {last}")
