@@ -7,12 +7,12 @@ from itertools import islice
 from typing import Any
 
 import click
-from sparseclip.concepts import Concept
-from sparseclip.errors import CallError
 
 from serving.cli.pictures import concept_key
 from serving.cli.report import Report, as_record, json_option, named
 from serving.cli.target import Target, with_target
+from sparseclip.concepts import Concept
+from sparseclip.errors import CallError
 
 _COLUMNS = ("id", "name", "also", "fires on", "image/text", "words")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from sparseclip.client import Embedding, Item, Outputs
 
 from serving.cli.pictures import concept_key, expand
 from serving.cli.report import Report, as_record, json_option, named, progress
 from serving.cli.target import Target, with_target
+from sparseclip.client import Embedding, Item, Outputs
 
 
 @click.command()

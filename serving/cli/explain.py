@@ -9,13 +9,13 @@ from typing import Any
 import click
 import numpy as np
 from rich.markup import escape
-from sparseclip.concepts import ConceptExplanation, Explanation
-from sparseclip.errors import CallError
-from sparseclip.results import FloatArray
 
 from serving.cli.pictures import concept_key, expand
 from serving.cli.report import Report, json_option, progress, stdout
 from serving.cli.target import Target, with_target
+from sparseclip.concepts import ConceptExplanation, Explanation
+from sparseclip.errors import CallError
+from sparseclip.results import FloatArray
 
 _SHADES = " ░▒▓█"
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+
 from sparseclip.items import is_address
 
 SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".webp"})

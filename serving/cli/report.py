@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
+
 from sparseclip.errors import CallError, ItemStatus
 
 T = TypeVar("T")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from sparseclip.client import Client
 from sparseclip.retry import RetryPolicy
 from sparseclip.v1 import embedding_pb2
-
 from tests.client.scripted import Scripted, start
 
 FAST = RetryPolicy(first_delay=0.001, max_delay=0.002)

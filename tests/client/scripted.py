@@ -12,6 +12,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc, types_pb2
 
 WIDTH = 16

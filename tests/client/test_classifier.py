@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sparseclip.client import AsyncClient, CallError, Client
 
+from sparseclip.client import AsyncClient, CallError, Client
 from tests.client.scripted import WIDTH, Scripted, code_of
 
 

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from google.protobuf import descriptor_pool
+
 from sparseclip import admin, operations
 from sparseclip.client import CallError, Client, RetryPolicy, Tls
 from sparseclip.v1 import admin_pb2, concepts_pb2, embedding_pb2
-
 from tests.client.conftest import limits
 from tests.client.scripted import Scripted, start
 

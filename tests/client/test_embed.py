@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from PIL import Image
+
 from sparseclip.admin import Health
 from sparseclip.client import AsyncClient, CallError, Client
 from sparseclip.errors import FieldViolation
-
 from tests.client.conftest import FAST
 from tests.client.scripted import WIDTH, Scripted, abort, code_of, retry_info
 

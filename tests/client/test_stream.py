@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from sparseclip.client import AsyncClient, CallError, Client, Item, Outputs
 
+from sparseclip.client import AsyncClient, CallError, Client, Item, Outputs
 from tests.client.conftest import FAST
 from tests.client.scripted import WIDTH, Scripted, abort, code_of
 

@@ -1,0 +1,46 @@
+"""The README's table of limits, made from the dataclass. Run it to write the table."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from serving.config import documentation
+from serving.limits import Limits
+
+README = Path(__file__).parents[2] / "README.md"
+_PLACE = re.compile(r"(<!-- limits: [^\n]*-->\n)(.*?)(<!-- /limits -->)", re.DOTALL)
+
+
+def table() -> str:
+    """A Markdown table: name, default and meaning of every limit."""
+    sentences = documentation(Limits)
+    rows = [
+        f"| `{field.name}` | {_shown(field.name, field.default)} | {sentences[field.name]} |"
+        for field in dataclasses.fields(Limits)
+    ]
+    return "\n".join(["| limit | default | meaning |", "|---|---|---|", *rows]) + "\n"
+
+
+def _shown(name: str, value: object) -> str:
+    assert isinstance(value, int | float)
+    if name.endswith("_bytes") or name.startswith("bytes_"):
+        for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
+            if value % size == 0:
+                return f"{value // size} {unit}"
+        return f"{value} B"
+    if name.endswith("_s"):
+        return f"{value:g} s"
+    return f"{value:,}"
+
+
+def current() -> str:
+    """The table that the README holds now."""
+    found = _PLACE.search(README.read_text())
+    assert found is not None, "README.md: the marks of the limits are gone"
+    return found[2]
+
+
+if __name__ == "__main__":
+    README.write_text(_PLACE.sub(lambda m: m[1] + table() + m[3], README.read_text()))

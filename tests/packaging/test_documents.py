@@ -1,0 +1,97 @@
+"""The README and the guides: their blocks run, their links lead somewhere, their table is true."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving.local import local_server
+
+from tests.packaging.limits_table import current, table
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+ADDRESS = "localhost:50051"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Every fenced block of a language, named by its page and line."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            line = text[: match.start()].count("\n") + 1
+            found.append((f"{page.name}:{line}", match[1]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def address(tiny_bundle: Path) -> Iterator[str]:
+    with local_server(tiny_bundle) as opened:
+        yield opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the files that the blocks name."""
+    shutil.copytree(ROOT / "docs" / "pictures", tmp_path / "docs" / "pictures")
+    shutil.copytree(ROOT / "docs" / "pictures", tmp_path / "pictures")
+    for name in ("cat.png", "dog.png"):
+        shutil.copy(ROOT / "docs" / "pictures" / name, tmp_path / name)
+    return tmp_path
+
+
+def run(command: list[str], folder: Path) -> str:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("place", "code"), blocks("python"), ids=lambda value: value[:20])
+def test_python_blocks_run(place: str, code: str, address: str, folder: Path) -> None:
+    program = code.replace(ADDRESS, address)
+    assert run([sys.executable, "-c", program], folder), f"{place} prints nothing"
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [(place, line) for place, code in blocks("sh") for line in code.splitlines()],
+)
+def test_shell_lines_run(place: str, line: str, address: str, folder: Path) -> None:
+    assert run(["bash", "-c", line.replace(ADDRESS, address)], folder), f"{place} prints nothing"
+
+
+def test_there_are_blocks_to_run() -> None:
+    assert len(blocks("python")) >= 5
+    assert len(blocks("sh")) >= 1
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) < 200
+
+
+def test_the_table_of_limits_is_true() -> None:
+    assert current() == table(), "run python -m tests.packaging.limits_table"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_tree_names_what_is_there() -> None:
+    [tree] = re.findall(r"## What is where\n\n```\n(.*?)```", README.read_text(), re.DOTALL)
+    for line in tree.splitlines():
+        for name in line.split("   ")[0].split(", "):
+            assert (ROOT / name.strip()).is_dir(), name
