@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from serving.local import local_server
 
+from serving.config import load_config
+from serving.metrics import Metrics
+from serving.tokens import TokenFile
 from tests.packaging.limits_table import current, table
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +72,14 @@ def test_python_blocks_run(place: str, code: str, address: str, folder: Path) ->
 )
 def test_shell_lines_run(place: str, line: str, address: str, folder: Path) -> None:
     assert run(["bash", "-c", line.replace(ADDRESS, address)], folder), f"{place} prints nothing"
+
+
+def test_configuration_blocks_are_accepted(tmp_path: Path) -> None:
+    server, tokens = (code for _, code in blocks("toml"))
+    (tmp_path / "server.toml").write_text(server)
+    (tmp_path / "tokens.toml").write_text(tokens)
+    assert load_config(tmp_path / "server.toml").limits.drain_s == 10
+    assert TokenFile(tmp_path / "tokens.toml", Metrics()).find("a guess") is None
 
 
 def test_there_are_blocks_to_run() -> None:
