@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from bundle.manifest import Parity
 from training.graphs import TopK
@@ -25,63 +23,11 @@ not another support."""
 
 _BATCH = 8
 
+Array = NDArray[Any]
+
 
 class ParityError(ValueError):
-    """A graph that disagrees with torch; the message gives the worst row."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Golden:
-    """Inputs on which graphs and torch are compared; also what the TopK widths are taken from."""
-
-    images: Sequence[Image.Image]
-    texts: Sequence[str]
-
-
-class Expected(NamedTuple):
-    """What torch says: rows of codes, and the dense vectors."""
-
-    codes: NDArray[np.float32]
-    dense: NDArray[np.float32]
-
-
-class References(NamedTuple):
-    """torch in float32 on the golden inputs."""
-
-    image: Expected
-    text: Expected
-    patches: NDArray[np.float32]
-    """(B, P, C)."""
-
-
-@torch.no_grad()
-def references(
-    model: SparseCLIP, pixels: NDArray[np.float32], tokens: NDArray[np.int64]
-) -> References:
-    """Runs the torch model, a few inputs at a time."""
-    images = [model.encode_image(x) for x in torch.from_numpy(pixels).split(_BATCH)]
-    texts = [model.encode_text(x) for x in torch.from_numpy(tokens).split(_BATCH)]
-    patches = [model.encode_patches(x) for x in torch.from_numpy(pixels).split(_BATCH)]
-    return References(
-        Expected(*(torch.cat(t).numpy() for t in zip(*images, strict=True))),
-        Expected(*(torch.cat(t).numpy() for t in zip(*texts, strict=True))),
-        torch.cat(patches).numpy(),
-    )
-
-
-def choose_topk(found: References) -> TopK:
-    """The widths of the graphs' TopK: half as much again as any golden row needs, at most C.
-
-    Rounded up to a multiple of 32.
-    """
-
-    def width(codes: NDArray[np.float32]) -> int:
-        most = int((codes > 0).sum(axis=-1).max())
-        return min(codes.shape[-1], -(-max(1, most + most // 2) // 32) * 32)
-
-    return TopK(
-        image=width(found.image.codes), text=width(found.text.codes), patch=width(found.patches)
-    )
+    """A graph that disagrees with torch; the message names the graph and the figure."""
 
 
 class GraphParity(NamedTuple):
@@ -92,50 +38,131 @@ class GraphParity(NamedTuple):
     patches: Parity
 
 
-def check_graphs(
-    folder: Path,
-    pixels: NDArray[np.float32],
-    tokens: NDArray[np.int64],
-    expected: References,
-) -> GraphParity:
-    """Compares image.onnx, text.onnx and patches.onnx with torch.
+@torch.no_grad()
+def choose_topk(model: SparseCLIP, pixels: Array, tokens: Array) -> TopK:
+    """The widths of the graphs' TopK: half as much again as any golden row needs, at most C.
 
-    Raises ParityError for a row with a cosine below 0.9995, a support whose Jaccard index is
-    below 0.98, or a count or norm that is not the row's.
+    Rounded up to a multiple of 32, for rows that are denser than the golden ones.
     """
-    image, text, patches = expected
-    rows = _run(folder / "image.onnx", {"pixels": pixels})
-    image_parity = _compare("image.onnx", rows, image)
-    text_parity = _compare("text.onnx", _run(folder / "text.onnx", {"tokens": tokens}), text)
-    both = _run(folder / "patches.onnx", {"pixels": pixels})
-    whole = _compare("patches.onnx", both, image)
-    flat = {
-        name.removeprefix("patch_"): value.reshape(-1, *value.shape[2:])
-        for name, value in both.items()
-        if name.startswith("patch_")
-    }
-    each = _compare("patches.onnx", flat, Expected(patches.reshape(-1, patches.shape[-1]), None))
-    patch_parity = Parity(
-        items=each.items,
-        min_cosine=min(whole.min_cosine, each.min_cosine),
-        min_support_jaccard=min(whole.min_support_jaccard, each.min_support_jaccard),
-        max_abs_error=max(whole.max_abs_error, each.max_abs_error),
-        runtime=each.runtime,
-    )
-    return GraphParity(image_parity, text_parity, patch_parity)
+    most = {"image": 0, "text": 0, "patch": 0}
+    for x in _batches(pixels):
+        most["image"] = max(most["image"], _active(model.encode_image(torch.from_numpy(x)).codes))
+        most["patch"] = max(most["patch"], _active(model.encode_patches(torch.from_numpy(x))))
+    for x in _batches(tokens):
+        most["text"] = max(most["text"], _active(model.encode_text(torch.from_numpy(x)).codes))
+    concepts = model.config.concepts
+    return TopK(**{k: min(concepts, -(-max(1, n + n // 2) // 32) * 32) for k, n in most.items()})
 
 
-def _run(path: Path, inputs: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
-    import onnxruntime
+@torch.no_grad()
+def check_graphs(model: SparseCLIP, folder: Path, pixels: Array, tokens: Array) -> GraphParity:
+    """Compares image.onnx, text.onnx and patches.onnx with torch in float32, row by row.
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
-    names = [output.name for output in session.get_outputs()]
-    (name, value), *_ = inputs.items()
-    parts = [
-        session.run(None, {name: value[i : i + _BATCH]}) for i in range(0, len(value), _BATCH)
-    ]
-    return dict(zip(names, (np.concatenate(c) for c in zip(*parts, strict=True)), strict=True))
+    Raises ParityError for a cosine below 0.9995, a support whose Jaccard index is below 0.98, or a
+    count or a norm that does not fit.
+    """
+    image, text, patches = (_Tally(n) for n in ("image.onnx", "text.onnx", "patches.onnx"))
+    run_image, run_text, run_patches = (_Runner(folder / t.graph) for t in (image, text, patches))
+    for x in _batches(pixels):
+        codes, dense = (t.numpy() for t in model.encode_image(torch.from_numpy(x)))
+        for tally, run in ((image, run_image), (patches, run_patches)):
+            found = run(x)
+            tally.add(codes, found["indices"], found["values"], found["active"])
+            tally.add_dense(dense, found["dense"])
+            tally.add_norm(codes, found["norm"])
+        each = model.encode_patches(torch.from_numpy(x)).flatten(0, 1).numpy()
+        rows = {k: v.reshape(len(each), -1) for k, v in found.items() if k.startswith("patch_")}
+        patches.add(each, rows["patch_indices"], rows["patch_values"], rows["patch_active"][:, 0])
+    for x in _batches(tokens):
+        codes, dense = (t.numpy() for t in model.encode_text(torch.from_numpy(x)))
+        found = run_text(x)
+        text.add(codes, found["indices"], found["values"], found["active"])
+        text.add_dense(dense, found["dense"])
+        text.add_norm(codes, found["norm"])
+    return GraphParity(image.result(), text.result(), patches.result())
+
+
+class _Runner:
+    """One graph in ONNX Runtime on the CPU: an input to its outputs by name."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def __call__(self, x: Array) -> dict[str, Array]:
+        return dict(zip(self._outputs, self._session.run(None, {self._input: x}), strict=True))
+
+
+class _Tally:
+    """The worst of one graph's rows."""
+
+    def __init__(self, graph: str) -> None:
+        self.graph, self._items = graph, 0
+        self._cosine, self._jaccard, self._error = 1.0, 1.0, 0.0
+
+    def add(self, expected: Array, indices: Array, values: Array, active: Array) -> None:
+        """Rows of codes (B, C) beside a TopK's (B, K)."""
+        found = np.zeros_like(expected)
+        np.put_along_axis(found, indices, values, axis=1)
+        self._items += len(expected)
+        self._error = max(self._error, float(np.abs(found - expected).max()))
+        self._cosine = min(self._cosine, float(_cosine(found, expected).min()))
+        noise = NOISE * np.maximum(found, expected).max(axis=1, keepdims=True)
+        union = (found > noise) | (expected > noise)
+        both = union & (found > 0) & (expected > 0)
+        jaccard = (both.sum(axis=1) + 1e-9) / (union.sum(axis=1) + 1e-9)
+        self._jaccard = min(self._jaccard, float(jaccard.min()))
+        counts = (expected > 0).sum(axis=1)
+        if (np.abs(active - counts) > np.maximum(2, 0.02 * counts)).any():
+            raise ParityError(f"{self.graph}: active differs from the count in torch")
+
+    def add_dense(self, expected: Array, found: Array) -> None:
+        """Dense vectors (B, D)."""
+        self._cosine = min(self._cosine, float(_cosine(found, expected).min()))
+
+    def add_norm(self, codes: Array, norm: Array) -> None:
+        """Norms (B,) of rows of codes (B, C)."""
+        if not np.allclose(norm, np.linalg.norm(codes, axis=1), rtol=1e-3, atol=1e-6):
+            raise ParityError(f"{self.graph}: norm differs from torch")
+
+    def result(self) -> Parity:
+        """The figures, if they pass."""
+        import onnxruntime
+
+        if not (self._cosine >= MIN_COSINE and self._jaccard >= MIN_JACCARD):  # NaN fails, too
+            raise ParityError(
+                f"{self.graph}: differs from torch: cosine {self._cosine:.6f} (at least"
+                f" {MIN_COSINE}), support {self._jaccard:.4f} (at least {MIN_JACCARD})"
+            )
+        return Parity(
+            items=self._items,
+            min_cosine=self._cosine,
+            min_support_jaccard=self._jaccard,
+            max_abs_error=self._error,
+            runtime=f"onnxruntime {onnxruntime.__version__} CPU",
+        )
+
+
+def _cosine(a: Array, b: Array) -> Array:
+    """Cosines of rows in float64; 1 for two rows of zeros, 0 for one."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    sizes = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    empty = (sizes[0] == 0) & (sizes[1] == 0)
+    product = np.maximum(sizes[0] * sizes[1], np.finfo(np.float64).tiny)
+    return np.where(empty, 1.0, np.minimum(1.0, (a * b).sum(axis=1) / product))
+
+
+def _batches(items: Array) -> Iterator[Array]:
+    for start in range(0, len(items), _BATCH):
+        yield items[start : start + _BATCH]
+
+
+def _active(codes: torch.Tensor) -> int:
+    return int((codes > 0).sum(dim=-1).max())

@@ -29,7 +29,8 @@ class Stream(IterableDataset[tuple[Tensor, Tensor]]):
 
     Shards are WebDataset tars with `jpg`, `png` or `webp` beside `txt` or `json` (a `caption`).
     The order depends on seed, epoch, rank and worker only, so that a resumed run skips to its place
-    without decoding what it skips. Unreadable pairs are counted and left out.
+    without decoding what it skips. Unreadable pairs are counted and left out (a resumed run is then
+    that many pairs behind).
     """
 
     def __init__(
@@ -64,8 +65,8 @@ class Stream(IterableDataset[tuple[Tensor, Tensor]]):
             pixels, captions = zip(*islice(pairs, self.batch_size), strict=True)
             yield torch.stack(pixels), self.encode(list(captions))
 
-    def _raw(self, part: int, parts: int) -> Iterator[tuple[dict[str, Any], random.Random]]:
-        """Undecoded pairs of this part, shuffled, with the generator of each one's view."""
+    def _raw(self, part: int, parts: int) -> Iterator[tuple[dict[str, Any], int]]:
+        """Undecoded pairs of this part, shuffled, with their epoch."""
         import webdataset
 
         for epoch in count():
@@ -83,17 +84,14 @@ class Stream(IterableDataset[tuple[Tensor, Tensor]]):
                 if len(held) > self.shuffle:
                     spot = mixer.randrange(len(held))
                     held[spot], held[-1] = held[-1], held[spot]
-                    yield held.pop(), mixer
+                    yield held.pop(), epoch
             mixer.shuffle(held)
-            yield from ((sample, mixer) for sample in held)
+            yield from ((sample, epoch) for sample in held)
 
-    def _decoded(
-        self, raw: Iterator[tuple[dict[str, Any], random.Random]]
-    ) -> Iterator[tuple[Tensor, str]]:
-        for sample, mixer in raw:
+    def _decoded(self, raw: Iterator[tuple[dict[str, Any], int]]) -> Iterator[tuple[Tensor, str]]:
+        for sample, epoch in raw:
             self.seen += 1
-            # Drawn for bad pairs too, so that they do not shift the views of the others.
-            view = random.Random(mixer.random())
+            view = random.Random(f"{self.seed}/{epoch}/{sample['__key__']}")
             try:
                 yield random_crop(_image(sample), self.size, view), _caption(sample)
             except (ImageError, ValueError, KeyError):

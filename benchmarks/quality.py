@@ -1,0 +1,122 @@
+"""Sparse beside dense, pools, heads and caps: the same recipe, data and steps, several seeds.
+
+Each arm is the recipe with a few values changed, trained in a folder of its own and evaluated on
+every split that is not trained on. A stopped sweep goes on where it was. Choose by the val_ splits;
+the test_ splits are for reporting.
+
+    python -m benchmarks.quality --arms sparse dense --seeds 0 1 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+from pathlib import Path
+from typing import Any
+
+ARMS: dict[str, list[str]] = {
+    "sparse": [],
+    "dense": ["model.relu=false", "model.width_factor=1", "model.logit_scale_cap=100.0"],
+    "wide_without_relu": ["model.relu=false", "model.logit_scale_cap=100.0"],
+    "relu_without_width": ["model.width_factor=1", "model.logit_scale_cap=100.0"],
+    "cls": ["model.pool=cls"],
+    "replaced": ["model.head=replaced"],
+    "stacked": ["model.head=stacked"],
+    "rep_relu": ["model.rep_relu=true"],
+    "cap_100": ["model.logit_scale_cap=100.0"],
+    "cap_20": ["model.logit_scale_cap=20.0"],
+    "cap_15": ["model.logit_scale_cap=15.0"],
+    "cap_12": ["model.logit_scale_cap=12.0"],
+    "cap_10": ["model.logit_scale_cap=10.0"],
+}
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    """Trains and evaluates what is missing, then prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--recipe", default="demo")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["sparse", "dense"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--set", nargs="*", default=[], help="values for every arm")
+    parser.add_argument("--name", default="quality", help="of the results file")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    arguments = parser.parse_args()
+    path = RESULTS / f"{arguments.name}.json"
+    results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    for seed in arguments.seeds:
+        for arm in arguments.arms:
+            key = f"{arm}/{seed}"
+            if key in results:
+                continue
+            results[key] = measure(arguments, arm, seed)
+            path.write_text(json.dumps(results, indent=1) + "\n")
+    print(table(results, arguments.arms))
+
+
+def measure(arguments: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
+    """One run's figures on every held-out split, with what it took."""
+    import torch
+
+    from training.checkpoint import find, read_state
+    from training.encoder import CheckpointEncoder
+    from training.evaluate import evaluate_split, flat, held_out_splits
+    from training.loop import train
+    from training.recipe import load_recipe
+
+    changes = [*arguments.set, *ARMS[arm], f"loop.seed={seed}"]
+    recipe = load_recipe(arguments.recipe, changes)
+    run = arguments.runs / arguments.name / f"{arm}-{seed}"
+    last = train(recipe, run)
+    encoder = CheckpointEncoder(last)
+    folder = recipe.data.folder
+    figures = flat([evaluate_split(encoder, folder, s) for s in held_out_splits(folder)])
+    _, progress = read_state(find(run))
+    return {
+        "recipe": arguments.recipe,
+        "changes": changes,
+        "figures": figures,
+        "steps": progress.step,
+        "seconds": round(progress.seconds, 1),
+        "logit_scale": round(float(encoder.model.scale.detach()), 3),
+        "concepts": recipe.model.concepts,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+    }
+
+
+def table(results: dict[str, Any], arms: list[str]) -> str:
+    """Mean ± standard error over seeds, as Markdown."""
+    columns = [
+        "test_style.top1",
+        "test_style.top5",
+        "test_codepoint.top1",
+        "test_both.top1",
+        "test_style.l0_image",
+        "test_style.active",
+    ]
+    lines = ["| arm | seeds | scale | " + " | ".join(columns) + " |"]
+    lines.append("|" + "---|" * (len(columns) + 3))
+    for arm in arms:
+        runs = [r for key, r in results.items() if key.split("/")[0] == arm]
+        if not runs:
+            continue
+        scale = statistics.mean(r["logit_scale"] for r in runs)
+        cells = [spread([r["figures"][c] for r in runs]) for c in columns]
+        lines.append(f"| {arm} | {len(runs)} | {scale:.1f} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """The mean, with its standard error when there are several."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:.1f}"
+    return f"{mean:.1f} ± {statistics.stdev(values) / len(values) ** 0.5:.1f}"
+
+
+if __name__ == "__main__":
+    main()
