@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from typing import Any, Literal, TypeVar
@@ -23,7 +24,7 @@ def from_dict(cls: type[T], data: object, at: str) -> T:
     """
     if not isinstance(data, dict):
         raise SchemaError(f"{at or 'top level'}: must be an object")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in data:
         if key not in fields:
@@ -37,6 +38,11 @@ def from_dict(cls: type[T], data: object, at: str) -> T:
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise SchemaError(f"{_join(at, name)}: missing")
     return cls(**values)
+
+
+@functools.cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)  # slow, and concepts.jsonl has a line for each concept
 
 
 def _join(at: str, name: str) -> str:

@@ -1,0 +1,176 @@
+"""concepts.jsonl: what each of a model's C concepts is called, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from bundle.schema import SchemaError, from_dict
+
+
+class ConceptsError(ValueError):
+    """A concepts.jsonl that breaks its contract; the message names line and field."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """A word, or a picture by its source, that makes a concept fire."""
+
+    source: str
+    value: float
+    """The activation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concept:
+    """One dimension of the codes."""
+
+    id: int
+    name: str
+    """Unique in the vocabulary, one line."""
+    aliases: tuple[str, ...] = ()
+    """Other words that fit, best first."""
+    frequency: float = 0.0
+    """The share of evaluation pictures on which it fires, in [0, 1]."""
+    clarity: float | None = None
+    """Mean pairwise cosine of those pictures by an independent encoder; None: not measured."""
+    modality: float = 0.5
+    """The share of its activation that comes from images, in [0, 1]."""
+    active: bool = False
+    """It fired on at least two evaluation pictures."""
+    words: tuple[Evidence, ...] = ()
+    images: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True)
+class ConceptVocabulary:
+    """All concepts of a model in order of their ids, 0 to C - 1."""
+
+    concepts: tuple[Concept, ...]
+
+    @classmethod
+    def open(cls, path: Path) -> ConceptVocabulary:
+        """Reads concepts.jsonl.
+
+        Raises ConceptsError, naming the line, for one that is not a concept, an id out of order
+        or a name that is empty, unprintable or taken.
+        """
+        concepts: list[Concept] = []
+        taken: set[str] = set()
+        with path.open("rb") as file:
+            for number, line in enumerate(file):
+                at = f"{path.name}, line {number + 1}"
+                try:
+                    concept = from_dict(Concept, json.loads(line), at="")
+                except SchemaError as error:
+                    raise ConceptsError(f"{at}: {error}") from None
+                except (ValueError, RecursionError):
+                    raise ConceptsError(f"{at}: not JSON") from None
+                if concept.id != number:
+                    raise ConceptsError(f"{at}: id: must be {number}")
+                if not _is_name(concept.name) or concept.name in taken:
+                    raise ConceptsError(f"{at}: name: empty, unprintable or taken")
+                taken.add(concept.name)
+                concepts.append(concept)
+        return cls(tuple(concepts))
+
+    @staticmethod
+    def write(path: Path, concepts: Iterable[Concept]) -> None:
+        """Writes concepts in order of their ids, names made printable and unique.
+
+        Of concepts that share a name the first keeps it and the others become `name (2)` and so
+        on. Raises ConceptsError unless the ids are 0 to C - 1.
+        """
+        ordered = sorted(concepts, key=lambda c: c.id)
+        if [c.id for c in ordered] != list(range(len(ordered))):
+            raise ConceptsError("id: must be 0 to C - 1, each once")
+        names = _unique([_printable(c.name) or f"concept {c.id}" for c in ordered])
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            for concept, name in zip(ordered, names, strict=True):
+                fields = dataclasses.asdict(dataclasses.replace(concept, name=name))
+                try:
+                    text = json.dumps(fields, ensure_ascii=False, allow_nan=False)
+                    file.write(text + "\n")
+                except ValueError:  # NaN or infinity, or a lone surrogate
+                    raise ConceptsError(
+                        f"concept {concept.id}: a number that is not finite, or broken text"
+                    ) from None
+
+    def __len__(self) -> int:
+        return len(self.concepts)
+
+    def __getitem__(self, concept_id: int) -> Concept:
+        """The concept of an id. Raises IndexError outside of 0 to C - 1."""
+        if concept_id < 0:
+            raise IndexError("concept id: must not be negative")
+        return self.concepts[concept_id]
+
+    def by_name(self, name: str) -> Concept | None:
+        """The concept of exactly this name, or None."""
+        found = self._ids.get(name)
+        return None if found is None else self.concepts[found]
+
+    def search(self, query: str, limit: int) -> tuple[Concept, ...]:
+        """Concepts whose names or aliases hold the query, best first, at most `limit`.
+
+        A whole match goes before the start of a name, that before the start of a word and that
+        before any other place; names before aliases; active before silent ones, frequent before
+        rare ones.
+        """
+        wanted = " ".join(query.casefold().split())
+        if not wanted or limit < 1:
+            return ()
+        ranked = []
+        for concept, texts in zip(self.concepts, self._folded, strict=True):
+            rank = min(
+                (2 * _rank(wanted, text) + (i > 0) for i, text in enumerate(texts)), default=_MISS
+            )
+            if rank < _MISS:
+                ranked.append((rank, not concept.active, -concept.frequency, concept.id))
+        return tuple(self.concepts[entry[-1]] for entry in sorted(ranked)[:limit])
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {c.name: c.id for c in self.concepts}
+
+    @cached_property
+    def _folded(self) -> list[list[str]]:
+        return [[text.casefold() for text in (c.name, *c.aliases)] for c in self.concepts]
+
+
+_MISS = 8
+
+
+def _rank(wanted: str, text: str) -> int:
+    at = text.find(wanted)
+    if at < 0:
+        return _MISS
+    if at == 0:
+        return 0 if len(text) == len(wanted) else 1
+    return 2 if f" {wanted}" in text else 3
+
+
+def _is_name(text: str) -> bool:
+    return bool(text) and text == _printable(text)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def _unique(names: list[str]) -> list[str]:
+    taken = set(names)
+    seen: set[str] = set()
+    result = []
+    for name in names:
+        unique, n = name, 1
+        while unique in seen or (n > 1 and unique in taken):
+            n += 1
+            unique = f"{name} ({n})"
+        seen.add(unique)
+        result.append(unique)
+    return result

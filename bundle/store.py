@@ -1,0 +1,173 @@
+"""Bundles on disk: opened only after every byte is accounted for, written all or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from bundle.concepts import ConceptVocabulary
+from bundle.image import Preprocessor
+from bundle.manifest import Manifest
+from bundle.tokenizer import Tokenizer
+from bundle.verify import MANIFEST, BundleError, describe_files, is_name, verify
+
+__all__ = ["Bundle", "BundleError", "default_bundle", "open_bundle", "write_bundle"]
+
+CURRENT = "CURRENT"
+"""The file of a model directory that names its current version, in one line."""
+
+ENVIRONMENT = "SPARSECLIP_BUNDLE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A verified version directory."""
+
+    root: Path
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        """The path of one of the bundle's files. Raises BundleError for one it does not list."""
+        if name not in self.manifest.files:
+            raise BundleError(f"{name}: not in the bundle")
+        return self.root / name
+
+    @cached_property
+    def concepts(self) -> ConceptVocabulary:
+        """The named concepts. Raises BundleError when they are not the model's C."""
+        try:
+            vocabulary = ConceptVocabulary.open(self.file("concepts.jsonl"))
+        except ValueError as error:
+            raise BundleError(str(error)) from None
+        if len(vocabulary) != self.manifest.architecture.concepts:
+            raise BundleError("concepts.jsonl: must have one line for each concept")
+        return vocabulary
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The text tower's tokenizer. Raises BundleError when it has other ids than the tower."""
+        architecture = self.manifest.architecture
+        try:
+            tokenizer = Tokenizer.open(self.file("tokenizer.json"), architecture.context_length)
+        except ValueError as error:
+            raise BundleError(str(error)) from None
+        if tokenizer.vocabulary != architecture.vocabulary:
+            raise BundleError("tokenizer.json: must have the vocabulary that the manifest says")
+        return tokenizer
+
+    @cached_property
+    def preprocessor(self) -> Preprocessor:
+        """Pictures to the image tower's pixels."""
+        return Preprocessor(self.manifest.preprocessing)
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Opens a version directory, or the current version of a model directory.
+
+    Every file is compared with the manifest before any is parsed. Raises BundleError, naming the
+    file, unless all is as the manifest says.
+    """
+    version = None
+    if not os.path.lexists(path / MANIFEST) and os.path.lexists(path / CURRENT):
+        version = current_version(path)
+        path = path / version
+    manifest = verify(path)
+    if version is not None and manifest.version != version:
+        raise BundleError(f"{CURRENT}: names another version than the manifest does")
+    return Bundle(root=path, manifest=manifest)
+
+
+def current_version(model_dir: Path) -> str:
+    """What CURRENT says. Raises BundleError unless it is the name of a directory beside it."""
+    path = model_dir / CURRENT
+    try:
+        if path.is_symlink() or path.stat().st_size > 256:
+            raise BundleError(f"{CURRENT}: must be a file of one short line")
+        version = path.read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, UnicodeDecodeError):
+        raise BundleError(f"{CURRENT}: cannot be read") from None
+    if not is_name(version):
+        raise BundleError(f"{CURRENT}: must name one version")
+    target = model_dir / version
+    if target.is_symlink() or not target.is_dir():
+        raise BundleError(f"{CURRENT}: there is no such version")
+    return version
+
+
+def write_bundle(models_dir: Path, manifest: Manifest, fill: Callable[[Path], None]) -> Path:
+    """Writes a version all or nothing, makes it current, and returns its directory.
+
+    `fill` puts the files into an empty directory; the manifest's `files` come from what is there.
+    The directory gets its name, and CURRENT its line, only after all of it is on disk and has been
+    verified. Versions are immutable: raises BundleError when this one exists.
+    """
+    for field, value in (("name", manifest.name), ("version", manifest.version)):
+        if not is_name(value):
+            raise BundleError(f"{field}: letters, digits, dots, dashes and underscores only")
+    model_dir = models_dir / manifest.name
+    target = model_dir / manifest.version
+    if os.path.lexists(target):
+        raise BundleError(f"{manifest.name}/{manifest.version}: exists, and versions never change")
+    model_dir.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".writing-", dir=model_dir))
+    try:
+        work.chmod(0o755)
+        fill(work)
+        complete = dataclasses.replace(manifest, files=describe_files(work))
+        (work / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
+        verify(work)
+        _sync_tree(work)
+        work.rename(target)
+        _sync(model_dir)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        if not any(model_dir.iterdir()):
+            model_dir.rmdir()
+        raise
+    _replace(model_dir / CURRENT, manifest.version + "\n")
+    return target
+
+
+def default_bundle() -> Path:
+    """The bundle of the environment variable SPARSECLIP_BUNDLE, or else the shipped one.
+
+    Raises BundleError when there is none.
+    """
+    chosen = os.environ.get(ENVIRONMENT)
+    path = Path(chosen) if chosen else Path(__file__).resolve().parents[1] / "models" / "demo"
+    if not path.is_dir():
+        where = f"{ENVIRONMENT} is no directory" if chosen else f"name one, or set {ENVIRONMENT}"
+        raise BundleError(f"no bundle: {where}")
+    return path
+
+
+def _replace(path: Path, text: str) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(name).chmod(0o644)
+    os.replace(name, path)
+    _sync(path.parent)
+
+
+def _sync_tree(root: Path) -> None:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            _sync(Path(folder) / name)
+        _sync(Path(folder))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

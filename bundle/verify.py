@@ -1,0 +1,174 @@
+"""Is a bundle what its manifest says? Nothing but the manifest is parsed to find out."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import pickletools
+import re
+import stat
+import struct
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from bundle.manifest import FileEntry, Manifest
+from bundle.schema import SchemaError
+
+
+class BundleError(ValueError):
+    """A bundle that is refused; the message names the file, relative to the bundle."""
+
+
+MANIFEST = "manifest.json"
+MAX_MANIFEST = 2**20
+"""Bytes; a larger manifest is refused unread."""
+
+REQUIRED = (
+    "weights.safetensors",
+    "image.onnx",
+    "text.onnx",
+    "patches.onnx",
+    "tokenizer.json",
+    "concepts.jsonl",
+    "LICENSE",
+    "CARD.md",
+)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_TEXT = (".json", ".jsonl", ".md", ".txt", "")
+_MAX_PROSE = 2**20
+"""Bytes of a file of plain words (LICENSE, *.md, *.txt)."""
+_EXTERNAL = b"\n\x08location\x12"
+"""How a protobuf spells the key under which ONNX names another file that holds a tensor."""
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can name a model, a version or a file: one plain path component."""
+    return _NAME.fullmatch(text) is not None
+
+
+def verify(root: Path) -> Manifest:
+    """Checks a version directory and returns its manifest.
+
+    Checked in this order, cheapest first: the manifest, then names, kinds and sizes of all files,
+    then every byte of them. Raises BundleError for the first thing that is wrong.
+    """
+    manifest = _read_manifest(root)
+    for name in manifest.files:
+        if name == MANIFEST or not all(map(is_name, name.split("/"))):
+            raise BundleError(f"{_shown(name)}: not a plain path inside of the bundle")
+    for name in REQUIRED:
+        if name not in manifest.files:
+            raise BundleError(f"{name}: missing from the manifest")
+    present = _scan(root) - {MANIFEST}
+    for name in sorted(present - set(manifest.files)):
+        raise BundleError(f"{_shown(name)}: not in the manifest")
+    for name in sorted(set(manifest.files) - present):
+        raise BundleError(f"{name}: missing")
+    for name, entry in manifest.files.items():
+        if (root / name).stat().st_size != entry.bytes:
+            raise BundleError(f"{name}: size differs from the manifest")
+    for name, entry in manifest.files.items():
+        if _digest(root / name) != entry.sha256:
+            raise BundleError(f"{name}: sha256 differs from the manifest")
+        check_content(root / name, name)
+    return manifest
+
+
+def describe_files(root: Path) -> dict[str, FileEntry]:
+    """Size and digest of every file below a directory, as its manifest lists them."""
+    names = sorted(_scan(root) - {MANIFEST})
+    return {
+        name: FileEntry(bytes=(root / name).stat().st_size, sha256=_digest(root / name))
+        for name in names
+    }
+
+
+def check_content(path: Path, name: str) -> None:
+    """Checks that a file holds what its name promises, and no pickle in any of its forms.
+
+    Never unpickles: `pickletools` only reads opcodes. Raises BundleError.
+    """
+    suffix = PurePosixPath(name).suffix if "." in name else ""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if head[:1] == b"\x80" and head[1:2] <= b"\x05" or zipfile.is_zipfile(path):
+        raise BundleError(f"{name}: a pickle or an archive, which no bundle may hold")
+    if suffix in _TEXT:
+        if suffix not in (".json", ".jsonl"):
+            if path.stat().st_size > _MAX_PROSE:
+                raise BundleError(f"{name}: over {_MAX_PROSE} bytes")
+            if _is_text_pickle(path.read_bytes()):
+                raise BundleError(f"{name}: a pickle, which no bundle may hold")
+        elif not head.startswith(b"{"):
+            raise BundleError(f"{name}: not JSON")
+    elif suffix == ".safetensors":
+        length = struct.unpack("<Q", head[:8])[0] if len(head) >= 9 else 0
+        if not 2 <= length <= path.stat().st_size - 8 or head[8:9] != b"{":
+            raise BundleError(f"{name}: not a safetensors file")
+    elif suffix == ".onnx":
+        if head[:1] != b"\x08":  # the first field of a ModelProto is its ir_version
+            raise BundleError(f"{name}: not an ONNX file")
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as all_:
+            if all_.find(_EXTERNAL) >= 0:
+                raise BundleError(f"{name}: keeps tensors in another file")
+    else:
+        raise BundleError(f"{name}: a kind of file that no bundle holds")
+
+
+def _read_manifest(root: Path) -> Manifest:
+    path = root / MANIFEST
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{MANIFEST}: not a regular file")
+        if status.st_size > MAX_MANIFEST:
+            raise BundleError(f"{MANIFEST}: over {MAX_MANIFEST} bytes")
+        return Manifest.from_json(path.read_bytes().decode("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise BundleError(f"{MANIFEST}: missing") from None
+    except OSError:
+        raise BundleError(f"{MANIFEST}: cannot be read") from None
+    except UnicodeDecodeError:
+        raise BundleError(f"{MANIFEST}: not JSON") from None
+    except SchemaError as error:
+        raise BundleError(f"{MANIFEST}: {error}") from None
+
+
+def _scan(root: Path) -> set[str]:
+    """Relative paths of all files. Raises BundleError for what is no file and no directory."""
+    found = set()
+    pending = [("", root)]
+    while pending:
+        prefix, folder = pending.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = f"{prefix}{entry.name}"
+                if entry.is_symlink():
+                    raise BundleError(f"{_shown(name)}: a symbolic link")
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((f"{name}/", Path(entry.path)))
+                elif entry.is_file(follow_symlinks=False):
+                    found.add(name)
+                else:
+                    raise BundleError(f"{_shown(name)}: not a regular file")
+    return found
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_text_pickle(data: bytes) -> bool:
+    """Whether the bytes begin with a pickle of an early protocol, which has no magic number."""
+    try:
+        return sum(1 for _ in pickletools.genops(data)) > 1
+    except Exception:  # genops reads arbitrary bytes: any error means that they are no pickle
+        return False
+
+
+def _shown(name: str) -> str:
+    """A name from outside in a form that is safe to print."""
+    return ascii(name)[1:-1][:128]

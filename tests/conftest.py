@@ -1,0 +1,20 @@
+"""Fixtures that several suites share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import export_tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The version directory of a bundle with random weights, exported for real.
+
+    S = 32, 4 x 4 patches, C = 256, T = 16, a vocabulary of 600; concept i is called `concept i`
+    apart from a few words (`tests.tiny.WORDS`). `tiny_bundle.parent` is a model directory with
+    CURRENT, `tiny_bundle.parent.parent` a directory of models.
+    """
+    return export_tiny(tmp_path_factory.mktemp("models"))
