@@ -56,8 +56,9 @@ class Stream(IterableDataset[tuple[Tensor, Tensor]]):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         info = torch.utils.data.get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        # Batch i of the loader comes from worker i % workers.
+        place, workers = (info.id, info.num_workers) if info else (0, 1)
+        # Batch i of the run is worker i % workers', and the loader asks its workers in turn.
+        worker = (place + self.start) % workers
         skip = len(range(worker, self.start, workers)) * self.batch_size
         part = self.rank * workers + worker
         pairs = self._decoded(islice(self._raw(part, self.ranks * workers), skip, None))
