@@ -77,7 +77,10 @@ class Stream(IterableDataset[tuple[Tensor, Tensor]]):
             mine = shards[part::parts] if len(shards) >= parts else shards
             mixer = random.Random(f"{self.seed}/{epoch}/{part}")
             held: list[dict[str, Any]] = []
-            source = webdataset.WebDataset(mine, shardshuffle=False, empty_check=False)
+            # Ranks and workers have their shards already: webdataset is not to share them again.
+            source = webdataset.WebDataset(
+                mine, shardshuffle=False, empty_check=False, nodesplitter=None, workersplitter=None
+            )
             for i, sample in enumerate(source):
                 if len(shards) < parts and i % parts != part:
                     continue

@@ -1,0 +1,76 @@
+"""Metrics by hand-made cases; a checkpoint evaluated and named from end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.conftest import ICONS, tiny_recipe
+from training.encoder import CheckpointEncoder
+from training.evaluate import evaluate_split, flat, held_out_splits
+from training.loop import train
+from training.metrics import share, sparsity, zero_shot
+from training.naming import name_concepts
+
+
+def test_zero_shot_counts_ranks() -> None:
+    text = np.eye(6, dtype=np.float32)
+    image = np.array(
+        [
+            [1, 0, 0, 0, 0, 0],  # right at once
+            [0.9, 1, 0, 0, 0, 0],  # right at once
+            [1, 0.9, 0.5, 0, 0, 0],  # its label is third
+            [1, 0.9, 0.8, 0.7, 0.6, 0.5],  # its label is sixth
+        ],
+        dtype=np.float32,
+    )
+    figures = zero_shot(image, text, np.array([0, 1, 2, 5]), ["a", "b", "c", "d"])
+    assert figures.top1.percent == 50
+    assert figures.top5.percent == 75
+    assert figures.chance == pytest.approx(100 / 6)
+    # Text 2 finds the fourth picture before its own; texts 3 and 4 have none.
+    assert figures.text_to_image_1.percent == 75
+    assert figures.text_to_image_5.percent == 100
+
+
+def test_errors_are_clustered() -> None:
+    hits = np.array([True, True, True, True, False, False, False, False])
+    apart = share(hits, list("abcdefgh"))
+    together = share(hits, list("aaaabbbb"))
+    assert apart.percent == together.percent == 50
+    assert apart.error == pytest.approx(100 * 0.5 / 8**0.5)
+    assert together.error == pytest.approx(100 * 0.5 / 2**0.5)
+
+
+def test_sparsity_counts() -> None:
+    codes = np.array([[1, 0, 0, 2], [1, 0, 3, 0]], dtype=np.float32)
+    figures = sparsity(codes)
+    assert (figures.l0, figures.l0_share, figures.active, figures.dead) == (2, 50, 25, 25)
+
+
+def test_names_come_from_the_text_tower() -> None:
+    words = ["cat", "dog", "thing"]
+    word_codes = np.array([[2, 0, 0, 0], [0, 2, 0, 0], [1, 1, 1, 0]], dtype=np.float32)
+    image_codes = np.array([[3, 0, 0, 1], [2, 0, 0, 0], [0, 5, 0, 0]], dtype=np.float32)
+    named = name_concepts(words, word_codes, ["a.png", "b.png", "c.png"], image_codes)
+    assert [c.name for c in named] == ["cat", "dog", "thing", "concept 3"]
+    assert [c.active for c in named] == [True, False, False, False]
+    assert named[0].images[0].source == "a.png"
+    assert [e.source for e in named[0].words] == ["cat", "thing"]
+    assert named[0].frequency == pytest.approx(2 / 3)
+    assert named[2].modality == 0  # texts alone fire it
+    assert named[3].modality == 1  # pictures alone
+
+
+def test_checkpoint_from_end_to_end(tmp_path: Path) -> None:
+    train(tiny_recipe(), tmp_path, stop_after=3)
+    encoder = CheckpointEncoder(tmp_path)
+    splits = held_out_splits(ICONS)
+    assert "train" not in splits
+    figures = [evaluate_split(encoder, ICONS, split) for split in splits]
+    for f in figures:
+        assert 0 < f.image_sparsity.l0 < 128
+        assert 0 <= f.zero_shot.top1.percent <= f.zero_shot.top5.percent <= 100
+    assert {f"{s}.top1" for s in splits} <= set(flat(figures))
