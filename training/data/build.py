@@ -23,6 +23,7 @@ from training.data.icons import render
 from training.data.recipe import Recipe
 from training.data.shards import RECEIPTS, Sample, finished_shard, read_tar, write_shard
 from training.data.sources import Source, read_sources
+from training.data.words import write_words
 
 CHUNK = 400
 """Drawings rendered and cached together."""
@@ -46,12 +47,13 @@ def build_dataset(
     source = read_sources(recipe, cache, progress)
     images = render_all(source, recipe, cache / "renders", workers, progress)
     splits = assemble(source, images, recipe)
+    missing = write_words(recipe, output, cache)
     header = Header(
         recipe=recipe.name,
         recipe_sha256=recipe.sha256,
         render_px=recipe.render_px,
         dropped=source.dropped,
-        notes=source.notes,
+        notes=[*source.notes, *([missing] if missing else [])],
     )
     return write_dataset(splits, header, output, recipe.samples_per_shard, progress)
 

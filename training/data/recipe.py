@@ -98,6 +98,8 @@ class Recipe:
     """The package that names emoji and gives their keywords."""
     sets: Mapping[str, SetSpec]
     splits: SplitSpec
+    words: str = ""
+    """The WordNet package whose words may name concepts; empty for none."""
     sha256: str = field(default="", compare=False)
     """Digest of the recipe's content, filled in when it is read."""
 
@@ -108,9 +110,10 @@ class Recipe:
             raise DataError(f"recipe {self.name}: render_px {self.render_px} is not in 8..1024")
         if self.samples_per_shard < 1:
             raise DataError(f"recipe {self.name}: samples_per_shard must be at least 1")
-        for what, package in [("keywords", self.keywords)] + [
-            (f"set {name}", spec.package) for name, spec in self.sets.items()
-        ]:
+        uses = [("keywords", self.keywords)]
+        uses += [("words", self.words)] if self.words else []
+        uses += [(f"set {name}", spec.package) for name, spec in self.sets.items()]
+        for what, package in uses:
             if package not in self.packages:
                 hint = closest(package, self.packages)
                 raise DataError(f"recipe {self.name}: {what}: unknown package {package!r}{hint}")
