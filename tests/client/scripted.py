@@ -66,7 +66,10 @@ class Scripted(embedding_pb2_grpc.EmbeddingServiceServicer):
     """A broken stream ends in good order instead of with UNAVAILABLE."""
     calls: int = 0
     metadata: list[dict[str, str]] = field(default_factory=list)
+    block_after: int | None = None
+    """After so many items a stream's handler does nothing more until its caller is gone."""
     cancelled: threading.Event = field(default_factory=threading.Event)
+    """The caller of a blocked handler has gone."""
     hold: bool = False
     """Streams receive, and never answer."""
 
@@ -104,7 +107,8 @@ class Scripted(embedding_pb2_grpc.EmbeddingServiceServicer):
         context: grpc.ServicerContext,
     ) -> Iterator[embedding_pb2.EmbedStreamResponse]:
         self._fault(context)
-        context.add_callback(lambda: None if context.code() else self.cancelled.set())
+        gone = threading.Event()
+        context.add_callback(gone.set)
         number = len(self.streams)
         self.streams.append(0)
         budget = self.break_streams_after.pop(0) if self.break_streams_after else None
@@ -123,6 +127,9 @@ class Scripted(embedding_pb2_grpc.EmbeddingServiceServicer):
             if len(held) == 2:
                 yield from self._responses(reversed(held))
                 held = []
+            if self.streams[number] == self.block_after and gone.wait(10):
+                self.cancelled.set()
+                return
         yield from self._responses(iter(held))
 
     def _responses(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -75,6 +76,12 @@ def test_a_broken_stream_goes_on_where_it_was(
     assert len(script.streams) == 4
 
 
+def test_progress_forgives_earlier_breaks(client: Client, script: Scripted) -> None:
+    script.break_streams_after = [2] * (2 * FAST.attempts)
+    assert len(list(client.embed_stream(NUMBERS, window=8))) == 50
+    assert len(script.streams) == 2 * FAST.attempts + 1
+
+
 def test_a_server_that_stays_broken_ends_the_stream(client: Client, script: Scripted) -> None:
     script.break_streams_after = [0] * 50
     with pytest.raises(CallError, match="UNAVAILABLE"):
@@ -96,12 +103,14 @@ def test_the_callers_own_error_comes_through(client: Client, script: Scripted) -
         yield from NUMBERS[:3]
         raise OSError("the disk is gone")
 
+    script.block_after = 1
     with pytest.raises(OSError, match="the disk is gone"):
         list(client.embed_stream(items()))
     assert script.cancelled.wait(5)
 
 
 def test_walking_away_cancels_the_call(client: Client, script: Scripted) -> None:
+    script.block_after = 2
     answers = client.embed_stream(NUMBERS, window=4)
     assert next(answers).ok
     answers.close()  # type: ignore[attr-defined]
@@ -170,8 +179,9 @@ async def test_asyncio_streams_the_same_way(address: str, script: Scripted, tmp_
 
 
 async def test_asyncio_walking_away_cancels_the_call(address: str, script: Scripted) -> None:
+    script.block_after = 2
     async with AsyncClient(address, retry=FAST) as client:
         answers = client.embed_stream(NUMBERS, window=4)
         assert (await anext(answers)).ok
         await answers.aclose()  # type: ignore[attr-defined]
-    assert script.cancelled.wait(5)
+        assert await asyncio.to_thread(script.cancelled.wait, 5)

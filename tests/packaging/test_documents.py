@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving.local import local_server
 
 from serving.config import load_config
+from serving.local import local_server
 from serving.metrics import Metrics
 from serving.tokens import TokenFile
 from tests.packaging.limits_table import current, table
