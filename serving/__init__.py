@@ -1,0 +1,1 @@
+"""The server: engines, batching, interceptors and the services of sparseclip.v1."""

@@ -1,0 +1,237 @@
+"""A bounded pool of processes that decode pictures: a crash or a hang costs one picture.
+
+Encoded bytes and pixels pass through shared memory, so a picture costs two copies and two small
+messages over what a thread would cost. S image side; pixels are float32 (3, S, S).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import json
+import logging
+import mmap
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.image import ImageLimits
+from bundle.manifest import Preprocessing
+from serving.decode_worker import LENGTH
+from serving.errors import ServingError, StartupError, internal, invalid
+from serving.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_START_S = 30.0
+_PAGE = mmap.ALLOCATIONGRANULARITY
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker ended or hung."""
+
+
+class Worker:
+    """One process with its socket and shared memory, decoding one picture at a time."""
+
+    def __init__(self, preprocessing: Preprocessing, limits: ImageLimits) -> None:
+        size = preprocessing.size
+        self._limits = limits
+        self._shape = (3, size, size)
+        total = -(-(limits.bytes + 4 * 3 * size * size) // _PAGE) * _PAGE
+        ours, theirs = socket.socketpair()
+        with theirs, _shared_file(total) as descriptor:
+            self._memory = mmap.mmap(descriptor, total)
+            settings = {
+                "limits": dataclasses.asdict(limits),
+                "preprocessing": dataclasses.asdict(preprocessing),
+                "socket": theirs.fileno(),
+                "memory": descriptor,
+                "bytes": total,
+            }
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "serving.decode_worker", json.dumps(settings)],
+                pass_fds=(theirs.fileno(), descriptor),
+                stdin=subprocess.DEVNULL,
+                env=_environment(),
+            )
+        ours.setblocking(False)
+        self._socket = ours
+        self._pixels = np.frombuffer(
+            self._memory, np.float32, 3 * size * size, limits.bytes
+        ).reshape(self._shape)
+
+    async def ready(self) -> None:
+        """Waits until the process has imported what it needs. Raises WorkerDiedError."""
+        await self._reply(_START_S)
+
+    async def decode(self, data: bytes, seconds: float) -> NDArray[np.float32]:
+        """Pixels of a picture.
+
+        Raises ServingError for one that is not accepted, WorkerDiedError when the process ends or
+        takes longer than `seconds`.
+        """
+        self._memory[: len(data)] = data
+        try:
+            await asyncio.get_running_loop().sock_sendall(self._socket, LENGTH.pack(len(data)))
+        except OSError:
+            raise WorkerDiedError("the worker hung up") from None
+        reply = await self._reply(seconds)
+        if reply[:1] == b"E":
+            raise invalid("image", reply[1:].decode().removeprefix("image: "))
+        return self._pixels.copy()
+
+    async def _reply(self, seconds: float) -> bytes:
+        try:
+            async with asyncio.timeout(seconds):
+                reply = await asyncio.get_running_loop().sock_recv(self._socket, 4096)
+        except (OSError, TimeoutError):
+            reply = b""
+        if not reply:
+            raise WorkerDiedError("the worker hung up, or took too long")
+        return reply
+
+    def close(self) -> None:
+        """Ends the process; one that is at work is killed."""
+        self._socket.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class DecodePool:
+    """Hands pictures to workers; a worker that dies is replaced, and its picture fails."""
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        limits: ImageLimits,
+        *,
+        workers: int,
+        seconds: float,
+        metrics: Metrics,
+    ) -> None:
+        self._preprocessing = preprocessing
+        self._limits = limits
+        self._count = workers
+        self._seconds = seconds
+        self._metrics = metrics
+        self._workers: set[Worker] = set()
+        # The last to have worked is the next to work: its caches are warm.
+        self._idle: asyncio.LifoQueue[Worker] = asyncio.LifoQueue()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Process ids of the workers alive."""
+        return frozenset(worker.process.pid for worker in self._workers)
+
+    async def start(self) -> None:
+        """Starts the workers. Raises StartupError when one does not come up."""
+        try:
+            await asyncio.gather(*(self._add() for _ in range(self._count)))
+        except (OSError, WorkerDiedError):
+            await self.close()
+            raise StartupError("decode_workers: a worker does not start") from None
+
+    async def decode(self, data: bytes) -> NDArray[np.float32]:
+        """Pixels (3, S, S) of an encoded picture.
+
+        Raises ServingError: INVALID for the picture, INTERNAL when its worker died. A cancelled
+        call leaves at once; the worker finishes on its own before it takes another picture.
+        """
+        if len(data) > self._limits.bytes:  # what the shared memory holds
+            raise invalid("image", f"{len(data)} bytes is over the limit of {self._limits.bytes}")
+        worker = await self._idle.get()
+        return await asyncio.shield(self._spawn(self._work(worker, data)))
+
+    async def close(self) -> None:
+        """Ends every worker."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for worker in list(self._workers):
+            self._remove(worker)
+
+    async def _work(self, worker: Worker, data: bytes) -> NDArray[np.float32]:
+        try:
+            pixels = await worker.decode(data, self._seconds)
+        except WorkerDiedError as error:
+            log.error("decode: %s", error)
+            self._remove(worker)
+            self._metrics.decode_restarts.inc()
+            self._spawn(self._refill())
+            raise internal() from None
+        except ServingError:
+            self._idle.put_nowait(worker)
+            raise
+        self._idle.put_nowait(worker)
+        return pixels
+
+    async def _refill(self) -> None:
+        for delay in itertools.chain((0.0, 0.1, 0.5, 1.0), itertools.repeat(5.0)):
+            await asyncio.sleep(delay)
+            try:
+                await self._add()
+                return
+            except (OSError, WorkerDiedError) as error:
+                log.error("decode: a worker does not start: %s", error)
+
+    async def _add(self) -> None:
+        worker = Worker(self._preprocessing, self._limits)
+        self._workers.add(worker)
+        self._metrics.decode_workers.inc()
+        try:
+            await worker.ready()
+        except BaseException:
+            self._remove(worker)
+            raise
+        self._idle.put_nowait(worker)
+
+    def _remove(self, worker: Worker) -> None:
+        if worker in self._workers:
+            self._workers.remove(worker)
+            self._metrics.decode_workers.dec()
+            worker.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; a caller that left does not want it
+
+
+@contextlib.contextmanager
+def _shared_file(size: int) -> Iterator[int]:
+    """A descriptor of memory without a name, to be mapped by two processes."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("sparseclip-decode")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    try:
+        os.truncate(descriptor, size)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with our import path, and without a thread pool that a worker has no use for."""
+    path = os.pathsep.join(entry or os.curdir for entry in sys.path)
+    return {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}

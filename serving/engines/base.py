@@ -1,0 +1,82 @@
+"""The engine: arrays in, arrays out. B batch, T tokens, P patches, C concepts, D CLIP width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from numpy.typing import NDArray
+
+from bundle.store import Bundle
+
+Graph = Literal["image", "text", "patches"]
+GRAPHS: tuple[Graph, ...] = ("image", "text", "patches")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How the graphs run."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where; cuda needs an onnxruntime that was built for it."""
+    threads: int = 0
+    """Threads of one run; 0 takes one for every core this process may use."""
+    spin: bool = False
+    """Whether threads spin between runs: faster when idle cores are free, else slower."""
+    memory_mib: int = 0
+    """Bound of the device's arena (cuda); 0 leaves it to onnxruntime. On a CPU max_images is it."""
+
+
+class EngineError(RuntimeError):
+    """A run failed, or gave something that no run may give. For the log, not for the wire."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchOutput:
+    """Codes of every patch, as the graph's TopK gives them."""
+
+    indices: NDArray[Any]
+    """(B, P, Kp), integers."""
+    values: NDArray[Any]
+    """(B, P, Kp) float32, 0 in unused slots."""
+    active: NDArray[Any]
+    """(B, P): how many fired, also those beyond Kp."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOutput:
+    """What one run gives, unchecked."""
+
+    indices: NDArray[Any]
+    """(B, K), integers."""
+    values: NDArray[Any]
+    """(B, K) float32, 0 in unused slots."""
+    active: NDArray[Any]
+    """(B,): how many fired, also those beyond K."""
+    norm: NDArray[Any]
+    """(B,) float32: L2 over all C."""
+    dense: NDArray[Any]
+    """(B, D) float32."""
+    patches: PatchOutput | None = None
+    """Of the graph `patches` alone."""
+
+
+class Engine(Protocol):
+    """Runs the three graphs of one bundle. One thread at a time for each graph."""
+
+    @property
+    def description(self) -> str:
+        """Library, version and device, for status and logs."""
+
+    def run(self, graph: Graph, inputs: NDArray[Any]) -> EngineOutput:
+        """Pixels (B, 3, S, S) float32, or tokens (B, T) int64, to outputs.
+
+        Raises EngineError.
+        """
+
+    def close(self) -> None:
+        """Frees the graphs; no run follows."""
+
+
+EngineFactory = Callable[[Bundle, EngineConfig], Engine]

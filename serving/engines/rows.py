@@ -1,0 +1,129 @@
+"""From an engine's batch to rows that can be trusted. K active concepts, C concepts, P patches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.codes import SparseCodes
+from bundle.manifest import Architecture
+from serving.engines.base import EngineError, EngineOutput, PatchOutput
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patches:
+    """The codes of one picture's patches, TopK slots unsorted."""
+
+    indices: NDArray[np.int64]
+    """(P, Kp)."""
+    values: NDArray[np.float32]
+    """(P, Kp), >= 0; 0 in unused slots."""
+    complete: bool
+    """No patch had more active concepts than Kp."""
+
+    def map(self, concept_id: int) -> NDArray[np.float32]:
+        """One concept's activation on every patch, (P,)."""
+        matches = self.indices == concept_id
+        values: NDArray[np.float32] = (self.values * matches).sum(axis=1, dtype=np.float32)
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One item's checked output."""
+
+    indices: NDArray[np.uint32]
+    """(K,), strictly increasing."""
+    values: NDArray[np.float32]
+    """(K,), finite and > 0."""
+    active: int
+    norm: float
+    dense: NDArray[np.float32]
+    """(D,)."""
+    patches: Patches | None
+
+    def top(self, count: int) -> list[tuple[int, float]]:
+        """Ids and values of the strongest concepts, strongest first."""
+        order = np.argsort(-self.values, kind="stable")[:count]
+        return list(zip(self.indices[order].tolist(), self.values[order].tolist(), strict=True))
+
+
+def rows_of(
+    output: EngineOutput, batch: int, architecture: Architecture, *, patches: bool
+) -> list[Row | EngineError]:
+    """Checks a run's output row by row.
+
+    A row that holds NaN, infinity, a negative value or an id outside of C becomes an EngineError.
+    Raises EngineError when the shapes are not those of `batch` rows.
+    """
+    _check_shapes(output, batch, architecture, patches=patches)
+    indices, values = output.indices, output.values
+    good = (
+        _fit(indices, values, architecture.concepts)
+        & np.isfinite(output.norm)
+        & (output.norm >= 0)
+        & np.isfinite(output.dense).all(axis=1)
+        & (output.active >= (values > 0).sum(axis=1))
+    )
+    maps = output.patches
+    if maps is not None:
+        good &= _fit(maps.indices, maps.values, architecture.concepts).all(axis=1)
+        good &= (maps.active >= 0).all(axis=1)
+    keep = np.flatnonzero(good)
+    codes = SparseCodes.from_topk(indices[keep], values[keep], architecture.concepts)
+    rows: list[Row | EngineError] = [EngineError("a row of numbers no model gives")] * batch
+    for place, b in enumerate(keep):
+        row_indices, row_values = codes.row(place)
+        rows[b] = Row(
+            indices=row_indices,
+            values=row_values,
+            active=int(output.active[b]),
+            norm=float(output.norm[b]),
+            dense=output.dense[b],
+            patches=_patches(maps, int(b)) if maps is not None else None,
+        )
+    return rows
+
+
+def _fit(indices: NDArray[Any], values: NDArray[Any], concepts: int) -> NDArray[np.bool_]:
+    ids = (indices >= 0) & (indices < concepts)
+    fit: NDArray[np.bool_] = (np.isfinite(values) & (values >= 0) & (ids | (values == 0))).all(-1)
+    return fit
+
+
+def _patches(maps: PatchOutput, b: int) -> Patches:
+    return Patches(
+        indices=maps.indices[b],
+        values=maps.values[b],
+        complete=bool((maps.active[b] <= maps.values.shape[2]).all()),
+    )
+
+
+def _check_shapes(
+    output: EngineOutput, batch: int, architecture: Architecture, *, patches: bool
+) -> None:
+    shape = output.values.shape
+    fits = (
+        len(shape) == 2
+        and shape[0] == batch
+        and output.indices.shape == shape
+        and output.active.shape == (batch,)
+        and output.norm.shape == (batch,)
+        and output.dense.shape == (batch, architecture.dense_dim)
+        and (output.patches is not None) == patches
+    )
+    if fits and output.patches is not None:
+        rows, columns = architecture.patch_grid
+        grid = (batch, rows * columns)
+        inner = output.patches.values.shape
+        fits = (
+            len(inner) == 3
+            and inner[:2] == grid
+            and output.patches.indices.shape == inner
+            and output.patches.active.shape == grid
+        )
+    if not fits:
+        raise EngineError("outputs of the wrong shape")

@@ -1,0 +1,1 @@
+"""What every call passes through before a handler: see chain.py for the order."""

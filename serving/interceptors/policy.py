@@ -1,0 +1,46 @@
+"""What each method demands of its caller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serving.errors import Kind, ServingError
+from serving.tokens import Principal, Role
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """The rules of one method."""
+
+    role: Role = "embed"
+    """What the caller must be."""
+    public: bool = False
+    """Callable without a token."""
+    gated: bool = True
+    """Counts towards the bounds on calls in work, and is refused while starting and draining."""
+    bounded: bool = True
+    """Ends at its deadline."""
+    patient: bool = False
+    """Without a deadline of its own it gets the longest in place of the default one."""
+
+    def check(self, principal: Principal) -> None:
+        """Raises ServingError for a caller without the role."""
+        if not self.public and self.role not in principal.roles:
+            raise ServingError(Kind.FORBIDDEN, "this needs another role")
+
+
+# Whatever is not listed here has the strictest reading: a known caller with the embed role.
+_METHODS: dict[str, Policy] = {
+    "/grpc.health.v1.Health/Check": Policy(public=True, gated=False),
+    "/grpc.health.v1.Health/Watch": Policy(gated=False, bounded=False),
+    "/sparseclip.v1.EmbeddingService/EmbedStream": Policy(patient=True),
+}
+_SERVICES: dict[str, Policy] = {
+    "sparseclip.v1.AdminService": Policy(role="admin", patient=True),
+}
+_DEFAULT = Policy()
+
+
+def policy_of(method: str) -> Policy:
+    """The policy of `/package.Service/Method`."""
+    return _METHODS.get(method) or _SERVICES.get(method.split("/")[1:2][0], _DEFAULT)

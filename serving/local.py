@@ -1,0 +1,55 @@
+"""A server inside this process, for commands that are given a bundle in place of a server."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+from serving.config import ServerConfig
+from serving.server import running
+
+
+@contextmanager
+def local_server(bundle_path: Path) -> Iterator[str]:
+    """Serves a bundle to this process alone, and gives the address for a client.
+
+    It is the server itself, on a unix domain socket in a private directory, so a command does the
+    same with a bundle as with a server. Raises StartupError.
+    """
+    with tempfile.TemporaryDirectory(prefix="sparseclip-") as directory:
+        config = ServerConfig(bundle=str(bundle_path), socket=str(Path(directory) / "s"))
+        started: Future[_Started] = Future()
+        thread = threading.Thread(
+            target=lambda: asyncio.run(_run(config, started)), name="server", daemon=True
+        )
+        thread.start()
+        server = started.result()
+        try:
+            yield server.address
+        finally:
+            server.loop.call_soon_threadsafe(server.stop.set)
+            thread.join()
+
+
+class _Started:
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.loop = asyncio.get_running_loop()
+        self.stop = asyncio.Event()
+
+
+async def _run(config: ServerConfig, started: Future[_Started]) -> None:
+    try:
+        async with running(config) as server:
+            state = _Started(server.address)
+            started.set_result(state)
+            await state.stop.wait()
+    except BaseException as error:  # raised where the server was asked for
+        if started.done():
+            raise
+        started.set_exception(error)

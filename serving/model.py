@@ -1,0 +1,299 @@
+"""A loaded model: bundle, engine, decoders and batchers. S image side, T tokens, P patches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.store import Bundle, open_bundle
+from serving.batcher import Batcher, BatcherConfig, Done, Places
+from serving.config import ServerConfig
+from serving.decode import DecodePool
+from serving.engines.base import GRAPHS, Engine, EngineError, EngineFactory, Graph
+from serving.engines.onnx import available_cores
+from serving.engines.rows import Row, rows_of
+from serving.errors import ServingError, invalid
+from serving.explain import Picture, ranked
+from serving.metrics import Metrics
+from serving.requests import (
+    ConceptKey,
+    ConceptMatch,
+    Embedded,
+    ExplainCall,
+    Explained,
+    ImageItem,
+    Item,
+    ModelId,
+    Result,
+    TextItem,
+    Times,
+)
+from serving.worker_thread import WorkerThread
+
+log = logging.getLogger(__name__)
+
+
+class Model:
+    """Answers items from one version of one bundle."""
+
+    def __init__(
+        self, bundle: Bundle, engine: Engine, config: ServerConfig, metrics: Metrics
+    ) -> None:
+        manifest = bundle.manifest
+        self.id = ModelId(name=manifest.name, version=manifest.version)
+        self.architecture = manifest.architecture
+        self.preprocessing = manifest.preprocessing
+        self.concepts = bundle.concepts
+        self.engine = engine
+        self.suspect = asyncio.Event()
+        """Set when so many items in a row failed that a probe is due."""
+        self._tokenizer = bundle.tokenizer
+        self._failures = 0
+        self._failures_allowed = config.failures_before_probe
+        self._limits = config.limits
+        self._metrics = metrics
+        self._decode_times: dict[str, Any] = {g: metrics.decode(g) for g in ("image", "text")}
+        self.decoders = DecodePool(
+            manifest.preprocessing,
+            config.limits.image,
+            workers=config.decode_workers or min(4, available_cores()),
+            seconds=config.limits.decode_s,
+            metrics=metrics,
+        )
+        # Cleaning and cutting text is Python code: on a thread it yields to the event loop.
+        self._text_thread = WorkerThread("tokenizer")
+        self.batchers = {
+            graph: Batcher(
+                self._runner(graph), _bounds(graph, config), metrics.batcher(graph), self._count
+            )
+            for graph in GRAPHS
+        }
+
+    @classmethod
+    async def load(
+        cls, path: Path, config: ServerConfig, metrics: Metrics, engine_factory: EngineFactory
+    ) -> Model:
+        """Opens a bundle, loads its graphs, starts its workers and warms all of it up.
+
+        Raises BundleError or EngineError; nothing is left behind then.
+        """
+        loop = asyncio.get_running_loop()
+
+        def read() -> tuple[Bundle, Engine]:
+            bundle = open_bundle(path)
+            engine = engine_factory(bundle, config.engine)
+            # What is read on first use would stop the event loop then.
+            bundle.concepts.search("a", 1)
+            bundle.tokenizer.encode(["a"])
+            return bundle, engine
+
+        bundle, engine = await loop.run_in_executor(None, read)
+        model = cls(bundle, engine, config, metrics)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(model.decoders.start())
+                group.create_task(model.warm_up(config.batch.max_images, config.batch.max_texts))
+        except BaseExceptionGroup as errors:
+            await model.close()
+            raise errors.exceptions[0] from None
+        return model
+
+    async def warm_up(self, images: int, texts: int) -> None:
+        """Runs every graph at one item and at the largest batch. Raises EngineError."""
+        loop = asyncio.get_running_loop()
+        for graph in GRAPHS:
+            for batch in {1, texts if graph == "text" else images}:
+                inputs = np.repeat(self._sample(graph)[None], batch, axis=0)
+                for row in await loop.run_in_executor(None, self._runner(graph), inputs):
+                    if isinstance(row, EngineError):
+                        raise row
+
+    async def probe(self, seconds: float) -> bool:
+        """Whether a plain picture gets an answer; if so, failures count from 0 again."""
+        loop = asyncio.get_running_loop()
+        batcher = self.batchers["image"]
+        try:
+            async with asyncio.timeout(seconds):
+                with batcher.admit(1) as places:
+                    await places.submit(self._sample("image"), loop.time() + seconds)
+        except (ServingError, TimeoutError):
+            return False
+        self._failures = 0
+        self.suspect.clear()
+        return True
+
+    def _count(self, succeeded: bool) -> None:
+        self._failures = 0 if succeeded else self._failures + 1
+        if self._failures >= self._failures_allowed:
+            self.suspect.set()
+
+    async def embed(
+        self, items: Sequence[Item], deadline: float, *, patches: bool = False
+    ) -> list[Result]:
+        """Answers items in their order; one that fails does not disturb the others.
+
+        `deadline` is in the event loop's time. With `patches`, pictures also get patch codes.
+        Raises ServingError when there is no room for all of the items.
+        """
+        images = [item for item in items if isinstance(item, ImageItem)]
+        texts = [item for item in items if isinstance(item, TextItem)]
+        with (
+            self._for_images(patches).admit(len(images)) as image_places,
+            self.batchers["text"].admit(len(texts)) as text_places,
+        ):
+            if len(images) == 1 and not texts:
+                return [await self._image(images[0], deadline, image_places)]
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._image(item, deadline, image_places)) for item in images
+                ]
+                rest = group.create_task(self._texts(texts, deadline, text_places))
+        from_images, from_texts = iter([task.result() for task in tasks]), iter(rest.result())
+        return [
+            next(from_images) if isinstance(item, ImageItem) else next(from_texts) for item in items
+        ]
+
+    async def embed_when_free(
+        self, item: Item, deadline: float, *, patches: bool = False
+    ) -> Result:
+        """Answers one item of a stream, after waiting for a place."""
+        if isinstance(item, ImageItem):
+            async with self._for_images(patches).admit_when_free() as places:
+                return await self._image(item, deadline, places)
+        async with self.batchers["text"].admit_when_free() as places:
+            return (await self._texts([item], deadline, places))[0]
+
+    def _for_images(self, patches: bool) -> Batcher:
+        return self.batchers["patches" if patches else "image"]
+
+    async def _image(self, item: ImageItem, deadline: float, places: Places) -> Result:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            pixels = await self.decoders.decode(item.data)
+            decode_s = loop.time() - started
+            self._decode_times["image"].observe(decode_s)
+            return _embedded(await places.submit(pixels, deadline), decode_s)
+        except ServingError as error:
+            return error
+
+    async def _texts(
+        self, items: Sequence[TextItem], deadline: float, places: Places
+    ) -> list[Result]:
+        if not items:
+            return []
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        allowed = self._limits.text_bytes
+        refusal = invalid("text", f"more than {allowed} bytes")
+        fits = [len(item.text.encode()) <= allowed for item in items]
+        texts = [item.text for item, fit in zip(items, fits, strict=True) if fit]
+        tokens = await self._text_thread.run(lambda: self._tokenizer.encode(texts))
+        decode_s = loop.time() - started
+        self._decode_times["text"].observe(decode_s)
+        futures = [places.submit(row, deadline) for row in tokens]
+        waiting, results = iter(futures), list[Result]()
+        try:
+            for fit in fits:
+                try:
+                    done = await next(waiting) if fit else None
+                    results.append(_embedded(done, decode_s) if done else refusal)
+                except ServingError as error:
+                    results.append(error)
+        finally:
+            for future in futures:
+                future.cancel()
+        return results
+
+    async def search_concepts(self, query: str, limit: int, deadline: float) -> list[ConceptMatch]:
+        """Concepts for a word or phrase, best first: its own names, then what the text tower says.
+
+        Raises ServingError.
+        """
+        result = (await self.embed([TextItem(id="", text=query)], deadline))[0]
+        if isinstance(result, ServingError):
+            raise result
+        names = await self._text_thread.run(lambda: self.concepts.search(query, limit))
+        return ranked(query, dict(result.row.top(limit)), names, self.concepts)[:limit]
+
+    async def explain(self, call: ExplainCall, deadline: float) -> Explained:
+        """Where a picture shows concepts. Raises ServingError."""
+        wanted = [self.concept_id(key, f"concepts[{i}]") for i, key in enumerate(call.concepts)]
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        with self.batchers["patches"].admit(1) as places:
+            pixels = await self.decoders.decode(call.image)
+            decode_s = loop.time() - started
+            done = await places.submit(pixels, deadline)
+        picture = Picture(
+            pixels=pixels,
+            row=done.row,
+            grid=self.architecture.patch_grid,
+            preprocessing=self.preprocessing,
+        )
+        chosen = wanted or [concept for concept, _ in done.row.top(call.top)]
+        maps = await loop.run_in_executor(None, picture.maps, chosen, call.overlay)
+        return Explained(
+            maps=maps,
+            exact=self.architecture.pool == "patch_mean" and picture.complete,
+            times=_embedded(done, decode_s).times,
+        )
+
+    @property
+    def admitted_images(self) -> int:
+        """Pictures let in and not answered yet."""
+        return self.batchers["image"].admitted + self.batchers["patches"].admitted
+
+    def concept_id(self, key: ConceptKey, field: str) -> int:
+        """Resolves an id or an exact name. Raises ServingError naming the field."""
+        if isinstance(key, int):
+            if key >= len(self.concepts):
+                raise invalid(field, f"no concept has an id over {len(self.concepts) - 1}")
+            return key
+        concept = self.concepts.by_name(key)
+        if concept is None:
+            raise invalid(field, "no concept has this name")
+        return concept.id
+
+    async def close(self) -> None:
+        """Ends the workers and frees the graphs."""
+        for batcher in self.batchers.values():
+            await batcher.close()
+        await self.decoders.close()
+        self._text_thread.close()
+        self.engine.close()
+
+    def _sample(self, graph: Graph) -> NDArray[Any]:
+        if graph == "text":
+            row: NDArray[Any] = self._tokenizer.encode(["a"])[0]
+            return row
+        size = self.preprocessing.size
+        return np.zeros((3, size, size), dtype=np.float32)
+
+    def _runner(self, graph: Graph) -> Callable[[NDArray[Any]], list[Row | EngineError]]:
+        def run(inputs: NDArray[Any]) -> list[Row | EngineError]:
+            output = self.engine.run(graph, inputs)
+            return rows_of(output, len(inputs), self.architecture, patches=graph == "patches")
+
+        return run
+
+
+def _embedded(done: Done, decode_s: float) -> Embedded:
+    times = Times(decode_s=decode_s, queue_s=done.queue_s, inference_s=done.inference_s)
+    return Embedded(row=done.row, times=times)
+
+
+def _bounds(graph: Graph, config: ServerConfig) -> BatcherConfig:
+    limits, batch = config.limits, config.batch
+    return BatcherConfig(
+        max_batch=batch.max_texts if graph == "text" else batch.max_images,
+        capacity=limits.queue_texts if graph == "text" else limits.queue_images,
+        max_ahead_s=limits.queue_s,
+        wait_s=batch.wait_ms / 1000,
+    )

@@ -1,0 +1,203 @@
+"""The server: build, run, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from bundle.store import BundleError, default_bundle
+from serving.config import ServerConfig
+from serving.engines.base import EngineError, EngineFactory
+from serving.engines.onnx import OnnxEngine
+from serving.errors import StartupError
+from serving.health import Health
+from serving.interceptors.admission import Gate
+from serving.interceptors.chain import Chain
+from serving.interceptors.principal import Authenticator
+from serving.interceptors.sanitiser import Sanitiser
+from serving.listener import bind, channel_options
+from serving.metrics import Metrics, MetricsServer
+from serving.registry import Registry
+from serving.services.admin import AdminService
+from serving.services.concepts import ConceptService
+from serving.services.embedding import EmbeddingService
+from serving.tokens import TokenFile
+from sparseclip.v1 import admin_pb2_grpc, concepts_pb2_grpc, embedding_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+PUBLIC = ("sparseclip.v1.EmbeddingService", "sparseclip.v1.ConceptService")
+ADMIN = ("sparseclip.v1.AdminService",)
+
+_FLUSH_S = 1.0
+"""For replies that are written but not sent yet, after the last call has ended."""
+
+
+class Server:
+    """Everything that runs for one configuration."""
+
+    def __init__(self, config: ServerConfig, engine_factory: EngineFactory) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.gate = Gate(config.limits, self.metrics)
+        self.registry = Registry(config, self.metrics, engine_factory, self._update_health)
+        self.address = ""
+        """Of the public services, as a client takes it."""
+        self.admin_address: str | None = None
+        self.metrics_address: str | None = None
+        self._healths: list[Health] = []
+        self._ports: list[grpc.aio.Server] = []
+        self._metrics_server: MetricsServer | None = None
+
+    async def start(self) -> None:
+        """Listens, answers health checks, loads the model, and then lets calls in.
+
+        Raises StartupError; close() then frees what was started.
+        """
+        config = self.config
+        path = Path(config.bundle) if config.bundle else _default_bundle()
+        tokens = TokenFile(Path(config.tokens), self.metrics) if config.tokens else None
+        chain = Chain(Authenticator(tokens), self.gate, Sanitiser(self.metrics), config.limits)
+        public = self._port(chain, PUBLIC)
+        embedding = EmbeddingService(self.registry, config.limits, self.gate.draining)
+        embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(embedding, public)  # type: ignore[no-untyped-call]
+        concepts = ConceptService(self.registry, config.limits)
+        concepts_pb2_grpc.add_ConceptServiceServicer_to_server(concepts, public)  # type: ignore[no-untyped-call]
+        self.address = bind(public, config, config.port, "port")
+        if config.admin_port is not None:
+            port = self._port(chain, ADMIN)
+            admin = AdminService(self.registry, self.gate)
+            admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, port)  # type: ignore[no-untyped-call]
+            self.admin_address = bind(port, config, config.admin_port, "admin_port")
+        if config.metrics_port is not None:
+            self._metrics_server = MetricsServer.start(
+                self.metrics, config.host, config.metrics_port
+            )
+            self.metrics_address = f"{config.host}:{self._metrics_server.port}"
+        for port in self._ports:
+            await port.start()
+        try:
+            model = await self.registry.open(path)
+        except (BundleError, EngineError, OSError) as error:
+            raise StartupError(f"bundle: {_one_line(error)}") from None
+        self.gate.open()
+        self._update_health()
+        log.info("serving %s %s on %s", model.name, model.version, self.address)
+
+    def _port(self, chain: Chain, services: tuple[str, ...]) -> grpc.aio.Server:
+        server = grpc.aio.server(interceptors=(chain,), options=channel_options(self.config.limits))
+        health = Health((*services, "grpc.health.v1.Health"))
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
+        if self.config.reflection:
+            from grpc_reflection.v1alpha import reflection
+
+            reflection.enable_server_reflection(
+                (*services, "grpc.health.v1.Health", reflection.SERVICE_NAME), server
+            )
+        self._healths.append(health)
+        self._ports.append(server)
+        return server
+
+    def _update_health(self) -> None:
+        serving = self.gate.is_open and self.registry.healthy
+        self.metrics.serving.set(serving)
+        for health in self._healths:
+            health.set_serving(serving)
+
+    async def drain(self) -> bool:
+        """NOT_SERVING at once; waits for calls in work. False when they took too long."""
+        self.gate.drain()
+        self._update_health()
+        ended = await self.gate.empty(self.config.limits.drain_s)
+        if not ended:
+            log.warning("drain: %d calls are cut off", self.gate.calls)
+        return ended
+
+    async def close(self) -> None:
+        """Stops listening, cuts off what is still in work and frees all."""
+        self.gate.drain()
+        self._update_health()
+        await asyncio.gather(*(port.stop(_FLUSH_S) for port in self._ports))
+        await self.registry.close()
+        if self._metrics_server is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._metrics_server.close)
+
+
+@asynccontextmanager
+async def running(
+    config: ServerConfig, engine_factory: EngineFactory = OnnxEngine.open
+) -> AsyncIterator[Server]:
+    """A server that lets calls in; it is closed, without draining, after the block.
+
+    Raises StartupError.
+    """
+    server = Server(config, engine_factory)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.close()
+
+
+def run(config: ServerConfig) -> None:
+    """Runs until SIGTERM or SIGINT and drains; a second signal ends the process at once.
+
+    Raises StartupError, whose message is one line.
+    """
+    asyncio.run(_serve(config))
+
+
+def serve(config: ServerConfig) -> int:
+    """Runs as `run` does; gives the exit status, 1 after a line on stderr when it cannot start."""
+    try:
+        run(config)
+    except StartupError as error:
+        print(f"sparseclip serve: {_one_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(config: ServerConfig) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    async with AsyncExitStack() as stack:
+        starting = loop.create_task(stack.enter_async_context(running(config)))
+        stopping = loop.create_task(stop.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
+            return
+        server = starting.result()
+        print(f"sparseclip: serving on {server.address}", file=sys.stderr, flush=True)
+        await stopping
+        print("sparseclip: draining", file=sys.stderr, flush=True)
+        await server.drain()
+
+
+def _default_bundle() -> Path:
+    try:
+        return default_bundle()
+    except BundleError as error:
+        raise StartupError(f"bundle: {error}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
