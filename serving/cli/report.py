@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 _ITEM_FAULTS = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND})
 
+# So wide that a row stays on one line in a file or a pipe.
+_UNFOLDED = 10_000
+
 # From this many items on, a terminal shows a progress bar.
 _MANY = 8
 
@@ -75,8 +78,8 @@ class Report:
 
 
 def stdout() -> Console:
-    """The console for results. Wider than a terminal's default when it is a file or a pipe."""
-    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else 160)
+    """The console for results."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNFOLDED)
 
 
 def print_json(record: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from serving.errors import StartupError
 )
 def serve(config: Path | None, **given: Any) -> None:
     """Serve a bundle over gRPC until SIGTERM or Ctrl-C."""
-    from serving.server import run
+    from serving import server
 
     try:
-        run(load_config(config, values(ServerConfig, documentation, given)))
+        resolved = load_config(config, values(ServerConfig, documentation, given))
     except StartupError as error:
         raise click.ClickException(str(error)) from None
+    sys.exit(server.serve(resolved))
 
 
 serve.params.extend(options(ServerConfig, documentation))

@@ -70,12 +70,13 @@ class Target:
 @contextmanager
 def _in_process(bundle: Path | None) -> Iterator[str]:
     from bundle.store import BundleError, default_bundle
+    from serving.errors import StartupError
     from serving.local import local_server
 
     with ExitStack() as stack:
         try:
             address = stack.enter_context(local_server(bundle or default_bundle()))
-        except BundleError as error:
+        except (BundleError, StartupError) as error:
             raise click.ClickException(str(error)) from None
         yield address
 
