@@ -67,7 +67,7 @@ class _Tiled(torch.autograd.Function):
                     column_lse[q, columns], logits.logsumexp(0)
                 )
         column_lse = _logsumexp_over_ranks(column_lse)
-        diagonal = (image * text).sum(1, dtype=torch.float32) * scale
+        diagonal: Tensor = torch.linalg.vecdot(image, text).float() * scale
         ctx.save_for_backward(image, text, scale, row_lse, column_lse)
         ctx.tile, ctx.gather_dtype = tile, gather_dtype
         return ((row_lse - diagonal).mean() + (column_lse[rank] - diagonal).mean()) / 2
@@ -88,20 +88,24 @@ class _Tiled(torch.autograd.Function):
                 logits = cosine * scale
                 slope = (logits - row_lse[rows, None]).exp_()
                 slope += (logits - column_lse[q, columns]).exp_()
-                if q == rank:
-                    slope.diagonal(columns.start - rows.start).sub_(2)
+                if q == rank and rows == columns:
+                    slope.diagonal().sub_(2)
                 slope /= 2 * b
                 scale_grad += (slope * cosine).sum()
                 slope = (slope * scale).to(image.dtype)
-                image_grad[rows] += slope @ block[columns]
-                block_grad[columns] += slope.T @ image[rows]
+                if slope.dtype == image_grad.dtype:  # no product of its own in memory
+                    image_grad[rows].addmm_(slope, block[columns])
+                    block_grad[columns].addmm_(slope.T, image[rows])
+                else:
+                    image_grad[rows] += slope @ block[columns]
+                    block_grad[columns] += slope.T @ image[rows]
             if ranks > 1:
                 dist.reduce(block_grad, q)
                 if q == rank:
                     text_grad = block_grad
         return (
-            (image_grad * grad).to(image.dtype),
-            (text_grad * grad).to(text.dtype),
+            image_grad.mul_(grad).to(image.dtype),
+            text_grad.mul_(grad).to(text.dtype),
             (scale_grad * grad).to(scale.dtype),
             None,
             None,

@@ -1,0 +1,218 @@
+"""Training speed: the wide sparse head beside the dense model, and the tiled loss beside the naive.
+
+Step times alternate between both models in one run, on synthetic pixels. Peak memory of a loss is
+one rank's of processes of their own (the resident set on a CPU, torch's allocations on a GPU), less
+what it held before the loss. The naive loss is open_clip's, with local_loss and gather_with_grad.
+
+    python -m benchmarks.training                                # the demo's model, on a CPU
+    python -m benchmarks.training --recipe paper_small --batch 4096 --device cuda --peak-tflops 990
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+DENSE = ["model.relu=false", "model.width_factor=1", "model.logit_scale_cap=100.0"]
+
+
+def main() -> None:
+    """Measures, prints and writes benchmarks/results/training_DEVICE.json."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--recipe", default="demo")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--blocks", type=int, default=5, help="alternations of both models")
+    parser.add_argument("--steps", type=int, default=3, help="a block")
+    parser.add_argument("--loss-batch", type=int, default=512, help="rows a rank")
+    parser.add_argument("--loss-concepts", type=int, default=16384)
+    parser.add_argument("--loss-ranks", type=int, default=4)
+    parser.add_argument("--peak-tflops", type=float, help="of the device in bf16, for its share")
+    parser.add_argument("--loss", choices=["naive", "tiled"], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.loss:
+        print(json.dumps({"bytes": loss_memory(arguments)}), flush=True)
+        return
+    memory = {kind: in_child(arguments, kind) for kind in ("naive", "tiled")}
+    result = {
+        "step": steps(arguments),
+        "loss": {
+            "rows_a_rank": arguments.loss_batch,
+            "ranks": arguments.loss_ranks,
+            "concepts": arguments.loss_concepts,
+            "naive_mib": memory["naive"] / 2**20,
+            "tiled_mib": memory["tiled"] / 2**20,
+            "tiled_over_naive": memory["tiled"] / memory["naive"],
+        },
+        "machine": machine(arguments.device),
+        "arguments": vars(arguments),
+    }
+    text = json.dumps(result, indent=1)
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"training_{arguments.device}.json").write_text(text + "\n")
+
+
+def steps(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Seconds a step of both models, their ratio, samples/s, and the share of the peak."""
+    arms = {"sparse": Arm(arguments, []), "dense": Arm(arguments, DENSE)}
+    for arm in arms.values():
+        arm.block(1)
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(arguments.blocks):
+        for name, arm in arms.items():
+            times[name].append(arm.block(arguments.steps))
+    ratios = [s / d for s, d in zip(times["sparse"], times["dense"], strict=True)]
+    result: dict[str, Any] = {
+        "recipe": arguments.recipe,
+        "batch": arguments.batch,
+        "sparse_over_dense": statistics.median(ratios),
+        "sparse_over_dense_range": [min(ratios), max(ratios)],
+    }
+    for name, arm in arms.items():
+        seconds = statistics.median(times[name])
+        result[name] = {
+            "seconds": seconds,
+            "samples_per_second": arguments.batch / seconds,
+            "flops_per_step": arm.flops,
+            "peak_bytes": arm.peak,
+        }
+        if arguments.peak_tflops:
+            share = arm.flops / seconds / (arguments.peak_tflops * 1e12)
+            result[name]["share_of_peak"] = share
+    return result
+
+
+class Arm:
+    """One model with its optimiser and one batch of noise."""
+
+    def __init__(self, arguments: argparse.Namespace, changes: list[str]) -> None:
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        from training.model import SparseCLIP
+        from training.optimizer import build_optimizer
+        from training.pairs import Batch
+        from training.recipe import load_recipe
+        from training.step import Step
+
+        recipe = load_recipe(arguments.recipe, changes)
+        self.device = torch.device(arguments.device)
+        torch.manual_seed(0)
+        self.model = SparseCLIP(recipe.model).to(self.device).train()
+        self.optimizer = build_optimizer(self.model, recipe.optimizer)
+        side, text = self.model.image.image_size, self.model.text
+        pixels = torch.randn(arguments.batch, 3, side, side, device=self.device)
+        if recipe.loop.channels_last:
+            self.model.image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        shape = (arguments.batch, text.context_length)
+        self.batch = Batch(pixels, torch.randint(1, text.vocabulary, shape, device=self.device))
+        self.step = Step(
+            self.model, micro_batch=0, bf16=True, tile=recipe.loop.tile, device=self.device
+        )
+        with FlopCounterMode(display=False) as counter:
+            self.step(self.batch)
+        self.flops = counter.get_total_flops()
+        self.optimizer.zero_grad()
+        self.peak = 0
+
+    def block(self, steps: int) -> float:
+        """Seconds a step, over so many."""
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(steps):
+            self.step(self.batch)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+            self.peak = torch.cuda.max_memory_allocated()
+        return (time.perf_counter() - began) / steps
+
+
+def in_child(arguments: argparse.Namespace, kind: str) -> int:
+    """A loss's peak memory, measured in processes of their own: the greatest of all ranks."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(arguments.loss_ranks)]
+    command += ["-m", "benchmarks.training", "--loss", kind, "--device", arguments.device]
+    command += ["--loss-batch", str(arguments.loss_batch)]
+    command += ["--loss-concepts", str(arguments.loss_concepts)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    return max(int(json.loads(line)["bytes"]) for line in lines)
+
+
+def loss_memory(arguments: argparse.Namespace) -> int:
+    """Bytes at the peak of one loss and its backward pass, above its inputs and their gradients."""
+    import torch
+
+    from training.distributed import ranks
+    from training.loss import tiled_clip_loss
+    from training.openclip import open_clip
+
+    with ranks(arguments.device) as group:
+        naive = open_clip().ClipLoss(
+            local_loss=True, gather_with_grad=True, rank=group.rank, world_size=group.count
+        )
+        loss = naive if arguments.loss == "naive" else tiled_clip_loss
+        small = torch.rand(8, 8, requires_grad=True, device=group.device)
+        scale = torch.tensor(20.0, device=group.device, requires_grad=True)
+        loss(small, small, scale).backward()  # the libraries' own memory comes first
+        shape = (arguments.loss_batch, arguments.loss_concepts)
+        image, text = (torch.rand(shape, device=group.device) for _ in range(2))
+        for x in (image, text):
+            x.requires_grad_().grad = torch.zeros_like(x)
+        before = held(group.device)
+        loss(image, text, scale).backward()
+        return peak(group.device) - before
+
+
+def held(device: Any) -> int:
+    """Bytes in use now."""
+    import psutil
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak(device: Any) -> int:
+    """The most bytes that were in use."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What it ran on."""
+    import torch
+
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+if __name__ == "__main__":
+    main()
