@@ -54,6 +54,7 @@ class Flight:
         self._waiting: dict[str, Prepared] = {}
         self._answers: dict[int, Embedding] = {}
         self._began = 0.0
+        self._answered = False
         self.deadline = float(info.limits.max_deadline_seconds or 120)
         """Seconds that one stream may last."""
         self.lifetime = self.deadline / 2
@@ -71,6 +72,7 @@ class Flight:
     def begin(self) -> Iterator[embedding_pb2.EmbedStreamRequest]:
         """A new stream's first messages: the start, and every item that is still unanswered."""
         self._began = time.monotonic()
+        self._answered = False
         yield embedding_pb2.EmbedStreamRequest(start=self._start)
         for prepared in self._waiting.values():
             yield embedding_pb2.EmbedStreamRequest(input=prepared.message)
@@ -91,9 +93,16 @@ class Flight:
         prepared = self._waiting.pop(response.result.id, None)
         if prepared is None:
             raise CallError(grpc.StatusCode.INTERNAL, "the server answered an item twice")
+        self._answered = True
         self._answers[prepared.position] = convert.embedding(
             response.result, source=prepared.item.source, info=info
         )
+
+    def excuse(self, error: CallError) -> CallError:
+        """A stream that answered and then met its deadline had a caller who paused: go on."""
+        if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and self._answered:
+            return CallError(grpc.StatusCode.UNAVAILABLE, error.message)
+        return error
 
     def ready(self) -> Iterator[Embedding]:
         """Gives back the answers whose turn it is."""

@@ -124,7 +124,8 @@ class Transport:
                 finish(call)
             except StreamBrokenError as broken:
                 failures += 1
-                self._wait(broken.error, attempt=failures, remaining=flight.deadline)
+                error = flight.excuse(broken.error)
+                self._wait(error, attempt=failures, remaining=flight.deadline)
             finally:
                 outbox.put(None)
                 call.cancel()

@@ -119,7 +119,8 @@ class AsyncTransport:
                 await finish(call)
             except StreamBrokenError as broken:
                 failures += 1
-                await self._wait(broken.error, attempt=failures, remaining=flight.deadline)
+                error = flight.excuse(broken.error)
+                await self._wait(error, attempt=failures, remaining=flight.deadline)
             finally:
                 outbox.put_nowait(None)
                 call.cancel()

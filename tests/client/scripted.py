@@ -68,6 +68,8 @@ class Scripted(embedding_pb2_grpc.EmbeddingServiceServicer):
     metadata: list[dict[str, str]] = field(default_factory=list)
     block_after: int | None = None
     """After so many items a stream's handler does nothing more until its caller is gone."""
+    blocked: threading.Event = field(default_factory=threading.Event)
+    """A handler is blocked."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     """The caller of a blocked handler has gone."""
     hold: bool = False
@@ -127,8 +129,10 @@ class Scripted(embedding_pb2_grpc.EmbeddingServiceServicer):
             if len(held) == 2:
                 yield from self._responses(reversed(held))
                 held = []
-            if self.streams[number] == self.block_after and gone.wait(10):
-                self.cancelled.set()
+            if self.streams[number] == self.block_after:
+                self.blocked.set()
+                if gone.wait(10):
+                    self.cancelled.set()
                 return
         yield from self._responses(iter(held))
 

@@ -101,6 +101,7 @@ def test_other_errors_end_the_stream_at_once(client: Client, script: Scripted) -
 def test_the_callers_own_error_comes_through(client: Client, script: Scripted) -> None:
     def items() -> Iterator[bytes]:
         yield from NUMBERS[:3]
+        assert script.blocked.wait(5)
         raise OSError("the disk is gone")
 
     script.block_after = 1
@@ -129,6 +130,17 @@ def test_a_bulk_job_outlives_the_longest_deadline(client: Client, script: Script
     answers = list(client.embed_stream(items(), window=4))
     assert [answer.ok for answer in answers] == [True] * 12
     assert len(script.streams) >= 3
+
+
+def test_a_caller_may_pause_longer_than_the_deadline(client: Client, script: Scripted) -> None:
+    script.limits.max_deadline_seconds = 1
+    answers = []
+    for answer in client.embed_stream(NUMBERS[:12], window=4):
+        if len(answers) == 4:
+            time.sleep(1.3)
+        answers.append(answer)
+    assert [a.indices.tolist() for a in answers] == [code_of(n)[0] for n in NUMBERS[:12]]
+    assert len(script.streams) >= 2
 
 
 def test_a_server_that_never_answers_meets_the_deadline(client: Client, script: Scripted) -> None:
