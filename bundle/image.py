@@ -39,6 +39,10 @@ class ImageLimits:
 
 _CORRUPT = "image: truncated or corrupt"
 
+_SLENDER = 16
+"""Ratio of sides up to which a picture is resized whole before the crop, to the bit as open_clip
+does it."""
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -125,9 +129,9 @@ def _convert(image: Image.Image) -> Image.Image:
 class Preprocessor:
     """Pictures to pixels, as open_clip's `image_transform(..., is_train=False)` does it.
 
-    Two differences, neither of which an opaque picture shows: alpha is laid over the background
-    first, and only the part that survives the crop is resized, so that a 1 x 16,384 picture costs
-    what any other does.
+    With two differences. Alpha is laid over the background first, where open_clip drops it. And of
+    very slender pictures only the part that survives the crop is resized, so that 1 x 16,384
+    pixels cost what any others do; Pillow may then round differently.
     """
 
     preprocessing: Preprocessing
@@ -137,8 +141,8 @@ class Preprocessor:
         p = self.preprocessing
         square = self._resize(self._opaque(image))
         pixels = np.asarray(square, dtype=np.float32) / np.float32(255)
-        pixels = (pixels - np.float32(p.mean)) / np.float32(p.std)
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+        mean, std = (np.asarray(rgb, dtype=np.float32) for rgb in (p.mean, p.std))
+        return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
 
     def _opaque(self, image: Image.Image) -> Image.Image:
         if not image.has_transparency_data:
@@ -164,11 +168,15 @@ class Preprocessor:
                 image.resize(inner, filter_), ((size - inner[0]) // 2, (size - inner[1]) // 2)
             )
             return canvas
-        # The shorter side becomes S and the longer one `scaled`, of which the middle S stay: so
-        # only that box of the source is resized.
+        # The shorter side becomes S and the longer one `scaled`, of which the middle S stay.
         short, long = sorted((width, height))
         scaled = int(size * long / short)
         first = round((scaled - size) / 2.0)
+        if long <= _SLENDER * short:
+            whole = (size, scaled) if width <= height else (scaled, size)
+            corner = (0, first) if width <= height else (first, 0)
+            square = (*corner, corner[0] + size, corner[1] + size)
+            return image.resize(whole, filter_).crop(square)
         start, stop = first * long / scaled, (first + size) * long / scaled
         box = (0, start, width, stop) if width <= height else (start, 0, stop, height)
         return image.resize((size, size), filter_, box=box)

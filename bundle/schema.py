@@ -24,7 +24,7 @@ def from_dict(cls: type[T], data: object, at: str) -> T:
     """
     if not isinstance(data, dict):
         raise SchemaError(f"{at or 'top level'}: must be an object")
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # mypy: a type[T] is not Hashable
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in data:
         if key not in fields:
@@ -41,7 +41,7 @@ def from_dict(cls: type[T], data: object, at: str) -> T:
 
 
 @functools.cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)  # slow, and concepts.jsonl has a line for each concept
 
 

@@ -206,15 +206,22 @@ def _quiet() -> Iterator[None]:
 
 def _strip(proto: onnx.ModelProto) -> None:
     """Removes stack traces and file names, which the exporter leaves on every node."""
-    parts = [proto.graph, *proto.functions]
-    for part in parts:
-        values = [*getattr(part, "input", ()), *getattr(part, "output", ()), *part.value_info]
-        tensors = [*getattr(part, "initializer", ())]
-        for item in (part, *part.node, *(v for v in values if not isinstance(v, str)), *tensors):
+    graph = proto.graph
+    for items in (
+        [graph],
+        graph.node,
+        graph.input,
+        graph.output,
+        graph.value_info,
+        graph.initializer,
+    ):
+        for item in items:
             item.doc_string = ""
             del item.metadata_props[:]
     del proto.metadata_props[:]
     proto.doc_string = ""
+    if proto.functions:
+        raise RuntimeError("the exporter left functions in the graph")
 
 
 def _store_half(proto: onnx.ModelProto) -> None:

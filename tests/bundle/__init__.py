@@ -1,0 +1,1 @@
+"""Tests of the torch-free model contract, and of the export that fills it."""

@@ -1,0 +1,297 @@
+"""Bytes to pictures: faults F-10, F-11, F-13 and F-14."""
+
+from __future__ import annotations
+
+import io
+import random
+import re
+import struct
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from bundle import image as room
+from bundle.image import ImageError, ImageLimits, decode_image
+from bundle.image_header import MAX_SCANS, MAX_SEGMENTS
+from tests.bundle.pictures import (
+    GREY,
+    PALETTE,
+    RGB,
+    RGB_ALPHA,
+    chunk,
+    encode,
+    exif,
+    huge_jpeg,
+    huge_png,
+    huge_webp,
+    noise,
+    png,
+    smooth,
+)
+
+LIMITS = ImageLimits()
+FORMATS = ("JPEG", "PNG", "WEBP")
+
+
+def pixels(image: Image.Image) -> list[object]:
+    """All pixels, row by row."""
+    return list(image.get_flattened_data())
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_format_decodes(kind: str) -> None:
+    image = decode_image(encode(smooth(40, 30), kind), LIMITS)
+    assert (image.mode, image.size) == ("RGB", (40, 30))
+    difference = np.abs(np.asarray(image, int) - np.asarray(smooth(40, 30), int))
+    assert difference.mean() < (0.001 if kind == "PNG" else 6)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<!DOCTYPE html><html></html>",
+        b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+        b"%PDF-1.7\n",
+        b"SIMPLE  =                    T" + b" " * 3000,
+        b"https://example.org/cat.png",
+        b"file:///etc/hostname",
+        *(encode(noise(4, 4), kind) for kind in ("TIFF", "GIF", "BMP", "ICO", "PPM")),
+        b"\x8aPNG\r\n\x1a\n" + encode(noise(4, 4), "PNG")[8:],
+        b"RIFF\x04\0\0\0WAVE",
+    ],
+)
+def test_other_formats_are_unsupported(data: bytes) -> None:
+    with pytest.raises(ImageError, match=r"^unsupported image$"):
+        decode_image(data, LIMITS)
+
+
+def test_a_format_behind_another_ones_magic_is_corrupt() -> None:
+    for data in (
+        b"\x89PNG\r\n\x1a\n" + encode(noise(4, 4), "JPEG"),
+        b"\xff\xd8\xff" + encode(noise(4, 4), "TIFF"),
+        b"RIFF\xff\0\0\0WEBP" + encode(noise(40, 40), "GIF"),
+    ):
+        with pytest.raises(ImageError, match=r"^image: truncated or corrupt$"):
+            decode_image(data, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (huge_png(65535, 65535), "65535 x 65535 pixels is over the limit of 16384 a side"),
+        (huge_jpeg(65535, 65535), "65535 x 65535 pixels is over the limit of 16384 a side"),
+        (huge_webp(2**24, 2**8), "16777216 x 256 pixels is over the limit of 16384 a side"),
+        (huge_png(1, 100_000), "1 x 100000 pixels is over the limit of 16384 a side"),
+        (huge_png(2**31 - 1, 1), "2147483647 x 1 pixels is over the limit of 16384 a side"),
+        (huge_jpeg(8000, 5001), "8000 x 5001 pixels is over the limit of 40000000 in all"),
+        (huge_webp(16000, 16000), "16000 x 16000 pixels is over the limit of 40000000 in all"),
+    ],
+)
+def test_size_is_refused_from_the_header(
+    data: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    real = Image.open
+    monkeypatch.setattr(room.Image, "open", lambda *a, **k: opened.append(a) or real(*a, **k))
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        with pytest.raises(ImageError, match=f"^image: {re.escape(message)}$"):
+            decode_image(data, LIMITS)
+        times.append(time.perf_counter() - start)
+    assert not opened
+    assert min(times) < 0.005
+
+
+def test_limits_are_inclusive() -> None:
+    data = encode(noise(20, 10), "PNG")
+    assert decode_image(data, ImageLimits(bytes=len(data), pixels=200, side=20)).size == (20, 10)
+    for limits, words in (
+        (ImageLimits(bytes=len(data) - 1), "bytes is over"),
+        (ImageLimits(pixels=199), "199 in all"),
+        (ImageLimits(side=19), "19 a side"),
+    ):
+        with pytest.raises(ImageError, match=words):
+            decode_image(data, limits)
+
+
+def test_the_size_that_the_decoder_finds_counts_too() -> None:
+    # the canvas says 8 x 8, the frame inside is larger
+    frame = encode(noise(64, 64), "WEBP", lossless=True)[12:]
+    parts = huge_webp(8, 8)[8:] + frame
+    data = b"RIFF" + struct.pack("<I", len(parts)) + parts
+    with pytest.raises(ImageError):
+        decode_image(data, LIMITS)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_truncation(kind: str) -> None:
+    data = encode(noise(64, 48), kind)
+    for stop in (*range(3, 40), len(data) // 4, len(data) // 2, len(data) * 3 // 4):
+        with pytest.raises(ImageError, match="unsupported image|truncated or corrupt"):
+            decode_image(data[:stop], LIMITS)
+
+
+def test_png_without_its_end_is_corrupt() -> None:
+    data = encode(noise(8, 8), "PNG")
+    for cut in (1, 4, 12):
+        with pytest.raises(ImageError, match="truncated or corrupt"):
+            decode_image(data[:-cut], LIMITS)
+
+
+def test_every_flipped_bit_of_a_png_is_seen() -> None:
+    data = encode(noise(6, 5), "PNG")
+    for at in range(8, len(data)):
+        flipped = bytearray(data)
+        flipped[at] ^= 1
+        with pytest.raises(ImageError):
+            decode_image(bytes(flipped), LIMITS)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of a damaged EXIF block
+@pytest.mark.parametrize("kind", FORMATS)
+def test_damage_is_an_image_error_or_a_picture(kind: str) -> None:
+    data = encode(noise(32, 24), kind, exif=exif(6))
+    dice = random.Random(0)
+    for _ in range(300):
+        damaged = bytearray(data)
+        for _ in range(dice.randint(1, 6)):
+            damaged[dice.randrange(len(damaged))] = dice.randrange(256)
+        try:
+            image = decode_image(bytes(damaged), LIMITS)
+        except ImageError as error:
+            assert "0x" not in str(error)
+        else:
+            assert image.mode in ("RGB", "RGBA")
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG"])
+def test_animations_give_the_first_frame(kind: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert set(pixels(decode_image(data, LIMITS).convert("RGB"))) == {(255, 0, 0)}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("orientation", [*range(1, 9), 0, 9])
+def test_exif_orientation(kind: str, orientation: int) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encode(smooth(12, 7), kind, exif=exif(orientation), **options)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    image = decode_image(data, LIMITS)
+    assert image.size == ((7, 12) if 5 <= orientation <= 8 else (12, 7))
+    assert pixels(image) == pixels(upright)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of a damaged EXIF block
+def test_damaged_exif_leaves_the_picture_as_it_is() -> None:
+    good = exif(6).tobytes()
+    for block in (good[:9], good[:18], b"Exif\0\0XX*\0", b"", b"Exif\0\0II*\0\xff\xff\xff\xff"):
+        data = encode(smooth(12, 7), "JPEG", exif=block)
+        assert decode_image(data, LIMITS).size == (12, 7)
+
+
+def test_cmyk_jpeg() -> None:
+    data = encode(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100)
+    image = decode_image(data, LIMITS)
+    assert image.mode == "RGB"
+    assert np.abs(np.asarray(image, int) - (255, 0, 0)).max() <= 3
+
+
+PNG_CASES: dict[str, tuple[bytes, list[object]]] = {
+    "grey": (png(2, 1, depth=8, colour=GREY, rows=[b"\x10\xf0"]), [(16,) * 3, (240,) * 3]),
+    "1 bit": (png(2, 1, depth=1, colour=GREY, rows=[b"\x40"]), [(0,) * 3, (255,) * 3]),
+    "4 bits": (png(2, 1, depth=4, colour=GREY, rows=[b"\x1f"]), [(17,) * 3, (255,) * 3]),
+    "16-bit grey": (
+        png(2, 1, depth=16, colour=GREY, rows=[b"\x12\x34\xff\xff"]),
+        [(0x12,) * 3, (255,) * 3],
+    ),
+    "16-bit grey, one transparent": (
+        png(
+            2,
+            1,
+            depth=16,
+            colour=GREY,
+            rows=[b"\x12\x34\xff\xff"],
+            extra=chunk(b"tRNS", b"\x12\x34"),
+        ),
+        [(0x12, 0x12, 0x12, 0), (255, 255, 255, 255)],
+    ),
+    "16-bit RGB": (
+        png(1, 1, depth=16, colour=RGB, rows=[b"\x12\x34\x56\x78\x9a\xbc"]),
+        [(0x12, 0x56, 0x9A)],
+    ),
+    "16-bit RGBA": (
+        png(1, 1, depth=16, colour=RGB_ALPHA, rows=[b"\x12\x34\x56\x78\x9a\xbc\x80\xff"]),
+        [(0x12, 0x56, 0x9A, 0x80)],
+    ),
+    "grey and alpha": (png(1, 1, depth=8, colour=4, rows=[b"\x20\x40"]), [(32, 32, 32, 64)]),
+    "palette": (
+        png(2, 1, depth=8, colour=PALETTE, rows=[b"\0\1"], extra=chunk(b"PLTE", b"abcdef")),
+        [(97, 98, 99), (100, 101, 102)],
+    ),
+    "palette and alpha": (
+        png(
+            2,
+            1,
+            depth=8,
+            colour=PALETTE,
+            rows=[b"\0\1"],
+            extra=chunk(b"PLTE", b"abcdef") + chunk(b"tRNS", b"\x07"),
+        ),
+        [(97, 98, 99, 7), (100, 101, 102, 255)],
+    ),
+    "RGB, one transparent": (
+        png(
+            2,
+            1,
+            depth=8,
+            colour=RGB,
+            rows=[b"abcdef"],
+            extra=chunk(b"tRNS", b"\0a\0b\0c"),
+        ),
+        [(97, 98, 99, 0), (100, 101, 102, 255)],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PNG_CASES)
+def test_golden_pixels(case: str) -> None:
+    data, expected = PNG_CASES[case]
+    image = decode_image(data, LIMITS)
+    assert image.mode == ("RGB" if len(expected[0]) == 3 else "RGBA")  # type: ignore[arg-type]
+    assert pixels(image) == expected
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (1, 16_384)])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_thin_pictures(kind: str, size: tuple[int, int]) -> None:
+    if kind == "WEBP" and max(size) > 16_383:
+        pytest.skip("the format ends at 16,383")
+    assert decode_image(encode(Image.new("RGB", size, "red"), kind), LIMITS).size == size
+
+
+def _many_chunks() -> bytes:
+    return png(1, 1, depth=8, colour=RGB, rows=[b"abc"], extra=chunk(b"teSt", b"") * MAX_SEGMENTS)
+
+
+def _many_segments() -> bytes:
+    data = encode(noise(8, 8), "JPEG")
+    return data[:2] + b"\xff\xfe\x00\x02" * MAX_SEGMENTS + data[2:]
+
+
+def _many_scans() -> bytes:
+    data = encode(noise(8, 8), "JPEG", progressive=True)
+    at = data.rindex(b"\xff\xda")
+    return data[:at] + data[at:-2] * (MAX_SCANS + 1) + data[-2:]
+
+
+@pytest.mark.parametrize("make", [_many_chunks, _many_segments, _many_scans])
+def test_files_that_only_cost_time_are_refused(make: Callable[[], bytes]) -> None:
+    with pytest.raises(ImageError, match="truncated or corrupt"):
+        decode_image(make(), LIMITS)

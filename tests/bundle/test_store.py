@@ -1,0 +1,369 @@
+"""Bundles on disk: faults F-36 and F-37, and writing all or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bundle import verify as room
+from bundle.manifest import FileEntry, Manifest
+from bundle.store import (
+    Bundle,
+    BundleError,
+    default_bundle,
+    open_bundle,
+    write_bundle,
+)
+from bundle.verify import MANIFEST, REQUIRED, describe_files
+from tests.tiny import CONCEPTS, CONTEXT, SIDE, VOCABULARY, WORDS, tiny_images
+
+
+@pytest.fixture
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A version directory to damage; its parent has CURRENT."""
+    shutil.copytree(tiny_bundle.parent, tmp_path / "tiny")
+    return tmp_path / "tiny" / tiny_bundle.name
+
+
+def reseal(root: Path) -> None:
+    """Makes the manifest fit the files again, as somebody with bad intentions would."""
+    manifest = Manifest.from_json((root / MANIFEST).read_text())
+    sealed = dataclasses.replace(manifest, files=describe_files(root))
+    (root / MANIFEST).write_text(sealed.to_json())
+
+
+def refused(root: Path) -> str:
+    """The message with which a directory is refused; it tells nothing about this machine."""
+    with pytest.raises(BundleError) as caught:
+        open_bundle(root)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(root.parent) not in message
+    return message
+
+
+def test_it_opens(tiny_bundle: Path) -> None:
+    for path in (tiny_bundle, tiny_bundle.parent):
+        opened = open_bundle(path)
+        assert opened.root == tiny_bundle
+        assert opened.manifest.name == "tiny"
+    assert len(opened.concepts) == CONCEPTS
+    assert opened.concepts[0].name == WORDS[0]
+    assert opened.tokenizer.encode(["a dog"]).shape == (1, CONTEXT)
+    assert opened.tokenizer.vocabulary == VOCABULARY
+    assert opened.preprocessor(tiny_images()[0]).shape == (3, SIDE, SIDE)
+    assert opened.concepts is opened.concepts
+    assert opened.file("image.onnx").is_file()
+    for name in ("nothing.onnx", "../1/image.onnx", MANIFEST):
+        with pytest.raises(BundleError, match="not in the bundle"):
+            opened.file(name)
+
+
+def test_opening_parses_nothing_but_the_manifest(tiny_bundle: Path) -> None:
+    program = (
+        "import pathlib, sys; from bundle.store import open_bundle;"
+        "open_bundle(pathlib.Path(sys.argv[1]));"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'safetensors', 'tokenizers', 'ftfy'};"
+        "print(*heavy & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tiny_bundle)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
+
+
+@pytest.mark.parametrize("name", [*REQUIRED, MANIFEST])
+def test_a_missing_file(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    assert refused(copy) == f"{name}: missing"
+    if name != MANIFEST:
+        reseal(copy)
+        assert refused(copy) == f"{name}: missing from the manifest"
+
+
+@pytest.mark.parametrize("name", ["extra.onnx", "adapter/extra.json", ".hidden", "a\nb.md"])
+def test_an_extra_file(copy: Path, name: str) -> None:
+    (copy / name).parent.mkdir(exist_ok=True)
+    (copy / name).write_text("{}")
+    assert refused(copy) == f"{ascii(name)[1:-1]}: not in the manifest"
+
+
+def test_a_file_in_a_folder_may_be_listed(copy: Path) -> None:
+    (copy / "adapter").mkdir()
+    (copy / "adapter" / "adapter.json").write_text("{}")
+    reseal(copy)
+    assert open_bundle(copy).file("adapter/adapter.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_flipped_bit_and_a_wrong_size(copy: Path, name: str) -> None:
+    good = (copy / name).read_bytes()
+    for at in (0, len(good) // 2, len(good) - 1):
+        flipped = bytearray(good)
+        flipped[at] ^= 16
+        (copy / name).write_bytes(flipped)
+        assert refused(copy) == f"{name}: sha256 differs from the manifest"
+    for other in (good + b"\0", good[:-1], b""):
+        (copy / name).write_bytes(other)
+        assert refused(copy) == f"{name}: size differs from the manifest"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.json", "/etc/hostname", "a/../b.json", "a//b.json", "./a.json", "a\\b.json", ""],
+)
+def test_paths_that_leave_the_bundle(copy: Path, name: str) -> None:
+    (copy.parent / "secret.json").write_text("{}")
+    manifest = Manifest.from_json((copy / MANIFEST).read_text())
+    manifest.files[name] = FileEntry(bytes=2, sha256="0" * 64)
+    (copy / MANIFEST).write_text(manifest.to_json())
+    assert refused(copy).endswith(": not a plain path inside of the bundle")
+
+
+def test_links_and_devices(copy: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    shutil.move(copy / "image.onnx", outside)
+    (copy / "image.onnx").symlink_to(outside)
+    assert refused(copy) == "image.onnx: a symbolic link"
+    (copy / "image.onnx").unlink()
+    os.mkfifo(copy / "image.onnx")
+    assert refused(copy) == "image.onnx: not a regular file"
+    (copy / "image.onnx").unlink()
+    shutil.move(outside, copy / "image.onnx")
+    (copy / "adapter").symlink_to(tmp_path)
+    assert refused(copy) == "adapter: a symbolic link"
+    (copy / "adapter").unlink()
+    shutil.move(copy / MANIFEST, outside)
+    (copy / MANIFEST).symlink_to(outside)
+    assert refused(copy) == "manifest.json: not a regular file"
+
+
+def test_a_newer_schema(copy: Path) -> None:
+    data = json.loads((copy / MANIFEST).read_text())
+    (copy / MANIFEST).write_text(json.dumps(data | {"schema": 2, "new": "field"}))
+    assert refused(copy) == "manifest.json: schema: this version reads schema 1 only"
+
+
+def test_a_huge_manifest_is_not_read(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (copy / MANIFEST).open("ab") as file:
+        file.truncate(200 * 2**20)
+    monkeypatch.setattr(room.Manifest, "from_json", lambda text: pytest.fail("was parsed"))
+    assert refused(copy) == "manifest.json: over 1048576 bytes"
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"\xff\xfe", b"{" * 100_000])
+def test_a_manifest_that_is_none(copy: Path, text: bytes) -> None:
+    (copy / MANIFEST).write_bytes(text)
+    assert refused(copy).startswith("manifest.json: ")
+
+
+@pytest.mark.parametrize("path", ["nowhere", "empty", "file"])
+def test_no_bundle_at_all(tmp_path: Path, path: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    assert refused(tmp_path / path) == "manifest.json: missing"
+
+
+class Tripwire:
+    """Unpickling it leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.path,))
+
+
+def _archive(data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", data)
+    return buffer.getvalue()
+
+
+PICKLES: dict[str, Callable[[Tripwire], bytes]] = {
+    **{f"protocol {p}": lambda wire, p=p: pickle.dumps(wire, protocol=p) for p in range(6)},
+    "archive": lambda wire: _archive(pickle.dumps(wire)),
+    "archive behind a head": lambda wire: b"\x08\x0a{}" + _archive(pickle.dumps(wire)),
+    "magic number first": lambda wire: pickle.dumps(0x1950A86A20F9469CFC6C) + pickle.dumps(wire),
+}
+
+
+def test_the_tripwire_works(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Tripwire(tmp_path / "fired")))  # noqa: S301
+    assert (tmp_path / "fired").exists()
+
+
+@pytest.mark.parametrize("name", [*REQUIRED, "adapter/weights.bin", "model.pkl", "notes.txt"])
+@pytest.mark.parametrize("kind", PICKLES)
+def test_a_pickle_is_refused_and_never_fires(
+    copy: Path, tmp_path: Path, kind: str, name: str
+) -> None:
+    wire = tmp_path / "fired"
+    (copy / name).parent.mkdir(exist_ok=True)
+    (copy / name).write_bytes(PICKLES[kind](Tripwire(wire)))
+    reseal(copy)
+    assert refused(copy).startswith(f"{name}: ")
+    assert not wire.exists()
+
+
+def test_tensors_in_another_file(copy: Path) -> None:
+    import onnx
+    from onnx import external_data_helper
+
+    graph = onnx.load(copy / "image.onnx")
+    weight = max(graph.graph.initializer, key=lambda t: len(t.raw_data))
+    external_data_helper.set_external_data(weight, location="../../secret")
+    weight.ClearField("raw_data")
+    (copy / "image.onnx").write_bytes(graph.SerializeToString())
+    reseal(copy)
+    assert refused(copy) == "image.onnx: keeps tensors in another file"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "must name one version"),
+        (b"1\n1\n", "must name one version"),
+        (b"..\n", "must name one version"),
+        (b"../tiny/1\n", "must name one version"),
+        (b"/etc\n", "must name one version"),
+        (b"\xff\n", "cannot be read"),
+        (b"1" * 300, "must be a file of one short line"),
+        (b"2\n", "there is no such version"),
+    ],
+)
+def test_current_that_names_no_version(copy: Path, text: bytes, message: str) -> None:
+    (copy.parent / "CURRENT").write_bytes(text)
+    assert refused(copy.parent) == f"CURRENT: {message}"
+
+
+def test_current_must_agree_with_the_manifest(copy: Path) -> None:
+    copy.rename(copy.parent / "2")
+    (copy.parent / "CURRENT").write_text("2\n")
+    assert refused(copy.parent) == "CURRENT: names another version than the manifest does"
+    (copy.parent / "3").symlink_to(copy.parent / "2")
+    (copy.parent / "CURRENT").write_text("3")
+    assert refused(copy.parent) == "CURRENT: there is no such version"
+
+
+def test_parts_that_do_not_fit_the_manifest(copy: Path) -> None:
+    lines = (copy / "concepts.jsonl").read_bytes().splitlines(keepends=True)
+    (copy / "concepts.jsonl").write_bytes(b"".join(lines[:-1]))
+    reseal(copy)
+    with pytest.raises(BundleError, match=r"^concepts\.jsonl: must have one line"):
+        _ = open_bundle(copy).concepts
+    (copy / "concepts.jsonl").write_bytes(b'{"id": 1}\n')
+    (copy / "tokenizer.json").write_bytes(b"{}")
+    reseal(copy)
+    opened = open_bundle(copy)
+    with pytest.raises(BundleError, match=r"^concepts\.jsonl, line 1: name: missing"):
+        _ = opened.concepts
+    with pytest.raises(BundleError, match=r"^tokenizer\.json: not a tokenizer"):
+        _ = opened.tokenizer
+
+
+def filler(source: Path) -> Callable[[Path], None]:
+    """Fills a directory with another bundle's files."""
+
+    def fill(target: Path) -> None:
+        for name in REQUIRED:
+            shutil.copy(source / name, target / name)
+
+    return fill
+
+
+def rename(opened: Bundle, **fields: str) -> Manifest:
+    return dataclasses.replace(opened.manifest, files={}, **fields)
+
+
+def test_versions_are_written_beside_each_other(copy: Path) -> None:
+    models = copy.parent.parent
+    opened = open_bundle(copy)
+    target = write_bundle(models, rename(opened, version="2"), filler(copy))
+    assert target == models / "tiny" / "2"
+    assert open_bundle(models / "tiny").root == target
+    assert (models / "tiny" / "CURRENT").read_text() == "2\n"
+    assert sorted(p.name for p in (models / "tiny").iterdir()) == ["1", "2", "CURRENT"]
+    assert open_bundle(copy).manifest.files == open_bundle(target).manifest.files
+    with pytest.raises(BundleError, match="^tiny/2: exists"):
+        write_bundle(models, rename(opened, version="2"), filler(copy))
+    for fields in ({"version": "../3"}, {"name": "a/b"}, {"version": ""}, {"name": ".x"}):
+        with pytest.raises(BundleError, match="letters, digits"):
+            write_bundle(models, rename(opened, **fields), filler(copy))
+
+
+@pytest.mark.parametrize("fault", ["raises", "incomplete", "link"])
+@pytest.mark.parametrize("name", ["tiny", "new"])
+def test_a_failed_write_leaves_nothing(copy: Path, tmp_path: Path, fault: str, name: str) -> None:
+    def fill(target: Path) -> None:
+        filler(copy)(target)
+        if fault == "raises":
+            raise OSError(28, "No space left on device")
+        (target / "image.onnx").unlink()
+        if fault == "link":
+            (target / "image.onnx").symlink_to(copy / "image.onnx")
+
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises((OSError, BundleError)):
+        write_bundle(tmp_path, rename(open_bundle(copy), name=name, version="2"), fill)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert open_bundle(copy.parent).root == copy
+
+
+def test_a_killed_write_leaves_the_current_version(copy: Path) -> None:
+    program = (
+        "import dataclasses, pathlib, sys, time; from bundle.store import *\n"
+        "root = pathlib.Path(sys.argv[1]); manifest = open_bundle(root).manifest\n"
+        "def fill(target):\n"
+        "    (target / 'image.onnx').write_bytes(b'half'); print('filling', flush=True)\n"
+        "    time.sleep(60)\n"
+        "write_bundle(root.parents[1], dataclasses.replace(manifest, version='2'), fill)\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, str(copy)],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "filling\n"
+    child.send_signal(signal.SIGKILL)
+    child.wait(timeout=30)
+    child.stdout.close()
+    assert open_bundle(copy.parent).root == copy
+    target = write_bundle(copy.parents[1], rename(open_bundle(copy), version="2"), filler(copy))
+    assert open_bundle(copy.parent).root == target
+
+
+def test_the_default_bundle(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARSECLIP_BUNDLE", str(tiny_bundle))
+    assert default_bundle() == tiny_bundle
+    monkeypatch.setenv("SPARSECLIP_BUNDLE", str(tmp_path / "nowhere"))
+    with pytest.raises(BundleError, match="^no bundle: SPARSECLIP_BUNDLE is no directory$"):
+        default_bundle()
+    monkeypatch.delenv("SPARSECLIP_BUNDLE")
+    monkeypatch.setattr("bundle.store.__file__", str(tmp_path / "bundle" / "store.py"))
+    with pytest.raises(BundleError, match="^no bundle: name one"):
+        default_bundle()
+    (tmp_path / "models" / "demo").mkdir(parents=True)
+    assert default_bundle() == tmp_path / "models" / "demo"
