@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from serving.local import local_server
 
 from serving.cli.main import main
+from serving.local import local_server
 
 
 @dataclass(frozen=True)
