@@ -37,6 +37,11 @@ class AugmentConfig:
     """Probability of a grey picture."""
     erase: float = 0.0
     """Probability of one rectangle of background somewhere over the picture."""
+    early_size: int = 0
+    """Side of the views in the first part of a run; 0 for the model's own. Only for trunks without
+    embeddings of positions."""
+    early_share: float = 0.8
+    """That part, as a share of all steps."""
 
 
 def augment(

@@ -54,7 +54,7 @@ class _Run:
             self.model.image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.model, recipe.optimizer)
         self.source = Source(recipe, self.model, group)
-        self.steps = max(1, round(loop.epochs * self.source.steps_per_epoch))
+        self.steps = self.source.steps
         self.average = (
             {k: v.detach().clone() for k, v in self.model.state_dict().items()} if loop.ema else {}
         )

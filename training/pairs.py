@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -52,6 +52,8 @@ class PairsConfig:
     split: str = "train"
     canonical: float = 0.5
     """Probability of an item's first caption; the others share the rest."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """How often an epoch shows each picture of a style; once for styles not named here."""
     stream_pairs: int = 0
     """More than 0: read the folder's shards as they are needed, and count so many pairs an
     epoch. 0: hold the split in memory."""
@@ -104,27 +106,45 @@ class Pairs:
         pick = torch.minimum(pick, spare)
         return Batch(standardize(pixels), self.tokens[self.first[index] + pick])
 
+    def epoch_size(self, weights: Mapping[str, float]) -> int:
+        """Pictures an epoch shows, by the weights of their styles."""
+        return round(float(self._weights(weights).sum()))
+
+    def epoch(self, weights: Mapping[str, float], seed: int, epoch: int) -> Int[Tensor, " M"]:
+        """The pictures of an epoch in random order: a style of weight 2.5 gives each of its
+        pictures twice, and half of them a third time."""
+        generator = _generator(seed, -1 - epoch)
+        weight = self._weights(weights)
+        times = weight.floor().long()
+        spare = (weight - times) * torch.rand(len(self), generator=generator)
+        extra = self.epoch_size(weights) - int(times.sum())
+        times[spare.argsort(descending=True)[:extra]] += 1
+        index = torch.repeat_interleave(torch.arange(len(self)), times)
+        return index[torch.randperm(len(index), generator=generator)]
+
+    def _weights(self, weights: Mapping[str, float]) -> Float[Tensor, " N"]:
+        return torch.tensor([float(weights.get(m["style"], 1.0)) for m in self.meta])
+
     def batches(
         self,
         start: int,
-        size: int,
         batch: int,
         seed: int,
         config: PairsConfig,
         views: AugmentConfig,
+        size: Callable[[int], int],
     ) -> Iterator[Batch]:
-        """Batches from step `start` on, for ever; a batch depends on the seed and its step only."""
-        per_epoch = len(self) // batch
+        """Batches from step `start` on, for ever; a batch depends on the seed and its step only.
+
+        `size` gives the views' side at a step.
+        """
+        per_epoch = self.epoch_size(config.weights) // batch
         for epoch in count(start // per_epoch):
-            order = torch.randperm(len(self), generator=_generator(seed, -1 - epoch))
+            order = self.epoch(config.weights, seed, epoch)
             for i in range(start % per_epoch, per_epoch):
-                yield self.batch(
-                    order[i * batch : (i + 1) * batch],
-                    size,
-                    views,
-                    config.canonical,
-                    _generator(seed, epoch * per_epoch + i),
-                )
+                step = epoch * per_epoch + i
+                index = order[i * batch : (i + 1) * batch]
+                yield self.batch(index, size(step), views, config.canonical, _generator(seed, step))
             start = 0
 
 

@@ -25,10 +25,19 @@ class Source:
         total = recipe.data.stream_pairs
         if not total:
             self.pairs = Pairs(recipe.data.folder, recipe.data.split, self.encode)
-            total = len(self.pairs)
+            total = self.pairs.epoch_size(recipe.data.weights)
         self.steps_per_epoch = total // recipe.loop.batch_size
         if self.steps_per_epoch == 0:
             raise ValueError(f"loop.batch_size: an epoch has {total} pairs only")
+        self.steps = max(1, round(recipe.loop.epochs * self.steps_per_epoch))
+        if recipe.augment.early_size and model.image.is_vit:
+            raise ValueError("augment.early_size: a transformer's positions fit one size only")
+
+    def view_size(self, step: int) -> int:
+        """The side of the views at a step."""
+        views = self.recipe.augment
+        early = views.early_size and step < views.early_share * self.steps
+        return views.early_size if early else self.size
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Batches from step `start` on, on this rank's device."""
@@ -47,7 +56,7 @@ class Source:
         share = loop.batch_size // self.group.count
         mine = slice(self.group.rank * share, (self.group.rank + 1) * share)
         for batch in self.pairs.batches(
-            start, self.size, loop.batch_size, loop.seed, recipe.data, recipe.augment
+            start, loop.batch_size, loop.seed, recipe.data, recipe.augment, self.view_size
         ):
             yield Batch(batch.pixels[mine], batch.tokens[mine])
 
