@@ -153,6 +153,9 @@ class DecodePool:
         if len(data) > self._limits.bytes:  # what the shared memory holds
             raise invalid("image", f"{len(data)} bytes is over the limit of {self._limits.bytes}")
         worker = await self._idle.get()
+        while worker.process.poll() is not None:  # it died idle, which is no picture's fault
+            self._replace(worker)
+            worker = await self._idle.get()
         return await asyncio.shield(self._spawn(self._work(worker, data)))
 
     async def close(self) -> None:
@@ -168,15 +171,18 @@ class DecodePool:
             pixels = await worker.decode(data, self._seconds)
         except WorkerDiedError as error:
             log.error("decode: %s", error)
-            self._remove(worker)
-            self._metrics.decode_restarts.inc()
-            self._spawn(self._refill())
+            self._replace(worker)
             raise internal() from None
         except ServingError:
             self._idle.put_nowait(worker)
             raise
         self._idle.put_nowait(worker)
         return pixels
+
+    def _replace(self, worker: Worker) -> None:
+        self._remove(worker)
+        self._metrics.decode_restarts.inc()
+        self._spawn(self._refill())
 
     async def _refill(self) -> None:
         for delay in itertools.chain((0.0, 0.1, 0.5, 1.0), itertools.repeat(5.0)):
