@@ -17,7 +17,15 @@ from bundle.manifest import Manifest
 from bundle.tokenizer import Tokenizer
 from bundle.verify import MANIFEST, BundleError, describe_files, is_name, verify
 
-__all__ = ["Bundle", "BundleError", "default_bundle", "open_bundle", "write_bundle"]
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "current_version",
+    "default_bundle",
+    "open_bundle",
+    "vacant_version",
+    "write_bundle",
+]
 
 CURRENT = "CURRENT"
 """The file of a model directory that names its current version, in one line."""
@@ -107,13 +115,8 @@ def write_bundle(models_dir: Path, manifest: Manifest, fill: Callable[[Path], No
     The directory gets its name, and CURRENT its line, only after all of it is on disk and has been
     verified. Versions are immutable: raises BundleError when this one exists.
     """
-    for field, value in (("name", manifest.name), ("version", manifest.version)):
-        if not is_name(value):
-            raise BundleError(f"{field}: letters, digits, dots, dashes and underscores only")
-    model_dir = models_dir / manifest.name
-    target = model_dir / manifest.version
-    if os.path.lexists(target):
-        raise BundleError(f"{manifest.name}/{manifest.version}: exists, and versions never change")
+    target = vacant_version(models_dir, manifest.name, manifest.version)
+    model_dir = target.parent
     model_dir.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".writing-", dir=model_dir))
     try:
@@ -131,6 +134,17 @@ def write_bundle(models_dir: Path, manifest: Manifest, fill: Callable[[Path], No
             model_dir.rmdir()
         raise
     _replace(model_dir / CURRENT, manifest.version + "\n")
+    return target
+
+
+def vacant_version(models_dir: Path, name: str, version: str) -> Path:
+    """Where a new version would go. Raises BundleError for names that are none, or are taken."""
+    for field, value in (("name", name), ("version", version)):
+        if not is_name(value):
+            raise BundleError(f"{field}: letters, digits, dots, dashes and underscores only")
+    target = models_dir / name / version
+    if os.path.lexists(target):
+        raise BundleError(f"{name}/{version}: exists, and versions never change")
     return target
 
 

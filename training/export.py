@@ -67,9 +67,7 @@ def export_bundle(
     """
     concepts = list(concepts)
     _check(model, tokenizer, preprocessing, len(concepts), golden)
-    model = copy.deepcopy(model).cpu().float().eval()
-    if storage == "float16":
-        _round_to_half(model)
+    model = shipped(model, storage)
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         (work / "LICENSE").write_text(licence_text, encoding="utf-8")
@@ -101,6 +99,22 @@ def export_bundle(
         return write_bundle(models_dir, manifest, lambda folder: _copy(work, folder))
 
 
+def shipped(model: SparseCLIP, storage: Storage = "float16") -> SparseCLIP:
+    """A copy in float32 and evaluation mode whose weights are those that a bundle would hold.
+
+    Single numbers stay exact. Raises ExportError for a weight beyond the range of float16.
+    """
+    model = copy.deepcopy(model).cpu().float().eval()
+    if storage == "float16":
+        with torch.no_grad():
+            for name, tensor in model.state_dict(keep_vars=True).items():
+                if _rounds(tensor):
+                    tensor.copy_(tensor.half().float())
+                    if not torch.isfinite(tensor).all():
+                        raise ExportError(f"{name}: does not fit float16")
+    return model
+
+
 def load_weights(bundle: Bundle) -> SparseCLIP:
     """The torch model of a bundle, in float32 and evaluation mode."""
     config = from_dict(ModelConfig, bundle.manifest.architecture.config, at="architecture.config")
@@ -130,15 +144,6 @@ def _check(
 def _rounds(tensor: torch.Tensor) -> bool:
     """Single numbers (the logit scale, counters) stay exact: they cost nothing."""
     return tensor.is_floating_point() and tensor.ndim > 0
-
-
-@torch.no_grad()
-def _round_to_half(model: SparseCLIP) -> None:
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if _rounds(tensor):
-            tensor.copy_(tensor.half().float())
-            if not torch.isfinite(tensor).all():
-                raise ExportError(f"{name}: does not fit float16")
 
 
 def _write_weights(model: SparseCLIP, path: Path, *, half: bool) -> None:

@@ -183,7 +183,8 @@ def test_an_overflow_is_counted(tmp_path: Path, tiny_bundle: Path) -> None:
             value.type.tensor_type.shape.dim[1].dim_value = 4
     tokens = opened.tokenizer.encode(TEXTS)
     session = onnxruntime.InferenceSession(graph.SerializeToString())
-    cut = dict(zip([o.name for o in session.get_outputs()], session.run(None, {"tokens": tokens})))
+    names = [output.name for output in session.get_outputs()]
+    cut = dict(zip(names, session.run(None, {"tokens": tokens}), strict=True))
     whole = run(opened, "text.onnx", tokens)
     assert np.array_equal(cut["active"], whole["active"])
     assert (cut["active"] > 4).all()

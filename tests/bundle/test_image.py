@@ -163,10 +163,9 @@ def test_damage_is_an_image_error_or_a_picture(kind: str) -> None:
             damaged[dice.randrange(len(damaged))] = dice.randrange(256)
         try:
             image = decode_image(bytes(damaged), LIMITS)
-        except ImageError as error:
-            assert "0x" not in str(error)
-        else:
-            assert image.mode in ("RGB", "RGBA")
+        except ImageError:
+            continue
+        assert image.mode in ("RGB", "RGBA")
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNG"])

@@ -1,0 +1,137 @@
+"""`sparseclip bundle export | verify | inspect`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bundle.store import open_bundle
+from tests.tiny import WORDS
+from tests.training.conftest import ICONS, tiny_recipe
+from training.bundle_commands import bundle
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_verify(tiny_bundle: Path) -> None:
+    for path in (tiny_bundle, tiny_bundle.parent):
+        done = CliRunner().invoke(bundle, ["verify", str(path)])
+        assert done.exit_code == 0, done.output
+        assert done.output.startswith("tiny/1: good (8 files, ")
+        assert "256 concepts, 600 token ids" in done.output
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_a_damaged_bundle_ends_in_one_line(tiny_bundle: Path, tmp_path: Path, command: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_bundle, copy)
+    (copy / "CARD.md").write_text("other")
+    done = CliRunner().invoke(bundle, [command, str(copy)])
+    assert (done.exit_code, done.output) == (1, "Error: CARD.md: size differs from the manifest\n")
+
+
+def test_inspect_as_json(tiny_bundle: Path) -> None:
+    done = CliRunner().invoke(bundle, ["inspect", str(tiny_bundle), "--json", "--top", "3"])
+    assert done.exit_code == 0, done.output
+    data = json.loads(done.output)
+    assert data["architecture"]["concepts"] == 256
+    assert set(data["files"]) == set(open_bundle(tiny_bundle).manifest.files)
+    assert [c["name"] for c in data["concepts"]] == list(WORDS[:3])
+
+
+def test_inspect_as_tables(tiny_bundle: Path) -> None:
+    done = CliRunner().invoke(bundle, ["inspect", str(tiny_bundle)], env={"COLUMNS": "120"})
+    assert done.exit_code == 0, done.output
+    for words in ("tiny 1", "architecture.pool", "patch_mean", "image.onnx", "parity.text", *WORDS):
+        assert words in done.output
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_they_need_no_torch(tiny_bundle: Path, command: str) -> None:
+    program = (
+        "import sys; from training.bundle_commands import bundle\n"
+        "bundle(sys.argv[1:], standalone_mode=False)\n"
+        "print('heavy:', *{'torch', 'onnx', 'onnxruntime', 'open_clip'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, command, str(tiny_bundle)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.endswith("heavy:\n")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few steps on the committed icons."""
+    from training.loop import train
+
+    folder = tmp_path_factory.mktemp("run")
+    train(tiny_recipe(), folder, stop_after=3)
+    return folder
+
+
+def test_export_a_checkpoint(run: Path, tmp_path: Path) -> None:
+    arguments = ["export", str(run), "--name", "icons", "--version", "0.1"]
+    options = ["--models-dir", str(tmp_path), "--data", str(ICONS)]
+    licence = ["--licence", str(ROOT / "LICENSE")]
+    done = CliRunner().invoke(bundle, [*arguments, *options, *licence])
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f"bundle: {tmp_path / 'icons' / '0.1'}\n"
+    opened = open_bundle(tmp_path / "icons")
+    record = opened.manifest.training
+    assert (record.recipe, record.pairs, record.samples_seen) == ("tiny", 38, 24)
+    assert {"test_style.top1", "test_codepoint.l0_image"} <= set(record.figures)
+    assert len(opened.concepts) == 128
+    assert any(c.words for c in opened.concepts.concepts)
+    card = opened.file("CARD.md").read_text()
+    for words in ("# icons 0.1", "128 concepts", "test_style"):
+        assert words in card
+    again = CliRunner().invoke(bundle, [*arguments, *options, *licence])
+    assert again.exit_code == 1
+    assert again.output == "Error: icons/0.1: exists, and versions never change\n"
+
+
+def test_a_shipped_model_is_a_rounded_copy(run: Path) -> None:
+    from training.encoder import CheckpointEncoder
+    from training.export import shipped
+
+    encoder = CheckpointEncoder(run)
+    exact = encoder.texts(["a dog"])
+    encoder.model = shipped(encoder.model)
+    rounded = encoder.texts(["a dog"])
+    assert not np.array_equal(exact, rounded)
+    assert np.allclose(exact, rounded, atol=0.01)
+
+
+def test_a_folder_that_holds_no_checkpoint(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        bundle,
+        [
+            "export",
+            str(tmp_path),
+            "--name",
+            "x",
+            "--version",
+            "1",
+            "--models-dir",
+            str(tmp_path),
+            "--data",
+            str(ICONS),
+            "--licence",
+            str(ROOT / "LICENSE"),
+        ],
+    )
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in done.output
