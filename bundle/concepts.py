@@ -93,7 +93,9 @@ class ConceptVocabulary:
             for concept, name in zip(ordered, names, strict=True):
                 fields = dataclasses.asdict(dataclasses.replace(concept, name=name))
                 try:
-                    text = json.dumps(fields, ensure_ascii=False, allow_nan=False)
+                    text = json.dumps(
+                        fields, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+                    )
                     file.write(text + "\n")
                 except ValueError:  # NaN or infinity, or a lone surrogate
                     raise ConceptsError(

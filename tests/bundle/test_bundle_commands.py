@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 
@@ -81,7 +82,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_export_a_checkpoint(run: Path, tmp_path: Path) -> None:
+def test_export_a_checkpoint(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # pooling in slices of 50 of the 128 concepts, as large models do; the gate would see a mistake
+    monkeypatch.setattr("training.graphs.POOL_CHUNK", 4 * 50)
     arguments = ["export", str(run), "--name", "icons", "--version", "0.1"]
     options = ["--models-dir", str(tmp_path), "--data", str(ICONS)]
     licence = ["--licence", str(ROOT / "LICENSE")]
@@ -93,6 +96,8 @@ def test_export_a_checkpoint(run: Path, tmp_path: Path) -> None:
     assert (record.recipe, record.pairs, record.samples_seen) == ("tiny", 38, 24)
     assert {"test_style.top1", "test_codepoint.l0_image"} <= set(record.figures)
     assert len(opened.concepts) == 128
+    nodes = onnx.load(opened.file("image.onnx")).graph.node
+    assert [len(n.output) for n in nodes if n.op_type == "Split"] == [3]
     assert any(c.words for c in opened.concepts.concepts)
     card = opened.file("CARD.md").read_text()
     for words in ("# icons 0.1", "128 concepts", "test_style"):
