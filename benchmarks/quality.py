@@ -54,6 +54,7 @@ def main() -> None:
             results[key] = measure(arguments, arm, seed)
             path.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results, arguments.arms))
+    plot(results, arguments.arms, RESULTS / f"{arguments.name}.png")
 
 
 def measure(arguments: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
@@ -108,6 +109,29 @@ def table(results: dict[str, Any], arms: list[str]) -> str:
         cells = [spread([r["figures"][c] for r in runs]) for c in columns]
         lines.append(f"| {arm} | {len(runs)} | {scale:.1f} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def plot(results: dict[str, Any], arms: list[str], path: Path) -> None:
+    """Accuracy on the unseen style over density, a point a run, a colour an arm."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    for arm in arms:
+        figures = [r["figures"] for key, r in results.items() if key.split("/")[0] == arm]
+        density = [f["test_style.l0_image"] for f in figures]
+        accuracy = [f["test_style.top1"] for f in figures]
+        axes.scatter(density, accuracy, label=arm)
+    axes.set(
+        xlabel="active concepts an image (L0)",
+        ylabel="top-1 on the unseen style, %",
+        xscale="log",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
 
 
 def spread(values: list[float]) -> str:
