@@ -28,9 +28,11 @@ class Principal:
     """A caller. Of its token only the digest is kept."""
 
     name: str
+    """For quotas and logs."""
     sha256: tuple[str, ...] = ()
     """SHA-256 digests in hex of the tokens that it may use; two while a token is rotated."""
     roles: tuple[Role, ...] = ("embed",)
+    """`embed` for the public services, `admin` for AdminService."""
     requests_per_second: float | None = None
     """Calls, or items of streams, a second on average. None: no bound of its own."""
     burst: float = 10.0

@@ -18,6 +18,7 @@ import grpc
 from google.protobuf.message import Message
 
 from serving.call import Call, answering
+from serving.errors import Kind, ServingError
 from serving.interceptors.admission import Gate
 from serving.interceptors.deadline import deadline_of
 from serving.interceptors.parse import parse
@@ -131,8 +132,11 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             raise TypeError(f"the handler of a stream must be an async generator: {handler}")
         async with contextlib.aclosing(replies):
             async for reply in replies:
-                async with asyncio.timeout(self._limits.stream_stall_s):
-                    await context.write(reply)
+                try:
+                    async with asyncio.timeout(self._limits.stream_stall_s):
+                        await context.write(reply)
+                except TimeoutError:
+                    raise ServingError(Kind.EXPIRED, "the replies are not read") from None
 
 
 async def _parsed(read: Any, incoming: AsyncIterator[bytes]) -> AsyncIterator[Message]:

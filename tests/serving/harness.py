@@ -20,9 +20,6 @@ import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 from PIL import Image
-from sparseclip.connection import Connection
-from sparseclip.errors import CallError
-from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 
 from bundle.store import Bundle
 from serving.config import BatchConfig, ServerConfig
@@ -30,6 +27,9 @@ from serving.engines.base import Engine, EngineConfig, EngineError, EngineOutput
 from serving.engines.onnx import OnnxEngine
 from serving.limits import Limits
 from serving.server import Server, running
+from sparseclip.connection import Connection
+from sparseclip.errors import CallError
+from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 
 EMBED = "/sparseclip.v1.EmbeddingService/Embed"
 STREAM = "/sparseclip.v1.EmbeddingService/EmbedStream"
@@ -40,6 +40,14 @@ def picture(seed: int = 0, size: tuple[int, int] = (40, 32), form: str = "PNG") 
     noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(noise).save(out, form)
+    return out.getvalue()
+
+
+def large_picture(side: int = 3000) -> bytes:
+    """A JPEG of few bytes whose decoding takes a while."""
+    small = Image.open(io.BytesIO(picture(size=(60, 60))))
+    out = io.BytesIO()
+    small.resize((side, side)).save(out, "JPEG")
     return out.getvalue()
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from sparseclip.v1 import embedding_pb2
 
+from sparseclip.v1 import embedding_pb2
 from tests.serving.harness import (
     PNG,
     STREAM,
@@ -21,6 +21,7 @@ from tests.serving.harness import (
     blocked,
     embed_request,
     eventually,
+    large_picture,
     picture,
     refused,
     serving,
@@ -34,8 +35,13 @@ def start(running: Running, request: embedding_pb2.EmbedRequest, **options: Any)
     return asyncio.ensure_future(running.stub.Embed(request, **options))
 
 
-def embeddings(reply: embedding_pb2.EmbedResponse) -> list[tuple[float, ...]]:
-    return [tuple(result.dense) for result in reply.results]
+def embeddings(reply: embedding_pb2.EmbedResponse) -> list[list[float]]:
+    return [list(result.dense) for result in reply.results]
+
+
+def assert_same(reply: embedding_pb2.EmbedResponse, other: embedding_pb2.EmbedResponse) -> None:
+    """The same answers; runs of other batch sizes may differ in a float's last bits."""
+    np.testing.assert_allclose(embeddings(reply), embeddings(other), rtol=0, atol=1e-6)
 
 
 async def occupy(running: Running) -> Call:
@@ -95,7 +101,8 @@ async def test_f23_a_full_queue_refuses_at_once(tiny_bundle: Path) -> None:
             assert min(times) < 0.01
             assert not any(call.done() for call in calls)
         replies = await asyncio.gather(*calls)
-        assert len({tuple(embeddings(reply)) for reply in replies}) == 1
+        for reply in replies:
+            assert_same(reply, replies[0])
 
 
 async def test_f23_work_ahead_is_bounded_in_seconds(tiny_bundle: Path) -> None:
@@ -160,8 +167,8 @@ async def test_f25_the_servers_own_deadline(tiny_bundle: Path) -> None:
 async def test_f27_cancelled_calls_leave_no_trace(tiny_bundle: Path, point: str) -> None:
     async with serving(tiny_bundle) as running, unharmed(running):
         neighbours = [picture(seed) for seed in range(1, 4)]
-        alone = embeddings(await running.stub.Embed(embed_request(*neighbours), timeout=30))
-        big = picture(9, size=(3000, 3000), form="JPEG")
+        alone = await running.stub.Embed(embed_request(*neighbours), timeout=30)
+        big = large_picture()
         for _ in range(5):
             with blocked(running):
                 if point == "batch":
@@ -180,7 +187,7 @@ async def test_f27_cancelled_calls_leave_no_trace(tiny_bundle: Path, point: str)
                 leaving.cancel()
                 admitted = 4 if point == "queue" else 3
                 assert await eventually(lambda n=admitted: batcher(running).admitted == n)
-            assert embeddings(await staying) == alone
+            assert_same(await staying, alone)
             if point == "queue":
                 await first
 
@@ -202,9 +209,7 @@ async def test_f27_a_stream_left_between_messages(tiny_bundle: Path) -> None:
 
 def start_of_stream() -> embedding_pb2.EmbedStreamRequest:
     outputs = embedding_pb2.OutputSelection(sparse=True, dense=True)
-    return embedding_pb2.EmbedStreamRequest(
-        start=embedding_pb2.EmbedStreamStart(outputs=outputs)
-    )
+    return embedding_pb2.EmbedStreamRequest(start=embedding_pb2.EmbedStreamStart(outputs=outputs))
 
 
 def item(name: str, data: bytes = PNG) -> embedding_pb2.EmbedStreamRequest:
@@ -229,11 +234,10 @@ async def test_f28_a_reader_that_never_reads(tiny_bundle: Path) -> None:
             call = channel.stream_stream(STREAM)(messages(), timeout=60)
             assert await eventually(lambda: sent > 8)
 
-            def stuck() -> bool:
-                return running.server.gate.calls == 0 or call.done()
-
-            assert await eventually(stuck, seconds=30)  # aborted, although nobody has read
+            # Nobody reads, so no more is read, and then the call is ended.
+            assert await eventually(lambda: running.server.gate.calls == 0, seconds=30)
             assert sent < 20_000
+            assert len(running.engine.seen) < 2_000
             assert batcher(running).admitted == 0
             call.cancel()
 
