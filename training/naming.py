@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from bundle.concepts import Concept, Evidence
 from training.metrics import Floats, unit
 
-WORDS = 8
+WORDS = 6
 """Words kept as evidence; the first is the name, the next few are aliases."""
 
-PICTURES = 6
+PICTURES = 4
 """Pictures kept as evidence."""
 
 

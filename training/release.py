@@ -18,11 +18,11 @@ from training.data.shards import read_index, read_split
 from training.data.words import FILE as WORDS
 from training.encoder import CheckpointEncoder, Encoder, encode_all
 from training.evaluate import evaluate_split, flat, held_out_splits, pictures
-from training.export import Golden, export_bundle
+from training.export import Golden, export_bundle, shipped
 from training.naming import name_concepts
 from training.pairs import preprocessing
 
-GOLDEN = 64
+GOLDEN = 256
 """Pictures, and as many captions, on which the graphs are compared with torch."""
 
 
@@ -49,6 +49,7 @@ def release(order: Release) -> Path:
     checkpoint = find(order.run)
     recipe, progress = read_state(checkpoint)
     encoder = CheckpointEncoder(checkpoint)
+    encoder.model = shipped(encoder.model)  # figures and names are of the weights that ship
     splits = held_out_splits(order.data)
     figures = [evaluate_split(encoder, order.data, split) for split in splits]
     concepts = _concepts(encoder, order.data, splits)
@@ -101,7 +102,7 @@ def _concepts(encoder: Encoder, data: Path, splits: list[str]) -> list[Concept]:
     metas = [dict(s.meta) for split in splits for s in read_split(data, split)]
     shown = (image for split in splits for image in pictures(data, split))
     image_codes = encode_all(encoder.images, shown, len(metas), "pictures")
-    return name_concepts(words, word_codes, [str(m["source"]) for m in metas], image_codes)
+    return name_concepts(words, word_codes, [f"{m['set']}/{m['name']}" for m in metas], image_codes)
 
 
 def _golden(data: Path, splits: list[str]) -> Golden:
