@@ -33,7 +33,8 @@ def refused(tmp_path: Path, raw: object) -> str:
 
 def test_both_shipped_recipes_are_valid() -> None:
     assert load_recipe(find_recipe("demo")).render_px == 96
-    assert set(load_photo_recipe(find_recipe("photos")).sets) == {"stamps", "imagenet20"}
+    photos = {"stamps", "imagenet20", "animals", "monuments", "categories"}
+    assert set(load_photo_recipe(find_recipe("photos")).sets) == photos
 
 
 def test_share_alike_sets_are_not_in_the_demo_recipe(raw: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
-"""Photographs for evaluation: cut-out stamps with captions, and twenty ImageNet pictures.
+"""Photographs for evaluation: captioned stamps, GCompris photographs, twenty ImageNet pictures.
 
-Each set becomes one split of the same format as the training data, with one more key: `class`,
-the coarse label of a stamp's folder or the ImageNet class name.
+Each set becomes one split of the same format as the training data, with two more keys: `class`,
+the coarse label of a picture's folder or the ImageNet class name, and `attribution`, who made the
+picture where its package says so.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from rich.progress import Progress
 from training.data.captions import alternatives
 from training.data.dataset import Header, write_dataset
 from training.data.fetch import fetch, members
+from training.data.gcompris import RESOURCES, Credit, read_boards, read_credits, unpack
 from training.data.icons import render
-from training.data.recipe import SCHEMA, DataError, PackageSpec, build, digest, read_yaml
+from training.data.recipe import SCHEMA, DataError, PackageSpec, build, closest, digest, read_yaml
 from training.data.shards import Sample
 
 STAMPS = "usr/share/tuxpaint/stamps/"
@@ -32,12 +34,20 @@ class PhotoSet:
     """One set of photographs; it becomes a split of its name."""
 
     package: str
-    kind: Literal["stamps", "imagenet"]
+    kind: Literal["stamps", "imagenet", "boards", "categories"]
+    """`boards`: GCompris pictures with a title and sentences; `categories`: with a name only."""
     licence: str
+    """SPDX identifier. GCompris: of the sentences, and of pictures without one of their own."""
+    resources: tuple[str, ...] = ()
+    """GCompris: the activities whose pictures these are."""
     exclude: str = r"$^"
-    """Stamps whose path matches this regular expression are not photographs."""
+    """Pictures whose FOLDER/NAME matches this regular expression are left out."""
     classes: Mapping[str, str] = field(default_factory=dict)
-    """Stamps: folder -> coarse class; ImageNet: class number -> name."""
+    """Folder -> coarse class; ImageNet: class number -> name."""
+    captions: Mapping[str, str] = field(default_factory=dict)
+    """GCompris: regular expression for a whole FOLDER/NAME -> caption, where names mislead."""
+    common_nouns: bool = False
+    """Whether titles start in lower case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +75,14 @@ def load_photo_recipe(path: Path) -> PhotoRecipe:
     recipe = build(PhotoRecipe, read_yaml(path), path.name)
     if recipe.schema != SCHEMA:
         raise DataError(f"recipe {recipe.name}: schema {recipe.schema}, this code reads {SCHEMA}")
+    for name, spec in recipe.sets.items():
+        if spec.package not in recipe.packages:
+            hint = closest(spec.package, recipe.packages)
+            raise DataError(
+                f"recipe {recipe.name}: set {name}: unknown package {spec.package!r}{hint}"
+            )
+        if bool(spec.resources) != (spec.kind in ("boards", "categories")):
+            raise DataError(f"recipe {recipe.name}: set {name}: resources do not suit {spec.kind}")
     return dataclasses.replace(recipe, sha256=digest(recipe))
 
 
@@ -78,10 +96,14 @@ def build_photos(
     splits: dict[str, Sequence[Sample]] = {}
     for name, spec in recipe.sets.items():
         package = recipe.packages[spec.package]
-        read = {"stamps": read_stamps, "imagenet": read_imagenet}[spec.kind]
         files = dict(members(fetch(package, cache), _wanted(spec)))
+        if spec.resources:
+            missing = [n for n in spec.resources if f"{RESOURCES}{n}.rcc" not in files]
+            if missing:
+                raise DataError(f"{package.label}: no resource {missing[0]}.rcc")
+            files = unpack(files)
         found = []
-        for photo in read(spec, files):
+        for photo in READERS[spec.kind](spec, files):
             try:
                 png = render(files[photo.path], recipe.render_px)
             except (ValueError, OSError):
@@ -108,9 +130,16 @@ class Photo:
     caption: str
     label: str | None
     category: str | None
+    texts: tuple[str, ...] = ()
+    """Sentences about it."""
+    licence: str = ""
+    """Its own licence; empty for the set's."""
+    attribution: str | None = None
 
 
 def _wanted(spec: PhotoSet) -> Callable[[str], bool]:
+    if spec.resources:
+        return {f"{RESOURCES}{name}.rcc" for name in spec.resources}.__contains__
     if spec.kind == "imagenet":
         return lambda path: path.startswith(IMAGENET)
     return lambda path: path.startswith(STAMPS) and path.endswith((".png", ".txt"))
@@ -124,16 +153,19 @@ def read_stamps(spec: PhotoSet, files: Mapping[str, bytes]) -> Iterator[Photo]:
         if not path.endswith(".png") or text is None or re.search(spec.exclude, name):
             continue
         folder = name.rpartition("/")[0]
-        label = next(
-            (label for at, label in spec.classes.items() if f"{folder}/".startswith(f"{at}/")), None
-        )
         yield Photo(
             path=path,
             name=name.replace("/", "-"),
             caption=stamp_caption(text.decode("utf-8", "replace")),
-            label=label,
+            label=_label(spec, folder),
             category=folder,
         )
+
+
+def _label(spec: PhotoSet, folder: str) -> str | None:
+    """The class of a folder or of the nearest one above that has one."""
+    matching = (label for at, label in spec.classes.items() if f"{folder}/".startswith(f"{at}/"))
+    return next(matching, None)
 
 
 def stamp_caption(text: str) -> str:
@@ -156,10 +188,63 @@ def read_imagenet(spec: PhotoSet, files: Mapping[str, bytes]) -> Iterator[Photo]
         yield Photo(path=path, name=f"{number}-{code}", caption=label, label=label, category=code)
 
 
+def read_gcompris(spec: PhotoSet, files: Mapping[str, bytes]) -> Iterator[Photo]:
+    """Pictures of GCompris activities, named by a board or by their own file name.
+
+    Raises DataError when an expression of `captions` fits no picture.
+    """
+    places = {place.path: place for place in read_boards(files)}
+    credits = read_credits(files)
+    unused = set(spec.captions)
+    for path in sorted(places if spec.kind == "boards" else files):
+        found = re.search(r"/resource/(?:images/)?([^/]+/[^/]+)\.webp$", path)
+        if found is None or re.search(spec.exclude, found[1]):
+            continue
+        folder, _, stem = found[1].partition("/")
+        place = places.get(path)
+        caption = _caption(spec, stem, place.title if place else None)
+        match = next((m for m in spec.captions if re.fullmatch(m, found[1])), None)
+        if match is not None:
+            unused.discard(match)
+            caption = spec.captions[match]
+        credit = credits.get(path, Credit(licence=spec.licence, author="", address=""))
+        # The sentences are part of the program's text, whatever the picture's licence is.
+        licences = [credit.licence, *([spec.licence] if place and place.texts else [])]
+        yield Photo(
+            path=path,
+            name=f"{folder}-{stem}",
+            caption=caption,
+            label=_label(spec, folder),
+            category=folder,
+            texts=place.texts if place else (),
+            licence=" AND ".join(dict.fromkeys(licences)),
+            attribution=credit.line or None,
+        )
+    if unused:
+        raise DataError(f"captions: no picture is named {sorted(unused)[0]!r}")
+
+
+def _caption(spec: PhotoSet, stem: str, title: str | None) -> str:
+    """A title without article, or a file name as words: `measuringTape2` -> `measuring tape`."""
+    if title is None:
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem.rstrip("0123456789")).lower()
+    caption = stamp_caption(title)
+    return caption[:1].lower() + caption[1:] if spec.common_nouns else caption
+
+
+READERS: Mapping[str, Callable[[PhotoSet, Mapping[str, bytes]], Iterator[Photo]]] = {
+    "stamps": read_stamps,
+    "imagenet": read_imagenet,
+    "boards": read_gcompris,
+    "categories": read_gcompris,
+}
+"""Kind of set -> the reader of its package."""
+
+
 def _sample(photo: Photo, png: bytes, name: str, spec: PhotoSet, package: PackageSpec) -> Sample:
     meta = {
         "caption": photo.caption,
-        "captions": alternatives(photo.caption, [], []),
+        "captions": alternatives(photo.caption, photo.texts, []),
         "keywords": [],
         "name": photo.name,
         "set": name,
@@ -168,7 +253,8 @@ def _sample(photo: Photo, png: bytes, name: str, spec: PhotoSet, package: Packag
         "group": None,
         "category": photo.category,
         "class": photo.label,
-        "licence": spec.licence,
+        "licence": photo.licence or spec.licence,
+        "attribution": photo.attribution,
         "source": f"{package.label}/{photo.path}",
     }
     return Sample(key=f"{name}__{photo.name}".replace(".", "_"), png=png, meta=meta)
