@@ -103,7 +103,7 @@ class Batcher:
         self._places: set[Places] = set()
         self._admitted = 0
         self._for_room: collections.deque[asyncio.Future[None]] = collections.deque()
-        self._item_s = 0.0  # moving average of the engine's seconds an item
+        self._recent: collections.deque[float] = collections.deque(maxlen=16)
         self._task = asyncio.get_running_loop().create_task(self._loop())
 
     @property
@@ -143,6 +143,15 @@ class Batcher:
                 raise
         with self.admit(1) as places:
             yield places
+
+    @property
+    def _item_s(self) -> float:
+        """Seconds that an item costs the engine, when it is busy.
+
+        The lower quartile of the last runs: small batches and a stalled machine make an item look
+        dearer than it is, and refusing calls for that would do harm where a deadline does none.
+        """
+        return sorted(self._recent)[len(self._recent) // 4] if self._recent else 0.0
 
     def _has_room(self, count: int, share: float = 1.0) -> bool:
         if self._admitted + count > max(1.0, share * self._config.capacity):
@@ -256,7 +265,7 @@ class Batcher:
     ) -> None:
         self._metrics.batch.observe(len(batch))
         self._metrics.inference.observe(seconds)
-        self._item_s = (self._item_s or seconds / len(batch)) / 2 + seconds / len(batch) / 2
+        self._recent.append(seconds / len(batch))
         for waiting, result in zip(batch, results, strict=True):
             queued = started - waiting.arrived
             self._metrics.queue.observe(queued)

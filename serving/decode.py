@@ -18,8 +18,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Coroutine, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +27,10 @@ from numpy.typing import NDArray
 from bundle.image import ImageLimits
 from bundle.manifest import Preprocessing
 from serving.decode_worker import LENGTH
-from serving.errors import ServingError, StartupError, internal, invalid
+from serving.errors import StartupError, internal, invalid
 from serving.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _START_S = 30.0
 _PAGE = mmap.ALLOCATIONGRANULARITY
@@ -47,8 +45,6 @@ class Worker:
 
     def __init__(self, preprocessing: Preprocessing, limits: ImageLimits) -> None:
         size = preprocessing.size
-        self._limits = limits
-        self._shape = (3, size, size)
         total = -(-(limits.bytes + 4 * 3 * size * size) // _PAGE) * _PAGE
         ours, theirs = socket.socketpair()
         with theirs, _shared_file(total) as descriptor:
@@ -66,44 +62,64 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 env=_environment(),
             )
-        ours.setblocking(False)
-        self._socket = ours
         self._pixels = np.frombuffer(
             self._memory, np.float32, 3 * size * size, limits.bytes
-        ).reshape(self._shape)
+        ).reshape(3, size, size)
+        self._socket = ours
+        self._socket.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(ours, self._on_reply)
+        self._answer = self._expect(_START_S)
+        self.ready = self._answer
+        """Done when the process has imported what it needs; raises WorkerDiedError."""
 
-    async def ready(self) -> None:
-        """Waits until the process has imported what it needs. Raises WorkerDiedError."""
-        await self._reply(_START_S)
+    def decode(self, data: bytes, seconds: float) -> asyncio.Future[Any]:
+        """The future of a picture's pixels (3, S, S).
 
-    async def decode(self, data: bytes, seconds: float) -> NDArray[np.float32]:
-        """Pixels of a picture.
-
-        Raises ServingError for one that is not accepted, WorkerDiedError when the process ends or
-        takes longer than `seconds`.
+        It raises ServingError for a picture that is not accepted, WorkerDiedError when the process
+        ends or takes longer than `seconds`. Cancelling it is not allowed: the process works on.
         """
+        self._answer = self._expect(seconds)
         self._memory[: len(data)] = data
         try:
-            await asyncio.get_running_loop().sock_sendall(self._socket, LENGTH.pack(len(data)))
+            self._socket.send(LENGTH.pack(len(data)))  # few bytes: they always fit
         except OSError:
-            raise WorkerDiedError("the worker hung up") from None
-        reply = await self._reply(seconds)
-        if reply[:1] == b"E":
-            raise invalid("image", reply[1:].decode().removeprefix("image: "))
-        return self._pixels.copy()
+            self._fail()
+        return self._answer
 
-    async def _reply(self, seconds: float) -> bytes:
+    def _expect(self, seconds: float) -> asyncio.Future[Any]:
+        self._alarm = self._loop.call_later(seconds, self._fail)
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        answer.add_done_callback(_retrieve)
+        return answer
+
+    def _on_reply(self) -> None:
         try:
-            async with asyncio.timeout(seconds):
-                reply = await asyncio.get_running_loop().sock_recv(self._socket, 4096)
-        except (OSError, TimeoutError):
+            reply = self._socket.recv(4096)
+        except OSError:
             reply = b""
         if not reply:
-            raise WorkerDiedError("the worker hung up, or took too long")
-        return reply
+            self._loop.remove_reader(self._socket)
+            self._fail()
+            return
+        self._alarm.cancel()
+        if self._answer.done():
+            return
+        if reply[:1] == b"E":
+            message = reply[1:].decode().removeprefix("image: ")
+            self._answer.set_exception(invalid("image", message))
+        else:
+            self._answer.set_result(self._pixels.copy())
+
+    def _fail(self) -> None:
+        self._alarm.cancel()
+        if not self._answer.done():
+            self._answer.set_exception(WorkerDiedError("the worker hung up, or took too long"))
 
     def close(self) -> None:
         """Ends the process; one that is at work is killed."""
+        self._fail()
+        self._loop.remove_reader(self._socket)
         self._socket.close()
         self.process.kill()
         self.process.wait()
@@ -129,7 +145,8 @@ class DecodePool:
         self._workers: set[Worker] = set()
         # The last to have worked is the next to work: its caches are warm.
         self._idle: asyncio.LifoQueue[Worker] = asyncio.LifoQueue()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     @property
     def pids(self) -> frozenset[int]:
@@ -156,33 +173,36 @@ class DecodePool:
         while worker.process.poll() is not None:  # it died idle, which is no picture's fault
             self._replace(worker)
             worker = await self._idle.get()
-        return await asyncio.shield(self._spawn(self._work(worker, data)))
+        answer = worker.decode(data, self._seconds)
+        answer.add_done_callback(lambda done: self._on_done(worker, done))
+        try:
+            pixels: NDArray[np.float32] = await asyncio.shield(answer)
+        except WorkerDiedError as error:
+            log.error("decode: %s", error)
+            raise internal() from None
+        return pixels
 
     async def close(self) -> None:
         """Ends every worker."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._closed = True
         for worker in list(self._workers):
             self._remove(worker)
 
-    async def _work(self, worker: Worker, data: bytes) -> NDArray[np.float32]:
-        try:
-            pixels = await worker.decode(data, self._seconds)
-        except WorkerDiedError as error:
-            log.error("decode: %s", error)
-            self._replace(worker)
-            raise internal() from None
-        except ServingError:
+    def _on_done(self, worker: Worker, answer: asyncio.Future[Any]) -> None:
+        if not isinstance(answer.exception(), WorkerDiedError):
             self._idle.put_nowait(worker)
-            raise
-        self._idle.put_nowait(worker)
-        return pixels
+        elif not self._closed:
+            self._replace(worker)
 
     def _replace(self, worker: Worker) -> None:
         self._remove(worker)
         self._metrics.decode_restarts.inc()
-        self._spawn(self._refill())
+        task = asyncio.get_running_loop().create_task(self._refill())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _refill(self) -> None:
         for delay in itertools.chain((0.0, 0.1, 0.5, 1.0), itertools.repeat(5.0)):
@@ -198,7 +218,7 @@ class DecodePool:
         self._workers.add(worker)
         self._metrics.decode_workers.inc()
         try:
-            await worker.ready()
+            await worker.ready
         except BaseException:
             self._remove(worker)
             raise
@@ -210,16 +230,11 @@ class DecodePool:
             self._metrics.decode_workers.dec()
             worker.close()
 
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._forget)
-        return task
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever waited has it; a caller that left does not want it
+def _retrieve(answer: asyncio.Future[Any]) -> None:
+    """A caller that left does not want the exception; asyncio shall not log it as lost."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 @contextlib.contextmanager

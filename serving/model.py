@@ -99,9 +99,11 @@ class Model:
             async with asyncio.TaskGroup() as group:
                 group.create_task(model.decoders.start())
                 group.create_task(model.warm_up(config.batch.max_images, config.batch.max_texts))
-        except BaseExceptionGroup as errors:
+        except BaseException as error:
             await model.close()
-            raise errors.exceptions[0] from None
+            if isinstance(error, BaseExceptionGroup):
+                raise error.exceptions[0] from None
+            raise
         return model
 
     async def warm_up(self, images: int, texts: int) -> None:

@@ -1,0 +1,258 @@
+"""The server beside its engine: throughput ratio, and the cost of a call beyond the engine.
+
+The server runs as a process of its own, as users start it; the calling process sends encoded
+pictures on the same cores. Blocks of model-only runs and of served calls alternate in one run, so
+that a neighbour's load hits both; each figure is a median of blocks with its range.
+
+    python -m benchmarks.serving                        # the shipped bundle
+    python -m benchmarks.serving --bundle models/demo --pictures png128
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from PIL import Image
+
+from bundle.image import ImageLimits, decode_image
+from bundle.store import default_bundle, open_bundle
+from serving.engines.base import EngineConfig
+from serving.engines.onnx import OnnxEngine, available_cores
+from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
+
+RESULTS = Path(__file__).parent / "results"
+PICTURES = {"png128": ((128, 128), "PNG"), "jpeg512": ((512, 384), "JPEG")}
+
+Summary = dict[str, float]
+
+
+def main() -> None:
+    """Measures, prints and writes benchmarks/results/serving.json."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--bundle", type=Path, help="default: the shipped one")
+    parser.add_argument("--pictures", choices=PICTURES, default="jpeg512")
+    parser.add_argument("--blocks", type=int, default=7, help="alternations of all arms")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a block")
+    parser.add_argument("--batch", type=int, default=16, help="of model-only runs and of calls")
+    parser.add_argument("--out", type=Path, default=RESULTS / "serving.json")
+    arguments = parser.parse_args()
+    bundle = arguments.bundle or default_bundle()
+    with server(bundle, arguments.batch) as address:
+        result = asyncio.run(measure(bundle, address, arguments))
+    manifest = open_bundle(bundle).manifest
+    result["model"] = f"{manifest.name} {manifest.version}, {manifest.architecture.family}"
+    result["arguments"] = {key: str(value) for key, value in vars(arguments).items()}
+    result["machine"] = machine()
+    text = json.dumps(result, indent=1)
+    print(text)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(text + "\n")
+
+
+async def measure(bundle: Path, address: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Alternates the arms; throughputs in pictures a second, times in milliseconds."""
+    data = [picture(*PICTURES[arguments.pictures], seed) for seed in range(32)]
+    engine, pixels = open_engine(bundle, data)
+    rates: dict[str, list[float]] = {}
+    extra: list[list[float]] = []
+    whole: list[list[float]] = []
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: Any = embedding_pb2_grpc.EmbeddingServiceStub(channel)  # type: ignore[no-untyped-call]
+        served: dict[str, Callable[[], AsyncIterator[int]]] = {
+            f"served, {arguments.batch} a call, 4 calls": lambda: calls(
+                stub, data, arguments.batch, 4
+            ),
+            "served, 1 a call, 32 calls": lambda: calls(stub, data, 1, 32),
+            "served, stream": lambda: stream(stub, data),
+        }
+        for _ in range(arguments.blocks):
+            for batch in (arguments.batch, 1):
+                name = f"model only, batch {batch}"
+                rates.setdefault(name, []).append(
+                    model_rate(engine, pixels, batch, arguments.seconds)
+                )
+            for name, arm in served.items():
+                rates.setdefault(name, []).append(await served_rate(arm(), arguments.seconds))
+            beyond, total = await single(stub, data, arguments.seconds)
+            extra.append(beyond)
+            whole.append(total)
+    model = rates[f"model only, batch {arguments.batch}"]
+    return {
+        "pictures_per_second": {name: summary(values) for name, values in rates.items()},
+        "served_over_model_only": {
+            name: summary([s / m for s, m in zip(values, model, strict=True)])
+            for name, values in rates.items()
+            if name.startswith("served")
+        },
+        "single_picture_ms": {
+            "p50": summary([statistics.median(block) for block in whole]),
+            "p50_beyond_engine": summary([statistics.median(block) for block in extra]),
+        },
+        "raw": {"pictures_per_second": rates, "calls_measured": sum(map(len, whole))},
+    }
+
+
+def open_engine(bundle: Path, data: list[bytes]) -> tuple[OnnxEngine, np.ndarray[Any, Any]]:
+    """The engine as the server opens it, and the pictures as it sees them."""
+    opened = open_bundle(bundle)
+    pixels = [opened.preprocessor(decode_image(entry, ImageLimits())) for entry in data]
+    return OnnxEngine.open(opened, EngineConfig()), np.stack(pixels)
+
+
+def model_rate(engine: OnnxEngine, pixels: Any, batch: int, seconds: float) -> float:
+    """Pictures a second of the engine alone, decoded pictures in hand."""
+    done, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < seconds:
+        first = done % (len(pixels) - batch + 1)
+        engine.run("image", pixels[first : first + batch])
+        done += batch
+    return done / elapsed
+
+
+async def served_rate(answered: AsyncIterator[int], seconds: float) -> float:
+    """Pictures a second that come back, after the first ones."""
+    done, started = 0, 0.0
+    async with contextlib.aclosing(answered) as counts:  # type: ignore[type-var]
+        async for count in counts:
+            if not started:
+                started = time.perf_counter()
+                continue
+            done += count
+            if time.perf_counter() - started > seconds:
+                break
+    return done / (time.perf_counter() - started)
+
+
+async def calls(stub: Any, data: list[bytes], each: int, at_once: int) -> AsyncIterator[int]:
+    """Unary calls without end, some at once; gives the pictures of each as it is answered."""
+    inputs = [embedding_pb2.EmbedInput(image=entry) for entry in data]
+    request = embedding_pb2.EmbedRequest(inputs=inputs[:each])
+    pending = {asyncio.ensure_future(stub.Embed(request, timeout=60)) for _ in range(at_once)}
+    try:
+        while True:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            pending |= {asyncio.ensure_future(stub.Embed(request, timeout=60)) for _ in done}
+            for call in done:
+                check(call.result().results)
+                yield each
+    finally:
+        await asyncio.gather(*pending, return_exceptions=True)
+
+
+async def stream(stub: Any, data: list[bytes]) -> AsyncIterator[int]:
+    """One stream without end."""
+
+    async def messages() -> AsyncIterator[embedding_pb2.EmbedStreamRequest]:
+        yield embedding_pb2.EmbedStreamRequest(start=embedding_pb2.EmbedStreamStart())
+        number = 0
+        while True:
+            entry = embedding_pb2.EmbedInput(id=str(number), image=data[number % len(data)])
+            yield embedding_pb2.EmbedStreamRequest(input=entry)
+            number += 1
+
+    call = stub.EmbedStream(messages(), timeout=120)
+    try:
+        async for reply in call:
+            check([reply.result])
+            yield 1
+    finally:
+        call.cancel()
+        await asyncio.sleep(0.5)  # what is still in work is not the next arm's
+
+
+async def single(stub: Any, data: list[bytes], seconds: float) -> tuple[list[float], list[float]]:
+    """Milliseconds of calls with one picture, one at a time: beyond the engine's, and in all."""
+    beyond: list[float] = []
+    total: list[float] = []
+    started = time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        inputs = [embedding_pb2.EmbedInput(image=data[len(total) % len(data)])]
+        begun = time.perf_counter()
+        reply = await stub.Embed(embedding_pb2.EmbedRequest(inputs=inputs), timeout=60)
+        total.append((time.perf_counter() - begun) * 1e3)
+        beyond.append(total[-1] - reply.timings.inference_us / 1e3)
+        check(reply.results)
+    return beyond, total
+
+
+def check(results: Any) -> None:
+    """A figure of calls that fail is none."""
+    for result in results:
+        if result.status.code:
+            raise RuntimeError(f"a picture failed: {result.status.message}")
+
+
+@contextlib.contextmanager
+def server(bundle: Path, batch: int) -> Iterator[str]:
+    """`sparseclip serve` on a free port."""
+    flags = ["--bundle", str(bundle), "--port", "0", "--batch-max-images", str(batch)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serving.cli.main", "serve", *flags],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stderr is not None
+    try:
+        line = process.stderr.readline()
+        if "serving on " not in line:
+            raise SystemExit(line + process.stderr.read())
+        yield line.rsplit(" ", 1)[1].strip()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        process.stderr.close()
+
+
+def picture(size: tuple[int, int], form: str, seed: int) -> bytes:
+    """Smooth noise, encoded: about as many bytes as a photo or an icon of that size."""
+    noise = np.random.default_rng(seed).integers(0, 256, (size[1] // 8, size[0] // 8, 3))
+    out = io.BytesIO()
+    Image.fromarray(noise.astype(np.uint8)).resize(size).save(out, form)
+    return out.getvalue()
+
+
+def summary(values: list[float]) -> Summary:
+    """Median and range over blocks."""
+    return {
+        "median": round(statistics.median(values), 3),
+        "min": round(min(values), 3),
+        "max": round(max(values), 3),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures stand for."""
+    names = ("onnxruntime", "grpcio", "pillow", "numpy", "protobuf")
+    cpu = platform.processor()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), cpu)
+    return {
+        "cpu": cpu,
+        "cores": available_cores(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }
+
+
+if __name__ == "__main__":
+    main()
