@@ -157,9 +157,7 @@ class Model:
                 ]
                 rest = group.create_task(self._texts(texts, deadline, text_places))
         from_images, from_texts = iter([task.result() for task in tasks]), iter(rest.result())
-        return [
-            next(from_images) if isinstance(item, ImageItem) else next(from_texts) for item in items
-        ]
+        return [next(from_images if isinstance(i, ImageItem) else from_texts) for i in items]
 
     async def embed_when_free(
         self, item: Item, deadline: float, *, patches: bool = False

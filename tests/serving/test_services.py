@@ -378,6 +378,7 @@ async def test_unload_waits_for_calls(admin: tuple[Running, Any]) -> None:
                 timeout=60,
             )
         )
+        assert await eventually(lambda: len(running.server.registry.models) == 1)
         again = await refused(running.stub.Embed(request, metadata=ROOT_METADATA, timeout=60))
         assert again.code is grpc.StatusCode.NOT_FOUND
         assert not unload.done()
