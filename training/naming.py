@@ -5,10 +5,12 @@ V words, N pictures, C concepts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from bundle.concepts import Concept, Evidence
 from training.metrics import Floats, unit
@@ -20,20 +22,32 @@ PICTURES = 4
 """Pictures kept as evidence."""
 
 
-def name_concepts(
-    words: Sequence[str],
-    word_codes: Floats,
-    sources: Sequence[str],
-    image_codes: Floats,
-) -> list[Concept]:
+UNSEEN = 0.3
+"""What a word counts for that no picture is tagged with: the text tower has only guessed at it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Encoded pictures, N of them, as evidence."""
+
+    codes: Floats
+    """(N, C), of the image tower."""
+    sources: Sequence[str]
+    """What each is known by."""
+    tags: Sequence[Collection[str]]
+    """The words each goes by."""
+
+
+def name_concepts(words: Sequence[str], word_codes: Floats, pictures: Pictures) -> list[Concept]:
     """Names each of C concepts.
 
-    `word_codes` (V, C) are the text tower's codes of the vocabulary `words`, `image_codes` (N, C)
-    the image tower's codes of pictures known by `sources`. A word speaks for a concept by the
-    share of its own unit code that the concept holds: a word that fires everything a little names
-    nothing. A concept is active when it fires on at least two pictures.
+    `word_codes` (V, C) are the text tower's codes of the vocabulary `words`. A word speaks for a
+    concept by the share of its own unit code that the concept holds (a word that fires everything
+    a little names nothing), times how much more the concept fires on pictures tagged with the word
+    than on others. A concept is active when it fires on at least two pictures.
     """
-    shares = unit(word_codes)
+    image_codes, sources = pictures.codes, pictures.sources
+    shares = unit(word_codes) * _support(words, pictures)
     fired = image_codes > 0
     frequency = fired.mean(axis=0)
     image_mean, text_mean = image_codes.mean(axis=0), word_codes.mean(axis=0)
@@ -62,6 +76,25 @@ def name_concepts(
             )
         )
     return concepts
+
+
+def _support(words: Sequence[str], pictures: Pictures) -> Floats:
+    """For each word and concept, in [0, 1]: the concept's part in the mean unit code of the
+    pictures tagged with the word, above its part in all pictures; (V, C)."""
+    place = {word: i for i, word in enumerate(words)}
+    pairs = [(place[t], n) for n, tags in enumerate(pictures.tags) for t in tags if t in place]
+    support = np.full((len(words), pictures.codes.shape[1]), UNSEEN, dtype=np.float32)
+    if not pairs:
+        return support
+    rows, columns = np.array(pairs).T
+    shape = (len(words), len(pictures.tags))
+    tagged = sparse.csr_array((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape)
+    count = np.asarray(tagged.sum(axis=1))
+    codes = unit(pictures.codes)
+    seen = count > 0
+    mean = (tagged @ codes)[seen] / count[seen, None]
+    support[seen] = mean / (mean + codes.mean(axis=0) + 1e-9)
+    return support
 
 
 def _evidence(source: str, value: float) -> Evidence:

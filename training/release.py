@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,7 +20,7 @@ from training.data.words import FILE as WORDS
 from training.encoder import CheckpointEncoder, Encoder, encode_all
 from training.evaluate import evaluate_split, flat, held_out_splits, pictures
 from training.export import Golden, export_bundle, shipped
-from training.naming import name_concepts
+from training.naming import Pictures, name_concepts
 from training.pairs import preprocessing
 
 GOLDEN = 256
@@ -52,7 +53,7 @@ def release(order: Release) -> Path:
     encoder.model = shipped(encoder.model)  # figures and names are of the weights that ship
     splits = held_out_splits(order.data)
     figures = [evaluate_split(encoder, order.data, split) for split in splits]
-    concepts = _concepts(encoder, order.data, splits)
+    concepts = _concepts(encoder, order.data)
     index = read_index(order.data)
     record = Training(
         recipe=recipe.name,
@@ -82,27 +83,31 @@ def release(order: Release) -> Path:
 
 
 def naming_words(data: Path) -> list[str]:
-    """The captions of at most two words and the keywords of the training split, then WordNet's
-    words, each once."""
-    words: dict[str, None] = {}
-    for sample in read_split(data, "train"):
-        meta = sample.meta
-        for word in (meta["caption"], *meta["keywords"]):
-            if word.count(" ") <= 1:
-                words.setdefault(word.lower())
+    """The captions and keywords of at most two words of the training split, then WordNet's words,
+    each once."""
+    words = dict.fromkeys(w for s in read_split(data, "train") for w in sorted(_tags(s.meta)))
     if (data / WORDS).is_file():
-        for word in (data / WORDS).read_text(encoding="utf-8").splitlines():
-            words.setdefault(word)
+        words |= dict.fromkeys((data / WORDS).read_text(encoding="utf-8").splitlines())
     return list(words)
 
 
-def _concepts(encoder: Encoder, data: Path, splits: list[str]) -> list[Concept]:
+def _tags(meta: Mapping[str, Any]) -> set[str]:
+    tags = {str(w).lower() for w in (meta["caption"], *meta["keywords"])}
+    return {tag for tag in tags if tag.count(" ") <= 1}
+
+
+def _concepts(encoder: Encoder, data: Path) -> list[Concept]:
     words = naming_words(data)
     word_codes = encode_all(encoder.texts, words, len(words), "words")
+    splits = list(read_index(data)["splits"])
     metas = [dict(s.meta) for split in splits for s in read_split(data, split)]
     shown = (image for split in splits for image in pictures(data, split))
-    image_codes = encode_all(encoder.images, shown, len(metas), "pictures")
-    return name_concepts(words, word_codes, [f"{m['set']}/{m['name']}" for m in metas], image_codes)
+    evidence = Pictures(
+        codes=encode_all(encoder.images, shown, len(metas), "pictures"),
+        sources=[f"{m['set']}/{m['name']}" for m in metas],
+        tags=[_tags(m) for m in metas],
+    )
+    return name_concepts(words, word_codes, evidence)
 
 
 def _golden(data: Path, splits: list[str]) -> Golden:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -53,4 +54,5 @@ def train(
         last = run(resolved, output or Path("runs") / resolved.name, stop_after)
     except (SchemaError, CheckpointError, DataError, TrainingError) as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"checkpoint: {last}")
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(f"checkpoint: {last}")

@@ -80,7 +80,8 @@ class Connection:
             ("grpc.enable_retries", 0),
             ("grpc.enable_http_proxy", 0 if self.is_local else 1),
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
+            # Also the time that a connection has for its handshakes.
+            ("grpc.min_reconnect_backoff_ms", 5_000),
             ("grpc.max_reconnect_backoff_ms", 5_000),
         ]
 

@@ -12,7 +12,7 @@ from training.encoder import CheckpointEncoder
 from training.evaluate import evaluate_split, flat, held_out_splits
 from training.loop import train
 from training.metrics import share, sparsity, zero_shot
-from training.naming import name_concepts
+from training.naming import Pictures, name_concepts
 
 
 def test_zero_shot_counts_ranks() -> None:
@@ -50,15 +50,24 @@ def test_sparsity_counts() -> None:
     assert (figures.l0, figures.l0_share, figures.active, figures.dead) == (2, 50, 25, 25)
 
 
-def test_names_come_from_the_text_tower() -> None:
-    words = ["cat", "dog", "thing"]
-    word_codes = np.array([[2, 0, 0, 0], [0, 2, 0, 0], [1, 1, 1, 0]], dtype=np.float32)
-    image_codes = np.array([[3, 0, 0, 1], [2, 0, 0, 0], [0, 5, 0, 0]], dtype=np.float32)
-    named = name_concepts(words, word_codes, ["a.png", "b.png", "c.png"], image_codes)
-    assert [c.name for c in named] == ["cat", "dog", "thing", "concept 3"]
+def test_names_come_from_both_towers() -> None:
+    words = ["cat", "dog", "thing", "unseen"]
+    word_codes = np.array(
+        [[2, 0, 0, 0], [0, 2, 0, 0], [1, 1, 1, 0], [0, 2, 0, 0]], dtype=np.float32
+    )
+    pictures = Pictures(
+        codes=np.array([[3, 0, 0, 1], [2, 0, 0, 0], [0, 5, 0, 0]], dtype=np.float32),
+        sources=["a.png", "b.png", "c.png"],
+        tags=[{"cat"}, {"cat", "thing"}, {"dog"}],
+    )
+    named = name_concepts(words, word_codes, pictures)
+    # "unseen" fires the second concept as "dog" does, but no picture bears it out; the third
+    # concept fires on no picture of a "thing", and the fourth on no word.
+    assert [c.name for c in named] == ["cat", "dog", "concept 2", "concept 3"]
     assert [c.active for c in named] == [True, False, False, False]
     assert named[0].images[0].source == "a.png"
     assert [e.source for e in named[0].words] == ["cat", "thing"]
+    assert named[1].aliases[0] == "unseen"
     assert named[0].frequency == pytest.approx(2 / 3)
     assert named[2].modality == 0  # texts alone fire it
     assert named[3].modality == 1  # pictures alone
