@@ -11,7 +11,7 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint types protos pytest test-slow format proto proto-release train-demo evaluate bench clean
+.PHONY: help serve test lint types protos pytest test-slow format proto proto-release train-demo evaluate bench quality clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -59,8 +59,12 @@ train-demo: $(VENV)/.dev ## Build the demo data and train the shipped model agai
 evaluate: $(VENV)/.dev ## Measure a checkpoint: make evaluate ARGS="..."
 	$(BIN)/sparseclip evaluate $(ARGS)
 
-bench: $(VENV)/.dev ## The figures of the README, raw output in benchmarks/results/
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+bench: $(VENV)/.dev ## Speed: training and serving, raw output in benchmarks/results/
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.serving
+
+quality: $(VENV)/.dev ## Sparse beside dense, three seeds: hours (make quality ARGS="--arms cls replaced")
+	$(BIN)/python -m benchmarks.quality $(ARGS)
 
 clean: ## Remove what the tools leave behind, not .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
