@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import difflib
 from typing import Any, NamedTuple
 
 import torch
@@ -107,7 +109,7 @@ class Towers(NamedTuple):
 def tower_config(name: str, vision: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
     """open_clip's configuration `name` (may be empty) with `vision` and `text` laid over it.
 
-    Raises ValueError for a name that open_clip does not know.
+    Raises ValueError for a name or a key that open_clip does not know.
     """
     base: dict[str, Any] = {"vision_cfg": {}, "text_cfg": {}}
     if name:
@@ -115,8 +117,17 @@ def tower_config(name: str, vision: dict[str, Any], text: dict[str, Any]) -> dic
         if found is None:
             raise ValueError(f"model.name: open_clip has no configuration {name!r}")
         base = copy.deepcopy(found)
-    base["vision_cfg"].update(vision)
-    base["text_cfg"].update(text)
+    for section, values, owner in (
+        ("vision", vision, "CLIPVisionCfg"),
+        ("text", text, "CLIPTextCfg"),
+    ):
+        known = [f.name for f in dataclasses.fields(getattr(open_clip(), owner))]
+        for key in values:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise ValueError(f"model.{section}.{key}: open_clip has no such value{hint}")
+        base[f"{section}_cfg"].update(values)
     return base
 
 

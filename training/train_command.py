@@ -39,8 +39,6 @@ def train(
     """
     import yaml
 
-    from bundle.schema import SchemaError
-    from training.checkpoint import CheckpointError
     from training.data.recipe import DataError
     from training.loop import TrainingError
     from training.loop import train as run
@@ -52,7 +50,7 @@ def train(
             click.echo(yaml.safe_dump(resolved.to_dict(), sort_keys=False), nl=False)
             return
         last = run(resolved, output or Path("runs") / resolved.name, stop_after)
-    except (SchemaError, CheckpointError, DataError, TrainingError) as error:
+    except (ValueError, DataError, TrainingError) as error:  # SchemaError, CheckpointError too
         raise click.ClickException(str(error)) from None
     if os.environ.get("RANK", "0") == "0":
         click.echo(f"checkpoint: {last}")

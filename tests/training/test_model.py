@@ -115,6 +115,8 @@ def test_scale_is_capped() -> None:
 def test_unknown_names_are_errors() -> None:
     with pytest.raises(ValueError, match=r"model\.name: .*ViT-B-33"):
         tower_config("ViT-B-33", {}, {})
+    with pytest.raises(ValueError, match=r"model\.text\.layer: .* did you mean layers"):
+        tower_config("", {}, {"layer": 2})
     with pytest.raises(ValueError, match=r"model\.vision"):
         build_towers(
             {
