@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import os
 import platform
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -88,16 +90,25 @@ async def measure(bundle: Path, address: str, arguments: argparse.Namespace) -> 
                 rates.setdefault(name, []).append(
                     model_rate(engine, pixels, batch, arguments.seconds)
                 )
+            rates.setdefault("decode and model, no server", []).append(
+                decoded_rate(engine, bundle, data, arguments.batch, arguments.seconds)
+            )
             for name, arm in served.items():
                 rates.setdefault(name, []).append(await served_rate(arm(), arguments.seconds))
             beyond, total = await single(stub, data, arguments.seconds)
             extra.append(beyond)
             whole.append(total)
     model = rates[f"model only, batch {arguments.batch}"]
+    encoded = rates["decode and model, no server"]
     return {
         "pictures_per_second": {name: summary(values) for name, values in rates.items()},
         "served_over_model_only": {
             name: summary([s / m for s, m in zip(values, model, strict=True)])
+            for name, values in rates.items()
+            if name.startswith("served")
+        },
+        "served_over_decode_and_model": {
+            name: summary([s / e for s, e in zip(values, encoded, strict=True)])
             for name, values in rates.items()
             if name.startswith("served")
         },
@@ -123,6 +134,31 @@ def model_rate(engine: OnnxEngine, pixels: Any, batch: int, seconds: float) -> f
         first = done % (len(pixels) - batch + 1)
         engine.run("image", pixels[first : first + batch])
         done += batch
+    return done / elapsed
+
+
+def decoded_rate(
+    engine: OnnxEngine, bundle: Path, data: list[bytes], batch: int, seconds: float
+) -> float:
+    """Pictures a second from their encoded bytes without a server: the next batch is decoded by a
+    thread a core while the engine runs this one."""
+    preprocess = open_bundle(bundle).preprocessor
+
+    def pixels(entry: bytes) -> np.ndarray[Any, Any]:
+        return preprocess(decode_image(entry, ImageLimits()))
+
+    entries = itertools.cycle(data)
+    with ThreadPoolExecutor(available_cores()) as pool:
+
+        def start() -> list[Future[np.ndarray[Any, Any]]]:
+            return [pool.submit(pixels, entry) for entry in itertools.islice(entries, batch)]
+
+        coming = start()
+        done, started = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - started) < seconds:
+            ready, coming = coming, start()
+            engine.run("image", np.stack([future.result() for future in ready]))
+            done += batch
     return done / elapsed
 
 
