@@ -13,18 +13,8 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-
-
-def naive_clip_loss(
-    image: Float[Tensor, "B C"], text: Float[Tensor, "B C"], scale: Float[Tensor, ""]
-) -> Float[Tensor, ""]:
-    """The symmetric cross entropy of all B x B logits, for one process; rows of unit length."""
-    logits = scale * image @ text.T
-    target = torch.arange(len(image), device=image.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 def tiled_clip_loss(
