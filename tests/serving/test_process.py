@@ -143,13 +143,15 @@ def test_f42_the_drain_is_bounded(started: Process) -> None:
 
 
 def test_f42_a_second_sigterm_ends_it_now(started: Process) -> None:
-    work(started, 9)
+    call = work(started, 9)  # held: a call that nobody holds is cancelled, and the drain is over
     started.process.send_signal(signal.SIGTERM)
     started.until_draining()
     begun = time.monotonic()
     started.process.send_signal(signal.SIGTERM)
     assert started.process.wait(timeout=5) != 0
     assert time.monotonic() - begun < 2
+    with pytest.raises(grpc.RpcError):
+        call.result()
 
 
 def refusal(*flags: str, seconds: float = 5.0) -> str:
