@@ -66,6 +66,9 @@ def _convert(hint: Any, value: Any, at: str) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             raise SchemaError(f"{at}: must be an object")
+        for key in value:
+            if not isinstance(key, args[0]):  # YAML has keys that are no strings
+                raise SchemaError(f"{at}: key {key!r}: must be {args[0].__name__}")
         return {k: _convert(args[1], v, _join(at, k)) for k, v in value.items()}
     if origin in (tuple, list):
         if not isinstance(value, list | tuple):

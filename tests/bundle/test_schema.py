@@ -68,6 +68,7 @@ def test_it_builds_the_classes() -> None:
         ({"maybe": "x"}, "maybe: must be float"),
         ({"table": []}, "table: must be an object"),
         ({"table": {"k": {"size": 1.5}}}, "table.k.size: must be int"),
+        ({"table": {22: {"size": 1}}}, "table: key 22: must be str"),
         ({"flag": 1}, "flag: must be bool"),
     ],
 )

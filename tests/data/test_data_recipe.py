@@ -44,10 +44,8 @@ def test_share_alike_sets_are_not_in_the_demo_recipe(raw: dict[str, Any]) -> Non
 
 def test_an_unknown_key_names_the_closest_one(tmp_path: Path, raw: dict[str, Any]) -> None:
     raw["splits"]["test_fracton"] = 0.1
-    message = refused(tmp_path, raw)
-    assert "splits" in message
-    assert "'test_fracton'" in message
-    assert "did you mean 'test_fraction'?" in message
+    wanted = "changed.yaml: splits.test_fracton: unknown key; did you mean test_fraction?"
+    assert refused(tmp_path, raw) == wanted
 
 
 def test_an_unknown_package_names_the_closest_one(tmp_path: Path, raw: dict[str, Any]) -> None:
@@ -57,11 +55,14 @@ def test_an_unknown_package_names_the_closest_one(tmp_path: Path, raw: dict[str,
 
 def test_missing_and_mistyped_values_are_named(tmp_path: Path, raw: dict[str, Any]) -> None:
     raw["render_px"] = "large"
-    assert "render_px: expected int, got 'large'" in refused(tmp_path, raw)
+    assert refused(tmp_path, raw) == "changed.yaml: render_px: must be int"
     raw["render_px"] = True
-    assert "render_px: expected int" in refused(tmp_path, raw)
+    assert refused(tmp_path, raw) == "changed.yaml: render_px: must be int"
     del raw["render_px"]
-    assert "missing key 'render_px'" in refused(tmp_path, raw)
+    assert refused(tmp_path, raw) == "changed.yaml: render_px: missing"
+    raw["render_px"], raw["packages"]["iconify"]["version"] = 96, 2.2
+    assert refused(tmp_path, raw) == "changed.yaml: packages.iconify.version: must be str"
+    assert refused(tmp_path, ["a"]) == "changed.yaml: top level: must be an object"
 
 
 def test_values_out_of_range_are_refused(tmp_path: Path, raw: dict[str, Any]) -> None:
@@ -70,7 +71,8 @@ def test_values_out_of_range_are_refused(tmp_path: Path, raw: dict[str, Any]) ->
     raw["splits"]["test_fraction"] = 1.5
     assert "held-out fractions" in refused(tmp_path, raw)
     raw["sets"]["noto"]["role"] = "exam"
-    assert "'exam' is none of" in refused(tmp_path, raw)
+    message = refused(tmp_path, raw)
+    assert message.startswith("changed.yaml: sets.noto.role: must be one of train, ")
 
 
 def test_broken_yaml_is_one_line(tmp_path: Path) -> None:

@@ -207,6 +207,8 @@ def test_an_activity_that_the_package_lacks_is_refused(tmp_path: Path) -> None:
     [
         ("package", "gcompri", "set animals: unknown package 'gcompri' .did you mean 'gcompris'"),
         ("resources", [], "set animals: resources do not suit boards"),
+        ("kind", "bords", "photos.yaml: sets.animals.kind: must be one of stamps, imagenet"),
+        ("clases", {}, "photos.yaml: sets.animals.clases: unknown key; did you mean classes"),
     ],
 )
 def test_a_wrong_set_is_named(tmp_path: Path, key: str, value: object, message: str) -> None:

@@ -22,7 +22,15 @@ from training.data.dataset import Header, write_dataset
 from training.data.fetch import fetch, members
 from training.data.gcompris import RESOURCES, Credit, read_boards, read_credits, unpack
 from training.data.icons import render
-from training.data.recipe import SCHEMA, DataError, PackageSpec, build, closest, digest, read_yaml
+from training.data.recipe import (
+    SCHEMA,
+    DataError,
+    PackageSpec,
+    closest,
+    digest,
+    read_recipe,
+    read_yaml,
+)
 from training.data.shards import Sample
 
 STAMPS = "usr/share/tuxpaint/stamps/"
@@ -42,9 +50,9 @@ class PhotoSet:
     """GCompris: the activities whose pictures these are."""
     exclude: str = r"$^"
     """Pictures whose FOLDER/NAME matches this regular expression are left out."""
-    classes: Mapping[str, str] = field(default_factory=dict)
+    classes: dict[str, str] = field(default_factory=dict)
     """Folder -> coarse class; ImageNet: class number -> name."""
-    captions: Mapping[str, str] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
     """GCompris: regular expression for a whole FOLDER/NAME -> caption, where names mislead."""
     common_nouns: bool = False
     """Whether titles start in lower case."""
@@ -59,8 +67,8 @@ class PhotoRecipe:
     kind: Literal["photos"]
     render_px: int
     samples_per_shard: int
-    packages: Mapping[str, PackageSpec]
-    sets: Mapping[str, PhotoSet]
+    packages: dict[str, PackageSpec]
+    sets: dict[str, PhotoSet]
     sha256: str = field(default="", compare=False)
 
 
@@ -72,7 +80,7 @@ def is_photo_recipe(path: Path) -> bool:
 
 def load_photo_recipe(path: Path) -> PhotoRecipe:
     """Read and check a photograph recipe."""
-    recipe = build(PhotoRecipe, read_yaml(path), path.name)
+    recipe = read_recipe(PhotoRecipe, path)
     if recipe.schema != SCHEMA:
         raise DataError(f"recipe {recipe.name}: schema {recipe.schema}, this code reads {SCHEMA}")
     for name, spec in recipe.sets.items():

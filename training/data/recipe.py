@@ -1,7 +1,7 @@
 """The recipe of a data set: which packages, which sets, how they are split and rendered.
 
-A recipe is a YAML file. Unknown keys are refused, naming the closest known one, so that a
-misspelt setting can never be silently ignored.
+A recipe is a YAML file, read as strictly as a manifest: an unknown key is an error that names the
+closest known one.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import difflib
 import hashlib
 import json
 import re
-import types
-import typing
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import yaml
+
+from bundle.schema import SchemaError, from_dict
 
 SCHEMA = 1
 """The recipe and index schema this code reads and writes."""
@@ -93,10 +93,10 @@ class Recipe:
     name: str
     render_px: int
     samples_per_shard: int
-    packages: Mapping[str, PackageSpec]
+    packages: dict[str, PackageSpec]
     keywords: str
     """The package that names emoji and gives their keywords."""
-    sets: Mapping[str, SetSpec]
+    sets: dict[str, SetSpec]
     splits: SplitSpec
     words: str = ""
     """The WordNet package whose words may name concepts; empty for none."""
@@ -122,53 +122,10 @@ class Recipe:
             raise DataError(f"recipe {self.name}: held-out fractions add up to {share}, not < 1")
 
 
-def closest(word: str, known: typing.Iterable[str]) -> str:
+def closest(word: str, known: Iterable[str]) -> str:
     """A hint naming the known word nearest to `word`, or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def build(cls: type[T], raw: object, where: str) -> T:
-    """Make the dataclass `cls` from plain YAML data, refusing unknown, missing or mistyped keys."""
-    if not isinstance(raw, Mapping):
-        raise DataError(f"{where}: expected a mapping, got {type(raw).__name__}")
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cast(Any, cls))}
-    for key in raw:
-        if key not in fields:
-            raise DataError(f"{where}: unknown key {key!r}{closest(str(key), fields)}")
-    values: dict[str, Any] = {}
-    for name, spec in fields.items():
-        if name in raw:
-            values[name] = _convert(hints[name], raw[name], f"{where}.{name}")
-        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
-            raise DataError(f"{where}: missing key {name!r}")
-    return cls(**values)
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return build(cast(type[Any], hint), value, where)
-    if origin is Literal:
-        if value not in args:
-            raise DataError(f"{where}: {value!r} is none of {', '.join(map(repr, args))}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise DataError(f"{where}: expected a list, got {type(value).__name__}")
-        return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _convert(args[0], value, where)
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise DataError(f"{where}: expected a mapping, got {type(value).__name__}")
-        return {str(k): _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
-        raise DataError(f"{where}: expected {hint.__name__}, got {value!r}")
-    return value
 
 
 def find_recipe(name: str) -> Path:
@@ -194,9 +151,17 @@ def read_yaml(path: Path) -> Any:
         raise DataError(f"{path.name}: not valid YAML: {reason}") from error
 
 
+def read_recipe(cls: type[T], path: Path) -> T:
+    """A recipe file as the dataclass `cls`. Raises DataError naming the file and the field."""
+    try:
+        return from_dict(cls, read_yaml(path), at="")
+    except SchemaError as error:
+        raise DataError(f"{path.name}: {error}") from None
+
+
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe file."""
-    recipe = build(Recipe, read_yaml(path), path.name)
+    recipe = read_recipe(Recipe, path)
     return dataclasses.replace(recipe, sha256=digest(recipe))
 
 
