@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from training.data.shards import read_index, read_split
-from training.encoder import Encoder, encode_all
+from training.data.shards import Sample, read_index, read_split
+from training.encoder import Codes, Encoder, encode_all
 from training.metrics import Sparsity, ZeroShot, sparsity, zero_shot
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedSplit:
+    """The N pictures of a split and their codes."""
+
+    name: str
+    samples: Sequence[Sample]
+    codes: Codes
+    """(N, C), of the image tower."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,28 +41,45 @@ def held_out_splits(folder: Path) -> list[str]:
     return [s for s in read_index(folder)["splits"] if s != "train"]
 
 
+def encode_splits(encoder: Encoder, folder: Path, names: Sequence[str]) -> list[EncodedSplit]:
+    """Reads the splits' shards once and encodes each picture once."""
+    splits = [list(read_split(folder, name)) for name in names]
+    shown = (picture(sample) for samples in splits for sample in samples)
+    sizes = [len(samples) for samples in splits]
+    codes = encode_all(encoder.images, shown, sum(sizes), "pictures")
+    parts = np.split(codes, np.cumsum(sizes)[:-1])
+    return [
+        EncodedSplit(name=name, samples=samples, codes=part)
+        for name, samples, part in zip(names, splits, parts, strict=True)
+    ]
+
+
+def picture(sample: Sample) -> Image.Image:
+    """A sample's picture, alpha and all."""
+    with Image.open(io.BytesIO(sample.png), formats=["PNG"]) as image:
+        return image.convert("RGBA")
+
+
 def evaluate_split(encoder: Encoder, folder: Path, split: str) -> SplitFigures:
-    """Encodes a split's pictures and its distinct captions, and compares them."""
-    meta = [dict(sample.meta) for sample in read_split(folder, split)]
+    """The figures of a split that is not encoded yet."""
+    [encoded] = encode_splits(encoder, folder, [split])
+    return evaluate_encoded(encoder, encoded)
+
+
+def evaluate_encoded(encoder: Encoder, split: EncodedSplit) -> SplitFigures:
+    """Encodes a split's distinct captions, and compares them with its pictures."""
+    meta = [sample.meta for sample in split.samples]
     names = sorted({m["caption"] for m in meta})
     place = {name: i for i, name in enumerate(names)}
     label = np.array([place[m["caption"]] for m in meta])
     group = [str(m["group"] or m["caption"]) for m in meta]
-    image = encode_all(encoder.images, pictures(folder, split), len(meta), f"{split} pictures")
-    text = encode_all(encoder.texts, names, len(names), f"{split} captions")
+    text = encode_all(encoder.texts, names, len(names), f"{split.name} captions")
     return SplitFigures(
-        split=split,
-        zero_shot=zero_shot(image, text, label, group),
-        image_sparsity=sparsity(image),
+        split=split.name,
+        zero_shot=zero_shot(split.codes, text, label, group),
+        image_sparsity=sparsity(split.codes),
         text_sparsity=sparsity(text),
     )
-
-
-def pictures(folder: Path, split: str) -> Iterator[Image.Image]:
-    """The pictures of a split, in order."""
-    for sample in read_split(folder, split):
-        with Image.open(io.BytesIO(sample.png), formats=["PNG"]) as image:
-            yield image.convert("RGBA")
 
 
 def flat(figures: list[SplitFigures]) -> dict[str, float]:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from bundle.concepts import Concept
 from bundle.manifest import Training
 from training.card import card
 from training.checkpoint import find, read_state
-from training.data.shards import read_index, read_split
+from training.data.shards import read_index
 from training.data.words import FILE as WORDS
 from training.encoder import CheckpointEncoder, Encoder, encode_all
-from training.evaluate import evaluate_split, flat, held_out_splits, pictures
+from training.evaluate import EncodedSplit, encode_splits, evaluate_encoded, flat, picture
 from training.export import Golden, export_bundle, shipped
 from training.naming import Pictures, name_concepts
 from training.pairs import preprocessing
@@ -51,10 +50,11 @@ def release(order: Release) -> Path:
     recipe, progress = read_state(checkpoint)
     encoder = CheckpointEncoder(checkpoint)
     encoder.model = shipped(encoder.model)  # figures and names are of the weights that ship
-    splits = held_out_splits(order.data)
-    figures = [evaluate_split(encoder, order.data, split) for split in splits]
-    concepts = _concepts(encoder, order.data)
     index = read_index(order.data)
+    splits = encode_splits(encoder, order.data, list(index["splits"]))
+    held_out = [split for split in splits if split.name != "train"]
+    figures = [evaluate_encoded(encoder, split) for split in held_out]
+    concepts = _concepts(encoder, splits, _wordnet(order.data))
     record = Training(
         recipe=recipe.name,
         data=f"{index['recipe']}@{index['recipe_sha256'][:12]}",
@@ -76,19 +76,28 @@ def release(order: Release) -> Path:
         models_dir=order.models_dir,
         name=order.name,
         version=order.version,
-        golden=_golden(order.data, splits),
+        golden=_golden(held_out),
         card_text=card(order.name, order.version, recipe, record, figures, index, concepts),
         licence_text=order.licence.read_text(encoding="utf-8"),
     )
 
 
-def naming_words(data: Path) -> list[str]:
-    """The captions and keywords of at most two words of the training split, then WordNet's words,
-    each once."""
-    words = dict.fromkeys(w for s in read_split(data, "train") for w in sorted(_tags(s.meta)))
-    if (data / WORDS).is_file():
-        words |= dict.fromkeys((data / WORDS).read_text(encoding="utf-8").splitlines())
-    return list(words)
+def _concepts(
+    encoder: Encoder, splits: Sequence[EncodedSplit], wordnet: Sequence[str]
+) -> list[Concept]:
+    """Concepts named by the captions and keywords of at most two words of the training pictures,
+    then by WordNet's words, with all pictures as evidence."""
+    samples = [sample for split in splits for sample in split.samples]
+    trained = [sample for split in splits if split.name == "train" for sample in split.samples]
+    known = [word for sample in trained for word in sorted(_tags(sample.meta))]
+    words = list(dict.fromkeys([*known, *wordnet]))
+    word_codes = encode_all(encoder.texts, words, len(words), "words")
+    evidence = Pictures(
+        codes=np.concatenate([split.codes for split in splits]),
+        sources=[f"{s.meta['set']}/{s.meta['name']}" for s in samples],
+        tags=[_tags(sample.meta) for sample in samples],
+    )
+    return name_concepts(words, word_codes, evidence)
 
 
 def _tags(meta: Mapping[str, Any]) -> set[str]:
@@ -96,28 +105,15 @@ def _tags(meta: Mapping[str, Any]) -> set[str]:
     return {tag for tag in tags if tag.count(" ") <= 1}
 
 
-def _concepts(encoder: Encoder, data: Path) -> list[Concept]:
-    words = naming_words(data)
-    word_codes = encode_all(encoder.texts, words, len(words), "words")
-    splits = list(read_index(data)["splits"])
-    metas = [dict(s.meta) for split in splits for s in read_split(data, split)]
-    shown = (image for split in splits for image in pictures(data, split))
-    evidence = Pictures(
-        codes=encode_all(encoder.images, shown, len(metas), "pictures"),
-        sources=[f"{m['set']}/{m['name']}" for m in metas],
-        tags=[_tags(m) for m in metas],
-    )
-    return name_concepts(words, word_codes, evidence)
+def _wordnet(data: Path) -> list[str]:
+    path = data / WORDS
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
-def _golden(data: Path, splits: list[str]) -> Golden:
-    metas = [dict(s.meta) for split in splits for s in read_split(data, split)]
-    chosen = set(np.linspace(0, len(metas) - 1, GOLDEN).round().astype(int).tolist())
-
-    def images() -> Iterator[tuple[int, Image.Image]]:
-        yield from enumerate(image for split in splits for image in pictures(data, split))
-
+def _golden(held_out: Sequence[EncodedSplit]) -> Golden:
+    samples = [sample for split in held_out for sample in split.samples]
+    chosen = sorted(set(np.linspace(0, len(samples) - 1, GOLDEN).round().astype(int).tolist()))
     return Golden(
-        images=[image for i, image in images() if i in chosen],
-        texts=[metas[i]["caption"] for i in sorted(chosen)],
+        images=[picture(samples[i]) for i in chosen],
+        texts=[samples[i].meta["caption"] for i in chosen],
     )

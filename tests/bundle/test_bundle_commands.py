@@ -6,17 +6,20 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from bundle.store import open_bundle
 from tests.tiny import WORDS
 from tests.training.conftest import ICONS, tiny_recipe
 from training.bundle_commands import bundle
+from training.encoder import Codes
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,6 +108,49 @@ def test_export_a_checkpoint(run: Path, tmp_path: Path, monkeypatch: pytest.Monk
     again = CliRunner().invoke(bundle, [*arguments, *options, *licence])
     assert again.exit_code == 1
     assert again.output == "Error: icons/0.1: exists, and versions never change\n"
+
+
+def test_a_release_reads_and_encodes_once(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.data import shards
+    from training.encoder import CheckpointEncoder
+    from training.evaluate import evaluate_split, flat, held_out_splits
+    from training.export import shipped
+    from training.release import Release, release
+
+    read: list[str] = []
+    shown: list[Image.Image] = []
+    tar, images = shards.read_tar, CheckpointEncoder.images
+
+    def reading(path: Path) -> Iterator[shards.Sample]:
+        read.append(path.name)
+        return tar(path)
+
+    def encoding(self: CheckpointEncoder, batch: Sequence[Image.Image]) -> Codes:
+        shown.extend(batch)
+        return images(self, batch)
+
+    monkeypatch.setattr(shards, "read_tar", reading)
+    monkeypatch.setattr(CheckpointEncoder, "images", encoding)
+    order = Release(
+        run=run,
+        data=ICONS,
+        models_dir=tmp_path,
+        name="icons",
+        version="1",
+        licence=ROOT / "LICENSE",
+    )
+    opened = open_bundle(release(order))
+    splits = shards.read_index(ICONS)["splits"]
+    assert read == [shard["file"] for split in splits.values() for shard in split["shards"]]
+    assert len(shown) == sum(split["samples"] for split in splits.values())
+
+    monkeypatch.undo()
+    encoder = CheckpointEncoder(run)
+    encoder.model = shipped(encoder.model)
+    apart = [evaluate_split(encoder, ICONS, split) for split in held_out_splits(ICONS)]
+    assert opened.manifest.training.figures == pytest.approx(flat(apart), abs=0.002)
 
 
 def test_a_shipped_model_is_a_rounded_copy(run: Path) -> None:
