@@ -37,21 +37,26 @@ class AugmentConfig:
     """Probability of a grey picture."""
     erase: float = 0.0
     """Probability of one rectangle of background somewhere over the picture."""
-    early_size: int = 0
-    """Side of the views in the first part of a run; 0 for the model's own. Only for trunks without
-    embeddings of positions."""
-    early_share: float = 0.8
-    """That part, as a share of all steps."""
 
 
 def augment(
-    rgba: UInt8[Tensor, "B 4 R R"], size: int, config: AugmentConfig, generator: torch.Generator
+    rgba: UInt8[Tensor, "B 4 R R"],
+    size: int,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    share: tuple[int, int] = (0, 1),
 ) -> Float[Tensor, "B 3 S S"]:
-    """One random view a picture, in [0, 1]. The same generator state gives the same views."""
+    """One random view a picture, in [0, 1]. The same generator state gives the same views.
+
+    With `share` (i, n) the pictures are the i-th of n equal parts of a batch, and get the views
+    that they would get in the whole.
+    """
     n, device = len(rgba), rgba.device
+    part, parts = share
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return torch.rand(n, *shape, generator=generator, device=device) * (high - low) + low
+        whole = torch.rand(n * parts, *shape, generator=generator, device=device)
+        return whole[n * part : n * (part + 1)] * (high - low) + low
 
     plain = uniform(0, 1, 1, 1, 1) >= config.background
     background = torch.where(plain, 1.0, uniform(0, 1, 3, 1, 1))
@@ -60,8 +65,8 @@ def augment(
     x = rgba.float() / 255
     layers = torch.cat([x[:, :3] * x[:, 3:], x[:, 3:]], dim=1)
     grid = F.affine_grid(_affine(config, uniform), [n, 4, size, size], align_corners=False)
-    if layers.shape[-1] > 1.2 * size:  # against aliasing
-        layers = F.avg_pool2d(layers, 3, stride=1, padding=1, count_include_pad=True)
+    while layers.shape[-1] >= 2 * size:  # against aliasing
+        layers = F.avg_pool2d(layers, 2)
     layers = F.grid_sample(layers, grid, mode="bilinear", align_corners=False)
     if config.erase:
         layers = layers * _keep(config.erase, size, uniform, device)

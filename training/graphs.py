@@ -86,9 +86,9 @@ class ImageGraph(nn.Module):
         patches = head.dense(features.patches)
         # Slices as SparseHead.pooled_codes takes them, but of a size that ignores the batch: the
         # graph's batch is not known when it is made.
-        weights = torch.split(head.project.weight, max(1, POOL_CHUNK // patches.shape[1]))
+        slices = head.slices(max(1, POOL_CHUNK // patches.shape[1]))
         codes = torch.cat(
-            [torch.relu(nn.functional.linear(patches, w)).mean(dim=1) for w in weights], dim=1
+            [torch.relu(nn.functional.linear(patches, w, b)).mean(dim=1) for w, b in slices], dim=1
         )
         return _row(codes, patches.mean(dim=1), self.k)
 

@@ -28,16 +28,15 @@ class RepReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        phi = torch.exp(-0.5 * x * x) * 0.3989422804014327
-        cdf = 0.5 * (1 + torch.erf(x * 0.7071067811865476))
-        slope: Tensor = cdf + x * phi
-        return grad * slope
+        slope: Tensor = torch.ops.aten.gelu_backward(grad, x)
+        return slope
 
 
 class SparseHead(nn.Module):
-    """Features to codes: `relu(x W)`, with `W` (W, C) or, stacked, (W, D) then (D, C).
+    """Features to codes: `relu(x W + b)`, with `W` (W, C) or, stacked, (W, D) then (D, C).
 
-    With `relu` off and C = D this is CLIP's own projection.
+    With `relu` off, C = D and no `b` this is CLIP's own projection. A `b` below zero makes codes
+    sparse from the first step on.
     """
 
     def __init__(
@@ -49,13 +48,16 @@ class SparseHead(nn.Module):
         kind: Literal["replaced", "stacked"],
         relu: bool,
         rep_relu: bool,
+        bias: float | None = None,
     ) -> None:
         super().__init__()
         self.kind, self.relu, self.rep_relu = kind, relu, rep_relu
         self.dense_dim = embed_dim if kind == "stacked" else width
         self.embed = nn.Linear(width, embed_dim, bias=False) if kind == "stacked" else None
-        self.project = nn.Linear(self.dense_dim, concepts, bias=False)
+        self.project = nn.Linear(self.dense_dim, concepts, bias=bias is not None)
         nn.init.normal_(self.project.weight, std=self.dense_dim**-0.5)
+        if bias is not None:
+            nn.init.constant_(self.project.bias, bias)
         if self.embed is not None:
             nn.init.normal_(self.embed.weight, std=width**-0.5)
 
@@ -75,14 +77,21 @@ class SparseHead(nn.Module):
         batch, patches, _ = dense.shape
         concepts = self.project.out_features
         step = max(1, CHUNK // (batch * patches))
-        slices = torch.split(self.project.weight, step)
+        slices = self.slices(step)
         if step >= concepts or not torch.is_grad_enabled():
-            return torch.cat([self._pool(dense, w) for w in slices], dim=1)
-        recomputed = [checkpoint(self._pool, dense, w, use_reentrant=False) for w in slices]
+            return torch.cat([self._pool(dense, w, b) for w, b in slices], dim=1)
+        recomputed = [checkpoint(self._pool, dense, w, b, use_reentrant=False) for w, b in slices]
         return torch.cat(recomputed, dim=1)
 
-    def _pool(self, dense: Tensor, weight: Tensor) -> Tensor:
-        return self._activate(F.linear(dense, weight)).mean(dim=1)
+    def slices(self, step: int) -> list[tuple[Tensor, Tensor | None]]:
+        """The last projection's weight and bias, `step` concepts at a time."""
+        weights = torch.split(self.project.weight, step)
+        if self.project.bias is None:
+            return [(w, None) for w in weights]
+        return list(zip(weights, torch.split(self.project.bias, step), strict=True))
+
+    def _pool(self, dense: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self._activate(F.linear(dense, weight, bias)).mean(dim=1)
 
     def _activate(self, x: Tensor) -> Tensor:
         if not self.relu:

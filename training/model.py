@@ -37,6 +37,8 @@ class ModelConfig:
     """A ReLU after the last projection of both towers."""
     rep_relu: bool = False
     """GELU's gradient behind the ReLU, so that dead concepts can come back."""
+    bias: float | None = None
+    """What biases of the last projections start at; null for no bias, as in CLIP."""
     head: Literal["replaced", "stacked"] = "stacked"
     """`replaced`: tower width -> C. `stacked`: tower width -> D -> C."""
     pool: Literal["cls", "patch_mean"] = "cls"
@@ -78,7 +80,13 @@ class SparseCLIP(nn.Module):
     def _head(self, width: int, projection: Tensor | None) -> SparseHead:
         c = self.config
         head = SparseHead(
-            width, c.embed_dim, c.concepts, kind=c.head, relu=c.relu, rep_relu=c.rep_relu
+            width,
+            c.embed_dim,
+            c.concepts,
+            kind=c.head,
+            relu=c.relu,
+            rep_relu=c.rep_relu,
+            bias=c.bias,
         )
         if head.embed is not None and projection is not None:
             with torch.no_grad():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -97,10 +97,15 @@ class Pairs:
         config: AugmentConfig,
         canonical: float,
         generator: torch.Generator,
+        share: tuple[int, int] = (0, 1),
     ) -> Batch:
-        """Random views and captions of the items `index` (B,)."""
-        pixels = augment(self.rgba[index], size, config, generator)
-        other = torch.rand(len(index), 2, generator=generator)
+        """Random views and captions of the items `index` (B,), or of the i-th of n equal parts of
+        them, `share` being (i, n): a part's views and captions are those of the whole."""
+        part, parts = share
+        mine = slice(len(index) * part // parts, len(index) * (part + 1) // parts)
+        other = torch.rand(len(index), 2, generator=generator)[mine]
+        index = index[mine]
+        pixels = augment(self.rgba[index], size, config, generator, share)
         spare = (self.counts[index] - 1).clamp(min=0)
         pick = torch.where(other[:, 0] < canonical, 0, 1 + (other[:, 1] * spare).long())
         pick = torch.minimum(pick, spare)
@@ -132,11 +137,12 @@ class Pairs:
         seed: int,
         config: PairsConfig,
         views: AugmentConfig,
-        size: Callable[[int], int],
+        size: int,
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
         """Batches from step `start` on, for ever; a batch depends on the seed and its step only.
 
-        `size` gives the views' side at a step.
+        `size` is the views' side; `share` (i, n) gives the i-th of n equal parts of each batch.
         """
         per_epoch = self.epoch_size(config.weights) // batch
         for epoch in count(start // per_epoch):
@@ -144,7 +150,8 @@ class Pairs:
             for i in range(start % per_epoch, per_epoch):
                 step = epoch * per_epoch + i
                 index = order[i * batch : (i + 1) * batch]
-                yield self.batch(index, size(step), views, config.canonical, _generator(seed, step))
+                generator = _generator(seed, step)
+                yield self.batch(index, size, views, config.canonical, generator, share)
             start = 0
 
 

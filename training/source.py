@@ -30,14 +30,6 @@ class Source:
         if self.steps_per_epoch == 0:
             raise ValueError(f"loop.batch_size: an epoch has {total} pairs only")
         self.steps = max(1, round(recipe.loop.epochs * self.steps_per_epoch))
-        if recipe.augment.early_size and model.image.is_vit:
-            raise ValueError("augment.early_size: a transformer's positions fit one size only")
-
-    def view_size(self, step: int) -> int:
-        """The side of the views at a step."""
-        views = self.recipe.augment
-        early = views.early_size and step < views.early_share * self.steps
-        return views.early_size if early else self.size
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Batches from step `start` on, on this rank's device."""
@@ -49,16 +41,17 @@ class Source:
             yield Batch(pixels, batch.tokens.to(self.group.device, non_blocking=True))
 
     def _memory(self, start: int) -> Iterator[Batch]:
-        # Each rank draws the views of the whole batch and keeps its share: the batch is the same
-        # for any number of ranks.
         recipe, loop = self.recipe, self.recipe.loop
         assert self.pairs is not None
-        share = loop.batch_size // self.group.count
-        mine = slice(self.group.rank * share, (self.group.rank + 1) * share)
-        for batch in self.pairs.batches(
-            start, loop.batch_size, loop.seed, recipe.data, recipe.augment, self.view_size
-        ):
-            yield Batch(batch.pixels[mine], batch.tokens[mine])
+        yield from self.pairs.batches(
+            start,
+            loop.batch_size,
+            loop.seed,
+            recipe.data,
+            recipe.augment,
+            self.size,
+            share=(self.group.rank, self.group.count),
+        )
 
     def _stream(self, start: int) -> Iterator[Batch]:
         data, loop, group = self.recipe.data, self.recipe.loop, self.group

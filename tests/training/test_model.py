@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -33,8 +34,11 @@ def test_shapes_and_sparsity(head: str, pool: str) -> None:
         assert 0 < (codes == 0).float().mean() < 1
 
 
-def test_image_code_is_the_mean_of_its_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = SparseCLIP(tiny_recipe().model)
+@pytest.mark.parametrize("bias", [None, -0.5])
+def test_image_code_is_the_mean_of_its_map(
+    monkeypatch: pytest.MonkeyPatch, bias: float | None
+) -> None:
+    model = SparseCLIP(dataclasses.replace(tiny_recipe().model, bias=bias))
     pixels = torch.randn(2, 3, 32, 32)
     codes = model.encode_image(pixels).codes
     torch.testing.assert_close(codes, model.encode_patches(pixels).mean(dim=1))

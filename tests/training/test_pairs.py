@@ -34,15 +34,22 @@ def test_an_epoch_follows_the_weights(pairs: Pairs) -> None:
 
 def test_batches_start_anywhere(pairs: Pairs) -> None:
     def batches(start: int):  # type: ignore[no-untyped-def]
-        return pairs.batches(
-            start, 8, 3, PairsConfig(), AugmentConfig(), lambda step: 16 if step < 4 else 24
-        )
+        return pairs.batches(start, 8, 3, PairsConfig(), AugmentConfig(), 16)
 
     whole = list(islice(batches(0), 12))
-    assert [b.pixels.shape[-1] for b in whole] == [16] * 4 + [24] * 8
     for a, b in zip(whole[6:], islice(batches(6), 6), strict=False):
         assert torch.equal(a.pixels, b.pixels)
         assert torch.equal(a.tokens, b.tokens)
+
+
+def test_a_rank_s_part_is_that_of_the_whole(pairs: Pairs) -> None:
+    whole = pairs.batches(0, 8, 3, PairsConfig(), AugmentConfig(), 16)
+    parts = [
+        pairs.batches(0, 8, 3, PairsConfig(), AugmentConfig(), 16, share=(i, 2)) for i in range(2)
+    ]
+    for batch, first, second in islice(zip(whole, *parts, strict=True), 3):
+        assert torch.equal(batch.pixels, torch.cat([first.pixels, second.pixels]))
+        assert torch.equal(batch.tokens, torch.cat([first.tokens, second.tokens]))
 
 
 def test_tokens_are_captions_of_their_own_picture(pairs: Pairs) -> None:
