@@ -11,7 +11,7 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint types protos pytest test-slow format proto proto-release train-demo evaluate bench quality clean
+.PHONY: help serve test lint types protos pytest test-slow test-gpu format proto proto-release train-demo evaluate bench quality clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -37,6 +37,9 @@ pytest: $(VENV)/.dev ## The tests, without those of minutes
 
 test-slow: $(VENV)/.dev ## The tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+
+test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 format: $(VENV)/.dev ## Rewrite the code as ruff formats it
 	$(BIN)/ruff check --fix .
