@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +14,7 @@ from bundle.image import Preprocessor
 from bundle.manifest import Manifest
 from bundle.tokenizer import Tokenizer
 from bundle.verify import MANIFEST, BundleError, describe_files, is_name, verify
+from bundle.workplace import workplace
 
 __all__ = [
     "Bundle",
@@ -118,22 +117,24 @@ def write_bundle(models_dir: Path, manifest: Manifest, fill: Callable[[Path], No
     target = vacant_version(models_dir, manifest.name, manifest.version)
     model_dir = target.parent
     model_dir.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".writing-", dir=model_dir))
     try:
-        work.chmod(0o755)
-        fill(work)
-        complete = dataclasses.replace(manifest, files=describe_files(work))
-        (work / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
-        verify(work)
-        _sync_tree(work)
-        work.rename(target)
-        _sync(model_dir)
+        with workplace(model_dir) as place:
+            work = place / manifest.version
+            work.mkdir()
+            fill(work)
+            complete = dataclasses.replace(manifest, files=describe_files(work))
+            (work / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
+            verify(work)
+            (place / CURRENT).write_text(manifest.version + "\n", encoding="utf-8")
+            _sync_tree(place)
+            work.rename(target)
+            _sync(model_dir)
+            (place / CURRENT).replace(model_dir / CURRENT)
+            _sync(model_dir)
     except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
         if not any(model_dir.iterdir()):
             model_dir.rmdir()
         raise
-    _replace(model_dir / CURRENT, manifest.version + "\n")
     return target
 
 
@@ -159,17 +160,6 @@ def default_bundle() -> Path:
         where = f"{ENVIRONMENT} is no directory" if chosen else f"name one, or set {ENVIRONMENT}"
         raise BundleError(f"no bundle: {where}")
     return path
-
-
-def _replace(path: Path, text: str) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).chmod(0o644)
-    os.replace(name, path)
-    _sync(path.parent)
 
 
 def _sync_tree(root: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import fcntl
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ import pytest
 from bundle.manifest import Manifest
 from bundle.store import Bundle, BundleError, open_bundle, write_bundle
 from bundle.verify import REQUIRED
+from bundle.workplace import workplace
 
 
 @pytest.fixture
@@ -72,26 +76,100 @@ def test_a_failed_write_leaves_nothing(copy: Path, tmp_path: Path, fault: str, n
     assert open_bundle(copy.parent).root == copy
 
 
-def test_a_killed_write_leaves_the_current_version(copy: Path) -> None:
+@contextmanager
+def writer(version: Path, name: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has begun to write version `name`, and goes on when told a line."""
     program = (
-        "import dataclasses, pathlib, sys, time; from bundle.store import *\n"
-        "root = pathlib.Path(sys.argv[1]); manifest = open_bundle(root).manifest\n"
+        "import dataclasses, pathlib, shutil, sys; from bundle.store import *\n"
+        "root = pathlib.Path(sys.argv[1]); opened = open_bundle(root)\n"
         "def fill(target):\n"
         "    (target / 'image.onnx').write_bytes(b'half'); print('filling', flush=True)\n"
-        "    time.sleep(60)\n"
-        "write_bundle(root.parents[1], dataclasses.replace(manifest, version='2'), fill)\n"
+        "    sys.stdin.readline()\n"
+        "    [shutil.copy(opened.file(n), target / n) for n in opened.manifest.files]\n"
+        "manifest = dataclasses.replace(opened.manifest, version=sys.argv[2])\n"
+        "write_bundle(root.parents[1], manifest, fill)\n"
     )
-    child = subprocess.Popen(
-        [sys.executable, "-c", program, str(copy)],
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(version), name],
         cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "filling\n"
-    child.send_signal(signal.SIGKILL)
-    child.wait(timeout=30)
-    child.stdout.close()
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "filling\n"
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def hidden(model: Path) -> list[str]:
+    return [p.name for p in model.iterdir() if p.name.startswith(".")]
+
+
+def test_a_killed_write_leaves_the_current_version(copy: Path) -> None:
+    with writer(copy, "2") as child:
+        child.send_signal(signal.SIGKILL)
+        child.wait(timeout=30)
     assert open_bundle(copy.parent).root == copy
+    assert len(hidden(copy.parent)) == 1
     target = write_bundle(copy.parents[1], rename(open_bundle(copy), version="2"), filler(copy))
     assert open_bundle(copy.parent).root == target
+    assert hidden(copy.parent) == []
+
+
+def test_a_writer_at_work_is_left_alone(copy: Path) -> None:
+    models = copy.parents[1]
+    with writer(copy, "2") as child:
+        write_bundle(models, rename(open_bundle(copy), version="3"), filler(copy))
+        assert len(hidden(copy.parent)) == 1
+        child.communicate("\n", timeout=60)
+        assert child.returncode == 0
+    assert open_bundle(copy.parent).root == models / "tiny" / "2"
+    assert open_bundle(models / "tiny" / "3").manifest.version == "3"
+    assert hidden(copy.parent) == []
+
+
+def test_only_folders_of_writers_are_swept(copy: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    (copy.parent / ".writing-link").symlink_to(kept)
+    (copy.parent / ".hidden").mkdir()
+    (copy.parent / ".writing-left" / "2").mkdir(parents=True)
+    write_bundle(copy.parents[1], rename(open_bundle(copy), version="2"), filler(copy))
+    assert (kept / "file").exists()
+    assert sorted(hidden(copy.parent)) == [".hidden", ".writing-link"]
+
+
+def test_a_sweeper_that_is_quicker_costs_one_more_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, taken = fcntl.flock, 0
+
+    def flock(descriptor: int, how: int) -> None:
+        nonlocal taken
+        taken += 1
+        if taken == 1:  # it came between the folder and its lock, and is done
+            [place] = tmp_path.iterdir()
+            place.rmdir()
+        elif taken == 2:  # it holds the lock
+            raise BlockingIOError
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with workplace(tmp_path) as place:
+        assert taken == 3
+        assert list(place.iterdir()) == []
+
+
+def test_without_locks_nothing_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    (tmp_path / ".writing-left").mkdir()
+    with workplace(tmp_path) as place:
+        assert place.is_dir()
+    assert hidden(tmp_path) == [".writing-left"]
