@@ -37,7 +37,8 @@ class Concept:
     frequency: float = 0.0
     """The share of evaluation pictures on which it fires, in [0, 1]."""
     clarity: float | None = None
-    """Mean pairwise cosine of those pictures by an independent encoder; None: not measured."""
+    """Mean pairwise cosine of those pictures by an independent encoder, pairs of one thing left
+    out; None: not measured, or no such pair."""
     modality: float = 0.5
     """The share of its activation that comes from images, in [0, 1]."""
     active: bool = False

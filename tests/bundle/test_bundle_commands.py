@@ -88,6 +88,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_export_a_checkpoint(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # pooling in slices of 50 of the 128 concepts, as large models do; the gate would see a mistake
     monkeypatch.setattr("training.graphs.POOL_CHUNK", 4 * 50)
+    monkeypatch.setenv("SPARSECLIP_CACHE", str(tmp_path / "empty"))
     arguments = ["export", str(run), "--name", "icons", "--version", "0.1"]
     options = ["--models-dir", str(tmp_path), "--data", str(ICONS)]
     licence = ["--licence", str(ROOT / "LICENSE")]
@@ -102,12 +103,23 @@ def test_export_a_checkpoint(run: Path, tmp_path: Path, monkeypatch: pytest.Monk
     nodes = onnx.load(opened.file("image.onnx")).graph.node
     assert [len(n.output) for n in nodes if n.op_type == "Split"] == [3]
     assert any(c.words for c in opened.concepts.concepts)
+    assert "clarity: not measured; " in done.stderr
+    assert {c.clarity for c in opened.concepts.concepts} == {None}
     card = opened.file("CARD.md").read_text()
-    for words in ("# icons 0.1", "128 concepts", "test_style"):
+    for words in ("# icons 0.1", "128 concepts", "test_style", "(clarity) was not measured"):
         assert words in card
     again = CliRunner().invoke(bundle, [*arguments, *options, *licence])
     assert again.exit_code == 1
     assert again.output == "Error: icons/0.1: exists, and versions never change\n"
+
+
+class Letters:
+    """Judges by a caption's first letter."""
+
+    name = "letters"
+
+    def __call__(self, texts: Sequence[str]) -> Codes:
+        return np.eye(128, dtype=np.float32)[[ord(text[0]) % 128 for text in texts]]
 
 
 def test_a_release_reads_and_encodes_once(
@@ -140,6 +152,7 @@ def test_a_release_reads_and_encodes_once(
         name="icons",
         version="1",
         licence=ROOT / "LICENSE",
+        judge=Letters(),
     )
     opened = open_bundle(release(order))
     splits = shards.read_index(ICONS)["splits"]
@@ -149,8 +162,13 @@ def test_a_release_reads_and_encodes_once(
     monkeypatch.undo()
     encoder = CheckpointEncoder(run)
     encoder.model = shipped(encoder.model)
-    apart = [evaluate_split(encoder, ICONS, split) for split in held_out_splits(ICONS)]
-    assert opened.manifest.training.figures == pytest.approx(flat(apart), abs=0.002)
+    names = held_out_splits(ICONS)
+    apart = flat([evaluate_split(encoder, ICONS, split, Letters()) for split in names])
+    assert "test_style.clarity_random.letters" in apart
+    assert opened.manifest.training.figures == pytest.approx(apart, abs=0.002)
+    assert "Judged by letters" in opened.file("CARD.md").read_text()
+    clarity = [c.clarity for c in opened.concepts.concepts if c.active]
+    assert any(value is not None and 0 < value < 1 for value in clarity)
 
 
 def test_a_shipped_model_is_a_rounded_copy(run: Path) -> None:

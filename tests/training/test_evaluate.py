@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from tests.training.conftest import ICONS, tiny_recipe
 from training.encoder import CheckpointEncoder
 from training.evaluate import evaluate_split, flat, held_out_splits
+from training.evaluate_command import evaluate
 from training.loop import train
-from training.metrics import share, sparsity, zero_shot
+from training.metrics import Floats, share, sparsity, unit, zero_shot
 from training.naming import Pictures, name_concepts
 
 
@@ -59,6 +63,7 @@ def test_names_come_from_both_towers() -> None:
         codes=np.array([[3, 0, 0, 1], [2, 0, 0, 0], [0, 5, 0, 0]], dtype=np.float32),
         sources=["a.png", "b.png", "c.png"],
         tags=[{"cat"}, {"cat", "thing"}, {"dog"}],
+        held_out=np.array([True, True, False]),
     )
     named = name_concepts(words, word_codes, pictures)
     # "unseen" fires the second concept as "dog" does, but no picture bears it out; the third
@@ -68,18 +73,57 @@ def test_names_come_from_both_towers() -> None:
     assert named[0].images[0].source == "a.png"
     assert [e.source for e in named[0].words] == ["cat", "thing"]
     assert named[1].aliases[0] == "unseen"
-    assert named[0].frequency == pytest.approx(2 / 3)
+    assert [c.frequency for c in named] == [1, 0, 0, 0.5]  # of the two that are held out
     assert named[2].modality == 0  # texts alone fire it
     assert named[3].modality == 1  # pictures alone
 
 
-def test_checkpoint_from_end_to_end(tmp_path: Path) -> None:
-    train(tiny_recipe(), tmp_path, stop_after=3)
-    encoder = CheckpointEncoder(tmp_path)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few steps on the committed icons."""
+    folder = tmp_path_factory.mktemp("run")
+    train(tiny_recipe(), folder, stop_after=3)
+    return folder
+
+
+def test_checkpoint_from_end_to_end(run: Path) -> None:
+    encoder = CheckpointEncoder(run)
     splits = held_out_splits(ICONS)
     assert "train" not in splits
     figures = [evaluate_split(encoder, ICONS, split) for split in splits]
     for f in figures:
         assert 0 < f.image_sparsity.l0 < 128
         assert 0 <= f.zero_shot.top1.percent <= f.zero_shot.top5.percent <= 100
+        assert f.clarity is None
     assert {f"{s}.top1" for s in splits} <= set(flat(figures))
+    assert not any("clarity" in name for name in flat(figures))
+
+
+class Dice:
+    """Judges at random, the same way each time."""
+
+    name = "dice"
+
+    def __call__(self, texts: Sequence[str]) -> Floats:
+        draw = np.random.default_rng(len(texts))
+        return unit(draw.standard_normal((len(texts), 8)).astype(np.float32))
+
+
+def test_the_command_says_who_judged(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [str(run), "--data", str(ICONS), "--split", "test_style"]
+    monkeypatch.setattr("training.sentence.fetched_encoder", lambda: None)
+    done = CliRunner().invoke(evaluate, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["clarity"] is None
+    assert "clarity: not measured; `sparseclip data encoder` fetches" in done.stderr
+
+    monkeypatch.setattr("training.sentence.fetched_encoder", Dice)
+    done = CliRunner().invoke(evaluate, [*arguments, "--json"])
+    figures = json.loads(done.stdout)["clarity"]
+    assert figures["judge"] == "dice"
+    # Dice see nothing in common: clarity is what random sets have.
+    assert figures["clarity"] == pytest.approx(figures["clarity_random"], abs=0.1)
+    assert "clarity" not in done.stderr
+    shown = CliRunner().invoke(evaluate, arguments, env={"COLUMNS": "160"}).output
+    assert "concepts, judged by dice" in shown
+    assert f"{figures['clarity']:.3f}" in shown

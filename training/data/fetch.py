@@ -48,11 +48,10 @@ def fetch(spec: PackageSpec, cache: Path) -> Path:
     Raises FetchError naming the package when its client is missing, fails, or delivers an
     archive with another checksum.
     """
-    ending = {"npm": ".tgz", "deb": ".deb", "pip": ".whl"}[spec.manager]
-    safe = f"{spec.name}-{spec.version}".replace("@", "").replace("/", "-").replace(":", "_")
-    target = cache / spec.manager / f"{safe}{ending}"
-    if target.is_file() and file_sha256(target) == spec.sha256:
-        return target
+    done = cached(spec, cache)
+    if done is not None:
+        return done
+    target = _place(spec, cache)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as scratch:
         _download(spec, Path(scratch))
@@ -66,6 +65,18 @@ def fetch(spec: PackageSpec, cache: Path) -> Path:
             )
         os.replace(found[0], target)
     return target
+
+
+def cached(spec: PackageSpec, cache: Path) -> Path | None:
+    """The verified archive of `spec` when `cache` holds it; nothing is downloaded."""
+    path = _place(spec, cache)
+    return path if path.is_file() and file_sha256(path) == spec.sha256 else None
+
+
+def _place(spec: PackageSpec, cache: Path) -> Path:
+    ending = {"npm": ".tgz", "deb": ".deb", "pip": ".whl"}[spec.manager]
+    safe = f"{spec.name}-{spec.version}".replace("@", "").replace("/", "-").replace(":", "_")
+    return cache / spec.manager / f"{safe}{ending}"
 
 
 def _download(spec: PackageSpec, into: Path) -> None:
