@@ -23,8 +23,8 @@ from bundle.schema import SchemaError, from_dict
 SCHEMA = 1
 """The recipe and index schema this code reads and writes."""
 
-RECIPE_HOME = Path(__file__).resolve().parents[2] / "data"
-"""Where recipes given by name are looked up."""
+RECIPE_HOME = Path(__file__).parent / "recipes"
+"""Where recipes given by name are looked up; part of the package."""
 
 T = TypeVar("T")
 
