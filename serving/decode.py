@@ -1,24 +1,13 @@
 """A bounded pool of processes that decode pictures: a crash or a hang costs one picture.
 
-Encoded bytes and pixels pass through shared memory, so a picture costs two copies and two small
-messages over what a thread would cost. S image side; pixels are float32 (3, S, S).
+S image side; pixels are float32 (3, S, S).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import dataclasses
 import itertools
-import json
 import logging
-import mmap
-import os
-import socket
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,103 +15,11 @@ from numpy.typing import NDArray
 
 from bundle.image import ImageLimits
 from bundle.manifest import Preprocessing
-from serving.decode_worker import LENGTH
+from serving.decode_process import DecodeProcess, WorkerDiedError
 from serving.errors import StartupError, internal, invalid
 from serving.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-_START_S = 30.0
-_PAGE = mmap.ALLOCATIONGRANULARITY
-
-
-class WorkerDiedError(RuntimeError):
-    """A worker ended or hung."""
-
-
-class Worker:
-    """One process with its socket and shared memory, decoding one picture at a time."""
-
-    def __init__(self, preprocessing: Preprocessing, limits: ImageLimits) -> None:
-        size = preprocessing.size
-        total = -(-(limits.bytes + 4 * 3 * size * size) // _PAGE) * _PAGE
-        ours, theirs = socket.socketpair()
-        with theirs, _shared_file(total) as descriptor:
-            self._memory = mmap.mmap(descriptor, total)
-            settings = {
-                "limits": dataclasses.asdict(limits),
-                "preprocessing": dataclasses.asdict(preprocessing),
-                "socket": theirs.fileno(),
-                "memory": descriptor,
-                "bytes": total,
-            }
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "serving.decode_worker", json.dumps(settings)],
-                pass_fds=(theirs.fileno(), descriptor),
-                stdin=subprocess.DEVNULL,
-                env=_environment(),
-            )
-        self._pixels = np.frombuffer(
-            self._memory, np.float32, 3 * size * size, limits.bytes
-        ).reshape(3, size, size)
-        self._socket = ours
-        self._socket.setblocking(False)
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(ours, self._on_reply)
-        self._answer = self._expect(_START_S)
-        self.ready = self._answer
-        """Done when the process has imported what it needs; raises WorkerDiedError."""
-
-    def decode(self, data: bytes, seconds: float) -> asyncio.Future[Any]:
-        """The future of a picture's pixels (3, S, S).
-
-        It raises ServingError for a picture that is not accepted, WorkerDiedError when the process
-        ends or takes longer than `seconds`. Cancelling it is not allowed: the process works on.
-        """
-        self._answer = self._expect(seconds)
-        self._memory[: len(data)] = data
-        try:
-            self._socket.send(LENGTH.pack(len(data)))  # few bytes: they always fit
-        except OSError:
-            self._fail()
-        return self._answer
-
-    def _expect(self, seconds: float) -> asyncio.Future[Any]:
-        self._alarm = self._loop.call_later(seconds, self._fail)
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        answer.add_done_callback(_retrieve)
-        return answer
-
-    def _on_reply(self) -> None:
-        try:
-            reply = self._socket.recv(4096)
-        except OSError:
-            reply = b""
-        if not reply:
-            self._loop.remove_reader(self._socket)
-            self._fail()
-            return
-        self._alarm.cancel()
-        if self._answer.done():
-            return
-        if reply[:1] == b"E":
-            message = reply[1:].decode().removeprefix("image: ")
-            self._answer.set_exception(invalid("image", message))
-        else:
-            self._answer.set_result(self._pixels.copy())
-
-    def _fail(self) -> None:
-        self._alarm.cancel()
-        if not self._answer.done():
-            self._answer.set_exception(WorkerDiedError("the worker hung up, or took too long"))
-
-    def close(self) -> None:
-        """Ends the process; one that is at work is killed."""
-        self._fail()
-        self._loop.remove_reader(self._socket)
-        self._socket.close()
-        self.process.kill()
-        self.process.wait()
 
 
 class DecodePool:
@@ -142,9 +39,9 @@ class DecodePool:
         self._count = workers
         self._seconds = seconds
         self._metrics = metrics
-        self._workers: set[Worker] = set()
+        self._workers: set[DecodeProcess] = set()
         # The last to have worked is the next to work: its caches are warm.
-        self._idle: asyncio.LifoQueue[Worker] = asyncio.LifoQueue()
+        self._idle: asyncio.LifoQueue[DecodeProcess] = asyncio.LifoQueue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -191,13 +88,13 @@ class DecodePool:
         for worker in list(self._workers):
             self._remove(worker)
 
-    def _on_done(self, worker: Worker, answer: asyncio.Future[Any]) -> None:
+    def _on_done(self, worker: DecodeProcess, answer: asyncio.Future[Any]) -> None:
         if not isinstance(answer.exception(), WorkerDiedError):
             self._idle.put_nowait(worker)
         elif not self._closed:
             self._replace(worker)
 
-    def _replace(self, worker: Worker) -> None:
+    def _replace(self, worker: DecodeProcess) -> None:
         self._remove(worker)
         self._metrics.decode_restarts.inc()
         task = asyncio.get_running_loop().create_task(self._refill())
@@ -214,7 +111,7 @@ class DecodePool:
                 log.error("decode: a worker does not start: %s", error)
 
     async def _add(self) -> None:
-        worker = Worker(self._preprocessing, self._limits)
+        worker = DecodeProcess(self._preprocessing, self._limits)
         self._workers.add(worker)
         self._metrics.decode_workers.inc()
         try:
@@ -224,35 +121,8 @@ class DecodePool:
             raise
         self._idle.put_nowait(worker)
 
-    def _remove(self, worker: Worker) -> None:
+    def _remove(self, worker: DecodeProcess) -> None:
         if worker in self._workers:
             self._workers.remove(worker)
             self._metrics.decode_workers.dec()
             worker.close()
-
-
-def _retrieve(answer: asyncio.Future[Any]) -> None:
-    """A caller that left does not want the exception; asyncio shall not log it as lost."""
-    if not answer.cancelled():
-        answer.exception()
-
-
-@contextlib.contextmanager
-def _shared_file(size: int) -> Iterator[int]:
-    """A descriptor of memory without a name, to be mapped by two processes."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("sparseclip-decode")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    try:
-        os.truncate(descriptor, size)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with our import path, and without a thread pool that a worker has no use for."""
-    path = os.pathsep.join(entry or os.curdir for entry in sys.path)
-    return {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""A process that decodes pictures. Started by serving.decode; never imported by the server.
+"""A process that decodes pictures. Started by serving.decode_process; never imported by the server.
 
 It talks over one socket and one piece of shared memory. A request is the length of the encoded
 picture at the start of the memory; the reply is `K` with the pixels behind it, or `E` and a text.

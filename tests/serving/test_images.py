@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-import os
-import signal
 import socket
 import struct
 import time
@@ -15,7 +12,6 @@ from typing import Any
 
 import grpc
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
@@ -26,12 +22,8 @@ from tests.serving.harness import (
     Running,
     assert_clean,
     embed_request,
-    eventually,
-    large_picture,
     picture,
-    serving,
     survives,
-    unharmed,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -182,42 +174,6 @@ async def test_f13_an_upright_picture_and_its_rotated_file_are_the_same(shared: 
     upright = encoded(RGB, "PNG")
     reply = await shared.stub.Embed(embed_request(encoded(turned, "PNG", exif=exif), upright))
     np.testing.assert_allclose(reply.results[0].dense, reply.results[1].dense, atol=1e-6)
-
-
-async def test_f15_a_killed_decode_worker_costs_one_picture(shared: Running) -> None:
-    pool = shared.server.registry.models[0].decoders
-    slow = large_picture(6000)
-    async with unharmed(shared):
-        for _ in range(3):
-            (pid,) = pool.pids
-            decoding = asyncio.ensure_future(shared.stub.Embed(embed_request(slow)))
-            assert await eventually(lambda: pool._idle.empty())
-            os.kill(pid, signal.SIGKILL)
-            result = (await decoding).results[0]
-            assert result.status.code == grpc.StatusCode.INTERNAL.value[0]
-            assert result.status.message == "internal error"
-            reply = await shared.stub.Embed(embed_request(PNG), timeout=20)
-            assert reply.results[0].status.code == 0
-            assert pid not in pool.pids
-
-
-async def test_f15_a_worker_killed_while_idle_is_replaced(shared: Running) -> None:
-    pool = shared.server.registry.models[0].decoders
-    async with unharmed(shared):
-        (pid,) = pool.pids
-        os.kill(pid, signal.SIGKILL)
-        assert await eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-        reply = await shared.stub.Embed(embed_request(PNG), timeout=20)
-        assert reply.results[0].status.code == 0
-        assert pid not in pool.pids
-
-
-async def test_f15_a_worker_that_hangs_is_killed(tiny_bundle: Any) -> None:
-    async with serving(tiny_bundle, limits={"decode_s": 0.5}) as running, unharmed(running):
-        (pid,) = running.server.registry.models[0].decoders.pids
-        os.kill(pid, signal.SIGSTOP)
-        reply = await running.stub.Embed(embed_request(PNG), timeout=20)
-        assert reply.results[0].status.code == grpc.StatusCode.INTERNAL.value[0]
 
 
 ADDRESSES = ("http://127.0.0.1:9/x.png", "file:///etc/hostname", "//127.0.0.1/share/x.jpg")
