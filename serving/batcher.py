@@ -7,8 +7,7 @@ import collections
 import functools
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,27 +18,25 @@ from serving.engines.base import EngineError
 from serving.engines.rows import Row
 from serving.errors import Kind, ServingError, expired, internal
 from serving.metrics import BatcherMetrics
+from serving.room import Places, Room, RoomConfig
 from serving.worker_thread import WorkerThread
 
 log = logging.getLogger(__name__)
 
 Run = Callable[[NDArray[Any]], list[Row | EngineError]]
-"""Runs a batch (B, ...) on the engine; called in the batcher's own thread."""
-
-BULK_SHARE = 0.5
-"""Streams fill so much of a queue and no more; the rest is left to callers who wait."""
+"""Runs a batch (B, ...) on the engine; called in one of the batcher's own threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatcherConfig:
     """Bounds of one batcher."""
 
+    room: RoomConfig
+    """What is let in."""
     max_batch: int
     """Items in one run."""
-    capacity: int
-    """Items admitted and not answered yet."""
-    max_ahead_s: float
-    """Work ahead of a new call, in seconds, beyond which it is refused."""
+    runs: int
+    """Runs at the same time."""
     wait_s: float
     """How long an idle engine waits for items that are admitted and not here yet."""
 
@@ -61,28 +58,11 @@ class _Waiting:
     future: asyncio.Future[Done]
 
 
-class Places:
-    """Room for some items in a batcher; each is submitted at most once."""
-
-    def __init__(self, batcher: Batcher, count: int) -> None:
-        self._batcher = batcher
-        self.left = count
-        """Items that are still being decoded."""
-
-    def submit(self, array: NDArray[Any], deadline: float) -> asyncio.Future[Done]:
-        """Queues an item; cancelling the future takes it out again.
-
-        `deadline` is in the event loop's time. The future raises ServingError.
-        """
-        self.left -= 1
-        return self._batcher._submit(array, deadline)
-
-
 class Batcher:
-    """Admits items, runs them in batches and hands each its own result or error.
+    """Runs admitted items in batches and hands each its own result or error.
 
-    An idle engine takes what is there; a busy one lets items gather. Admission counts every item
-    that was let in and not answered yet, decoded or not, so what waits is bounded in memory too.
+    An idle engine takes what is there; a busy one lets items gather, and begins a run beside those
+    that go on when a batch is full or nothing more is coming.
     """
 
     def __init__(
@@ -96,80 +76,20 @@ class Batcher:
         self._config = config
         self._metrics = metrics
         self._outcome = outcome
-        self._thread = WorkerThread("engine")
         self._waiting: dict[int, _Waiting] = {}
         self._numbers = itertools.count()
-        self._arrival = asyncio.Event()
-        self._places: set[Places] = set()
-        self._admitted = 0
-        self._for_room: collections.deque[asyncio.Future[None]] = collections.deque()
-        self._recent: collections.deque[float] = collections.deque(maxlen=16)
+        self._changed = asyncio.Event()
+        self.room = Room(config.room, metrics.slots, self._changed)
+        """Where items get their places, before they are decoded."""
+        self._threads = [WorkerThread("engine") for _ in range(config.runs)]
+        self._idle = collections.deque(self._threads)
         self._task = asyncio.get_running_loop().create_task(self._loop())
 
-    @property
-    def admitted(self) -> int:
-        """Items let in and not answered yet."""
-        return self._admitted
+    def submit(self, array: NDArray[Any], deadline: float, places: Places) -> asyncio.Future[Done]:
+        """Queues an item that has a place; cancelling the future takes it out again.
 
-    @contextmanager
-    def admit(self, count: int) -> Iterator[Places]:
-        """Holds places for `count` items.
-
-        Raises ServingError at once when there is no room, or too much work is ahead.
+        `deadline` is in the event loop's time. The future raises ServingError.
         """
-        if count and not self._has_room(count):
-            seconds = max(0.1, min(self._admitted * self._item_s, 5.0))
-            raise ServingError(Kind.EXHAUSTED, "the queue is full", retry_after=seconds)
-        places = Places(self, count)
-        self._places.add(places)
-        self._count(count)
-        try:
-            yield places
-        finally:
-            self._places.remove(places)
-            self._count(-count)
-            self._wake()
-
-    @asynccontextmanager
-    async def admit_when_free(self) -> AsyncIterator[Places]:
-        """Holds a place for one item of a stream, after waiting until streams may have one."""
-        while not self._has_room(1, BULK_SHARE):
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._for_room.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                self._wake()  # the turn may have been given to us already
-                raise
-        with self.admit(1) as places:
-            yield places
-
-    @property
-    def _item_s(self) -> float:
-        """Seconds that an item costs the engine, when it is busy.
-
-        The lower quartile of the last runs: small batches and a stalled machine make an item look
-        dearer than it is, and refusing calls for that would do harm where a deadline does none.
-        """
-        return sorted(self._recent)[len(self._recent) // 4] if self._recent else 0.0
-
-    def _has_room(self, count: int, share: float = 1.0) -> bool:
-        if self._admitted + count > max(1.0, share * self._config.capacity):
-            return False
-        return self._admitted * self._item_s <= share * self._config.max_ahead_s
-
-    def _count(self, change: int) -> None:
-        self._admitted += change
-        self._metrics.slots.inc(change)
-
-    def _wake(self) -> None:
-        while self._for_room and self._has_room(1, BULK_SHARE):
-            turn = self._for_room.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-
-    def _submit(self, array: NDArray[Any], deadline: float) -> asyncio.Future[Done]:
         loop = asyncio.get_running_loop()
         number = next(self._numbers)
         future: asyncio.Future[Done] = loop.create_future()
@@ -178,7 +98,7 @@ class Batcher:
         )
         self._metrics.queued.inc()
         future.add_done_callback(lambda done: self._leave(number, done))
-        self._arrival.set()
+        places.use()
         return future
 
     def _leave(self, number: int, future: asyncio.Future[Done]) -> None:
@@ -197,42 +117,54 @@ class Batcher:
         for waiting in list(self._waiting.values()):
             if not waiting.future.done():
                 waiting.future.set_exception(ServingError(Kind.UNAVAILABLE, "the model is closed"))
-        self._thread.close()
+        for thread in self._threads:
+            thread.close()
 
     async def _loop(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._arrival.wait()
-            await self._gather()
+            await self._changed.wait()
+            if self._waiting:
+                await self._gather()
             batch = self._take(loop.time())
             if not batch:
+                self._changed.clear()
                 continue
-            started = loop.time()
+            thread = self._idle.pop()
             arrays = [waiting.array for waiting in batch]
-            results = await self._thread.run(functools.partial(self._isolated, arrays))
-            self._settle(batch, results, started, loop.time() - started)
+            run = thread.run(functools.partial(self._isolated, arrays))
+            run.add_done_callback(functools.partial(self._on_run, thread, batch, loop.time()))
 
     async def _gather(self) -> None:
-        """Waits a moment for items that are still being decoded, while a batch has room."""
-        if self._is_full() or self._config.wait_s <= 0:
-            return
+        """Waits for items that are still being decoded, while a batch has room for them.
+
+        For a moment when nothing runs, else until a run ends.
+        """
+        idle = len(self._idle)
+        moment = self._config.wait_s if idle == self._config.runs else None
         try:
-            async with asyncio.timeout(self._config.wait_s):
-                while not self._is_full():
-                    self._arrival.clear()
-                    await self._arrival.wait()
+            async with asyncio.timeout(moment):
+                while not self._is_full() and len(self._idle) == idle:
+                    self._changed.clear()
+                    await self._changed.wait()
         except TimeoutError:
-            self._arrival.set()
+            self._changed.set()
 
     def _is_full(self) -> bool:
         """No batch can become larger by waiting."""
-        coming = sum(places.left for places in self._places)
-        return coming == 0 or len(self._waiting) >= self._config.max_batch
+        return len(self._waiting) >= self._config.max_batch or not self.room.coming
 
     def _take(self, now: float) -> list[_Waiting]:
-        """The next batch: oldest first, without those that are cancelled or too late."""
+        """The next batch: oldest first, without those that are cancelled or too late.
+
+        Empty while every thread is busy. When nothing more is coming, the idle ones share what
+        there is.
+        """
+        size = self._config.max_batch if self._idle else 0
+        if self._idle and not self.room.coming:
+            size = min(size, -(-len(self._waiting) // len(self._idle)))
         batch: list[_Waiting] = []
-        while self._waiting and len(batch) < self._config.max_batch:
+        while self._waiting and len(batch) < size:
             number = next(iter(self._waiting))
             waiting = self._waiting[number]
             self._forget(number)
@@ -242,8 +174,6 @@ class Batcher:
                 waiting.future.set_exception(expired())
             else:
                 batch.append(waiting)
-        if not self._waiting:
-            self._arrival.clear()
         return batch
 
     def _isolated(self, arrays: list[NDArray[Any]]) -> list[Row | EngineError]:
@@ -256,17 +186,20 @@ class Batcher:
         middle = len(arrays) // 2
         return self._isolated(arrays[:middle]) + self._isolated(arrays[middle:])
 
-    def _settle(
+    def _on_run(
         self,
+        thread: WorkerThread,
         batch: list[_Waiting],
-        results: list[Row | EngineError],
         started: float,
-        seconds: float,
+        run: asyncio.Future[list[Row | EngineError]],
     ) -> None:
+        self._idle.append(thread)
+        self._changed.set()
+        seconds = asyncio.get_running_loop().time() - started
         self._metrics.batch.observe(len(batch))
         self._metrics.inference.observe(seconds)
-        self._recent.append(seconds / len(batch))
-        for waiting, result in zip(batch, results, strict=True):
+        self.room.observe(seconds / len(batch) / self._config.runs)
+        for waiting, result in zip(batch, run.result(), strict=True):
             queued = started - waiting.arrived
             self._metrics.queue.observe(queued)
             failed = isinstance(result, EngineError)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.store import Bundle, open_bundle
-from serving.batcher import Batcher, BatcherConfig, Done, Places
+from serving.batcher import Batcher, BatcherConfig, Done
 from serving.config import ServerConfig
 from serving.decode import DecodePool
 from serving.engines.base import GRAPHS, Engine, EngineError, EngineFactory, Graph
@@ -34,6 +34,7 @@ from serving.requests import (
     TextItem,
     Times,
 )
+from serving.room import Places, RoomConfig
 from serving.worker_thread import WorkerThread
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,10 @@ class Model:
         self._text_thread = WorkerThread("tokenizer")
         self.batchers = {
             graph: Batcher(
-                self._runner(graph), _bounds(graph, config), metrics.batcher(graph), self._count
+                self._runner(graph),
+                _bounds(graph, config, engine.runs),
+                metrics.batcher(graph),
+                self._count,
             )
             for graph in GRAPHS
         }
@@ -122,8 +126,8 @@ class Model:
         batcher = self.batchers["image"]
         try:
             async with asyncio.timeout(seconds):
-                with batcher.admit(1) as places:
-                    await places.submit(self._sample("image"), loop.time() + seconds)
+                with batcher.room.admit(1) as places:
+                    await batcher.submit(self._sample("image"), loop.time() + seconds, places)
         except (ServingError, TimeoutError):
             return False
         self._failures = 0
@@ -145,15 +149,17 @@ class Model:
         """
         images = [item for item in items if isinstance(item, ImageItem)]
         texts = [item for item in items if isinstance(item, TextItem)]
+        batcher = self._for_images(patches)
         with (
-            self._for_images(patches).admit(len(images)) as image_places,
-            self.batchers["text"].admit(len(texts)) as text_places,
+            batcher.room.admit(len(images)) as places,
+            self.batchers["text"].room.admit(len(texts)) as text_places,
         ):
             if len(images) == 1 and not texts:
-                return [await self._image(images[0], deadline, image_places)]
+                return [await self._image(images[0], deadline, batcher, places)]
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self._image(item, deadline, image_places)) for item in images
+                    group.create_task(self._image(item, deadline, batcher, places))
+                    for item in images
                 ]
                 rest = group.create_task(self._texts(texts, deadline, text_places))
         from_images, from_texts = iter([task.result() for task in tasks]), iter(rest.result())
@@ -164,22 +170,29 @@ class Model:
     ) -> Result:
         """Answers one item of a stream, after waiting for a place."""
         if isinstance(item, ImageItem):
-            async with self._for_images(patches).admit_when_free() as places:
-                return await self._image(item, deadline, places)
-        async with self.batchers["text"].admit_when_free() as places:
+            batcher = self._for_images(patches)
+            async with batcher.room.admit_when_free() as places:
+                return await self._image(item, deadline, batcher, places)
+        async with self.batchers["text"].room.admit_when_free() as places:
             return (await self._texts([item], deadline, places))[0]
 
     def _for_images(self, patches: bool) -> Batcher:
         return self.batchers["patches" if patches else "image"]
 
-    async def _image(self, item: ImageItem, deadline: float, places: Places) -> Result:
+    async def _image(
+        self, item: ImageItem, deadline: float, batcher: Batcher, places: Places
+    ) -> Result:
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
             pixels = await self.decoders.decode(item.data)
-            decode_s = loop.time() - started
-            self._decode_times["image"].observe(decode_s)
-            return _embedded(await places.submit(pixels, deadline), decode_s)
+        except ServingError as error:
+            places.use()
+            return error
+        decode_s = loop.time() - started
+        self._decode_times["image"].observe(decode_s)
+        try:
+            return _embedded(await batcher.submit(pixels, deadline, places), decode_s)
         except ServingError as error:
             return error
 
@@ -194,10 +207,12 @@ class Model:
         refusal = invalid("text", f"more than {allowed} bytes")
         fits = [len(item.text.encode()) <= allowed for item in items]
         texts = [item.text for item, fit in zip(items, fits, strict=True) if fit]
+        for _ in range(len(items) - len(texts)):
+            places.use()
         tokens = await self._text_thread.run(lambda: self._tokenizer.encode(texts))
         decode_s = loop.time() - started
         self._decode_times["text"].observe(decode_s)
-        futures = [places.submit(row, deadline) for row in tokens]
+        futures = [self.batchers["text"].submit(row, deadline, places) for row in tokens]
         waiting, results = iter(futures), list[Result]()
         try:
             for fit in fits:
@@ -227,10 +242,11 @@ class Model:
         wanted = [self.concept_id(key, f"concepts[{i}]") for i, key in enumerate(call.concepts)]
         loop = asyncio.get_running_loop()
         started = loop.time()
-        with self.batchers["patches"].admit(1) as places:
+        batcher = self.batchers["patches"]
+        with batcher.room.admit(1) as places:
             pixels = await self.decoders.decode(call.image)
             decode_s = loop.time() - started
-            done = await places.submit(pixels, deadline)
+            done = await batcher.submit(pixels, deadline, places)
         picture = Picture(
             pixels=pixels,
             row=done.row,
@@ -248,7 +264,7 @@ class Model:
     @property
     def admitted_images(self) -> int:
         """Pictures let in and not answered yet."""
-        return self.batchers["image"].admitted + self.batchers["patches"].admitted
+        return sum(self.batchers[graph].room.admitted for graph in ("image", "patches"))
 
     def concept_id(self, key: ConceptKey, field: str) -> int:
         """Resolves an id or an exact name. Raises ServingError naming the field."""
@@ -279,7 +295,7 @@ class Model:
     def _runner(self, graph: Graph) -> Callable[[NDArray[Any]], list[Row | EngineError]]:
         def run(inputs: NDArray[Any]) -> list[Row | EngineError]:
             output = self.engine.run(graph, inputs)
-            return rows_of(output, len(inputs), self.architecture, patches=graph == "patches")
+            return rows_of(output, len(inputs), self.architecture, graph)
 
         return run
 
@@ -289,11 +305,14 @@ def _embedded(done: Done, decode_s: float) -> Embedded:
     return Embedded(row=done.row, times=times)
 
 
-def _bounds(graph: Graph, config: ServerConfig) -> BatcherConfig:
+def _bounds(graph: Graph, config: ServerConfig, runs: int) -> BatcherConfig:
     limits, batch = config.limits, config.batch
     return BatcherConfig(
+        room=RoomConfig(
+            capacity=limits.queue_texts if graph == "text" else limits.queue_images,
+            max_ahead_s=limits.queue_s,
+        ),
         max_batch=batch.max_texts if graph == "text" else batch.max_images,
-        capacity=limits.queue_texts if graph == "text" else limits.queue_images,
-        max_ahead_s=limits.queue_s,
+        runs=runs,
         wait_s=batch.wait_ms / 1000,
     )

@@ -21,7 +21,9 @@ class EngineConfig:
     device: Literal["cpu", "cuda"] = "cpu"
     """Where; cuda needs an onnxruntime that was built for it."""
     threads: int = 0
-    """Threads of one run; 0 takes one for every core this process may use."""
+    """Threads of one run; 0 takes one for a small model, else one for every core."""
+    runs: int = 0
+    """Runs of one graph at the same time; 0 takes as many as there are cores for (cuda: 1)."""
     spin: bool = False
     """Whether threads spin between runs: faster when idle cores are free, else slower."""
     memory_mib: int = 0
@@ -63,11 +65,15 @@ class EngineOutput:
 
 
 class Engine(Protocol):
-    """Runs the three graphs of one bundle. One thread at a time for each graph."""
+    """Runs the three graphs of one bundle, each in up to `runs` threads at a time."""
 
     @property
     def description(self) -> str:
         """Library, version and device, for status and logs."""
+
+    @property
+    def runs(self) -> int:
+        """Runs of one graph at the same time that use the device up."""
 
     def run(self, graph: Graph, inputs: NDArray[Any]) -> EngineOutput:
         """Pixels (B, 3, S, S) float32, or tokens (B, T) int64, to outputs.

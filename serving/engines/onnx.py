@@ -29,12 +29,18 @@ _OUTPUTS: dict[Graph, tuple[str, ...]] = {
 _INPUT: dict[Graph, str] = {"image": "pixels", "text": "tokens", "patches": "pixels"}
 
 
+_SMALL = 32 * 2**20
+"""Bytes of a graph up to which a run takes milliseconds. Threads would then wait for each other
+more than they save: two runs of a thread each are faster than one run of two."""
+
+
 class OnnxEngine:
     """The graphs of a bundle on a CPU or a CUDA device."""
 
-    def __init__(self, sessions: dict[Graph, Any], description: str) -> None:
+    def __init__(self, sessions: dict[Graph, Any], description: str, runs: int) -> None:
         self._sessions = sessions
         self.description = description
+        self.runs = runs
 
     @classmethod
     def open(cls, bundle: Bundle, config: EngineConfig) -> OnnxEngine:
@@ -46,7 +52,10 @@ class OnnxEngine:
         import onnxruntime
 
         providers = _providers(config, onnxruntime.get_available_providers())
-        options = _options(config, onnxruntime)
+        small = all(bundle.file(f"{graph}.onnx").stat().st_size <= _SMALL for graph in GRAPHS)
+        threads = config.threads or (1 if small else available_cores())
+        runs = config.runs or (1 if config.device == "cuda" else -(-available_cores() // threads))
+        options = _options(threads, config.spin, onnxruntime)
 
         def load(graph: Graph) -> Any:
             path = str(bundle.file(f"{graph}.onnx"))
@@ -65,7 +74,7 @@ class OnnxEngine:
             sessions = dict(zip(GRAPHS, pool.map(load, GRAPHS), strict=True))
         if config.device == "cuda" and "CUDA" not in sessions["image"].get_providers()[0]:
             raise StartupError("engine.device: onnxruntime finds no CUDA device")
-        return cls(sessions, f"onnxruntime {onnxruntime.__version__} {config.device}")
+        return cls(sessions, f"onnxruntime {onnxruntime.__version__} {config.device}", runs)
 
     def run(self, graph: Graph, inputs: NDArray[Any]) -> EngineOutput:
         """See Engine.run."""
@@ -101,14 +110,13 @@ def _providers(config: EngineConfig, available: list[str]) -> list[Any]:
     return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
 
 
-def _options(config: EngineConfig, onnxruntime: Any) -> Any:
+def _options(threads: int, spin: bool, onnxruntime: Any) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = config.threads or available_cores()
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # A memory pattern is kept for every batch size it has seen; the arena alone is bounded by the
     # largest batch, which the warm-up runs.
     options.enable_mem_pattern = False
     options.log_severity_level = 4
-    spin = "1" if config.spin else "0"
-    options.add_session_config_entry("session.intra_op.allow_spinning", spin)
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     return options

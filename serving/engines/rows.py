@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bundle.codes import SparseCodes
 from bundle.manifest import Architecture
-from serving.engines.base import EngineError, EngineOutput, PatchOutput
+from serving.engines.base import EngineError, EngineOutput, Graph, PatchOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +52,14 @@ class Row:
 
 
 def rows_of(
-    output: EngineOutput, batch: int, architecture: Architecture, *, patches: bool
+    output: EngineOutput, batch: int, architecture: Architecture, graph: Graph
 ) -> list[Row | EngineError]:
-    """Checks a run's output row by row.
+    """Checks the output of a graph's run row by row.
 
     A row that holds NaN, infinity, a negative value or an id outside of C becomes an EngineError.
     Raises EngineError when the shapes are not those of `batch` rows.
     """
-    _check_shapes(output, batch, architecture, patches=patches)
+    _check_shapes(output, batch, architecture, graph)
     indices, values = output.indices, output.values
     good = (
         _fit(indices, values, architecture.concepts)
@@ -103,17 +103,18 @@ def _patches(maps: PatchOutput, b: int) -> Patches:
 
 
 def _check_shapes(
-    output: EngineOutput, batch: int, architecture: Architecture, *, patches: bool
+    output: EngineOutput, batch: int, architecture: Architecture, graph: Graph
 ) -> None:
     shape = output.values.shape
+    width = architecture.text_dense_dim if graph == "text" else architecture.dense_dim
     fits = (
         len(shape) == 2
         and shape[0] == batch
         and output.indices.shape == shape
         and output.active.shape == (batch,)
         and output.norm.shape == (batch,)
-        and output.dense.shape == (batch, architecture.dense_dim)
-        and (output.patches is not None) == patches
+        and output.dense.shape == (batch, width)
+        and (output.patches is not None) == (graph == "patches")
     )
     if fits and output.patches is not None:
         rows, columns = architecture.patch_grid

@@ -68,7 +68,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
                 for listing in self._registry.listings()
             ],
             queued_images=sum(model.admitted_images for model in models),
-            queued_texts=sum(model.batchers["text"].admitted for model in models),
+            queued_texts=sum(model.batchers["text"].room.admitted for model in models),
             calls_in_flight=self._gate.calls,
             uptime_seconds=int(time.monotonic() - self._started),
             server_version=version("sparseclip"),

@@ -90,7 +90,7 @@ async def test_f23_a_full_queue_refuses_at_once(tiny_bundle: Path) -> None:
     async with serving(tiny_bundle, limits={"queue_images": size}) as running, unharmed(running):
         with blocked(running):
             calls = [start(running, embed_request(PNG), timeout=60) for _ in range(size)]
-            assert await eventually(lambda: batcher(running).admitted == size)
+            assert await eventually(lambda: batcher(running).room.admitted == size)
             times = []
             for _ in range(extra):
                 started = time.perf_counter()
@@ -107,12 +107,12 @@ async def test_f23_a_full_queue_refuses_at_once(tiny_bundle: Path) -> None:
 
 async def test_f23_work_ahead_is_bounded_in_seconds(tiny_bundle: Path) -> None:
     async with serving(tiny_bundle, limits={"queue_s": 0.5}) as running, unharmed(running):
-        batcher(running)._recent.extend([0.2] * 16)  # as if the engine were that slow
+        batcher(running).room._recent.extend([0.2] * 16)  # as if the engine were that slow
         with blocked(running):
             calls = [await occupy(running)]
             for n in (2, 3):
                 calls.append(start(running, embed_request(PNG), timeout=60))
-                assert await eventually(lambda n=n: batcher(running).admitted == n)
+                assert await eventually(lambda n=n: batcher(running).room.admitted == n)
             error = await refused(running.stub.Embed(embed_request(PNG), timeout=60))
             assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         await asyncio.gather(*calls)
@@ -142,7 +142,7 @@ async def test_f25_a_deadline_shorter_than_the_queue(tiny_bundle: Path) -> None:
             seen = len(running.engine.seen)
             late = start(running, embed_request(picture(7)), timeout=0.3)
             assert (await refused(late)).code is grpc.StatusCode.DEADLINE_EXCEEDED
-            assert await eventually(lambda: batcher(running).admitted == 1)
+            assert await eventually(lambda: batcher(running).room.admitted == 1)
         await first
         await running.golden()
         # The blocked picture and the golden one; the late one was never run.
@@ -179,14 +179,14 @@ async def test_f27_cancelled_calls_leave_no_trace(tiny_bundle: Path, point: str)
                     assert await eventually(lambda: len(batcher(running)._waiting) == 8)
                 elif point == "decode":
                     leaving = start(running, embed_request(big, big), timeout=60)
-                    assert await eventually(lambda: batcher(running).admitted == 2)
+                    assert await eventually(lambda: batcher(running).room.admitted == 2)
                 else:
                     leaving = start(running, embed_request(*[big] * 4), timeout=60)
                     await asyncio.sleep(0)
                 staying = start(running, embed_request(*neighbours), timeout=60)
                 leaving.cancel()
                 admitted = 4 if point == "queue" else 3
-                assert await eventually(lambda n=admitted: batcher(running).admitted == n)
+                assert await eventually(lambda n=admitted: batcher(running).room.admitted == n)
             assert_same(await staying, alone)
             if point == "queue":
                 await first
@@ -201,9 +201,9 @@ async def test_f27_a_stream_left_between_messages(tiny_bundle: Path) -> None:
                 await call.write(item("a"))
                 assert await eventually(running.engine.entered.is_set)
                 await call.write(item("b"))
-                assert await eventually(lambda: batcher(running).admitted == 2)
+                assert await eventually(lambda: batcher(running).room.admitted == 2)
                 call.cancel()
-                assert await eventually(lambda: batcher(running).admitted == 0)
+                assert await eventually(lambda: batcher(running).room.admitted == 0)
                 assert await eventually(lambda: running.server.gate.calls == 0)
 
 
@@ -238,7 +238,7 @@ async def test_f28_a_reader_that_never_reads(tiny_bundle: Path) -> None:
             assert await eventually(lambda: running.server.gate.calls == 0, seconds=30)
             assert sent < 20_000
             assert len(running.engine.seen) < 2_000
-            assert batcher(running).admitted == 0
+            assert batcher(running).room.admitted == 0
             call.cancel()
 
 
