@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import contextlib
 import io
-import itertools
 import json
 import os
 import platform
@@ -24,7 +23,6 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,10 +31,9 @@ import grpc
 import numpy as np
 from PIL import Image
 
-from bundle.image import ImageLimits, decode_image
+from benchmarks.engine_alone import EngineAlone
 from bundle.store import default_bundle, open_bundle
-from serving.engines.base import EngineConfig
-from serving.engines.onnx import OnnxEngine, available_cores
+from serving.engines.onnx import available_cores
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 
 RESULTS = Path(__file__).parent / "results"
@@ -71,10 +68,21 @@ def main() -> None:
 async def measure(bundle: Path, address: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Alternates the arms; throughputs in pictures a second, times in milliseconds."""
     data = [picture(*PICTURES[arguments.pictures], seed) for seed in range(32)]
-    engine, pixels = open_engine(bundle, data)
+    alone = EngineAlone(bundle, data)
+    whole, parallel, decoded = (
+        f"model only, batch {arguments.batch}",
+        f"model only, batch {arguments.batch}, runs as the server's",
+        "decode and model, no server",
+    )
+    baselines = [
+        (whole, alone.one_run, arguments.batch),
+        ("model only, batch 1", alone.one_run, 1),
+        (parallel, alone.as_served, arguments.batch),
+        (decoded, alone.decoded, arguments.batch),
+    ]
     rates: dict[str, list[float]] = {}
     extra: list[list[float]] = []
-    whole: list[list[float]] = []
+    single_call: list[list[float]] = []
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = embedding_pb2_grpc.EmbeddingServiceStub(channel)  # type: ignore[no-untyped-call]
         served: dict[str, Callable[[], AsyncIterator[int]]] = {
@@ -85,81 +93,33 @@ async def measure(bundle: Path, address: str, arguments: argparse.Namespace) -> 
             "served, stream": lambda: stream(stub, data),
         }
         for _ in range(arguments.blocks):
-            for batch in (arguments.batch, 1):
-                name = f"model only, batch {batch}"
-                rates.setdefault(name, []).append(
-                    model_rate(engine, pixels, batch, arguments.seconds)
-                )
-            rates.setdefault("decode and model, no server", []).append(
-                decoded_rate(engine, bundle, data, arguments.batch, arguments.seconds)
-            )
+            for name, rate, batch in baselines:
+                rates.setdefault(name, []).append(rate(batch, arguments.seconds))
             for name, arm in served.items():
                 rates.setdefault(name, []).append(await served_rate(arm(), arguments.seconds))
             beyond, total = await single(stub, data, arguments.seconds)
             extra.append(beyond)
-            whole.append(total)
-    model = rates[f"model only, batch {arguments.batch}"]
-    encoded = rates["decode and model, no server"]
+            single_call.append(total)
     return {
         "pictures_per_second": {name: summary(values) for name, values in rates.items()},
-        "served_over_model_only": {
-            name: summary([s / m for s, m in zip(values, model, strict=True)])
-            for name, values in rates.items()
-            if name.startswith("served")
-        },
-        "served_over_decode_and_model": {
-            name: summary([s / e for s, e in zip(values, encoded, strict=True)])
-            for name, values in rates.items()
-            if name.startswith("served")
-        },
+        "served_over_model_only": over(rates, whole),
+        "served_over_model_only_with_the_servers_runs": over(rates, parallel),
+        "served_over_decode_and_model": over(rates, decoded),
         "single_picture_ms": {
-            "p50": summary([statistics.median(block) for block in whole]),
+            "p50": summary([statistics.median(block) for block in single_call]),
             "p50_beyond_engine": summary([statistics.median(block) for block in extra]),
         },
-        "raw": {"pictures_per_second": rates, "calls_measured": sum(map(len, whole))},
+        "raw": {"pictures_per_second": rates, "calls_measured": sum(map(len, single_call))},
     }
 
 
-def open_engine(bundle: Path, data: list[bytes]) -> tuple[OnnxEngine, np.ndarray[Any, Any]]:
-    """The engine as the server opens it, and the pictures as it sees them."""
-    opened = open_bundle(bundle)
-    pixels = [opened.preprocessor(decode_image(entry, ImageLimits())) for entry in data]
-    return OnnxEngine.open(opened, EngineConfig()), np.stack(pixels)
-
-
-def model_rate(engine: OnnxEngine, pixels: Any, batch: int, seconds: float) -> float:
-    """Pictures a second of the engine alone, decoded pictures in hand."""
-    done, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < seconds:
-        first = done % (len(pixels) - batch + 1)
-        engine.run("image", pixels[first : first + batch])
-        done += batch
-    return done / elapsed
-
-
-def decoded_rate(
-    engine: OnnxEngine, bundle: Path, data: list[bytes], batch: int, seconds: float
-) -> float:
-    """Pictures a second from their encoded bytes without a server: the next batch is decoded by a
-    thread a core while the engine runs this one."""
-    preprocess = open_bundle(bundle).preprocessor
-
-    def pixels(entry: bytes) -> np.ndarray[Any, Any]:
-        return preprocess(decode_image(entry, ImageLimits()))
-
-    entries = itertools.cycle(data)
-    with ThreadPoolExecutor(available_cores()) as pool:
-
-        def start() -> list[Future[np.ndarray[Any, Any]]]:
-            return [pool.submit(pixels, entry) for entry in itertools.islice(entries, batch)]
-
-        coming = start()
-        done, started = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - started) < seconds:
-            ready, coming = coming, start()
-            engine.run("image", np.stack([future.result() for future in ready]))
-            done += batch
-    return done / elapsed
+def over(rates: dict[str, list[float]], baseline: str) -> dict[str, Summary]:
+    """Every served rate over a baseline's of the same block."""
+    return {
+        name: summary([rate / base for rate, base in zip(values, rates[baseline], strict=True)])
+        for name, values in rates.items()
+        if name.startswith("served")
+    }
 
 
 async def served_rate(answered: AsyncIterator[int], seconds: float) -> float:
