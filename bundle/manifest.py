@@ -36,7 +36,9 @@ class Architecture:
     concepts: int
     """C, the width of the codes."""
     dense_dim: int
-    """D, the width of the vector that the last projection reads."""
+    """D, the width of the vector that the last projection reads, of a picture."""
+    text_dense_dim: int
+    """The same of a text: another one where a head is `replaced` and the towers differ in width."""
     head: Literal["replaced", "stacked"]
     pool: Literal["cls", "patch_mean"]
     patch_grid: tuple[int, int]

@@ -201,6 +201,7 @@ def described(model: Model, limits: Limits) -> embedding_pb2.GetModelResponse:
         model=model_version(model.id),
         concepts=architecture.concepts,
         dense_dim=architecture.dense_dim,
+        text_dense_dim=architecture.text_dense_dim,
         image_size=model.preprocessing.size,
         patch_rows=rows,
         patch_columns=columns,

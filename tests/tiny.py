@@ -25,6 +25,7 @@ def tiny_model(
     *,
     pool: Literal["cls", "patch_mean"] = "patch_mean",
     head: Literal["replaced", "stacked"] = "stacked",
+    text_width: int = 32,
     seed: int = 0,
 ) -> SparseCLIP:
     """One block a tower, random weights, with most codes pushed below 0 as training does it."""
@@ -39,7 +40,7 @@ def tiny_model(
             "context_length": CONTEXT,
             "vocab_size": VOCABULARY,
             "layers": 1,
-            "width": 32,
+            "width": text_width,
             "heads": 2,
         },
         embed_dim=16,

@@ -160,6 +160,7 @@ def _architecture(model: SparseCLIP, topk: TopK) -> Architecture:
         family=f"open_clip:{config.name or 'custom'}",
         concepts=config.concepts,
         dense_dim=model.image_head.dense_dim,
+        text_dense_dim=model.text_head.dense_dim,
         head=config.head,
         pool=config.pool,
         patch_grid=model.patch_grid,

@@ -112,6 +112,7 @@ def model_info(message: embedding_pb2.GetModelResponse) -> results.ModelInfo:
         model=model(message.model),
         concepts=message.concepts,
         dense_dim=message.dense_dim,
+        text_dense_dim=message.text_dense_dim,
         image_size=message.image_size,
         patch_rows=message.patch_rows,
         patch_columns=message.patch_columns,

@@ -165,7 +165,9 @@ class ModelInfo:
     concepts: int
     """C, the width of the codes."""
     dense_dim: int
-    """D, the width of the dense vector."""
+    """D, the width of a picture's dense vector."""
+    text_dense_dim: int
+    """The width of a text's: another one where the towers differ in width."""
     image_size: int
     """Pictures are resized to this many pixels a side."""
     patch_rows: int

@@ -39,7 +39,7 @@ Outputs = dict[str, NDArray[Any]]
 @pytest.fixture(scope="module")
 def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The other head and the other pool than `tiny_bundle` has, in float32."""
-    model = tiny_model(pool="cls", head="replaced")
+    model = tiny_model(pool="cls", head="replaced", text_width=48)
     return export_tiny(tmp_path_factory.mktemp("models"), model=model, storage="float32")
 
 
@@ -123,12 +123,13 @@ def test_the_graphs_are_what_the_manifest_says(opened: Bundle) -> None:
         assert given.shape[1:] == shape
         outputs = {o.name: (o.type, o.shape[1:]) for o in session.get_outputs()}
         k = topk.get(kind, architecture.image_topk)
+        dense = architecture.text_dense_dim if kind == "text" else architecture.dense_dim
         rows = {
             "indices": ("tensor(int64)", [k]),
             "values": ("tensor(float)", [k]),
             "active": ("tensor(int64)", []),
             "norm": ("tensor(float)", []),
-            "dense": ("tensor(float)", [architecture.dense_dim]),
+            "dense": ("tensor(float)", [dense]),
         }
         patches = {
             "patch_indices": ("tensor(int64)", [16, architecture.patch_topk]),

@@ -119,7 +119,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, model: _Optional[_Union[_types_pb2.ModelSelector, _Mapping]] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model", "concepts", "dense_dim", "image_size", "patch_rows", "patch_columns", "context_length", "logit_scale", "limits")
+    __slots__ = ("model", "concepts", "dense_dim", "image_size", "patch_rows", "patch_columns", "context_length", "logit_scale", "limits", "text_dense_dim")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     DENSE_DIM_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +129,7 @@ class GetModelResponse(_message.Message):
     CONTEXT_LENGTH_FIELD_NUMBER: _ClassVar[int]
     LOGIT_SCALE_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_DENSE_DIM_FIELD_NUMBER: _ClassVar[int]
     model: _types_pb2.ModelVersion
     concepts: int
     dense_dim: int
@@ -138,7 +139,8 @@ class GetModelResponse(_message.Message):
     context_length: int
     logit_scale: float
     limits: Limits
-    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., concepts: _Optional[int] = ..., dense_dim: _Optional[int] = ..., image_size: _Optional[int] = ..., patch_rows: _Optional[int] = ..., patch_columns: _Optional[int] = ..., context_length: _Optional[int] = ..., logit_scale: _Optional[float] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+    text_dense_dim: int
+    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., concepts: _Optional[int] = ..., dense_dim: _Optional[int] = ..., image_size: _Optional[int] = ..., patch_rows: _Optional[int] = ..., patch_columns: _Optional[int] = ..., context_length: _Optional[int] = ..., logit_scale: _Optional[float] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., text_dense_dim: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("message_bytes", "image_bytes", "image_pixels", "image_side", "images_per_call", "texts_per_call", "text_bytes", "max_deadline_seconds")
