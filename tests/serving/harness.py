@@ -8,7 +8,6 @@ import dataclasses
 import gc
 import io
 import re
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -18,18 +17,18 @@ import grpc
 import numpy as np
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.store import Bundle
 from serving.config import BatchConfig, ServerConfig
-from serving.engines.base import Engine, EngineConfig, EngineError, EngineOutput, Graph
+from serving.engines.base import Engine, EngineConfig
 from serving.engines.onnx import OnnxEngine
 from serving.limits import Limits
 from serving.server import Server, running
 from sparseclip.connection import Connection
 from sparseclip.errors import CallError
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
+from tests.serving.faulty import FaultyEngine
 
 EMBED = "/sparseclip.v1.EmbeddingService/Embed"
 STREAM = "/sparseclip.v1.EmbeddingService/EmbedStream"
@@ -74,39 +73,6 @@ def config_for(bundle: Path, **changes: Any) -> ServerConfig:
         "probe_s": 0.2,
     }
     return ServerConfig(limits=limits, batch=batch, **{**settings, **changes})
-
-
-class FaultyEngine:
-    """The real engine with a gate in front and faults behind it."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.description = engine.description
-        self.runs = engine.runs
-        self.open = threading.Event()
-        """Cleared: every run waits."""
-        self.open.set()
-        self.entered = threading.Event()
-        """Set when a run has begun; a test may clear it."""
-        self.poison: Callable[[NDArray[Any]], bool] = lambda row: False
-        """Which row makes a run fail."""
-        self.change: Callable[[EngineOutput], EngineOutput] = lambda output: output
-        """What happens to outputs."""
-        self.seen: list[NDArray[Any]] = []
-        """Every row that came in, with the size of its batch in `sizes`."""
-        self.sizes: list[int] = []
-
-    def run(self, graph: Graph, inputs: NDArray[Any]) -> EngineOutput:
-        self.entered.set()
-        assert self.open.wait(60)
-        self.seen.extend(inputs)
-        self.sizes.append(len(inputs))
-        if any(self.poison(row) for row in inputs):
-            raise EngineError("poison at 0x7fff5fbff8c0 in /secret/path.py")
-        return self.change(self.engine.run(graph, inputs))
-
-    def close(self) -> None:
-        self.engine.close()
 
 
 class Running:

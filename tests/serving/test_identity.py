@@ -15,10 +15,9 @@ from google.protobuf import descriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from serving.config import TlsConfig
 from serving.tokens import TokenFile
-from sparseclip.errors import CallError
 from sparseclip.v1 import admin_pb2, concepts_pb2, embedding_pb2
+from tests.serving.contract import path_of
 from tests.serving.harness import (
     EMBED,
     PNG,
@@ -28,7 +27,7 @@ from tests.serving.harness import (
     refused,
     serving,
 )
-from tests.serving.identity import ALICE, ROOT, SLOW, Authority, bearer, digest, write_tokens
+from tests.serving.identity import ALICE, ROOT, SLOW, bearer, digest, write_tokens
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -41,11 +40,6 @@ METHODS = [
     for method in service.methods
     if method.full_name != "grpc.health.v1.Health.Check"
 ]
-
-
-def path_of(method: descriptor.MethodDescriptor) -> str:
-    service, name = method.full_name.rsplit(".", 1)
-    return f"/{service}/{name}"
 
 
 class Guarded:
@@ -203,48 +197,3 @@ async def test_f21_beyond_the_quota(guarded: Guarded) -> None:
         await guarded.running.raw(EMBED, raw, metadata=bearer(ALICE))
     await asyncio.sleep(error.retry_after)
     await guarded.running.raw(EMBED, raw, metadata=bearer(SLOW))
-
-
-class Secured:
-    """A server that wants certificates of `clients`."""
-
-    def __init__(self, running: Running, servers: Authority, clients: Authority) -> None:
-        self.running, self.servers, self.clients = running, servers, clients
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def secured(tiny_bundle: Path, tmp_path_factory: Any) -> AsyncIterator[Secured]:
-    directory = tmp_path_factory.mktemp("tls")
-    servers, clients = Authority(directory, "servers"), Authority(directory, "clients")
-    own = servers.issue("server")
-    tls = TlsConfig(certificate=own.certificate_path, key=own.key_path, client_ca=clients.path)
-    async with serving(tiny_bundle, tls=tls) as running:
-        yield Secured(running, servers, clients)
-
-
-async def secured_call(secured: Secured, pem: Any) -> CallError | None:
-    credentials = grpc.ssl_channel_credentials(
-        secured.servers.pem, *((pem.key, pem.certificate) if pem else ())
-    )
-    async with grpc.aio.secure_channel(secured.running.server.address, credentials) as channel:
-        raw = embed_request(texts=("a",)).SerializeToString()
-        try:
-            await channel.unary_unary(EMBED)(raw, timeout=10)
-        except grpc.aio.AioRpcError as error:
-            return CallError.from_rpc(error)
-    return None
-
-
-async def test_f20_mtls(secured: Secured, tmp_path: Path) -> None:
-    assert await secured_call(secured, secured.clients.issue("known")) is None
-    stranger = Authority(tmp_path, "strangers").issue("unknown")
-    expired = secured.clients.issue("old", days=-1)
-    for pem in (None, stranger, expired):
-        error = await secured_call(secured, pem)
-        assert error is not None
-        assert error.code is grpc.StatusCode.UNAVAILABLE
-    plain = grpc.aio.insecure_channel(secured.running.server.address)
-    async with plain:
-        error = await refused(plain.unary_unary(EMBED)(b"", timeout=10))
-        assert error.code is grpc.StatusCode.UNAVAILABLE
-    assert await secured_call(secured, secured.clients.issue("again")) is None

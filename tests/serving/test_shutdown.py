@@ -1,0 +1,108 @@
+"""F-42: how the process ends."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from sparseclip.v1 import embedding_pb2
+from tests.serving.harness import embed_request, large_picture
+from tests.serving.process import Process
+
+
+@pytest.fixture
+def started(tiny_bundle: Path, request: pytest.FixtureRequest) -> Iterator[Process]:
+    process = Process(tiny_bundle, *getattr(request, "param", ()))
+    try:
+        yield process
+    finally:
+        process.channel.close()
+        process.process.kill()
+        process.process.wait()
+        process.process.stderr.close()  # type: ignore[union-attr]
+
+
+BIG = large_picture(6000)
+
+
+def work(process: Process, images: int) -> Any:
+    """A call in work: its pictures are being decoded."""
+    request = embed_request(*[BIG] * images)
+    call = process.stub.Embed.future(request, timeout=60)
+    time.sleep(0.3)
+    assert not call.done()
+    return call
+
+
+def stream(process: Process, images: int) -> Any:
+    start = embedding_pb2.EmbedStreamRequest(start=embedding_pb2.EmbedStreamStart())
+    items = [
+        embedding_pb2.EmbedStreamRequest(input=embedding_pb2.EmbedInput(id=str(i), image=BIG))
+        for i in range(images)
+    ]
+
+    def messages() -> Iterator[embedding_pb2.EmbedStreamRequest]:
+        yield start
+        yield from items
+        time.sleep(20)  # the caller has more to send, later
+
+    call = process.stub.EmbedStream(messages(), timeout=60)
+    time.sleep(0.3)
+    return call
+
+
+def test_f42_sigterm_drains(started: Process) -> None:
+    assert started.state() == health_pb2.HealthCheckResponse.SERVING
+    unary, streaming = work(started, 4), stream(started, 4)
+    started.process.send_signal(signal.SIGTERM)
+    started.until_draining()
+    with pytest.raises(grpc.RpcError) as refused:
+        started.stub.Embed(embed_request(texts=("a",)), timeout=5)
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert [result.status.code for result in unary.result().results] == [0] * 4
+    answers = []
+    with pytest.raises(grpc.RpcError) as ended:
+        answers.extend(reply.result for reply in streaming)
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert started.process.wait(timeout=30) == 0
+
+
+def test_f42_what_a_stream_has_sent_is_answered(started: Process) -> None:
+    streaming = stream(started, 2)
+    time.sleep(0.5)
+    started.process.send_signal(signal.SIGTERM)
+    ids: set[str] = set()
+    with pytest.raises(grpc.RpcError):
+        ids.update(reply.result.id for reply in streaming if reply.result.status.code == 0)
+    assert ids == {"0", "1"}
+    assert started.process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("started", [("--limits-drain-s", "0.5")], indirect=True)
+def test_f42_the_drain_is_bounded(started: Process) -> None:
+    call = work(started, 9)
+    begun = time.monotonic()
+    started.process.send_signal(signal.SIGTERM)
+    assert started.process.wait(timeout=10) == 0
+    assert time.monotonic() - begun < 8
+    with pytest.raises(grpc.RpcError):
+        call.result()
+
+
+def test_f42_a_second_sigterm_ends_it_now(started: Process) -> None:
+    call = work(started, 9)  # held: a call that nobody holds is cancelled, and the drain is over
+    started.process.send_signal(signal.SIGTERM)
+    started.until_draining()
+    begun = time.monotonic()
+    started.process.send_signal(signal.SIGTERM)
+    assert started.process.wait(timeout=5) != 0
+    assert time.monotonic() - begun < 2
+    with pytest.raises(grpc.RpcError):
+        call.result()
