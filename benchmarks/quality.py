@@ -129,23 +129,30 @@ def table(results: dict[str, Any], arms: list[str]) -> str:
 
 
 def plot(results: dict[str, Any], arms: list[str], path: Path) -> None:
-    """Accuracy on the unseen style over density, a point a run, a colour an arm."""
+    """Accuracy on the unseen style over density: a point a run, a line for dense arms."""
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     for arm in arms:
-        figures = [r["figures"] for key, r in results.items() if key.split("/")[0] == arm]
-        density = [f["test_style.l0_image"] for f in figures]
-        accuracy = [f["test_style.top1"] for f in figures]
-        axes.scatter(density, accuracy, label=arm)
+        runs = [r for key, r in results.items() if key.split("/")[0] == arm]
+        accuracy = [r["figures"]["test_style.top1"] for r in runs]
+        if not runs:
+            continue
+        if DENSE[0] in runs[0]["changes"]:  # no code, so no density: a line at its accuracy
+            axes.axhline(statistics.mean(accuracy), label=arm, color="grey", linestyle="--")
+        else:
+            density = [r["figures"]["test_style.l0_image"] for r in runs]
+            axes.scatter(density, accuracy, label=arm)
     axes.set(
         xlabel="active concepts an image (L0)",
         ylabel="top-1 on the unseen style, %",
         xscale="log",
     )
+    axes.xaxis.set_major_formatter(ticker.ScalarFormatter())
+    axes.xaxis.set_minor_formatter(ticker.ScalarFormatter())
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
