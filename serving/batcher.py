@@ -198,7 +198,7 @@ class Batcher:
         seconds = asyncio.get_running_loop().time() - started
         self._metrics.batch.observe(len(batch))
         self._metrics.inference.observe(seconds)
-        self.room.observe(seconds / len(batch) / self._config.runs)
+        self.room.observe(seconds, seconds / len(batch) / self._config.runs)
         for waiting, result in zip(batch, run.result(), strict=True):
             queued = started - waiting.arrived
             self._metrics.queue.observe(queued)

@@ -126,8 +126,9 @@ class Model:
         batcher = self.batchers["image"]
         try:
             async with asyncio.timeout(seconds):
-                with batcher.room.admit(1) as places:
-                    await batcher.submit(self._sample("image"), loop.time() + seconds, places)
+                deadline = loop.time() + seconds
+                with batcher.room.admit(1, deadline) as places:
+                    await batcher.submit(self._sample("image"), deadline, places)
         except (ServingError, TimeoutError):
             return False
         self._failures = 0
@@ -151,8 +152,8 @@ class Model:
         texts = [item for item in items if isinstance(item, TextItem)]
         batcher = self._for_images(patches)
         with (
-            batcher.room.admit(len(images)) as places,
-            self.batchers["text"].room.admit(len(texts)) as text_places,
+            batcher.room.admit(len(images), deadline) as places,
+            self.batchers["text"].room.admit(len(texts), deadline) as text_places,
         ):
             if len(images) == 1 and not texts:
                 return [await self._image(images[0], deadline, batcher, places)]
@@ -243,7 +244,7 @@ class Model:
         loop = asyncio.get_running_loop()
         started = loop.time()
         batcher = self.batchers["patches"]
-        with batcher.room.admit(1) as places:
+        with batcher.room.admit(1, deadline) as places:
             pixels = await self.decoders.decode(call.image)
             decode_s = loop.time() - started
             done = await batcher.submit(pixels, deadline, places)

@@ -52,7 +52,8 @@ class Room:
         self._changed = changed
         self._places: set[Places] = set()
         self._turns: collections.deque[asyncio.Future[None]] = collections.deque()
-        self._recent: collections.deque[float] = collections.deque(maxlen=16)
+        self._item_times: collections.deque[float] = collections.deque(maxlen=16)
+        self._run_times: collections.deque[float] = collections.deque(maxlen=16)
         self.admitted = 0
         """Items let in and not answered yet."""
 
@@ -61,29 +62,23 @@ class Room:
         """Items let in that are still being decoded."""
         return sum(places.left for places in self._places)
 
-    def observe(self, item_s: float) -> None:
-        """Learns from a run how many seconds an item keeps the engine busy."""
-        self._recent.append(item_s)
+    def observe(self, run_s: float, item_s: float) -> None:
+        """Learns from a run what it took, and what of that each of its items cost the engine."""
+        self._run_times.append(run_s)
+        self._item_times.append(item_s)
 
     @contextmanager
-    def admit(self, count: int) -> Iterator[Places]:
-        """Holds places for `count` items.
+    def admit(self, count: int, deadline: float) -> Iterator[Places]:
+        """Holds places for `count` items that are wanted by `deadline`, in the event loop's time.
 
-        Raises ServingError at once when there is no room, or too much work is ahead.
+        Raises ServingError at once when there is no room, too much work is ahead, or so much that
+        the deadline would pass: what is answered too late takes the time of what is not.
         """
-        if count and not self._has_room(count):
-            seconds = max(0.1, min(self.admitted * self._item_s, 5.0))
+        if count and not (self._has_room(count) and self._in_time(count, deadline)):
+            seconds = max(0.1, min(self.admitted * _usual(self._item_times), 5.0))
             raise ServingError(Kind.EXHAUSTED, "the queue is full", retry_after=seconds)
-        places = Places(count, self._changed)
-        self._places.add(places)
-        self._count(count)
-        try:
+        with self._holding(count) as places:
             yield places
-        finally:
-            self._places.remove(places)
-            self._count(-count)
-            self._changed.set()
-            self._wake()
 
     @asynccontextmanager
     async def admit_when_free(self) -> AsyncIterator[Places]:
@@ -96,22 +91,34 @@ class Room:
             except asyncio.CancelledError:
                 self._wake()  # the turn may have been given to us already
                 raise
-        with self.admit(1) as places:
+        with self._holding(1) as places:
             yield places
 
-    @property
-    def _item_s(self) -> float:
-        """Seconds that an item costs the engine, when it is busy.
-
-        The lower quartile of the last runs: small batches and a stalled machine make an item look
-        dearer than it is, and refusing calls for that would do harm where a deadline does none.
-        """
-        return sorted(self._recent)[len(self._recent) // 4] if self._recent else 0.0
+    @contextmanager
+    def _holding(self, count: int) -> Iterator[Places]:
+        places = Places(count, self._changed)
+        self._places.add(places)
+        self._count(count)
+        try:
+            yield places
+        finally:
+            self._places.remove(places)
+            self._count(-count)
+            self._changed.set()
+            self._wake()
 
     def _has_room(self, count: int, share: float = 1.0) -> bool:
         if self.admitted + count > max(1.0, share * self._config.capacity):
             return False
-        return self.admitted * self._item_s <= share * self._config.max_ahead_s
+        return self.admitted * _usual(self._item_times) <= share * self._config.max_ahead_s
+
+    def _in_time(self, count: int, deadline: float) -> bool:
+        """Whether the last of `count` items would be answered by then, as far as one can tell."""
+        if not self.admitted:
+            return True
+        left = deadline - asyncio.get_running_loop().time()
+        work = (self.admitted + count) * _usual(self._item_times)
+        return work + _usual(self._run_times) <= left
 
     def _count(self, change: int) -> None:
         self.admitted += change
@@ -123,3 +130,12 @@ class Room:
             if not turn.done():
                 turn.set_result(None)
                 return
+
+
+def _usual(times: collections.deque[float]) -> float:
+    """The lower quartile of the last times in seconds; 0 where there are none.
+
+    Small batches and a stalled machine make work look dearer than it is, and refusing calls for
+    that would do harm where a deadline does none.
+    """
+    return sorted(times)[len(times) // 4] if times else 0.0

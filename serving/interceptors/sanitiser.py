@@ -50,7 +50,10 @@ class Sanitiser:
         self._metrics.calls.labels(method, CODES[ours.kind].name).inc()
         status = to_status(ours)
         details = ((DETAILS_KEY, status.SerializeToString()),) if status.details else ()
-        await context.abort(CODES[ours.kind], ours.message, details)
+        try:
+            await context.abort(CODES[ours.kind], ours.message, details)
+        except grpc.aio.InternalError:  # the call is over already: nobody is there to be told
+            raise asyncio.CancelledError from None
         raise AssertionError("unreachable")
 
 

@@ -76,12 +76,16 @@ def config_for(bundle: Path, **changes: Any) -> ServerConfig:
 
 
 class Running:
-    """A server with channels to it and the faults of its engine."""
+    """A server with a channel to it and the faults of its engine."""
 
-    def __init__(self, server: Server, engine: FaultyEngine, channel: grpc.aio.Channel) -> None:
+    def __init__(
+        self, server: Server, engine: FaultyEngine, channel: grpc.aio.Channel, token: str | None
+    ) -> None:
         self.server = server
         self.engine = engine
         self.channel = channel
+        self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        """Of a caller who may embed."""
         self.stub: Any = embedding_pb2_grpc.EmbeddingServiceStub(channel)  # type: ignore[no-untyped-call]
         self.health: Any = health_pb2_grpc.HealthStub(channel)
 
@@ -116,7 +120,8 @@ class Running:
 
     async def golden(self) -> list[bytes]:
         """Outputs of a normal request, without what depends on time."""
-        reply = await self.stub.Embed(embed_request(PNG, texts=("a red circle",)), timeout=30)
+        request = embed_request(PNG, texts=("a red circle",))
+        reply = await self.stub.Embed(request, metadata=self.metadata, timeout=30)
         for result in reply.results:
             assert result.status.code == 0, result.status.message
             result.ClearField("timings")
@@ -125,7 +130,12 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def serving(
-    bundle: Path, engines: list[FaultyEngine] | None = None, **changes: Any
+    bundle: Path,
+    engines: list[FaultyEngine] | None = None,
+    *,
+    token: str | None = None,
+    credentials: grpc.ChannelCredentials | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Running]:
     """A running server and a client's channel to it; `engines` collects those it loads."""
     engines = [] if engines is None else engines
@@ -135,10 +145,14 @@ async def serving(
         return engines[-1]
 
     async with running(config_for(bundle, **changes), factory) as server:
-        connection = Connection(address=server.address)
-        async with grpc.aio.insecure_channel(server.address, connection.options()) as channel:
+        options = Connection(address=server.address).options()
+        async with (
+            grpc.aio.insecure_channel(server.address, options)
+            if credentials is None
+            else grpc.aio.secure_channel(server.address, credentials, options)
+        ) as channel:
             try:
-                yield Running(server, engines[0], channel)
+                yield Running(server, engines[0], channel, token)
             finally:
                 for engine in engines:
                     engine.open.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -62,7 +63,7 @@ def submit(batcher: Batcher, places: Places, numbers: range) -> list[asyncio.Fut
 
 async def test_idle_runs_share_what_there_is(gated: tuple[Batcher, Gated]) -> None:
     batcher, gate = gated
-    with batcher.room.admit(6) as places:
+    with batcher.room.admit(6, math.inf) as places:
         futures = submit(batcher, places, range(6))
         assert await eventually(lambda: gate.sizes == [3, 3])
         gate.open.set()
@@ -71,7 +72,7 @@ async def test_idle_runs_share_what_there_is(gated: tuple[Batcher, Gated]) -> No
 
 async def test_a_second_run_waits_for_what_is_coming(gated: tuple[Batcher, Gated]) -> None:
     batcher, gate = gated
-    with batcher.room.admit(5) as places:
+    with batcher.room.admit(5, math.inf) as places:
         futures = submit(batcher, places, range(1))
         assert await eventually(lambda: gate.sizes == [1])  # the engine was idle
         futures += submit(batcher, places, range(1, 3))
@@ -86,7 +87,7 @@ async def test_a_second_run_waits_for_what_is_coming(gated: tuple[Batcher, Gated
 
 async def test_a_full_batch_does_not_wait(gated: tuple[Batcher, Gated]) -> None:
     batcher, gate = gated
-    with batcher.room.admit(20) as places:
+    with batcher.room.admit(20, math.inf) as places:
         futures = submit(batcher, places, range(1))
         assert await eventually(lambda: gate.sizes == [1])
         futures += submit(batcher, places, range(1, 9))
@@ -100,7 +101,7 @@ async def test_a_full_batch_does_not_wait(gated: tuple[Batcher, Gated]) -> None:
 
 async def test_what_waits_is_taken_when_a_run_ends(gated: tuple[Batcher, Gated]) -> None:
     batcher, gate = gated
-    with batcher.room.admit(9) as places:
+    with batcher.room.admit(9, math.inf) as places:
         futures = submit(batcher, places, range(1))
         assert await eventually(lambda: gate.sizes == [1])
         futures += submit(batcher, places, range(1, 3))  # six are still being decoded
