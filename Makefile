@@ -55,7 +55,7 @@ build/protos.binpb: $(PROTOS) $(VENV)/.dev
 	@mkdir -p build
 	$(PROTOC) --descriptor_set_out=$@ --include_imports --include_source_info $(PROTOS)
 
-train-demo: $(VENV)/.dev ## Build the demo data and train the shipped model again (about an hour)
+train-demo: $(VENV)/.dev ## Build the demo data and train the shipped model again (about half an hour)
 	$(BIN)/sparseclip data build demo
 	$(BIN)/sparseclip train demo $(ARGS)
 
