@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engines.base import EngineError
+from serving.config import ServerConfig
+from serving.engines.base import EngineError, Graph
 from serving.engines.rows import Row
 from serving.errors import Kind, ServingError, expired, internal
 from serving.metrics import BatcherMetrics
@@ -39,6 +40,20 @@ class BatcherConfig:
     """Runs at the same time."""
     wait_s: float
     """How long an idle engine waits for items that are admitted and not here yet."""
+
+
+def batcher_config(graph: Graph, config: ServerConfig, runs: int) -> BatcherConfig:
+    """The bounds of a graph's batcher in a server, for an engine of so many runs."""
+    limits, batch = config.limits, config.batch
+    return BatcherConfig(
+        room=RoomConfig(
+            capacity=limits.queue_texts if graph == "text" else limits.queue_images,
+            max_ahead_s=limits.queue_s,
+        ),
+        max_batch=batch.max_texts if graph == "text" else batch.max_images,
+        runs=runs,
+        wait_s=batch.wait_ms / 1000,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

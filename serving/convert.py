@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from bundle.concepts import ConceptVocabulary
 from serving.errors import ServingError, invalid
+from serving.explain import concept_id
 from serving.limits import Limits
 from serving.model import Model
 from serving.requests import (
@@ -112,7 +113,7 @@ def concept_key(message: types_pb2.ConceptRef, at: str) -> ConceptKey:
 def patch_ids(asked: Outputs, model: Model) -> list[int]:
     """The concepts whose maps to send. Raises ServingError naming the field."""
     return [
-        model.concept_id(key, f"outputs.patch_concepts[{i}]")
+        concept_id(model.concepts, key, f"outputs.patch_concepts[{i}]")
         for i, key in enumerate(asked.patch_concepts)
     ]
 

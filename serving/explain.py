@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from bundle.concepts import Concept, ConceptVocabulary
 from bundle.manifest import Preprocessing
 from serving.engines.rows import Patches, Row
+from serving.errors import invalid
 from serving.overlay import render_overlay
-from serving.requests import ConceptMatch, ExplainedConcept
+from serving.requests import ConceptKey, ConceptMatch, ExplainedConcept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,3 +77,15 @@ def ranked(
             )
         )
     return sorted(matches, key=lambda m: (not m.name_match, -m.activation))
+
+
+def concept_id(concepts: ConceptVocabulary, key: ConceptKey, field: str) -> int:
+    """Resolves an id or an exact name. Raises ServingError naming the field."""
+    if isinstance(key, int):
+        if key >= len(concepts):
+            raise invalid(field, f"no concept has an id over {len(concepts) - 1}")
+        return key
+    concept = concepts.by_name(key)
+    if concept is None:
+        raise invalid(field, "no concept has this name")
+    return concept.id

@@ -12,17 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.store import Bundle, open_bundle
-from serving.batcher import Batcher, BatcherConfig, Done
+from serving.batcher import Batcher, Done, batcher_config
 from serving.config import ServerConfig
 from serving.decode import DecodePool
 from serving.engines.base import GRAPHS, Engine, EngineError, EngineFactory, Graph
 from serving.engines.onnx import available_cores
 from serving.engines.rows import Row, rows_of
 from serving.errors import ServingError, invalid
-from serving.explain import Picture, ranked
+from serving.explain import Picture, concept_id, ranked
 from serving.metrics import Metrics
 from serving.requests import (
-    ConceptKey,
     ConceptMatch,
     Embedded,
     ExplainCall,
@@ -34,7 +33,7 @@ from serving.requests import (
     TextItem,
     Times,
 )
-from serving.room import Places, RoomConfig
+from serving.room import Places
 from serving.worker_thread import WorkerThread
 
 log = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ class Model:
         self.batchers = {
             graph: Batcher(
                 self._runner(graph),
-                _bounds(graph, config, engine.runs),
+                batcher_config(graph, config, engine.runs),
                 metrics.batcher(graph),
                 self._count,
             )
@@ -240,7 +239,9 @@ class Model:
 
     async def explain(self, call: ExplainCall, deadline: float) -> Explained:
         """Where a picture shows concepts. Raises ServingError."""
-        wanted = [self.concept_id(key, f"concepts[{i}]") for i, key in enumerate(call.concepts)]
+        wanted = [
+            concept_id(self.concepts, key, f"concepts[{i}]") for i, key in enumerate(call.concepts)
+        ]
         loop = asyncio.get_running_loop()
         started = loop.time()
         batcher = self.batchers["patches"]
@@ -266,17 +267,6 @@ class Model:
     def admitted_images(self) -> int:
         """Pictures let in and not answered yet."""
         return sum(self.batchers[graph].room.admitted for graph in ("image", "patches"))
-
-    def concept_id(self, key: ConceptKey, field: str) -> int:
-        """Resolves an id or an exact name. Raises ServingError naming the field."""
-        if isinstance(key, int):
-            if key >= len(self.concepts):
-                raise invalid(field, f"no concept has an id over {len(self.concepts) - 1}")
-            return key
-        concept = self.concepts.by_name(key)
-        if concept is None:
-            raise invalid(field, "no concept has this name")
-        return concept.id
 
     async def close(self) -> None:
         """Ends the workers and frees the graphs."""
@@ -304,16 +294,3 @@ class Model:
 def _embedded(done: Done, decode_s: float) -> Embedded:
     times = Times(decode_s=decode_s, queue_s=done.queue_s, inference_s=done.inference_s)
     return Embedded(row=done.row, times=times)
-
-
-def _bounds(graph: Graph, config: ServerConfig, runs: int) -> BatcherConfig:
-    limits, batch = config.limits, config.batch
-    return BatcherConfig(
-        room=RoomConfig(
-            capacity=limits.queue_texts if graph == "text" else limits.queue_images,
-            max_ahead_s=limits.queue_s,
-        ),
-        max_batch=batch.max_texts if graph == "text" else batch.max_images,
-        runs=runs,
-        wait_s=batch.wait_ms / 1000,
-    )
