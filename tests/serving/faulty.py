@@ -41,4 +41,5 @@ class FaultyEngine:
         return self.change(self.engine.run(graph, inputs))
 
     def close(self) -> None:
+        self.seen.clear()
         self.engine.close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from bundle.manifest import Manifest
 from sparseclip.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -28,6 +25,7 @@ from tests.serving.harness import (
     serving,
 )
 from tests.serving.identity import ROOT, bearer, write_tokens
+from tests.serving.versions import copy_version, damage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -39,14 +37,10 @@ ROOT_METADATA = bearer(ROOT)
 async def admin(tiny_bundle: Path, tmp_path_factory: Any) -> AsyncIterator[tuple[Running, Any]]:
     """A server over a directory with versions 1, 2 and a damaged 3, and its admin stub."""
     models = tmp_path_factory.mktemp("models") / "models"
-    for version in ("1", "2", "3"):
-        shutil.copytree(tiny_bundle, models / "tiny" / version)
-        path = models / "tiny" / version / "manifest.json"
-        manifest = Manifest.from_json(path.read_text())
-        path.write_text(dataclasses.replace(manifest, version=version).to_json())
+    for version in ("1", "2"):
+        copy_version(tiny_bundle, models, version)
+    damage(copy_version(tiny_bundle, models, "3"))
     (models / "tiny" / "CURRENT").write_text("2\n")
-    graph = models / "tiny" / "3" / "image.onnx"
-    graph.write_bytes(graph.read_bytes()[:-1] + b"x")
     tokens = write_tokens(models.parent / "tokens.json")
     async with serving(
         models / "tiny" / "1", models=str(models), tokens=str(tokens), admin_port=0

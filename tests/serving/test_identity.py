@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,6 +28,8 @@ from tests.serving.harness import (
     eventually,
     refused,
     serving,
+    survives,
+    unharmed,
 )
 from tests.serving.identity import ALICE, ROOT, SLOW, bearer, digest, write_tokens
 
@@ -55,6 +59,7 @@ async def guarded(tiny_bundle: Path, tmp_path_factory: Any) -> AsyncIterator[Gua
     write_tokens(path, requests_per_second=0.5, burst=3)
     async with serving(
         tiny_bundle,
+        token=ROOT,
         tokens=str(path),
         admin_port=0,
         reflection=True,
@@ -97,10 +102,21 @@ HEADERS: dict[str, tuple[tuple[str, str | bytes], ...]] = {
 async def test_f17_every_method_needs_a_known_token(
     guarded: Guarded, method: descriptor.MethodDescriptor, header: str
 ) -> None:
-    for channel in (guarded.running.channel, guarded.admin):
-        for message in (b"", b"\xff\xff"):  # corrupt bytes make no difference: nothing is parsed
-            error = await refused(call(channel, method, HEADERS[header], message))
-            assert error.code is grpc.StatusCode.UNAUTHENTICATED
+    async with unharmed(guarded.running):
+        for channel in (guarded.running.channel, guarded.admin):
+            for message in (b"", b"\xff\xff"):  # corrupt or not: nothing is parsed
+                error = await refused(call(channel, method, HEADERS[header], message))
+                assert error.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_f17_refusals_leave_nothing_behind(guarded: Guarded) -> None:
+    methods = itertools.cycle(METHODS)
+
+    async def fault() -> None:
+        error = await refused(call(guarded.admin, next(methods), HEADERS["wrong"], b"\xff"))
+        assert error.code is grpc.StatusCode.UNAUTHENTICATED
+
+    await survives(guarded.running, fault)
 
 
 async def test_f17_unknown_methods_need_one_too(guarded: Guarded) -> None:
@@ -121,12 +137,16 @@ async def test_f17_health_check_is_open_and_a_token_opens_the_rest(guarded: Guar
 
 async def test_f18_the_wrong_role_is_refused(guarded: Guarded) -> None:
     admin = [m for m in METHODS if "Admin" in m.full_name]
-    for method in admin:
-        error = await refused(call(guarded.admin, method, bearer(ALICE), b"\xff"))
-        assert error.code is grpc.StatusCode.PERMISSION_DENIED
-        # On the public port there is no such service, whoever asks.
-        error = await refused(call(guarded.running.channel, method, bearer(ROOT), b""))
-        assert error.code is grpc.StatusCode.UNIMPLEMENTED
+
+    async def fault() -> None:
+        for method in admin:
+            error = await refused(call(guarded.admin, method, bearer(ALICE), b"\xff"))
+            assert error.code is grpc.StatusCode.PERMISSION_DENIED
+            # On the public port there is no such service, whoever asks.
+            error = await refused(call(guarded.running.channel, method, bearer(ROOT), b""))
+            assert error.code is grpc.StatusCode.UNIMPLEMENTED
+
+    await survives(guarded.running, fault, repeats=30)
     reply = await guarded.admin.unary_unary(f"{ADMIN}/GetStatus")(b"", metadata=bearer(ROOT))
     status = admin_pb2.GetStatusResponse.FromString(reply)
     assert [m.is_default for m in status.models] == [True]
@@ -148,16 +168,17 @@ async def test_f19_keys_rotate_by_file_and_are_never_logged(
         assert code in (grpc.StatusCode.OK, grpc.StatusCode.UNAUTHENTICATED)
         return code is grpc.StatusCode.OK
 
-    assert await works(ALICE)
-    assert not await works("token-of-new")
-    guarded.tokens.write_text(before.replace(digest(ALICE), digest("token-of-new")))
-    assert await eventually(lambda: works("token-of-new"))
-    assert not await works(ALICE)
-    guarded.tokens.write_text("{ broken")  # the principals before stay in force
-    await asyncio.sleep(1.1)
-    assert await works("token-of-new")
-    guarded.tokens.write_text(before)
-    assert await eventually(lambda: works(ALICE))
+    async with unharmed(guarded.running):
+        assert await works(ALICE)
+        assert not await works("token-of-new")
+        guarded.tokens.write_text(before.replace(digest(ALICE), digest("token-of-new")))
+        assert await eventually(lambda: works("token-of-new"))
+        assert not await works(ALICE)
+        guarded.tokens.write_text("{ broken")  # the principals before stay in force
+        await asyncio.sleep(1.1)
+        assert await works("token-of-new")
+        guarded.tokens.write_text(before)
+        assert await eventually(lambda: works(ALICE))
     assert "token-of" not in caplog.text
     assert digest(ALICE) not in caplog.text
 
@@ -187,13 +208,29 @@ async def test_f19_every_digest_is_compared(
 
 async def test_f21_beyond_the_quota(guarded: Guarded) -> None:
     raw = embed_request(texts=("a",)).SerializeToString()
-    for _ in range(3):
+
+    async def slow() -> None:
         await guarded.running.raw(EMBED, raw, metadata=bearer(SLOW))
-    error = await refused(guarded.running.raw(EMBED, raw, metadata=bearer(SLOW)))
-    assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert error.retry_after is not None
-    assert 0 < error.retry_after <= 2
-    for _ in range(10):
-        await guarded.running.raw(EMBED, raw, metadata=bearer(ALICE))
-    await asyncio.sleep(error.retry_after)
-    await guarded.running.raw(EMBED, raw, metadata=bearer(SLOW))
+
+    async def beyond() -> float:
+        error = await refused(slow())
+        assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert error.retry_after is not None
+        assert 0 < error.retry_after <= 2
+        return error.retry_after
+
+    async with unharmed(guarded.running):
+        for _ in range(3):
+            await slow()
+        seconds = await beyond()
+        for _ in range(10):  # others are not affected
+            await guarded.running.raw(EMBED, raw, metadata=bearer(ALICE))
+        await asyncio.sleep(seconds)
+        await slow()
+
+    async def fault() -> None:
+        with contextlib.suppress(grpc.RpcError):  # one call in two seconds is allowed
+            await slow()
+        await beyond()
+
+    await survives(guarded.running, fault)

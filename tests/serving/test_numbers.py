@@ -24,6 +24,7 @@ from tests.serving.harness import (
     serving,
     unharmed,
 )
+from tests.serving.versions import copy_version
 
 INTERNAL = grpc.StatusCode.INTERNAL.value[0]
 
@@ -116,20 +117,12 @@ async def not_serving(running: Running) -> bool:
 
 
 async def test_f31_a_broken_version_is_rolled_back(tiny_bundle: Path, tmp_path: Path) -> None:
-    import shutil
-
-    from bundle.manifest import Manifest
-
     models = tmp_path / "models"
-    shutil.copytree(tiny_bundle.parent, models / "tiny")
-    second = models / "tiny" / "2"
-    shutil.copytree(tiny_bundle, second)
-    manifest = Manifest.from_json((second / "manifest.json").read_text())
-    (second / "manifest.json").write_text(dataclasses.replace(manifest, version="2").to_json())
-
+    first = copy_version(tiny_bundle, models, "1")
+    copy_version(tiny_bundle, models, "2")
     engines: list[Any] = []
 
-    async with serving(models / "tiny" / "1", models=str(models), engines=engines) as running:
+    async with serving(first, models=str(models), engines=engines) as running:
         registry = running.server.registry
         loaded = await registry.load("tiny", "2")
         assert loaded.version == "2"

@@ -18,6 +18,7 @@ from tests.serving.harness import (
     embed_request,
     refused,
     serving,
+    survives,
 )
 from tests.serving.identity import Authority
 
@@ -37,7 +38,9 @@ async def secured(tiny_bundle: Path, tmp_path_factory: Any) -> AsyncIterator[Sec
     servers, clients = Authority(directory, "servers"), Authority(directory, "clients")
     own = servers.issue("server")
     tls = TlsConfig(certificate=own.certificate_path, key=own.key_path, client_ca=clients.path)
-    async with serving(tiny_bundle, tls=tls) as running:
+    known = clients.issue("known")
+    credentials = grpc.ssl_channel_credentials(servers.pem, known.key, known.certificate)
+    async with serving(tiny_bundle, credentials=credentials, tls=tls) as running:
         yield Secured(running, servers, clients)
 
 
@@ -54,16 +57,27 @@ async def secured_call(secured: Secured, pem: Any) -> CallError | None:
     return None
 
 
-async def test_f20_mtls(secured: Secured, tmp_path: Path) -> None:
-    assert await secured_call(secured, secured.clients.issue("known")) is None
-    stranger = Authority(tmp_path, "strangers").issue("unknown")
-    expired = secured.clients.issue("old", days=-1)
-    for pem in (None, stranger, expired):
+@pytest.mark.parametrize("kind", ["none", "of strangers", "expired"])
+async def test_f20_mtls(secured: Secured, tmp_path: Path, kind: str) -> None:
+    pem = {
+        "none": None,
+        "of strangers": Authority(tmp_path, "strangers").issue("unknown"),
+        "expired": secured.clients.issue("old", days=-1),
+    }[kind]
+
+    async def fault() -> None:
         error = await secured_call(secured, pem)
         assert error is not None
         assert error.code is grpc.StatusCode.UNAVAILABLE
-    plain = grpc.aio.insecure_channel(secured.running.server.address)
-    async with plain:
-        error = await refused(plain.unary_unary(EMBED)(b"", timeout=10))
-        assert error.code is grpc.StatusCode.UNAVAILABLE
+
+    await survives(secured.running, fault, repeats=20)
     assert await secured_call(secured, secured.clients.issue("again")) is None
+
+
+async def test_f20_plaintext(secured: Secured) -> None:
+    async def fault() -> None:
+        async with grpc.aio.insecure_channel(secured.running.server.address) as plain:
+            error = await refused(plain.unary_unary(EMBED)(b"", timeout=10))
+            assert error.code is grpc.StatusCode.UNAVAILABLE
+
+    await survives(secured.running, fault, repeats=20)

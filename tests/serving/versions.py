@@ -1,0 +1,31 @@
+"""Directories of models with versions that differ in what they answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+from bundle.manifest import Manifest
+
+
+def copy_version(bundle: Path, models: Path, version: str, **preprocessing: Any) -> Path:
+    """The bundle as another version of itself, with other preprocessing if given."""
+    target = models / "tiny" / version
+    shutil.copytree(bundle, target)
+    path = target / "manifest.json"
+    manifest = Manifest.from_json(path.read_text())
+    changed = dataclasses.replace(
+        manifest,
+        version=version,
+        preprocessing=dataclasses.replace(manifest.preprocessing, **preprocessing),
+    )
+    path.write_text(changed.to_json())
+    return target
+
+
+def damage(version: Path) -> None:
+    """Changes the last byte of a graph."""
+    graph = version / "image.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"x")
