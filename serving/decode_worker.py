@@ -6,6 +6,7 @@ picture at the start of the memory; the reply is `K` with the pixels behind it, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -25,6 +26,11 @@ LENGTH = struct.Struct("<Q")
 
 def main(settings: str) -> None:
     """Serves until the other end of the socket closes."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may close at any time
+        _serve(settings)
+
+
+def _serve(settings: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the server drains first, then hangs up
         signal.signal(number, signal.SIG_IGN)
     given = json.loads(settings)

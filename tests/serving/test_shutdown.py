@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from sparseclip.v1 import embedding_pb2
-from tests.serving.harness import embed_request, large_picture
+from tests.serving.harness import assert_clean, embed_request, large_picture
 from tests.serving.process import Process
 
 
@@ -23,10 +23,18 @@ def started(tiny_bundle: Path, request: pytest.FixtureRequest) -> Iterator[Proce
     try:
         yield process
     finally:
-        process.channel.close()
-        process.process.kill()
-        process.process.wait()
-        process.process.stderr.close()  # type: ignore[union-attr]
+        process.close()
+
+
+def assert_begins_again(bundle: Path, before: Process, answers: list[bytes]) -> None:
+    """Another process takes the port at once and answers as the one before."""
+    after = Process(bundle, "--port", before.address.rsplit(":", 1)[1])
+    try:
+        assert after.address == before.address
+        assert after.state() == health_pb2.HealthCheckResponse.SERVING
+        assert after.golden() == answers
+    finally:
+        after.close()
 
 
 BIG = large_picture(6000)
@@ -58,20 +66,24 @@ def stream(process: Process, images: int) -> Any:
     return call
 
 
-def test_f42_sigterm_drains(started: Process) -> None:
+def test_f42_sigterm_drains(started: Process, tiny_bundle: Path) -> None:
     assert started.state() == health_pb2.HealthCheckResponse.SERVING
+    answers = started.golden()
     unary, streaming = work(started, 4), stream(started, 4)
     started.process.send_signal(signal.SIGTERM)
     started.until_draining()
     with pytest.raises(grpc.RpcError) as refused:
         started.stub.Embed(embed_request(texts=("a",)), timeout=5)
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert_clean(refused.value.details())
     assert [result.status.code for result in unary.result().results] == [0] * 4
-    answers = []
+    replies = []
     with pytest.raises(grpc.RpcError) as ended:
-        answers.extend(reply.result for reply in streaming)
+        replies.extend(reply.result for reply in streaming)
     assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert started.process.wait(timeout=30) == 0
+    assert_clean(ended.value.details())
+    assert started.ended(30) == 0
+    assert_begins_again(tiny_bundle, started, answers)
 
 
 def test_f42_what_a_stream_has_sent_is_answered(started: Process) -> None:
@@ -82,7 +94,7 @@ def test_f42_what_a_stream_has_sent_is_answered(started: Process) -> None:
     with pytest.raises(grpc.RpcError):
         ids.update(reply.result.id for reply in streaming if reply.result.status.code == 0)
     assert ids == {"0", "1"}
-    assert started.process.wait(timeout=30) == 0
+    assert started.ended(30) == 0
 
 
 @pytest.mark.parametrize("started", [("--limits-drain-s", "0.5")], indirect=True)
@@ -90,13 +102,14 @@ def test_f42_the_drain_is_bounded(started: Process) -> None:
     call = work(started, 9)
     begun = time.monotonic()
     started.process.send_signal(signal.SIGTERM)
-    assert started.process.wait(timeout=10) == 0
+    assert started.ended(10) == 0
     assert time.monotonic() - begun < 8
     with pytest.raises(grpc.RpcError):
         call.result()
 
 
-def test_f42_a_second_sigterm_ends_it_now(started: Process) -> None:
+def test_f42_a_second_sigterm_ends_it_now(started: Process, tiny_bundle: Path) -> None:
+    answers = started.golden()
     call = work(started, 9)  # held: a call that nobody holds is cancelled, and the drain is over
     started.process.send_signal(signal.SIGTERM)
     started.until_draining()
@@ -106,3 +119,16 @@ def test_f42_a_second_sigterm_ends_it_now(started: Process) -> None:
     assert time.monotonic() - begun < 2
     with pytest.raises(grpc.RpcError):
         call.result()
+    assert started.ended(5) != 0
+    assert_begins_again(tiny_bundle, started, answers)
+
+
+def test_f42_a_killed_server_leaves_no_process(started: Process, tiny_bundle: Path) -> None:
+    answers = started.golden()
+    call = work(started, 2)
+    started.process.kill()
+    with pytest.raises(grpc.RpcError) as ended:
+        call.result()
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert started.ended(5) == -signal.SIGKILL
+    assert_begins_again(tiny_bundle, started, answers)

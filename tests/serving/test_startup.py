@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
+
+from grpc_health.v1 import health_pb2
 
 from tests.serving.harness import assert_clean
 from tests.serving.identity import Authority
-from tests.serving.process import command, environment
+from tests.serving.process import Process, command, environment, gone
 
 
 def refusal(*flags: str, seconds: float = 5.0) -> str:
-    """The line with which a server that cannot start ends in time."""
+    """The line with which a server that cannot start ends in time, and leaves nothing behind."""
+    mark = uuid.uuid4().hex
     begun = time.monotonic()
     result = subprocess.run(
         command("--port", "0", *flags),
-        env=environment(),
+        env=environment(mark),
         capture_output=True,
         text=True,
         timeout=60,
@@ -27,6 +30,7 @@ def refusal(*flags: str, seconds: float = 5.0) -> str:
     # Five seconds of this process, not of the neighbours on a busy machine.
     assert time.monotonic() - begun < max(seconds, 4 * import_seconds())
     assert result.returncode != 0
+    assert gone(mark), "a process that it started is alive"
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
     assert_clean(lines[0])
@@ -40,10 +44,17 @@ def import_seconds() -> float:
 
 
 def test_f45_port_in_use(tiny_bundle: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
+    first = Process(tiny_bundle)
+    try:
+        answers = first.golden()
+        port = first.address.rsplit(":", 1)[1]
         assert f"port {port}" in refusal("--bundle", str(tiny_bundle), "--port", port)
         assert "metrics_port" in refusal("--bundle", str(tiny_bundle), "--metrics-port", port)
+        # The one that has the port does not notice.
+        assert first.state() == health_pb2.HealthCheckResponse.SERVING
+        assert first.golden() == answers
+    finally:
+        first.close()
 
 
 def test_f45_bad_key_file(tiny_bundle: Path, tmp_path: Path) -> None:
