@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import platform
 import statistics
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
+
+from serving.engines.onnx import available_cores
 
 DENSE = ["model.relu=false", "model.bias=null", "model.rep_relu=false"]
 ARMS: dict[str, list[str]] = {
@@ -71,7 +72,7 @@ def share_cores(jobs: int) -> None:
     """Gives this process its part of the cores, before torch counts them."""
     import torch
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+    torch.set_num_threads(max(1, available_cores() // jobs))
 
 
 def measure(arguments: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
@@ -106,6 +107,11 @@ def measure(arguments: argparse.Namespace, arm: str, seed: int) -> dict[str, Any
     }
 
 
+def runs_of(results: dict[str, Any], arm: str) -> list[dict[str, Any]]:
+    """An arm's runs, of all seeds."""
+    return [run for key, run in results.items() if key.split("/")[0] == arm]
+
+
 def table(results: dict[str, Any], arms: list[str]) -> str:
     """Mean ± standard error over seeds, as Markdown."""
     columns = [
@@ -119,7 +125,7 @@ def table(results: dict[str, Any], arms: list[str]) -> str:
     lines = ["| arm | seeds | scale | " + " | ".join(columns) + " |"]
     lines.append("|" + "---|" * (len(columns) + 3))
     for arm in arms:
-        runs = [r for key, r in results.items() if key.split("/")[0] == arm]
+        runs = runs_of(results, arm)
         if not runs:
             continue
         scale = statistics.mean(r["logit_scale"] for r in runs)
@@ -137,10 +143,10 @@ def plot(results: dict[str, Any], arms: list[str], path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     for arm in arms:
-        runs = [r for key, r in results.items() if key.split("/")[0] == arm]
-        accuracy = [r["figures"]["test_style.top1"] for r in runs]
+        runs = runs_of(results, arm)
         if not runs:
             continue
+        accuracy = [r["figures"]["test_style.top1"] for r in runs]
         if DENSE[0] in runs[0]["changes"]:  # no code, so no density: a line at its accuracy
             axes.axhline(statistics.mean(accuracy), label=arm, color="grey", linestyle="--")
         else:

@@ -57,7 +57,10 @@ def main() -> None:
         result = asyncio.run(measure(bundle, address, arguments))
     manifest = open_bundle(bundle).manifest
     result["model"] = f"{manifest.name} {manifest.version}, {manifest.architecture.family}"
-    result["arguments"] = {key: str(value) for key, value in vars(arguments).items()}
+    # Which bundle it was stands above; where files lie is this machine's affair.
+    result["arguments"] = {
+        key: str(value) for key, value in vars(arguments).items() if not isinstance(value, Path)
+    }
     result["machine"] = machine()
     text = json.dumps(result, indent=1)
     print(text)

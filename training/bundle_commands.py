@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from training.evaluate_command import find_judge
+
 if TYPE_CHECKING:
     from bundle.store import Bundle
 
@@ -71,11 +73,8 @@ def export(
     from training.data.recipe import DataError
     from training.export import ExportError
     from training.release import Release, release
-    from training.sentence import HOW_TO_GET, fetched_encoder
 
-    judge = fetched_encoder()
-    if judge is None:
-        click.echo(f"clarity: not measured; {HOW_TO_GET}", err=True)
+    judge = find_judge()
     with _one_line(CheckpointError, DataError, ExportError):
         path = release(
             Release(

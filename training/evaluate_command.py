@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from training.evaluate import SplitFigures
+    from training.sentence import SentenceEncoder
 
 COLUMNS = (
     "split",
@@ -54,11 +55,8 @@ def evaluate(model: Path | None, data: Path, splits: tuple[str, ...], as_json: b
     from training.data.recipe import DataError
     from training.encoder import open_encoder
     from training.evaluate import evaluate_split, held_out_splits
-    from training.sentence import HOW_TO_GET, fetched_encoder
 
-    judge = fetched_encoder()
-    if judge is None:
-        click.echo(f"clarity: not measured; {HOW_TO_GET}", err=True)
+    judge = find_judge()
     try:
         encoder = open_encoder(model or default_bundle())
         rows = []
@@ -71,6 +69,16 @@ def evaluate(model: Path | None, data: Path, splits: tuple[str, ...], as_json: b
     if as_json:
         return
     show(f"{encoder.name} on {data.name}", rows)
+
+
+def find_judge() -> SentenceEncoder | None:
+    """The encoder that judges clarity; where it is not, a line on stderr says how to get it."""
+    from training.sentence import HOW_TO_GET, fetched_encoder
+
+    judge = fetched_encoder()
+    if judge is None:
+        click.echo(f"clarity: not measured; {HOW_TO_GET}", err=True)
+    return judge
 
 
 def show(title: str, rows: list[SplitFigures]) -> None:

@@ -84,12 +84,8 @@ class ImageGraph(nn.Module):
             dense = head.dense(features.pooled)
             return _row(head.codes(dense), dense, self.k)
         patches = head.dense(features.patches)
-        # Slices as SparseHead.pooled_codes takes them, but of a size that ignores the batch: the
-        # graph's batch is not known when it is made.
-        slices = head.slices(max(1, POOL_CHUNK // patches.shape[1]))
-        codes = torch.cat(
-            [torch.relu(nn.functional.linear(patches, w, b)).mean(dim=1) for w, b in slices], dim=1
-        )
+        # The graph's batch is not known when it is made, so the slices must ignore it.
+        codes = head.pooled_codes(patches, step=max(1, POOL_CHUNK // patches.shape[1]))
         return _row(codes, patches.mean(dim=1), self.k)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -69,26 +70,26 @@ class SparseHead(nn.Module):
         """Un-normalised codes of dense vectors."""
         return self._activate(self.project(dense))
 
-    def pooled_codes(self, dense: Float[Tensor, "B P D"]) -> Float[Tensor, "B C"]:
+    def pooled_codes(
+        self, dense: Float[Tensor, "B P D"], step: int | None = None
+    ) -> Float[Tensor, "B C"]:
         """The mean over patches of each patch's codes.
 
-        The (B, P, C) codes exist one slice of concepts at a time only.
+        The (B, P, C) codes exist one slice of `step` concepts at a time only: as many as CHUNK
+        allows, unless given.
         """
         batch, patches, _ = dense.shape
         concepts = self.project.out_features
-        step = max(1, CHUNK // (batch * patches))
-        slices = self.slices(step)
+        step = step or max(1, CHUNK // (batch * patches))
+        weights = torch.split(self.project.weight, step)
+        biases: Sequence[Tensor | None] = [None] * len(weights)
+        if self.project.bias is not None:
+            biases = torch.split(self.project.bias, step)
+        slices = list(zip(weights, biases, strict=True))
         if step >= concepts or not torch.is_grad_enabled():
             return torch.cat([self._pool(dense, w, b) for w, b in slices], dim=1)
         recomputed = [checkpoint(self._pool, dense, w, b, use_reentrant=False) for w, b in slices]
         return torch.cat(recomputed, dim=1)
-
-    def slices(self, step: int) -> list[tuple[Tensor, Tensor | None]]:
-        """The last projection's weight and bias, `step` concepts at a time."""
-        weights = torch.split(self.project.weight, step)
-        if self.project.bias is None:
-            return [(w, None) for w in weights]
-        return list(zip(weights, torch.split(self.project.bias, step), strict=True))
 
     def _pool(self, dense: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return self._activate(F.linear(dense, weight, bias)).mean(dim=1)

@@ -8,12 +8,7 @@ from typing import Any
 import numpy as np
 
 from sparseclip.v1 import embedding_pb2
-from tests.serving.harness import (
-    PNG,
-    Running,
-    embed_request,
-    eventually,
-)
+from tests.serving.harness import PNG, Running, embed_request, eventually
 
 Call = asyncio.Future[Any]
 

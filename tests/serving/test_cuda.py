@@ -7,17 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bundle.codes import SparseCodes
 from bundle.store import open_bundle
-from serving.engines.base import EngineConfig, EngineOutput
+from serving.engines.base import EngineConfig
 from serving.engines.onnx import OnnxEngine
 
 pytestmark = pytest.mark.gpu
-
-
-def wide(output: EngineOutput, concepts: int) -> np.ndarray:  # type: ignore[type-arg]
-    codes = np.zeros((len(output.indices), concepts), dtype=np.float32)
-    np.put_along_axis(codes, output.indices, output.values, axis=1)
-    return codes
 
 
 def test_codes_are_those_of_a_cpu(tiny_bundle: Path) -> None:
@@ -30,7 +25,9 @@ def test_codes_are_those_of_a_cpu(tiny_bundle: Path) -> None:
     codes = []
     for device in ("cpu", "cuda"):
         engine = OnnxEngine.open(bundle, EngineConfig(device=device))  # type: ignore[arg-type]
-        codes.append(wide(engine.run("image", pixels), concepts))
+        output = engine.run("image", pixels)
+        sparse = SparseCodes.from_topk(output.indices, output.values, concepts=concepts)
+        codes.append(sparse.to_dense())
         engine.close()
     cpu, cuda = codes
     cosine = (cpu * cuda).sum(1) / (np.linalg.norm(cpu, axis=1) * np.linalg.norm(cuda, axis=1))

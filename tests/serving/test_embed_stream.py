@@ -10,9 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from sparseclip.v1 import (
-    embedding_pb2,
-)
+from sparseclip.v1 import embedding_pb2
 from tests.serving.harness import (
     PNG,
     Running,
