@@ -110,6 +110,8 @@ class Arm:
         self.device = torch.device(arguments.device)
         torch.manual_seed(0)
         self.model = SparseCLIP(recipe.model).to(self.device).train()
+        if recipe.start.freeze_image:
+            self.model.image.freeze(recipe.start.unlocked_groups)
         self.optimizer = build_optimizer(self.model, recipe.optimizer)
         side, text = self.model.image.image_size, self.model.text
         pixels = torch.randn(arguments.batch, 3, side, side, device=self.device)

@@ -93,8 +93,6 @@ class _Run:
         journal = Journal(self.run, group, steps=self.steps, done=done, every=loop.log_every)
         began, before = time.monotonic(), self.progress.seconds
         self.model.train()
-        if self.recipe.start.freeze_image:
-            self.model.image.eval()  # its batch statistics stay, too
         batches = self.source.batches(done)
         try:
             for step in range(done, last):

