@@ -93,7 +93,7 @@ def release(order: Release) -> Path:
 
 def _start(start: StartConfig) -> str:
     if start.image:
-        return f"{start.image} on ImageNet ({PACKAGE.label}), the text tower from scratch"
+        return f"{start.image} on ImageNet (Apache-2.0, {PACKAGE.label}), the text tower from scratch"
     return start.open_clip or start.checkpoint or "scratch"
 
 

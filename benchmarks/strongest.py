@@ -1,0 +1,65 @@
+"""How many concepts does a picture need? Accuracy of codes cut to their K strongest concepts.
+
+Texts keep theirs. What a caller loses who stores 32 numbers a picture, for one:
+
+    python -m benchmarks.strongest                  # the shipped bundle, on the unseen style
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from bundle.store import default_bundle
+from training.encoder import BundleEncoder, Codes
+from training.evaluate import EncodedSplit, encode_splits, evaluate_encoded
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    """Measures, prints and writes benchmarks/results/strongest.json."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--bundle", type=Path, help="default: the shipped one")
+    parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
+    parser.add_argument("--split", default="test_style")
+    parser.add_argument("--kept", type=int, nargs="+", default=[8, 16, 32, 64, 128, 256])
+    arguments = parser.parse_args()
+    encoder = BundleEncoder(arguments.bundle or default_bundle())
+    [whole] = encode_splits(encoder, arguments.data, [arguments.split])
+    rows = []
+    for kept in (*arguments.kept, encoder.concepts):
+        split = EncodedSplit(
+            name=whole.name, samples=whole.samples, codes=strongest(whole.codes, kept)
+        )
+        figures = evaluate_encoded(encoder, split)
+        rows.append(
+            {
+                "kept": kept,
+                "l0": round(figures.image_sparsity.l0, 1),
+                "top1": round(figures.zero_shot.top1.percent, 2),
+                "top1_error": round(figures.zero_shot.top1.error, 2),
+                "top5": round(figures.zero_shot.top5.percent, 2),
+            }
+        )
+    result = {"model": encoder.name, "split": arguments.split, "rows": rows}
+    text = json.dumps(result, indent=1)
+    print(text)
+    (RESULTS / "strongest.json").write_text(text + "\n")
+
+
+def strongest(codes: Codes, kept: int) -> Codes:
+    """Rows (N, C) with all but their `kept` largest values set to 0."""
+    if kept >= codes.shape[1]:
+        return codes
+    places = np.argpartition(codes, -kept, axis=1)[:, -kept:]
+    cut = np.zeros_like(codes)
+    np.put_along_axis(cut, places, np.take_along_axis(codes, places, axis=1), axis=1)
+    return cut
+
+
+if __name__ == "__main__":
+    main()
