@@ -93,7 +93,8 @@ def release(order: Release) -> Path:
 
 def _start(start: StartConfig) -> str:
     if start.image:
-        return f"{start.image} on ImageNet (Apache-2.0, {PACKAGE.label}), the text tower from scratch"
+        source = f"{start.image} on ImageNet (Apache-2.0, {PACKAGE.label})"
+        return f"{source}, the text tower from scratch"
     return start.open_clip or start.checkpoint or "scratch"
 
 
