@@ -108,7 +108,7 @@ class ImageTower(nn.Module):
         super().train(mode)
         for module in self.modules():
             weights = list(module.parameters())
-            if weights and not any(w.requires_grad for w in weights):
+            if module is not self and weights and not any(w.requires_grad for w in weights):
                 module.eval()
         return self
 
