@@ -114,6 +114,7 @@ def test_walking_away_cancels_the_call(client: Client, script: Scripted) -> None
     script.block_after = 2
     answers = client.embed_stream(NUMBERS, window=4)
     assert next(answers).ok
+    assert script.blocked.wait(5)  # gRPC ends a handler silently that it has not come back to
     answers.close()  # type: ignore[attr-defined]
     assert script.cancelled.wait(5)
 
