@@ -8,6 +8,7 @@ Texts keep theirs. What a caller loses who stores 32 numbers a picture, for one:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from bundle.store import default_bundle
 from training.encoder import BundleEncoder, Codes
-from training.evaluate import EncodedSplit, encode_splits, evaluate_encoded
+from training.evaluate import encode_splits, evaluate_encoded
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -32,10 +33,8 @@ def main() -> None:
     [whole] = encode_splits(encoder, arguments.data, [arguments.split])
     rows = []
     for kept in (*arguments.kept, encoder.concepts):
-        split = EncodedSplit(
-            name=whole.name, samples=whole.samples, codes=strongest(whole.codes, kept)
-        )
-        figures = evaluate_encoded(encoder, split)
+        cut = dataclasses.replace(whole, codes=strongest(whole.codes, kept))
+        figures = evaluate_encoded(encoder, cut)
         rows.append(
             {
                 "kept": kept,
