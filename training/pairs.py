@@ -17,7 +17,6 @@ from PIL import Image
 from torch import Tensor
 
 from bundle.manifest import Preprocessing
-from training.augment import AugmentConfig, augment
 from training.data.shards import read_split
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -36,10 +35,22 @@ class Encode(Protocol):
     def __call__(self, texts: str | list[str]) -> Tensor: ...
 
 
+class Views(Protocol):
+    """Random views of pictures, as the image tower reads them."""
+
+    def __call__(
+        self, index: Int[Tensor, " b"], generator: torch.Generator, share: tuple[int, int]
+    ) -> Tensor:
+        """One view each of the pictures `index`, which are part i of n of a batch, `share` being
+        (i, n): they get the views that they would get in the whole."""
+        ...
+
+
 class Batch(NamedTuple):
     """One step's input."""
 
     pixels: Float[Tensor, "B 3 S S"]
+    """Or what the tower's frozen layers gave for them."""
     tokens: Int[Tensor, "B T"]
 
 
@@ -61,6 +72,10 @@ class PairsConfig:
     """Pairs held back to mix a stream."""
     workers: int = 4
     """Processes that decode a stream."""
+    cached_views: int = 0
+    """With `start.freeze_image`: random views of a picture that go through the frozen layers once
+    and are kept beside the data; fewer for a style of weight below 1. Steps draw from them. 0: each
+    step makes views of its own."""
 
     @property
     def folder(self) -> Path:
@@ -92,9 +107,8 @@ class Pairs:
 
     def batch(
         self,
-        index: Tensor,
-        size: int,
-        config: AugmentConfig,
+        index: Int[Tensor, " B"],
+        views: Views,
         canonical: float,
         generator: torch.Generator,
         share: tuple[int, int] = (0, 1),
@@ -105,11 +119,11 @@ class Pairs:
         mine = slice(len(index) * part // parts, len(index) * (part + 1) // parts)
         other = torch.rand(len(index), 2, generator=generator)[mine]
         index = index[mine]
-        pixels = augment(self.rgba[index], size, config, generator, share)
         spare = (self.counts[index] - 1).clamp(min=0)
         pick = torch.where(other[:, 0] < canonical, 0, 1 + (other[:, 1] * spare).long())
         pick = torch.minimum(pick, spare)
-        return Batch(standardize(pixels), self.tokens[self.first[index] + pick])
+        tokens = self.tokens[self.first[index] + pick]
+        return Batch(views(index, generator, share), tokens)
 
     def epoch_size(self, weights: Mapping[str, float]) -> int:
         """Pictures an epoch shows, by the weights of their styles."""
@@ -136,13 +150,12 @@ class Pairs:
         batch: int,
         seed: int,
         config: PairsConfig,
-        views: AugmentConfig,
-        size: int,
+        views: Views,
         share: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
         """Batches from step `start` on, for ever; a batch depends on the seed and its step only.
 
-        `size` is the views' side; `share` (i, n) gives the i-th of n equal parts of each batch.
+        `share` (i, n) gives the i-th of n equal parts of each batch.
         """
         per_epoch = self.epoch_size(config.weights) // batch
         for epoch in count(start // per_epoch):
@@ -151,7 +164,7 @@ class Pairs:
                 step = epoch * per_epoch + i
                 index = order[i * batch : (i + 1) * batch]
                 generator = _generator(seed, step)
-                yield self.batch(index, size, views, config.canonical, generator, share)
+                yield self.batch(index, views, config.canonical, generator, share)
             start = 0
 
 

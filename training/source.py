@@ -8,9 +8,11 @@ import torch
 
 from training.distributed import Ranks
 from training.model import SparseCLIP
-from training.pairs import Batch, Pairs
+from training.pairs import Batch, Pairs, Views
 from training.recipe import Recipe
 from training.stream import Stream, stream_batches
+from training.tower import ImageTower
+from training.views import FreshViews, cached_views
 from training.vocabulary import open_clip_tokenizer
 
 
@@ -23,20 +25,33 @@ class Source:
         self.encode = open_clip_tokenizer(text.vocabulary, text.context_length)
         self.pairs: Pairs | None = None
         total = recipe.data.stream_pairs
+        cached = recipe.data.cached_views
+        if cached < 0 or (cached and (total or not recipe.start.freeze_image)):
+            raise ValueError(
+                "data.cached_views: 0 or more, and wants start.freeze_image and data in memory"
+            )
         if not total:
             self.pairs = Pairs(recipe.data.folder, recipe.data.split, self.encode)
             total = self.pairs.epoch_size(recipe.data.weights)
+            self.views = self._views(self.pairs, model.image)
         self.steps_per_epoch = total // recipe.loop.batch_size
         if self.steps_per_epoch == 0:
             raise ValueError(f"loop.batch_size: an epoch has {total} pairs only")
         self.steps = max(1, round(recipe.loop.epochs * self.steps_per_epoch))
+
+    def _views(self, pairs: Pairs, tower: ImageTower) -> Views:
+        if not self.recipe.data.cached_views:
+            return FreshViews(pairs.rgba, self.size, self.recipe.augment)
+        views = cached_views(pairs, tower, self.recipe, self.group)
+        tower.reads_frozen = True
+        return views
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Batches from step `start` on, on this rank's device."""
         loop = self.recipe.loop
         for batch in self._memory(start) if self.pairs is not None else self._stream(start):
             pixels = batch.pixels.to(self.group.device, non_blocking=True)
-            if loop.channels_last:
+            if loop.channels_last and pixels.ndim == 4:
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
             yield Batch(pixels, batch.tokens.to(self.group.device, non_blocking=True))
 
@@ -48,8 +63,7 @@ class Source:
             loop.batch_size,
             loop.seed,
             recipe.data,
-            recipe.augment,
-            self.size,
+            self.views,
             share=(self.group.rank, self.group.count),
         )
 

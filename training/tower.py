@@ -53,9 +53,13 @@ class ImageTower(nn.Module):
         else:
             raise ValueError("model.vision: must be a VisionTransformer or a timm trunk")
         self.image_size = _square(visual.image_size)
+        self.reads_frozen = False
+        """`forward` takes what `frozen` gave, not pixels."""
 
     def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
         """Pixels to features."""
+        if self.reads_frozen:
+            return self._rest(pixels)
         if self.is_vit:
             out = self.trunk.forward_intermediates(
                 pixels,
@@ -67,8 +71,53 @@ class ImageTower(nn.Module):
             )
             patches = out["image_intermediates"][0]
             return ImageFeatures(out["image_intermediates_prefix"][0][:, 0], patches)
-        patches = self.norm(self._map(pixels).flatten(2).transpose(1, 2))
+        return self._features(self._map(pixels))
+
+    def _features(self, feature_map: Float[Tensor, "B W rows columns"]) -> ImageFeatures:
+        patches = self.norm(feature_map.flatten(2).transpose(1, 2))
         return ImageFeatures(patches.mean(dim=1), patches)
+
+    @torch.no_grad()
+    def frozen(self, pixels: Float[Tensor, "B 3 S S"]) -> Tensor:
+        """Pixels to the output of the last block before one that learns: a feature map, or a
+        transformer's tokens (B, 1 + P, W). `forward` can go on from there."""
+        kept: list[Tensor] = []
+        block = self._blocks()[self._cut() - 1]
+        hook = block.register_forward_hook(lambda _block, _inputs, output: kept.append(output))
+        training = self.training
+        self.eval()  # the blocks behind it run too, and are not to count these pictures
+        try:
+            self._map(pixels)
+        finally:
+            hook.remove()
+            self.train(training)
+        return kept[0]
+
+    def _rest(self, hidden: Tensor) -> ImageFeatures:
+        for block in self._blocks()[self._cut() :]:
+            hidden = block(hidden)
+        if self.is_vit:
+            tokens = self.trunk.ln_post(hidden)
+            return ImageFeatures(tokens[:, 0], tokens[:, 1:])
+        return self._features(hidden)
+
+    def _blocks(self) -> list[nn.Module]:
+        if self.is_vit:
+            return list(self.trunk.transformer.resblocks)
+        trunk = self.trunk.trunk
+        if not hasattr(trunk, "conv_stem"):
+            raise ValueError("data.cached_views: wants a ViT of open_clip or an EfficientNet")
+        return [block for stage in trunk.blocks for block in stage]
+
+    def _cut(self) -> int:
+        """How many blocks come before the first that learns."""
+        blocks = self._blocks()
+        for i, block in enumerate(blocks):
+            if any(weight.requires_grad for weight in block.parameters()):
+                if i == 0:
+                    raise ValueError("data.cached_views: no block of the image tower is frozen")
+                return i
+        return len(blocks)
 
     def take(self, weights: dict[str, Tensor]) -> None:
         """Copies a timm trunk's weights from a dictionary of the same order; what follows the

@@ -10,12 +10,17 @@ import torch
 from tests.training.conftest import ICONS
 from training.augment import AugmentConfig, augment
 from training.pairs import Pairs, PairsConfig
+from training.views import FreshViews
 from training.vocabulary import open_clip_tokenizer
 
 
 @pytest.fixture(scope="module")
 def pairs() -> Pairs:
     return Pairs(ICONS, "train", open_clip_tokenizer(600, 12))
+
+
+def fresh(pairs: Pairs) -> FreshViews:
+    return FreshViews(pairs.rgba, 16, AugmentConfig())
 
 
 def test_an_epoch_follows_the_weights(pairs: Pairs) -> None:
@@ -34,7 +39,7 @@ def test_an_epoch_follows_the_weights(pairs: Pairs) -> None:
 
 def test_batches_start_anywhere(pairs: Pairs) -> None:
     def batches(start: int):  # type: ignore[no-untyped-def]
-        return pairs.batches(start, 8, 3, PairsConfig(), AugmentConfig(), 16)
+        return pairs.batches(start, 8, 3, PairsConfig(), fresh(pairs))
 
     whole = list(islice(batches(0), 12))
     for a, b in zip(whole[6:], islice(batches(6), 6), strict=False):
@@ -43,10 +48,8 @@ def test_batches_start_anywhere(pairs: Pairs) -> None:
 
 
 def test_a_rank_s_part_is_that_of_the_whole(pairs: Pairs) -> None:
-    whole = pairs.batches(0, 8, 3, PairsConfig(), AugmentConfig(), 16)
-    parts = [
-        pairs.batches(0, 8, 3, PairsConfig(), AugmentConfig(), 16, share=(i, 2)) for i in range(2)
-    ]
+    whole = pairs.batches(0, 8, 3, PairsConfig(), fresh(pairs))
+    parts = [pairs.batches(0, 8, 3, PairsConfig(), fresh(pairs), share=(i, 2)) for i in range(2)]
     for batch, first, second in islice(zip(whole, *parts, strict=True), 3):
         assert torch.equal(batch.pixels, torch.cat([first.pixels, second.pixels]))
         assert torch.equal(batch.tokens, torch.cat([first.tokens, second.tokens]))
@@ -55,7 +58,7 @@ def test_a_rank_s_part_is_that_of_the_whole(pairs: Pairs) -> None:
 def test_tokens_are_captions_of_their_own_picture(pairs: Pairs) -> None:
     encode = open_clip_tokenizer(600, 12)
     index = torch.arange(len(pairs)).repeat(4)
-    batch = pairs.batch(index, 16, AugmentConfig(), 0.5, torch.Generator().manual_seed(0))
+    batch = pairs.batch(index, fresh(pairs), 0.5, torch.Generator().manual_seed(0))
     seen = set()
     for i, tokens in zip(index.tolist(), batch.tokens, strict=True):
         known = encode(pairs.meta[i]["captions"])
