@@ -22,7 +22,7 @@ class Evidence:
 
     source: str
     value: float
-    """The activation."""
+    """Of a picture the activation; of a word its score, by which words are ranked."""
 
 
 @dataclass(frozen=True, kw_only=True)

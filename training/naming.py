@@ -21,9 +21,9 @@ WORDS = 6
 PICTURES = 4
 """Pictures kept as evidence."""
 
-
-UNSEEN = 0.3
-"""What a word counts for that no picture is tagged with: the text tower has only guessed at it."""
+PRIOR = 10
+"""A word's pictures are joined by so many average ones: a word of one picture, or of none, is only
+the text tower's guess."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ def name_concepts(words: Sequence[str], word_codes: Floats, pictures: Pictures) 
 
     `word_codes` (V, C) are the text tower's codes of the vocabulary `words`. A word speaks for a
     concept by the share of its own unit code that the concept holds (a word that fires everything
-    a little names nothing), times how much more the concept fires on pictures tagged with the word
-    than on others. A concept is active when it fires on at least two pictures that are held out.
+    a little names nothing), times the share that it holds in the pictures tagged with the word. A
+    concept is active when it fires on at least two pictures that are held out.
     """
     image_codes, sources = pictures.codes, pictures.sources
     shares = unit(word_codes) * _support(words, pictures)
@@ -80,22 +80,17 @@ def name_concepts(words: Sequence[str], word_codes: Floats, pictures: Pictures) 
 
 
 def _support(words: Sequence[str], pictures: Pictures) -> Floats:
-    """For each word and concept, in [0, 1]: the concept's part in the mean unit code of the
-    pictures tagged with the word, above its part in all pictures; (V, C)."""
+    """For each word the mean unit code of the pictures tagged with it and PRIOR average ones;
+    (V, C)."""
     place = {word: i for i, word in enumerate(words)}
     pairs = [(place[t], n) for n, tags in enumerate(pictures.tags) for t in tags if t in place]
-    support = np.full((len(words), pictures.codes.shape[1]), UNSEEN, dtype=np.float32)
-    if not pairs:
-        return support
-    rows, columns = np.array(pairs).T
+    rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     shape = (len(words), len(pictures.tags))
     tagged = sparse.csr_array((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape)
-    count = np.asarray(tagged.sum(axis=1))
+    count: Floats = np.asarray(tagged.sum(axis=1))
     codes = unit(pictures.codes)
-    seen = count > 0
-    mean = (tagged @ codes)[seen] / count[seen, None]
-    support[seen] = mean / (mean + codes.mean(axis=0) + 1e-9)
-    return support
+    support: Floats = (tagged @ codes + PRIOR * codes.mean(axis=0)) / (count + PRIOR)[:, None]
+    return support.astype(np.float32)
 
 
 def _evidence(source: str, value: float) -> Evidence:
