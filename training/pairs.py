@@ -6,13 +6,14 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -84,7 +85,7 @@ class PairsConfig:
 
 
 class Pairs:
-    """A split held in memory as (N, 4, R, R) uint8, with every caption's tokens."""
+    """A split held in memory, with every caption's tokens."""
 
     def __init__(self, folder: Path, split: str, encode: Encode, limit: int | None = None) -> None:
         samples = []
@@ -93,7 +94,7 @@ class Pairs:
             if limit is not None and len(samples) >= limit:
                 break
         self.meta: list[dict[str, Any]] = [dict(s.meta) for s in samples]
-        self.rgba = torch.from_numpy(np.stack([_rgba(s.png) for s in samples]))
+        self._pngs = [s.png for s in samples]
         captions = [c for m in self.meta for c in m["captions"]]
         counts = [len(m["captions"]) for m in self.meta]
         self.first = torch.tensor([0, *np.cumsum(counts)[:-1]])
@@ -104,6 +105,11 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.meta)
+
+    @cached_property
+    def rgba(self) -> UInt8[Tensor, "N 4 R R"]:
+        """The pictures, decoded when first asked for: cached views can do without."""
+        return torch.from_numpy(np.stack([_rgba(png) for png in self._pngs]))
 
     def batch(
         self,
@@ -176,6 +182,14 @@ def standardize(pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 3 S S"]:
     """[0, 1] to CLIP's mean and deviation."""
     mean = torch.tensor(MEAN, device=pixels.device)[:, None, None]
     return (pixels - mean) / torch.tensor(STD, device=pixels.device)[:, None, None]
+
+
+def to_device(pixels: Tensor, device: torch.device, channels_last: bool) -> Tensor:
+    """A batch where the model is; maps (B, channels, height, width) with channels last if asked."""
+    pixels = pixels.to(device, non_blocking=True)
+    if channels_last and pixels.ndim == 4:
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    return pixels
 
 
 def _rgba(png: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:

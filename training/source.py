@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-
 from training.distributed import Ranks
 from training.model import SparseCLIP
-from training.pairs import Batch, Pairs, Views
+from training.pairs import Batch, Pairs, Views, to_device
 from training.recipe import Recipe
 from training.stream import Stream, stream_batches
 from training.tower import ImageTower
@@ -48,12 +46,10 @@ class Source:
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Batches from step `start` on, on this rank's device."""
-        loop = self.recipe.loop
+        device, channels_last = self.group.device, self.recipe.loop.channels_last
         for batch in self._memory(start) if self.pairs is not None else self._stream(start):
-            pixels = batch.pixels.to(self.group.device, non_blocking=True)
-            if loop.channels_last and pixels.ndim == 4:
-                pixels = pixels.contiguous(memory_format=torch.channels_last)
-            yield Batch(pixels, batch.tokens.to(self.group.device, non_blocking=True))
+            pixels = to_device(batch.pixels, device, channels_last)
+            yield Batch(pixels, batch.tokens.to(device, non_blocking=True))
 
     def _memory(self, start: int) -> Iterator[Batch]:
         recipe, loop = self.recipe, self.recipe.loop

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from training.augment import AugmentConfig, augment
 from training.data.shards import INDEX
 from training.distributed import Ranks
-from training.pairs import Pairs, standardize
+from training.pairs import Pairs, standardize, to_device
 from training.recipe import Recipe
 from training.tower import ImageTower
 
@@ -95,9 +95,7 @@ def _compute(
     with tqdm(total=len(index), desc="views", unit="view", leave=False) as bar:
         for number, chunk in enumerate(index.split(CHUNK)):
             generator = torch.Generator().manual_seed(number)
-            pixels = views(chunk, generator).to(device)
-            if recipe.loop.channels_last:
-                pixels = pixels.contiguous(memory_format=torch.channels_last)
+            pixels = to_device(views(chunk, generator), device, recipe.loop.channels_last)
             bf16 = recipe.loop.precision == "bf16"
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 pieces.append(tower.frozen(pixels).cpu().contiguous())

@@ -169,13 +169,9 @@ async def unharmed(running: Running) -> AsyncIterator[None]:
 
 
 async def survives(
-    running: Running,
-    fault: Callable[[], Awaitable[object]],
-    repeats: int = 100,
-    first: int = 10,
-    growth_mib: int = 16,
+    running: Running, fault: Callable[[], Awaitable[object]], repeats: int = 100, first: int = 10
 ) -> None:
-    """Repeats a fault and checks that the server is unharmed and has not grown by `growth_mib`.
+    """Repeats a fault and checks that the server is unharmed and has not grown by 16 MiB.
 
     It may grow in the `first` repeats, while buffers are made that it keeps.
     """
@@ -188,7 +184,7 @@ async def survives(
             await fault()
         # gRPC frees a call's buffers a moment after its end, and this process is the client too.
         gc.collect()
-        assert await eventually(lambda: resident() - before < growth_mib * 2**20), (
+        assert await eventually(lambda: resident() - before < 16 * 2**20), (
             f"{(resident() - before) / 2**20:.1f} MiB more after {repeats} repeats"
         )
 
