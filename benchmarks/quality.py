@@ -21,9 +21,11 @@ from typing import Any
 from serving.engines.onnx import available_cores
 
 DENSE = ["model.relu=false", "model.bias=null", "model.rep_relu=false"]
+NARROW = ["model.width_factor=1", "model.logit_scale_cap=100.0"]
 ARMS: dict[str, list[str]] = {
     "sparse": [],
-    "dense": [*DENSE, "model.width_factor=1", "model.logit_scale_cap=100.0"],
+    "dense": [*DENSE, *NARROW],
+    "dense_with_decay": [*DENSE, *NARROW, "optimizer.weight_decay=0.1"],
     "wide_without_relu": [*DENSE, "model.logit_scale_cap=100.0"],
     "relu_without_width": ["model.width_factor=1"],
     "cls": ["model.pool=cls"],

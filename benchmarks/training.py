@@ -46,6 +46,7 @@ def main() -> None:
     memory = {kind: in_child(arguments, kind) for kind in ("naive", "tiled")}
     result = {
         "step": steps(arguments),
+        "step_on_cached_views": steps(arguments, cached=True) if caches(arguments) else None,
         "loss": {
             "rows_a_rank": arguments.loss_batch,
             "ranks": arguments.loss_ranks,
@@ -63,9 +64,16 @@ def main() -> None:
     (RESULTS / f"training_{arguments.device}.json").write_text(text + "\n")
 
 
-def steps(arguments: argparse.Namespace) -> dict[str, Any]:
+def caches(arguments: argparse.Namespace) -> bool:
+    """Whether the recipe's steps start behind the frozen layers."""
+    from training.recipe import load_recipe
+
+    return load_recipe(arguments.recipe).data.cached_views > 0
+
+
+def steps(arguments: argparse.Namespace, cached: bool = False) -> dict[str, Any]:
     """Seconds a step of both models, their ratio, samples/s, and the share of the peak."""
-    arms = {"sparse": Arm(arguments, []), "dense": Arm(arguments, DENSE)}
+    arms = {"sparse": Arm(arguments, [], cached), "dense": Arm(arguments, DENSE, cached)}
     for arm in arms.values():
         arm.block(1)
     times: dict[str, list[float]] = {name: [] for name in arms}
@@ -94,9 +102,9 @@ def steps(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 class Arm:
-    """One model with its optimiser and one batch of noise."""
+    """One model with its optimiser and one batch of noise, `cached` as its frozen layers see it."""
 
-    def __init__(self, arguments: argparse.Namespace, changes: list[str]) -> None:
+    def __init__(self, arguments: argparse.Namespace, changes: list[str], cached: bool) -> None:
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
@@ -118,6 +126,10 @@ class Arm:
         if recipe.loop.channels_last:
             self.model.image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             pixels = pixels.contiguous(memory_format=torch.channels_last)
+        if cached:
+            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+                pixels = self.model.image.frozen(pixels)
+            self.model.image.reads_frozen = True
         shape = (arguments.batch, text.context_length)
         self.batch = Batch(pixels, torch.randint(1, text.vocabulary, shape, device=self.device))
         self.step = Step(

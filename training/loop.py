@@ -120,7 +120,7 @@ class _Run:
 
     def _update(self, lr: float) -> Tensor:
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["share"]
         limit = self.recipe.optimizer.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.optimizer.step()

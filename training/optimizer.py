@@ -15,6 +15,8 @@ class OptimizerConfig:
 
     lr: float = 5e-4
     """Peak learning rate."""
+    image_trunk: float = 1.0
+    """The image trunk's share of `lr`: a pretrained one keeps more of what it knows at less."""
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
     weight_decay: float = 0.2
@@ -26,14 +28,21 @@ class OptimizerConfig:
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the parameters that want gradients, in two groups: decayed and not."""
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    plain = {n for n, p in named if p.ndim < 2 or "positional" in n or "class_embedding" in n}
-    groups = [
-        {"params": [p for n, p in named if n not in plain], "weight_decay": config.weight_decay},
-        {"params": [p for n, p in named if n in plain], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    """AdamW over the parameters that want gradients, in groups: decayed or not, and by the `share`
+    of the learning rate that is theirs."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        plain = parameter.ndim < 2 or "positional" in name or "class_embedding" in name
+        share = config.image_trunk if name.startswith("image.trunk.") else 1.0
+        groups.setdefault((0.0 if plain else config.weight_decay, share), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": p, "weight_decay": decay, "share": s} for (decay, s), p in groups.items()],
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+    )
 
 
 def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:

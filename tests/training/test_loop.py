@@ -114,6 +114,22 @@ def test_cached_gradients_equal_whole_batches(tmp_path: Path) -> None:
     assert losses(tmp_path / "cached") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
 
 
+def test_the_image_trunk_moves_by_its_share(tmp_path: Path) -> None:
+    runs = {}
+    for share in (0.0, 0.25, 1.0):
+        recipe = tiny_recipe(optimizer={"image_trunk": share})
+        train(recipe, tmp_path / str(share), stop_after=1)
+        runs[share] = weights(tmp_path / str(share))
+    still, slow, whole = runs.values()
+    for name in whole:
+        if name.startswith("image.trunk."):
+            torch.testing.assert_close(slow[name] - still[name], (whole[name] - still[name]) / 4)
+        else:
+            assert torch.equal(slow[name], whole[name])
+    moved = [n for n in whole if not torch.equal(still[n], whole[n])]
+    assert any(name.startswith("image.trunk.") for name in moved)
+
+
 def test_nan_stops_with_diagnostics(tmp_path: Path) -> None:
     recipe = tiny_recipe(optimizer={"lr": 1e30, "clip_norm": 0.0}, loop={"epochs": 9})
     with pytest.raises(TrainingError, match=r"step \d+: the loss is (nan|inf)"):
