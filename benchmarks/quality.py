@@ -22,10 +22,13 @@ from serving.engines.onnx import available_cores
 
 DENSE = ["model.relu=false", "model.bias=null", "model.rep_relu=false"]
 NARROW = ["model.width_factor=1", "model.logit_scale_cap=100.0"]
+FULL_RATE = ["optimizer.image_trunk=1.0"]
+DECAY = ["optimizer.weight_decay=0.1"]
 ARMS: dict[str, list[str]] = {
     "sparse": [],
     "dense": [*DENSE, *NARROW],
-    "dense_with_decay": [*DENSE, *NARROW, "optimizer.weight_decay=0.1"],
+    "dense_full_rate": [*DENSE, *NARROW, *FULL_RATE],
+    "dense_full_rate_decay": [*DENSE, *NARROW, *FULL_RATE, *DECAY],
     "wide_without_relu": [*DENSE, "model.logit_scale_cap=100.0"],
     "relu_without_width": ["model.width_factor=1"],
     "cls": ["model.pool=cls"],
