@@ -15,8 +15,11 @@ from scipy import sparse
 from bundle.concepts import Concept, Evidence
 from training.metrics import Floats, unit
 
-WORDS = 6
+WORDS = 5
 """Words kept as evidence; the first is the name, the next few are aliases."""
+
+FAINT = 0.1
+"""A word that scores less than so much of what the first one does is no evidence."""
 
 PICTURES = 4
 """Pictures kept as evidence."""
@@ -62,7 +65,8 @@ def name_concepts(words: Sequence[str], word_codes: Floats, pictures: Pictures) 
     best_pictures = _top(image_codes, PICTURES)
     concepts = []
     for k in range(word_codes.shape[1]):
-        mine = [w for w in best_words[k] if shares[w, k] > 0]
+        floor = FAINT * shares[best_words[k][0], k]
+        mine = [w for w in best_words[k] if shares[w, k] > floor]
         shown = [i for i in best_pictures[k] if image_codes[i, k] > 0]
         concepts.append(
             Concept(

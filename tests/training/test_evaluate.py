@@ -55,9 +55,9 @@ def test_sparsity_counts() -> None:
 
 
 def test_names_come_from_both_towers() -> None:
-    words = ["cat", "dog", "thing", "unseen"]
+    words = ["cat", "dog", "thing", "unseen", "dust"]
     word_codes = np.array(
-        [[2, 0, 0, 0], [0, 2, 0, 0], [1, 1, 1, 0], [0, 2, 0, 0]], dtype=np.float32
+        [[2, 0, 0, 0], [0, 2, 0, 0], [1, 1, 1, 0], [0, 2, 0, 0], [0.1, 0, 3, 0]], dtype=np.float32
     )
     pictures = Pictures(
         codes=np.array([[3, 0, 0, 1], [2, 0, 0, 0], [0, 5, 0, 0]], dtype=np.float32),
@@ -67,7 +67,7 @@ def test_names_come_from_both_towers() -> None:
     )
     named = name_concepts(words, word_codes, pictures)
     # "unseen" fires the second concept as "dog" does, but no picture bears it out; the third
-    # concept fires on no picture of a "thing", and the fourth on no word.
+    # concept fires on no picture of a "thing", and the fourth on no word; "dust" is too faint.
     assert [c.name for c in named] == ["cat", "dog", "concept 2", "concept 3"]
     assert [c.active for c in named] == [True, False, False, False]
     assert named[0].images[0].source == "a.png"
