@@ -11,7 +11,7 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint types protos pytest test-slow test-gpu format proto proto-release train-demo evaluate bench quality clean
+.PHONY: help serve test lint types protos pytest test-gpu format proto proto-release train-demo evaluate bench quality clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -32,11 +32,8 @@ protos: build/protos.binpb ## buf lint, and buf breaking against the released co
 	$(BIN)/buf lint build/protos.binpb --config protos/buf.yaml
 	$(BIN)/buf breaking build/protos.binpb --against protos/released.binpb --config protos/buf.yaml
 
-pytest: $(VENV)/.dev ## The tests, without those of minutes
-	$(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
-
-test-slow: $(VENV)/.dev ## The tests that take minutes
-	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+pytest: $(VENV)/.dev ## The tests
+	$(BIN)/python -m pytest -m "not gpu" $(ARGS)
 
 test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
@@ -66,7 +63,7 @@ bench: $(VENV)/.dev ## Speed: training and serving, raw output in benchmarks/res
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.serving
 
-quality: $(VENV)/.dev ## Sparse beside dense, three seeds: hours (make quality ARGS="--arms cls replaced")
+quality: $(VENV)/.dev ## Sparse beside dense, three seeds: hours (make quality ARGS="--arms cls stacked")
 	$(BIN)/python -m benchmarks.quality $(ARGS)
 
 clean: ## Remove what the tools leave behind, not .venv
