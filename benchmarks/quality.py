@@ -10,6 +10,7 @@ the test_ splits are for reporting.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import platform
@@ -147,13 +148,15 @@ def plot(results: dict[str, Any], arms: list[str], path: Path) -> None:
     from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    dashes = itertools.cycle(["--", "-.", ":"])
     for arm in arms:
         runs = runs_of(results, arm)
         if not runs:
             continue
         accuracy = [r["figures"]["test_style.top1"] for r in runs]
         if DENSE[0] in runs[0]["changes"]:  # no code, so no density: a line at its accuracy
-            axes.axhline(statistics.mean(accuracy), label=arm, color="grey", linestyle="--")
+            mean, dash = statistics.mean(accuracy), next(dashes)
+            axes.axhline(mean, label=arm, color="grey", linestyle=dash)
         else:
             density = [r["figures"]["test_style.l0_image"] for r in runs]
             axes.scatter(density, accuracy, label=arm)
