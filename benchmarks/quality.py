@@ -155,8 +155,7 @@ def plot(results: dict[str, Any], arms: list[str], path: Path) -> None:
             continue
         accuracy = [r["figures"]["test_style.top1"] for r in runs]
         if DENSE[0] in runs[0]["changes"]:  # no code, so no density: a line at its accuracy
-            mean, dash = statistics.mean(accuracy), next(dashes)
-            axes.axhline(mean, label=arm, color="grey", linestyle=dash)
+            axes.axhline(statistics.mean(accuracy), label=arm, color="grey", ls=next(dashes))
         else:
             density = [r["figures"]["test_style.l0_image"] for r in runs]
             axes.scatter(density, accuracy, label=arm)

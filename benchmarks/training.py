@@ -110,7 +110,7 @@ class Arm:
 
         from training.model import SparseCLIP
         from training.optimizer import build_optimizer
-        from training.pairs import Batch
+        from training.pairs import Batch, to_device
         from training.recipe import load_recipe
         from training.step import Step
 
@@ -122,10 +122,10 @@ class Arm:
             self.model.image.freeze(recipe.start.unlocked_groups)
         self.optimizer = build_optimizer(self.model, recipe.optimizer)
         side, text = self.model.image.image_size, self.model.text
-        pixels = torch.randn(arguments.batch, 3, side, side, device=self.device)
+        pixels = torch.randn(arguments.batch, 3, side, side)
+        pixels = to_device(pixels, self.device, recipe.loop.channels_last)
         if recipe.loop.channels_last:
-            self.model.image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
+            self.model.image.channels_last()
         if cached:
             with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
                 pixels = self.model.image.frozen(pixels)

@@ -68,8 +68,6 @@ class CheckpointEncoder:
     """The torch model of a checkpoint, in float32."""
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        import torch
-
         from bundle.image import Preprocessor
         from training.checkpoint import load_model
         from training.pairs import preprocessing
@@ -78,7 +76,7 @@ class CheckpointEncoder:
         self.model, self.recipe = load_model(path)
         self.model.to(device)
         if self.recipe.loop.channels_last:
-            self.model.image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model.image.channels_last()
         self.device = device
         self.name = f"{self.recipe.name}/{path.name}"
         text = self.model.text

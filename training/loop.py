@@ -51,7 +51,7 @@ class _Run:
         torch.manual_seed(loop.seed)
         self.model = start_model(recipe).to(group.device)
         if loop.channels_last:
-            self.model.image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model.image.channels_last()
         self.optimizer = build_optimizer(self.model, recipe.optimizer)
         self.source = Source(recipe, self.model, group)
         self.steps = self.source.steps
