@@ -54,6 +54,8 @@ build/protos.binpb: $(PROTOS) $(VENV)/.dev
 
 train-demo: $(VENV)/.dev ## Build the demo data and train the shipped model again (about half an hour)
 	$(BIN)/sparseclip data build demo
+	$(BIN)/sparseclip data encoder
+	SPARSECLIP_DATA=data/build/demo $(BIN)/python -m pytest tests/data/test_split.py tests/training/test_sentence.py
 	$(BIN)/sparseclip train demo $(ARGS)
 
 evaluate: $(VENV)/.dev ## Measure a checkpoint: make evaluate ARGS="..."

@@ -21,8 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.quality import ARMS
+
 RESULTS = Path(__file__).parent / "results"
-DENSE = ["model.relu=false", "model.width_factor=1", "model.logit_scale_cap=100.0"]
 
 
 def main() -> None:
@@ -73,7 +74,7 @@ def caches(arguments: argparse.Namespace) -> bool:
 
 def steps(arguments: argparse.Namespace, cached: bool = False) -> dict[str, Any]:
     """Seconds a step of both models, their ratio, samples/s, and the share of the peak."""
-    arms = {"sparse": Arm(arguments, [], cached), "dense": Arm(arguments, DENSE, cached)}
+    arms = {name: Arm(arguments, ARMS[name], cached) for name in ("sparse", "dense")}
     for arm in arms.values():
         arm.block(1)
     times: dict[str, list[float]] = {name: [] for name in arms}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,21 @@ from training.optimizer import OptimizerConfig
 from training.pairs import PairsConfig
 
 FOLDER = Path(__file__).parent / "recipes"
+
+POSITIVE = [
+    *("model.embed_dim", "model.width_factor", "model.logit_scale_init", "model.logit_scale_cap"),
+    *("optimizer.lr", "optimizer.eps"),
+    *("loop.epochs", "loop.batch_size", "loop.tile", "loop.log_every", "loop.checkpoint_every"),
+]
+NOT_NEGATIVE = [
+    *("data.stream_pairs", "data.stream_shuffle", "data.workers", "data.cached_views"),
+    *("optimizer.image_trunk", "optimizer.weight_decay", "optimizer.clip_norm"),
+    *("loop.micro_batch", "loop.threads", "loop.seed", "start.unlocked_groups"),
+]
+SHARES = [
+    *("data.canonical", "optimizer.warmup", "loop.ema"),
+    *("augment.flip", "augment.background", "augment.colour", "augment.grey", "augment.erase"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,5 +136,19 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def recipe_from(data: object) -> Recipe:
-    """Builds a recipe from plain data, as `to_dict` gives it."""
-    return from_dict(Recipe, data, at="")
+    """Builds a recipe from plain data, as `to_dict` gives it.
+
+    Raises SchemaError naming the field.
+    """
+    recipe = from_dict(Recipe, data, at="")
+    checks: list[tuple[list[str], str, Callable[[float], bool]]] = [
+        (POSITIVE, "greater than 0", lambda value: value > 0),
+        (NOT_NEGATIVE, "0 or more", lambda value: value >= 0),
+        (SHARES, "0 to 1", lambda value: 0 <= value <= 1),
+    ]
+    for fields, want, fits in checks:
+        for name in fields:
+            value = attrgetter(name)(recipe)
+            if not (math.isfinite(value) and fits(value)):
+                raise SchemaError(f"{name}: must be {want}")
+    return recipe

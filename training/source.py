@@ -24,10 +24,8 @@ class Source:
         self.pairs: Pairs | None = None
         total = recipe.data.stream_pairs
         cached = recipe.data.cached_views
-        if cached < 0 or (cached and (total or not recipe.start.freeze_image)):
-            raise ValueError(
-                "data.cached_views: 0 or more, and wants start.freeze_image and data in memory"
-            )
+        if cached and (total or not recipe.start.freeze_image):
+            raise ValueError("data.cached_views: wants start.freeze_image and data in memory")
         if not total:
             self.pairs = Pairs(recipe.data.folder, recipe.data.split, self.encode)
             total = self.pairs.epoch_size(recipe.data.weights)

@@ -33,8 +33,8 @@ def start_model(recipe: Recipe) -> SparseCLIP:
         model.image.take(imagenet_weights())
     if start.checkpoint:
         _take(model, Path(start.checkpoint))
-    if start.unlocked_groups < 0 or (start.unlocked_groups and not start.freeze_image):
-        raise ValueError("start.unlocked_groups: 0 or more, and wants start.freeze_image")
+    if start.unlocked_groups and not start.freeze_image:
+        raise ValueError("start.unlocked_groups: wants start.freeze_image")
     if start.freeze_image:
         model.image.freeze(start.unlocked_groups)
     return model
