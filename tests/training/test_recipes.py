@@ -75,6 +75,7 @@ def test_a_recipe_survives_its_own_dict() -> None:
         ("optimizer.lr=.nan", r"optimizer\.lr: must be greater than 0"),
         ("optimizer.image_trunk=-0.1", r"optimizer\.image_trunk: must be 0 or more"),
         ("data.cached_views=-1", r"data\.cached_views: must be 0 or more"),
+        ("start.unlocked_groups=-1", r"start\.unlocked_groups: must be 0 or more"),
         ("augment.grey=1.5", r"augment\.grey: must be 0 to 1"),
         ("loop", "an override is section.key=value"),
         ("name.x=1", "name holds no keys"),
