@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PYTHON ?= python3
 PROTOS := $(wildcard protos/sparseclip/v1/*.proto)
-ROOMS  := bundle protos training serving benchmarks
+ROOMS  := bundle protos training mllm_adapter serving benchmarks
 # google/rpc/*.proto, from the installed googleapis-common-protos.
 GOOGLE  = $(shell $(BIN)/python -c "import google.rpc, pathlib; print(pathlib.Path(google.rpc.__path__[0]).parents[1])")
 PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)
@@ -82,5 +82,5 @@ $(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[train,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[chat,dev]'
 	touch $@ $(VENV)/.serve

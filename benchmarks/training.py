@@ -178,7 +178,7 @@ def loss_memory(arguments: argparse.Namespace) -> int:
 
     from training.distributed import ranks
     from training.loss import tiled_clip_loss
-    from training.openclip import open_clip
+    from training.libraries import open_clip
 
     with ranks(arguments.device) as group:
         naive = open_clip().ClipLoss(

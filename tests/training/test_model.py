@@ -13,7 +13,7 @@ from tests.training.conftest import tiny_recipe
 from training import head as head_module
 from training.head import RepReLU, SparseHead
 from training.model import ModelConfig, SparseCLIP, normalize
-from training.openclip import open_clip
+from training.libraries import open_clip
 from training.tower import build_towers, tower_config
 
 

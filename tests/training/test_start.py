@@ -16,7 +16,7 @@ from tests.training.conftest import tiny_recipe
 from training.imagenet import TRUNK, for_clip_pixels, imagenet_weights
 from training.loop import train
 from training.model import SparseCLIP
-from training.openclip import open_clip
+from training.libraries import open_clip
 from training.pairs import standardize
 from training.recipe import Recipe
 from training.start import start_model

@@ -1,4 +1,4 @@
-"""The one door to open_clip, which imports torchvision."""
+"""The doors to open_clip and transformers, which import torchvision."""
 
 from __future__ import annotations
 
@@ -7,9 +7,23 @@ from types import ModuleType
 
 import torch
 
+_definitions: list[torch.library.Library] = []
+
 
 def open_clip() -> ModuleType:
-    """Imports open_clip, on a CPU build of torch too.
+    """open_clip, on a CPU build of torch too."""
+    _define_operators()
+    return importlib.import_module("open_clip")
+
+
+def transformers() -> ModuleType:
+    """transformers, on a CPU build of torch too."""
+    _define_operators()
+    return importlib.import_module("transformers")
+
+
+def _define_operators() -> None:
+    """Lets torchvision be imported beside any build of torch.
 
     The torchvision wheel of the registry is linked against CUDA. Beside a CPU build of torch its
     C++ library does not load, and its Python side then fails to register shape functions for
@@ -23,8 +37,4 @@ def open_clip() -> ModuleType:
             "qnms(Tensor dets, Tensor scores, Tensor dets_scales, Tensor scores_scales,"
             " float iou_threshold) -> Tensor"
         )
-        _libraries.append(library)  # the definitions live as long as the object does
-    return importlib.import_module("open_clip")
-
-
-_libraries: list[torch.library.Library] = []
+        _definitions.append(library)  # the definitions live as long as the object does

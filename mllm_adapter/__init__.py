@@ -1,0 +1,1 @@
+"""Sparse codes to an LLM: steering, projector, prompt, training, generation."""

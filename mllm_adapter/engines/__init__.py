@@ -1,0 +1,1 @@
+"""What generates tokens: one protocol, several libraries."""

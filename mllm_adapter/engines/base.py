@@ -1,0 +1,56 @@
+"""The generation engine: embeddings in, token ids out. T tokens of a prompt, H LLM width."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+Finish = Literal["", "stop", "length"]
+"""Why an answer ended: its end token, or `max_tokens`. Empty while it goes on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen."""
+
+    max_tokens: int = 128
+    temperature: float = 0.0
+    """0 takes the likeliest token."""
+    top_p: float = 1.0
+    """Only the likeliest tokens that together reach this probability."""
+    seed: int = 0
+    """Of a temperature above 0: the same prompt and seed give the same answer in one engine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """The tokens that one step brought."""
+
+    ids: tuple[int, ...]
+    finish: Finish = ""
+
+
+class GenerationEngine(Protocol):
+    """Answers any number of prompts at the same time; none sees another."""
+
+    @property
+    def description(self) -> str:
+        """Library, version and device, for status and logs."""
+
+    def generate(self, prompt: Float[Tensor, "T H"], sampling: Sampling) -> AsyncGenerator[Piece]:
+        """Tokens as they come; the end token is not among them.
+
+        An async generator that owns its cancellation: closed before its end, it frees its slot
+        within one decoding step. Raises GenerationError.
+        """
+
+    async def close(self) -> None:
+        """Ends all work; no call follows."""
+
+
+class GenerationError(RuntimeError):
+    """The engine failed. For the log, not for the wire."""

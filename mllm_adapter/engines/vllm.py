@@ -1,0 +1,74 @@
+"""vLLM: prompts as embeddings into its own batching. T tokens, H LLM width."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mllm_adapter.engines.base import Finish, GenerationError, Piece, Sampling
+
+FINISHES: dict[str | None, Finish] = {None: "", "stop": "stop", "length": "length"}
+
+
+class VllmEngine:
+    """Generates with vLLM's AsyncLLM.
+
+    The LLM is stock: edits end in front of the projector, so that vLLM's batching, its graphs and
+    its prefix cache, whose keys contain the embeddings, stay as they are.
+    """
+
+    def __init__(self, llm: Any, end: Sequence[int]) -> None:
+        import vllm
+
+        self._llm, self._end = llm, list(end)
+        self._numbers = itertools.count()
+        self.description = f"vllm {vllm.__version__}"
+
+    @classmethod
+    def open(cls, path: Path, end: Sequence[int], **options: Any) -> VllmEngine:
+        """Loads a Hugging Face directory; `options` go to vLLM's AsyncEngineArgs."""
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        arguments = AsyncEngineArgs(
+            model=str(path), enable_prompt_embeds=True, skip_tokenizer_init=True, **options
+        )
+        return cls(AsyncLLM.from_engine_args(arguments), end)
+
+    async def generate(
+        self, prompt: Float[Tensor, "T H"], sampling: Sampling
+    ) -> AsyncGenerator[Piece]:
+        """See GenerationEngine.generate. AsyncLLM's own generator aborts what is closed early."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        parameters = SamplingParams(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed if sampling.temperature > 0 else None,
+            stop_token_ids=self._end,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+        )
+        answers = self._llm.generate(
+            {"prompt_embeds": prompt}, parameters, f"chat-{next(self._numbers)}"
+        )
+        try:
+            async for answer in answers:
+                [part] = answer.outputs
+                ids = tuple(i for i in part.token_ids if i not in self._end)
+                if part.finish_reason not in FINISHES:
+                    raise GenerationError(f"vllm: {part.finish_reason}")
+                yield Piece(ids=ids, finish=FINISHES[part.finish_reason])
+        finally:
+            await answers.aclose()
+
+    async def close(self) -> None:
+        """See GenerationEngine.close."""
+        self._llm.shutdown()

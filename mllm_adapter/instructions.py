@@ -1,0 +1,114 @@
+"""Questions and answers about pictures, made from their captions, keywords and categories."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NAME = (
+    "What is this?",
+    "What does the picture show?",
+    "What do you see?",
+    "What is in the picture?",
+    "Name this.",
+    "Describe the picture.",
+)
+"""Ask for a picture's name; the first one is what the evaluations ask."""
+IS_IT = ("Is this {}?", "Does the picture show {}?", "Is it {}?")
+KEYWORDS = ("Which words go with it?", "Give keywords.", "What does it make you think of?")
+RELATED = ("Does it have to do with {}?", "Is it about {}?", "Would you file it under {}?")
+KIND = ("What kind of thing is it?", "Which category is it in?")
+
+_FORMS = {"name": 0.5, "is_it": 0.2, "keywords": 0.1, "related": 0.12, "kind": 0.08}
+FOLLOW_UP = 0.25
+"""Probability of a second question in the same conversation."""
+MOST_KEYWORDS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """A question and its answer."""
+
+    question: str
+    answer: str
+
+
+class Instructions:
+    """Conversations about the pictures of a split."""
+
+    def __init__(self, meta: Sequence[Mapping[str, Any]]) -> None:
+        self.meta = meta
+        self._captions = sorted({m["caption"] for m in meta})
+        self._keywords = sorted({k for m in meta for k in m["keywords"]})
+        self._words = [_words(m) for m in meta]
+
+    def conversation(self, picture: int, rng: random.Random) -> list[Turn]:
+        """One or two turns about a picture of the split."""
+        forms = self._forms(picture)
+        count = 2 if rng.random() < FOLLOW_UP else 1
+        turns = []
+        for _ in range(count):
+            form = rng.choices(list(forms), list(forms.values()))[0]
+            turns.append(self.turn(picture, form, rng))
+            del forms[form]
+        return turns
+
+    def _forms(self, picture: int) -> dict[str, float]:
+        meta, forms = self.meta[picture], dict(_FORMS)
+        if not meta["keywords"]:
+            del forms["keywords"], forms["related"]
+        if not meta["category"]:
+            del forms["kind"]
+        return forms
+
+    def turn(self, picture: int, form: str, rng: random.Random) -> Turn:
+        """A question of one form: name, is_it, keywords, related or kind."""
+        meta = self.meta[picture]
+        caption = meta["caption"]
+        match form:
+            case "name":
+                return Turn(question=rng.choice(NAME), answer=caption)
+            case "keywords":
+                answer = ", ".join(meta["keywords"][:MOST_KEYWORDS])
+                return Turn(question=rng.choice(KEYWORDS), answer=answer)
+            case "kind":
+                answer = meta["category"].replace("-", " ")
+                return Turn(question=rng.choice(KIND), answer=answer)
+            case "is_it":
+                question = rng.choice(IS_IT)
+                if rng.random() < 0.5:
+                    name = rng.choice(meta["captions"])
+                    name = caption if "," in name else name
+                    return Turn(question=question.format(name), answer="yes")
+                other = rng.choice(self._captions)
+                while other in meta["captions"]:
+                    other = rng.choice(self._captions)
+                return Turn(question=question.format(other), answer=f"no, it is {caption}")
+            case "related":
+                question = rng.choice(RELATED)
+                if rng.random() < 0.5:
+                    word = rng.choice(meta["keywords"])
+                    return Turn(question=question.format(word), answer="yes")
+                word = rng.choice(self._keywords)
+                while set(_split(word)) & self._words[picture]:
+                    word = rng.choice(self._keywords)
+                return Turn(question=question.format(word), answer="no")
+        raise ValueError(f"form: {form!r} is none")
+
+    def texts(self) -> list[str]:
+        """Everything that questions and answers are made of, to learn a tokenizer from."""
+        shapes = [q.format("") for q in (*NAME, *IS_IT, *KEYWORDS, *RELATED, *KIND)]
+        kinds = [m["category"].replace("-", " ") for m in self.meta if m["category"]]
+        captions = [c for m in self.meta for c in m["captions"]]
+        return [*shapes * 50, *kinds, *captions, "yes", "no, it is"]
+
+
+def _split(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.lower())
+
+
+def _words(meta: Mapping[str, Any]) -> set[str]:
+    return {word for text in (*meta["captions"], *meta["keywords"]) for word in _split(text)}

@@ -1,0 +1,102 @@
+"""Patch codes to visual tokens. B batch, P patches, C concepts, K active of a row, H LLM width.
+
+LLaVA-1.5's `mlp2x_gelu` (arXiv 2310.03744), whose first layer reads codes. That layer is linear in
+them, so a row costs K * H where only its active concepts are summed, and an edit of k concepts
+changes the sum by k rows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mllm_adapter.steering import SteeringBatch, edited
+
+DENSE_FROM = 0.25
+"""The density of codes from which one matrix product beats a sum over rows; measured in
+benchmarks/steering.py."""
+
+
+class PatchCodes(NamedTuple):
+    """Codes of patches in TopK slots, as a bundle's graph gives them."""
+
+    indices: Int[Tensor, "B P K"]
+    values: Float[Tensor, "B P K"]
+    """0 in unused slots."""
+
+    def dense(self, concepts: int) -> Float[Tensor, "B P C"]:
+        """The same codes in full width."""
+        full = self.values.new_zeros(*self.values.shape[:2], concepts)
+        return full.scatter_add_(2, self.indices, self.values)
+
+    @classmethod
+    def of(cls, dense: Float[Tensor, "B P C"]) -> PatchCodes:
+        """Codes of full width in as few slots as hold them all, strongest first."""
+        slots = max(1, int((dense > 0).sum(-1).max()))
+        values, indices = dense.topk(slots, dim=-1)
+        return cls(indices, values)
+
+    def at(self, row: Int[Tensor, " E"], concept: Int[Tensor, " E"]) -> Float[Tensor, "E P"]:
+        """Activations of chosen concepts on the patches of chosen rows."""
+        matches = self.indices[row] == concept[:, None, None]
+        return (self.values[row] * matches).sum(-1)
+
+
+class Projector(nn.Module):
+    """codes (B, P, C) -> tokens (B, P, H)."""
+
+    def __init__(self, concepts: int, width: int) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.empty(concepts, width))
+        """The first layer's weight, one row a concept: (C, H)."""
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.out = nn.Linear(width, width)
+        nn.init.normal_(self.rows, std=0.02)
+
+    @property
+    def concepts(self) -> int:
+        """C."""
+        return self.rows.shape[0]
+
+    def sums(self, codes: PatchCodes, dense: bool | None = None) -> Float[Tensor, "B P H"]:
+        """The first layer's output without its bias: a picture's part of it that can be kept.
+
+        `dense` chooses between one product over C and a sum over active rows; None takes what is
+        faster at this density.
+        """
+        batch, patches, slots = codes.indices.shape
+        if dense is None:
+            dense = slots > DENSE_FROM * self.concepts
+        if dense:
+            return codes.dense(self.concepts) @ self.rows
+        flat = F.embedding_bag(
+            codes.indices.reshape(-1, slots),
+            self.rows,
+            per_sample_weights=codes.values.reshape(-1, slots).to(self.rows.dtype),
+            mode="sum",
+        )
+        return flat.view(batch, patches, -1)
+
+    def steered(
+        self, sums: Float[Tensor, "B P H"], codes: PatchCodes, batch: SteeringBatch
+    ) -> Float[Tensor, "B P H"]:
+        """`sums` of `codes` as they are after the edits: k rows for k edits, whatever C is."""
+        if len(batch.row) == 0:
+            return sums
+        old = codes.at(batch.row, batch.concept)
+        change = (edited(old, batch) - old).to(sums.dtype)
+        delta = change[:, :, None] * self.rows[batch.concept][:, None, :]
+        return sums.index_add(0, batch.row, delta)
+
+    def tokens(self, sums: Float[Tensor, "B P H"]) -> Float[Tensor, "B P H"]:
+        """The rest: bias, GELU and the second layer."""
+        tokens: Tensor = self.out(F.gelu(sums + self.bias))
+        return tokens
+
+    def forward(self, codes: Float[Tensor, "B P C"]) -> Float[Tensor, "B P H"]:
+        """Codes of full width to visual tokens, as training does it."""
+        return self.tokens(codes @ self.rows)

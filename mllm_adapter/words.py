@@ -1,0 +1,66 @@
+"""Words to concepts: what a caller edits is a word, what the model has is tens of concepts.
+
+A text tower's strongest concepts of a word are its directions in the picture. At small scale one or
+two of them are not enough (docs/chat.md has the sweep), so a word is edited through its top K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mllm_adapter.steering import SteeringEdit, SteeringError
+
+TOP = 32
+"""Concepts of a word."""
+STRENGTH = 2.0
+"""What SET gives them where the caller names no value."""
+
+_ORDER = ("ABLATE", "SCALE", "ADD", "SET")
+"""Where two words share a concept, the later of these decides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordEdit:
+    """An edit of a word or phrase, as a caller asks for it."""
+
+    word: str
+    op: Literal["SET", "ADD", "SCALE", "ABLATE"]
+    value: float = STRENGTH
+    top: int = TOP
+    patches: tuple[int, ...] | None = None
+
+
+Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts to their codes (B, C)."""
+
+
+def expand(edits: Sequence[WordEdit | SteeringEdit], encode: Encode) -> tuple[SteeringEdit, ...]:
+    """Edits of distinct concepts, for words and for concepts that are named themselves.
+
+    A concept that is named itself is edited as it says. Raises SteeringError for a word without
+    concepts.
+    """
+    words = [edit for edit in edits if isinstance(edit, WordEdit)]
+    codes = encode([edit.word for edit in words]) if words else np.zeros((0, 0), np.float32)
+    chosen: dict[int, SteeringEdit] = {}
+    rows = dict(zip(map(id, words), codes, strict=True))
+    for edit in sorted(words, key=lambda edit: _ORDER.index(edit.op)):
+        row = rows[id(edit)]
+        top = np.argsort(-row, kind="stable")[: edit.top]
+        top = top[row[top] > 0]
+        if not len(top):
+            raise SteeringError(f"{edit.word!r}: no concept answers to it")
+        for concept in top.tolist():
+            value = 0.0 if edit.op == "ABLATE" else edit.value
+            chosen[concept] = SteeringEdit(
+                concept=concept, op=edit.op, value=value, patches=edit.patches
+            )
+    for single in edits:
+        if isinstance(single, SteeringEdit):
+            chosen[single.concept] = replace(single)
+    return tuple(chosen[concept] for concept in sorted(chosen))
