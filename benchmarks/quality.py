@@ -147,7 +147,7 @@ def plot(results: dict[str, Any], arms: list[str], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot, ticker
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8.5, 4.5), layout="constrained")
     dashes = itertools.cycle(["--", "-.", ":"])
     for arm in arms:
         runs = runs_of(results, arm)
@@ -167,7 +167,7 @@ def plot(results: dict[str, Any], arms: list[str], path: Path) -> None:
     axes.xaxis.set_major_formatter(ticker.ScalarFormatter())
     axes.xaxis.set_minor_formatter(ticker.ScalarFormatter())
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right upper")
     figure.savefig(path, dpi=120)
 
 

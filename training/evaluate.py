@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from training.clarity import Clarity, Judge, judge_pictures, measure_clarity
 from training.data.shards import Sample, read_index, read_split
@@ -53,7 +51,7 @@ def held_out_splits(folder: Path) -> list[str]:
 def encode_splits(encoder: Encoder, folder: Path, names: Sequence[str]) -> list[EncodedSplit]:
     """Reads the splits' shards once and encodes each picture once."""
     splits = [list(read_split(folder, name)) for name in names]
-    shown = (picture(sample) for samples in splits for sample in samples)
+    shown = (sample.picture() for samples in splits for sample in samples)
     sizes = [len(samples) for samples in splits]
     codes = encode_all(encoder.images, shown, sum(sizes), "pictures")
     parts = np.split(codes, np.cumsum(sizes)[:-1])
@@ -61,12 +59,6 @@ def encode_splits(encoder: Encoder, folder: Path, names: Sequence[str]) -> list[
         EncodedSplit(name=name, samples=samples, codes=part)
         for name, samples, part in zip(names, splits, parts, strict=True)
     ]
-
-
-def picture(sample: Sample) -> Image.Image:
-    """A sample's picture, alpha and all."""
-    with Image.open(io.BytesIO(sample.png), formats=["PNG"]) as image:
-        return image.convert("RGBA")
 
 
 def evaluate_split(

@@ -20,7 +20,7 @@ from training.clarity import Judge, concept_clarity, judge_pictures
 from training.data.shards import read_index
 from training.data.words import FILE as WORDS
 from training.encoder import CheckpointEncoder, Encoder, encode_all
-from training.evaluate import TRAINED, EncodedSplit, encode_splits, evaluate_encoded, flat, picture
+from training.evaluate import TRAINED, EncodedSplit, encode_splits, evaluate_encoded, flat
 from training.export import Golden, export_bundle, shipped
 from training.imagenet import PACKAGE
 from training.naming import Pictures, name_concepts
@@ -143,6 +143,6 @@ def _golden(held_out: Sequence[EncodedSplit]) -> Golden:
     samples = [sample for split in held_out for sample in split.samples]
     chosen = sorted(set(np.linspace(0, len(samples) - 1, GOLDEN).round().astype(int).tolist()))
     return Golden(
-        images=[picture(samples[i]) for i in chosen],
+        images=[samples[i].picture() for i in chosen],
         texts=[samples[i].meta["caption"] for i in chosen],
     )

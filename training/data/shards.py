@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from training.data.recipe import SCHEMA, DataError
 
 RECEIPTS = ".receipts"
@@ -37,6 +39,11 @@ class Sample:
     """Unique in the data set; holds no dot, which ends a WebDataset key."""
     png: bytes
     meta: Mapping[str, Any]
+
+    def picture(self) -> Image.Image:
+        """The image decoded, alpha and all."""
+        with Image.open(io.BytesIO(self.png), formats=["PNG"]) as image:
+            return image.convert("RGBA")
 
 
 @dataclass(frozen=True, kw_only=True)
