@@ -177,8 +177,8 @@ def loss_memory(arguments: argparse.Namespace) -> int:
     import torch
 
     from training.distributed import ranks
-    from training.loss import tiled_clip_loss
     from training.libraries import open_clip
+    from training.loss import tiled_clip_loss
 
     with ranks(arguments.device) as group:
         naive = open_clip().ClipLoss(

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from tests.training.conftest import environment
+from training.libraries import open_clip
 from training.loss import tiled_clip_loss
 from training.model import normalize
-from training.libraries import open_clip
 
 
 def rows(seed: int, batch: int = 24, concepts: int = 160) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from tests.training.conftest import tiny_recipe
 from training import head as head_module
 from training.head import RepReLU, SparseHead
-from training.model import ModelConfig, SparseCLIP, normalize
 from training.libraries import open_clip
+from training.model import ModelConfig, SparseCLIP, normalize
 from training.tower import build_towers, tower_config
 
 

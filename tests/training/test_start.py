@@ -14,9 +14,9 @@ from torch import Tensor, nn
 import training.imagenet
 from tests.training.conftest import tiny_recipe
 from training.imagenet import TRUNK, for_clip_pixels, imagenet_weights
+from training.libraries import open_clip
 from training.loop import train
 from training.model import SparseCLIP
-from training.libraries import open_clip
 from training.pairs import standardize
 from training.recipe import Recipe
 from training.start import start_model
