@@ -9,20 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.numpy import load_file, save_file
-from torch import Tensor
 from tqdm import tqdm
 
 from bundle.store import Bundle
+from mllm_adapter.projector import PatchCodes
 from training.augment import AugmentConfig
 from training.data.shards import INDEX, read_split
 from training.views import FreshViews
@@ -45,16 +45,17 @@ class CodeTable:
     def __len__(self) -> int:
         return (len(self.offsets) - 1) // self.patches
 
-    def dense(self, pictures: Sequence[int]) -> Float[Tensor, "B P C"]:
-        """Chosen pictures in full width."""
-        full = np.zeros((len(pictures), self.patches, self.concepts), dtype=np.float32)
-        for row, picture in enumerate(pictures):
-            first = picture * self.patches
-            offsets = self.offsets[first : first + self.patches + 1]
-            patch = np.repeat(np.arange(self.patches), np.diff(offsets))
-            inside = slice(offsets[0], offsets[-1])
-            full[row, patch, self.indices[inside]] = self.values[inside]
-        return torch.from_numpy(full)
+    def codes(self, pictures: Sequence[int]) -> PatchCodes:
+        """Chosen pictures, in as many slots as the fullest of their patches wants."""
+        starts = np.asarray(pictures)[:, None] * self.patches + np.arange(self.patches)
+        first, last = self.offsets[starts], self.offsets[starts + 1]
+        slots = np.arange(max(1, int((last - first).max())))
+        used = slots < (last - first)[:, :, None]
+        at = np.where(used, first[:, :, None] + slots, 0)
+        return PatchCodes(
+            torch.from_numpy(np.where(used, self.indices[at], 0).astype(np.int64)),
+            torch.from_numpy(np.where(used, self.values[at], 0).astype(np.float32)),
+        )
 
 
 class BackboneGraphs:
@@ -114,38 +115,54 @@ class BackboneGraphs:
 def code_tables(
     graphs: BackboneGraphs, folder: Path, split: str, views: int, augment: AugmentConfig
 ) -> list[CodeTable]:
-    """The split's pictures as evaluation sees them, then `views` tables of random views.
+    """A split's pictures as evaluation sees them, then `views` tables of random views.
 
     Kept beside the data, under a digest of all that they depend on.
     """
-    pictures: list[Any] | None = None
-    tables = []
-    for view in range(views + 1):
-        path = folder / "codes" / f"{_key(graphs.bundle, folder, split, view, augment)}.safetensors"
-        if not path.is_file():
-            if pictures is None:
-                pictures = [sample.picture() for sample in read_split(folder, split)]
-            shown = _views(graphs.bundle, pictures, view, augment)
-            table = graphs.table(shown, len(pictures), f"{split}, view {view}")
-            path.parent.mkdir(exist_ok=True)
-            draft = path.with_suffix(f".{os.getpid()}.draft")
-            save_file(
-                {"indices": table.indices, "values": table.values, "offsets": table.offsets}, draft
-            )
-            draft.rename(path)
-        tables.append(_read(path, graphs))
-    return tables
+
+    def pictures() -> list[Image.Image]:
+        return [sample.picture() for sample in read_split(folder, split)]
+
+    index = hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
+    return [
+        kept_table(graphs, folder / "codes", pictures, (index, split), view, augment)
+        for view in range(views + 1)
+    ]
 
 
-def _read(path: Path, graphs: BackboneGraphs) -> CodeTable:
+def kept_table(
+    graphs: BackboneGraphs,
+    folder: Path,
+    pictures: Callable[[], Sequence[Image.Image]],
+    what: tuple[str, ...],
+    view: int = 0,
+    augment: AugmentConfig | None = None,
+) -> CodeTable:
+    """The codes of pictures, which `what` names for good: from `folder`, or computed and put there.
+
+    View 0 is what the bundle's preprocessing makes of them; any other is a random one.
+    """
+    graph = graphs.bundle.manifest.files["patches.onnx"].sha256
+    chosen: list[Any] = [graph, what, view, asdict(augment) if view and augment else None]
+    digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+    path = folder / f"{digest[:32]}.safetensors"
+    if not path.is_file():
+        shown = pictures()
+        table = graphs.table(_views(graphs.bundle, shown, view, augment), len(shown), "codes")
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}.draft")
+        save_file(
+            {"indices": table.indices, "values": table.values, "offsets": table.offsets}, draft
+        )
+        draft.rename(path)
     arrays: dict[str, Any] = load_file(path)
     return CodeTable(patches=graphs.patches, concepts=graphs.concepts, **arrays)
 
 
 def _views(
-    bundle: Bundle, pictures: Sequence[Any], view: int, augment: AugmentConfig
+    bundle: Bundle, pictures: Sequence[Image.Image], view: int, augment: AugmentConfig | None
 ) -> Iterator[NDArray[np.float32]]:
-    if view == 0:
+    if view == 0 or augment is None:
         for start in range(0, len(pictures), CHUNK):
             yield np.stack([bundle.preprocessor(p) for p in pictures[start : start + CHUNK]])
         return
@@ -154,11 +171,3 @@ def _views(
     for number, index in enumerate(torch.arange(len(pictures)).split(CHUNK)):
         generator = torch.Generator().manual_seed(view * 1_000_003 + number)
         yield fresh(index, generator).numpy()
-
-
-def _key(bundle: Bundle, folder: Path, split: str, view: int, augment: AugmentConfig) -> str:
-    graph = bundle.manifest.files["patches.onnx"].sha256
-    chosen: list[Any] = [graph, split, view, asdict(augment) if view else None]
-    digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode())
-    digest.update((folder / INDEX).read_bytes())
-    return digest.hexdigest()[:32]

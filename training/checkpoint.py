@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.model import SparseCLIP
 from training.recipe import Recipe, recipe_from
+
+R = TypeVar("R")
 
 KEEP = 2
 """Complete checkpoints that stay in a run's folder."""
@@ -37,10 +40,10 @@ class Progress:
 
 def save(
     run: Path,
-    model: SparseCLIP,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor],
-    recipe: Recipe,
+    recipe: dict[str, Any],
     progress: Progress,
 ) -> Path:
     """Writes `run/checkpoints/step-N` and removes the oldest beyond KEEP.
@@ -57,7 +60,7 @@ def save(
     save_file(_plain(_moments(model, optimizer)), draft / "optimizer.safetensors")
     if average:
         save_file(_plain(average), draft / "average.safetensors")
-    state = {"recipe": recipe.to_dict(), "progress": vars(progress)}
+    state = {"recipe": recipe, "progress": vars(progress)}
     (draft / "state.json").write_text(json.dumps(state, indent=2))
     for file in draft.iterdir():
         _flush(file)
@@ -77,16 +80,21 @@ def complete(run: Path) -> list[Path]:
 
 def read_state(checkpoint: Path) -> tuple[Recipe, Progress]:
     """The recipe and the progress of a checkpoint. Raises CheckpointError when it has none."""
+    return read_as(checkpoint, recipe_from)
+
+
+def read_as(checkpoint: Path, parse: Callable[[object], R]) -> tuple[R, Progress]:
+    """The same for a recipe of any kind, which `parse` builds from plain data."""
     try:
         state = json.loads((checkpoint / "state.json").read_text())
-        return recipe_from(state["recipe"]), Progress(**state["progress"])
+        return parse(state["recipe"]), Progress(**state["progress"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{checkpoint.name}: not a checkpoint of ours") from error
 
 
 def restore(
     checkpoint: Path,
-    model: SparseCLIP,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor],
 ) -> None:
@@ -133,7 +141,7 @@ def load_model(path: Path) -> tuple[SparseCLIP, Recipe]:
     return model.eval(), recipe
 
 
-def _moments(model: SparseCLIP, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
         f"{name}/{key}": value
         for name, parameter in model.named_parameters()

@@ -16,6 +16,7 @@ from training import checkpoint
 from training.checkpoint import CheckpointError, Progress
 from training.distributed import Ranks, ranks
 from training.journal import Journal
+from training.meter import Meter
 from training.optimizer import build_optimizer, learning_rate
 from training.recipe import Recipe
 from training.source import Source
@@ -90,7 +91,8 @@ class _Run:
         loop, group = self.recipe.loop, self.group
         last = min(self.steps, stop_after or self.steps)
         done = self.progress.step
-        journal = Journal(self.run, group, steps=self.steps, done=done, every=loop.log_every)
+        journal = Journal(self.run, steps=self.steps, done=done) if group.is_first else None
+        meter = Meter(journal, group, loop.log_every)
         began, before = time.monotonic(), self.progress.seconds
         self.model.train()
         batches = self.source.batches(done)
@@ -110,11 +112,12 @@ class _Run:
                     samples=self.progress.samples + loop.batch_size,
                     seconds=before + time.monotonic() - began,
                 )
-                journal.add(step + 1, result, samples=loop.batch_size, lr=lr, norm=norm)
+                meter.add(step + 1, result, samples=loop.batch_size, lr=lr, norm=norm)
                 if (step + 1) % loop.checkpoint_every == 0 or step + 1 == last:
                     self._save()
         finally:
-            journal.close()
+            if journal is not None:
+                journal.close()
         group.wait()
         return checkpoint.complete(self.run)[-1]
 
@@ -143,7 +146,12 @@ class _Run:
     def _save(self) -> None:
         if self.group.is_first:
             checkpoint.save(
-                self.run, self.model, self.optimizer, self.average, self.recipe, self.progress
+                self.run,
+                self.model,
+                self.optimizer,
+                self.average,
+                self.recipe.to_dict(),
+                self.progress,
             )
         self.group.wait()
 

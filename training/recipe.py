@@ -10,13 +10,12 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from bundle.schema import SchemaError, from_dict
 from training.augment import AugmentConfig
 from training.model import ModelConfig
 from training.optimizer import OptimizerConfig
 from training.pairs import PairsConfig
+from training.yaml_file import names, read_yaml
 
 FOLDER = Path(__file__).parent / "recipes"
 
@@ -103,7 +102,7 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """The recipes that come with the project."""
-    return sorted(p.stem for p in FOLDER.glob("*.yaml"))
+    return names(FOLDER)
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -112,27 +111,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     `overrides` are `section.key=value`, the value read as YAML. Raises SchemaError naming the
     field.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(recipe_names())
-        raise SchemaError(f"recipe: no {name!r}; there are {known}, or give a .yaml file")
-    try:
-        data = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise SchemaError(f"recipe: not YAML at line {line}") from None
-    for text in overrides:
-        key, sign, value = text.partition("=")
-        if not sign:
-            raise SchemaError(f"{text}: an override is section.key=value")
-        *sections, last = key.split(".")
-        place = data
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise SchemaError(f"{key}: {section} holds no keys")
-        place[last] = yaml.safe_load(value)
-    return recipe_from(data)
+    return recipe_from(read_yaml(name, FOLDER, overrides))
 
 
 def recipe_from(data: object) -> Recipe:

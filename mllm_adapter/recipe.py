@@ -1,0 +1,130 @@
+"""An adapter's training as data: one YAML file, read strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bundle.schema import SchemaError, from_dict
+from mllm_adapter.llm import SmallLLM
+from training.augment import AugmentConfig
+from training.yaml_file import names, read_yaml
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LLMConfig:
+    """Which LLM speaks: one that exists, or a small one that is trained with the projector."""
+
+    path: str = ""
+    """A Hugging Face directory, or `smollm2`, which is fetched."""
+    small: SmallLLM | None = None
+    """With an empty path: the shape of a new one."""
+    lora_rank: int = 0
+    """Of stages whose `llm` is lora."""
+    system: str = ""
+    """A system message that every conversation begins with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructionsConfig:
+    """Which pictures, and what is asked about them."""
+
+    path: str = "data/build/demo"
+    """A data set's folder, as `sparseclip data build` writes it; SPARSECLIP_DATA overrides it."""
+    split: str = "train"
+    views: int = 3
+    """Random views of a picture beside the one that is evaluated."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Of the random views."""
+    easy_vqa: float = 0.0
+    """Share of conversations that are questions of easy-vqa about coloured shapes."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the shards are."""
+        return Path(os.environ.get("SPARSECLIP_DATA", self.path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeringConfig:
+    """Pictures that are steered in training: the label's concepts suppressed, another label's set,
+    as a caller would, and the conversation is about that other label."""
+
+    share: float = 0.0
+    """Of all conversations."""
+    kept: float = 0.25
+    """Of these: the picture's own label is not suppressed."""
+    top: tuple[int, ...] = (4, 8, 16, 32)
+    """K, drawn anew each time."""
+    strength: tuple[float, float] = (0.5, 4.0)
+    """The range of values, drawn evenly on a logarithmic scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage: what learns, how fast, how long."""
+
+    llm: Literal["frozen", "lora", "full"]
+    """LLaVA-1.5's first stage is frozen, its second one full."""
+    steps: int
+    lr: float
+    batch_size: int = 128
+    warmup: float = 0.03
+    """Share of the stage's steps."""
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """On what, and what is kept."""
+
+    precision: Literal["fp32", "bf16"] = "bf16"
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 0
+    log_every: int = 20
+    checkpoint_every: int = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterRecipe:
+    """All that decides a run, up to the data's and the backbone's bytes."""
+
+    name: str
+    llm: LLMConfig
+    stages: tuple[StageConfig, ...]
+    about: str = ""
+    bundle: str = ""
+    """The backbone; empty is the shipped one."""
+    data: InstructionsConfig = field(default_factory=InstructionsConfig)
+    steering: SteeringConfig = field(default_factory=SteeringConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON or YAML."""
+        return dataclasses.asdict(self)
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the project."""
+    return names(FOLDER)
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> AdapterRecipe:
+    """A recipe by name, or by the path of a YAML file. Raises SchemaError naming the field."""
+    return recipe_from(read_yaml(name, FOLDER, overrides))
+
+
+def recipe_from(data: object) -> AdapterRecipe:
+    """Builds a recipe from plain data, as `to_dict` gives it."""
+    recipe = from_dict(AdapterRecipe, data, at="")
+    if not recipe.stages:
+        raise SchemaError("stages: must have one at least")
+    return recipe

@@ -1,0 +1,235 @@
+"""The two stages of an adapter's training: checkpoints that resume exactly, and a record."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from bundle.store import default_bundle, open_bundle
+from mllm_adapter.adapter import FETCHED, OWN, AdapterConfig, write_adapter
+from mllm_adapter.codes import BackboneGraphs, code_tables, kept_table
+from mllm_adapter.easy_vqa import PACKAGE, easy_vqa
+from mllm_adapter.instructions import Instructions
+from mllm_adapter.llm import load_llm, new_llm
+from mllm_adapter.model import AdapterModel, match_scale
+from mllm_adapter.projector import Projector
+from mllm_adapter.prompt import PromptBuilder
+from mllm_adapter.recipe import AdapterRecipe, recipe_from
+from mllm_adapter.samples import Batch, Labels, Samples, Shapes
+from training import checkpoint
+from training.checkpoint import CheckpointError, Progress
+from training.data.shards import read_split
+from training.journal import Journal
+
+
+class TrainingError(RuntimeError):
+    """A run that must not go on; the message says why."""
+
+
+def train(recipe: AdapterRecipe, run: Path, stop_after: int | None = None) -> Path:
+    """Trains a recipe in the folder `run`, and returns the folder of the finished adapter.
+
+    A folder with checkpoints of the same recipe is resumed, with the losses that the uninterrupted
+    run would have had. `stop_after` ends the run early, at so many steps.
+
+    Raises CheckpointError when the folder holds another recipe's run, TrainingError when the loss
+    is not a number.
+    """
+    if recipe.run.threads:
+        torch.set_num_threads(recipe.run.threads)
+    return _Run(recipe, run).go(stop_after)
+
+
+class _Run:
+    def __init__(self, recipe: AdapterRecipe, run: Path) -> None:
+        self.recipe, self.run = recipe, run
+        self.progress = self._start()
+        self.device = torch.device(
+            "cuda" if recipe.run.device != "cpu" and torch.cuda.is_available() else "cpu"
+        )
+        bundle = open_bundle(Path(recipe.bundle) if recipe.bundle else default_bundle())
+        self.backbone = f"{bundle.manifest.name}/{bundle.manifest.version}"
+        graphs = BackboneGraphs(bundle, recipe.run.threads)
+        data = recipe.data
+        meta = [sample.meta for sample in read_split(data.folder, data.split)]
+        tables = code_tables(graphs, data.folder, data.split, data.views, data.augment)
+        torch.manual_seed(recipe.run.seed)
+        self.llm, self.tokenizer = self._llm(meta)
+        width = self.llm.config.hidden_size
+        self.projector = Projector(graphs.concepts, width)
+        match_scale(self.projector, self.llm)
+        self.patches, self.system = graphs.patches, recipe.llm.system
+        self.samples = Samples(
+            meta,
+            tables,
+            Labels([c for m in meta for c in m["captions"]], graphs.texts),
+            PromptBuilder(self.tokenizer, graphs.patches),
+            recipe.steering,
+            self._shapes(graphs),
+            system=self.system,
+            seed=recipe.run.seed,
+        )
+        self.ends = _cumulative([stage.steps for stage in recipe.stages])
+
+    def _start(self) -> Progress:
+        found = checkpoint.complete(self.run)
+        if not found:
+            self.run.mkdir(parents=True, exist_ok=True)
+            (self.run / "recipe.json").write_text(json.dumps(self.recipe.to_dict(), indent=2))
+            return Progress(step=0, samples=0, seconds=0.0)
+        recipe, progress = checkpoint.read_as(found[-1], recipe_from)
+        if recipe != self.recipe:
+            raise CheckpointError(f"{self.run.name}: holds a run of another recipe")
+        return progress
+
+    def _shapes(self, graphs: BackboneGraphs) -> Shapes:
+        data = self.recipe.data
+        if not data.easy_vqa:
+            return Shapes(table=None, questions=(), share=0.0)
+        shapes = easy_vqa("train")
+        what = (PACKAGE.label, "train")
+        table = kept_table(graphs, data.folder / "codes", lambda: shapes.pictures, what)
+        return Shapes(table, shapes.questions, data.easy_vqa)
+
+    def _llm(self, meta: list[Any]) -> tuple[Any, Any]:
+        config = self.recipe.llm
+        if config.small is None:
+            path = FETCHED[config.path]() if config.path in FETCHED else Path(config.path)
+            all_learns = any(stage.llm == "full" for stage in self.recipe.stages)
+            return load_llm(path, torch.float32 if all_learns else torch.bfloat16)
+        return new_llm(config.small, Instructions(meta).texts())
+
+    def go(self, stop_after: int | None) -> Path:
+        total = self.ends[-1]
+        last = min(total, stop_after or total)
+        with ExitStack() as stack:
+            journal = Journal(self.run, steps=total, done=self.progress.step)
+            stack.callback(journal.close)
+            start = 0
+            for number, end in enumerate(self.ends):
+                if self.progress.step < min(end, last):
+                    self._stage(number, start, min(end, last), journal)
+                start = end
+        if self.progress.step < total:
+            return checkpoint.complete(self.run)[-1]
+        return self._finish()
+
+    def _stage(self, number: int, start: int, last: int, journal: Journal) -> None:
+        stage, run = self.recipe.stages[number], self.recipe.run
+        model = AdapterModel(self.projector, self.llm, stage, self.recipe.llm.lora_rank)
+        model.to(self.device).train()
+        optimizer = _optimizer(model, stage.weight_decay)
+        if self.progress.step:
+            found = checkpoint.complete(self.run)[-1]
+            if self.progress.step > start:
+                checkpoint.restore(found, model, optimizer, {})
+            else:
+                model.load_state_dict(load_file(found / "model.safetensors"))
+        before, began = self.progress, time.monotonic()
+        losses: list[float] = []
+        since = time.monotonic()
+        for step in range(self.progress.step, last):
+            lr = learning_rate(step - start, stage.steps, stage.lr, stage.warmup)
+            torch.manual_seed(run.seed * 1_000_003 + step)
+            loss = self._gradients(model, self.samples.batch(step, stage.batch_size))
+            if not math.isfinite(loss):
+                raise TrainingError(f"step {step}: the loss is {loss}")
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            norm = nn.utils.clip_grad_norm_(model.parameters(), stage.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss)
+            self.progress = Progress(
+                step=step + 1,
+                samples=self.progress.samples + stage.batch_size,
+                seconds=before.seconds + time.monotonic() - began,
+            )
+            journal.advance()
+            if (step + 1) % run.log_every == 0:
+                mean = statistics.fmean(losses)
+                rate = len(losses) * stage.batch_size / (time.monotonic() - since)
+                line = {
+                    "stage": number + 1,
+                    "loss": mean,
+                    "lr": lr,
+                    "grad_norm": float(norm),
+                    "samples_per_second": rate,
+                }
+                journal.write(step + 1, line, {"stage": f"{number + 1}", "loss": f"{mean:.3f}"})
+                losses, since = [], time.monotonic()
+            if (step + 1) % run.checkpoint_every == 0 or step + 1 == last:
+                checkpoint.save(
+                    self.run, model, optimizer, {}, self.recipe.to_dict(), self.progress
+                )
+        self.llm = model.llm
+
+    def _gradients(self, model: AdapterModel, parts: list[Batch]) -> float:
+        """Adds the gradients of a batch, and gives its mean loss a token."""
+        tokens = sum(part.text.learned for part in parts)
+        total = 0.0
+        for part in parts:
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=self.recipe.run.precision == "bf16"
+            ):
+                loss = model(part.to(self.device)) / tokens
+            loss.backward()
+            total += float(loss.detach())
+        return total
+
+    def _finish(self) -> Path:
+        """Writes the adapter, with the LLM unless it is one that is fetched and was left alone."""
+        folder = self.run / "adapter"
+        config = self.recipe.llm
+        changed = config.small is not None or any(s.llm != "frozen" for s in self.recipe.stages)
+        fetched = config.path in FETCHED and not changed
+        adapter = AdapterConfig(
+            concepts=self.projector.concepts,
+            patches=self.patches,
+            width=self.llm.config.hidden_size,
+            backbone=self.backbone,
+            llm=config.path if fetched else OWN,
+            system=self.system,
+        )
+        write_adapter(folder, adapter, self.projector.cpu())
+        if not fetched:
+            llm = self.llm.cpu()
+            llm = llm.merge_and_unload() if hasattr(llm, "merge_and_unload") else llm
+            llm.half() if config.small is not None else llm.to(torch.bfloat16)
+            llm.save_pretrained(folder / OWN)
+            self.tokenizer.save_pretrained(folder / OWN, save_jinja_files=False)
+        return folder
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
+    """The rate of a stage's step: linear warm-up, then a cosine to zero."""
+    first = max(1, round(warmup * steps))
+    if step < first:
+        return peak * (step + 1) / first
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - first) / max(1, steps - first)))
+
+
+def _optimizer(model: nn.Module, decay: float) -> torch.optim.AdamW:
+    learning = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+
+
+def _cumulative(counts: list[int]) -> list[int]:
+    total, ends = 0, []
+    for count in counts:
+        total += count
+        ends.append(total)
+    return ends
