@@ -100,8 +100,10 @@ def context_of(path: Path) -> int:
 def load_llm(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     """Model and tokenizer of a local directory. Raises LLMError."""
     tokenizer = load_tokenizer(path)
+    library = transformers()
+    library.utils.logging.disable_progress_bar()  # half a second is not worth a server's log line
     try:
-        model = transformers().AutoModelForCausalLM.from_pretrained(
+        model = library.AutoModelForCausalLM.from_pretrained(
             path, local_files_only=True, use_safetensors=True, dtype=dtype
         )
     except (OSError, ValueError, KeyError) as error:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mllm_adapter.steering import SteeringBatch, edited
@@ -32,6 +34,11 @@ class PatchCodes(NamedTuple):
         """The same codes in full width."""
         full = self.values.new_zeros(*self.values.shape[:2], concepts)
         return full.scatter_add_(2, self.indices, self.values)
+
+    @classmethod
+    def from_arrays(cls, indices: NDArray[np.int64], values: NDArray[np.float32]) -> PatchCodes:
+        """One picture's codes, (P, K) as the serving side has them; copied."""
+        return cls(torch.tensor(indices)[None], torch.tensor(values)[None])
 
     @classmethod
     def of(cls, dense: Float[Tensor, "B P C"]) -> PatchCodes:

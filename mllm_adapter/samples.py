@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,22 +46,26 @@ class Batch(NamedTuple):
 
 
 class Labels:
-    """Captions and their text codes, so that plans cost no run of the text tower."""
+    """Text codes of phrases, each encoded once, so that a plan costs no run of the text tower."""
 
-    def __init__(self, captions: Sequence[str], encode: Encode) -> None:
-        self._place = {caption: i for i, caption in enumerate(sorted(set(captions)))}
-        every = list(self._place)
-        parts = [
-            SparseCodes.from_dense(encode(every[i : i + 1024])) for i in range(0, len(every), 1024)
-        ]
-        self._rows = [part.row(b) for part in parts for b in range(len(part))]
-        self._concepts = parts[0].concepts
+    def __init__(self, encode: Encode, concepts: int) -> None:
+        self._encode, self._concepts = encode, concepts
+        self._rows: dict[str, tuple[NDArray[np.uint32], NDArray[np.float32]]] = {}
 
-    def encode(self, captions: Sequence[str]) -> NDArray[np.float32]:
-        """Codes of known captions, (B, C)."""
-        codes = np.zeros((len(captions), self._concepts), dtype=np.float32)
-        for row, caption in enumerate(captions):
-            indices, values = self._rows[self._place[caption]]
+    def learn(self, phrases: Iterable[str]) -> None:
+        """Encodes those that are new."""
+        new = sorted(set(phrases) - self._rows.keys())
+        for start in range(0, len(new), 1024):
+            part = new[start : start + 1024]
+            codes = SparseCodes.from_dense(self._encode(part))
+            self._rows.update((phrase, codes.row(b)) for b, phrase in enumerate(part))
+
+    def encode(self, phrases: Sequence[str]) -> NDArray[np.float32]:
+        """Codes of phrases, (B, C)."""
+        self.learn(phrases)
+        codes = np.zeros((len(phrases), self._concepts), dtype=np.float32)
+        for row, phrase in enumerate(phrases):
+            indices, values = self._rows[phrase]
             codes[row, indices] = values
         return codes
 

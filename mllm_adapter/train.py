@@ -68,10 +68,12 @@ class _Run:
         self.projector = Projector(graphs.concepts, width)
         match_scale(self.projector, self.llm)
         self.patches, self.system = graphs.patches, recipe.llm.system
+        labels = Labels(graphs.texts, graphs.concepts)
+        labels.learn(caption for m in meta for caption in m["captions"])
         self.samples = Samples(
             meta,
             tables,
-            Labels([c for m in meta for c in m["captions"]], graphs.texts),
+            labels,
             PromptBuilder(self.tokenizer, graphs.patches),
             recipe.steering,
             self._shapes(graphs),
