@@ -102,6 +102,8 @@ class Evaluation:
             answers = bench.mean_difference(means, factor)
             yield row("difference of means", answers, strength=factor)
         pairs = parts(self.meta, right, labels, sweep.pictures)
+        if not pairs:
+            return
         bench = Bench(self.answerer, self.table, self.labels, pairs)
         old, new = [t.old for t in pairs], [t.new for t in pairs]
         for top in sweep.tops[:3]:

@@ -8,18 +8,18 @@ from typing import Any
 
 import click
 
-COLUMNS = (
-    "condition",
-    "top",
-    "strength",
-    "exact",
-    "half",
-    "old",
-    "both",
-    "corrupted",
-    "nearer_new",
-)
-HEADS = ("condition", "K", "SS", "exact %", "half %", "old %", "both %", "corrupted %", "SBERT %")
+COLUMNS = {
+    "condition": "condition",
+    "K": "top",
+    "SS": "strength",
+    "exact %": "exact",
+    "half %": "half",
+    "old %": "old",
+    "both %": "both",
+    "corrupted %": "corrupted",
+    "SBERT %": "nearer_new",
+}
+"""Heads of the table of steered conditions, and what stands under them."""
 
 
 @click.command()
@@ -92,7 +92,10 @@ def steering(
             figures |= evaluation.shapes()
         for name, figure in figures.items():
             add({"condition": name, **figure})
-        for row in evaluation.steering(evaluation.right(answers), Sweep(pictures=pictures)):
+        right = evaluation.right(answers)
+        if not right:
+            click.echo("steering: not measured; no picture is named right", err=True)
+        for row in evaluation.steering(right, Sweep(pictures=pictures)) if right else ():
             add(row)
     except (BundleError, DataError, ValueError) as error:
         raise click.ClickException(str(error)) from None

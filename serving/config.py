@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bundle.schema import SchemaError, from_dict
 from serving.engines.base import EngineConfig
@@ -77,6 +77,12 @@ class ServerConfig:
     """How items share runs."""
     limits: Limits = field(default_factory=Limits)
     """What calls and callers may use."""
+    chat: Literal["auto", "off"] = "auto"
+    """Serve ChatService for bundles that have an adapter, where its libraries are installed."""
+    chat_engine: Literal["transformers", "vllm"] = "transformers"
+    """What runs the language model."""
+    chat_batch: int = 32
+    """Conversations that it decodes at the same time; others wait."""
     failures_before_probe: int = 3
     """Failed items in a row after which the model is probed, and not served if it fails that."""
     probe_s: float = 1.0
@@ -91,6 +97,7 @@ class ServerConfig:
             ("max_models", self.max_models),
             ("batch.max_images", self.batch.max_images),
             ("batch.max_texts", self.batch.max_texts),
+            ("chat_batch", self.chat_batch),
             ("failures_before_probe", self.failures_before_probe),
             ("probe_s", self.probe_s),
             ("decode_workers", 1 if self.decode_workers is None else self.decode_workers),

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from bundle.concepts import ConceptVocabulary
 from serving.errors import ServingError, invalid
-from serving.explain import concept_id
 from serving.limits import Limits
 from serving.model import Model
 from serving.requests import (
     ConceptKey,
     EmbedCall,
-    Embedded,
     ImageItem,
     Item,
     ModelId,
@@ -21,6 +19,8 @@ from serving.requests import (
     Selector,
     TextItem,
     Times,
+    concept_id,
+    slowest,
 )
 from serving.status import to_status
 from sparseclip.v1 import embedding_pb2, types_pb2
@@ -130,16 +130,6 @@ def timings(times: Times, total_s: float = 0.0) -> types_pb2.StageTimings:
         queue_us=round(times.queue_s * 1e6),
         inference_us=round(times.inference_s * 1e6),
         total_us=round(total_s * 1e6),
-    )
-
-
-def slowest(results: Iterable[Result]) -> Times:
-    """A call's stages: in each, the time of the item that took longest."""
-    times = [result.times for result in results if isinstance(result, Embedded)]
-    return Times(
-        decode_s=max((t.decode_s for t in times), default=0.0),
-        queue_s=max((t.queue_s for t in times), default=0.0),
-        inference_s=max((t.inference_s for t in times), default=0.0),
     )
 
 

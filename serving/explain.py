@@ -1,7 +1,8 @@
-"""From codes to explanations: maps of concepts over a picture, and a search's order of merit."""
+"""From codes to explanations: maps of concepts over a picture, and a search for concepts."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,9 +12,59 @@ from numpy.typing import NDArray
 from bundle.concepts import Concept, ConceptVocabulary
 from bundle.manifest import Preprocessing
 from serving.engines.rows import Patches, Row
-from serving.errors import invalid
+from serving.errors import ServingError
+from serving.model import Model
 from serving.overlay import render_overlay
-from serving.requests import ConceptKey, ConceptMatch, ExplainedConcept
+from serving.requests import (
+    ConceptMatch,
+    ExplainCall,
+    Explained,
+    ExplainedConcept,
+    TextItem,
+    Times,
+    concept_id,
+)
+
+
+async def search_concepts(
+    model: Model, query: str, limit: int, deadline: float
+) -> list[ConceptMatch]:
+    """Concepts for a word or phrase, best first: its own names, then what the text tower says.
+
+    `deadline` is in the event loop's time. Raises ServingError.
+    """
+    result = (await model.embed([TextItem(id="", text=query)], deadline))[0]
+    if isinstance(result, ServingError):
+        raise result
+    names = await model.text_thread.run(lambda: model.concepts.search(query, limit))
+    return ranked(query, dict(result.row.top(limit)), names, model.concepts)[:limit]
+
+
+async def explain_image(model: Model, call: ExplainCall, deadline: float) -> Explained:
+    """Where a picture shows concepts. Raises ServingError."""
+    wanted = [
+        concept_id(model.concepts, key, f"concepts[{i}]") for i, key in enumerate(call.concepts)
+    ]
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    batcher = model.batchers["patches"]
+    with batcher.room.admit(1, deadline) as places:
+        pixels = await model.decoders.decode(call.image)
+        decode_s = loop.time() - started
+        done = await batcher.submit(pixels, deadline, places)
+    picture = Picture(
+        pixels=pixels,
+        row=done.row,
+        grid=model.architecture.patch_grid,
+        preprocessing=model.preprocessing,
+    )
+    chosen = wanted or [concept for concept, _ in done.row.top(call.top)]
+    maps = await loop.run_in_executor(None, picture.maps, chosen, call.overlay)
+    return Explained(
+        maps=maps,
+        exact=model.architecture.pool == "patch_mean" and picture.complete,
+        times=Times(decode_s=decode_s, queue_s=done.queue_s, inference_s=done.inference_s),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +93,15 @@ class Picture:
         """Each concept's map; with `overlay`, also as a picture."""
         known = dict(zip(self.row.indices.tolist(), self.row.values.tolist(), strict=True))
         maps = []
-        for concept_id in concept_ids:
-            values = self.patches.map(concept_id)
+        for concept in concept_ids:
+            values = self.patches.map(concept)
             png = b""
             if overlay:
                 png = render_overlay(self.pixels, values, self.grid, self.preprocessing)
             maps.append(
                 ExplainedConcept(
-                    concept_id=concept_id,
-                    value=known.get(concept_id, 0.0),
+                    concept_id=concept,
+                    value=known.get(concept, 0.0),
                     values=values,
                     overlay_png=png,
                 )
@@ -77,15 +128,3 @@ def ranked(
             )
         )
     return sorted(matches, key=lambda m: (not m.name_match, -m.activation))
-
-
-def concept_id(concepts: ConceptVocabulary, key: ConceptKey, field: str) -> int:
-    """Resolves an id or an exact name. Raises ServingError naming the field."""
-    if isinstance(key, int):
-        if key >= len(concepts):
-            raise invalid(field, f"no concept has an id over {len(concepts) - 1}")
-        return key
-    concept = concepts.by_name(key)
-    if concept is None:
-        raise invalid(field, "no concept has this name")
-    return concept.id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Any
 
 import grpc
@@ -21,9 +21,9 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # without t
         self._serving = dict.fromkeys(("", *services), False)
         self._changed = asyncio.Event()
 
-    def set_serving(self, serving: bool) -> None:
-        """Sets the state of every service and tells those who watch."""
-        self._serving = dict.fromkeys(self._serving, serving)
+    def set_serving(self, serving: bool, without: Collection[str] = ()) -> None:
+        """Sets the state of every service and tells those who watch; those `without` are down."""
+        self._serving = {name: serving and name not in without for name in self._serving}
         self._changed.set()
         self._changed = asyncio.Event()
 

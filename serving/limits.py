@@ -33,6 +33,16 @@ class Limits:
     """Named concepts an item."""
     patch_concepts: int = 64
     """Concepts whose maps over the patches one call may ask for."""
+    messages_per_chat: int = 128
+    """Messages of one conversation; its pictures are bounded as those of any call."""
+    prompt_tokens: int = 4_096
+    """Tokens that a conversation may be for the language model, its pictures included."""
+    new_tokens: int = 1_024
+    """Tokens of one answer."""
+    steering_edits: int = 64
+    """Edits of one picture, as the caller writes them: a phrase is one."""
+    chats_in_flight: int = 64
+    """Conversations that are being answered."""
     queue_images: int = 512
     """Pictures admitted and not answered yet."""
     queue_texts: int = 2_048
@@ -41,6 +51,8 @@ class Limits:
     """Seconds of work ahead of a new call beyond which it is refused."""
     default_deadline_s: float = 10.0
     """The deadline of a unary call that names none."""
+    chat_default_deadline_s: float = 60.0
+    """The deadline of a conversation that names none."""
     max_deadline_s: float = 120.0
     """No call lasts longer, whatever deadline it names; streams that name none get this."""
     stream_window: int = 64

@@ -30,6 +30,35 @@ class BatcherMetrics:
     """Seconds a run took."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChatMetrics:
+    """The series of conversations."""
+
+    in_flight: Gauge
+    """Conversations that are being answered."""
+    tokens: Counter
+    """Tokens generated."""
+    first_token: Histogram
+    """Seconds from the laid out prompt to the first token."""
+    pictures: Counter
+    """Pictures by where their codes came from: the vision model (`encoded`) or memory (`kept`)."""
+
+    @classmethod
+    def register(cls, registry: CollectorRegistry) -> ChatMetrics:
+        """The series, in a registry."""
+        return cls(
+            in_flight=Gauge("sparseclip_chats_in_flight", "Conversations.", registry=registry),
+            tokens=Counter("sparseclip_chat_tokens", "Tokens generated.", registry=registry),
+            first_token=Histogram(
+                "sparseclip_chat_first_token_seconds",
+                "Time from the laid out prompt to the first token.",
+                buckets=_SECONDS,
+                registry=registry,
+            ),
+            pictures=Counter("sparseclip_chat_pictures", "Pictures.", ["codes"], registry=registry),
+        )
+
+
 class Metrics:
     """All series of one server, in a registry of its own."""
 
@@ -83,6 +112,8 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+
+        self.chat = ChatMetrics.register(self.registry)
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, ["graph"], registry=self.registry)

@@ -1,4 +1,4 @@
-"""A loaded model: bundle, engine, decoders and batchers. S image side, T tokens, P patches."""
+"""A loaded model: bundle, engine, decoders, batchers, chat. S image side, T tokens, P patches."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ from numpy.typing import NDArray
 
 from bundle.store import Bundle, open_bundle
 from serving.batcher import Batcher, Done, batcher_config
+from serving.chat.chat import Chat
+from serving.chat.load import ChatModel, NoChat, open_chat
 from serving.config import ServerConfig
 from serving.decode import DecodePool
 from serving.engines.base import GRAPHS, Engine, EngineError, EngineFactory, Graph
 from serving.engines.onnx import available_cores
 from serving.engines.rows import Row, rows_of
-from serving.errors import ServingError, invalid
-from serving.explain import Picture, concept_id, ranked
+from serving.errors import Kind, ServingError, invalid
 from serving.metrics import Metrics
 from serving.requests import (
-    ConceptMatch,
     Embedded,
-    ExplainCall,
-    Explained,
     ImageItem,
     Item,
     ModelId,
@@ -43,7 +41,12 @@ class Model:
     """Answers items from one version of one bundle."""
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, config: ServerConfig, metrics: Metrics
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        chat_model: ChatModel | NoChat,
+        config: ServerConfig,
+        metrics: Metrics,
     ) -> None:
         manifest = bundle.manifest
         self.id = ModelId(name=manifest.name, version=manifest.version)
@@ -67,7 +70,7 @@ class Model:
             metrics=metrics,
         )
         # Cleaning and cutting text is Python code: on a thread it yields to the event loop.
-        self._text_thread = WorkerThread("tokenizer")
+        self.text_thread = WorkerThread("tokenizer")
         self.batchers = {
             graph: Batcher(
                 self._runner(graph),
@@ -77,6 +80,23 @@ class Model:
             )
             for graph in GRAPHS
         }
+        self._chat = (
+            chat_model
+            if isinstance(chat_model, NoChat)
+            else Chat(chat_model, self.concepts, self.embed, config.limits, metrics.chat)
+        )
+
+    @property
+    def chats(self) -> bool:
+        """It answers conversations."""
+        return isinstance(self._chat, Chat)
+
+    @property
+    def chat(self) -> Chat:
+        """Its conversations. Raises ServingError that says why it has none."""
+        if isinstance(self._chat, NoChat):
+            raise ServingError(Kind.CONFLICT, self._chat.reason)
+        return self._chat
 
     @classmethod
     async def load(
@@ -88,20 +108,22 @@ class Model:
         """
         loop = asyncio.get_running_loop()
 
-        def read() -> tuple[Bundle, Engine]:
+        def read() -> tuple[Bundle, Engine, ChatModel | NoChat]:
             bundle = open_bundle(path)
             engine = engine_factory(bundle, config.engine)
             # What is read on first use would stop the event loop then.
             bundle.concepts.search("a", 1)
             bundle.tokenizer.encode(["a"])
-            return bundle, engine
+            return bundle, engine, open_chat(bundle, config)
 
-        bundle, engine = await loop.run_in_executor(None, read)
-        model = cls(bundle, engine, config, metrics)
+        bundle, engine, chat_model = await loop.run_in_executor(None, read)
+        model = cls(bundle, engine, chat_model, config, metrics)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(model.decoders.start())
                 group.create_task(model.warm_up(config.batch.max_images, config.batch.max_texts))
+                if model.chats:
+                    group.create_task(model.chat.warm_up())
         except BaseException as error:
             await model.close()
             if isinstance(error, BaseExceptionGroup):
@@ -209,7 +231,7 @@ class Model:
         texts = [item.text for item, fit in zip(items, fits, strict=True) if fit]
         for _ in range(len(items) - len(texts)):
             places.use()
-        tokens = await self._text_thread.run(lambda: self._tokenizer.encode(texts))
+        tokens = await self.text_thread.run(lambda: self._tokenizer.encode(texts))
         decode_s = loop.time() - started
         self._decode_times["text"].observe(decode_s)
         futures = [self.batchers["text"].submit(row, deadline, places) for row in tokens]
@@ -226,43 +248,6 @@ class Model:
                 future.cancel()
         return results
 
-    async def search_concepts(self, query: str, limit: int, deadline: float) -> list[ConceptMatch]:
-        """Concepts for a word or phrase, best first: its own names, then what the text tower says.
-
-        Raises ServingError.
-        """
-        result = (await self.embed([TextItem(id="", text=query)], deadline))[0]
-        if isinstance(result, ServingError):
-            raise result
-        names = await self._text_thread.run(lambda: self.concepts.search(query, limit))
-        return ranked(query, dict(result.row.top(limit)), names, self.concepts)[:limit]
-
-    async def explain(self, call: ExplainCall, deadline: float) -> Explained:
-        """Where a picture shows concepts. Raises ServingError."""
-        wanted = [
-            concept_id(self.concepts, key, f"concepts[{i}]") for i, key in enumerate(call.concepts)
-        ]
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        batcher = self.batchers["patches"]
-        with batcher.room.admit(1, deadline) as places:
-            pixels = await self.decoders.decode(call.image)
-            decode_s = loop.time() - started
-            done = await batcher.submit(pixels, deadline, places)
-        picture = Picture(
-            pixels=pixels,
-            row=done.row,
-            grid=self.architecture.patch_grid,
-            preprocessing=self.preprocessing,
-        )
-        chosen = wanted or [concept for concept, _ in done.row.top(call.top)]
-        maps = await loop.run_in_executor(None, picture.maps, chosen, call.overlay)
-        return Explained(
-            maps=maps,
-            exact=self.architecture.pool == "patch_mean" and picture.complete,
-            times=_embedded(done, decode_s).times,
-        )
-
     @property
     def admitted_images(self) -> int:
         """Pictures let in and not answered yet."""
@@ -270,10 +255,12 @@ class Model:
 
     async def close(self) -> None:
         """Ends the workers and frees the graphs."""
+        if self.chats:
+            await self.chat.close()
         for batcher in self.batchers.values():
             await batcher.close()
         await self.decoders.close()
-        self._text_thread.close()
+        self.text_thread.close()
         self.engine.close()
 
     def _sample(self, graph: Graph) -> NDArray[Any]:

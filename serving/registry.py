@@ -76,6 +76,12 @@ class Registry:
         return current is not None and self._entries[current].healthy
 
     @property
+    def chats(self) -> bool:
+        """The default model answers conversations."""
+        current = self._current.get(self._default)
+        return current is not None and self._entries[current].model.chats
+
+    @property
     def models(self) -> list[Model]:
         """Every model that is loaded."""
         return [entry.model for entry in self._entries.values()]

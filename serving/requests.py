@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.concepts import Concept
+from bundle.concepts import Concept, ConceptVocabulary
 from serving.engines.rows import Row
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,18 @@ ConceptKey = int | str
 """A concept by id or by its exact name."""
 
 
+def concept_id(concepts: ConceptVocabulary, key: ConceptKey, field: str) -> int:
+    """Resolves an id or an exact name. Raises ServingError naming the field."""
+    if isinstance(key, int):
+        if key >= len(concepts):
+            raise invalid(field, f"no concept has an id over {len(concepts) - 1}")
+        return key
+    concept = concepts.by_name(key)
+    if concept is None:
+        raise invalid(field, "no concept has this name")
+    return concept.id
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
     """What to compute and send for every item."""
@@ -87,6 +100,16 @@ class Embedded:
 
 
 Result = Embedded | ServingError
+
+
+def slowest(results: Iterable[Result]) -> Times:
+    """In each stage the time of the item that took longest."""
+    times = [result.times for result in results if isinstance(result, Embedded)]
+    return Times(
+        decode_s=max((t.decode_s for t in times), default=0.0),
+        queue_s=max((t.queue_s for t in times), default=0.0),
+        inference_s=max((t.inference_s for t in times), default=0.0),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,14 +28,16 @@ from serving.listener import bind, channel_options
 from serving.metrics import Metrics, MetricsServer
 from serving.registry import Registry
 from serving.services.admin import AdminService
+from serving.services.chat import ChatService
 from serving.services.concepts import ConceptService
 from serving.services.embedding import EmbeddingService
 from serving.tokens import TokenFile
-from sparseclip.v1 import admin_pb2_grpc, concepts_pb2_grpc, embedding_pb2_grpc
+from sparseclip.v1 import admin_pb2_grpc, chat_pb2_grpc, concepts_pb2_grpc, embedding_pb2_grpc
 
 log = logging.getLogger(__name__)
 
-PUBLIC = ("sparseclip.v1.EmbeddingService", "sparseclip.v1.ConceptService")
+CHAT = "sparseclip.v1.ChatService"
+PUBLIC = ("sparseclip.v1.EmbeddingService", "sparseclip.v1.ConceptService", CHAT)
 ADMIN = ("sparseclip.v1.AdminService",)
 
 _FLUSH_S = 1.0
@@ -72,6 +74,8 @@ class Server:
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(embedding, public)  # type: ignore[no-untyped-call]
         concepts = ConceptService(self.registry, config.limits)
         concepts_pb2_grpc.add_ConceptServiceServicer_to_server(concepts, public)  # type: ignore[no-untyped-call]
+        chat = ChatService(self.registry, config.limits, self.metrics)
+        chat_pb2_grpc.add_ChatServiceServicer_to_server(chat, public)  # type: ignore[no-untyped-call]
         self.address = bind(public, config, config.port, "port")
         if config.admin_port is not None:
             port = self._port(chain, ADMIN)
@@ -111,7 +115,7 @@ class Server:
         serving = self.gate.is_open and self.registry.healthy
         self.metrics.serving.set(serving)
         for health in self._healths:
-            health.set_serving(serving)
+            health.set_serving(serving, without=() if self.registry.chats else (CHAT,))
 
     async def drain(self) -> bool:
         """NOT_SERVING at once; waits for calls in work. False when they took too long."""

@@ -24,3 +24,12 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     CURRENT, `tiny_bundle.parent.parent` a directory of models.
     """
     return export_tiny(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def chat_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle as version `2` of itself, with an adapter and a tiny language model."""
+    from tests.adapters import add_adapter
+
+    models = tmp_path_factory.mktemp("chat-models")
+    return add_adapter(tiny_bundle, models / "tiny" / "2")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
-from sparseclip import admin
+from sparseclip import admin, convert_chat
+from sparseclip.chat import ChatEvent, Message, Picture, Sampling
 from sparseclip.classifier import Classification, Classifier
 from sparseclip.concepts import Concept, ConceptMatch, ConceptPage, Explanation, ServerStatus
 from sparseclip.connection import Connection, Tls
@@ -15,6 +17,7 @@ from sparseclip.items import ImageInput, Item
 from sparseclip.operations import Operations
 from sparseclip.results import Embedding, Embeddings, Model, ModelInfo
 from sparseclip.retry import RetryPolicy
+from sparseclip.steering import Steering
 from sparseclip.stream import Flight
 from sparseclip.transport_aio import AsyncTransport
 
@@ -195,6 +198,29 @@ class AsyncClient(_AsyncBase):
         """Where the named concepts, or else the strongest ones, fire in a picture."""
         operation = self._operations.explain(image, concepts, top_concepts, overlay)
         return await self._transport.run(operation, timeout)
+
+    async def chat(
+        self,
+        messages: str | Sequence[Message],
+        images: Sequence[ImageInput | Picture] = (),
+        *,
+        steering: Steering | None = None,
+        sampling: Sampling | None = None,
+        timeout: float = 60.0,
+    ) -> AsyncGenerator[ChatEvent]:
+        """Answers a question about pictures, or the last message of a conversation.
+
+        The first event tells what the pictures show before and after the edits; the `text` of all
+        events joined is the answer. Closing the generator ends the work. A call that fails is sent
+        again only before its first event.
+        """
+        said = convert_chat.conversation(messages, images, steering)
+        call = self._operations.chat(said, sampling or Sampling())
+        async with aclosing(self._transport.watch(call, timeout)) as replies:
+            async for reply in replies:
+                event = convert_chat.event(reply)
+                if event is not None:
+                    yield event
 
 
 class AsyncAdminClient(_AsyncBase):

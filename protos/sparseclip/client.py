@@ -9,21 +9,24 @@ A call that fails as a whole raises CallError; an item that fails carries its ow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Self
 
-from sparseclip import admin
+from sparseclip import admin, convert_chat
 from sparseclip.aio import AsyncAdminClient, AsyncClient
+from sparseclip.chat import ChatEvent, Message, Picture, Sampling
 from sparseclip.classifier import Classification, Classifier
 from sparseclip.concepts import Concept, ConceptMatch, ConceptPage, Explanation, ServerStatus
 from sparseclip.connection import Connection, Tls
 from sparseclip.convert import ConceptKey, Outputs
 from sparseclip.errors import CallError, ItemStatus
 from sparseclip.items import ImageInput, Item
-from sparseclip.operations import Operations
+from sparseclip.operations import Call, Operations
 from sparseclip.results import Embedding, Embeddings, Model, ModelInfo
 from sparseclip.retry import RetryPolicy
+from sparseclip.steering import Edit, Steering
 from sparseclip.stream import Flight
 from sparseclip.transport import Transport
 
@@ -34,12 +37,17 @@ __all__ = [
     "CallError",
     "Classification",
     "Client",
+    "Edit",
     "Embedding",
     "Embeddings",
     "Item",
     "ItemStatus",
+    "Message",
     "Outputs",
+    "Picture",
     "RetryPolicy",
+    "Sampling",
+    "Steering",
     "Tls",
 ]
 
@@ -217,6 +225,32 @@ class Client(_Base):
         """Where the named concepts, or else the strongest ones, fire in a picture."""
         operation = self._operations.explain(image, concepts, top_concepts, overlay)
         return self._transport.run(operation, timeout)
+
+    def chat(
+        self,
+        messages: str | Sequence[Message],
+        images: Sequence[ImageInput | Picture] = (),
+        *,
+        steering: Steering | None = None,
+        sampling: Sampling | None = None,
+        timeout: float = 60.0,
+    ) -> Generator[ChatEvent]:
+        """Answers a question about pictures, or the last message of a conversation.
+
+        The first event tells what the pictures show before and after the edits; the `text` of all
+        events joined is the answer. Closing the iterator ends the work. A call that fails is sent
+        again only before its first event.
+        """
+        said = convert_chat.conversation(messages, images, steering)
+        call = self._operations.chat(said, sampling or Sampling())
+        return self._chat(call, timeout)
+
+    def _chat(self, call: Call, timeout: float) -> Generator[ChatEvent]:
+        with closing(self._transport.watch(call, timeout)) as replies:
+            for reply in replies:
+                event = convert_chat.event(reply)
+                if event is not None:
+                    yield event
 
 
 class AdminClient(_Base):

@@ -13,7 +13,9 @@ from typing import Generic, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from sparseclip import concepts, convert
+from sparseclip import concepts, convert, convert_chat
+from sparseclip.chat import Message as ChatMessage
+from sparseclip.chat import Sampling
 from sparseclip.classifier import Classification, Classifier, prompts_for
 from sparseclip.errors import CallError
 from sparseclip.items import (
@@ -26,7 +28,7 @@ from sparseclip.items import (
     read_image,
 )
 from sparseclip.results import Embedding, Embeddings, Limits, ModelInfo
-from sparseclip.v1 import concepts_pb2, embedding_pb2, types_pb2
+from sparseclip.v1 import chat_pb2, concepts_pb2, embedding_pb2, types_pb2
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Message)
@@ -54,6 +56,7 @@ class Call:
 Operation = Generator[Call, Message, T]
 
 _EMBEDDING, _CONCEPTS = "/sparseclip.v1.EmbeddingService", "/sparseclip.v1.ConceptService"
+CHAT = Method("/sparseclip.v1.ChatService/Chat", chat_pb2.ChatResponse)
 EMBED = Method(f"{_EMBEDDING}/Embed", embedding_pb2.EmbedResponse)
 EMBED_STREAM = Method(f"{_EMBEDDING}/EmbedStream", embedding_pb2.EmbedStreamResponse)
 GET_MODEL = Method(f"{_EMBEDDING}/GetModel", embedding_pb2.GetModelResponse)
@@ -187,6 +190,11 @@ class Operations:
             )
             for match in reply.matches
         ]
+
+    def chat(self, messages: Sequence[ChatMessage], sampling: Sampling) -> Call:
+        """The one call of a conversation; its replies are a stream."""
+        request = convert_chat.request(self._selector, messages, sampling)
+        return Call(CHAT, request)  # type: ignore[arg-type]
 
     def explain(
         self,

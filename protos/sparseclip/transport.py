@@ -7,7 +7,7 @@ import itertools
 import queue
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol, TypeVar, cast
 
 import grpc
@@ -31,6 +31,13 @@ class _Responses(Protocol):
 
     def __next__(self) -> embedding_pb2.EmbedStreamResponse: ...
     def __iter__(self) -> Iterator[embedding_pb2.EmbedStreamResponse]: ...
+    def cancel(self) -> bool: ...
+
+
+class _Replies(Protocol):
+    """The replies of a call that answers with many."""
+
+    def __iter__(self) -> Iterator[Message]: ...
     def cancel(self) -> bool: ...
 
 
@@ -83,6 +90,35 @@ class Transport:
         if delay is None:
             raise error from None
         time.sleep(delay)
+
+    def watch(self, call: Call, timeout: float) -> Generator[Message]:
+        """The replies of a call that answers with many; it is sent again only before the first.
+
+        Closing the generator cancels the call.
+        """
+        send = self._channel.unary_stream(
+            call.method.path,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.method.reply.FromString,
+        )
+        deadline = time.monotonic() + timeout
+        for attempt in itertools.count(1):
+            remaining = max(0.0, deadline - time.monotonic())
+            sent = send(call.request, timeout=remaining, metadata=self._metadata)
+            replies = cast(_Replies, sent)
+            begun = False
+            try:
+                for reply in replies:
+                    begun = True
+                    yield reply
+                return
+            except grpc.RpcError as failure:
+                error = CallError.from_rpc(failure)
+            finally:
+                replies.cancel()
+            if begun:
+                raise error
+            self._wait(error, attempt=attempt, remaining=deadline - time.monotonic())
 
     def stream(
         self,

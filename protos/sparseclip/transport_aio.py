@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import random
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import TypeVar
 
 import grpc
@@ -80,6 +80,34 @@ class AsyncTransport:
         if delay is None:
             raise error from None
         await asyncio.sleep(delay)
+
+    async def watch(self, call: Call, timeout: float) -> AsyncGenerator[Message]:
+        """The replies of a call that answers with many; it is sent again only before the first.
+
+        Closing the generator cancels the call.
+        """
+        send = self._channel.unary_stream(
+            call.method.path,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.method.reply.FromString,
+        )
+        deadline = time.monotonic() + timeout
+        for attempt in itertools.count(1):
+            remaining = max(0.0, deadline - time.monotonic())
+            replies = send(call.request, timeout=remaining, metadata=self._metadata)
+            begun = False
+            try:
+                async for reply in replies:
+                    begun = True
+                    yield reply
+                return
+            except grpc.RpcError as failure:
+                error = _unmasked(CallError.from_rpc(failure))
+            finally:
+                replies.cancel()
+            if begun:
+                raise error
+            await self._wait(error, attempt=attempt, remaining=deadline - time.monotonic())
 
     async def stream(
         self,

@@ -49,6 +49,11 @@ COMMANDS = {
         help="Show where in a picture concepts fire.",
         extra="serve",
     ),
+    "chat": Lazy(
+        target="serving.cli.chat:chat",
+        help="Ask about pictures, and edit what the answer is based on.",
+        extra="chat",
+    ),
     "evaluate": Lazy(
         target="training.evaluate_command:evaluate",
         help="Measure a checkpoint on held-out data.",

@@ -98,25 +98,33 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
     click.option("--key", type=_FILE, help="The key of --cert."),
     click.option("--insecure", is_flag=True, help="Let the token travel without TLS."),
     click.option("--model", default="", help="A model of the server. Default: its default."),
-    click.option(
-        "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
-        default=30.0,
-        show_default=True,
-        help="The deadline of each call in seconds.",
-    ),
 ]
 
 
-def with_target(command: Callable[..., None]) -> Callable[..., None]:
+Command = Callable[..., None]
+
+
+def target_options(*, timeout: float) -> Callable[[Command], Command]:
     """Adds the options of Target to a command and gives it the Target as `target`."""
 
-    @wraps(command)
-    def wrapped(**options: Any) -> None:
-        target = Target(**{field.name: options.pop(field.name) for field in fields(Target)})
-        command(target=target, **options)
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def wrapped(**options: Any) -> None:
+            target = Target(**{field.name: options.pop(field.name) for field in fields(Target)})
+            command(target=target, **options)
 
-    decorated: Callable[..., None] = wrapped
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    return decorated
+        decorated: Command = click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            default=timeout,
+            show_default=True,
+            help="The deadline of each call in seconds.",
+        )(wrapped)
+        for option in reversed(_OPTIONS):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+with_target = target_options(timeout=30.0)

@@ -29,7 +29,7 @@ def deadline_of(
     now = asyncio.get_running_loop().time()
     remaining: float | None = context.time_remaining()
     if remaining is None:
-        remaining = limits.max_deadline_s if policy.patient else limits.default_deadline_s
+        remaining = getattr(limits, policy.deadline)
     if remaining <= 0:
         raise expired()
     return Span(now, now + min(remaining, limits.max_deadline_s))

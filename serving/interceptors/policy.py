@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from serving.errors import Kind, ServingError
 from serving.tokens import Principal, Role
+
+Deadline = Literal["default_deadline_s", "chat_default_deadline_s", "max_deadline_s"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +23,8 @@ class Policy:
     """Counts towards the bounds on calls in work, and is refused while starting and draining."""
     bounded: bool = True
     """Ends at its deadline."""
-    patient: bool = False
-    """Without a deadline of its own it gets the longest in place of the default one."""
+    deadline: Deadline = "default_deadline_s"
+    """The limit that ends a call without a deadline of its own."""
 
     def check(self, principal: Principal) -> None:
         """Raises ServingError for a caller without the role."""
@@ -33,10 +36,11 @@ class Policy:
 _METHODS: dict[str, Policy] = {
     "/grpc.health.v1.Health/Check": Policy(public=True, gated=False),
     "/grpc.health.v1.Health/Watch": Policy(gated=False, bounded=False),
-    "/sparseclip.v1.EmbeddingService/EmbedStream": Policy(patient=True),
+    "/sparseclip.v1.EmbeddingService/EmbedStream": Policy(deadline="max_deadline_s"),
+    "/sparseclip.v1.ChatService/Chat": Policy(deadline="chat_default_deadline_s"),
 }
 _SERVICES: dict[str, Policy] = {
-    "sparseclip.v1.AdminService": Policy(role="admin", patient=True),
+    "sparseclip.v1.AdminService": Policy(role="admin", deadline="max_deadline_s"),
 }
 _DEFAULT = Policy()
 

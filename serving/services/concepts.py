@@ -8,6 +8,7 @@ import grpc
 
 from serving import convert, convert_concepts
 from serving.call import current_call
+from serving.explain import explain_image, search_concepts
 from serving.limits import Limits
 from serving.registry import Registry
 from sparseclip.v1 import concepts_pb2, concepts_pb2_grpc
@@ -47,7 +48,7 @@ class ConceptService(concepts_pb2_grpc.ConceptServiceServicer):
         """Concepts for a word: by the text tower, and by name."""
         query, limit = convert_concepts.search_query(request, self._limits)
         with self._registry.lease(convert.selector(request.model)) as model:
-            found = await model.search_concepts(query, limit, current_call().deadline)
+            found = await search_concepts(model, query, limit, current_call().deadline)
             return convert_concepts.search_response(model, found)
 
     async def ExplainImage(  # noqa: N802
@@ -57,5 +58,5 @@ class ConceptService(concepts_pb2_grpc.ConceptServiceServicer):
         asked = convert_concepts.explain_call(request, self._limits)
         call = current_call()
         with self._registry.lease(asked.selector) as model:
-            explained = await model.explain(asked, call.deadline)
+            explained = await explain_image(model, asked, call.deadline)
             return convert_concepts.explain_response(model, explained, call.elapsed)

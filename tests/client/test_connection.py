@@ -18,7 +18,7 @@ from google.protobuf import descriptor_pool
 
 from sparseclip import admin, operations
 from sparseclip.client import CallError, Client, RetryPolicy, Tls
-from sparseclip.v1 import admin_pb2, concepts_pb2, embedding_pb2
+from sparseclip.v1 import admin_pb2, chat_pb2, concepts_pb2, embedding_pb2
 from tests.client.conftest import limits
 from tests.client.scripted import Scripted, start
 
@@ -145,7 +145,7 @@ def test_a_token_is_not_shown() -> None:
 
 def test_every_method_of_the_contract_has_its_operation() -> None:
     declared = {}
-    for file in (admin_pb2, concepts_pb2, embedding_pb2):
+    for file in (admin_pb2, chat_pb2, concepts_pb2, embedding_pb2):
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 declared[f"/{service.full_name}/{method.name}"] = method.output_type.full_name

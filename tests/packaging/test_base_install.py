@@ -45,6 +45,7 @@ def test_the_client_commands_work_against_a_server(address: str, tmp_path: Path)
     [
         (("embed", "--text", "a cat"), "serve"),
         (("serve",), "serve"),
+        (("chat", "what is this?"), "chat"),
         (("train", "demo"), "train"),
     ],
 )

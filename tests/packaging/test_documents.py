@@ -36,8 +36,8 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def address(tiny_bundle: Path) -> Iterator[str]:
-    with local_server(tiny_bundle) as opened:
+def address(chat_bundle: Path) -> Iterator[str]:
+    with local_server(chat_bundle) as opened:
         yield opened
 
 

@@ -17,7 +17,18 @@ ROOMS = {
     "sparseclip": ROOT / "protos" / "sparseclip",
     "training": ROOT / "training",
 }
-SHARED = ("augment", "checkpoint", "data", "encoder", "journal", "libraries", "model", "views")
+SHARED = (
+    "augment",
+    "checkpoint",
+    "data",
+    "encoder",
+    "journal",
+    "libraries",
+    "model",
+    "sentence",
+    "views",
+    "yaml_file",
+)
 """What the adapter has from training: the model, its data, and how a run is kept."""
 ALLOWED = {
     "bundle": set(),

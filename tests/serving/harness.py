@@ -104,6 +104,7 @@ class Running:
         """Everything that counts what is in work."""
         names = (
             "sparseclip_calls_in_flight",
+            "sparseclip_chats_in_flight",
             "sparseclip_request_bytes_in_flight",
             "sparseclip_model_leases",
             "sparseclip_queued_items",

@@ -50,6 +50,8 @@ MISTAKES = {
     "an unknown key": ({"prot": 1}, "prot: unknown key; did you mean port?"),
     "a wrong type": ({"port": "x"}, "port: must be int"),
     "a port too high": ({"port": 65_536}, "port: must be 0 to 65535"),
+    "chat is not on": ({"chat": "on"}, "chat: must be one of auto, off"),
+    "no conversation": ({"chat_batch": 0}, "chat_batch: must be greater than 0"),
     "no limit": ({"limits.queue_images": 0}, "limits.queue_images: must be greater than 0"),
     "half of TLS": ({"tls.key": "x"}, "tls.certificate: missing"),
     "admins without tokens": ({"admin_port": 1}, "admin_port: needs tokens"),

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from serving.tokens import TokenFile
-from sparseclip.v1 import admin_pb2, concepts_pb2, embedding_pb2
+from sparseclip.v1 import admin_pb2, chat_pb2, concepts_pb2, embedding_pb2
 from tests.serving.contract import path_of
 from tests.serving.harness import (
     EMBED,
@@ -36,7 +36,7 @@ from tests.serving.identity import ALICE, ROOT, SLOW, bearer, digest, write_toke
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ADMIN = "/sparseclip.v1.AdminService"
-FILES = (admin_pb2, concepts_pb2, embedding_pb2, health_pb2, reflection_pb2)
+FILES = (admin_pb2, chat_pb2, concepts_pb2, embedding_pb2, health_pb2, reflection_pb2)
 METHODS = [
     method
     for file in FILES
@@ -89,7 +89,7 @@ async def _first_reply(
     channel: grpc.aio.Channel, path: str, metadata: Any, message: bytes
 ) -> bytes:
     """Of a stream to which the server may answer before the client has written: grpc.aio then
-    sometimes hides the server's status behind one of its own (github.com/grpc/grpc/issues/36066)."""
+    sometimes hides the server's status behind one of its own (grpc/grpc issue 36066)."""
     for _ in range(10):
         stream = channel.stream_stream(path)(iter([message]), metadata=metadata, timeout=10)
         try:

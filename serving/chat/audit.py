@@ -1,0 +1,57 @@
+"""What a picture shows before and after its edits. P patches, C concepts, E edits, K slots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.chat.requests import EditedConcept, Seen
+from serving.chat.steering import Resolved
+
+TOP = 10
+"""Concepts named before and after."""
+MAX_EDITED = 64
+"""Edited concepts named in an event."""
+
+
+def audit(codes: Any, resolved: Resolved, concepts: int) -> Seen:
+    """What mllm_adapter makes of one picture's PatchCodes (1, P, K), as means over its patches.
+
+    The edited values come from the function that edits what the language model sees.
+    """
+    from mllm_adapter.steering import SteeringBatch, edited
+
+    plan = resolved.plan
+    ids = np.array([edit.concept for edit in plan.edits], dtype=np.int64)
+    patches = codes.indices.shape[1]
+    batch = SteeringBatch.of([plan], patches)
+    weights = codes.values.numpy().ravel() / patches
+    summed = np.bincount(codes.indices.numpy().ravel(), weights=weights, minlength=concepts)
+    before = summed.astype(np.float64)
+    after = before.copy()
+    if len(batch.row):  # none for a plan that changes nothing
+        old = codes.at(batch.row, batch.concept)
+        before[ids] = old.double().mean(-1).numpy()
+        after[ids] = edited(old, batch).double().mean(-1).numpy()
+    order = ids[np.argsort(-np.abs(after[ids] - before[ids]), kind="stable")]
+    return Seen(
+        before=_strongest(before),
+        after=_strongest(after),
+        edited=tuple(
+            EditedConcept(
+                concept_id=concept,
+                before=float(before[concept]),
+                after=float(after[concept]),
+                edits=resolved.named[concept],
+            )
+            for concept in order[:MAX_EDITED].tolist()
+        ),
+        edited_total=len(ids),
+    )
+
+
+def _strongest(means: NDArray[np.float64]) -> tuple[tuple[int, float], ...]:
+    top = np.argsort(-means, kind="stable")[:TOP]
+    return tuple((i, float(means[i])) for i in top.tolist() if means[i] > 0)

@@ -1,0 +1,99 @@
+"""What the vision model makes of a conversation: pictures to patch codes, phrases to concepts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from serving.chat.codes import Codes, CodesCache
+from serving.chat.requests import ChatCall, ChatImage, Phrase
+from serving.chat.steering import PhraseCodes
+from serving.errors import ServingError, internal, invalid
+from serving.metrics import ChatMetrics
+from serving.requests import ImageItem, Item, Result, TextItem, Times, slowest
+
+_PHRASE_BYTES = 8 * 2**20
+
+
+class EmbedItems(Protocol):
+    """Model.embed."""
+
+    def __call__(
+        self, items: Sequence[Item], deadline: float, *, patches: bool = False
+    ) -> Awaitable[list[Result]]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """One conversation's pictures and phrases."""
+
+    codes: Mapping[bytes, Codes]
+    """By the digest of the picture."""
+    phrases: PhraseCodes
+    times: Times
+    """Of the picture that took longest in each stage; zeros where none was new."""
+
+
+class Vision:
+    """Asks the vision model, and remembers the pictures and phrases seen last."""
+
+    def __init__(self, embed: EmbedItems, concepts: int, metrics: ChatMetrics) -> None:
+        self._embed = embed
+        self._concepts = concepts
+        self._metrics = metrics
+        self._pictures = CodesCache()
+        self._phrases = CodesCache(_PHRASE_BYTES)
+
+    async def look(self, call: ChatCall, digests: Sequence[bytes], deadline: float) -> Sight:
+        """All that a conversation shows and names. Raises ServingError naming the picture."""
+        places: dict[bytes, ChatImage] = {}
+        for image, digest in zip(call.images, digests, strict=True):
+            places.setdefault(digest, image)
+        pictures = {digest: self._pictures.get(digest) for digest in places}
+        phrases = {phrase: self._phrases.get(phrase.encode()) for phrase in _phrases(call)}
+        unseen = [digest for digest, codes in pictures.items() if codes is None]
+        unread = [phrase for phrase, codes in phrases.items() if codes is None]
+        self._metrics.pictures.labels("encoded").inc(len(unseen))
+        self._metrics.pictures.labels("kept").inc(len(pictures) - len(unseen))
+        items: list[Item] = [ImageItem(id="", data=places[digest].data) for digest in unseen]
+        items += [TextItem(id="", text=phrase) for phrase in unread]
+        results = await self._embed(items, deadline, patches=True) if items else []
+        for digest, result in zip(unseen, results, strict=False):
+            pictures[digest] = codes = _picture(result, places[digest].at)
+            self._pictures.put(digest, codes)
+        for phrase, result in zip(unread, results[len(unseen) :], strict=True):
+            phrases[phrase] = codes = _phrase(result)
+            self._phrases.put(phrase.encode(), codes)
+        return Sight(
+            codes={digest: codes for digest, codes in pictures.items() if codes is not None},
+            phrases={
+                phrase: codes.dense(self._concepts)
+                for phrase, codes in phrases.items()
+                if codes is not None
+            },
+            times=slowest(results[: len(unseen)]),
+        )
+
+
+def _phrases(call: ChatCall) -> list[str]:
+    """Each phrase once."""
+    targets = [edit.target for image in call.images for edit in image.edits]
+    return list(dict.fromkeys(target.text for target in targets if isinstance(target, Phrase)))
+
+
+def _picture(result: Result, at: str) -> Codes:
+    """A picture's codes. Raises its error, with the path of the picture in the request."""
+    if isinstance(result, ServingError):
+        if result.field == "image":
+            raise invalid(f"{at}.data", result.message.removeprefix("image: "))
+        raise result
+    if result.row.patches is None:
+        raise internal()
+    return Codes.of(result.row.patches)
+
+
+def _phrase(result: Result) -> Codes:
+    if isinstance(result, ServingError):
+        raise result
+    return Codes.of_text(result.row)

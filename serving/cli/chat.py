@@ -1,0 +1,125 @@
+"""`sparseclip chat`: questions about pictures, under edits of their concepts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from serving.cli.edits import Edits, parse_edit, read_plan
+from serving.cli.pictures import SUFFIXES, expand
+from serving.cli.report import as_record, print_json
+from serving.cli.talk import Answer, Talk, say
+from serving.cli.target import Target, target_options
+from sparseclip.chat import Sampling
+from sparseclip.steering import Edit
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[PICTURE|FOLDER]... [QUESTION]")
+@click.option("--set", "sets", multiple=True, metavar="WORD[=VALUE]", help="Show it this strongly.")
+@click.option("--add", "adds", multiple=True, metavar="WORD=VALUE", help="Show it by so much more.")
+@click.option("--scale", "scales", multiple=True, metavar="WORD=FACTOR", help="Multiply it.")
+@click.option("--suppress", "suppressed", multiple=True, metavar="WORD", help="Hide it.")
+@click.option(
+    "--plan",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A JSON file of edits and strength; the options above add to it.",
+)
+@click.option(
+    "--strength", type=click.FloatRange(0, 1), help="How far to go with the edits.  [default: 1]"
+)
+@click.option(
+    "--top", type=click.IntRange(min=1), help="Concepts of a word. Default: the adapter's."
+)
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Tokens of an answer.")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="0 takes the likeliest token.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of a temperature above 0."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@target_options(timeout=60.0)
+def chat(
+    target: Target,
+    words: tuple[str, ...],
+    sets: tuple[str, ...],
+    adds: tuple[str, ...],
+    scales: tuple[str, ...],
+    suppressed: tuple[str, ...],
+    plan: Path | None,
+    strength: float | None,
+    top: int | None,
+    max_tokens: int | None,
+    temperature: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Ask about pictures. Without a question: talk, a question a line.
+
+    A WORD is any word or phrase, `#123` a concept by its id, `=name` a concept by its exact name.
+    Edits hold for every picture.
+    """
+    pictures, question = _split(words)
+    if as_json and question is None:
+        raise click.UsageError("--json needs a question")
+    read = read_plan(plan) if plan else None
+    edits: list[Edit] = [*(read.edits if read else ())]
+    edits += [parse_edit("SET", text, top or 0) for text in sets]
+    edits += [parse_edit("ADD", text, top or 0) for text in adds]
+    edits += [parse_edit("SCALE", text, top or 0) for text in scales]
+    edits += [parse_edit("ABLATE", text, top or 0) for text in suppressed]
+    if edits and not pictures:
+        raise click.UsageError("edits are of pictures: name one")
+    if strength is None:
+        strength = read.strength if read else 1.0
+    sampling = Sampling(max_tokens=max_tokens or 0, temperature=temperature, seed=seed)
+    with target.open() as client:
+        talk = Talk(
+            client, pictures, Edits(edits, strength), sampling, target.timeout, top=top or 0
+        )
+        if question is None:
+            talk.run()
+        elif as_json:
+            print_json(_record(pictures, question, talk.ask(question, lambda text: None)))
+        else:
+            talk.ask(question, say)
+            click.echo()
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """Pictures, and the question: the last word unless it names a file or a folder."""
+    if not words or _is_path(words[-1]):
+        return expand(words), None
+    return expand(words[:-1]), words[-1]
+
+
+def _is_path(word: str) -> bool:
+    path = Path(word)
+    try:
+        return path.suffix.lower() in SUFFIXES or path.exists()
+    except OSError:  # too long for a path
+        return False
+
+
+def _record(pictures: Sequence[str], question: str, answer: Answer) -> dict[str, Any]:
+    return {
+        "question": question,
+        "answer": answer.text,
+        "finish": answer.end.finish,
+        "images": [
+            {"source": source} | as_record(seen)
+            for source, seen in zip(pictures, answer.start.images, strict=True)
+        ],
+        "usage": as_record(answer.end.usage),
+        "timings": as_record(answer.end.timings),
+        "model": as_record(answer.start.model),
+        "engine": answer.start.engine,
+    }

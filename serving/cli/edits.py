@@ -1,0 +1,99 @@
+"""Edits as a person types them: `dog=2`, `#123=0.5`, `=exact name`; and those in force."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from sparseclip.steering import Edit, Op, Steering
+
+_NUMBER = re.compile(r"#(\d{1,10})")
+_SIGNS: dict[Op, str] = {"SET": "=", "ADD": "+", "SCALE": "*", "ABLATE": ""}
+
+
+def parse_edit(op: Op, text: str, top: int = 0) -> Edit:
+    """One edit: a target, and `=VALUE` where the operation takes one.
+
+    `#123` is a concept by its id, `=name` one by its exact name, anything else a word or phrase,
+    which becomes `top` concepts. Raises UsageError.
+    """
+    exact = text.startswith("=")
+    target, value = text.removeprefix("="), None
+    if op != "ABLATE":
+        name, sign, number = target.rpartition("=")
+        if sign:
+            target, value = name, _number(number)
+        elif op != "SET":
+            raise click.UsageError(f"{text}: needs a value, as in {target}=0.5")
+    target = target.strip()
+    if not target:
+        raise click.UsageError(f"{text!r}: names no concept, word or phrase")
+    found = _NUMBER.fullmatch(target)
+    try:
+        if exact:
+            return Edit(op=op, concept=target, value=value)
+        if found:
+            return Edit(op=op, concept=int(found[1]), value=value)
+        return Edit(op=op, phrase=target, value=value, top=top)
+    except ValueError as error:
+        raise click.UsageError(f"{text}: {error}") from None
+
+
+def read_plan(path: Path) -> Steering:
+    """A plan from its JSON file. Raises UsageError."""
+    try:
+        return Steering.from_json(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise click.UsageError(f"{path}: cannot be read") from None
+    except ValueError as error:
+        raise click.UsageError(f"{path}: {error}") from None
+
+
+class Edits:
+    """The edits in force, one a target: a later one takes the place of an earlier one."""
+
+    def __init__(self, edits: Iterable[Edit], strength: float) -> None:
+        self._edits: dict[int | str | tuple[str], Edit] = {}
+        self._strength = strength
+        for edit in edits:
+            self.put(edit)
+
+    def put(self, edit: Edit) -> None:
+        """Adds an edit."""
+        key = edit.concept if edit.phrase is None else (edit.phrase,)
+        assert key is not None
+        self._edits.pop(key, None)
+        self._edits[key] = edit
+
+    def clear(self) -> None:
+        """Drops all edits."""
+        self._edits.clear()
+
+    @property
+    def steering(self) -> Steering:
+        """As the client takes them."""
+        return Steering(edits=tuple(self._edits.values()), strength=self._strength)
+
+    def __str__(self) -> str:
+        return ", ".join(map(shown, self._edits.values())) or "no edits"
+
+
+def shown(edit: Edit) -> str:
+    """An edit in a few characters, such as `dog = 2`."""
+    name = edit.phrase
+    if name is None:
+        name = f"#{edit.concept}" if isinstance(edit.concept, int) else f"={edit.concept}"
+    if edit.op == "ABLATE":
+        return f"no {name}"
+    value = "default" if edit.value is None else f"{edit.value:g}"
+    return f"{name} {_SIGNS[edit.op]} {value}"
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise click.UsageError(f"{text!r}: not a number") from None
