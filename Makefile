@@ -1,6 +1,7 @@
 # `make serve` and `make test` are the two commands; `make help` lists the rest.
 
 VENV   := .venv
+VLLM   := .venv-vllm
 BIN    := $(VENV)/bin
 PYTHON ?= python3
 PROTOS := $(wildcard protos/sparseclip/v1/*.proto)
@@ -11,7 +12,7 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint types protos pytest test-gpu format proto proto-release train-demo evaluate bench quality clean
+.PHONY: help serve test lint types protos pytest test-gpu test-vllm format proto proto-release train-demo evaluate bench quality clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -33,10 +34,13 @@ protos: build/protos.binpb ## buf lint, and buf breaking against the released co
 	$(BIN)/buf breaking build/protos.binpb --against protos/released.binpb --config protos/buf.yaml
 
 pytest: $(VENV)/.dev ## The tests
-	$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+	$(BIN)/python -m pytest -m "not gpu and not vllm" $(ARGS)
 
 test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+test-vllm: $(VLLM)/.ready ## vLLM beside transformers, in .venv-vllm (2.6 GB)
+	$(VLLM)/bin/python -m pytest -m vllm $(ARGS)
 
 format: $(VENV)/.dev ## Rewrite the code as ruff formats it
 	$(BIN)/ruff check --fix .
@@ -84,3 +88,12 @@ $(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[chat,dev]'
 	touch $@ $(VENV)/.serve
+
+# vLLM for a CPU. Its processes import torchvision by themselves, so the cure of
+# training/libraries.py comes with the interpreter there.
+$(VLLM)/.ready: requirements-vllm.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --no-deps -r requirements-vllm.txt
+	$(VLLM)/bin/python -m pip install --quiet --no-deps -e .
+	$(VLLM)/bin/python -c "import site; open(site.getsitepackages()[0] + '/torchvision_operators.pth', 'w').write('import training.libraries; training.libraries.define_operators()')"
+	touch $@

@@ -79,9 +79,10 @@ class ChatModel:
 
     @classmethod
     def open(
-        cls, folder: Path, engine: EngineName = "transformers", max_batch: int = 32
+        cls, folder: Path, engine: EngineName = "transformers", max_batch: int = 32, **options: Any
     ) -> ChatModel:
-        """Opens a bundle's `adapter` directory and loads its LLM into an engine.
+        """Opens a bundle's `adapter` directory and loads its LLM into an engine; `options` go to
+        vLLM's AsyncEngineArgs.
 
         Raises AdapterError, LLMError, and DataError when an LLM that is fetched cannot be had.
         """
@@ -91,7 +92,9 @@ class ChatModel:
 
             tokenizer, embeddings = load_tokenizer(adapter.llm), load_embeddings(adapter.llm)
             end = end_tokens(adapter.llm, tokenizer)
-            runs: GenerationEngine = VllmEngine.open(adapter.llm, end, max_num_seqs=max_batch)
+            runs: GenerationEngine = VllmEngine.open(
+                adapter.llm, end, max_num_seqs=max_batch, **options
+            )
             return cls(adapter, tokenizer, embeddings, runs)
         llm, tokenizer = load_llm(adapter.llm)
         end = end_tokens(adapter.llm, tokenizer)

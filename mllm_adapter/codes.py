@@ -86,13 +86,21 @@ class BackboneGraphs:
             np.put_along_axis(codes[start : start + 256], indices, values, axis=1)
         return codes
 
+    def codes(self, pixels: NDArray[np.float32]) -> PatchCodes:
+        """Pixels (B, 3, S, S) to codes in the graph's slots."""
+        return PatchCodes(*(torch.from_numpy(x) for x in self._patches(pixels)))
+
+    def _patches(self, pixels: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        names = ["patch_indices", "patch_values"]
+        indices, values = self._sessions["patches"].run(names, {"pixels": pixels})
+        return indices, values
+
     def table(self, pixels: Iterable[NDArray[np.float32]], count: int, what: str) -> CodeTable:
         """Batches of pixels (B, 3, S, S) to codes, with a progress bar over `count` pictures."""
         parts: list[tuple[Any, ...]] = []
         with tqdm(total=count, desc=what, unit="picture", leave=False) as bar:
             for batch in pixels:
-                names = ["patch_indices", "patch_values"]
-                indices, values = self._sessions["patches"].run(names, {"pixels": batch})
+                indices, values = self._patches(batch)
                 fired = values > 0
                 parts.append(
                     (

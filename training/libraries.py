@@ -12,17 +12,17 @@ _definitions: list[torch.library.Library] = []
 
 def open_clip() -> ModuleType:
     """open_clip, on a CPU build of torch too."""
-    _define_operators()
+    define_operators()
     return importlib.import_module("open_clip")
 
 
 def transformers() -> ModuleType:
     """transformers, on a CPU build of torch too."""
-    _define_operators()
+    define_operators()
     return importlib.import_module("transformers")
 
 
-def _define_operators() -> None:
+def define_operators() -> None:
     """Lets torchvision be imported beside any build of torch.
 
     The torchvision wheel of the registry is linked against CUDA. Beside a CPU build of torch its

@@ -18,6 +18,8 @@ class Sampling:
     """How the next token is chosen."""
 
     max_tokens: int = 128
+    min_tokens: int = 0
+    """The answer does not end before so many."""
     temperature: float = 0.0
     """0 takes the likeliest token."""
     top_p: float = 1.0

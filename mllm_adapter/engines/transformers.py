@@ -115,6 +115,9 @@ class TransformersEngine:
                 rows, cache = [], BatchCache(self._model)
 
     def _give(self, row: _Row, logits: Float[Tensor, " V"]) -> None:
+        if row.given < row.sampling.min_tokens:
+            logits = logits.clone()
+            logits[list(self._end)] = -torch.inf
         row.token = choose(logits, row.sampling, row.random)
         row.given += 1
         if row.token in self._end:

@@ -49,10 +49,12 @@ class VllmEngine:
 
         parameters = SamplingParams(
             max_tokens=sampling.max_tokens,
+            min_tokens=sampling.min_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=sampling.seed if sampling.temperature > 0 else None,
             stop_token_ids=self._end,
+            ignore_eos=True,  # those among stop_token_ids end it
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
         )
@@ -72,3 +74,4 @@ class VllmEngine:
     async def close(self) -> None:
         """See GenerationEngine.close."""
         self._llm.shutdown()
+        self._llm = None  # its own destructor wants modules that are gone at the process's end

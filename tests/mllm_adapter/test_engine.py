@@ -133,6 +133,19 @@ async def test_a_failing_model_fails_its_batch_and_the_next_one_is_fine(model: A
         await engine.close()
 
 
+async def test_an_answer_may_be_made_to_go_on(engine: TransformersEngine, model: Any) -> None:
+    first = alone(model, prompts(1)[0])[0]
+    ending = TransformersEngine(model, end=[first])
+    try:
+        assert ids(await collect(ending, prompts(1)[0], GREEDY)) == []
+        longer = Sampling(max_tokens=5, min_tokens=5)
+        found = ids(await collect(ending, prompts(1)[0], longer))
+        assert len(found) == 5
+        assert first not in found
+    finally:
+        await ending.close()
+
+
 async def test_chance_repeats_with_its_seed(engine: TransformersEngine) -> None:
     prompt = prompts(1)[0]
 

@@ -1,0 +1,253 @@
+"""What steering costs: tokens a second, a moved slider, and the projector's first layer.
+
+Every ratio comes from alternating blocks of one run. For vLLM, run it in the environment of
+`make test-vllm`, which has both libraries:
+
+    python -m benchmarks.steering
+    .venv-vllm/bin/python -m benchmarks.steering --engines transformers vllm --name steering_vllm
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+WORDS = ("rocket", "red apple", "dog", "sailboat", "hot beverage", "tulip", "cat", "bus")
+
+
+def main() -> None:
+    """Measures, prints and writes benchmarks/results/NAME.json."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--bundle", type=Path, help="default: the shipped one")
+    parser.add_argument(
+        "--engines", nargs="+", choices=["transformers", "vllm"], default=["transformers"]
+    )
+    parser.add_argument("--chats", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument("--tokens", type=int, default=64, help="of each answer")
+    parser.add_argument("--blocks", type=int, default=5, help="alternations")
+    parser.add_argument("--width", type=int, default=576, help="H of the projector's timing")
+    parser.add_argument("--patches", type=int, default=256, help="P of the projector's timing")
+    parser.add_argument("--name", default="steering", help="of the results file")
+    arguments = parser.parse_args()
+    # The library that decodes takes the cores; vLLM's own threads spin otherwise.
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    result = {
+        **asyncio.run(conversations(arguments)),
+        "first_layer": first_layer(arguments),
+        "machine": machine(),
+        "arguments": {k: v for k, v in vars(arguments).items() if not isinstance(v, Path)},
+    }
+    text = json.dumps(result, indent=1)
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{arguments.name}.json").write_text(text + "\n")
+
+
+async def conversations(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Tokens a second of each engine, steered and not, and what a moved slider takes."""
+    from bundle.store import default_bundle, open_bundle
+    from mllm_adapter.chat import ChatModel
+
+    bundle = open_bundle(arguments.bundle or default_bundle())
+    found: dict[str, Any] = {"bundle": f"{bundle.manifest.name}/{bundle.manifest.version}"}
+    models = {}
+    for name in arguments.engines:
+        more: dict[str, Any] = {"dtype": "float32"} if name == "vllm" else {}
+        models[name] = ChatModel.open(bundle.root / "adapter", name, **more)
+    scenes = {name: Scene(bundle, model, arguments.tokens) for name, model in models.items()}
+    found["slider"] = slider(next(iter(scenes.values())), arguments.blocks)
+    found["engines"] = {name: model.engine.description for name, model in models.items()}
+    found["tokens_per_second"] = {}
+    for chats in arguments.chats:
+        rates: dict[str, list[float]] = {}
+        for scene in scenes.values():
+            await scene.rate(chats, steered=True)
+        for _ in range(arguments.blocks):
+            for name, scene in scenes.items():
+                for steered in (False, True):
+                    key = f"{name} {'steered' if steered else 'unsteered'}"
+                    rates.setdefault(key, []).append(await scene.rate(chats, steered))
+        found["tokens_per_second"][str(chats)] = summary(rates, arguments.engines)
+    for model in models.values():
+        await model.close()
+    return found
+
+
+def summary(rates: dict[str, list[float]], engines: list[str]) -> dict[str, Any]:
+    """Medians, and ratios of neighbouring blocks with their range."""
+    result: dict[str, Any] = {key: statistics.median(values) for key, values in rates.items()}
+    pairs = {
+        f"steered_over_unsteered {name}": (f"{name} steered", f"{name} unsteered")
+        for name in engines
+    }
+    if len(engines) > 1:
+        pairs["vllm_over_transformers"] = ("vllm steered", "transformers steered")
+    for name, (above, below) in pairs.items():
+        ratios = [a / b for a, b in zip(rates[above], rates[below], strict=True)]
+        result[name] = statistics.median(ratios)
+        result[f"{name} range"] = [min(ratios), max(ratios)]
+    return result
+
+
+class Scene:
+    """One adapter, a few pictures, and a plan of its own for every conversation."""
+
+    def __init__(self, bundle: Any, model: Any, tokens: int) -> None:
+        from mllm_adapter.codes import BackboneGraphs
+        from mllm_adapter.engines.base import Sampling
+        from mllm_adapter.instructions import NAME
+        from mllm_adapter.prompt import Message
+        from mllm_adapter.samples import Labels
+
+        self.bundle, self.model = bundle, model
+        self.sampling = Sampling(max_tokens=tokens, min_tokens=tokens)
+        self.graphs = BackboneGraphs(bundle, threads=1)
+        self.labels = Labels(self.graphs.texts, self.graphs.concepts)
+        self.labels.learn(WORDS)
+        self.files = [path.read_bytes() for path in sorted(PICTURES.glob("*.png"))]
+        self.codes = [self.encode(data) for data in self.files]
+        self.prompt = model.prompt([Message(role="user", text=NAME[0], images=1)])
+
+    def encode(self, data: bytes) -> Any:
+        """A picture's bytes to its codes: what a picture costs when it is first seen."""
+        from bundle.image import ImageLimits, decode_image
+
+        image = decode_image(data, ImageLimits())
+        return self.graphs.codes(self.bundle.preprocessor(image)[None])
+
+    def plan(self, number: int, steered: bool) -> Any:
+        """The plan of a conversation; no two are alike."""
+        from mllm_adapter.steering import SteeringPlan
+
+        if not steered:
+            return SteeringPlan()
+        return self.labels.swap("cat", WORDS[number % len(WORDS)], 32, 1.0 + number / 64)
+
+    async def rate(self, chats: int, steered: bool) -> float:
+        """Tokens a second of so many conversations at once, from their plans to the last token."""
+        from mllm_adapter.chat import ChatPicture
+
+        async def one(number: int) -> int:
+            plan, place = self.plan(number, steered), number % len(self.codes)
+            picture = ChatPicture(key=bytes([place]), codes=self.codes[place], plan=plan)
+            embedded = self.model.embed(self.prompt, [picture])
+            return sum([r.tokens async for r in self.model.answer(embedded, self.sampling)])
+
+        began = time.perf_counter()
+        counts = await asyncio.gather(*(one(number) for number in range(chats)))
+        return sum(counts) / (time.perf_counter() - began)
+
+
+def slider(scene: Scene, blocks: int) -> dict[str, Any]:
+    """Milliseconds from a slider's new value to new visual tokens, and from a new picture's bytes
+    to its first ones."""
+    from mllm_adapter.chat import ChatPicture
+    from mllm_adapter.steering import SteeringPlan
+
+    model, [data, *_] = scene.model, scene.files
+    counter = iter(range(10**9))
+
+    def first() -> None:
+        picture = ChatPicture(
+            key=next(counter).to_bytes(8, "big"), codes=scene.encode(data), plan=SteeringPlan()
+        )
+        model.visual_tokens(picture)
+
+    kept = scene.codes[0]
+
+    def moved() -> None:
+        strength = 1.0 + (next(counter) % 100) / 100
+        plan = scene.labels.swap(None, "dog", 32, strength)
+        model.visual_tokens(ChatPicture(key=b"kept", codes=kept, plan=plan))
+
+    firsts, moves = alternate(first, moved, blocks, repeats=40)
+    ratios = [m / f for m, f in zip(moves, firsts, strict=True)]
+    return {
+        "first_encode_ms": 1000 * statistics.median(firsts),
+        "moved_ms": 1000 * statistics.median(moves),
+        "moved_over_first": statistics.median(ratios),
+        "moved_over_first_range": [min(ratios), max(ratios)],
+    }
+
+
+def first_layer(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The projector's first layer of one picture as a sum over rows and as a product."""
+    import torch
+
+    from mllm_adapter.projector import PatchCodes, Projector
+
+    rows = []
+    for concepts in (4_096, 16_384, 55_296):
+        projector = Projector(concepts, arguments.width)
+        for active in (50, 350):
+            generator = torch.Generator().manual_seed(active)
+            indices = torch.stack(
+                [
+                    torch.randperm(concepts, generator=generator)[:active]
+                    for _ in range(arguments.patches)
+                ]
+            )
+            codes = PatchCodes(indices[None], torch.rand(1, *indices.shape, generator=generator))
+            full = codes.dense(concepts)
+            with torch.inference_mode():
+                gathered, dense = alternate(
+                    lambda c=codes, p=projector: p.sums(c, dense=False),  # type: ignore[misc]
+                    lambda x=full, p=projector: x @ p.rows,  # type: ignore[misc]
+                    arguments.blocks,
+                    repeats=3,
+                )
+            ratios = [g / d for g, d in zip(gathered, dense, strict=True)]
+            rows.append(
+                {
+                    "concepts": concepts,
+                    "active": active,
+                    "gather_ms": 1000 * statistics.median(gathered),
+                    "dense_ms": 1000 * statistics.median(dense),
+                    "gather_over_dense": statistics.median(ratios),
+                    "gather_over_dense_range": [min(ratios), max(ratios)],
+                }
+            )
+    return rows
+
+
+def alternate(
+    one: Callable[[], Any], other: Callable[[], Any], blocks: int, repeats: int
+) -> tuple[list[float], list[float]]:
+    """Seconds a call of both, in alternating blocks."""
+    times: tuple[list[float], list[float]] = ([], [])
+    one(), other()
+    for _ in range(blocks):
+        for call, found in zip((one, other), times, strict=True):
+            began = time.perf_counter()
+            for _ in range(repeats):
+                call()
+            found.append((time.perf_counter() - began) / repeats)
+    return times
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    import torch
+
+    return {
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+if __name__ == "__main__":
+    main()
