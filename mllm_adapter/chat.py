@@ -34,8 +34,8 @@ from mllm_adapter.steering import SteeringBatch, SteeringPlan
 
 EngineName = Literal["transformers", "vllm"]
 
-KEPT_SUMS = 256
-"""Pictures whose first-layer sums are kept."""
+KEPT_BYTES = 256 * 2**20
+"""Of first-layer sums of the pictures seen last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ class ChatModel:
         if sums is None:
             sums = projector.sums(picture.codes)
             self._sums[picture.key] = sums
-            if len(self._sums) > KEPT_SUMS:
+            while len(self._sums) * sums.nbytes > KEPT_BYTES:  # all have one shape
                 self._sums.popitem(last=False)
         else:
             self._sums.move_to_end(picture.key)

@@ -88,7 +88,7 @@ class BackboneGraphs:
 
     def codes(self, pixels: NDArray[np.float32]) -> PatchCodes:
         """Pixels (B, 3, S, S) to codes in the graph's slots."""
-        return PatchCodes(*(torch.from_numpy(x) for x in self._patches(pixels)))
+        return PatchCodes(*(torch.from_numpy(x) for x in self._patches(pixels))).trimmed()
 
     def _patches(self, pixels: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         names = ["patch_indices", "patch_values"]

@@ -38,7 +38,7 @@ class PatchCodes(NamedTuple):
     @classmethod
     def from_arrays(cls, indices: NDArray[np.int64], values: NDArray[np.float32]) -> PatchCodes:
         """One picture's codes, (P, K) as the serving side has them; copied."""
-        return cls(torch.tensor(indices)[None], torch.tensor(values)[None])
+        return cls(torch.tensor(indices)[None], torch.tensor(values)[None]).trimmed()
 
     @classmethod
     def of(cls, dense: Float[Tensor, "B P C"]) -> PatchCodes:
@@ -47,10 +47,16 @@ class PatchCodes(NamedTuple):
         values, indices = dense.topk(slots, dim=-1)
         return cls(indices, values)
 
+    def trimmed(self) -> PatchCodes:
+        """Without the slots that no patch uses."""
+        used = (self.values > 0).any(1).any(0)
+        return PatchCodes(self.indices[:, :, used], self.values[:, :, used])
+
     def at(self, row: Int[Tensor, " E"], concept: Int[Tensor, " E"]) -> Float[Tensor, "E P"]:
         """Activations of chosen concepts on the patches of chosen rows."""
-        matches = self.indices[row] == concept[:, None, None]
-        return (self.values[row] * matches).sum(-1)
+        alone = len(self.indices) == 1
+        indices, values = (x if alone else x[row] for x in self)
+        return (values * (indices == concept[:, None, None])).sum(-1)
 
 
 class Projector(nn.Module):
@@ -96,8 +102,13 @@ class Projector(nn.Module):
             return sums
         old = codes.at(batch.row, batch.concept)
         change = (edited(old, batch) - old).to(sums.dtype)
-        delta = change[:, :, None] * self.rows[batch.concept][:, None, :]
-        return sums.index_add(0, batch.row, delta)
+        rows = self.rows[batch.concept]
+        if len(sums) == 1:
+            return sums + change.T @ rows
+        edits = torch.arange(len(change), device=sums.device)
+        placed = sums.new_zeros(len(sums), *change.shape)
+        placed[batch.row, edits] = change
+        return sums + placed.transpose(1, 2) @ rows
 
     def tokens(self, sums: Float[Tensor, "B P H"]) -> Float[Tensor, "B P H"]:
         """The rest: bias, GELU and the second layer."""

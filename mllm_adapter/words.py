@@ -51,8 +51,8 @@ def expand(edits: Sequence[WordEdit | SteeringEdit], encode: Encode) -> tuple[St
     rows = dict(zip(map(id, words), codes, strict=True))
     for edit in sorted(words, key=lambda edit: _ORDER.index(edit.op)):
         row = rows[id(edit)]
-        top = np.argsort(-row, kind="stable")[: edit.top]
-        top = top[row[top] > 0]
+        active = np.flatnonzero(row > 0)
+        top = active[np.argsort(-row[active], kind="stable")[: edit.top]]
         if not len(top):
             raise SteeringError(f"{edit.word!r}: no concept answers to it")
         for concept in top.tolist():

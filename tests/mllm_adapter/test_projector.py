@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 
+from mllm_adapter.hook import steering
 from mllm_adapter.projector import PatchCodes, Projector
-from mllm_adapter.steering import SteeringBatch, SteeringPlan, apply_steering
-from tests.mllm_adapter.test_steering import C, P, codes, plans
+from mllm_adapter.steering import SteeringBatch, SteeringError, SteeringPlan, apply_steering
+from tests.mllm_adapter.test_steering import C, P, codes, one, plans
 
 
 def projector() -> Projector:
@@ -59,3 +60,28 @@ def test_the_first_layer_learns_through_both_ways() -> None:
         assert layer.rows.grad is not None
         grads.append(layer.rows.grad.clone())
     assert torch.allclose(grads[0], grads[1], atol=1e-4)
+
+
+def test_unused_slots_go() -> None:
+    x = codes(2)
+    wide = x.topk(C, dim=-1)
+    found = PatchCodes(wide.indices, wide.values).trimmed()
+    assert found.indices.shape[2] < C
+    assert torch.equal(found.dense(C), x)
+
+
+def test_a_plan_holds_inside_its_block_only() -> None:
+    x, layer = codes(3), projector()
+    plan = one("SET", 2.0)
+    before = layer(x)
+    with steering(layer, plan):
+        inside = layer(x)
+    assert torch.equal(inside, layer(apply_steering(x, SteeringBatch.of([plan] * 3, P))))
+    assert not torch.equal(inside, before)
+    assert torch.equal(layer(x), before)
+    with (
+        pytest.raises(SteeringError, match="patches: the model has"),
+        steering(layer, one("SET", 1.0, patches=(P,))),
+    ):
+        layer(x)
+    assert torch.equal(layer(x), before)
