@@ -12,13 +12,13 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint types protos pytest test-gpu test-vllm format proto proto-release train-demo evaluate bench quality clean
+.PHONY: help serve test lint types protos pytest test-gpu test-vllm test-smollm2 format proto proto-release train-demo evaluate bench quality clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 serve: $(VENV)/.serve ## Serve the shipped bundle on localhost:50051
-	$(BIN)/sparseclip serve $(ARGS)
+	$(BIN)/sparseclip serve $(if $(CHAT),--chat $(CHAT)) $(ARGS)
 
 test: lint types protos pytest ## Everything that must pass before a commit
 
@@ -41,6 +41,10 @@ test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
 
 test-vllm: $(VLLM)/.ready ## vLLM beside transformers, in .venv-vllm (2.6 GB)
 	$(VLLM)/bin/python -m pytest -m vllm $(ARGS)
+
+test-smollm2: $(VENV)/.dev ## Fetch the real SmolLM2 and test with it (93 MB)
+	$(BIN)/sparseclip llm fetch smollm2
+	$(BIN)/python -m pytest tests/mllm_adapter/test_smollm2.py $(ARGS)
 
 format: $(VENV)/.dev ## Rewrite the code as ruff formats it
 	$(BIN)/ruff check --fix .
@@ -75,18 +79,18 @@ quality: $(VENV)/.dev ## Sparse beside dense, three seeds: hours (make quality A
 clean: ## Remove what the tools leave behind, not .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
-# A server alone needs no torch, so `make serve` in a fresh clone installs the light set. `make test`
-# adds the rest to the same place. torch is named in the same command as all that depends on it: a
-# later command would replace a CPU build by the newest CUDA one.
+# `make serve` in a fresh clone installs what a server needs, `make test` adds the rest to the same
+# place. Chat needs torch; `make serve CHAT=off` leaves both out. torch is named in the same command as
+# all that depends on it: a later command would replace a CPU build by the newest CUDA one.
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
-	test -e $(VENV)/.dev || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[serve]'
+	test -e $(VENV)/.dev || $(BIN)/python -m pip install --quiet -c constraints.txt $(if $(filter off,$(CHAT)),-e '.[serve]',torch==2.13.0 -e '.[chat]')
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[chat,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[train,chat,dev]'
 	touch $@ $(VENV)/.serve
 
 # vLLM for a CPU. Its processes import torchvision by themselves, so the cure of

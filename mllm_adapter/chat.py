@@ -102,9 +102,10 @@ class ChatModel:
         return cls(adapter, tokenizer, embeddings, TransformersEngine(llm, end, max_batch))
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
-        """Token ids of a conversation, under the adapter's system message if it has one."""
+        """Token ids of a conversation, under its own system message or else the adapter's."""
         system = self.adapter.config.system
-        first = [Message(role="system", text=system)] if system else []
+        own = any(message.role == "system" for message in messages)
+        first = [Message(role="system", text=system)] if system and not own else []
         return self._build([*first, *messages])
 
     @torch.inference_mode()

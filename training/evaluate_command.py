@@ -49,6 +49,8 @@ def evaluate(model: Path | None, data: Path, splits: tuple[str, ...], as_json: b
 
     MODEL is a bundle or a run's folder; the shipped bundle when none is given. Standard errors are
     clustered by codepoint. Clarity needs the encoder that `sparseclip data encoder` fetches.
+
+    `sparseclip evaluate steering ADAPTER` measures how an adapter's answers are steered.
     """
     from bundle.store import BundleError, default_bundle
     from training.checkpoint import CheckpointError

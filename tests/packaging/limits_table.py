@@ -1,4 +1,4 @@
-"""The README's table of limits, made from the dataclass. Run it to write the table."""
+"""The table of limits in docs/serving.md, made from the dataclass. Run it to write the table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from serving.config import documentation
 from serving.limits import Limits
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 _PLACE = re.compile(r"(<!-- limits: [^\n]*-->\n)(.*?)(<!-- /limits -->)", re.DOTALL)
 
 
@@ -36,11 +36,11 @@ def _shown(name: str, value: object) -> str:
 
 
 def current() -> str:
-    """The table that the README holds now."""
-    found = _PLACE.search(README.read_text())
-    assert found is not None, "README.md: the marks of the limits are gone"
+    """The table that the page holds now."""
+    found = _PLACE.search(PAGE.read_text())
+    assert found is not None, "docs/serving.md: the marks of the limits are gone"
     return found[2]
 
 
 if __name__ == "__main__":
-    README.write_text(_PLACE.sub(lambda m: m[1] + table() + m[3], README.read_text()))
+    PAGE.write_text(_PLACE.sub(lambda m: m[1] + table() + m[3], PAGE.read_text()))

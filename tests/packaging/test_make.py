@@ -41,13 +41,17 @@ def test_test_runs_every_check_and_ends_with_the_tests() -> None:
     assert "-c constraints.txt torch==2.13.0 torchvision==0.28.0 -e" in install
 
 
-def test_serve_installs_no_torch() -> None:
+def test_serve_installs_chat_or_leaves_torch_out() -> None:
     lines = make("-n", "-B", "serve").splitlines()
     assert lines[-1].startswith(".venv/bin/sparseclip serve")
+    [install] = [line for line in lines if "pip install" in line]
+    assert install.endswith("-c constraints.txt torch==2.13.0 -e '.[chat]'")
+    lines = make("-n", "-B", "serve", "CHAT=off").splitlines()
+    assert lines[-1].startswith(".venv/bin/sparseclip serve --chat off")
     assert not any("torch" in line for line in lines)
 
 
-@pytest.mark.parametrize("room", ["bundle", "protos", "training", "serving", "benchmarks"])
+@pytest.mark.parametrize("room", ["bundle", "protos", "training", "mllm_adapter", "serving", "benchmarks"])
 def test_every_room_is_typed(room: str) -> None:
     [types] = [line for line in make("-n", "types").splitlines() if "mypy" in line]
     assert room in types.split()
