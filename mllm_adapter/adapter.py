@@ -49,7 +49,7 @@ class AdapterConfig:
     concepts: int
     """C of the vision backbone."""
     patches: int
-    """P: the visual tokens of a picture."""
+    """P of the vision backbone."""
     width: int
     """H of the LLM."""
     backbone: str
@@ -62,6 +62,11 @@ class AdapterConfig:
     training: dict[str, float] = field(default_factory=dict)
     """Held-out figures by name, and what they took."""
     schema: int = SCHEMA
+
+    @property
+    def visual_tokens(self) -> int:
+        """Of a picture: one for it as a whole, and one a patch."""
+        return 1 + self.patches
 
 
 @dataclass(frozen=True, kw_only=True)

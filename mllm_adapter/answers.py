@@ -36,7 +36,7 @@ class Answerer:
         self._llm.to(device)
         self.adapter.projector.to(device)
         self._end = end_tokens(self.adapter.llm, self._tokenizer)
-        self._build = PromptBuilder(self._tokenizer, self.adapter.config.patches)
+        self._build = PromptBuilder(self._tokenizer, self.adapter.config.visual_tokens)
 
     @torch.inference_mode()
     def __call__(
@@ -64,7 +64,7 @@ class Answerer:
         return answers
 
     def visual(self, codes: PatchCodes, plans: Sequence[SteeringPlan | None]) -> Tensor:
-        """Visual tokens (B, P, H)."""
+        """Visual tokens (B, 1 + P, H)."""
         projector = self.adapter.projector
         edits = SteeringBatch.of(plans, self.adapter.config.patches)
         return projector.tokens(projector.steered(projector.sums(codes), codes, edits))

@@ -74,7 +74,7 @@ class ChatModel:
         """Tokens that the LLM takes, prompt and answer together."""
         self._tokenizer = tokenizer
         self._embeddings = embeddings
-        self._build = PromptBuilder(tokenizer, adapter.config.patches)
+        self._build = PromptBuilder(tokenizer, adapter.config.visual_tokens)
         self._sums: OrderedDict[bytes, Float[Tensor, "1 P H"]] = OrderedDict()
 
     @classmethod
@@ -118,7 +118,7 @@ class ChatModel:
         return embedded
 
     @torch.inference_mode()
-    def visual_tokens(self, picture: ChatPicture) -> Float[Tensor, "P H"]:
+    def visual_tokens(self, picture: ChatPicture) -> Float[Tensor, "P1 H"]:
         """A picture's codes after its edits, projected. An edit of k concepts costs k rows."""
         projector = self.adapter.projector
         sums = self._sums.get(picture.key)

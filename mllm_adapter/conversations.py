@@ -39,7 +39,7 @@ class TextBatch(NamedTuple):
         return int((self.labels[:, 1:] != IGNORED).sum())
 
     def embedded(
-        self, words: Float[Tensor, "B T H"], visual: Float[Tensor, "B P H"]
+        self, words: Float[Tensor, "B T H"], visual: Float[Tensor, "B P1 H"]
     ) -> Float[Tensor, "B T H"]:
         """Embeddings of the token ids, with each picture's visual tokens in their places."""
         at = self.places[:, None] + torch.arange(visual.shape[1], device=words.device)

@@ -60,7 +60,11 @@ class PatchCodes(NamedTuple):
 
 
 class Projector(nn.Module):
-    """codes (B, P, C) -> tokens (B, P, H)."""
+    """codes (B, P, C) -> tokens (B, P1, H), P1 = 1 + P: the picture as a whole, then its patches.
+
+    Where codes are pooled over patches, what was trained contrastively is their mean. The first
+    layer being linear, its output for the mean is the mean of its outputs, whatever was edited.
+    """
 
     def __init__(self, concepts: int, width: int) -> None:
         super().__init__()
@@ -110,11 +114,12 @@ class Projector(nn.Module):
         placed[batch.row, edits] = change
         return sums + placed.transpose(1, 2) @ rows
 
-    def tokens(self, sums: Float[Tensor, "B P H"]) -> Float[Tensor, "B P H"]:
-        """The rest: bias, GELU and the second layer."""
-        tokens: Tensor = self.out(F.gelu(sums + self.bias))
+    def tokens(self, sums: Float[Tensor, "B P H"]) -> Float[Tensor, "B P1 H"]:
+        """The rest: bias, GELU and the second layer, for the mean over patches and each patch."""
+        every = torch.cat([sums.mean(dim=1, keepdim=True), sums], dim=1)
+        tokens: Tensor = self.out(F.gelu(every + self.bias))
         return tokens
 
-    def forward(self, codes: Float[Tensor, "B P C"]) -> Float[Tensor, "B P H"]:
-        """Codes of full width to visual tokens, as training does it."""
+    def forward(self, codes: Float[Tensor, "B P C"]) -> Float[Tensor, "B P1 H"]:
+        """Codes of full width to visual tokens."""
         return self.tokens(codes @ self.rows)

@@ -1,4 +1,4 @@
-"""Messages to token ids, with places for visual tokens. P patches."""
+"""Messages to token ids, with places for visual tokens."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class Prompt:
     ids: list[int]
     """Token ids; 0 where a visual token goes."""
     places: list[int]
-    """Where each picture's P visual tokens begin."""
+    """Where each picture's visual tokens begin."""
 
 
 class PromptBuilder:
     """Fills a tokenizer's chat template. The template's special tokens are its own: the same words
-    in a message are plain text."""
+    in a message are plain text. A picture takes `visual` tokens."""
 
-    def __init__(self, tokenizer: Any, patches: int) -> None:
+    def __init__(self, tokenizer: Any, visual: int) -> None:
         if not tokenizer.chat_template:
             raise ValueError("the LLM's tokenizer has no chat template")
-        self.tokenizer, self.patches = tokenizer, patches
+        self.tokenizer, self.visual = tokenizer, visual
         self._plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._plain.encode_special_tokens = True
 
@@ -63,7 +63,7 @@ class PromptBuilder:
             message = messages[int(piece)]
             for _ in range(message.images):
                 places.append(len(ids))
-                ids += [0] * self.patches
+                ids += [0] * self.visual
             ids += self.text("\n" + message.text if message.images else message.text)
         return Prompt(ids=ids, places=places)
 

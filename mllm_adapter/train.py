@@ -74,7 +74,7 @@ class _Run:
             meta,
             tables,
             labels,
-            PromptBuilder(self.tokenizer, graphs.patches),
+            PromptBuilder(self.tokenizer, 1 + graphs.patches),
             recipe.steering,
             self._shapes(graphs),
             system=self.system,

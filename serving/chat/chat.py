@@ -67,7 +67,7 @@ class Chat:
         yield Ended(
             finish="stop" if finish == "stop" else "length",
             prompt_tokens=len(draft.prompt.ids),
-            image_tokens=len(draft.prompt.places) * self._model.adapter.config.patches,
+            image_tokens=len(draft.prompt.places) * self._model.adapter.config.visual_tokens,
             completion_tokens=tokens,
             vision=sight.times,
             prepare_s=ready - seen,

@@ -49,7 +49,7 @@ def test_a_question(served: str) -> None:
     assert isinstance(end, ChatEnd)
     assert all(isinstance(delta, ChatDelta) for delta in deltas)
     assert end.finish in ("stop", "length")
-    assert end.usage.image_tokens == 16
+    assert end.usage.image_tokens == 17
     [image] = start.images
     assert image.edited_total == len(image.edited) == 4
     assert {entry.edits for entry in image.edited} == {(0,)}

@@ -65,7 +65,7 @@ def test_answers_are_true(picture: int) -> None:
 
 def test_only_answers_and_their_ends_are_learned() -> None:
     tokenizer = tiny_llm()[1]
-    build = PromptBuilder(tokenizer, patches=3)
+    build = PromptBuilder(tokenizer, visual=3)
     turns = [Turn(question="What is this?", answer="a cat"), Turn(question="Is it?", answer="yes")]
     row = encode(turns, build, "Look.")
     learned = [label for label in row.labels if label != IGNORED]

@@ -51,7 +51,9 @@ def test_serve_installs_chat_or_leaves_torch_out() -> None:
     assert not any("torch" in line for line in lines)
 
 
-@pytest.mark.parametrize("room", ["bundle", "protos", "training", "mllm_adapter", "serving", "benchmarks"])
+@pytest.mark.parametrize(
+    "room", ["bundle", "protos", "training", "mllm_adapter", "serving", "benchmarks"]
+)
 def test_every_room_is_typed(room: str) -> None:
     [types] = [line for line in make("-n", "types").splitlines() if "mypy" in line]
     assert room in types.split()

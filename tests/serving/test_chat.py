@@ -63,7 +63,7 @@ async def test_an_answer_comes_in_events(chatty: Running) -> None:
     assert end.finish == (
         chat_pb2.CHAT_FINISH_LENGTH if tokens == 16 else chat_pb2.CHAT_FINISH_STOP
     )
-    assert end.usage.image_tokens == 16
+    assert end.usage.image_tokens == 17
     assert end.usage.prompt_tokens > 16
     assert 0 < end.timings.first_token_us < end.timings.total_us
     assert told(await replies(chatty, question())) == told(events)
@@ -169,7 +169,7 @@ async def test_a_conversation_of_many_turns_and_pictures(chatty: Running) -> Non
     )
     events = await replies(chatty, request)
     first, second, third = events[0].start.images
-    assert events[-1].end.usage.image_tokens == 48
+    assert events[-1].end.usage.image_tokens == 51
     assert (first.edited_total, second.edited_total) == (WORDS.top, 0)
     assert first.before == third.before == third.after != first.after
     assert second.before != first.before
