@@ -92,6 +92,9 @@ class Evaluation:
                 answers = bench.steered(top, strength)
                 yield row("steered", answers, top=top, strength=strength)
         top, strength = sweep.tops[0], sweep.strengths[0]
+        for fewer in sweep.tops:
+            answers = bench.steered(fewer, strength, even=True)
+            yield row("even values", answers, top=fewer, strength=strength)
         frequency = [concept.frequency for concept in self.bundle.concepts.concepts]
         answers = bench.random_concepts(top, strength, frequency)
         yield row("random concepts", answers, top=top, strength=strength)

@@ -87,9 +87,11 @@ class Bench:
         self.answerer, self.labels, self.trials = answerer, labels, trials
         self.codes = table.codes([trial.picture for trial in trials])
 
-    def steered(self, top: int, strength: float) -> list[Answer]:
-        """The paper's edit."""
-        return self._planned([self.labels.swap(t.old, t.new, top, strength) for t in self.trials])
+    def steered(self, top: int, strength: float, even: bool = False) -> list[Answer]:
+        """The old label's concepts to 0, the new one's to a strength, or each of them to it."""
+        return self._planned(
+            [self.labels.swap(t.old, t.new, top, strength, even=even) for t in self.trials]
+        )
 
     def part_steered(self, top: int, strength: float) -> list[Answer]:
         """The same for the words only in which the labels differ."""

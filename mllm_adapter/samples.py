@@ -70,13 +70,13 @@ class Labels:
         return codes
 
     def swap(
-        self, old: str | None, new: str, top: int, strength: float, suppressed: int = SUPPRESSED
+        self, old: str | None, new: str, top: int, strength: float, *, even: bool = False
     ) -> SteeringPlan:
         """The paper's edit (arXiv 2601.20075, section 5): the old label's concepts to 0, unless it
-        is None, and the new label's to a fixed strength."""
-        edits = [WordEdit(word=new, op="SET", value=strength, top=top)]
+        is None, and the new label's to a strength; `even` gives each of them the same."""
+        edits = [WordEdit(word=new, op="SET", value=strength, top=top, even=even)]
         if old is not None:
-            edits.append(WordEdit(word=old, op="ABLATE", top=suppressed))
+            edits.append(WordEdit(word=old, op="ABLATE", top=SUPPRESSED))
         return SteeringPlan(edits=expand(edits, self.encode))
 
 

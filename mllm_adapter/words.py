@@ -1,7 +1,8 @@
 """Words to concepts: what a caller edits is a word, what the model has is tens of concepts.
 
 A text tower's strongest concepts of a word are its directions in the picture. At small scale one or
-two of them are not enough (docs/chat.md has the sweep), so a word is edited through its top K.
+two of them are not enough, so a word is edited through its top K, in the proportions that the text
+tower gives them (docs/chat.md has what that is worth).
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ class WordEdit:
     word: str
     op: Literal["SET", "ADD", "SCALE", "ABLATE"]
     value: float = STRENGTH
+    """Of SET and ADD: for its strongest concept; the others get less, as the text tower has it."""
     top: int = TOP
     patches: tuple[int, ...] | None = None
+    even: bool = False
+    """SET and ADD give all of its concepts the same value, as the paper does."""
 
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -55,8 +59,10 @@ def expand(edits: Sequence[WordEdit | SteeringEdit], encode: Encode) -> tuple[St
         top = active[np.argsort(-row[active], kind="stable")[: edit.top]]
         if not len(top):
             raise SteeringError(f"{edit.word!r}: no concept answers to it")
-        for concept in top.tolist():
-            value = 0.0 if edit.op == "ABLATE" else edit.value
+        values = np.full(len(top), 0.0 if edit.op == "ABLATE" else edit.value)
+        if edit.op in ("SET", "ADD") and not edit.even:
+            values *= row[top] / row[top[0]]
+        for concept, value in zip(top.tolist(), values.tolist(), strict=True):
             chosen[concept] = SteeringEdit(
                 concept=concept, op=edit.op, value=value, patches=edit.patches
             )

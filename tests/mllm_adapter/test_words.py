@@ -24,7 +24,12 @@ def encode(texts: Sequence[str]) -> NDArray[np.float32]:
 
 def test_a_word_is_its_strongest_concepts() -> None:
     edits = expand([WordEdit(word="cat", op="SET", value=2.5, top=2)], encode)
-    assert edits == tuple(SteeringEdit(concept=c, op="SET", value=2.5) for c in (1, 2))
+    assert [(e.concept, e.op) for e in edits] == [(1, "SET"), (2, "SET")]
+    assert [e.value for e in edits] == pytest.approx([2.5, 2.5 * 2 / 3])
+    even = expand([WordEdit(word="cat", op="SET", value=2.5, top=2, even=True)], encode)
+    assert even == tuple(SteeringEdit(concept=c, op="SET", value=2.5) for c in (1, 2))
+    scaled = expand([WordEdit(word="cat", op="SCALE", value=0.5, top=2)], encode)
+    assert scaled == tuple(SteeringEdit(concept=c, op="SCALE", value=0.5) for c in (1, 2))
     every = expand([WordEdit(word="cat", op="ABLATE", patches=(1,))], encode)
     assert every == tuple(SteeringEdit(concept=c, op="ABLATE", patches=(1,)) for c in (1, 2, 3))
 

@@ -16,6 +16,7 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from bundle.store import open_bundle
 from serving.requests import Selector
 from sparseclip.v1 import chat_pb2, types_pb2
 from tests.adapters import WORDS, add_adapter
@@ -91,9 +92,14 @@ async def test_the_first_event_says_what_was_edited(chatty: Running, chat_bundle
     for entry in seen.edited:
         assert entry.before == pytest.approx(means[entry.concept_id], rel=1e-5, abs=1e-7)
         if list(entry.edits) == [0]:
-            assert entry.after == pytest.approx(WORDS.strength)
+            assert 0 < entry.after <= WORDS.strength * (1 + 1e-6)
         if list(entry.edits) == [3]:
             assert entry.after == pytest.approx(entry.before / 2)
+    text = direct(chat_bundle, "text", open_bundle(chat_bundle).tokenizer.encode(["dog"]))
+    shares = text["values"][0][: WORDS.top] / text["values"][0][0]
+    for concept, share in zip(text["indices"][0].tolist(), shares.tolist(), strict=False):
+        if list(changed[concept].edits) == [0]:
+            assert changed[concept].after == pytest.approx(WORDS.strength * share, rel=1e-5)
     for place, count in ((0, WORDS.top), (3, 2)):
         named = [entry.concept_id for entry in seen.edited if place in entry.edits]
         assert len(named) == count
