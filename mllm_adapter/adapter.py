@@ -59,8 +59,10 @@ class AdapterConfig:
     system: str = ""
     """The system message in training, which every conversation begins with; empty for none."""
     words: WordDefaults = field(default_factory=WordDefaults)
+    recipe: str = ""
+    """What it was trained by."""
     training: dict[str, float] = field(default_factory=dict)
-    """Held-out figures by name, and what they took."""
+    """`samples`, the conversations that it was trained on, and `seconds`."""
     schema: int = SCHEMA
 
     @property

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import textwrap
 from pathlib import Path
 
 from bundle.store import open_bundle, write_bundle
-from mllm_adapter.adapter import AdapterError, open_adapter, read_config
+from mllm_adapter.adapter import OWN, AdapterConfig, AdapterError, open_adapter, read_config
 from mllm_adapter.llm import check_directory
+
+
+HEADING = "\n\n## Steered chat"
+"""Where the card's part about the adapter begins."""
 
 
 def attach(adapter: Path, bundle: Path, models: Path, version: str) -> Path:
@@ -34,6 +39,24 @@ def attach(adapter: Path, bundle: Path, models: Path, version: str) -> Path:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source.root / name, folder / name)
         shutil.copytree(adapter, folder / "adapter")
+        card = folder / "CARD.md"
+        card.write_text(card.read_text().partition(HEADING)[0].rstrip() + _section(config))
 
     manifest = dataclasses.replace(source.manifest, version=version)
     return write_bundle(models, manifest, fill)
+
+
+def _section(config: AdapterConfig) -> str:
+    """What the card says of the adapter."""
+    llm = "a small Llama of its own" if config.llm == OWN else config.llm
+    seen = int(config.training.get("samples", 0))
+    text = (
+        f"`adapter/` lets {llm} read the patch codes through a projector of {config.concepts} x "
+        f"{config.width}, trained by the recipe `{config.recipe}` on {seen:,} conversations made of "
+        "the training pictures' captions, keywords and categories, part of them under edits as "
+        "callers make them. It answers questions of the forms that it was trained on, and knows "
+        f"nothing else. A word becomes its {config.words.top} strongest concepts, the strongest of "
+        f"them set to {config.words.strength:g}. docs/chat.md of the repository has what was "
+        "measured."
+    )
+    return f"{HEADING}\n\n{textwrap.fill(text, 100)}\n"

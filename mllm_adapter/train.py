@@ -118,7 +118,8 @@ class _Run:
             stack.callback(journal.close)
             start = 0
             for number, end in enumerate(self.ends):
-                if self.progress.step < min(end, last):
+                # A run that is done has its last stage's weights to read.
+                if self.progress.step < min(end, last) or self.progress.step == end == total:
                     self._stage(number, start, min(end, last), journal)
                 start = end
         if self.progress.step < total:
@@ -201,6 +202,11 @@ class _Run:
             backbone=self.backbone,
             llm=config.path if fetched else OWN,
             system=self.system,
+            recipe=self.recipe.name,
+            training={
+                "samples": float(self.progress.samples),
+                "seconds": round(self.progress.seconds, 1),
+            },
         )
         write_adapter(folder, adapter, self.projector.cpu())
         if not fetched:

@@ -32,6 +32,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(
     assert len(losses(tmp_path / "parts")) == stop
     parts = train(wanted, tmp_path / "parts")
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    again = train(wanted, tmp_path / "parts")
+    assert again == parts
     for name in ("projector.safetensors", "llm/model.safetensors", "llm/tokenizer.json"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
 
