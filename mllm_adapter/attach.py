@@ -11,7 +11,6 @@ from bundle.store import open_bundle, write_bundle
 from mllm_adapter.adapter import OWN, AdapterConfig, AdapterError, open_adapter, read_config
 from mllm_adapter.llm import check_directory
 
-
 HEADING = "\n\n## Steered chat"
 """Where the card's part about the adapter begins."""
 
@@ -52,8 +51,8 @@ def _section(config: AdapterConfig) -> str:
     seen = int(config.training.get("samples", 0))
     text = (
         f"`adapter/` lets {llm} read the patch codes through a projector of {config.concepts} x "
-        f"{config.width}, trained by the recipe `{config.recipe}` on {seen:,} conversations made of "
-        "the training pictures' captions, keywords and categories, part of them under edits as "
+        f"{config.width}, trained by the recipe `{config.recipe}` on {seen:,} conversations made "
+        "of the training pictures' captions, keywords and categories, part of them under edits as "
         "callers make them. It answers questions of the forms that it was trained on, and knows "
         f"nothing else. A word becomes its {config.words.top} strongest concepts, the strongest of "
         f"them set to {config.words.strength:g}. docs/chat.md of the repository has what was "
