@@ -12,7 +12,7 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint types protos pytest test-gpu test-vllm test-smollm2 format proto proto-release train-demo evaluate bench quality clean
+.PHONY: help serve test lint types protos pytest test-gpu test-vllm test-smollm2 format proto proto-release train-demo evaluate bench quality steering clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -72,9 +72,13 @@ evaluate: $(VENV)/.dev ## Measure a checkpoint: make evaluate ARGS="..."
 bench: $(VENV)/.dev ## Speed: training and serving, raw output in benchmarks/results/
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.steering
 
 quality: $(VENV)/.dev ## Sparse beside dense, three seeds: hours (make quality ARGS="--arms cls stacked")
 	$(BIN)/python -m benchmarks.quality $(ARGS)
+
+steering: $(VENV)/.dev ## How the shipped adapter answers and is steered, on held-out pictures (minutes)
+	$(BIN)/sparseclip evaluate steering --json --plot benchmarks/results/steering_quality.png $(ARGS) > benchmarks/results/steering_quality.jsonl
 
 clean: ## Remove what the tools leave behind, not .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -23,7 +23,9 @@ COLUMNS = {
 
 
 @click.command()
-@click.argument("adapter", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "adapter", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False
+)
 @click.option(
     "--bundle",
     "bundle_path",
@@ -46,7 +48,7 @@ COLUMNS = {
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a condition, a line each.")
 def steering(
-    adapter: Path,
+    adapter: Path | None,
     bundle_path: Path | None,
     data: Path,
     split: str,
@@ -56,8 +58,8 @@ def steering(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """What ADAPTER, a folder with adapter.json, answers about held-out pictures, and how it is
-    steered: the true label's concepts to 0, of another label's top K the strongest to SS and the
+    """What ADAPTER, a folder with adapter.json (default: the bundle's own), answers about held-out
+    pictures, and how it is steered: the true label's concepts to 0, of another label's top K the strongest to SS and the
     others in proportion ("even values": all to SS, as the paper does).
 
     "half": the answer has half of the new label's words; "old": a word of the old one; "both": half
@@ -87,7 +89,8 @@ def steering(
 
     try:
         bundle = open_bundle(bundle_path or default_bundle())
-        evaluation = Evaluation(adapter, bundle, data, split, judge)
+        folder = adapter or bundle.root / "adapter"
+        evaluation = Evaluation(folder, bundle, data, split, judge)
         figures, answers = evaluation.unsteered()
         if shapes:
             figures |= evaluation.shapes()
@@ -103,7 +106,7 @@ def steering(
     if plot is not None:
         draw(rows, plot)
     if not as_json:
-        show(f"{adapter} on {split}", rows)
+        show(f"{folder.name} on {split}", rows)
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> None:
