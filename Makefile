@@ -12,7 +12,7 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint types protos pytest test-gpu test-vllm test-smollm2 format proto proto-release train-demo evaluate bench quality steering clean
+.PHONY: help serve test lint types protos pytest test-gpu test-vllm test-llm format proto proto-release train-demo evaluate bench quality steering clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -42,7 +42,7 @@ test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
 test-vllm: $(VLLM)/.ready ## vLLM beside transformers, in .venv-vllm (2.6 GB)
 	$(VLLM)/bin/python -m pytest -m vllm $(ARGS)
 
-test-smollm2: $(VENV)/.dev ## Fetch the real SmolLM2 and test with it (93 MB)
+test-llm: $(VENV)/.dev ## Fetch the real SmolLM2 and test with it (93 MB)
 	$(BIN)/sparseclip llm fetch smollm2
 	$(BIN)/python -m pytest tests/mllm_adapter/test_smollm2.py $(ARGS)
 

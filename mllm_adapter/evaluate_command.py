@@ -59,8 +59,8 @@ def steering(
     as_json: bool,
 ) -> None:
     """What ADAPTER, a folder with adapter.json (default: the bundle's own), answers about held-out
-    pictures, and how it is steered: the true label's concepts to 0, of another label's top K the strongest to SS and the
-    others in proportion ("even values": all to SS, as the paper does).
+    pictures, and how it is steered: the true label's concepts to 0, of another label's top K the
+    strongest to SS and the others in proportion ("even values": all to SS, as the paper does).
 
     "half": the answer has half of the new label's words; "old": a word of the old one; "both": half
     of the new and none of the old, not corrupted; "SBERT": nearer the new label than the old one by

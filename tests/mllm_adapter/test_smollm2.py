@@ -1,4 +1,4 @@
-"""The real SmolLM2-135M-Instruct, where it has been fetched. `make test-smollm2` fetches it."""
+"""The real SmolLM2-135M-Instruct, where it has been fetched. `make test-llm` fetches it."""
 
 from __future__ import annotations
 
