@@ -16,9 +16,10 @@ from mllm_adapter.protocol import QUESTION, Bench, mean_codes, parts, swaps
 from mllm_adapter.samples import Labels
 from mllm_adapter.scores import Encode, same, score_answers, score_steering
 from training.augment import AugmentConfig
-from training.data.shards import read_split
+from training.data.shards import read_index, read_split
 
 TRAINED = "train"
+UNSEEN = "test_codepoint"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,18 @@ class Evaluation:
         for factor in (1.0, 2.0, 4.0):
             answers = bench.mean_difference(means, factor)
             yield row("difference of means", answers, strength=factor)
-        pairs = parts(self.meta, right, labels, sweep.pictures)
+        unseen = self._unseen(known)
+        if unseen:
+            trials = swaps(self.meta, right, unseen, sweep.pictures)
+            old, new = [t.old for t in trials], [t.new for t in trials]
+            bench = Bench(self.answerer, self.table, self.labels, trials)
+            answers = bench.steered(top, strength)
+            yield row("labels never trained on", answers, top=top, strength=strength)
+        pairs = [
+            trial
+            for trial in parts(self.meta, right, labels, sweep.pictures)
+            if all(map(self.labels.known, trial.difference))
+        ]
         if not pairs:
             return
         bench = Bench(self.answerer, self.table, self.labels, pairs)
@@ -113,6 +125,14 @@ class Evaluation:
             answers = bench.part_steered(top, strength)
             score = score_steering(answers, old, new, self.judge, part=True)
             yield {"condition": "part", "top": top, "strength": strength, **asdict(score)}
+
+    def _unseen(self, known: set[str]) -> list[str]:
+        """Labels of pictures that the data hold out with all that they share, as far as the text
+        tower has concepts for them."""
+        if UNSEEN not in read_index(self.data)["splits"]:
+            return []
+        labels = sorted({s.meta["caption"] for s in read_split(self.data, UNSEEN)} - known)
+        return [label for label in labels if self.labels.known(label)]
 
     def right(self, answers: Sequence[Answer]) -> list[int]:
         """The pictures that are named right."""

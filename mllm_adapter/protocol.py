@@ -35,6 +35,15 @@ class Trial:
     old: str
     new: str
 
+    @property
+    def difference(self) -> tuple[str, str]:
+        """The words that only the old label has, and those that only the new one has."""
+        old, new = self.old.split(), self.new.split()
+        return (
+            " ".join(word for word in old if word not in new),
+            " ".join(word for word in new if word not in old),
+        )
+
 
 def swaps(
     meta: Sequence[Mapping[str, Any]],
@@ -95,11 +104,7 @@ class Bench:
 
     def part_steered(self, top: int, strength: float) -> list[Answer]:
         """The same for the words only in which the labels differ."""
-        plans = []
-        for trial in self.trials:
-            gone = " ".join(w for w in trial.old.split() if w not in trial.new.split())
-            come = " ".join(w for w in trial.new.split() if w not in trial.old.split())
-            plans.append(self.labels.swap(gone, come, top, strength))
+        plans = [self.labels.swap(*trial.difference, top, strength) for trial in self.trials]
         return self._planned(plans)
 
     def random_concepts(

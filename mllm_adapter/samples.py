@@ -69,6 +69,10 @@ class Labels:
             codes[row, indices] = values
         return codes
 
+    def known(self, phrase: str) -> bool:
+        """The text tower has concepts for it."""
+        return bool((self.encode([phrase]) > 0).any())
+
     def swap(
         self, old: str | None, new: str, top: int, strength: float, *, even: bool = False
     ) -> SteeringPlan:
