@@ -37,4 +37,4 @@ class _Evaluate(click.Command):
         return command.make_context(name, args[1:] if steered else args, parent, **extra)
 
 
-evaluate = _Evaluate("evaluate")
+evaluate = _Evaluate("evaluate", help="Measure a model, or after `steering` an adapter.")

@@ -46,6 +46,13 @@ def test_every_subcommand_helps(name: str) -> None:
     assert command.help or command.short_help
 
 
+def test_evaluate_is_of_a_model_or_of_steering() -> None:
+    for arguments, usage in (([], "evaluate [OPTIONS] [MODEL]"), (["steering"], "[ADAPTER]")):
+        done = CliRunner().invoke(main, ["evaluate", *arguments, "--help"])
+        assert done.exit_code == 0
+        assert usage in done.output
+
+
 def test_an_unknown_subcommand_is_a_usage_error() -> None:
     done = CliRunner().invoke(main, ["embedd"])
     assert done.exit_code == 2
