@@ -152,7 +152,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             axes.axhline(max(found), color="grey", ls=style, label=condition)
     axes.set(xlabel="concepts of the new label (K)", ylabel="answers that are the new label, %")
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(ticker.ScalarFormatter())
+    axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper")
     figure.savefig(path, dpi=120)
