@@ -40,7 +40,7 @@ test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 test-vllm: $(VLLM)/.ready ## vLLM beside transformers, in .venv-vllm (2.6 GB)
-	$(VLLM)/bin/python -m pytest -m vllm $(ARGS)
+	$(VLLM)/bin/python -m pytest -m vllm tests/vllm $(ARGS)
 
 test-llm: $(VENV)/.dev ## Fetch the real SmolLM2 and test with it (93 MB)
 	$(BIN)/sparseclip llm fetch smollm2
