@@ -110,7 +110,13 @@ class Scripted(embedding_pb2_grpc.EmbeddingServiceServicer):
     ) -> Iterator[embedding_pb2.EmbedStreamResponse]:
         self._fault(context)
         gone = threading.Event()
-        context.add_callback(gone.set)
+
+        def ended() -> None:
+            gone.set()
+            if self.block_after:  # such a call ends by being cancelled, maybe in front of the block
+                self.cancelled.set()
+
+        context.add_callback(ended)
         number = len(self.streams)
         self.streams.append(0)
         budget = self.break_streams_after.pop(0) if self.break_streams_after else None
@@ -131,8 +137,7 @@ class Scripted(embedding_pb2_grpc.EmbeddingServiceServicer):
                 held = []
             if self.streams[number] == self.block_after:
                 self.blocked.set()
-                if gone.wait(10):
-                    self.cancelled.set()
+                gone.wait(10)
                 return
         yield from self._responses(iter(held))
 
