@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from bundle.schema import SchemaError, from_dict
 from mllm_adapter.projector import Projector
 from mllm_adapter.smollm2 import smollm2
+from mllm_adapter.words import STRENGTH, TOP
 
 SCHEMA = 1
 CONFIG = "adapter.json"
@@ -36,9 +37,9 @@ class WordDefaults:
     """How a word becomes concepts where the caller does not say, as measured on held-out
     pictures."""
 
-    top: int = 32
+    top: int = TOP
     """Concepts of a word."""
-    strength: float = 2.0
+    strength: float = STRENGTH
     """What SET gives them."""
 
 

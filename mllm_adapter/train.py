@@ -7,6 +7,7 @@ import math
 import statistics
 import time
 from contextlib import ExitStack
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class _Run:
             system=self.system,
             seed=recipe.run.seed,
         )
-        self.ends = _cumulative([stage.steps for stage in recipe.stages])
+        self.ends = list(accumulate(stage.steps for stage in recipe.stages))
 
     def _start(self) -> Progress:
         found = checkpoint.complete(self.run)
@@ -233,11 +234,3 @@ def _optimizer(model: nn.Module, decay: float) -> torch.optim.AdamW:
         {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, betas=(0.9, 0.98))
-
-
-def _cumulative(counts: list[int]) -> list[int]:
-    total, ends = 0, []
-    for count in counts:
-        total += count
-        ends.append(total)
-    return ends
