@@ -108,8 +108,8 @@ class Scene:
         from mllm_adapter.codes import BackboneGraphs
         from mllm_adapter.engines.base import Sampling
         from mllm_adapter.instructions import NAME
+        from mllm_adapter.labels import Labels
         from mllm_adapter.prompt import Message
-        from mllm_adapter.samples import Labels
 
         self.bundle, self.model = bundle, model
         self.sampling = Sampling(max_tokens=tokens, min_tokens=tokens)

@@ -12,7 +12,7 @@ from torch import Tensor
 from mllm_adapter.adapter import open_adapter
 from mllm_adapter.llm import end_tokens, load_llm
 from mllm_adapter.projector import PatchCodes
-from mllm_adapter.prompt import Message, PromptBuilder
+from mllm_adapter.prompt import Message, Prompt, PromptBuilder
 from mllm_adapter.steering import SteeringBatch, SteeringPlan
 
 BATCH = 64
@@ -36,7 +36,9 @@ class Answerer:
         self._llm.to(device)
         self.adapter.projector.to(device)
         self._end = end_tokens(self.adapter.llm, self._tokenizer)
-        self._build = PromptBuilder(self._tokenizer, self.adapter.config.visual_tokens)
+        self._build = PromptBuilder(
+            self._tokenizer, self.adapter.config.visual_tokens, self.adapter.config.system
+        )
 
     @torch.inference_mode()
     def __call__(
@@ -46,12 +48,13 @@ class Answerer:
         plans: Sequence[SteeringPlan | None] | None = None,
     ) -> list[Answer]:
         """One answer a picture, each to a question of its own and after its own edits."""
-        prompts = [self._prompt(question) for question in questions]
+        asked = [Message(role="user", text=question, images=1) for question in questions]
+        prompts = [self._build([message]) for message in asked]
         answers: list[Answer] = [Answer("", False)] * len(questions)
         # Prompts of one length share a batch, so that nothing is padded.
         by_length: dict[int, list[int]] = {}
-        for i, (ids, _) in enumerate(prompts):
-            by_length.setdefault(len(ids), []).append(i)
+        for i, prompt in enumerate(prompts):
+            by_length.setdefault(len(prompt.ids), []).append(i)
         for rows in by_length.values():
             for start in range(0, len(rows), BATCH):
                 chosen = rows[start : start + BATCH]
@@ -69,16 +72,11 @@ class Answerer:
         edits = SteeringBatch.of(plans, self.adapter.config.patches)
         return projector.tokens(projector.steered(projector.sums(codes), codes, edits))
 
-    def _prompt(self, question: str) -> tuple[list[int], int]:
-        system = self.adapter.config.system
-        first = [Message(role="system", text=system)] if system else []
-        prompt = self._build([*first, Message(role="user", text=question, images=1)])
-        return prompt.ids, prompt.places[0]
-
-    def _generate(self, prompts: Sequence[tuple[list[int], int]], visual: Tensor) -> list[Answer]:
-        ids = torch.tensor([ids for ids, _ in prompts])
+    def _generate(self, prompts: Sequence[Prompt], visual: Tensor) -> list[Answer]:
+        ids = torch.tensor([prompt.ids for prompt in prompts])
         inputs = self._llm.get_input_embeddings()(ids)
-        for row, (_, place) in enumerate(prompts):
+        for row, prompt in enumerate(prompts):
+            [place] = prompt.places
             inputs[row, place : place + visual.shape[1]] = visual[row]
         found = self._llm.generate(
             inputs_embeds=inputs,

@@ -74,7 +74,7 @@ class ChatModel:
         """Tokens that the LLM takes, prompt and answer together."""
         self._tokenizer = tokenizer
         self._embeddings = embeddings
-        self._build = PromptBuilder(tokenizer, adapter.config.visual_tokens)
+        self._build = PromptBuilder(tokenizer, adapter.config.visual_tokens, adapter.config.system)
         self._sums: OrderedDict[bytes, Float[Tensor, "1 P H"]] = OrderedDict()
 
     @classmethod
@@ -103,10 +103,7 @@ class ChatModel:
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
         """Token ids of a conversation, under its own system message or else the adapter's."""
-        system = self.adapter.config.system
-        own = any(message.role == "system" for message in messages)
-        first = [Message(role="system", text=system)] if system and not own else []
-        return self._build([*first, *messages])
+        return self._build(messages)
 
     @torch.inference_mode()
     def embed(self, prompt: Prompt, pictures: Sequence[ChatPicture]) -> Float[Tensor, "T H"]:

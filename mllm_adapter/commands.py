@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from training.run_options import run_options
+
 
 @click.group()
 def adapter() -> None:
@@ -14,20 +16,7 @@ def adapter() -> None:
 
 @adapter.command()
 @click.argument("recipe")
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The run's folder: checkpoints, log, TensorBoard, adapter. Default: runs/adapter-RECIPE.",
-)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="SECTION.KEY=VALUE",
-    help="Changes one value of the recipe, such as stages.0.steps=200. May be repeated.",
-)
-@click.option("--stop-after", type=int, help="End after so many steps; run again to go on.")
-@click.option("--show", is_flag=True, help="Print the resolved recipe and stop.")
+@run_options(folder="runs/adapter-RECIPE", example="stages.0.steps=200")
 def train(
     recipe: str,
     output: Path | None,

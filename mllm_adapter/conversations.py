@@ -46,9 +46,9 @@ class TextBatch(NamedTuple):
         return words.scatter(1, at[:, :, None].expand_as(visual), visual.to(words.dtype))
 
 
-def encode(turns: Sequence[Turn], build: PromptBuilder, system: str) -> Encoded:
+def encode(turns: Sequence[Turn], build: PromptBuilder) -> Encoded:
     """A conversation about one picture: what the model reads when it is asked, and the answers."""
-    messages = [Message(role="system", text=system)] if system else []
+    messages: list[Message] = []
     ids: list[int] = []
     labels: list[int] = []
     place = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,15 +12,14 @@ from bundle.store import Bundle
 from mllm_adapter.answers import Answer, Answerer
 from mllm_adapter.codes import BackboneGraphs, code_tables, kept_table
 from mllm_adapter.easy_vqa import PACKAGE, easy_vqa
+from mllm_adapter.labels import Labels
 from mllm_adapter.projector import PatchCodes
-from mllm_adapter.protocol import QUESTION, Bench, mean_codes, parts, swaps
-from mllm_adapter.samples import Labels
-from mllm_adapter.scores import Encode, same, score_answers, score_steering
+from mllm_adapter.protocol import QUESTION, Bench, Trial, is_it, mean_codes, parts, swaps, yes_or_no
+from mllm_adapter.scores import Encode, same, score_answers, score_steering, words
 from training.augment import AugmentConfig
 from training.data.shards import read_index, read_split
 
 TRAINED = "train"
-UNSEEN = "test_codepoint"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,28 @@ class Evaluation:
             "no_picture": asdict(score_answers(blind, wanted, self.judge)),
         }, answers
 
+    def confirmed(self) -> dict[str, Any]:
+        """Whether a picture is what it is, something else of its category, anything else."""
+        rng = random.Random(0)
+        own = [m["caption"] for m in self.meta]
+        kinds: dict[str, set[str]] = {}
+        for m in self.meta:
+            kinds.setdefault(m["category"], set()).add(m["caption"])
+        near = [rng.choice(sorted(kinds[m["category"]] - {m["caption"]})) for m in self.meta]
+        other = [rng.choice(sorted(set(own) - {caption})) for caption in own]
+        asked = (("itself", own, "yes"), ("of its category", near, "no"), ("another", other, "no"))
+        codes = self.table.codes(range(len(own)))
+        return {
+            f"is it: {what}": asdict(
+                score_answers(
+                    yes_or_no(self.answerer(codes, [is_it(label) for label in labels])),
+                    [wanted] * len(own),
+                    None,
+                )
+            )
+            for what, labels, wanted in asked
+        }
+
     def shapes(self) -> dict[str, Any]:
         """Questions of easy-vqa's test part, with and without the pictures' codes."""
         shapes = easy_vqa("test")
@@ -74,64 +96,80 @@ class Evaluation:
         }
 
     def steering(self, right: Sequence[int], sweep: Sweep) -> Iterator[dict[str, Any]]:
-        """A row a condition: the sweep of K and SS, controls, and edits of parts of labels."""
+        """A row a condition: the sweep of K and SS, controls, labels that were never trained on,
+        and edits of parts of labels. `right` are pictures that are named right."""
         train = [sample.meta for sample in read_split(self.data, TRAINED)]
         known = {m["caption"] for m in train}
         labels = sorted({m["caption"] for m in self.meta} & known)
-        trials = [
-            trial for trial in swaps(self.meta, right, labels, sweep.pictures) if trial.old in known
-        ]
-        old, new = [t.old for t in trials], [t.new for t in trials]
-        bench = Bench(self.answerer, self.table, self.labels, trials)
-
-        def row(condition: str, answers: list[Answer], **more: Any) -> dict[str, Any]:
-            score = score_steering(answers, old, new, self.judge)
-            return {"condition": condition, **more, **asdict(score)}
-
-        for top in sweep.tops:
-            for strength in sweep.strengths:
-                answers = bench.steered(top, strength)
-                yield row("steered", answers, top=top, strength=strength)
-        top, strength = sweep.tops[0], sweep.strengths[0]
-        for fewer in sweep.tops:
-            answers = bench.steered(fewer, strength, even=True)
-            yield row("even values", answers, top=fewer, strength=strength)
-        frequency = [concept.frequency for concept in self.bundle.concepts.concepts]
-        answers = bench.random_concepts(top, strength, frequency)
-        yield row("random concepts", answers, top=top, strength=strength)
-        yield row("told", bench.told())
-        [table] = code_tables(self.graphs, self.data, TRAINED, 0, AugmentConfig())
-        means = mean_codes(train, table, [*old, *new])
-        for factor in (1.0, 2.0, 4.0):
-            answers = bench.mean_difference(means, factor)
-            yield row("difference of means", answers, strength=factor)
+        right = [picture for picture in right if self.meta[picture]["caption"] in known]
+        bench = self._bench(swaps(self.meta, right, labels, sweep.pictures))
+        yield from self._swept(bench, sweep)
+        yield from self._controls(bench, sweep, train)
         unseen = self._unseen(known)
-        if unseen:
-            trials = swaps(self.meta, right, unseen, sweep.pictures)
-            old, new = [t.old for t in trials], [t.new for t in trials]
-            bench = Bench(self.answerer, self.table, self.labels, trials)
-            answers = bench.steered(top, strength)
-            yield row("labels never trained on", answers, top=top, strength=strength)
-        pairs = [
+        said = {word for m in train for text in m["captions"] for word in words(text)}
+        top, strength = sweep.tops[0], sweep.strengths[0]
+        for condition, chosen in {
+            "labels never trained on": unseen,
+            "of these, with words trained on": [u for u in unseen if words(u) <= said],
+        }.items():
+            if chosen:
+                bench = self._bench(swaps(self.meta, right, chosen, sweep.pictures))
+                answers = bench.steered(top, strength)
+                yield self._row(condition, bench, answers, top=top, strength=strength)
+        trials = [
             trial
             for trial in parts(self.meta, right, labels, sweep.pictures)
             if all(map(self.labels.known, trial.difference))
         ]
-        if not pairs:
-            return
-        bench = Bench(self.answerer, self.table, self.labels, pairs)
-        old, new = [t.old for t in pairs], [t.new for t in pairs]
-        for top in sweep.tops[:3]:
+        bench = self._bench(trials)
+        for top in sweep.tops[:3] if trials else ():
             answers = bench.part_steered(top, strength)
-            score = score_steering(answers, old, new, self.judge, part=True)
-            yield {"condition": "part", "top": top, "strength": strength, **asdict(score)}
+            yield self._row("part", bench, answers, part=True, top=top, strength=strength)
+
+    def _bench(self, trials: Sequence[Trial]) -> Bench:
+        return Bench(self.answerer, self.table, self.labels, trials)
+
+    def _row(
+        self, name: str, bench: Bench, answers: list[Answer], part: bool = False, **more: Any
+    ) -> dict[str, Any]:
+        old, new = [t.old for t in bench.trials], [t.new for t in bench.trials]
+        score = score_steering(answers, old, new, self.judge, part)
+        return {"condition": name, **more, **asdict(score)}
+
+    def _swept(self, bench: Bench, sweep: Sweep) -> Iterator[dict[str, Any]]:
+        for top in sweep.tops:
+            for strength in sweep.strengths:
+                answers = bench.steered(top, strength)
+                yield self._row("steered", bench, answers, top=top, strength=strength)
+        top, strength = sweep.tops[0], sweep.strengths[0]
+        for fewer in sweep.tops:
+            answers = bench.steered(fewer, strength, even=True)
+            yield self._row("even values", bench, answers, top=fewer, strength=strength)
+        for which, wanted in (("new", "yes"), ("old", "no")):
+            about = [getattr(trial, which) for trial in bench.trials]
+            said = yes_or_no(bench.steered_and_asked(top, strength, about))
+            score = score_answers(said, [wanted] * len(about), None)
+            yield {"condition": f"steered, is it the {which} label", **asdict(score)}
+
+    def _controls(self, bench: Bench, sweep: Sweep, train: list[Any]) -> Iterator[dict[str, Any]]:
+        top, strength = sweep.tops[0], sweep.strengths[0]
+        frequency = [concept.frequency for concept in self.bundle.concepts.concepts]
+        answers = bench.random_concepts(top, strength, frequency)
+        yield self._row("random concepts", bench, answers, top=top, strength=strength)
+        yield self._row("told", bench, bench.told())
+        [table] = code_tables(self.graphs, self.data, TRAINED, 0, AugmentConfig())
+        means = mean_codes(train, table, [label for t in bench.trials for label in (t.old, t.new)])
+        for factor in (1.0, 2.0, 4.0):
+            answers = bench.mean_difference(means, factor)
+            yield self._row("difference of means", bench, answers, strength=factor)
 
     def _unseen(self, known: set[str]) -> list[str]:
         """Labels of pictures that the data hold out with all that they share, as far as the text
-        tower has concepts for them."""
-        if UNSEEN not in read_index(self.data)["splits"]:
+        tower has concepts for them: `test_codepoint` beside `test_style`."""
+        beside = self.split.replace("_style", "_codepoint")
+        if beside == self.split or beside not in read_index(self.data)["splits"]:
             return []
-        labels = sorted({s.meta["caption"] for s in read_split(self.data, UNSEEN)} - known)
+        labels = sorted({s.meta["caption"] for s in read_split(self.data, beside)} - known)
         return [label for label in labels if self.labels.known(label)]
 
     def right(self, answers: Sequence[Answer]) -> list[int]:

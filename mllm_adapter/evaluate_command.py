@@ -92,6 +92,7 @@ def steering(
         folder = adapter or bundle.root / "adapter"
         evaluation = Evaluation(folder, bundle, data, split, judge)
         figures, answers = evaluation.unsteered()
+        figures |= evaluation.confirmed()
         if shapes:
             figures |= evaluation.shapes()
         for name, figure in figures.items():

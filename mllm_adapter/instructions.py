@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mllm_adapter.targets import with_article
+
 NAME = (
     "What is this?",
     "What does the picture show?",
@@ -25,6 +27,8 @@ KIND = ("What kind of thing is it?", "Which category is it in?")
 _FORMS = {"name": 0.5, "is_it": 0.2, "keywords": 0.1, "related": 0.12, "kind": 0.08}
 FOLLOW_UP = 0.25
 """Probability of a second question in the same conversation."""
+NEAR = 0.5
+"""Probability that what a picture is not is something of its category."""
 MOST_KEYWORDS = 4
 
 
@@ -43,30 +47,29 @@ class Instructions:
         self.meta = meta
         self._captions = sorted({m["caption"] for m in meta})
         self._keywords = sorted({k for m in meta for k in m["keywords"]})
-        self._words = [_words(m) for m in meta]
+        self._near: dict[str, list[str]] = {}
+        for category, caption in sorted({(m["category"] or "", m["caption"]) for m in meta}):
+            self._near.setdefault(category, []).append(caption)
 
-    def conversation(self, picture: int, rng: random.Random) -> list[Turn]:
-        """One or two turns about a picture of the split."""
-        forms = self._forms(picture)
-        count = 2 if rng.random() < FOLLOW_UP else 1
-        turns = []
-        for _ in range(count):
-            form = rng.choices(list(forms), list(forms.values()))[0]
-            turns.append(self.turn(picture, form, rng))
-            del forms[form]
-        return turns
-
-    def _forms(self, picture: int) -> dict[str, float]:
-        meta, forms = self.meta[picture], dict(_FORMS)
+    def conversation(
+        self, meta: Mapping[str, Any], rng: random.Random, was: str | None = None
+    ) -> list[Turn]:
+        """One or two turns about a picture; `was` is its label before it was edited."""
+        forms = dict(_FORMS)
         if not meta["keywords"]:
             del forms["keywords"], forms["related"]
         if not meta["category"]:
             del forms["kind"]
-        return forms
+        turns = []
+        for _ in range(2 if rng.random() < FOLLOW_UP else 1):
+            form = rng.choices(list(forms), list(forms.values()))[0]
+            turns.append(self._turn(meta, form, rng, was))
+            del forms[form]
+        return turns
 
-    def turn(self, picture: int, form: str, rng: random.Random) -> Turn:
-        """A question of one form: name, is_it, keywords, related or kind."""
-        meta = self.meta[picture]
+    def _turn(
+        self, meta: Mapping[str, Any], form: str, rng: random.Random, was: str | None
+    ) -> Turn:
         caption = meta["caption"]
         match form:
             case "name":
@@ -78,25 +81,33 @@ class Instructions:
                 answer = meta["category"].replace("-", " ")
                 return Turn(question=rng.choice(KIND), answer=answer)
             case "is_it":
-                question = rng.choice(IS_IT)
-                if rng.random() < 0.5:
-                    name = rng.choice(meta["captions"])
-                    name = caption if "," in name else name
-                    return Turn(question=question.format(name), answer="yes")
-                other = rng.choice(self._captions)
-                while other in meta["captions"]:
-                    other = rng.choice(self._captions)
-                return Turn(question=question.format(other), answer=f"no, it is {caption}")
+                true = rng.random() < 0.5
+                name = rng.choice(meta["captions"]) if true else self._other(meta, rng, was)
+                name = caption if true and "," in name else name
+                asked = with_article(name) if rng.random() < 0.5 else name
+                question = rng.choice(IS_IT).format(asked)
+                return Turn(question=question, answer="yes" if true else f"no, it is {caption}")
             case "related":
                 question = rng.choice(RELATED)
                 if rng.random() < 0.5:
                     word = rng.choice(meta["keywords"])
                     return Turn(question=question.format(word), answer="yes")
+                own = _words(meta)
                 word = rng.choice(self._keywords)
-                while set(_split(word)) & self._words[picture]:
+                while set(_split(word)) & own:
                     word = rng.choice(self._keywords)
                 return Turn(question=question.format(word), answer="no")
         raise ValueError(f"form: {form!r} is none")
+
+    def _other(self, meta: Mapping[str, Any], rng: random.Random, was: str | None) -> str:
+        """What a picture is not: what it was before an edit, a neighbour, or anything."""
+        if was is not None and was not in meta["captions"] and rng.random() < 0.5:
+            return was
+        near = self._near.get(meta["category"] or "", []) if rng.random() < NEAR else []
+        others = [caption for caption in near if caption not in meta["captions"]]
+        while not others or others[-1] in meta["captions"]:
+            others = [rng.choice(self._captions)]
+        return str(rng.choice(others))
 
     def texts(self) -> list[str]:
         """Everything that questions and answers are made of, to learn a tokenizer from."""

@@ -36,17 +36,20 @@ class Prompt:
 
 class PromptBuilder:
     """Fills a tokenizer's chat template. The template's special tokens are its own: the same words
-    in a message are plain text. A picture takes `visual` tokens."""
+    in a message are plain text. A picture takes `visual` tokens, and `system` is the system message
+    of conversations that have none."""
 
-    def __init__(self, tokenizer: Any, visual: int) -> None:
+    def __init__(self, tokenizer: Any, visual: int, system: str = "") -> None:
         if not tokenizer.chat_template:
             raise ValueError("the LLM's tokenizer has no chat template")
-        self.tokenizer, self.visual = tokenizer, visual
+        self.tokenizer, self.visual, self.system = tokenizer, visual, system
         self._plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._plain.encode_special_tokens = True
 
     def __call__(self, messages: Sequence[Message], answer: bool = True) -> Prompt:
         """The prompt of a conversation; with `answer` it ends where the assistant's turn begins."""
+        if self.system and not any(message.role == "system" for message in messages):
+            messages = [Message(role="system", text=self.system), *messages]
         marked = [
             {"role": message.role, "content": f"\ue000{i}\ue001"}
             for i, message in enumerate(messages)

@@ -17,14 +17,25 @@ import torch
 
 from mllm_adapter.answers import Answer, Answerer
 from mllm_adapter.codes import CodeTable
-from mllm_adapter.instructions import NAME
+from mllm_adapter.instructions import IS_IT, NAME
+from mllm_adapter.labels import SUPPRESSED, Labels
 from mllm_adapter.projector import PatchCodes
-from mllm_adapter.samples import SUPPRESSED, Labels
 from mllm_adapter.scores import words
 from mllm_adapter.steering import SteeringEdit, SteeringPlan
+from mllm_adapter.targets import with_article
 from mllm_adapter.words import WordEdit, expand
 
 QUESTION = NAME[0]
+
+
+def is_it(label: str) -> str:
+    """The question whether a picture is of a label."""
+    return IS_IT[0].format(with_article(label))
+
+
+def yes_or_no(answers: Sequence[Answer]) -> list[Answer]:
+    """Answers up to their first comma: `no` of `no, it is a dog`."""
+    return [Answer(answer.text.partition(",")[0], answer.ended) for answer in answers]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +112,11 @@ class Bench:
         return self._planned(
             [self.labels.swap(t.old, t.new, top, strength, even=even) for t in self.trials]
         )
+
+    def steered_and_asked(self, top: int, strength: float, about: Sequence[str]) -> list[Answer]:
+        """The same edit, and the question whether the picture is some label."""
+        plans = [self.labels.swap(t.old, t.new, top, strength) for t in self.trials]
+        return self.answerer(self.codes, [is_it(label) for label in about], plans)
 
     def part_steered(self, top: int, strength: float) -> list[Answer]:
         """The same for the words only in which the labels differ."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from bundle.schema import SchemaError, from_dict
 from mllm_adapter.llm import SmallLLM
 from training.augment import AugmentConfig
+from training.optimizer import OptimizerConfig
 from training.yaml_file import names, read_yaml
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -58,6 +59,10 @@ class SteeringConfig:
 
     share: float = 0.0
     """Of all conversations."""
+    phrases: float = 0.0
+    """Of these: the target is a phrase, not a label."""
+    parts: float = 0.0
+    """Of these: one word of the label becomes another, and the rest stays."""
     kept: float = 0.25
     """Of these: the picture's own label is not suppressed."""
     top: tuple[int, ...] = (4, 8, 16, 32)
@@ -79,6 +84,16 @@ class StageConfig:
     """Share of the stage's steps."""
     weight_decay: float = 0.0
     clip_norm: float = 1.0
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        """As the training of backbones takes it."""
+        return OptimizerConfig(
+            lr=self.lr,
+            warmup=self.warmup,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
-from bundle.codes import SparseCodes
 from mllm_adapter.codes import CodeTable
 from mllm_adapter.conversations import Encoded, TextBatch, collate, encode
 from mllm_adapter.instructions import Instructions, Turn
+from mllm_adapter.labels import Labels
 from mllm_adapter.projector import PatchCodes
 from mllm_adapter.prompt import PromptBuilder
 from mllm_adapter.recipe import SteeringConfig
 from mllm_adapter.steering import SteeringBatch, SteeringPlan
-from mllm_adapter.words import Encode, WordEdit, expand
+from mllm_adapter.targets import Target, Targets
 
 GROUP = 32
 """Conversations that go through the LLM together, the longest deciding how far they are padded."""
-
-SUPPRESSED = 32
-"""Concepts of the old label that are set to 0, at least."""
 
 
 class Batch(NamedTuple):
@@ -43,45 +39,6 @@ class Batch(NamedTuple):
             SteeringBatch(*(x.to(device) for x in self.edits)),
             TextBatch(*(x.to(device) for x in self.text)),
         )
-
-
-class Labels:
-    """Text codes of phrases, each encoded once, so that a plan costs no run of the text tower."""
-
-    def __init__(self, encode: Encode, concepts: int) -> None:
-        self._encode, self._concepts = encode, concepts
-        self._rows: dict[str, tuple[NDArray[np.uint32], NDArray[np.float32]]] = {}
-
-    def learn(self, phrases: Iterable[str]) -> None:
-        """Encodes those that are new."""
-        new = sorted(set(phrases) - self._rows.keys())
-        for start in range(0, len(new), 1024):
-            part = new[start : start + 1024]
-            codes = SparseCodes.from_dense(self._encode(part))
-            self._rows.update((phrase, codes.row(b)) for b, phrase in enumerate(part))
-
-    def encode(self, phrases: Sequence[str]) -> NDArray[np.float32]:
-        """Codes of phrases, (B, C)."""
-        self.learn(phrases)
-        codes = np.zeros((len(phrases), self._concepts), dtype=np.float32)
-        for row, phrase in enumerate(phrases):
-            indices, values = self._rows[phrase]
-            codes[row, indices] = values
-        return codes
-
-    def known(self, phrase: str) -> bool:
-        """The text tower has concepts for it."""
-        return bool((self.encode([phrase]) > 0).any())
-
-    def swap(
-        self, old: str | None, new: str, top: int, strength: float, *, even: bool = False
-    ) -> SteeringPlan:
-        """The paper's edit (arXiv 2601.20075, section 5): the old label's concepts to 0, unless it
-        is None, and the new label's to a strength; `even` gives each of them the same."""
-        edits = [WordEdit(word=new, op="SET", value=strength, top=top, even=even)]
-        if old is not None:
-            edits.append(WordEdit(word=old, op="ABLATE", top=SUPPRESSED))
-        return SteeringPlan(edits=expand(edits, self.encode))
 
 
 class Shapes(NamedTuple):
@@ -109,21 +66,17 @@ class Samples:
         meta: Sequence[Mapping[str, Any]],
         tables: Sequence[CodeTable],
         labels: Labels,
+        targets: Targets,
         build: PromptBuilder,
         steering: SteeringConfig,
         shapes: Shapes,
         *,
-        system: str,
         seed: int,
     ) -> None:
-        self._instructions = Instructions(meta)
+        self._instructions, self._targets = Instructions(meta), targets
         self._meta, self._tables, self._labels = meta, tables, labels
         self._build, self._steering, self._shapes = build, steering, shapes
-        self._system, self._seed = system, seed
-        self._of_caption: dict[str, list[int]] = {}
-        for i, m in enumerate(meta):
-            self._of_caption.setdefault(m["caption"], []).append(i)
-        self._captions = sorted(self._of_caption)
+        self._seed = seed
         self._epoch = -1
 
     def batch(self, step: int, size: int) -> list[Batch]:
@@ -144,17 +97,17 @@ class Samples:
         return _Row(self._shapes.table, picture, None, self._encode([turn]))
 
     def _picture(self, picture: int, rng: random.Random) -> _Row:
-        plan, about = None, picture
+        about, plan, was = self._meta[picture], None, None
         if rng.random() < self._steering.share:
-            caption = rng.choice(self._captions)
-            about = rng.choice(self._of_caption[caption])
-            phrase = caption if rng.random() < 0.5 else rng.choice(self._meta[about]["captions"])
-            plan = self._plan(self._meta[picture]["caption"], phrase, rng)
-        turns = self._instructions.conversation(about, rng)
+            target = self._targets.draw(about, rng)
+            kept = not target.part and rng.random() < self._steering.kept
+            was = None if kept else about["caption"]
+            about, plan = target.about, self._plan(target, kept, rng)
+        turns = self._instructions.conversation(about, rng, was)
         return _Row(rng.choice(self._tables), picture, plan, self._encode(turns))
 
     def _encode(self, turns: Sequence[Turn]) -> Encoded:
-        return encode(turns, self._build, self._system)
+        return encode(turns, self._build)
 
     def _order(self, place: int) -> int:
         """The picture at a place: epoch after epoch, each in an order of its own."""
@@ -165,12 +118,12 @@ class Samples:
             self._shuffled = shuffle.permutation(len(self._meta))
         return int(self._shuffled[i])
 
-    def _plan(self, old: str, new: str, rng: random.Random) -> SteeringPlan:
+    def _plan(self, target: Target, kept: bool, rng: random.Random) -> SteeringPlan:
         low, high = self._steering.strength
         strength = math.exp(rng.uniform(math.log(low), math.log(high)))
         top = rng.choice(self._steering.top)
-        stays = rng.random() < self._steering.kept
-        return self._labels.swap(None if stays else old, new, top, strength)
+        old = None if kept or not self._labels.known(target.old) else target.old
+        return self._labels.swap(old, target.new, top, strength)
 
 
 def _collate(rows: Sequence[_Row]) -> Batch:

@@ -20,16 +20,19 @@ from mllm_adapter.adapter import FETCHED, OWN, AdapterConfig, write_adapter
 from mllm_adapter.codes import BackboneGraphs, code_tables, kept_table
 from mllm_adapter.easy_vqa import PACKAGE, easy_vqa
 from mllm_adapter.instructions import Instructions
+from mllm_adapter.labels import Labels
 from mllm_adapter.llm import load_llm, new_llm
 from mllm_adapter.model import AdapterModel, match_scale
 from mllm_adapter.projector import Projector
 from mllm_adapter.prompt import PromptBuilder
 from mllm_adapter.recipe import AdapterRecipe, recipe_from
-from mllm_adapter.samples import Batch, Labels, Samples, Shapes
+from mllm_adapter.samples import Batch, Samples, Shapes
+from mllm_adapter.targets import Targets
 from training import checkpoint
 from training.checkpoint import CheckpointError, Progress
-from training.data.shards import read_split
+from training.data.shards import read_index, read_split
 from training.journal import Journal
+from training.optimizer import build_optimizer, learning_rate
 
 
 class TrainingError(RuntimeError):
@@ -68,17 +71,16 @@ class _Run:
         width = self.llm.config.hidden_size
         self.projector = Projector(graphs.concepts, width)
         match_scale(self.projector, self.llm)
-        self.patches, self.system = graphs.patches, recipe.llm.system
+        self.patches = graphs.patches
         labels = Labels(graphs.texts, graphs.concepts)
-        labels.learn(caption for m in meta for caption in m["captions"])
         self.samples = Samples(
             meta,
             tables,
             labels,
-            PromptBuilder(self.tokenizer, 1 + graphs.patches),
+            Targets(meta, recipe.steering, labels, self._held_out(meta), recipe.run.seed),
+            PromptBuilder(self.tokenizer, 1 + graphs.patches, recipe.llm.system),
             recipe.steering,
             self._shapes(graphs),
-            system=self.system,
             seed=recipe.run.seed,
         )
         self.ends = list(accumulate(stage.steps for stage in recipe.stages))
@@ -102,6 +104,14 @@ class _Run:
         what = (PACKAGE.label, "train")
         table = kept_table(graphs, data.folder / "codes", lambda: shapes.pictures, what)
         return Shapes(table, shapes.questions, data.easy_vqa)
+
+    def _held_out(self, meta: list[Any]) -> set[str]:
+        """Labels of the data's other splits that this one does not have."""
+        folder, known = self.recipe.data.folder, {m["caption"] for m in meta}
+        others = [
+            split for split in read_index(folder)["splits"] if split != self.recipe.data.split
+        ]
+        return {s.meta["caption"] for split in others for s in read_split(folder, split)} - known
 
     def _llm(self, meta: list[Any]) -> tuple[Any, Any]:
         config = self.recipe.llm
@@ -131,7 +141,7 @@ class _Run:
         stage, run = self.recipe.stages[number], self.recipe.run
         model = AdapterModel(self.projector, self.llm, stage, self.recipe.llm.lora_rank)
         model.to(self.device).train()
-        optimizer = _optimizer(model, stage.weight_decay)
+        optimizer = build_optimizer(model, stage.optimizer)
         if self.progress.step:
             found = checkpoint.complete(self.run)[-1]
             if self.progress.step > start:
@@ -142,13 +152,13 @@ class _Run:
         losses: list[float] = []
         since = time.monotonic()
         for step in range(self.progress.step, last):
-            lr = learning_rate(step - start, stage.steps, stage.lr, stage.warmup)
+            lr = learning_rate(step - start, stage.steps, stage.optimizer)
             torch.manual_seed(run.seed * 1_000_003 + step)
             loss = self._gradients(model, self.samples.batch(step, stage.batch_size))
             if not math.isfinite(loss):
                 raise TrainingError(f"step {step}: the loss is {loss}")
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["share"]
             norm = nn.utils.clip_grad_norm_(model.parameters(), stage.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
@@ -202,7 +212,7 @@ class _Run:
             width=self.llm.config.hidden_size,
             backbone=self.backbone,
             llm=config.path if fetched else OWN,
-            system=self.system,
+            system=config.system,
             recipe=self.recipe.name,
             training={
                 "samples": float(self.progress.samples),
@@ -217,20 +227,3 @@ class _Run:
             llm.save_pretrained(folder / OWN)
             self.tokenizer.save_pretrained(folder / OWN, save_jinja_files=False)
         return folder
-
-
-def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
-    """The rate of a stage's step: linear warm-up, then a cosine to zero."""
-    first = max(1, round(warmup * steps))
-    if step < first:
-        return peak * (step + 1) / first
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - first) / max(1, steps - first)))
-
-
-def _optimizer(model: nn.Module, decay: float) -> torch.optim.AdamW:
-    learning = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in learning if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98))

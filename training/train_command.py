@@ -7,23 +7,12 @@ from pathlib import Path
 
 import click
 
+from training.run_options import run_options
+
 
 @click.command()
 @click.argument("recipe")
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The run's folder: checkpoints, log, TensorBoard. Default: runs/RECIPE.",
-)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="SECTION.KEY=VALUE",
-    help="Changes one value of the recipe, such as loop.epochs=2. May be repeated.",
-)
-@click.option("--stop-after", type=int, help="End after so many steps; run again to go on.")
-@click.option("--show", is_flag=True, help="Print the resolved recipe and stop.")
+@run_options(folder="runs/RECIPE", example="loop.epochs=2")
 def train(
     recipe: str,
     output: Path | None,

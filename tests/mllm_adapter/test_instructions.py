@@ -46,7 +46,7 @@ def test_answers_are_true(picture: int) -> None:
     meta, made = META[picture], Instructions(META)
     rng, answers = random.Random(0), set()
     for _ in range(600):
-        for turn in made.conversation(picture, rng):
+        for turn in made.conversation(meta, rng):
             answers.add(turn.answer)
             if asked(turn.question, NAME) is not None:
                 assert turn.answer == meta["caption"]
@@ -55,6 +55,7 @@ def test_answers_are_true(picture: int) -> None:
             elif (word := asked(turn.question, RELATED)) is not None:
                 assert turn.answer == ("yes" if word in meta["keywords"] else "no")
             elif (name := asked(turn.question, IS_IT)) is not None:
+                name = name.removeprefix("a ")
                 true = name in meta["captions"]
                 assert turn.answer == ("yes" if true else f"no, it is {meta['caption']}")
             else:
@@ -65,16 +66,16 @@ def test_answers_are_true(picture: int) -> None:
 
 def test_only_answers_and_their_ends_are_learned() -> None:
     tokenizer = tiny_llm()[1]
-    build = PromptBuilder(tokenizer, visual=3)
+    build = PromptBuilder(tokenizer, visual=3, system="Look.")
     turns = [Turn(question="What is this?", answer="a cat"), Turn(question="Is it?", answer="yes")]
-    row = encode(turns, build, "Look.")
+    row = encode(turns, build)
     learned = [label for label in row.labels if label != IGNORED]
     assert tokenizer.decode(learned) == "a cat<|im_end|>yes<|im_end|>"
     assert all(label in (IGNORED, token) for label, token in zip(row.labels, row.ids, strict=True))
     text = tokenizer.decode([*row.ids[: row.place], *row.ids[row.place + 3 :]])
     assert text.startswith("<|im_start|>system\nLook.<|im_end|>\n<|im_start|>user\n\nWhat is this?")
     assert text.count("<|im_start|>user") == 2
-    batch = collate([row, encode(turns[:1], build, "")])
+    batch = collate([row, encode(turns[:1], PromptBuilder(tokenizer, visual=3))])
     first = tokenizer.encode("a cat<|im_end|>", add_special_tokens=False)
     assert batch.learned == len(learned) + len(first)
     assert batch.mask.sum(1).tolist()[0] == len(row.ids)

@@ -25,6 +25,8 @@ SHARED = (
     "journal",
     "libraries",
     "model",
+    "optimizer",
+    "run_options",
     "sentence",
     "views",
     "yaml_file",
