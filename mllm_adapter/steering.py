@@ -11,11 +11,11 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bundle.schema import SchemaError, from_dict
@@ -25,22 +25,12 @@ MAX_EDITS = 4096
 MAX_VALUE = 1e4
 """The greatest value of an edit: far beyond any activation, and its projection stays finite."""
 
+Op = Literal["SET", "ADD", "SCALE", "ABLATE"]
+"""What an edit makes of an activation a >= 0: its value, max(0, a + value), a * value, or 0."""
+
 
 class SteeringError(ValueError):
     """A plan that is refused; the message names the field."""
-
-
-class Op(IntEnum):
-    """What an edit makes of an activation a >= 0."""
-
-    SET = 0
-    """value"""
-    ADD = 1
-    """max(0, a + value)"""
-    SCALE = 2
-    """a * value"""
-    ABLATE = 3
-    """0"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +38,24 @@ class SteeringEdit:
     """One change to one concept, on all patches or on some."""
 
     concept: int
-    op: Literal["SET", "ADD", "SCALE", "ABLATE"]
+    op: Op
     value: float = 0.0
     """Of SET and SCALE 0 or more; ABLATE reads none."""
     patches: tuple[int, ...] | None = None
     """Row by row from the top left; None is all of them."""
+
+    @property
+    def affine(self) -> tuple[float, float]:
+        """(scale, shift): an activation a becomes max(0, scale * a + shift)."""
+        match self.op:
+            case "SET":
+                return 0.0, self.value
+            case "ADD":
+                return 1.0, self.value
+            case "SCALE":
+                return self.value, 0.0
+            case "ABLATE":
+                return 0.0, 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,10 +124,10 @@ class SteeringBatch(NamedTuple):
 
     row: Int[Tensor, " E"]
     concept: Int[Tensor, " E"]
-    op: Int[Tensor, " E"]
-    value: Float[Tensor, " E"]
-    strength: Float[Tensor, " E"]
-    region: Bool[Tensor, "E P"]
+    scale: Float[Tensor, "E 1"]
+    shift: Float[Tensor, "E 1"]
+    weight: Float[Tensor, "E P"]
+    """How far to go on each patch: its plan's strength, and 0 outside its region."""
 
     @classmethod
     def of(
@@ -137,29 +140,19 @@ class SteeringBatch(NamedTuple):
             if plan is not None and not plan.empty
             for edit in plan.edits
         ]
-        region = torch.ones(len(chosen), patches, dtype=torch.bool)
-        for e, (_, _, edit) in enumerate(chosen):
-            if edit.patches is not None:
-                region[e] = False
-                region[e, list(edit.patches)] = True
-        return cls(
-            row=torch.tensor([row for row, _, _ in chosen], dtype=torch.int64, device=device),
-            concept=torch.tensor([e.concept for *_, e in chosen], dtype=torch.int64, device=device),
-            op=torch.tensor([Op[e.op] for *_, e in chosen], dtype=torch.int64, device=device),
-            value=torch.tensor([e.value for *_, e in chosen], device=device),
-            strength=torch.tensor([s for _, s, _ in chosen], device=device),
-            region=region.to(device),
-        )
+        places = np.array([(row, e.concept) for row, _, e in chosen], np.int64).reshape(-1, 2)
+        affine = np.array([e.affine for _, _, e in chosen], np.float32).reshape(-1, 2)
+        weight = np.zeros((len(chosen), patches), np.float32)
+        for e, (_, strength, edit) in enumerate(chosen):
+            weight[e, slice(None) if edit.patches is None else list(edit.patches)] = strength
+        arrays = (*places.T, affine[:, :1], affine[:, 1:], weight)
+        return cls(*(torch.tensor(array, device=device) for array in arrays))
 
 
 def edited(old: Float[Tensor, "E P"], batch: SteeringBatch) -> Float[Tensor, "E P"]:
     """What the edits make of the activations `old` of their concepts on their rows' patches."""
-    value, op = batch.value[:, None], batch.op[:, None]
-    new = torch.where(op == Op.SET, value.expand_as(old), torch.zeros_like(old))
-    new = torch.where(op == Op.ADD, (old + value).clamp(min=0), new)
-    new = torch.where(op == Op.SCALE, old * value, new)
-    new = torch.lerp(old, new, batch.strength[:, None])
-    return torch.where(batch.region, new, old)
+    new = torch.addcmul(batch.shift, old, batch.scale).clamp_(min=0)
+    return torch.lerp(old, new, batch.weight)
 
 
 def apply_steering(codes: Float[Tensor, "B P C"], batch: SteeringBatch) -> Float[Tensor, "B P C"]:

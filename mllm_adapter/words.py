@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm_adapter.steering import SteeringEdit, SteeringError
+from mllm_adapter.steering import Op, SteeringEdit, SteeringError
 
 TOP = 32
 """Concepts of a word."""
 STRENGTH = 2.0
 """What SET gives them where the caller names no value."""
 
-_ORDER = ("ABLATE", "SCALE", "ADD", "SET")
+_ORDER: tuple[Op, ...] = ("ABLATE", "SCALE", "ADD", "SET")
 """Where two words share a concept, the later of these decides."""
 
 
@@ -30,7 +29,7 @@ class WordEdit:
     """An edit of a word or phrase, as a caller asks for it."""
 
     word: str
-    op: Literal["SET", "ADD", "SCALE", "ABLATE"]
+    op: Op
     value: float = STRENGTH
     """Of SET and ADD: for its strongest concept; the others get less, as the text tower has it."""
     top: int = TOP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import hypothesis.strategies as st
 import pytest
@@ -40,7 +41,7 @@ def steer(x: torch.Tensor, *plans: SteeringPlan | None) -> torch.Tensor:
 edits = st.builds(
     SteeringEdit,
     concept=st.integers(0, C - 1),
-    op=st.sampled_from([op.name for op in Op]),
+    op=st.sampled_from(get_args(Op)),
     value=st.floats(0, 8, width=32),
     patches=st.none() | st.lists(st.integers(0, P - 1), min_size=1).map(tuple),
 )
