@@ -60,24 +60,24 @@ class Evaluation:
     def confirmed(self) -> dict[str, Any]:
         """Whether a picture is what it is, something else of its category, anything else."""
         rng = random.Random(0)
-        own = [m["caption"] for m in self.meta]
+        labels = sorted({m["caption"] for m in self.meta})
         kinds: dict[str, set[str]] = {}
         for m in self.meta:
             kinds.setdefault(m["category"], set()).add(m["caption"])
-        near = [rng.choice(sorted(kinds[m["category"]] - {m["caption"]})) for m in self.meta]
-        other = [rng.choice(sorted(set(own) - {caption})) for caption in own]
-        asked = (("itself", own, "yes"), ("of its category", near, "no"), ("another", other, "no"))
-        codes = self.table.codes(range(len(own)))
-        return {
-            f"is it: {what}": asdict(
-                score_answers(
-                    yes_or_no(self.answerer(codes, [is_it(label) for label in labels])),
-                    [wanted] * len(own),
-                    None,
-                )
-            )
-            for what, labels, wanted in asked
-        }
+        asked: dict[str, list[tuple[int, str]]] = {"itself": [], "its category": [], "another": []}
+        for i, m in enumerate(self.meta):
+            asked["itself"].append((i, m["caption"]))
+            near = sorted(kinds[m["category"]] - {m["caption"]})
+            if near:
+                asked["its category"].append((i, rng.choice(near)))
+            asked["another"].append((i, rng.choice([x for x in labels if x != m["caption"]])))
+        found = {}
+        for what, rows in asked.items():
+            codes = self.table.codes([picture for picture, _ in rows])
+            answers = self.answerer(codes, [is_it(label) for _, label in rows])
+            wanted = ["yes" if what == "itself" else "no"] * len(rows)
+            found[f"is it: {what}"] = asdict(score_answers(yes_or_no(answers), wanted, None))
+        return found
 
     def shapes(self) -> dict[str, Any]:
         """Questions of easy-vqa's test part, with and without the pictures' codes."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bundle.store import Bundle, open_bundle
 from serving.batcher import Batcher, Done, batcher_config
-from serving.chat.chat import Chat
+from serving.chat.chat import ENDED, Chat
 from serving.chat.load import ChatModel, NoChat, open_chat
 from serving.config import ServerConfig
 from serving.decode import DecodePool
@@ -83,19 +83,29 @@ class Model:
         self._chat = (
             chat_model
             if isinstance(chat_model, NoChat)
-            else Chat(chat_model, self.concepts, self.embed, config.limits, metrics.chat)
+            else Chat(
+                chat_model,
+                self.concepts,
+                self.embed,
+                config.limits,
+                metrics.chat,
+                self.suspect.set,
+            )
         )
 
     @property
     def chats(self) -> bool:
         """It answers conversations."""
-        return isinstance(self._chat, Chat)
+        return isinstance(self._chat, Chat) and not self._chat.ended
 
     @property
     def chat(self) -> Chat:
         """Its conversations. Raises ServingError that says why it has none."""
         if isinstance(self._chat, NoChat):
             raise ServingError(Kind.CONFLICT, self._chat.reason)
+        if self._chat.ended:
+            self.suspect.set()
+            raise ServingError(Kind.UNAVAILABLE, ENDED)
         return self._chat
 
     @classmethod

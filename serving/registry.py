@@ -236,7 +236,7 @@ class Registry:
                 entry.healthy = healthy
                 if not healthy:
                     self._roll_back(entry.model.id)
-                self._changed()
+            self._changed()  # its chat may have ended alone
             if not healthy:
                 await asyncio.sleep(seconds)
 

@@ -43,6 +43,10 @@ class GenerationEngine(Protocol):
     def description(self) -> str:
         """Library, version and device, for status and logs."""
 
+    @property
+    def ended(self) -> bool:
+        """It answers nothing any more: closed, or its thread or process died."""
+
     def generate(self, prompt: Float[Tensor, "T H"], sampling: Sampling) -> AsyncGenerator[Piece]:
         """Tokens as they come; the end token is not among them.
 

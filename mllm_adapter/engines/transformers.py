@@ -58,10 +58,17 @@ class TransformersEngine:
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
         self._thread.start()
 
+    @property
+    def ended(self) -> bool:
+        """See GenerationEngine.ended."""
+        return not self._thread.is_alive()
+
     async def generate(
         self, prompt: Float[Tensor, "T H"], sampling: Sampling
     ) -> AsyncGenerator[Piece]:
         """See GenerationEngine.generate."""
+        if self.ended:
+            raise GenerationError("the decoding thread has ended")
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[Piece | GenerationError] = asyncio.Queue()
 

@@ -40,12 +40,18 @@ class VllmEngine:
         )
         return cls(AsyncLLM.from_engine_args(arguments), end)
 
+    @property
+    def ended(self) -> bool:
+        """See GenerationEngine.ended."""
+        return self._llm is None or bool(self._llm.errored)
+
     async def generate(
         self, prompt: Float[Tensor, "T H"], sampling: Sampling
     ) -> AsyncGenerator[Piece]:
         """See GenerationEngine.generate. AsyncLLM's own generator aborts what is closed early."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         parameters = SamplingParams(
             max_tokens=sampling.max_tokens,
@@ -68,6 +74,8 @@ class VllmEngine:
                 if part.finish_reason not in FINISHES:
                     raise GenerationError(f"vllm: {part.finish_reason}")
                 yield Piece(ids=ids, finish=FINISHES[part.finish_reason])
+        except EngineDeadError:
+            raise GenerationError("vllm: the engine's process has ended") from None
         finally:
             await answers.aclose()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import Any
 
 from bundle.concepts import ConceptVocabulary
 from serving.chat.layout import Desk, Layout
@@ -12,11 +13,13 @@ from serving.chat.load import ChatModel
 from serving.chat.requests import ChatCall, Delta, Ended, Event, Sampled, Started, Turn
 from serving.chat.vision import EmbedItems, Vision
 from serving.engines.base import EngineError
-from serving.errors import ServingError
+from serving.errors import Kind, ServingError
 from serving.limits import Limits
 from serving.metrics import ChatMetrics
 from serving.requests import Selector
 from serving.worker_thread import WorkerThread
+
+ENDED = "the language model of this server has ended; embeddings are still answered"
 
 
 class Chat:
@@ -29,13 +32,20 @@ class Chat:
         embed: EmbedItems,
         limits: Limits,
         metrics: ChatMetrics,
+        suspect: Callable[[], None],
     ) -> None:
-        self._model = model
+        """`suspect` is called when the engine was found ended."""
+        self._model, self._suspect = model, suspect
         self._metrics = metrics
         self._vision = Vision(embed, len(concepts), metrics)
         self._desk = Desk(model, concepts, limits)
         # Tokenising, editing and projecting are torch and Python code.
         self._thread = WorkerThread("chat")
+
+    @property
+    def ended(self) -> bool:
+        """Its engine answers nothing any more."""
+        return bool(self._model.engine.ended)
 
     async def converse(self, call: ChatCall, deadline: float) -> AsyncGenerator[Event]:
         """The events of one conversation; `deadline` is in the event loop's time.
@@ -54,7 +64,7 @@ class Chat:
         yield Started(engine=self._model.engine.description, images=layout.seen)
         asked = loop.time()
         first_token_s, tokens, finish = 0.0, 0, ""
-        async with aclosing(self._model.answer(layout.embedded, layout.sampling)) as replies:
+        async with aclosing(self._replies(layout)) as replies:
             async for reply in replies:
                 if not first_token_s:
                     first_token_s = loop.time() - asked
@@ -73,6 +83,17 @@ class Chat:
             prepare_s=ready - seen,
             first_token_s=first_token_s,
         )
+
+    async def _replies(self, layout: Layout) -> AsyncGenerator[Any]:
+        try:
+            async with aclosing(self._model.answer(layout.embedded, layout.sampling)) as replies:
+                async for reply in replies:
+                    yield reply
+        except RuntimeError:  # GenerationError
+            if not self.ended:
+                raise
+            self._suspect()
+            raise ServingError(Kind.UNAVAILABLE, ENDED) from None
 
     async def warm_up(self) -> None:
         """Answers once, so that no caller waits for what is set up on first use.

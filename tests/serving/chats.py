@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from grpc_health.v1 import health_pb2
+
 from sparseclip.v1 import chat_pb2, chat_pb2_grpc
 from tests.serving.harness import PNG, Running
 
@@ -57,6 +59,13 @@ def told(events: Replies) -> Replies:
     last = chat_pb2.ChatResponse.FromString(events[-1].SerializeToString())
     last.end.ClearField("timings")
     return [*events[:-1], last]
+
+
+async def chat_serves(running: Running) -> bool:
+    """What health says of the chat service."""
+    request = health_pb2.HealthCheckRequest(service="sparseclip.v1.ChatService")
+    reply = await running.health.Check(request, timeout=5)
+    return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def chats_in_flight(running: Running) -> float:

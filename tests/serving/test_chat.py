@@ -13,7 +13,6 @@ import grpc
 import numpy as np
 import pytest
 import pytest_asyncio
-from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from bundle.store import open_bundle
@@ -28,6 +27,7 @@ from tests.serving.chats import (
     SET,
     Edit,
     chat,
+    chat_serves,
     image,
     question,
     replies,
@@ -203,14 +203,9 @@ async def test_what_is_measured(chatty: Running) -> None:
     assert value("sparseclip_calls_total", code="OK", method=CHAT) > 0
 
 
-async def health_of_chat(running: Running) -> int:
-    request = health_pb2.HealthCheckRequest(service="sparseclip.v1.ChatService")
-    return int((await running.health.Check(request, timeout=5)).status)
-
-
 async def test_health_of_its_own(chatty: Running, shared: Running) -> None:
-    assert await health_of_chat(chatty) == health_pb2.HealthCheckResponse.SERVING
-    assert await health_of_chat(shared) == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert await chat_serves(chatty)
+    assert not await chat_serves(shared)
     assert await shared.serving()
 
 

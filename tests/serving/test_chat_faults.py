@@ -17,6 +17,7 @@ from tests.serving.chats import (
     SET,
     Edit,
     chat,
+    chat_serves,
     chats_in_flight,
     question,
     replies,
@@ -89,6 +90,23 @@ async def test_f27_leaving_leaves_nothing_behind(chatty: Running) -> None:
         assert await eventually(lambda: chats_in_flight(chatty) == 0)
 
     await survives(chatty, fault, repeats=50)
+
+
+async def test_an_engine_that_ended_costs_the_chat_alone(chat_bundle: Path) -> None:
+    async with serving(chat_bundle) as running:
+        assert await chat_serves(running)
+        await running.server.registry.models[0].chat._model.engine.close()
+        for _ in range(2):
+            error = await refused(replies(running, question()))
+            assert error.code is grpc.StatusCode.UNAVAILABLE
+            assert "has ended" in str(error)
+        assert await eventually(lambda: not_serving(running))
+        await running.golden()
+
+
+async def not_serving(running: Running) -> bool:
+    """Of the chat alone."""
+    return await running.serving() and not await chat_serves(running)
 
 
 async def test_f25_the_deadline_ends_the_answer(chat_bundle: Path) -> None:

@@ -19,8 +19,8 @@ from mllm_adapter.chat import ChatModel, ChatPicture
 from mllm_adapter.codes import BackboneGraphs
 from mllm_adapter.engines.base import GenerationEngine, Sampling
 from mllm_adapter.instructions import NAME
+from mllm_adapter.labels import Labels
 from mllm_adapter.prompt import Message
-from mllm_adapter.samples import Labels
 from mllm_adapter.steering import SteeringPlan
 
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="module")]
