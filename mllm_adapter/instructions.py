@@ -25,8 +25,8 @@ RELATED = ("Does it have to do with {}?", "Is it about {}?", "Would you file it 
 KIND = ("What kind of thing is it?", "Which category is it in?")
 
 _FORMS = {"name": 0.5, "is_it": 0.2, "keywords": 0.1, "related": 0.12, "kind": 0.08}
-FOLLOW_UP = 0.25
-"""Probability of a second question in the same conversation."""
+FOLLOW_UP = 0.5
+"""Probability of another question in the same conversation, after each."""
 NEAR = 0.5
 """Probability that what a picture is not is something of its category."""
 MOST_KEYWORDS = 4
@@ -54,14 +54,14 @@ class Instructions:
     def conversation(
         self, meta: Mapping[str, Any], rng: random.Random, was: str | None = None
     ) -> list[Turn]:
-        """One or two turns about a picture; `was` is its label before it was edited."""
+        """A few turns about a picture; `was` is its label before it was edited."""
         forms = dict(_FORMS)
         if not meta["keywords"]:
             del forms["keywords"], forms["related"]
         if not meta["category"]:
             del forms["kind"]
-        turns = []
-        for _ in range(2 if rng.random() < FOLLOW_UP else 1):
+        turns: list[Turn] = []
+        while not turns or (forms and rng.random() < FOLLOW_UP):
             form = rng.choices(list(forms), list(forms.values()))[0]
             turns.append(self._turn(meta, form, rng, was))
             del forms[form]

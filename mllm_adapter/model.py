@@ -65,15 +65,3 @@ class AdapterModel(nn.Module):
         with torch.no_grad():
             for name, value in state_dict.items():
                 self.get_parameter(name).copy_(value)
-
-
-def match_scale(projector: Projector, llm: Any) -> None:
-    """Lets new visual tokens be as large as the LLM's embeddings of words."""
-    with torch.no_grad():
-        wanted = llm.get_input_embeddings().weight.float().std()
-        projector.out.weight.normal_(std=1.0)
-        codes = torch.rand(256, 1, projector.concepts) * (
-            torch.rand(256, 1, projector.concepts) < 0.02
-        )
-        found = projector(codes).std()
-        projector.out.weight.mul_(wanted / found)

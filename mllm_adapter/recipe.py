@@ -84,6 +84,9 @@ class StageConfig:
     """Share of the stage's steps."""
     weight_decay: float = 0.0
     clip_norm: float = 1.0
+    muon: bool = False
+    """Muon for the LLM's layers and the projector's second one. A new LLM learns far faster by it;
+    what is sparse (embeddings, the rows of concepts) and vectors stay AdamW's."""
 
     @property
     def optimizer(self) -> OptimizerConfig:

@@ -22,17 +22,19 @@ from mllm_adapter.easy_vqa import PACKAGE, easy_vqa
 from mllm_adapter.instructions import Instructions
 from mllm_adapter.labels import Labels
 from mllm_adapter.llm import load_llm, new_llm
-from mllm_adapter.model import AdapterModel, match_scale
+from mllm_adapter.model import AdapterModel
+from mllm_adapter.optimizer import build_optimizers
 from mllm_adapter.projector import Projector
 from mllm_adapter.prompt import PromptBuilder
 from mllm_adapter.recipe import AdapterRecipe, recipe_from
 from mllm_adapter.samples import Batch, Samples, Shapes
+from mllm_adapter.start import start
 from mllm_adapter.targets import Targets
 from training import checkpoint
 from training.checkpoint import CheckpointError, Progress
 from training.data.shards import read_index, read_split
 from training.journal import Journal
-from training.optimizer import build_optimizer, learning_rate
+from training.optimizer import learning_rate
 
 
 class TrainingError(RuntimeError):
@@ -68,11 +70,11 @@ class _Run:
         tables = code_tables(graphs, data.folder, data.split, data.views, data.augment)
         torch.manual_seed(recipe.run.seed)
         self.llm, self.tokenizer = self._llm(meta)
-        width = self.llm.config.hidden_size
-        self.projector = Projector(graphs.concepts, width)
-        match_scale(self.projector, self.llm)
+        self.projector = Projector(graphs.concepts, self.llm.config.hidden_size)
         self.patches = graphs.patches
         labels = Labels(graphs.texts, graphs.concepts)
+        if self.progress.step == 0:
+            start(self.projector, self.llm, self.tokenizer, meta, tables[0], labels)
         self.samples = Samples(
             meta,
             tables,
@@ -141,11 +143,11 @@ class _Run:
         stage, run = self.recipe.stages[number], self.recipe.run
         model = AdapterModel(self.projector, self.llm, stage, self.recipe.llm.lora_rank)
         model.to(self.device).train()
-        optimizer = build_optimizer(model, stage.optimizer)
+        optimizers = build_optimizers(model, stage)
         if self.progress.step:
             found = checkpoint.complete(self.run)[-1]
             if self.progress.step > start:
-                checkpoint.restore(found, model, optimizer, {})
+                checkpoint.restore(found, model, optimizers, {})
             else:
                 model.load_state_dict(load_file(found / "model.safetensors"))
         before, began = self.progress, time.monotonic()
@@ -157,11 +159,12 @@ class _Run:
             loss = self._gradients(model, self.samples.batch(step, stage.batch_size))
             if not math.isfinite(loss):
                 raise TrainingError(f"step {step}: the loss is {loss}")
-            for group in optimizer.param_groups:
-                group["lr"] = lr * group["share"]
             norm = nn.utils.clip_grad_norm_(model.parameters(), stage.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad()
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * group["share"]
+                optimizer.step()
+                optimizer.zero_grad()
             losses.append(loss)
             self.progress = Progress(
                 step=step + 1,
@@ -183,7 +186,7 @@ class _Run:
                 losses, since = [], time.monotonic()
             if (step + 1) % run.checkpoint_every == 0 or step + 1 == last:
                 checkpoint.save(
-                    self.run, model, optimizer, {}, self.recipe.to_dict(), self.progress
+                    self.run, model, optimizers, {}, self.recipe.to_dict(), self.progress
                 )
         self.llm = model.llm
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,7 +41,7 @@ class Progress:
 def save(
     run: Path,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     average: dict[str, Tensor],
     recipe: dict[str, Any],
     progress: Progress,
@@ -57,7 +57,7 @@ def save(
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     save_file(_plain(model.state_dict()), draft / "model.safetensors")
-    save_file(_plain(_moments(model, optimizer)), draft / "optimizer.safetensors")
+    save_file(_plain(_moments(model, optimizers)), draft / "optimizer.safetensors")
     if average:
         save_file(_plain(average), draft / "average.safetensors")
     state = {"recipe": recipe, "progress": vars(progress)}
@@ -95,22 +95,22 @@ def read_as(checkpoint: Path, parse: Callable[[object], R]) -> tuple[R, Progress
 def restore(
     checkpoint: Path,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     average: dict[str, Tensor],
 ) -> None:
-    """Loads weights, optimiser moments and the weights' average in place."""
+    """Loads weights, the optimisers' moments and the weights' average in place."""
     model.load_state_dict(load_file(checkpoint / "model.safetensors"))
-    moments = load_file(checkpoint / "optimizer.safetensors")
-    for name, parameter in model.named_parameters():
-        found = {
-            k: moments[f"{name}/{k}"]
-            for k in ("step", "exp_avg", "exp_avg_sq")
-            if f"{name}/{k}" in moments
-        }
-        if found:
-            optimizer.state[parameter] = {
-                k: v.clone() if k == "step" else v.to(parameter.device) for k, v in found.items()
-            }
+    parameters = dict(model.named_parameters())
+    owners = {
+        parameter: optimizer
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for name, value in load_file(checkpoint / "optimizer.safetensors").items():
+        parameter, key = parameters[name.rpartition("/")[0]], name.rpartition("/")[2]
+        kept = value.clone() if key == "step" else value.to(parameter.device)
+        owners[parameter].state[parameter][key] = kept
     if average:
         for name, value in load_file(checkpoint / "average.safetensors").items():
             average[name].copy_(value)
@@ -141,9 +141,10 @@ def load_model(path: Path) -> tuple[SparseCLIP, Recipe]:
     return model.eval(), recipe
 
 
-def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _moments(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
     return {
         f"{name}/{key}": value
+        for optimizer in optimizers
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }

@@ -84,7 +84,7 @@ class _Run:
         recipe, progress = checkpoint.read_state(found[-1])
         if recipe != self.recipe:
             raise CheckpointError(f"{self.run.name}: holds a run of another recipe")
-        checkpoint.restore(found[-1], self.model, self.optimizer, self.average)
+        checkpoint.restore(found[-1], self.model, [self.optimizer], self.average)
         return progress
 
     def go(self, stop_after: int | None) -> Path:
@@ -148,7 +148,7 @@ class _Run:
             checkpoint.save(
                 self.run,
                 self.model,
-                self.optimizer,
+                [self.optimizer],
                 self.average,
                 self.recipe.to_dict(),
                 self.progress,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -27,12 +28,14 @@ class OptimizerConfig:
     """Gradients are scaled down to this norm; 0 leaves them."""
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+def build_optimizer(
+    model: nn.Module, config: OptimizerConfig, without: Collection[str] = ()
+) -> torch.optim.AdamW:
     """AdamW over the parameters that want gradients, in groups: decayed or not, and by the `share`
-    of the learning rate that is theirs."""
+    of the learning rate that is theirs. Those named in `without` are another optimiser's."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
+        if not parameter.requires_grad or name in without:
             continue
         plain = parameter.ndim < 2 or "positional" in name or "class_embedding" in name
         share = config.image_trunk if name.startswith("image.trunk.") else 1.0

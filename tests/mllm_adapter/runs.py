@@ -18,8 +18,8 @@ SMALL = {
 }
 
 
-def stage(llm: str, steps: int, lr: float = 2e-3) -> dict[str, Any]:
-    return {"llm": llm, "steps": steps, "lr": lr, "batch_size": 8}
+def stage(llm: str, steps: int, lr: float = 2e-3, muon: bool = False) -> dict[str, Any]:
+    return {"llm": llm, "steps": steps, "lr": lr, "batch_size": 8, "muon": muon}
 
 
 def recipe(bundle: Path, data: Path, *stages: dict[str, Any], **more: Any) -> AdapterRecipe:
@@ -30,7 +30,7 @@ def recipe(bundle: Path, data: Path, *stages: dict[str, Any], **more: Any) -> Ad
             "data": {"path": str(data), "views": 1},
             "llm": {"small": SMALL},
             "stages": list(stages),
-            "steering": {"share": 0.5},
+            "steering": {"share": 0.5, "phrases": 0.3, "parts": 0.3},
             "run": {
                 "precision": "fp32",
                 "threads": 1,

@@ -26,7 +26,7 @@ def losses(run: Path) -> list[float]:
 def test_a_stopped_run_goes_on_as_if_it_had_not(
     tiny_bundle: Path, icons: Path, tmp_path: Path, stop: int
 ) -> None:
-    wanted = recipe(tiny_bundle, icons, stage("frozen", 3), stage("full", 3))
+    wanted = recipe(tiny_bundle, icons, stage("frozen", 3), stage("full", 3, muon=True))
     whole = train(wanted, tmp_path / "whole")
     train(wanted, tmp_path / "parts", stop_after=stop)
     assert len(losses(tmp_path / "parts")) == stop
