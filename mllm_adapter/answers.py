@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mllm_adapter.adapter import open_adapter
@@ -24,6 +26,13 @@ class Answer(NamedTuple):
     text: str
     ended: bool
     """By itself, not because it was cut."""
+
+
+class Shift(NamedTuple):
+    """What is added to a layer's output, for each picture, from where its answer begins."""
+
+    layer: int
+    by: Float[Tensor, "B H"]
 
 
 class Answerer:
@@ -46,25 +55,57 @@ class Answerer:
         codes: PatchCodes,
         questions: Sequence[str],
         plans: Sequence[SteeringPlan | None] | None = None,
+        shift: Shift | None = None,
     ) -> list[Answer]:
         """One answer a picture, each to a question of its own and after its own edits."""
         asked = [Message(role="user", text=question, images=1) for question in questions]
         prompts = [self._build([message]) for message in asked]
         answers: list[Answer] = [Answer("", False)] * len(questions)
-        # Prompts of one length share a batch, so that nothing is padded.
-        by_length: dict[int, list[int]] = {}
-        for i, prompt in enumerate(prompts):
-            by_length.setdefault(len(prompt.ids), []).append(i)
-        for rows in by_length.values():
-            for start in range(0, len(rows), BATCH):
-                chosen = rows[start : start + BATCH]
-                part = PatchCodes(codes.indices[chosen], codes.values[chosen])
-                its = [plans[i] for i in chosen] if plans is not None else [None] * len(chosen)
-                visual = self.visual(part, its)
-                found = self._generate([prompts[i] for i in chosen], visual)
-                for i, answer in zip(chosen, found, strict=True):
-                    answers[i] = answer
+        for chosen in _of_one_length(prompts):
+            part = PatchCodes(codes.indices[chosen], codes.values[chosen])
+            its = [plans[i] for i in chosen] if plans is not None else [None] * len(chosen)
+            inputs = self._inputs([prompts[i] for i in chosen], self.visual(part, its))
+            with self._shifted(shift, chosen):
+                found = self._generate(inputs)
+            for i, answer in zip(chosen, found, strict=True):
+                answers[i] = answer
         return answers
+
+    @property
+    def layers(self) -> int:
+        """Of the LLM."""
+        return len(self._llm.model.layers)
+
+    @torch.inference_mode()
+    def states(self, codes: PatchCodes, question: str, layer: int) -> Float[Tensor, "B H"]:
+        """The output of a layer of the LLM where the answer to a question begins."""
+        prompt = self._build([Message(role="user", text=question, images=1)])
+        found = []
+        for start in range(0, len(codes.indices), BATCH):
+            part = PatchCodes(*(x[start : start + BATCH] for x in codes))
+            plans = [None] * len(part.indices)
+            inputs = self._inputs([prompt] * len(plans), self.visual(part, plans))
+            hidden = self._llm(inputs_embeds=inputs, output_hidden_states=True).hidden_states
+            found.append(hidden[layer + 1][:, -1])
+        return torch.cat(found)
+
+    @contextmanager
+    def _shifted(self, shift: Shift | None, rows: Sequence[int]) -> Iterator[None]:
+        if shift is None:
+            yield
+            return
+        by = shift.by[list(rows), None]
+
+        def add(module: Any, inputs: Any, output: Any) -> Any:
+            states = output[0] if isinstance(output, tuple) else output
+            states[:, -1:] += by
+            return output
+
+        hook = self._llm.model.layers[shift.layer].register_forward_hook(add)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def visual(self, codes: PatchCodes, plans: Sequence[SteeringPlan | None]) -> Tensor:
         """Visual tokens (B, 1 + P, H)."""
@@ -72,15 +113,18 @@ class Answerer:
         edits = SteeringBatch.of(plans, self.adapter.config.patches)
         return projector.tokens(projector.steered(projector.sums(codes), codes, edits))
 
-    def _generate(self, prompts: Sequence[Prompt], visual: Tensor) -> list[Answer]:
+    def _inputs(self, prompts: Sequence[Prompt], visual: Tensor) -> Float[Tensor, "B T H"]:
         ids = torch.tensor([prompt.ids for prompt in prompts])
-        inputs = self._llm.get_input_embeddings()(ids)
+        inputs: Tensor = self._llm.get_input_embeddings()(ids)
         for row, prompt in enumerate(prompts):
             [place] = prompt.places
             inputs[row, place : place + visual.shape[1]] = visual[row]
+        return inputs
+
+    def _generate(self, inputs: Float[Tensor, "B T H"]) -> list[Answer]:
         found = self._llm.generate(
             inputs_embeds=inputs,
-            attention_mask=torch.ones_like(ids),
+            attention_mask=torch.ones(inputs.shape[:2], dtype=torch.int64),
             max_new_tokens=self.max_tokens,
             do_sample=False,
             eos_token_id=self._end,
@@ -89,3 +133,12 @@ class Answerer:
         ended = [any(token in self._end for token in row) for row in found.tolist()]
         texts = self._tokenizer.batch_decode(found, skip_special_tokens=True)
         return [Answer(text.strip(), end) for text, end in zip(texts, ended, strict=True)]
+
+
+def _of_one_length(prompts: Sequence[Prompt]) -> Iterator[list[int]]:
+    """Places of prompts that share a batch: of one length, so that nothing is padded."""
+    by_length: dict[int, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        by_length.setdefault(len(prompt.ids), []).append(i)
+    for rows in by_length.values():
+        yield from (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))

@@ -14,7 +14,17 @@ from mllm_adapter.codes import BackboneGraphs, code_tables, kept_table
 from mllm_adapter.easy_vqa import PACKAGE, easy_vqa
 from mllm_adapter.labels import Labels
 from mllm_adapter.projector import PatchCodes
-from mllm_adapter.protocol import QUESTION, Bench, Trial, is_it, mean_codes, parts, swaps, yes_or_no
+from mllm_adapter.protocol import (
+    QUESTION,
+    Bench,
+    Trial,
+    is_it,
+    mean_codes,
+    mean_states,
+    parts,
+    swaps,
+    yes_or_no,
+)
 from mllm_adapter.scores import Encode, same, score_answers, score_steering, words
 from training.augment import AugmentConfig
 from training.data.shards import read_index, read_split
@@ -158,10 +168,16 @@ class Evaluation:
         yield self._row("random concepts", bench, answers, top=top, strength=strength)
         yield self._row("told", bench, bench.told())
         [table] = code_tables(self.graphs, self.data, TRAINED, 0, AugmentConfig())
-        means = mean_codes(train, table, [label for t in bench.trials for label in (t.old, t.new)])
+        labels = [label for t in bench.trials for label in (t.old, t.new)]
+        means = mean_codes(train, table, labels)
         for factor in (1.0, 2.0, 4.0):
             answers = bench.mean_difference(means, factor)
             yield self._row("difference of means", bench, answers, strength=factor)
+        middle = (self.answerer.layers - 1) // 2
+        states = mean_states(train, table, labels, self.answerer, middle)
+        for factor in (1.0, 2.0, 4.0):
+            answers = bench.hidden_difference(states, middle, factor)
+            yield self._row("difference of hidden states", bench, answers, strength=factor)
 
     def _unseen(self, known: set[str]) -> list[str]:
         """Labels of pictures that the data hold out with all that they share, as far as the text

@@ -65,7 +65,8 @@ def steering(
     "half": the answer has half of the new label's words; "old": a word of the old one; "both": half
     of the new and none of the old, not corrupted; "SBERT": nearer the new label than the old one by
     all-MiniLM-L6-v2, which `sparseclip data encoder` fetches. Controls: as many concepts of like
-    frequency, the question saying what to answer, the difference of two labels' mean codes. "part"
+    frequency, the question saying what to answer, the difference of two labels' mean codes, and of
+    the LLM's hidden states behind its middle layer. "is it": answers of yes or no. "part"
     edits one word of a label, and "both" is then every word of the new one.
     """
     import torch
@@ -146,7 +147,12 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     for strength in sorted({row["strength"] for row in swept}):
         line = sorted((r["top"], r["exact"]) for r in swept if r["strength"] == strength)
         axes.plot(*zip(*line, strict=True), marker="o", label=f"SS = {strength:g}")
-    styles = {"random concepts": ":", "told": "-.", "difference of means": "--"}
+    styles: dict[str, Any] = {
+        "random concepts": ":",
+        "told": "-.",
+        "difference of means": "--",
+        "difference of hidden states": (0, (1, 3)),
+    }
     for condition, style in styles.items():
         found = [row["exact"] for row in rows if row["condition"] == condition]
         if found:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mllm_adapter.answers import Answer, Answerer
+from mllm_adapter.answers import Answer, Answerer, Shift
 from mllm_adapter.codes import CodeTable
 from mllm_adapter.instructions import IS_IT, NAME
 from mllm_adapter.labels import SUPPRESSED, Labels
@@ -156,6 +156,15 @@ class Bench:
         shifted = (dense + strength * shift[:, None, :]).clamp(min=0)
         return self.answerer(PatchCodes.of(shifted), [QUESTION] * len(self.trials))
 
+    def hidden_difference(
+        self, means: Mapping[str, torch.Tensor], layer: int, strength: float
+    ) -> list[Answer]:
+        """Control: the same with the LLM's hidden states (H,) behind a layer, added at every token
+        of the answer, as tools do that steer a text model."""
+        by = strength * torch.stack([means[t.new] - means[t.old] for t in self.trials])
+        questions = [QUESTION] * len(self.trials)
+        return self.answerer(self.codes, questions, shift=Shift(layer, by))
+
     def _planned(self, plans: Sequence[SteeringPlan]) -> list[Answer]:
         return self.answerer(self.codes, [QUESTION] * len(self.trials), plans)
 
@@ -164,12 +173,30 @@ def mean_codes(
     meta: Sequence[Mapping[str, Any]], table: CodeTable, labels: Sequence[str]
 ) -> dict[str, torch.Tensor]:
     """Mean codes (C,) over patches and pictures of each label that a split has."""
+    return {
+        label: table.codes(pictures).dense(table.concepts).mean((0, 1))
+        for label, pictures in _pictures_of(meta, labels).items()
+    }
+
+
+def mean_states(
+    meta: Sequence[Mapping[str, Any]],
+    table: CodeTable,
+    labels: Sequence[str],
+    answerer: Answerer,
+    layer: int,
+) -> dict[str, torch.Tensor]:
+    """Mean hidden states (H,) of each label's pictures where the answer begins."""
+    return {
+        label: answerer.states(table.codes(pictures), QUESTION, layer).mean(0)
+        for label, pictures in _pictures_of(meta, labels).items()
+    }
+
+
+def _pictures_of(meta: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = {}
     wanted = set(labels)
     for i, m in enumerate(meta):
         if m["caption"] in wanted:
             rows.setdefault(m["caption"], []).append(i)
-    return {
-        label: table.codes(pictures).dense(table.concepts).mean((0, 1))
-        for label, pictures in rows.items()
-    }
+    return rows

@@ -78,7 +78,9 @@ def test_every_condition_is_asked(
     rows = list(evaluation.steering(range(6), sweep))
     conditions = [row["condition"] for row in rows]
     assert conditions.count("steered") == 4
-    assert {"random concepts", "told", "difference of means"} <= set(conditions)
+    assert {"random concepts", "told", "difference of means", "difference of hidden states"} <= set(
+        conditions
+    )
     assert all(row["pictures"] <= 6 for row in rows)
     draw(rows, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
