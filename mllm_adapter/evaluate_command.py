@@ -151,7 +151,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         "random concepts": ":",
         "told": "-.",
         "difference of means": "--",
-        "difference of hidden states": (0, (1, 3)),
+        "difference of hidden states": (0, (6, 3, 1, 3, 1, 3)),
     }
     for condition, style in styles.items():
         found = [row["exact"] for row in rows if row["condition"] == condition]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import threading
 import weakref
 from pathlib import Path
@@ -13,6 +14,7 @@ import grpc
 import psutil
 
 from sparseclip.v1 import admin_pb2, admin_pb2_grpc, embedding_pb2
+from tests.serving.chats import question, replies
 from tests.serving.harness import (
     PNG,
     Running,
@@ -144,3 +146,39 @@ async def test_f40_reloads_under_load(tiny_bundle: Path, tmp_path: Path) -> None
         gc.collect()
         alive = {id(model) for reference in models_seen if (model := reference())}
         assert alive == {id(model) for model in running.server.registry.models}
+
+
+async def test_f40_reloads_of_chat_leave_nothing_behind(chat_bundle: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    for version in ("1", "2"):
+        copy_version(chat_bundle, models, version)
+    tokens = write_tokens(tmp_path / "tokens.json")
+    settings = {"models": str(models), "tokens": str(tokens), "admin_port": 0}
+    async with (
+        serving(models / "tiny" / "1", token=ROOT, **settings) as running,
+        grpc.aio.insecure_channel(running.server.admin_address or "") as channel,
+    ):
+        stub: Any = admin_pb2_grpc.AdminServiceStub(channel)  # type: ignore[no-untyped-call]
+        versions = itertools.cycle(["2", "1"])
+        current = "1"
+
+        opened = []
+        before = decoding()
+        for _ in range(20):
+            old, current = current, next(versions)
+            load = admin_pb2.LoadModelRequest(name="tiny", version=current)
+            await stub.LoadModel(load, metadata=bearer(ROOT), timeout=60)
+            assert (await replies(running, question()))[0].start.model.version == current
+            chats = [model.chat._model for model in running.server.registry.models]
+            opened += [weakref.ref(part) for chat in chats for part in (chat, chat.engine._model)]
+            del chats
+            unload = admin_pb2.UnloadModelRequest(name="tiny", version=old)
+            await stub.UnloadModel(unload, metadata=bearer(ROOT), timeout=60)
+        assert await eventually(lambda: decoding() == before), (before, decoding())
+        gc.collect()
+        assert len({id(part) for reference in opened if (part := reference())}) == 2
+
+
+def decoding() -> int:
+    """Threads that decode for language models, and those that prepare for them."""
+    return sum(thread.name in ("decode", "chat") for thread in threading.enumerate())
