@@ -12,7 +12,7 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint types protos pytest test-gpu test-vllm test-llm format proto proto-release train-demo evaluate bench quality steering clean
+.PHONY: help serve test lint types protos pytest test-gpu test-vllm test-llm format proto proto-release train-demo train-chat evaluate bench quality steering clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -65,6 +65,11 @@ train-demo: $(VENV)/.dev ## Build the demo data and train the shipped model agai
 	$(BIN)/sparseclip data encoder
 	SPARSECLIP_DATA=data/build/demo $(BIN)/python -m pytest tests/data/test_split.py tests/training/test_sentence.py
 	$(BIN)/sparseclip train demo $(ARGS)
+
+train-chat: $(VENV)/.dev ## Train the shipped bundle's chat again (an hour)
+	$(BIN)/sparseclip data build demo
+	$(BIN)/sparseclip adapter train demo $(ARGS)
+	$(BIN)/python -m pytest tests/mllm_adapter/test_instructions.py
 
 evaluate: $(VENV)/.dev ## Measure a checkpoint: make evaluate ARGS="..."
 	$(BIN)/sparseclip evaluate $(ARGS)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"bundle": "bundle", "serving": "serving", "training": "training"} | {
+PACKAGES = {name: name for name in ("bundle", "mllm_adapter", "serving", "training")} | {
     "protos/sparseclip": "sparseclip"
 }
 """Folder -> where it lies in the wheel."""
@@ -52,7 +52,9 @@ def test_recipes_are_found_by_name(installed: Path, tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from training.data.recipe import find_recipe, load_recipe\n"
         "from training.recipe import load_recipe as load_run\n"
-        "print(find_recipe('demo'), load_recipe(find_recipe('demo')).name, load_run('demo').name)"
+        "from mllm_adapter.recipe import load_recipe as load_adapter\n"
+        "names = [load('demo').name for load in (load_run, load_adapter)]\n"
+        "print(find_recipe('demo'), load_recipe(find_recipe('demo')).name, *names)"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", program, str(installed)],
@@ -62,4 +64,4 @@ def test_recipes_are_found_by_name(installed: Path, tmp_path: Path) -> None:
         timeout=120,
     )
     path = installed / "training" / "data" / "recipes" / "demo.yaml"
-    assert (done.stdout, done.stderr) == (f"{path} demo demo\n", "")
+    assert (done.stdout, done.stderr) == (f"{path} demo demo demo\n", "")
