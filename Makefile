@@ -99,7 +99,7 @@ $(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[train,chat,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[train,chat,export,dev]'
 	touch $@ $(VENV)/.serve
 
 # vLLM for a CPU. Its processes import torchvision by themselves, so the cure of

@@ -49,6 +49,11 @@ COMMANDS = {
         help="Show where in a picture concepts fire.",
         extra="serve",
     ),
+    "export": Lazy(
+        target="serving.cli.export:export",
+        help="Embed a whole collection into files.",
+        extra="export",
+    ),
     "chat": Lazy(
         target="serving.cli.chat:chat",
         help="Ask about pictures, and edit what the answer is based on.",

@@ -1,0 +1,1 @@
+"""Batch export: a whole collection to sparse codes, shard by shard."""

@@ -1,0 +1,132 @@
+"""The end of an export: totals that reconcile, and a check of all that is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from serving.export.clock import Clock
+from serving.export.job import ExportError, Job
+from serving.export.place import DRAFT, Place
+from serving.export.plan import Plan
+from serving.export.receipt import (
+    DATA,
+    QUARANTINE,
+    content_of,
+    problem_of,
+    read_receipt,
+    receipt_place,
+)
+
+DONE = "DONE.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The run that finished the export."""
+
+    entries: int
+    """That this process made."""
+    seconds: float
+    entries_per_second: float
+    busy: Mapping[str, float]
+    """Share of the time that each stage's workers were busy."""
+
+    @classmethod
+    def of(cls, clock: Clock, entries: int) -> Run:
+        """From a run's clock."""
+        wall = clock.wall
+        return cls(
+            entries=entries,
+            seconds=round(wall, 3),
+            entries_per_second=round(entries / max(wall, 1e-9), 1),
+            busy={name: round(stage.busy(wall), 3) for name, stage in clock.stages.items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What DONE.json says."""
+
+    job: str
+    """Digest of the job."""
+    model: str
+    entries: int
+    rows: int
+    quarantined: int
+    shards: int
+    size: int
+    """Bytes of all files."""
+    receipts: str
+    """sha256 over all receipts, which hold the sha256 of all files."""
+    run: Run
+
+    def to_json(self) -> bytes:
+        """As JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=1).encode()
+
+
+def summary(output: Place, job: Job, shards: int, run: Run) -> Done:
+    """Adds up all receipts. Raises ExportError unless they account for every entry."""
+    rows = quarantined = size = 0
+    total = hashlib.sha256()
+    for number in range(shards):
+        receipt = read_receipt(output, number)
+        if receipt is None:
+            raise ExportError(f"shard {number} has no receipt; run the export again")
+        rows += receipt.rows
+        quarantined += receipt.quarantined
+        size += sum(info.bytes for info in receipt.files.values())
+        total.update(receipt.to_json())
+    if rows + quarantined != job.entries:
+        raise ExportError(
+            f"{rows} rows and {quarantined} in quarantine are not {job.entries} entries"
+        )
+    return Done(
+        job=job.digest,
+        model=job.model,
+        entries=job.entries,
+        rows=rows,
+        quarantined=quarantined,
+        shards=shards,
+        size=size,
+        receipts=total.hexdigest(),
+        run=run,
+    )
+
+
+def problems(output: Place) -> Iterator[str]:
+    """All that is wrong with an export's folder, a line each; none when it is whole."""
+    job = Job.load(output)
+    if job is None:
+        raise ExportError("not an export: no job.json")
+    plan = Plan.open(output)
+    known: set[str] = set()
+    rows = quarantined = 0
+    for number in range(plan.shards):
+        receipt = read_receipt(output, number)
+        if receipt is None:
+            yield f"{receipt_place(output, number).name}: missing; the shard is not finished"
+            continue
+        if receipt.content != content_of(job.digest, plan.shard(number)):
+            yield f"{receipt_place(output, number).name}: of another job or other entries"
+            continue
+        known.update(receipt.files)
+        rows, quarantined = rows + receipt.rows, quarantined + receipt.quarantined
+        for name, info in receipt.files.items():
+            problem = problem_of(output, name, info)
+            if problem:
+                yield f"{name}: {problem}"
+    for folder in (DATA, QUARANTINE):
+        place = output.at(folder)
+        if place.exists():
+            for path, _ in place.walk():
+                if f"{folder}/{path}" not in known and not path.endswith(DRAFT):
+                    yield f"{folder}/{path}: no receipt knows it"
+    if rows + quarantined != job.entries:
+        yield f"{rows} rows and {quarantined} in quarantine are not {job.entries} entries"
+    if not output.at(DONE).exists():
+        yield f"{DONE}: missing; the export is not finished"

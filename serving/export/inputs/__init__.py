@@ -1,0 +1,1 @@
+"""What an export reads: folders, tar shards, tables, lists of paths."""

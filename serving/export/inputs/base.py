@@ -1,0 +1,46 @@
+"""The contract of an input: a list of entries in a fixed order, and what each of them holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+Modality = Literal["image", "text"]
+
+
+class InputError(ValueError):
+    """An input that cannot be exported; the message says why."""
+
+
+class Entry(NamedTuple):
+    """One row of the export to be."""
+
+    id: str
+    source: str
+    """Where it is, as the input finds it again."""
+    stamp: str
+    """Changes when what is there changes."""
+
+
+class Unread(NamedTuple):
+    """An entry that could not be read, and why."""
+
+    reason: str
+
+
+Content = bytes | str | Unread
+"""An encoded picture, a text, or neither."""
+
+
+class Input(Protocol):
+    """What is exported."""
+
+    @property
+    def modality(self) -> Modality:
+        """What its entries are."""
+
+    def entries(self) -> Iterator[Entry]:
+        """All of it, in an order that depends on nothing but the input. Raises InputError."""
+
+    def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
+        """What chosen entries hold, in their order. What goes wrong with one costs that one."""

@@ -1,0 +1,57 @@
+"""WebDataset: samples in tar files, read where they lie."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator, Sequence
+
+from serving.export.inputs.base import Content, Entry, InputError, Modality, Unread
+from serving.export.inputs.folder import SUFFIXES, UNREADABLE
+from serving.export.place import Place
+
+
+class Tars:
+    """The pictures of plain tar files; an entry's id is its name there without the suffix.
+
+    The list of entries takes the headers only. What is read later are the bytes of a picture, from
+    the place that the header told.
+    """
+
+    modality: Modality = "image"
+
+    def __init__(self, place: Place) -> None:
+        """`place` is a tar file, or a folder that holds some."""
+        self._folder = place if place.is_folder() else place.parent
+        self._files = (
+            [path for path, _ in place.walk() if path.endswith(".tar")]
+            if place.is_folder()
+            else [place.name]
+        )
+
+    def entries(self) -> Iterator[Entry]:
+        """See Input.entries."""
+        for file in self._files:
+            place = self._folder.at(file)
+            stamp = place.stamp()
+            try:
+                with (
+                    place.fs.open(place.path, "rb") as stream,
+                    tarfile.open(fileobj=stream, mode="r:") as tar,
+                ):
+                    for member in tar:
+                        if member.isfile() and member.name.lower().endswith(SUFFIXES):
+                            start, end = member.offset_data, member.offset_data + member.size
+                            key = member.name.rpartition(".")[0]
+                            yield Entry(f"{file}/{key}", f"{file}:{start}:{end}", stamp)
+            except tarfile.TarError as error:
+                raise InputError(f"{file}: not a plain tar file: {error}") from None
+
+    def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
+        """See Input.read."""
+        for entry in entries:
+            file, start, end = entry.source.rsplit(":", 2)
+            try:
+                data = self._folder.at(file).read(int(start), int(end))
+            except OSError:
+                data = b""
+            yield data if len(data) == int(end) - int(start) else Unread(UNREADABLE)

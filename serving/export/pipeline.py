@@ -1,0 +1,139 @@
+"""Entries to rows: read, decoded, run and checked, each stage at work on another batch.
+
+S image side, T tokens, B rows of a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.image import ImageLimits
+from bundle.store import Bundle
+from serving.decode import DecodePool
+from serving.engines.base import Engine, EngineError, Graph
+from serving.engines.rows import Row, rows_of
+from serving.errors import Kind, ServingError
+from serving.export.clock import Clock
+from serving.export.inputs.base import Content, Entry, Input, Unread
+from serving.export.job import ExportError
+from serving.export.table import Failed
+from serving.metrics import Metrics
+
+READERS = 8
+"""Threads that wait for files."""
+DECODE_S = 30.0
+"""After which a picture's decoder counts as hung."""
+
+
+class Pipeline:
+    """Makes rows of entries. Batches are cut from the entries alone, so that a shard's rows are the
+    same whatever ran beside it; a bounded number of batches is in work."""
+
+    def __init__(
+        self, bundle: Bundle, engine: Engine, source: Input, batch: int, decoders: int
+    ) -> None:
+        self._bundle, self._engine, self._source, self._batch = bundle, engine, source, batch
+        self._graph: Graph = "text" if source.modality == "text" else "image"
+        self._limits = ImageLimits()
+        self._decoders = DecodePool(
+            bundle.manifest.preprocessing,
+            self._limits,
+            workers=decoders,
+            seconds=DECODE_S,
+            metrics=Metrics(),
+        )
+        self._readers = ThreadPoolExecutor(READERS, "read")
+        self._runners = ThreadPoolExecutor(engine.runs, "model")
+        # One batch a run, one that waits for it, and one that is being decoded.
+        self._slots = asyncio.Semaphore(2 * engine.runs + 1)
+        self.clock = Clock({"read": READERS, "decode": decoders, "model": engine.runs, "write": 1})
+
+    async def start(self) -> None:
+        """Starts the decoders. Raises StartupError."""
+        if self._graph == "image":
+            await self._decoders.start()
+
+    async def close(self) -> None:
+        """Ends all workers."""
+        await self._decoders.close()
+        self._readers.shutdown()
+        self._runners.shutdown()
+
+    async def rows(self, entries: Sequence[Entry]) -> list[Row | Failed]:
+        """A row or a reason for each entry, in their order.
+
+        Raises ExportError when the model fails on all of a batch.
+        """
+        parts = [entries[i : i + self._batch] for i in range(0, len(entries), self._batch)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._one(part)) for part in parts]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [row for task in tasks for row in task.result()]
+
+    async def _one(self, entries: Sequence[Entry]) -> list[Row | Failed]:
+        loop = asyncio.get_running_loop()
+        async with self._slots:
+            contents = await loop.run_in_executor(self._readers, self._read, entries)
+            inputs = await asyncio.gather(*map(self._prepared, contents))
+            places = [i for i, given in enumerate(inputs) if not isinstance(given, Failed)]
+            rows: list[Row | Failed] = [
+                given if isinstance(given, Failed) else Failed("") for given in inputs
+            ]
+            if places:
+                stacked = np.stack([inputs[i] for i in places])
+                for i, row in zip(places, await self._run(stacked), strict=True):
+                    rows[i] = row
+        return rows
+
+    def _read(self, entries: Sequence[Entry]) -> list[Content]:
+        with self.clock.busy("read"):
+            return list(self._source.read(entries))
+
+    async def _prepared(self, content: Content) -> NDArray[Any] | Failed:
+        """Pixels (3, S, S) or tokens (T,)."""
+        if isinstance(content, Unread):
+            return Failed(content.reason)
+        with self.clock.busy("decode"):
+            if isinstance(content, str):
+                return np.asarray(self._bundle.tokenizer.encode([content])[0])
+            try:
+                return await self._decoded(content)
+            except ServingError as error:
+                return Failed(error.message)
+
+    async def _decoded(self, data: bytes) -> NDArray[np.float32]:
+        try:
+            return await self._decoders.decode(data)
+        except ServingError as error:
+            if error.kind is not Kind.INTERNAL:
+                raise
+        return await self._decoders.decode(data)  # a worker may die for reasons of its own: once
+
+    async def _run(self, inputs: NDArray[Any]) -> list[Row | Failed]:
+        """Rows of a batch (B, ...). One that fails is halved, down to what fails alone."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.run_in_executor(self._runners, self._model, inputs)
+        except (EngineError, MemoryError) as error:
+            if len(inputs) == 1:
+                return [Failed(f"the model fails: {type(error).__name__}")]
+            middle = len(inputs) // 2
+            halves = [await self._run(inputs[:middle]), await self._run(inputs[middle:])]
+            rows = [row for half in halves for row in half]
+            if not any(isinstance(row, Row) for row in rows):
+                raise ExportError(f"the model fails on every row of a batch: {error}") from None
+            return rows
+        return [row if isinstance(row, Row) else Failed("the model gave no row") for row in found]
+
+    def _model(self, inputs: NDArray[Any]) -> list[Row | EngineError]:
+        with self.clock.busy("model"):
+            output = self._engine.run(self._graph, inputs)
+            return rows_of(output, len(inputs), self._bundle.manifest.architecture, self._graph)

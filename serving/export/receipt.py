@@ -1,0 +1,120 @@
+"""Finished shards: their files, written whole, and a receipt that vouches for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from bundle.schema import SchemaError, from_dict
+from serving.export.place import Place
+from serving.export.plan import Shard
+from serving.export.table import Tables
+
+DATA, QUARANTINE, RECEIPTS = "data", "quarantine", "receipts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileInfo:
+    """A file of a shard."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What a finished shard is: written last, it depends on nothing but job and entries."""
+
+    shard: int
+    content: str
+    """Digest of the job and the shard's entries; part of its files' names."""
+    rows: int
+    quarantined: int
+    files: dict[str, FileInfo]
+    """By name, relative to the export's folder."""
+
+    def to_json(self) -> bytes:
+        """As JSON, one spelling."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True).encode()
+
+
+def content_of(job: str, shard: Shard) -> str:
+    """The digest of a shard under a job's digest."""
+    return hashlib.sha256(f"{job} {shard.number} {shard.digest}".encode()).hexdigest()
+
+
+def commit(output: Place, job: str, shard: Shard, tables: Tables) -> Receipt:
+    """Writes a shard's files and then its receipt. Killed at any moment, the shard is either
+    finished or not."""
+    content = content_of(job, shard)
+    files: dict[str, FileInfo] = {}
+    for folder, table in ((DATA, tables.rows), (QUARANTINE, tables.quarantine)):
+        if folder == QUARANTINE and not table.num_rows:
+            continue
+        name = f"{folder}/{stem(shard.number)}-{content[:16]}.parquet"
+        data = parquet_bytes(table)
+        output.at(name).write(data)
+        files[name] = FileInfo(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    receipt = Receipt(
+        shard=shard.number,
+        content=content,
+        rows=tables.rows.num_rows,
+        quarantined=tables.quarantine.num_rows,
+        files=files,
+    )
+    receipt_place(output, shard.number).write(receipt.to_json())
+    return receipt
+
+
+def parquet_bytes(table: Any) -> bytes:
+    """A table as one Parquet file; equal tables have equal bytes."""
+    import pyarrow.parquet as parquet
+
+    stream = io.BytesIO()
+    parquet.write_table(table, stream, compression="zstd")
+    return stream.getvalue()
+
+
+def stem(number: int) -> str:
+    """Begins the names of a shard's files."""
+    return f"part-{number:06d}"
+
+
+def receipt_place(output: Place, number: int) -> Place:
+    """Where a shard's receipt is."""
+    return output.at(f"{RECEIPTS}/{stem(number)}.json")
+
+
+def read_receipt(output: Place, number: int) -> Receipt | None:
+    """A shard's receipt; None when there is none that can be read."""
+    try:
+        return from_dict(Receipt, json.loads(receipt_place(output, number).read()), at="")
+    except (OSError, ValueError, SchemaError):
+        return None
+
+
+def finished(output: Place, job: str, shard: Shard, *, deep: bool = True) -> Receipt | None:
+    """The receipt of a shard whose files are as it says: by size, and with `deep` by sha256."""
+    receipt = read_receipt(output, shard.number)
+    if receipt is None or receipt.content != content_of(job, shard):
+        return None
+    if any(problem_of(output, name, info, deep=deep) for name, info in receipt.files.items()):
+        return None
+    return receipt
+
+
+def problem_of(output: Place, name: str, info: FileInfo, *, deep: bool = True) -> str:
+    """What is wrong with a file; empty when nothing is."""
+    place = output.at(name)
+    try:
+        if int(place.fs.info(place.path)["size"]) != info.bytes:
+            return "of another size"
+        if deep and hashlib.sha256(place.read()).hexdigest() != info.sha256:
+            return "altered"
+    except OSError:
+        return "missing"
+    return ""

@@ -1,0 +1,223 @@
+"""An export, whole and interrupted: F-47, F-48, F-49, F-50."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as dataset
+import pytest
+from click.testing import CliRunner
+
+from bundle.image import ImageLimits, decode_image
+from bundle.store import open_bundle
+from serving.cli.main import main
+from serving.engines.base import EngineConfig
+from serving.engines.onnx import OnnxEngine
+from serving.engines.rows import Row, rows_of
+from tests.export.pictures import folder, png, tar
+
+BROKEN = (3, 17)
+COUNT = 40
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    done = CliRunner().invoke(main, ["export", *map(str, arguments)])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def options(bundle: Path, rows: int = 8) -> list[object]:
+    return ["--bundle", bundle, "--rows", rows, "--batch", 4, "--decoders", 1]
+
+
+def files(output: Path) -> dict[str, bytes]:
+    """Everything that must not depend on how the export went."""
+    return {
+        str(path.relative_to(output)): path.read_bytes()
+        for path in sorted(output.rglob("*"))
+        if path.is_file() and path.name != "DONE.json" and ".locks" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder(tmp_path_factory.mktemp("in") / "pictures", COUNT, BROKEN)
+
+
+@pytest.fixture(scope="module")
+def whole(pictures: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("out") / "whole"
+    run(pictures, output, *options(tiny_bundle), "--dense")
+    return output
+
+
+def test_rows_are_what_the_model_gives(whole: Path, pictures: Path, tiny_bundle: Path) -> None:
+    rows = dataset.dataset(whole / "data").to_table().to_pylist()
+    assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)
+    assert len(rows) == COUNT - len(BROKEN)
+    bundle = open_bundle(tiny_bundle)
+    engine = OnnxEngine.open(bundle, EngineConfig())
+    for row in rows[::7]:
+        picture = decode_image((pictures / row["source"]).read_bytes(), ImageLimits())
+        output = engine.run("image", bundle.preprocessor(picture)[None])
+        [expected] = rows_of(output, 1, bundle.manifest.architecture, "image")
+        assert isinstance(expected, Row)
+        assert row["indices"] == expected.indices.tolist()
+        np.testing.assert_allclose(row["values"], expected.values, rtol=1e-5)
+        np.testing.assert_allclose(row["dense"], expected.dense, rtol=1e-4, atol=1e-5)
+        names = [bundle.concepts.concepts[concept].name for concept, _ in expected.top(10)]
+        assert [concept["name"] for concept in row["concepts"]] == names
+
+
+def test_f50_what_cannot_be_read_is_told_and_all_adds_up(whole: Path) -> None:
+    found = dataset.dataset(whole / "quarantine").to_table().to_pylist()
+    assert {row["id"] for row in found} == {f"{n % 3}/{n:04d}.png" for n in BROKEN}
+    assert all(row["reason"] for row in found)
+    done = json.loads((whole / "DONE.json").read_text())
+    assert done["rows"] + done["quarantined"] == done["entries"] == COUNT
+    assert run("verify", whole) == "whole\n"
+
+
+def test_f47_killed_at_any_moment_it_ends_the_same(
+    pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "killed"
+    command = [sys.executable, "-m", "serving.cli.main", "export", pictures, output, "--dense"]
+    command += map(str, options(tiny_bundle))
+    rng = random.Random(0)
+    for _ in range(5):
+        process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
+        before = len(files(output))
+        while process.poll() is None and len(files(output)) <= before:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.03))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    run(pictures, output, *options(tiny_bundle), "--dense")
+    assert files(output) == files(whole)
+    assert run("verify", output) == "whole\n"
+
+
+def test_f48_altered_and_missing_shards_are_made_again(
+    pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+) -> None:
+    output = shutil.copytree(whole, tmp_path / "altered")
+    first, second, *_ = sorted((output / "data").iterdir())
+    first.write_bytes(first.read_bytes()[:-1] + b"x")
+    second.unlink()
+    (output / "data" / "stray.parquet").write_bytes(b"")
+    told = run("verify", output, code=1)
+    assert f"data/{first.name}: altered" in told
+    assert f"data/{second.name}: missing" in told
+    assert "data/stray.parquet: no receipt knows it" in told
+    (output / "data" / "stray.parquet").unlink()
+    run(pictures, output, *options(tiny_bundle), "--dense")
+    assert files(output) == files(whole)
+
+
+def test_f48_another_input_or_another_job_is_refused(
+    pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+) -> None:
+    before = files(whole)
+    told = run(pictures, whole, *options(tiny_bundle), code=1)
+    assert "outputs.dense was True and is False" in told
+    changed = shutil.copytree(pictures, tmp_path / "changed")
+    shutil.copystat(pictures, changed)
+    (changed / "0" / "new.png").write_bytes(png(99))
+    told = run(changed, whole, *options(tiny_bundle), "--dense", code=1)
+    assert f"entries was {COUNT} and is {COUNT + 1}" in told
+    (changed / "0" / "new.png").unlink()
+    os.utime(changed / "0" / "0000.png", (1, 1))
+    told = run(changed, whole, *options(tiny_bundle), "--dense", code=1)
+    assert "files of the input have changed" in told
+    assert files(whole) == before
+
+
+def test_f49_two_workers_share_an_output(
+    pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "shared"
+    command = [sys.executable, "-m", "serving.cli.main", "export", pictures, output, "--dense"]
+    command += options(tiny_bundle)
+    workers = [
+        subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for worker in workers:
+        _, errors = worker.communicate(timeout=60)
+        assert worker.returncode == 0, errors
+    assert files(output) == files(whole)
+
+
+def test_tars_give_the_same_codes(tiny_bundle: Path, tmp_path: Path) -> None:
+    tar(tmp_path / "in" / "shard-0.tar", 5)
+    tar(tmp_path / "in" / "shard-1.tar", 3)
+    run(tmp_path / "in", tmp_path / "out", *options(tiny_bundle))
+    rows = dataset.dataset(tmp_path / "out" / "data").to_table().to_pylist()
+    assert [row["id"] for row in rows] == [
+        *(f"shard-0.tar/{n:04d}" for n in range(5)),
+        *(f"shard-1.tar/{n:04d}" for n in range(3)),
+    ]
+    assert rows[2]["indices"] == rows[7]["indices"]
+
+
+def test_tables_of_texts_and_of_pictures(tiny_bundle: Path, tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    table = pyarrow.table(
+        {
+            "key": ["a", "b", "c"],
+            "caption": ["a dog", None, "a red star"],
+            "image": [{"bytes": png(1), "path": "x"}, {"bytes": None, "path": "y"}, None],
+        }
+    )
+    parquet.write_table(table, tmp_path / "table.parquet")
+    for column, good in (("caption", ["a", "c"]), ("image", ["a"])):
+        output = tmp_path / column
+        asked = ["--column", column, "--id-column", "key"]
+        run(tmp_path / "table.parquet", output, *asked, *options(tiny_bundle))
+        rows = dataset.dataset(output / "data").to_table()
+        assert rows["id"].to_pylist() == good
+        missing = dataset.dataset(output / "quarantine").to_table()
+        assert missing["reason"].to_pylist() == ["no value"] * (3 - len(good))
+    told = run(tmp_path / "table.parquet", tmp_path / "x", "--column", "nothing", code=1)
+    assert "has no column nothing; it has key, caption, image" in told
+
+
+def test_a_list_of_paths_names_what_is_missing(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(png(1))
+    (tmp_path / "list.txt").write_text("one.png\nfirst\tone.png\ngone.png\n\n")
+    run(tmp_path / "list.txt", tmp_path / "out", *options(tiny_bundle))
+    rows = dataset.dataset(tmp_path / "out" / "data").to_table()
+    assert rows["id"].to_pylist() == ["one.png", "first"]
+    [missing] = dataset.dataset(tmp_path / "out" / "quarantine").to_table().to_pylist()
+    assert (missing["id"], missing["reason"]) == ("gone.png", "not found")
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "message"),
+    [
+        ("http://localhost/x", [], "http://: not a file system"),
+        ("nowhere", [], "nowhere: not found"),
+        (".", ["--rows", "0"], "rows: must be 1 or more"),
+        (".", ["--column", "x"], "column: . is no table"),
+    ],
+)
+def test_bad_input_gets_one_line(
+    source: str, more: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = run(source, tmp_path / "out", *more, code=1)
+    assert told.startswith("Error: ")
+    assert message in told
+    assert told.count("\n") == 1
