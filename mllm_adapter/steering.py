@@ -33,7 +33,7 @@ class SteeringError(ValueError):
     """A plan that is refused; the message names the field."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SteeringEdit:
     """One change to one concept, on all patches or on some."""
 
@@ -47,15 +47,11 @@ class SteeringEdit:
     @property
     def affine(self) -> tuple[float, float]:
         """(scale, shift): an activation a becomes max(0, scale * a + shift)."""
-        match self.op:
-            case "SET":
-                return 0.0, self.value
-            case "ADD":
-                return 1.0, self.value
-            case "SCALE":
-                return self.value, 0.0
-            case "ABLATE":
-                return 0.0, 0.0
+        if self.op == "SET":
+            return 0.0, self.value
+        if self.op == "ADD":
+            return 1.0, self.value
+        return (self.value, 0.0) if self.op == "SCALE" else (0.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,13 +136,14 @@ class SteeringBatch(NamedTuple):
             if plan is not None and not plan.empty
             for edit in plan.edits
         ]
-        places = np.array([(row, e.concept) for row, _, e in chosen], np.int64).reshape(-1, 2)
-        affine = np.array([e.affine for _, _, e in chosen], np.float32).reshape(-1, 2)
+        rows = np.array([row for row, _, _ in chosen], np.int64)
+        concepts = np.array([edit.concept for _, _, edit in chosen], np.int64)
+        affine = np.array([edit.affine for _, _, edit in chosen], np.float32).reshape(-1, 2)
         weight = np.zeros((len(chosen), patches), np.float32)
         for e, (_, strength, edit) in enumerate(chosen):
             weight[e, slice(None) if edit.patches is None else list(edit.patches)] = strength
-        arrays = (*places.T, affine[:, :1], affine[:, 1:], weight)
-        return cls(*(torch.tensor(array, device=device) for array in arrays))
+        arrays = (rows, concepts, affine[:, :1], affine[:, 1:], weight)
+        return cls(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
 def edited(old: Float[Tensor, "E P"], batch: SteeringBatch) -> Float[Tensor, "E P"]:
