@@ -33,7 +33,7 @@ def main() -> None:
         "--engines", nargs="+", choices=["transformers", "vllm"], default=["transformers"]
     )
     parser.add_argument("--chats", nargs="+", type=int, default=[1, 8, 32])
-    parser.add_argument("--tokens", type=int, default=64, help="of each answer")
+    parser.add_argument("--tokens", type=int, default=256, help="of each answer")
     parser.add_argument("--blocks", type=int, default=5, help="alternations")
     parser.add_argument("--width", type=int, default=576, help="H of the projector's timing")
     parser.add_argument("--patches", type=int, default=256, help="P of the projector's timing")
@@ -74,9 +74,9 @@ async def conversations(arguments: argparse.Namespace) -> dict[str, Any]:
         rates: dict[str, list[float]] = {}
         for scene in scenes.values():
             await scene.rate(chats, steered=True)
-        for _ in range(arguments.blocks):
+        for block in range(arguments.blocks):
             for name, scene in scenes.items():
-                for steered in (False, True):
+                for steered in (False, True) if block % 2 else (True, False):
                     key = f"{name} {'steered' if steered else 'unsteered'}"
                     rates.setdefault(key, []).append(await scene.rate(chats, steered))
         found["tokens_per_second"][str(chats)] = summary(rates, arguments.engines)

@@ -148,7 +148,9 @@ class Exporter:
 
         def write() -> Receipt:
             with self.clock.busy("write"):
-                width = self._bundle.manifest.architecture.dense_dim
+                shape = self._bundle.manifest.architecture
+                text = self._job.modality == "text"
+                width = shape.text_dense_dim if text else shape.dense_dim
                 tables = tables_of(
                     shard.entries, rows, self._job.outputs, self._bundle.concepts, width
                 )

@@ -184,7 +184,7 @@ def test_tables_of_texts_and_of_pictures(tiny_bundle: Path, tmp_path: Path) -> N
     parquet.write_table(table, tmp_path / "table.parquet")
     for column, good in (("caption", ["a", "c"]), ("image", ["a"])):
         output = tmp_path / column
-        asked = ["--column", column, "--id-column", "key"]
+        asked = ["--column", column, "--id-column", "key", "--dense"]
         run(tmp_path / "table.parquet", output, *asked, *options(tiny_bundle))
         rows = dataset.dataset(output / "data").to_table()
         assert rows["id"].to_pylist() == good

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
+import psutil
 import pytest
 import pytest_asyncio
 import torch
@@ -17,7 +18,7 @@ import torch
 from bundle.store import Bundle, default_bundle, open_bundle
 from mllm_adapter.chat import ChatModel, ChatPicture
 from mllm_adapter.codes import BackboneGraphs
-from mllm_adapter.engines.base import GenerationEngine, Sampling
+from mllm_adapter.engines.base import GenerationEngine, GenerationError, Sampling
 from mllm_adapter.instructions import NAME
 from mllm_adapter.labels import Labels
 from mllm_adapter.prompt import Message
@@ -113,3 +114,17 @@ async def test_an_answer_ends_where_it_must(
         assert sum(len(piece.ids) for piece in short) == 1
         whole = [p async for p in model.engine.generate(prompts[0], Sampling(max_tokens=64))]
         assert whole[-1].finish == "stop"
+
+
+async def test_an_engine_whose_process_died_says_so(
+    engines: dict[str, ChatModel], prompts: list[torch.Tensor]
+) -> None:
+    """The last test: the engine is of no use after it."""
+    engine = engines["vllm"].engine
+    assert not engine.ended
+    for child in psutil.Process().children(recursive=True):
+        if "EngineCore" in child.name() or "EngineCore" in " ".join(child.cmdline()):
+            child.kill()
+    with pytest.raises(GenerationError):
+        await tokens(engine, prompts[0])
+    assert engine.ended
