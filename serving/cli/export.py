@@ -107,7 +107,8 @@ def export(
         raise click.ClickException(str(error)) from None
     click.echo(
         f"{done.rows:,} rows, {done.quarantined:,} in quarantine, {done.shards:,} shards, "
-        f"{done.size:,} bytes; {done.run.entries_per_second:,} entries/s in this run"
+        f"{done.size:,} bytes; {done.run.entries_per_second:,} entries/s in this run, "
+        f"{exporter.clock.bottleneck} the busiest"
     )
 
 

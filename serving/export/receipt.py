@@ -97,23 +97,23 @@ def read_receipt(output: Place, number: int) -> Receipt | None:
         return None
 
 
-def finished(output: Place, job: str, shard: Shard, *, deep: bool = True) -> Receipt | None:
-    """The receipt of a shard whose files are as it says: by size, and with `deep` by sha256."""
+def finished(output: Place, job: str, shard: Shard) -> Receipt | None:
+    """The receipt of a shard whose files are as it says."""
     receipt = read_receipt(output, shard.number)
     if receipt is None or receipt.content != content_of(job, shard):
         return None
-    if any(problem_of(output, name, info, deep=deep) for name, info in receipt.files.items()):
+    if any(problem_of(output, name, info) for name, info in receipt.files.items()):
         return None
     return receipt
 
 
-def problem_of(output: Place, name: str, info: FileInfo, *, deep: bool = True) -> str:
+def problem_of(output: Place, name: str, info: FileInfo) -> str:
     """What is wrong with a file; empty when nothing is."""
     place = output.at(name)
     try:
         if int(place.fs.info(place.path)["size"]) != info.bytes:
             return "of another size"
-        if deep and hashlib.sha256(place.read()).hexdigest() != info.sha256:
+        if hashlib.sha256(place.read()).hexdigest() != info.sha256:
             return "altered"
     except OSError:
         return "missing"
