@@ -12,6 +12,7 @@ from pathlib import Path
 from bundle.concepts import ConceptVocabulary
 from bundle.image import Preprocessor
 from bundle.manifest import Manifest
+from bundle.sync import sync
 from bundle.tokenizer import Tokenizer
 from bundle.verify import MANIFEST, BundleError, describe_files, is_name, verify
 from bundle.workplace import workplace
@@ -128,9 +129,9 @@ def write_bundle(models_dir: Path, manifest: Manifest, fill: Callable[[Path], No
             (place / CURRENT).write_text(manifest.version + "\n", encoding="utf-8")
             _sync_tree(place)
             work.rename(target)
-            _sync(model_dir)
+            sync(model_dir)
             (place / CURRENT).replace(model_dir / CURRENT)
-            _sync(model_dir)
+            sync(model_dir)
     except BaseException:
         if not any(model_dir.iterdir()):
             model_dir.rmdir()
@@ -165,13 +166,5 @@ def default_bundle() -> Path:
 def _sync_tree(root: Path) -> None:
     for folder, _, names in os.walk(root):
         for name in names:
-            _sync(Path(folder) / name)
-        _sync(Path(folder))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(Path(folder) / name)
+        sync(Path(folder))

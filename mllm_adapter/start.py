@@ -66,7 +66,7 @@ def start(
     with torch.no_grad():
         projector.rows.copy_(weights * (SPREAD / (samples @ weights).std()))
         projector.out.weight.copy_(torch.eye(projector.out.in_features))
-        example = samples.index_select(0, torch.arange(CHUNK % len(samples))).to_dense()
+        example = samples.index_select(0, torch.arange(min(CHUNK, len(samples)))).to_dense()
         found = projector(example[:, None]).std()
         projector.out.weight.mul_(table_of_words.std() / found)
 

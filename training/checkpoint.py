@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from bundle.sync import sync
 from training.model import SparseCLIP
 from training.recipe import Recipe, recipe_from
 
@@ -63,11 +64,11 @@ def save(
     state = {"recipe": recipe, "progress": vars(progress)}
     (draft / "state.json").write_text(json.dumps(state, indent=2))
     for file in draft.iterdir():
-        _flush(file)
+        sync(file)
     if final.exists():
         shutil.rmtree(final)
     os.rename(draft, final)
-    _flush(folder)
+    sync(folder)
     for old in complete(run)[:-KEEP]:
         shutil.rmtree(old)
     return final
@@ -152,11 +153,3 @@ def _moments(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> d
 
 def _plain(tensors: dict[str, Any]) -> dict[str, Tensor]:
     return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -125,18 +125,14 @@ async def _shown(exporter: Exporter) -> Done:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=exporter.entries, rate=0.0, busy="")
-        made = 0
 
         def on_step(step: Step) -> None:
-            nonlocal made
-            count = step.receipt.rows + step.receipt.quarantined
-            made += 0 if step.kept else count
             wall = exporter.clock.wall
             busy = " ".join(
                 f"{name} {100 * stage.busy(wall):.0f}%"
                 for name, stage in exporter.clock.stages.items()
             )
-            progress.update(task, advance=count, rate=made / wall, busy=busy)
+            progress.update(task, advance=step.entries, rate=exporter.made / wall, busy=busy)
 
         return await exporter.run(on_step)
 

@@ -34,6 +34,11 @@ class Step:
     kept: bool
     """It was there before."""
 
+    @property
+    def entries(self) -> int:
+        """Rows and what is in quarantine."""
+        return self.receipt.rows + self.receipt.quarantined
+
 
 def settle(
     source: Input,
@@ -90,6 +95,8 @@ class Exporter:
         self._writer = ThreadPoolExecutor(1, "write")
         self.clock = self._pipeline.clock
         self.shards, self.entries = self._plan.shards, self._plan.entries
+        self.made = 0
+        """Entries that this process has finished."""
 
     async def run(self, on_step: Callable[[Step], None]) -> Done:
         """Makes what is missing, waits for what others make, and writes DONE.json.
@@ -97,11 +104,9 @@ class Exporter:
         Raises ExportError; what is finished by then stays.
         """
         await self._pipeline.start()
-        made = 0
 
         def count(step: Step) -> None:
-            nonlocal made
-            made += 0 if step.kept else step.receipt.rows + step.receipt.quarantined
+            self.made += 0 if step.kept else step.entries
             on_step(step)
 
         try:
@@ -122,7 +127,7 @@ class Exporter:
             self._writer.shutdown()
         for folder in (DATA, QUARANTINE, RECEIPTS):  # all is there: nobody writes any more
             self._output.at(folder).sweep()
-        done = summary(self._output, self._job, self.shards, Run.of(self.clock, made))
+        done = summary(self._output, self._job, self.shards, Run.of(self.clock, self.made))
         self._output.at(DONE).write(done.to_json())
         return done
 

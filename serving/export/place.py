@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bundle.sync import sync
+
 PROTOCOLS = frozenset({"file", "local", "memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 """File systems that list, and write a file as a whole. Web addresses are not fetched."""
 
@@ -109,7 +111,7 @@ class Place:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(draft)
-        _flush(os.path.dirname(self.path))
+        sync(os.path.dirname(self.path))
 
     def write(self, data: bytes) -> None:
         """The whole file or, whatever happens, nothing: a new one takes the old one's place."""
@@ -129,11 +131,3 @@ def stamp_of(info: dict[str, Any]) -> str:
         if info.get(key) is not None:
             return f"{info.get('size')} {info[key]}"
     return str(info.get("size"))
-
-
-def _flush(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

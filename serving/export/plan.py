@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -69,25 +69,27 @@ def write_plan(source: Input, output: Place, rows: int) -> Totals:
     import pyarrow.parquet as parquet
 
     schema = pyarrow.schema([(name, pyarrow.string()) for name in Entry._fields])
-    count, total = 0, hashlib.sha256()
     with (
         output.at(PLAN).create() as stream,
         parquet.ParquetWriter(stream, schema, compression="zstd") as writer,
     ):
-        for entries in _cut(source.entries(), rows):
-            count += len(entries)
-            total.update(digest_of(entries).encode())
+
+        def keep(entries: list[Entry]) -> None:
             columns: Any = dict(zip(Entry._fields, zip(*entries, strict=True), strict=True))
             writer.write_table(pyarrow.table(columns, schema=schema), row_group_size=rows)
-    return Totals(count, total.hexdigest())
+
+        return totals_of(source, rows, keep)
 
 
-def totals_of(source: Input, rows: int) -> Totals:
-    """What the plan of an input would be."""
+def totals_of(
+    source: Input, rows: int, keep: Callable[[list[Entry]], None] = lambda entries: None
+) -> Totals:
+    """What the plan of an input is; `keep` gets the entries of each shard."""
     count, total = 0, hashlib.sha256()
     for entries in _cut(source.entries(), rows):
         count += len(entries)
         total.update(digest_of(entries).encode())
+        keep(entries)
     return Totals(count, total.hexdigest())
 
 

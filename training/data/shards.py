@@ -19,6 +19,7 @@ from typing import Any
 
 from PIL import Image
 
+from bundle.sync import sync
 from training.data.recipe import SCHEMA, DataError
 
 RECEIPTS = ".receipts"
@@ -81,11 +82,7 @@ def atomic_write(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
 
 
 def tar_bytes(samples: Sequence[Sample]) -> bytes:
