@@ -12,7 +12,7 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint types protos pytest test-gpu test-vllm test-llm format proto proto-release train-demo train-chat evaluate bench quality steering clean
+.PHONY: help serve test lint types protos pytest test-gpu test-vllm test-soak test-llm format proto proto-release train-demo train-chat evaluate bench quality steering clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -34,13 +34,16 @@ protos: build/protos.binpb ## buf lint, and buf breaking against the released co
 	$(BIN)/buf breaking build/protos.binpb --against protos/released.binpb --config protos/buf.yaml
 
 pytest: $(VENV)/.dev ## The tests
-	$(BIN)/python -m pytest -m "not gpu and not vllm" $(ARGS)
+	$(BIN)/python -m pytest -m "not gpu and not vllm and not soak" $(ARGS)
 
 test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 test-vllm: $(VLLM)/.ready ## vLLM beside transformers, in .venv-vllm (2.6 GB)
 	$(VLLM)/bin/python -m pytest -m vllm tests/vllm $(ARGS)
+
+test-soak: $(VENV)/.dev ## The tests that take long: an export killed 200 times (minutes)
+	$(BIN)/python -m pytest -m soak $(ARGS)
 
 test-llm: $(VENV)/.dev ## Fetch the real SmolLM2 and test with it (93 MB)
 	$(BIN)/sparseclip llm fetch smollm2
@@ -99,7 +102,7 @@ $(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[train,chat,export,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[train,chat,export,index,lance,ray,zarr,dev]'
 	touch $@ $(VENV)/.serve
 
 # vLLM for a CPU. Its processes import torchvision by themselves, so the cure of

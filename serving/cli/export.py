@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
 from serving.engines.onnx import available_cores
+from serving.export.formats.base import FormatName
 from serving.export.inputs.choose import Kind
 
 if TYPE_CHECKING:
-    from serving.export.done import Done
-    from serving.export.exporter import Exporter, Step
+    from serving.export.job import Job
+    from serving.export.step import Step, Tally
+    from serving.export.task import Task
+
+    Runner = Callable[[Task, Job, Sequence[int], Callable[[Step], None]], None]
 
 VERIFY = "verify"
 
@@ -54,12 +60,46 @@ class _Export(click.Command):
 )
 @click.option("--top", default=10, show_default=True, help="Named concepts of a row; 0: none.")
 @click.option("--dense", is_flag=True, help="The dense vector as well.")
-@click.option("--rows", default=4096, show_default=True, help="Entries of an output file.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(get_args(FormatName)),
+    default="parquet",
+    show_default=True,
+    help="Of the output's files.",
+)
+@click.option("--rows", default=4096, show_default=True, help="Entries of a shard.")
 @click.option("--batch", default=32, show_default=True, help="Rows of one run of the model.")
-@click.option("--decoders", default=0, help="Decoding processes. Default: one a core, at most 8.")
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where."
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes, with a CUDA device each; of a cluster: actors.",
+)
+@click.option(
+    "--cores",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Of a worker. Default: its share of this machine's; of a cluster: 1.",
+)
+@click.option(
+    "--decoders",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Decoding processes of a worker. Default: one a core, at most 8.",
+)
+@click.option(
+    "--runner",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Workers of this machine, or of a Ray cluster.",
+)
+@click.option("--address", default="", help="Of the Ray cluster. Default: a Ray of this machine.")
 def export(
     source: str,
     output: str,
@@ -69,12 +109,17 @@ def export(
     bundle_path: Path | None,
     top: int,
     dense: bool,
+    form: FormatName,
     rows: int,
     batch: int,
+    device: Literal["cpu", "cuda"],
+    workers: int,
+    cores: int,
     decoders: int,
-    device: str,
+    runner: str,
+    address: str,
 ) -> None:
-    """Embed all pictures or texts of INPUT into OUTPUT: Parquet files of sparse codes.
+    """Embed all pictures or texts of INPUT into OUTPUT: files of sparse codes.
 
     INPUT is a folder (with all below it), tar shards (WebDataset), a Parquet or Arrow table, or a
     text file that names pictures, a line each. Both may be on an object store (s3://, gs://,
@@ -83,36 +128,63 @@ def export(
 
     `sparseclip export verify OUTPUT` checks every file of an export.
     """
-    from bundle.store import BundleError, default_bundle, open_bundle
-    from serving.engines.base import EngineConfig, EngineError
-    from serving.engines.onnx import OnnxEngine
-    from serving.errors import StartupError
-    from serving.export.exporter import Exporter, settle
-    from serving.export.inputs.base import InputError
-    from serving.export.inputs.choose import open_input
-    from serving.export.job import ExportError, OutputConfig
-    from serving.export.place import Place, PlaceError
+    from bundle.store import default_bundle, open_bundle
+    from serving.engines.base import EngineConfig
+    from serving.export.done import Run, finish
+    from serving.export.exporter import ERRORS
+    from serving.export.job import OutputConfig
+    from serving.export.plan import Plan
+    from serving.export.step import Tally
+    from serving.export.task import Task
 
+    if address and runner != "ray":
+        raise click.UsageError("--address: needs --runner ray")
+    cores = cores or (max(1, available_cores() // workers) if runner == "local" else 1)
     try:
-        outputs = OutputConfig(top=top, dense=dense, rows=rows, batch=batch)
-        opened = open_input(source, kind, column, id_column)
-        place = Place.of(output)
-        bundle = open_bundle(bundle_path or default_bundle())
-        engine = OnnxEngine.open(bundle, EngineConfig(device=device))  # type: ignore[arg-type]
-        job = settle(opened, place, bundle, engine, outputs, column, id_column)
-        workers = decoders or min(8, available_cores())
-        exporter = Exporter(job, opened, place, bundle, engine, workers)
-        done = asyncio.run(_shown(exporter))
-    except (BundleError, EngineError, ExportError, InputError, PlaceError, StartupError) as error:
+        task = Task(
+            source=source,
+            kind=kind,
+            column=column,
+            id_column=id_column,
+            output=output,
+            bundle=bundle_path or default_bundle(),
+            outputs=OutputConfig(top=top, dense=dense, format=form, rows=rows, batch=batch),
+            engine=EngineConfig(device=device),
+            cores=cores,
+            decoders=decoders or min(8, cores),
+        )
+        job = task.settle()
+        place = task.open_output()
+        plan, tally = Plan.open(place), Tally()
+        with _shown(plan.entries, tally) as on_step:
+            _runner(runner, workers, address)(task, job, range(plan.shards), on_step)
+        done = finish(place, job, open_bundle(task.bundle), Run.of(tally))
+    except ERRORS as error:
         raise click.ClickException(str(error)) from None
     click.echo(
         f"{done.rows:,} rows, {done.quarantined:,} in quarantine, {done.shards:,} shards, "
         f"{done.size:,} bytes; {done.run.entries_per_second:,} entries/s in this run, "
-        f"{exporter.clock.bottleneck} the busiest"
+        f"{tally.bottleneck} the busiest"
     )
 
 
-async def _shown(exporter: Exporter) -> Done:
+def _runner(name: str, workers: int, address: str) -> Runner:
+    if name == "ray":
+        from serving.export.runners import ray
+
+        return partial(ray.run, workers=workers, address=address)
+    if workers > 1:
+        from serving.export.runners import processes
+
+        return partial(processes.run, workers=workers)
+    from serving.export.runners import local
+
+    return local.run
+
+
+@contextmanager
+def _shown(entries: int, tally: Tally) -> Iterator[Callable[[Step], None]]:
+    """Counts steps, and shows them as a bar with the rate and how busy each stage is."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -124,17 +196,14 @@ async def _shown(exporter: Exporter) -> Done:
         TextColumn("{task.fields[busy]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=exporter.entries, rate=0.0, busy="")
+        task = progress.add_task("", total=entries, rate=0.0, busy="")
 
         def on_step(step: Step) -> None:
-            wall = exporter.clock.wall
-            busy = " ".join(
-                f"{name} {100 * stage.busy(wall):.0f}%"
-                for name, stage in exporter.clock.stages.items()
-            )
-            progress.update(task, advance=step.entries, rate=exporter.made / wall, busy=busy)
+            tally.add(step)
+            busy = " ".join(f"{stage} {share:.0%}" for stage, share in tally.busy.items())
+            progress.update(task, advance=step.entries, rate=tally.rate, busy=busy)
 
-        return await exporter.run(on_step)
+        yield on_step
 
 
 @click.command()

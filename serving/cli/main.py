@@ -12,6 +12,9 @@ import click
 # Our own packages: one of them missing is a broken install, not a missing extra.
 _OURS = frozenset({"benchmarks", "bundle", "mllm_adapter", "serving", "sparseclip", "training"})
 
+# What only some options of a command need has an extra of its own name.
+_OPTIONAL = frozenset({"lance", "ray", "zarr"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lazy:
@@ -53,6 +56,21 @@ COMMANDS = {
         target="serving.cli.export:export",
         help="Embed a whole collection into files.",
         extra="export",
+    ),
+    "report": Lazy(
+        target="serving.cli.export_report:report",
+        help="Show what an export holds on one page.",
+        extra="export",
+    ),
+    "index": Lazy(
+        target="serving.cli.index:index",
+        help="Put an export's codes into a vector database.",
+        extra="index",
+    ),
+    "search": Lazy(
+        target="serving.cli.search:search",
+        help="Find what is nearest to a text, a picture or concepts in such a database.",
+        extra="index",
     ),
     "chat": Lazy(
         target="serving.cli.chat:chat",
@@ -121,8 +139,10 @@ class LazyGroup(click.Group):
 
 def _missing(error: ModuleNotFoundError, extra: str) -> Exception:
     """One line that says what to install, for a missing module that is not ours."""
-    if (error.name or "").split(".")[0] in _OURS:
+    missing = (error.name or "").split(".")[0]
+    if missing in _OURS:
         return error
+    extra = missing if missing in _OPTIONAL else extra
     return click.ClickException(f"this needs {error.name}: pip install 'sparseclip[{extra}]'")
 
 

@@ -34,6 +34,10 @@ class EngineError(RuntimeError):
     """A run failed, or gave something that no run may give. For the log, not for the wire."""
 
 
+class OutOfMemoryError(EngineError):
+    """The device, or the machine, has no room for so many rows at once."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PatchOutput:
     """Codes of every patch, as the graph's TopK gives them."""

@@ -15,6 +15,7 @@ from serving.engines.base import (
     EngineError,
     EngineOutput,
     Graph,
+    OutOfMemoryError,
     PatchOutput,
 )
 from serving.errors import StartupError
@@ -28,6 +29,9 @@ _OUTPUTS: dict[Graph, tuple[str, ...]] = {
 }
 _INPUT: dict[Graph, str] = {"image": "pixels", "text": "tokens", "patches": "pixels"}
 
+
+_FULL = ("Failed to allocate memory", "out of memory", "bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
+"""In what onnxruntime says when there is no memory: it has no class of its own for it."""
 
 _SMALL = 32 * 2**20
 """Bytes of a graph up to which a run takes milliseconds. Threads would then wait for each other
@@ -43,8 +47,8 @@ class OnnxEngine:
         self.runs = runs
 
     @classmethod
-    def open(cls, bundle: Bundle, config: EngineConfig) -> OnnxEngine:
-        """Loads the three graphs side by side.
+    def open(cls, bundle: Bundle, config: EngineConfig, cores: int = 0) -> OnnxEngine:
+        """Loads the three graphs side by side, for so many cores; 0: all that there are.
 
         Raises StartupError for a device that is not there, EngineError for a graph that is not
         one of ours.
@@ -53,8 +57,9 @@ class OnnxEngine:
 
         providers = _providers(config, onnxruntime.get_available_providers())
         small = all(bundle.file(f"{graph}.onnx").stat().st_size <= _SMALL for graph in GRAPHS)
-        threads = config.threads or (1 if small else available_cores())
-        runs = config.runs or (1 if config.device == "cuda" else -(-available_cores() // threads))
+        cores = cores or available_cores()
+        threads = config.threads or (1 if small else cores)
+        runs = config.runs or (1 if config.device == "cuda" else -(-cores // threads))
         options = _options(threads, config.spin, onnxruntime)
 
         def load(graph: Graph) -> Any:
@@ -74,14 +79,16 @@ class OnnxEngine:
             sessions = dict(zip(GRAPHS, pool.map(load, GRAPHS), strict=True))
         if config.device == "cuda" and "CUDA" not in sessions["image"].get_providers()[0]:
             raise StartupError("engine.device: onnxruntime finds no CUDA device")
-        return cls(sessions, f"onnxruntime {onnxruntime.__version__} {config.device}", runs)
+        return cls(sessions, runtime_of(config), runs)
 
     def run(self, graph: Graph, inputs: NDArray[Any]) -> EngineOutput:
         """See Engine.run."""
         try:
             arrays = self._sessions[graph].run(_OUTPUTS[graph], {_INPUT[graph]: inputs})
         except Exception as error:
-            raise EngineError(f"{graph}: {error}") from error
+            full = isinstance(error, MemoryError) or any(text in str(error) for text in _FULL)
+            kind = OutOfMemoryError if full else EngineError
+            raise kind(f"{graph}: {error}") from error
         row, patches = arrays[: len(_ROW)], arrays[len(_ROW) :]
         return EngineOutput(
             **dict(zip(_ROW, row, strict=True)),
@@ -93,6 +100,14 @@ class OnnxEngine:
     def close(self) -> None:
         """See Engine.close."""
         self._sessions = {}
+
+
+def runtime_of(config: EngineConfig) -> str:
+    """What an engine of this machine would describe itself as. Raises StartupError."""
+    import onnxruntime
+
+    _providers(config, onnxruntime.get_available_providers())
+    return f"onnxruntime {onnxruntime.__version__} {config.device}"
 
 
 def available_cores() -> int:

@@ -8,18 +8,23 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from serving.export.clock import Clock
+from bundle.store import Bundle
+from serving.export.formats.base import Part, format_of
 from serving.export.job import ExportError, Job
 from serving.export.place import DRAFT, Place
 from serving.export.plan import Plan
 from serving.export.receipt import (
     DATA,
     QUARANTINE,
+    Receipt,
     content_of,
+    part_of,
     problem_of,
     read_receipt,
     receipt_place,
 )
+from serving.export.step import Tally
+from serving.export.table import tables_of, width_of
 
 DONE = "DONE.json"
 
@@ -29,21 +34,20 @@ class Run:
     """The run that finished the export."""
 
     entries: int
-    """That this process made."""
+    """That it made."""
     seconds: float
     entries_per_second: float
     busy: Mapping[str, float]
     """Share of the time that each stage's workers were busy."""
 
     @classmethod
-    def of(cls, clock: Clock, entries: int) -> Run:
-        """From a run's clock."""
-        wall = clock.wall
+    def of(cls, tally: Tally) -> Run:
+        """From all its steps."""
         return cls(
-            entries=entries,
-            seconds=round(wall, 3),
-            entries_per_second=round(entries / max(wall, 1e-9), 1),
-            busy={name: round(stage.busy(wall), 3) for name, stage in clock.stages.items()},
+            entries=tally.made,
+            seconds=round(tally.seconds, 3),
+            entries_per_second=round(tally.rate, 1),
+            busy={stage: round(share, 3) for stage, share in tally.busy.items()},
         )
 
 
@@ -69,33 +73,49 @@ class Done:
         return json.dumps(dataclasses.asdict(self), indent=1).encode()
 
 
-def summary(output: Place, job: Job, shards: int, run: Run) -> Done:
-    """Adds up all receipts. Raises ExportError unless they account for every entry."""
+def finish(output: Place, job: Job, bundle: Bundle, run: Run) -> Done:
+    """Adds up all receipts, makes one thing of all shards, and writes DONE.json.
+
+    Raises ExportError unless the receipts account for every entry.
+    """
+    output.sweep()  # all is there: nobody writes any more
     rows = quarantined = size = 0
+    parts: list[Part] = []
     total = hashlib.sha256()
-    for number in range(shards):
-        receipt = read_receipt(output, number)
-        if receipt is None:
-            raise ExportError(f"shard {number} has no receipt; run the export again")
+    for receipt in _receipts(output):
         rows += receipt.rows
         quarantined += receipt.quarantined
         size += sum(info.bytes for info in receipt.files.values())
         total.update(receipt.to_json())
+        parts.append(part_of(receipt))
     if rows + quarantined != job.entries:
         raise ExportError(
             f"{rows} rows and {quarantined} in quarantine are not {job.entries} entries"
         )
-    return Done(
+    width = width_of(bundle, job.modality)
+    schema = tables_of([], [], job.outputs, bundle.concepts, width).rows.schema
+    format_of(job.outputs.format).finish(output.at(DATA), schema, parts)
+    done = Done(
         job=job.digest,
         model=job.model,
         entries=job.entries,
         rows=rows,
         quarantined=quarantined,
-        shards=shards,
+        shards=len(parts),
         size=size,
         receipts=total.hexdigest(),
         run=run,
     )
+    output.at(DONE).write(done.to_json())
+    return done
+
+
+def _receipts(output: Place) -> Iterator[Receipt]:
+    for number in range(Plan.open(output).shards):
+        receipt = read_receipt(output, number)
+        if receipt is None:
+            raise ExportError(f"shard {number} has no receipt; run the export again")
+        yield receipt
 
 
 def problems(output: Place) -> Iterator[str]:
@@ -104,7 +124,7 @@ def problems(output: Place) -> Iterator[str]:
     if job is None:
         raise ExportError("not an export: no job.json")
     plan = Plan.open(output)
-    known: set[str] = set()
+    known = {f"{DATA}/{name}" for name in format_of(job.outputs.format).extra}
     rows = quarantined = 0
     for number in range(plan.shards):
         receipt = read_receipt(output, number)

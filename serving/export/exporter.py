@@ -1,24 +1,32 @@
-"""An export from its settings to DONE.json, by one process among any number."""
+"""A worker: makes the shards that it is given."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Callable, Iterator
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import Self
 
-from bundle.store import Bundle
-from serving.engines.base import Engine
+from bundle.store import BundleError, open_bundle
+from serving.engines.base import EngineError
+from serving.engines.onnx import OnnxEngine
+from serving.errors import StartupError
 from serving.export.claim import claim
-from serving.export.done import DONE, Done, Run, summary
-from serving.export.inputs.base import Input
-from serving.export.job import Job, OutputConfig
+from serving.export.formats.base import format_of
+from serving.export.inputs.base import InputError
+from serving.export.job import ExportError, Job
 from serving.export.pipeline import Pipeline
-from serving.export.place import Place
-from serving.export.plan import PLAN, Plan, totals_of, write_plan
-from serving.export.receipt import DATA, QUARANTINE, RECEIPTS, Receipt, commit, finished
-from serving.export.table import tables_of
+from serving.export.place import PlaceError
+from serving.export.plan import Plan
+from serving.export.receipt import Receipt, commit, finished
+from serving.export.step import Step
+from serving.export.table import tables_of, width_of
+from serving.export.task import Task
+
+ERRORS = (BundleError, EngineError, ExportError, InputError, PlaceError, StartupError)
+"""What a worker raises when it cannot go on; each says why."""
 
 AHEAD = 2
 """Shards in work: while one is written, the next one is decoded."""
@@ -26,139 +34,82 @@ WAIT_S = 0.5
 """Between looks at shards that another worker makes."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """A shard that is finished."""
-
-    receipt: Receipt
-    kept: bool
-    """It was there before."""
-
-    @property
-    def entries(self) -> int:
-        """Rows and what is in quarantine."""
-        return self.receipt.rows + self.receipt.quarantined
-
-
-def settle(
-    source: Input,
-    output: Place,
-    bundle: Bundle,
-    engine: Engine,
-    outputs: OutputConfig,
-    column: str = "",
-    id_column: str = "",
-) -> Job:
-    """The job of an output folder: the one it holds, if it is the same, or a new one.
-
-    Raises ExportError when the folder holds another, InputError for an input that cannot be listed.
-    """
-    found = Job.load(output)
-    if found is None or not output.at(PLAN).exists():
-        totals = write_plan(source, output, outputs.rows)
-    else:
-        totals = totals_of(source, outputs.rows)
-    manifest = bundle.manifest
-    job = Job(
-        modality=source.modality,
-        column=column,
-        id_column=id_column,
-        outputs=outputs,
-        model=f"{manifest.name}/{manifest.version}",
-        bundle=hashlib.sha256(manifest.to_json().encode()).hexdigest(),
-        runtime=engine.description,
-        entries=totals.entries,
-        plan=totals.digest,
-    )
-    if found is None:
-        job.save(output)
-    else:
-        found.refuse_other(job)
-    return job
-
-
 class Exporter:
-    """Makes the shards of a job that are not there yet."""
+    """Everything that a worker needs, open while it is a context."""
 
-    def __init__(
-        self,
-        job: Job,
-        source: Input,
-        output: Place,
-        bundle: Bundle,
-        engine: Engine,
-        decoders: int,
-    ) -> None:
-        self._job, self._output, self._bundle = job, output, bundle
-        self._plan = Plan.open(output)
-        self._pipeline = Pipeline(bundle, engine, source, job.outputs.batch, decoders)
+    def __init__(self, task: Task, job: Job) -> None:
+        """Raises one of ERRORS; ExportError when the model would run on something else than the job
+        says."""
+        self._job, self._output = job, task.open_output()
+        self._bundle = open_bundle(task.bundle)
+        engine = OnnxEngine.open(self._bundle, task.engine, task.cores)
+        if engine.description != job.runtime:
+            raise ExportError(f"runtime is {engine.description!r} here, not {job.runtime!r}")
+        self._plan = Plan.open(self._output)
+        self._pipeline = Pipeline(
+            self._bundle, engine, task.open_input(), job.outputs.batch, task.decoders
+        )
         self._writer = ThreadPoolExecutor(1, "write")
-        self.clock = self._pipeline.clock
-        self.shards, self.entries = self._plan.shards, self._plan.entries
-        self.made = 0
-        """Entries that this process has finished."""
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
 
-    async def run(self, on_step: Callable[[Step], None]) -> Done:
-        """Makes what is missing, waits for what others make, and writes DONE.json.
+    async def __aenter__(self) -> Self:
+        await self._pipeline.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pipeline.close()
+        self._writer.shutdown()
+
+    async def run(self, numbers: Sequence[int], on_step: Callable[[Step], None]) -> None:
+        """Makes those of the shards that are missing, and waits for what others make.
 
         Raises ExportError; what is finished by then stays.
         """
-        await self._pipeline.start()
-
-        def count(step: Step) -> None:
-            self.made += 0 if step.kept else step.entries
-            on_step(step)
-
-        try:
-            waiting = list(range(self.shards))
-            while waiting:
-                numbers = iter(waiting)
-                left: list[int] = []
+        waiting = list(numbers)
+        while waiting:
+            given = iter(waiting)
+            left: list[int] = []
+            try:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(AHEAD):
-                        group.create_task(self._work(numbers, left, count))
-                waiting = sorted(left)
-                if waiting:
-                    await asyncio.sleep(WAIT_S)
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        finally:
-            await self._pipeline.close()
-            self._writer.shutdown()
-        for folder in (DATA, QUARANTINE, RECEIPTS):  # all is there: nobody writes any more
-            self._output.at(folder).sweep()
-        done = summary(self._output, self._job, self.shards, Run.of(self.clock, self.made))
-        self._output.at(DONE).write(done.to_json())
-        return done
+                        group.create_task(self._work(given, left, on_step))
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+            waiting = sorted(left)
+            if waiting:
+                await asyncio.sleep(WAIT_S)
 
     async def _work(
         self, numbers: Iterator[int], left: list[int], on_step: Callable[[Step], None]
     ) -> None:
         for number in numbers:
             with claim(self._output, number) as mine:
-                if not mine:
+                if mine:
+                    on_step(await self._shard(number))
+                else:
                     left.append(number)
-                    continue
-                on_step(await self._shard(number))
 
     async def _shard(self, number: int) -> Step:
         loop = asyncio.get_running_loop()
         shard = await loop.run_in_executor(self._writer, self._plan.shard, number)
-        receipt = await loop.run_in_executor(
-            self._writer, finished, self._output, self._job.digest, shard
-        )
+        digest, outputs = self._job.digest, self._job.outputs
+        receipt = await loop.run_in_executor(self._writer, finished, self._output, digest, shard)
         if receipt is not None:
-            return Step(receipt=receipt, kept=True)
+            return self._step(receipt, kept=True)
         rows = await self._pipeline.rows(shard.entries)
 
         def write() -> Receipt:
-            with self.clock.busy("write"):
-                shape = self._bundle.manifest.architecture
-                text = self._job.modality == "text"
-                width = shape.text_dense_dim if text else shape.dense_dim
-                tables = tables_of(
-                    shard.entries, rows, self._job.outputs, self._bundle.concepts, width
-                )
-                return commit(self._output, self._job.digest, shard, tables)
+            with self._pipeline.clock.busy("write"):
+                width = width_of(self._bundle, self._job.modality)
+                tables = tables_of(shard.entries, rows, outputs, self._bundle.concepts, width)
+                return commit(self._output, digest, shard, tables, format_of(outputs.format))
 
-        return Step(receipt=await loop.run_in_executor(self._writer, write), kept=False)
+        return self._step(await loop.run_in_executor(self._writer, write), kept=False)
+
+    def _step(self, receipt: Receipt, *, kept: bool) -> Step:
+        return Step(
+            worker=self._name,
+            entries=receipt.rows + receipt.quarantined,
+            kept=kept,
+            stages=self._pipeline.clock.stages,
+        )

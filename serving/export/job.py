@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bundle.schema import SchemaError, from_dict
+from serving.export.formats.base import FormatName
 from serving.export.inputs.base import Modality
 from serving.export.place import Place
 
@@ -27,6 +28,8 @@ class OutputConfig:
     """Strongest concepts, with their names, beside the codes; 0 leaves the column out."""
     dense: bool = False
     """The dense vector as well."""
+    format: FormatName = "parquet"
+    """Of the files."""
     rows: int = 4096
     """Entries of a shard."""
     batch: int = 32

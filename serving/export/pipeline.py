@@ -6,6 +6,7 @@ S image side, T tokens, B rows of a batch.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from bundle.image import ImageLimits
 from bundle.store import Bundle
 from serving.decode import DecodePool
-from serving.engines.base import Engine, EngineError, Graph
+from serving.engines.base import Engine, EngineError, Graph, OutOfMemoryError
 from serving.engines.rows import Row, rows_of
 from serving.errors import Kind, ServingError
 from serving.export.clock import Clock
@@ -24,6 +25,8 @@ from serving.export.inputs.base import Content, Entry, Input, Unread
 from serving.export.job import ExportError
 from serving.export.table import Failed
 from serving.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 READERS = 8
 """Threads that wait for files."""
@@ -48,6 +51,8 @@ class Pipeline:
             seconds=DECODE_S,
             metrics=Metrics(),
         )
+        self._most = batch
+        """Rows that the model has room for."""
         self._readers = ThreadPoolExecutor(READERS, "read")
         self._runners = ThreadPoolExecutor(engine.runs, "model")
         # One batch a run, one that waits for it, and one that is being decoded.
@@ -118,16 +123,23 @@ class Pipeline:
         return await self._decoders.decode(data)  # a worker may die for reasons of its own: once
 
     async def _run(self, inputs: NDArray[Any]) -> list[Row | Failed]:
-        """Rows of a batch (B, ...). One that fails is halved, down to what fails alone."""
+        """Rows of a batch (B, ...). One that fails is halved, down to what fails alone; where
+        memory was short, later batches are cut as small at once."""
         loop = asyncio.get_running_loop()
+        size = len(inputs)
+        if size > self._most:
+            parts = [inputs[i : i + self._most] for i in range(0, size, self._most)]
+            return [row for part in parts for row in await self._run(part)]
         try:
             found = await loop.run_in_executor(self._runners, self._model, inputs)
-        except (EngineError, MemoryError) as error:
-            if len(inputs) == 1:
+        except EngineError as error:
+            if size == 1:
                 return [Failed(f"the model fails: {type(error).__name__}")]
-            middle = len(inputs) // 2
-            halves = [await self._run(inputs[:middle]), await self._run(inputs[middle:])]
-            rows = [row for half in halves for row in half]
+            if isinstance(error, OutOfMemoryError):
+                self._most = min(self._most, -(-size // 2))
+                log.warning("batch: memory is short; going on with %d rows at once", self._most)
+            middle = size // 2
+            rows = [*await self._run(inputs[:middle]), *await self._run(inputs[middle:])]
             if not any(isinstance(row, Row) for row in rows):
                 raise ExportError(f"the model fails on every row of a batch: {error}") from None
             return rows

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from bundle.schema import SchemaError, from_dict
+from serving.export.formats.base import Format, Part
+from serving.export.formats.parquet import parquet_bytes
 from serving.export.place import Place
 from serving.export.plan import Shard
 from serving.export.table import Tables
@@ -47,18 +47,18 @@ def content_of(job: str, shard: Shard) -> str:
     return hashlib.sha256(f"{job} {shard.number} {shard.digest}".encode()).hexdigest()
 
 
-def commit(output: Place, job: str, shard: Shard, tables: Tables) -> Receipt:
+def commit(output: Place, job: str, shard: Shard, tables: Tables, form: Format) -> Receipt:
     """Writes a shard's files and then its receipt. Killed at any moment, the shard is either
     finished or not."""
     content = content_of(job, shard)
+    name = f"{stem(shard.number)}-{content[:16]}"
+    made = {f"{DATA}/{file}": data for file, data in form.files(tables.rows, name).items()}
+    if tables.quarantine.num_rows:
+        made[f"{QUARANTINE}/{name}.parquet"] = parquet_bytes(tables.quarantine)
     files: dict[str, FileInfo] = {}
-    for folder, table in ((DATA, tables.rows), (QUARANTINE, tables.quarantine)):
-        if folder == QUARANTINE and not table.num_rows:
-            continue
-        name = f"{folder}/{stem(shard.number)}-{content[:16]}.parquet"
-        data = parquet_bytes(table)
-        output.at(name).write(data)
-        files[name] = FileInfo(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    for file, data in made.items():
+        output.at(file).write(data)
+        files[file] = FileInfo(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
     receipt = Receipt(
         shard=shard.number,
         content=content,
@@ -70,13 +70,11 @@ def commit(output: Place, job: str, shard: Shard, tables: Tables) -> Receipt:
     return receipt
 
 
-def parquet_bytes(table: Any) -> bytes:
-    """A table as one Parquet file; equal tables have equal bytes."""
-    import pyarrow.parquet as parquet
-
-    stream = io.BytesIO()
-    parquet.write_table(table, stream, compression="zstd")
-    return stream.getvalue()
+def part_of(receipt: Receipt) -> Part:
+    """Its rows and its files of data."""
+    files = receipt.files.items()
+    data = [(name.partition("/")[2], info.bytes) for name, info in files if name.startswith(DATA)]
+    return Part(receipt.rows, data)
 
 
 def stem(number: int) -> str:

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bundle.concepts import ConceptVocabulary
+from bundle.store import Bundle
 from serving.engines.rows import Row
-from serving.export.inputs.base import Entry
+from serving.export.inputs.base import Entry, Modality
 from serving.export.job import OutputConfig
 
 
@@ -63,6 +64,12 @@ def tables_of(
         "reason": pyarrow.array([failed.reason for _, failed in bad], pyarrow.string()),
     }
     return Tables(pyarrow.table(columns), pyarrow.table(quarantine))
+
+
+def width_of(bundle: Bundle, modality: Modality) -> int:
+    """D of the dense vectors."""
+    shape = bundle.manifest.architecture
+    return shape.text_dense_dim if modality == "text" else shape.dense_dim
 
 
 def _lists(rows: Sequence[Any], kind: Any) -> Any:

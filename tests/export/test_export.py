@@ -15,49 +15,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.dataset as dataset
 import pytest
-from click.testing import CliRunner
 
 from bundle.image import ImageLimits, decode_image
 from bundle.store import open_bundle
-from serving.cli.main import main
 from serving.engines.base import EngineConfig
 from serving.engines.onnx import OnnxEngine
 from serving.engines.rows import Row, rows_of
-from tests.export.pictures import folder, png, tar
-
-BROKEN = (3, 17)
-COUNT = 40
-
-
-def run(*arguments: object, code: int = 0) -> str:
-    done = CliRunner().invoke(main, ["export", *map(str, arguments)])
-    assert done.exit_code == code, done.output
-    return done.output
-
-
-def options(bundle: Path, rows: int = 8) -> list[object]:
-    return ["--bundle", bundle, "--rows", rows, "--batch", 4, "--decoders", 1]
-
-
-def files(output: Path) -> dict[str, bytes]:
-    """Everything that must not depend on how the export went."""
-    return {
-        str(path.relative_to(output)): path.read_bytes()
-        for path in sorted(output.rglob("*"))
-        if path.is_file() and path.name != "DONE.json" and ".locks" not in path.parts
-    }
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder(tmp_path_factory.mktemp("in") / "pictures", COUNT, BROKEN)
-
-
-@pytest.fixture(scope="module")
-def whole(pictures: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("out") / "whole"
-    run(pictures, output, *options(tiny_bundle), "--dense")
-    return output
+from tests.export.command import BROKEN, COUNT, files, options, run
+from tests.export.pictures import png, tar
 
 
 def test_rows_are_what_the_model_gives(whole: Path, pictures: Path, tiny_bundle: Path) -> None:
@@ -87,22 +52,44 @@ def test_f50_what_cannot_be_read_is_told_and_all_adds_up(whole: Path) -> None:
     assert run("verify", whole) == "whole\n"
 
 
+def kill_and_resume(pictures: Path, bundle: Path, output: Path, kills: int, seconds: float) -> None:
+    """Begins an export so many times, kills it at a random moment, and lets the last one end."""
+    command = [sys.executable, "-m", "serving.cli.main", "export", pictures, output, "--dense"]
+    command += map(str, options(bundle))
+    rng = random.Random(0)
+    for number in range(kills):
+        process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
+        finished = len(list(output.glob("receipts/*.json")))
+        # Every other time it is let come to the shards, where there is most to lose.
+        while number % 2 and process.poll() is None:
+            if len(list(output.glob("receipts/*.json"))) > finished:
+                break
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.03 if number % 2 else seconds))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if (output / "DONE.json").exists():  # it was faster: some of it is lost
+            for path in rng.sample(sorted(output.glob("receipts/*.json")), 3):
+                path.unlink()
+            (output / "DONE.json").unlink()
+    run(pictures, output, *options(bundle), "--dense")
+
+
 def test_f47_killed_at_any_moment_it_ends_the_same(
     pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "killed"
-    command = [sys.executable, "-m", "serving.cli.main", "export", pictures, output, "--dense"]
-    command += map(str, options(tiny_bundle))
-    rng = random.Random(0)
-    for _ in range(5):
-        process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
-        before = len(files(output))
-        while process.poll() is None and len(files(output)) <= before:
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.03))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    run(pictures, output, *options(tiny_bundle), "--dense")
+    kill_and_resume(pictures, tiny_bundle, output, kills=6, seconds=1.5)
+    assert files(output) == files(whole)
+    assert run("verify", output) == "whole\n"
+
+
+@pytest.mark.soak
+def test_f47_killed_200_times(
+    pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "killed"
+    kill_and_resume(pictures, tiny_bundle, output, kills=200, seconds=3.0)
     assert files(output) == files(whole)
     assert run("verify", output) == "whole\n"
 
@@ -155,6 +142,14 @@ def test_f49_two_workers_share_an_output(
     for worker in workers:
         _, errors = worker.communicate(timeout=60)
         assert worker.returncode == 0, errors
+    assert files(output) == files(whole)
+
+
+def test_several_workers_of_one_command(
+    pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "several"
+    run(pictures, output, *options(tiny_bundle), "--dense", "--workers", 2)
     assert files(output) == files(whole)
 
 

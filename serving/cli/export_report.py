@@ -1,0 +1,107 @@
+"""`sparseclip report EXPORT`: what an export holds, as one HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, get_args
+
+import click
+
+from serving.cli.report import progress
+from serving.export.inputs.choose import Kind
+
+if TYPE_CHECKING:
+    from serving.export.place import Place
+
+T = TypeVar("T")
+
+
+@click.command()
+@click.argument("export")
+@click.option(
+    "-o", "--output", default="report.html", show_default=True, help="The page, replaced if there."
+)
+@click.option(
+    "--input",
+    "source",
+    help="What EXPORT was made from: its pictures or texts are shown. Default: ids only.",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(get_args(Kind)),
+    default="auto",
+    show_default=True,
+    help="Of the input, as for the export.",
+)
+@click.option(
+    "--bundle",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The bundle that made EXPORT, for all names. Default: the shipped one, if that did.",
+)
+@click.option(
+    "--concepts",
+    type=click.IntRange(min=0),
+    default=48,
+    show_default=True,
+    help="Concepts with examples.",
+)
+@click.option(
+    "--top", type=click.IntRange(min=1), default=8, show_default=True, help="Examples of each."
+)
+def report(
+    export: str,
+    output: str,
+    source: str | None,
+    kind: Kind,
+    bundle: Path | None,
+    concepts: int,
+    top: int,
+) -> None:
+    """Show what EXPORT holds on one page: how many concepts fire, which, which of them together,
+    the pictures or texts on which they are strongest, and what is in quarantine.
+
+    The page needs no network and no other file. Of an export that is not finished, or whose files
+    were altered, it shows the finished shards and says so.
+    """
+    from bundle.store import BundleError
+    from serving.export.inputs.base import InputError
+    from serving.export.inputs.choose import open_input
+    from serving.export.job import ExportError
+    from serving.export.place import Place, PlaceError
+    from serving.report.page import render
+    from serving.report.report import Report, ReportConfig
+    from serving.report.shards import Shards
+
+    try:
+        shards = Shards.open(export, _watched)
+        column = shards.job.column
+        found = Report.of(
+            shards,
+            ReportConfig(concepts=concepts, top=top),
+            _watched,
+            None if source is None else open_input(source, kind, column),
+            bundle,
+        )
+        page = render(found).encode()
+        _write(Place.of(output), page)
+    except (BundleError, ExportError, InputError, PlaceError) as error:
+        raise click.ClickException(str(error)) from None
+    unread = sum(bool(example.problem) for example in found.examples.values())
+    click.echo(
+        f"{output}: {found.summary.rows:,} rows, {len(found.concepts.id):,} concepts, "
+        f"{len(page):,} bytes{f'; {unread:,} examples could not be read' if unread else ''}"
+        f"{'' if found.summary.whole else '; the export is not whole'}"
+    )
+
+
+def _write(place: Place, page: bytes) -> None:
+    try:
+        place.write(page)
+    except OSError as error:
+        reason = (error.strerror or "cannot be written").lower()
+        raise click.ClickException(f"--output: {reason}") from None
+
+
+def _watched(items: Sequence[T], text: str) -> Iterable[T]:
+    return progress(items, total=len(items), text=text)

@@ -1,0 +1,84 @@
+"""A Zarr group a shard, in one group: codes as CSR. R rows, N non-zeros, T strongest concepts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
+
+from serving.export.formats.base import Part
+from serving.export.place import Place
+
+_GROUP = "zarr.json"
+
+
+class Zarr:
+    """See Format. Arrays of a shard: id, source, active, norm (R,); indices, values (N,) and
+    offsets (R + 1,); top_id, top_name, top_value (R, T), with -1, "" and 0 where a row has fewer;
+    dense (R, D)."""
+
+    extra = frozenset({_GROUP})
+
+    def files(self, table: Any, stem: str) -> dict[str, bytes]:
+        """See Format.files. A chunk an array: a shard is what is read together."""
+        arrays = _arrays(table)
+        return {f"{stem}/{name}": data for name, data in _stored(arrays).items()}
+
+    def finish(self, data: Place, schema: Any, parts: Sequence[Part]) -> None:
+        """Makes the data folder a group."""
+        data.at(_GROUP).write(_stored({})[_GROUP])
+
+
+def _stored(arrays: dict[str, NDArray[Any]]) -> dict[str, bytes]:
+    """A group's files by name, as zarr writes them."""
+    files: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(files), zarr_format=3)
+    for name, array in arrays.items():
+        chunks = tuple(max(1, side) for side in array.shape)
+        group.create_array(name, data=array, chunks=chunks)
+    return {name: files[name].to_bytes() for name in sorted(files)}
+
+
+def _arrays(table: Any) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in ("id", "source"):
+        arrays[name] = _strings(table.column(name))
+    for name in ("active", "norm"):
+        arrays[name] = table.column(name).to_numpy()
+    for name in ("indices", "values"):
+        lists = table.column(name).combine_chunks()
+        arrays["offsets"] = lists.offsets.to_numpy().astype(np.uint64)
+        arrays[name] = lists.values.to_numpy()
+    if "concepts" in table.column_names:
+        arrays |= _strongest(table.column("concepts").combine_chunks())
+    if "dense" in table.column_names:
+        dense = table.column("dense").combine_chunks()
+        arrays["dense"] = dense.values.to_numpy().reshape(len(dense), dense.type.list_size)
+    return arrays
+
+
+def _strongest(lists: Any) -> dict[str, NDArray[Any]]:
+    offsets = lists.offsets.to_numpy()
+    counts = np.diff(offsets)
+    shape = (len(counts), int(counts.max(initial=0)))
+    rows = np.repeat(np.arange(len(counts)), counts)
+    places = np.arange(len(rows)) - np.repeat(offsets[:-1], counts)
+    fields = {name: lists.values.field(name) for name in ("id", "name", "value")}
+    found: dict[str, NDArray[Any]] = {
+        "top_id": np.full(shape, -1, np.int64),
+        "top_name": np.full(shape, "", np.dtypes.StringDType()),
+        "top_value": np.zeros(shape, np.float32),
+    }
+    found["top_id"][rows, places] = fields["id"].to_numpy()
+    found["top_name"][rows, places] = _strings(fields["name"])
+    found["top_value"][rows, places] = fields["value"].to_numpy()
+    return found
+
+
+def _strings(column: Any) -> NDArray[Any]:
+    return np.array(column.to_pylist(), np.dtypes.StringDType())

@@ -1,0 +1,1 @@
+"""Who makes an export's shards: this process, several of this machine, or a Ray cluster."""

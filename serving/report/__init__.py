@@ -1,0 +1,1 @@
+"""What an export holds, as one page."""

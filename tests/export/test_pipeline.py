@@ -1,0 +1,89 @@
+"""Batches that the model has no room for, or cannot take."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bundle.store import open_bundle
+from serving.engines.base import (
+    EngineConfig,
+    EngineError,
+    EngineOutput,
+    Graph,
+    OutOfMemoryError,
+)
+from serving.engines.onnx import OnnxEngine
+from serving.engines.rows import Row
+from serving.export.inputs.choose import open_input
+from serving.export.job import ExportError
+from serving.export.pipeline import Pipeline
+
+ROOM = 3
+
+
+@dataclasses.dataclass
+class Narrow:
+    """The real engine, which fails on more than so many rows."""
+
+    engine: OnnxEngine
+    error: type[EngineError]
+    room: int
+    runs: int = 1
+    description: str = "narrow"
+    sizes: list[int] = dataclasses.field(default_factory=list)
+
+    def run(self, graph: Graph, inputs: Any) -> EngineOutput:
+        self.sizes.append(len(inputs))
+        if len(inputs) > self.room:
+            raise self.error("no")
+        return self.engine.run(graph, inputs)
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+async def rows(bundle_path: Path, pictures: Path, engine: Narrow) -> list[Any]:
+    source = open_input(str(pictures))
+    pipeline = Pipeline(open_bundle(bundle_path), engine, source, 8, 1)
+    await pipeline.start()
+    try:
+        return await pipeline.rows([*source.entries()][3:35])
+    finally:
+        await pipeline.close()
+
+
+async def test_short_memory_makes_batches_smaller_for_good(
+    tiny_bundle: Path, pictures: Path
+) -> None:
+    real = OnnxEngine.open(open_bundle(tiny_bundle), EngineConfig())
+    narrow = Narrow(real, OutOfMemoryError, ROOM)
+    wide = Narrow(real, OutOfMemoryError, 8)
+    found = await rows(tiny_bundle, pictures, narrow)
+    expected = await rows(tiny_bundle, pictures, wide)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert isinstance(mine, Row) == isinstance(theirs, Row)
+        if isinstance(mine, Row):
+            assert mine.indices.tolist() == theirs.indices.tolist()
+    failed = [size for size in narrow.sizes if size > ROOM]
+    assert len(failed) == 2  # 8 and 4: from then on 2 at once
+    assert max(narrow.sizes[narrow.sizes.index(failed[-1]) + 1 :]) == 2
+
+
+async def test_another_failure_costs_one_batch_its_size(tiny_bundle: Path, pictures: Path) -> None:
+    real = OnnxEngine.open(open_bundle(tiny_bundle), EngineConfig())
+    narrow = Narrow(real, EngineError, ROOM)
+    found = await rows(tiny_bundle, pictures, narrow)
+    assert sum(isinstance(row, Row) for row in found) >= 30
+    assert len([size for size in narrow.sizes if size > ROOM]) > 2
+
+
+async def test_a_model_that_fails_on_everything_ends_the_export(
+    tiny_bundle: Path, pictures: Path
+) -> None:
+    real = OnnxEngine.open(open_bundle(tiny_bundle), EngineConfig())
+    with pytest.raises(ExportError, match="fails on every row"):
+        await rows(tiny_bundle, pictures, Narrow(real, EngineError, 0))
