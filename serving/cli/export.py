@@ -1,8 +1,7 @@
-"""`sparseclip export INPUT OUTPUT` and `sparseclip export verify OUTPUT`."""
+"""`sparseclip export INPUT OUTPUT`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,25 +21,8 @@ if TYPE_CHECKING:
 
     Runner = Callable[[Task, Job, Sequence[int], Callable[[Step], None]], None]
 
-VERIFY = "verify"
 
-
-class _Export(click.Command):
-    """`verify` has a command of its own; anything else is an input."""
-
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: object,
-    ) -> click.Context:
-        if args[:1] == [VERIFY]:
-            return verify.make_context(f"{info_name} {VERIFY}", args[1:], parent, **extra)
-        return super().make_context(info_name, args, parent, **extra)
-
-
-@click.command(cls=_Export)
+@click.command()
 @click.argument("source", metavar="INPUT")
 @click.argument("output")
 @click.option(
@@ -204,26 +186,3 @@ def _shown(entries: int, tally: Tally) -> Iterator[Callable[[Step], None]]:
             progress.update(task, advance=step.entries, rate=tally.rate, busy=busy)
 
         yield on_step
-
-
-@click.command()
-@click.argument("output")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def verify(output: str, as_json: bool) -> None:
-    """Check every file of the export in OUTPUT against its receipt, and that all rows are there."""
-    from serving.export.done import problems
-    from serving.export.job import ExportError
-    from serving.export.place import Place, PlaceError
-
-    try:
-        found = list(problems(Place.of(output)))
-    except (ExportError, PlaceError) as error:
-        raise click.ClickException(str(error)) from None
-    if as_json:
-        click.echo(json.dumps({"problems": found}))
-    else:
-        for problem in found:
-            click.echo(problem)
-        click.echo("whole" if not found else f"{len(found)} problems; export again to mend them")
-    if found:
-        raise click.exceptions.Exit(1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import click
@@ -26,6 +27,8 @@ class Lazy:
     """Its line in `sparseclip --help`."""
     extra: str
     """The extra of the package that it needs."""
+    words: Mapping[str, str] = field(default_factory=dict)
+    """First arguments that have a command of their own: targets by word."""
 
 
 COMMANDS = {
@@ -56,6 +59,7 @@ COMMANDS = {
         target="serving.cli.export:export",
         help="Embed a whole collection into files.",
         extra="export",
+        words={"verify": "serving.cli.export_verify:verify"},
     ),
     "report": Lazy(
         target="serving.cli.export_report:report",
@@ -78,9 +82,10 @@ COMMANDS = {
         extra="chat",
     ),
     "evaluate": Lazy(
-        target="serving.cli.evaluate:evaluate",
+        target="training.evaluate_command:evaluate",
         help="Measure a model, or how an adapter is steered, on held-out data.",
         extra="train,chat",
+        words={"steering": "mllm_adapter.evaluate_command:steering"},
     ),
     "train": Lazy(
         target="training.train_command:train", help="Train a model from a recipe.", extra="train"
@@ -102,6 +107,35 @@ COMMANDS = {
 }
 
 
+def _load(target: str) -> click.Command:
+    module, attribute = target.split(":")
+    command = getattr(importlib.import_module(module), attribute)
+    if not isinstance(command, click.Command):
+        raise TypeError(f"{target} is not a command")
+    return command
+
+
+class Worded(click.Command):
+    """A command whose first argument may be a word that has a command of its own."""
+
+    def __init__(self, name: str, lazy: Lazy) -> None:
+        super().__init__(name)
+        self._lazy = lazy
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: object,
+    ) -> click.Context:
+        word = args[0] if args else ""
+        if word not in self._lazy.words:
+            return _load(self._lazy.target).make_context(info_name, args, parent, **extra)
+        command = _load(self._lazy.words[word])
+        return command.make_context(f"{info_name} {word}", args[1:], parent, **extra)
+
+
 class LazyGroup(click.Group):
     """A group that imports a subcommand only to run it, or to show its own help."""
 
@@ -112,14 +146,10 @@ class LazyGroup(click.Group):
         lazy = COMMANDS.get(cmd_name)
         if lazy is None:
             return None
-        module, attribute = lazy.target.split(":")
         try:
-            command = getattr(importlib.import_module(module), attribute)
+            return Worded(cmd_name, lazy) if lazy.words else _load(lazy.target)
         except ModuleNotFoundError as error:
             raise _missing(error, lazy.extra) from None
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{lazy.target} is not a command")
-        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
