@@ -119,7 +119,7 @@ class Worded(click.Command):
     """A command whose first argument may be a word that has a command of its own."""
 
     def __init__(self, name: str, lazy: Lazy) -> None:
-        super().__init__(name)
+        super().__init__(name, help=lazy.help)
         self._lazy = lazy
 
     def make_context(
