@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from bundle.image import ImageLimits
 from bundle.manifest import Preprocessing
 from serving.decode_process import DecodeProcess, WorkerDiedError
-from serving.errors import StartupError, internal, invalid
+from serving.errors import ServingError, StartupError, internal, invalid
 from serving.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -33,10 +34,12 @@ class DecodePool:
         workers: int,
         seconds: float,
         metrics: Metrics,
+        slots: int = 1,
     ) -> None:
+        """`slots` is how many pictures `decode_many` takes."""
         self._preprocessing = preprocessing
         self._limits = limits
-        self._count = workers
+        self._count, self._slots = workers, slots
         self._seconds = seconds
         self._metrics = metrics
         self._workers: set[DecodeProcess] = set()
@@ -64,20 +67,43 @@ class DecodePool:
         Raises ServingError: INVALID for the picture, INTERNAL when its worker died. A cancelled
         call leaves at once; the worker finishes on its own before it takes another picture.
         """
-        if len(data) > self._limits.bytes:  # what the shared memory holds
-            raise invalid("image", f"{len(data)} bytes is over the limit of {self._limits.bytes}")
+        [pixels] = await self.decode_many([data])
+        if isinstance(pixels, ServingError):
+            raise pixels
+        return pixels
+
+    async def decode_many(
+        self, pictures: Sequence[bytes]
+    ) -> list[NDArray[np.float32] | ServingError]:
+        """The same for a few pictures by one worker: pixels or INVALID of each.
+
+        Raises ServingError, INTERNAL, when the worker died.
+        """
+        limit = self._limits.bytes  # what the shared memory holds of each
+        fit = [data for data in pictures if len(data) <= limit]
+        decoded = iter(await self._by_one_worker(fit) if fit else ())
+        return [
+            next(decoded)
+            if len(data) <= limit
+            else invalid("image", f"{len(data)} bytes is over the limit of {limit}")
+            for data in pictures
+        ]
+
+    async def _by_one_worker(
+        self, pictures: Sequence[bytes]
+    ) -> list[NDArray[np.float32] | ServingError]:
         worker = await self._idle.get()
         while worker.process.poll() is not None:  # it died idle, which is no picture's fault
             self._replace(worker)
             worker = await self._idle.get()
-        answer = worker.decode(data, self._seconds)
+        answer = worker.decode(pictures, self._seconds)
         answer.add_done_callback(lambda done: self._on_done(worker, done))
         try:
-            pixels: NDArray[np.float32] = await asyncio.shield(answer)
+            found: list[NDArray[np.float32] | ServingError] = await asyncio.shield(answer)
         except WorkerDiedError as error:
             log.error("decode: %s", error)
             raise internal() from None
-        return pixels
+        return found
 
     async def close(self) -> None:
         """Ends every worker."""
@@ -111,7 +137,7 @@ class DecodePool:
                 log.error("decode: a worker does not start: %s", error)
 
     async def _add(self) -> None:
-        worker = DecodeProcess(self._preprocessing, self._limits)
+        worker = DecodeProcess(self._preprocessing, self._limits, self._slots)
         self._workers.add(worker)
         self._metrics.decode_workers.inc()
         try:

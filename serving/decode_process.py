@@ -1,6 +1,6 @@
 """One process that decodes pictures, as the server sees it.
 
-Encoded bytes and pixels pass through shared memory, so a picture costs two copies and two small
+Encoded bytes and pixels pass through shared memory, so pictures cost two copies and two small
 messages over what a thread would cost. S image side; pixels are float32 (3, S, S).
 """
 
@@ -16,14 +16,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from bundle.image import ImageLimits
 from bundle.manifest import Preprocessing
-from serving.decode_worker import LENGTH
+from serving.decode_worker import request_of
 from serving.errors import invalid
 
 _START_S = 30.0
@@ -39,17 +39,18 @@ class WorkerDiedError(RuntimeError):
 
 
 class DecodeProcess:
-    """A process with its socket and shared memory, decoding one picture at a time."""
+    """A process with its socket and shared memory, decoding up to `slots` pictures a request."""
 
-    def __init__(self, preprocessing: Preprocessing, limits: ImageLimits) -> None:
+    def __init__(self, preprocessing: Preprocessing, limits: ImageLimits, slots: int) -> None:
         size = preprocessing.size
-        total = -(-(limits.bytes + 4 * 3 * size * size) // _PAGE) * _PAGE
+        total = -(-slots * (limits.bytes + 4 * 3 * size * size) // _PAGE) * _PAGE
         ours, theirs = socket.socketpair()
         with theirs, _shared_file(total) as descriptor:
             self._memory = mmap.mmap(descriptor, total)
             settings = {
                 "limits": dataclasses.asdict(limits),
                 "preprocessing": dataclasses.asdict(preprocessing),
+                "slots": slots,
                 "socket": theirs.fileno(),
                 "memory": descriptor,
                 "bytes": total,
@@ -61,8 +62,9 @@ class DecodeProcess:
                 env=_environment(),
             )
         self._pixels = np.frombuffer(
-            self._memory, np.float32, 3 * size * size, limits.bytes
-        ).reshape(3, size, size)
+            self._memory, np.float32, slots * 3 * size * size, slots * limits.bytes
+        ).reshape(slots, 3, size, size)
+        self._slots, self._request = slots, request_of(slots)
         self._socket = ours
         self._socket.setblocking(False)
         self._loop = asyncio.get_running_loop()
@@ -71,16 +73,22 @@ class DecodeProcess:
         self.ready = self._answer
         """Done when the process has imported what it needs; raises WorkerDiedError."""
 
-    def decode(self, data: bytes, seconds: float) -> asyncio.Future[Any]:
-        """The future of a picture's pixels (3, S, S).
+    def decode(self, pictures: Sequence[bytes], seconds: float) -> asyncio.Future[Any]:
+        """The future of a list with the pixels (3, S, S) of each picture, or the ServingError of
+        one that is not accepted.
 
-        It raises ServingError for a picture that is not accepted, WorkerDiedError when the process
-        ends or takes longer than `seconds`. Cancelling it is not allowed: the process works on.
+        It raises WorkerDiedError when the process ends or takes longer than `seconds` a picture.
+        Cancelling it is not allowed: the process works on.
         """
-        self._answer = self._expect(seconds)
-        self._memory[: len(data)] = data
+        self._answer = self._expect(seconds * len(pictures))
+        lengths, start = [0] * self._slots, 0
+        for slot, data in enumerate(pictures):
+            self._memory[start : start + len(data)] = data
+            lengths[slot] = len(data)
+            start += len(data)
+        request = self._request.pack(len(pictures), *lengths)
         try:
-            self._socket.send(LENGTH.pack(len(data)))  # few bytes: they always fit
+            self._socket.send(request)  # few bytes: they always fit
         except OSError:
             self._fail()
         return self._answer
@@ -103,11 +111,14 @@ class DecodeProcess:
         self._alarm.cancel()
         if self._answer.done():
             return
-        if reply[:1] == b"E":
-            message = reply[1:].decode().removeprefix("image: ")
-            self._answer.set_exception(invalid("image", message))
-        else:
-            self._answer.set_result(self._pixels.copy())
+        errors = json.loads(reply)
+        pixels = self._pixels[: len(errors)].copy()
+        self._answer.set_result(
+            [
+                pixels[slot] if error is None else invalid("image", error.removeprefix("image: "))
+                for slot, error in enumerate(errors)
+            ]
+        )
 
     def _fail(self) -> None:
         self._alarm.cancel()

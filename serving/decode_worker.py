@@ -1,7 +1,9 @@
 """A process that decodes pictures. Started by serving.decode_process; never imported by the server.
 
-It talks over one socket and one piece of shared memory. A request is the length of the encoded
-picture at the start of the memory; the reply is `K` with the pixels behind it, or `E` and a text.
+It talks over one socket and one piece of shared memory. A request says how many encoded pictures
+are at the start of the memory, one behind the other, and how long each is; the pixels of the first
+go to the first slot behind them, and so on, and the reply is a JSON list with null for each
+picture, or the text of its error.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from bundle.image import ImageError, ImageLimits, Preprocessor, decode_image
 from bundle.manifest import Preprocessing
 from bundle.schema import from_dict
 
-LENGTH = struct.Struct("<Q")
+
+def request_of(slots: int) -> struct.Struct:
+    """The layout of a request: a count, and so many lengths, of which the first ones count."""
+    return struct.Struct(f"<{1 + slots}Q")
 
 
 def main(settings: str) -> None:
@@ -36,21 +41,26 @@ def _serve(settings: str) -> None:
     given = json.loads(settings)
     limits = ImageLimits(**given["limits"])
     preprocess = Preprocessor(from_dict(Preprocessing, given["preprocessing"], at=""))
-    size = preprocess.preprocessing.size
+    size, slots = preprocess.preprocessing.size, given["slots"]
     connection = socket.socket(fileno=given["socket"])
     memory = mmap.mmap(given["memory"], given["bytes"])
     os.close(given["memory"])
-    pixels = np.frombuffer(memory, np.float32, 3 * size * size, limits.bytes)
-    pixels = pixels.reshape(3, size, size)
-    connection.send(b"K")
-    while request := connection.recv(LENGTH.size):
-        (length,) = LENGTH.unpack(request)
-        try:
-            pixels[:] = preprocess(decode_image(memory[:length], limits))
-            reply = b"K"
-        except ImageError as error:
-            reply = b"E" + str(error).encode()
-        connection.send(reply)
+    pixels = np.frombuffer(memory, np.float32, slots * 3 * size * size, slots * limits.bytes)
+    pixels = pixels.reshape(slots, 3, size, size)
+    layout = request_of(slots)
+    connection.send(b"[]")
+    while request := connection.recv(layout.size):
+        count, *lengths = layout.unpack(request)
+        start = 0
+        errors: list[str | None] = []
+        for slot, length in enumerate(lengths[:count]):
+            try:
+                pixels[slot] = preprocess(decode_image(memory[start : start + length], limits))
+                errors.append(None)
+            except ImageError as error:
+                errors.append(str(error))
+            start += length
+        connection.send(json.dumps(errors).encode())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from bundle.store import Bundle
 from serving.decode import DecodePool
 from serving.engines.base import Engine, EngineError, Graph, OutOfMemoryError
 from serving.engines.rows import Row, rows_of
-from serving.errors import Kind, ServingError
+from serving.errors import ServingError, internal
 from serving.export.clock import Clock
 from serving.export.inputs.base import Content, Entry, Input, Unread
 from serving.export.job import ExportError
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 READERS = 8
 """Threads that wait for files."""
+SLOTS = 8
+"""Pictures that a decoder takes at once: a message each would cost a quarter of their decoding."""
 DECODE_S = 30.0
 """After which a picture's decoder counts as hung."""
 
@@ -50,6 +52,7 @@ class Pipeline:
             workers=decoders,
             seconds=DECODE_S,
             metrics=Metrics(),
+            slots=SLOTS,
         )
         self._most = batch
         """Rows that the model has room for."""
@@ -87,7 +90,7 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         async with self._slots:
             contents = await loop.run_in_executor(self._readers, self._read, entries)
-            inputs = await asyncio.gather(*map(self._prepared, contents))
+            inputs = await self._prepared(contents)
             places = [i for i, given in enumerate(inputs) if not isinstance(given, Failed)]
             rows: list[Row | Failed] = [
                 given if isinstance(given, Failed) else Failed("") for given in inputs
@@ -102,25 +105,40 @@ class Pipeline:
         with self.clock.busy("read"):
             return list(self._source.read(entries))
 
-    async def _prepared(self, content: Content) -> NDArray[Any] | Failed:
-        """Pixels (3, S, S) or tokens (T,)."""
-        if isinstance(content, Unread):
-            return Failed(content.reason)
-        with self.clock.busy("decode"):
-            if isinstance(content, str):
-                return np.asarray(self._bundle.tokenizer.encode([content])[0])
-            try:
-                return await self._decoded(content)
-            except ServingError as error:
-                return Failed(error.message)
+    async def _prepared(self, contents: Sequence[Content]) -> list[NDArray[Any] | Failed]:
+        """Pixels (3, S, S) or tokens (T,) of each."""
+        if self._graph == "text":
+            with self.clock.busy("decode"):
+                return [
+                    Failed(content.reason)
+                    if isinstance(content, Unread)
+                    else np.asarray(self._bundle.tokenizer.encode([str(content)])[0])
+                    for content in contents
+                ]
+        pictures = [content for content in contents if isinstance(content, bytes)]
+        parts = [pictures[i : i + SLOTS] for i in range(0, len(pictures), SLOTS)]
+        decoded = await asyncio.gather(*map(self._decoded, parts))
+        pixels = iter([one for part in decoded for one in part])
+        return [
+            Failed(content.reason) if isinstance(content, Unread) else next(pixels)
+            for content in contents
+        ]
 
-    async def _decoded(self, data: bytes) -> NDArray[np.float32]:
+    async def _decoded(self, pictures: Sequence[bytes]) -> list[NDArray[Any] | Failed]:
+        """Pixels of what one decoder takes at once."""
+        with self.clock.busy("decode"):
+            found = await self._tried(pictures)
+            if not found:  # of one of them, or for a reason of its own: now each alone
+                alone = [await self._tried([data]) or [internal()] for data in pictures]
+                found = [one for part in alone for one in part]
+        return [Failed(one.message) if isinstance(one, ServingError) else one for one in found]
+
+    async def _tried(self, pictures: Sequence[bytes]) -> list[NDArray[Any] | ServingError]:
+        """What a decoder makes of a few pictures; empty when it died."""
         try:
-            return await self._decoders.decode(data)
-        except ServingError as error:
-            if error.kind is not Kind.INTERNAL:
-                raise
-        return await self._decoders.decode(data)  # a worker may die for reasons of its own: once
+            return await self._decoders.decode_many(pictures)
+        except ServingError:
+            return []
 
     async def _run(self, inputs: NDArray[Any]) -> list[Row | Failed]:
         """Rows of a batch (B, ...). One that fails is halved, down to what fails alone; where
@@ -135,8 +153,8 @@ class Pipeline:
         except EngineError as error:
             if size == 1:
                 return [Failed(f"the model fails: {type(error).__name__}")]
-            if isinstance(error, OutOfMemoryError):
-                self._most = min(self._most, -(-size // 2))
+            if isinstance(error, OutOfMemoryError) and self._most > size // 2:
+                self._most = max(1, size // 2)
                 log.warning("batch: memory is short; going on with %d rows at once", self._most)
             middle = size // 2
             rows = [*await self._run(inputs[:middle]), *await self._run(inputs[middle:])]

@@ -68,9 +68,9 @@ async def test_short_memory_makes_batches_smaller_for_good(
         assert isinstance(mine, Row) == isinstance(theirs, Row)
         if isinstance(mine, Row):
             assert mine.indices.tolist() == theirs.indices.tolist()
-    failed = [size for size in narrow.sizes if size > ROOM]
-    assert len(failed) == 2  # 8 and 4: from then on 2 at once
-    assert max(narrow.sizes[narrow.sizes.index(failed[-1]) + 1 :]) == 2
+    # Each of the three batches that are in work may fail at 8 and at 4; the fourth is cut at once.
+    assert len([size for size in narrow.sizes if size > ROOM]) <= 6
+    assert max(narrow.sizes[-4:]) == 2
 
 
 async def test_another_failure_costs_one_batch_its_size(tiny_bundle: Path, pictures: Path) -> None:
