@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mllm_adapter.targets import with_article
-
 NAME = (
     "What is this?",
     "What does the picture show?",
@@ -51,10 +49,8 @@ class Instructions:
         for category, caption in sorted({(m["category"] or "", m["caption"]) for m in meta}):
             self._near.setdefault(category, []).append(caption)
 
-    def conversation(
-        self, meta: Mapping[str, Any], rng: random.Random, was: str | None = None
-    ) -> list[Turn]:
-        """A few turns about a picture; `was` is its label before it was edited."""
+    def conversation(self, meta: Mapping[str, Any], rng: random.Random) -> list[Turn]:
+        """A few turns about a picture."""
         forms = dict(_FORMS)
         if not meta["keywords"]:
             del forms["keywords"], forms["related"]
@@ -63,13 +59,11 @@ class Instructions:
         turns: list[Turn] = []
         while not turns or (forms and rng.random() < FOLLOW_UP):
             form = rng.choices(list(forms), list(forms.values()))[0]
-            turns.append(self._turn(meta, form, rng, was))
+            turns.append(self._turn(meta, form, rng))
             del forms[form]
         return turns
 
-    def _turn(
-        self, meta: Mapping[str, Any], form: str, rng: random.Random, was: str | None
-    ) -> Turn:
+    def _turn(self, meta: Mapping[str, Any], form: str, rng: random.Random) -> Turn:
         caption = meta["caption"]
         match form:
             case "name":
@@ -82,7 +76,7 @@ class Instructions:
                 return Turn(question=rng.choice(KIND), answer=answer)
             case "is_it":
                 true = rng.random() < 0.5
-                name = rng.choice(meta["captions"]) if true else self._other(meta, rng, was)
+                name = rng.choice(meta["captions"]) if true else self._other(meta, rng)
                 name = caption if true and "," in name else name
                 asked = with_article(name) if rng.random() < 0.5 else name
                 question = rng.choice(IS_IT).format(asked)
@@ -99,10 +93,8 @@ class Instructions:
                 return Turn(question=question.format(word), answer="no")
         raise ValueError(f"form: {form!r} is none")
 
-    def _other(self, meta: Mapping[str, Any], rng: random.Random, was: str | None) -> str:
-        """What a picture is not: what it was before an edit, a neighbour, or anything."""
-        if was is not None and was not in meta["captions"] and rng.random() < 0.5:
-            return was
+    def _other(self, meta: Mapping[str, Any], rng: random.Random) -> str:
+        """What a picture is not: something of its category, or anything."""
         near = self._near.get(meta["category"] or "", []) if rng.random() < NEAR else []
         others = [caption for caption in near if caption not in meta["captions"]]
         while not others or others[-1] in meta["captions"]:
@@ -115,6 +107,11 @@ class Instructions:
         kinds = [m["category"].replace("-", " ") for m in self.meta if m["category"]]
         captions = [c for m in self.meta for c in m["captions"]]
         return [*shapes * 50, *kinds, *captions, "yes", "no, it is"]
+
+
+def with_article(phrase: str) -> str:
+    """`a dog`, `an apple`."""
+    return f"{'an' if phrase[:1].casefold() in set('aeiou') else 'a'} {phrase}"
 
 
 def _split(text: str) -> list[str]:

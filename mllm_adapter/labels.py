@@ -46,11 +46,12 @@ class Labels:
         return len(self._rows[phrase][0]) > 0
 
     def swap(
-        self, old: str | None, new: str, top: int, strength: float, *, even: bool = False
+        self, old: str, new: str, top: int, strength: float, *, even: bool = False
     ) -> SteeringPlan:
-        """The paper's edit (arXiv 2601.20075, section 5): the old label's concepts to 0, unless it
-        is None, and the new label's to a strength; `even` gives each of them the same."""
-        edits = [WordEdit(word=new, op="SET", value=strength, top=top, even=even)]
-        if old is not None:
-            edits.append(WordEdit(word=old, op="ABLATE", top=SUPPRESSED))
+        """The paper's edit (arXiv 2601.20075, section 5): the old label's concepts to 0, the new
+        label's to a strength; `even` gives each of them the same."""
+        edits = [
+            WordEdit(word=new, op="SET", value=strength, top=top, even=even),
+            WordEdit(word=old, op="ABLATE", top=SUPPRESSED),
+        ]
         return SteeringPlan(edits=expand(edits, self.encode))

@@ -38,9 +38,8 @@ class AdapterModel(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
         """The cross entropy of the answers' tokens, summed."""
-        projector, (codes, edits, text) = self.projector, batch
-        sums = projector.sums(codes)
-        visual = projector.tokens(projector.steered(sums, codes, edits))
+        projector, (codes, text) = self.projector, batch
+        visual = projector.tokens(projector.sums(codes))
         inputs = text.embedded(self.llm.get_input_embeddings()(text.ids), visual)
         learned = text.labels[:, 1:] != IGNORED
         hidden = self.decoder(inputs_embeds=inputs, attention_mask=text.mask)

@@ -17,12 +17,11 @@ import torch
 
 from mllm_adapter.answers import Answer, Answerer, Shift
 from mllm_adapter.codes import CodeTable
-from mllm_adapter.instructions import IS_IT, NAME
+from mllm_adapter.instructions import IS_IT, NAME, with_article
 from mllm_adapter.labels import SUPPRESSED, Labels
 from mllm_adapter.projector import PatchCodes
 from mllm_adapter.scores import words
 from mllm_adapter.steering import SteeringEdit, SteeringPlan
-from mllm_adapter.targets import with_article
 from mllm_adapter.words import WordEdit, expand
 
 QUESTION = NAME[0]

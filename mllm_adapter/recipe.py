@@ -53,25 +53,6 @@ class InstructionsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SteeringConfig:
-    """Pictures that are steered in training: the label's concepts suppressed, another label's set,
-    as a caller would, and the conversation is about that other label."""
-
-    share: float = 0.0
-    """Of all conversations."""
-    phrases: float = 0.0
-    """Of these: the target is a phrase, not a label."""
-    parts: float = 0.0
-    """Of these: one word of the label becomes another, and the rest stays."""
-    kept: float = 0.25
-    """Of these: the picture's own label is not suppressed."""
-    top: tuple[int, ...] = (4, 8, 16, 32)
-    """K, drawn anew each time."""
-    strength: tuple[float, float] = (0.5, 4.0)
-    """The range of values, drawn evenly on a logarithmic scale."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One stage: what learns, how fast, how long."""
 
@@ -122,7 +103,6 @@ class AdapterRecipe:
     bundle: str = ""
     """The backbone; empty is the shipped one."""
     data: InstructionsConfig = field(default_factory=InstructionsConfig)
-    steering: SteeringConfig = field(default_factory=SteeringConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def to_dict(self) -> dict[str, Any]:

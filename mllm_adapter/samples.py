@@ -1,8 +1,7 @@
-"""Training batches: pictures' codes, plans that steer some of them, conversations about them."""
+"""Training batches: pictures' codes and conversations about them."""
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,12 +13,8 @@ import torch.nn.functional as F
 from mllm_adapter.codes import CodeTable
 from mllm_adapter.conversations import Encoded, TextBatch, collate, encode
 from mllm_adapter.instructions import Instructions, Turn
-from mllm_adapter.labels import Labels
 from mllm_adapter.projector import PatchCodes
 from mllm_adapter.prompt import PromptBuilder
-from mllm_adapter.recipe import SteeringConfig
-from mllm_adapter.steering import SteeringBatch, SteeringPlan
-from mllm_adapter.targets import Target, Targets
 
 GROUP = 32
 """Conversations that go through the LLM together, the longest deciding how far they are padded."""
@@ -29,14 +24,12 @@ class Batch(NamedTuple):
     """Conversations that go through the LLM together."""
 
     codes: PatchCodes
-    edits: SteeringBatch
     text: TextBatch
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
         return Batch(
             PatchCodes(*(x.to(device) for x in self.codes)),
-            SteeringBatch(*(x.to(device) for x in self.edits)),
             TextBatch(*(x.to(device) for x in self.text)),
         )
 
@@ -54,7 +47,6 @@ class _Row(NamedTuple):
 
     table: CodeTable
     picture: int
-    plan: SteeringPlan | None
     text: Encoded
 
 
@@ -65,17 +57,14 @@ class Samples:
         self,
         meta: Sequence[Mapping[str, Any]],
         tables: Sequence[CodeTable],
-        labels: Labels,
-        targets: Targets,
         build: PromptBuilder,
-        steering: SteeringConfig,
         shapes: Shapes,
         *,
         seed: int,
     ) -> None:
-        self._instructions, self._targets = Instructions(meta), targets
-        self._meta, self._tables, self._labels = meta, tables, labels
-        self._build, self._steering, self._shapes = build, steering, shapes
+        self._instructions = Instructions(meta)
+        self._meta, self._tables = meta, tables
+        self._build, self._shapes = build, shapes
         self._seed = seed
         self._epoch = -1
 
@@ -94,20 +83,11 @@ class Samples:
     def _shape(self, rng: random.Random) -> _Row:
         assert self._shapes.table is not None
         picture, turn = rng.choice(self._shapes.questions)
-        return _Row(self._shapes.table, picture, None, self._encode([turn]))
+        return _Row(self._shapes.table, picture, encode([turn], self._build))
 
     def _picture(self, picture: int, rng: random.Random) -> _Row:
-        about, plan, was = self._meta[picture], None, None
-        if rng.random() < self._steering.share:
-            target = self._targets.draw(about, rng)
-            kept = not target.part and rng.random() < self._steering.kept
-            was = None if kept else about["caption"]
-            about, plan = target.about, self._plan(target, kept, rng)
-        turns = self._instructions.conversation(about, rng, was)
-        return _Row(rng.choice(self._tables), picture, plan, self._encode(turns))
-
-    def _encode(self, turns: Sequence[Turn]) -> Encoded:
-        return encode(turns, self._build)
+        turns = self._instructions.conversation(self._meta[picture], rng)
+        return _Row(rng.choice(self._tables), picture, encode(turns, self._build))
 
     def _order(self, place: int) -> int:
         """The picture at a place: epoch after epoch, each in an order of its own."""
@@ -118,18 +98,10 @@ class Samples:
             self._shuffled = shuffle.permutation(len(self._meta))
         return int(self._shuffled[i])
 
-    def _plan(self, target: Target, kept: bool, rng: random.Random) -> SteeringPlan:
-        low, high = self._steering.strength
-        strength = math.exp(rng.uniform(math.log(low), math.log(high)))
-        top = rng.choice(self._steering.top)
-        old = None if kept or not self._labels.known(target.old) else target.old
-        return self._labels.swap(old, target.new, top, strength)
-
 
 def _collate(rows: Sequence[_Row]) -> Batch:
     parts = [row.table.codes([row.picture]) for row in rows]
     slots = max(part.indices.shape[2] for part in parts)
     padded = [[F.pad(x, (0, slots - x.shape[2])) for x in part] for part in parts]
     codes = PatchCodes(*(torch.cat(column) for column in zip(*padded, strict=True)))
-    edits = SteeringBatch.of([row.plan for row in rows], codes.indices.shape[1])
-    return Batch(codes, edits, collate([row.text for row in rows]))
+    return Batch(codes, collate([row.text for row in rows]))

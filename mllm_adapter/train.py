@@ -29,10 +29,9 @@ from mllm_adapter.prompt import PromptBuilder
 from mllm_adapter.recipe import AdapterRecipe, recipe_from
 from mllm_adapter.samples import Batch, Samples, Shapes
 from mllm_adapter.start import start
-from mllm_adapter.targets import Targets
 from training import checkpoint
 from training.checkpoint import CheckpointError, Progress
-from training.data.shards import read_index, read_split
+from training.data.shards import read_split
 from training.journal import Journal
 from training.optimizer import learning_rate
 
@@ -72,16 +71,13 @@ class _Run:
         self.llm, self.tokenizer = self._llm(meta)
         self.projector = Projector(graphs.concepts, self.llm.config.hidden_size)
         self.patches = graphs.patches
-        labels = Labels(graphs.texts, graphs.concepts)
         if self.progress.step == 0:
+            labels = Labels(graphs.texts, graphs.concepts)
             start(self.projector, self.llm, self.tokenizer, meta, tables[0], labels)
         self.samples = Samples(
             meta,
             tables,
-            labels,
-            Targets(meta, recipe.steering, labels, self._held_out(meta), recipe.run.seed),
             PromptBuilder(self.tokenizer, 1 + graphs.patches, recipe.llm.system),
-            recipe.steering,
             self._shapes(graphs),
             seed=recipe.run.seed,
         )
@@ -106,14 +102,6 @@ class _Run:
         what = (PACKAGE.label, "train")
         table = kept_table(graphs, data.folder / "codes", lambda: shapes.pictures, what)
         return Shapes(table, shapes.questions, data.easy_vqa)
-
-    def _held_out(self, meta: list[Any]) -> set[str]:
-        """Labels of the data's other splits that this one does not have."""
-        folder, known = self.recipe.data.folder, {m["caption"] for m in meta}
-        others = [
-            split for split in read_index(folder)["splits"] if split != self.recipe.data.split
-        ]
-        return {s.meta["caption"] for split in others for s in read_split(folder, split)} - known
 
     def _llm(self, meta: list[Any]) -> tuple[Any, Any]:
         config = self.recipe.llm

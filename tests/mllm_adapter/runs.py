@@ -30,7 +30,6 @@ def recipe(bundle: Path, data: Path, *stages: dict[str, Any], **more: Any) -> Ad
             "data": {"path": str(data), "views": 1},
             "llm": {"small": SMALL},
             "stages": list(stages),
-            "steering": {"share": 0.5, "phrases": 0.3, "parts": 0.3},
             "run": {
                 "precision": "fp32",
                 "threads": 1,
