@@ -130,6 +130,7 @@ class Scene:
     def plan(self, number: int, steered: bool) -> Any:
         """The plan of a conversation; no two are alike."""
         from mllm_adapter.steering import SteeringPlan
+from mllm_adapter.words import WordEdit, expand
 
         if not steered:
             return SteeringPlan()
@@ -155,6 +156,7 @@ def slider(scene: Scene, blocks: int) -> dict[str, Any]:
     to its first ones."""
     from mllm_adapter.chat import ChatPicture
     from mllm_adapter.steering import SteeringPlan
+from mllm_adapter.words import WordEdit, expand
 
     model, [data, *_] = scene.model, scene.files
     counter = iter(range(10**9))
@@ -169,7 +171,8 @@ def slider(scene: Scene, blocks: int) -> dict[str, Any]:
 
     def moved() -> None:
         strength = 1.0 + (next(counter) % 100) / 100
-        plan = scene.labels.swap(None, "dog", 32, strength)
+        edit = WordEdit(word="dog", op="SET", value=strength, top=32)
+        plan = SteeringPlan(edits=expand([edit], scene.labels.encode))
         model.visual_tokens(ChatPicture(key=b"kept", codes=kept, plan=plan))
 
     firsts, moves = alternate(first, moved, blocks, repeats=40)

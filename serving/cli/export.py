@@ -137,7 +137,7 @@ def export(
         )
         job = task.settle()
         place = task.open_output()
-        plan, tally = Plan.open(place), Tally()
+        plan, tally = Plan.of(place, job), Tally()
         with _shown(plan.entries, tally) as on_step:
             _runner(runner, workers, address)(task, job, range(plan.shards), on_step)
         done = finish(place, job, open_bundle(task.bundle), Run.of(tally))

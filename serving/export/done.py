@@ -6,7 +6,9 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from bundle.store import Bundle
 from serving.export.formats.base import Part, format_of
@@ -27,6 +29,9 @@ from serving.export.step import Tally
 from serving.export.table import tables_of, width_of
 
 DONE = "DONE.json"
+READERS, AT_ONCE = 16, 1024
+"""Threads that read receipts, as an object store takes its time for each, and how many they are
+given at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +87,7 @@ def finish(output: Place, job: Job, bundle: Bundle, run: Run) -> Done:
     rows = quarantined = size = 0
     parts: list[Part] = []
     total = hashlib.sha256()
-    for receipt in _receipts(output):
+    for receipt in _receipts(output, Plan.of(output, job)):
         rows += receipt.rows
         quarantined += receipt.quarantined
         size += sum(info.bytes for info in receipt.files.values())
@@ -110,12 +115,15 @@ def finish(output: Place, job: Job, bundle: Bundle, run: Run) -> Done:
     return done
 
 
-def _receipts(output: Place) -> Iterator[Receipt]:
-    for number in range(Plan.open(output).shards):
-        receipt = read_receipt(output, number)
-        if receipt is None:
-            raise ExportError(f"shard {number} has no receipt; run the export again")
-        yield receipt
+def _receipts(output: Place, plan: Plan) -> Iterator[Receipt]:
+    with ThreadPoolExecutor(READERS) as pool:
+        for first in range(0, plan.shards, AT_ONCE):
+            numbers = range(first, min(first + AT_ONCE, plan.shards))
+            receipts = pool.map(partial(read_receipt, output), numbers)
+            for number, receipt in zip(numbers, receipts, strict=True):
+                if receipt is None:
+                    raise ExportError(f"shard {number} has no receipt; run the export again")
+                yield receipt
 
 
 def problems(output: Place) -> Iterator[str]:
@@ -123,7 +131,7 @@ def problems(output: Place) -> Iterator[str]:
     job = Job.load(output)
     if job is None:
         raise ExportError("not an export: no job.json")
-    plan = Plan.open(output)
+    plan = Plan.of(output, job)
     known = {f"{DATA}/{name}" for name in format_of(job.outputs.format).extra}
     rows = quarantined = 0
     for number in range(plan.shards):

@@ -45,7 +45,7 @@ class Exporter:
         engine = OnnxEngine.open(self._bundle, task.engine, task.cores)
         if engine.description != job.runtime:
             raise ExportError(f"runtime is {engine.description!r} here, not {job.runtime!r}")
-        self._plan = Plan.open(self._output)
+        self._plan = Plan.of(self._output, job)
         self._pipeline = Pipeline(
             self._bundle, engine, task.open_input(), job.outputs.batch, task.decoders
         )

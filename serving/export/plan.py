@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
@@ -9,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from serving.export.inputs.base import Entry, Input
-from serving.export.job import ExportError
+from serving.export.job import ExportError, Job
 from serving.export.place import Place
 
-PLAN = "plan.parquet"
+PLAN = "plan"
+GROUPS = 256
+"""Shards of a file of the plan."""
 
 
 class Shard(NamedTuple):
@@ -33,52 +36,62 @@ class Totals(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The entries of an export as a Parquet file, a row group a shard: any of it is read alone."""
+    """The entries of an export as Parquet files, a row group a shard: any of it is read alone, and
+    no file's list of row groups grows with the export."""
 
     place: Place
     shards: int
     entries: int
 
-    def shard(self, number: int) -> Shard:
-        """One shard."""
-        import pyarrow.parquet as parquet
-
-        with self.place.fs.open(self.place.path, "rb") as stream:
-            columns = parquet.ParquetFile(stream).read_row_group(number).to_pydict()
-        entries = list(map(Entry, *(columns[name] for name in Entry._fields)))
-        return Shard(number, entries, digest_of(entries))
-
     @classmethod
-    def open(cls, output: Place) -> Plan:
-        """The plan of an export's folder. Raises ExportError when it cannot be read."""
+    def of(cls, output: Place, job: Job) -> Plan:
+        """The plan of an export's folder."""
+        shards = -(-job.entries // job.outputs.rows)
+        return cls(place=output.at(PLAN), shards=shards, entries=job.entries)
+
+    def shard(self, number: int) -> Shard:
+        """One shard. Raises ExportError when the plan cannot be read."""
         import pyarrow
         import pyarrow.parquet as parquet
 
-        place = output.at(PLAN)
+        place = self.place.at(_name(number // GROUPS))
         try:
             with place.fs.open(place.path, "rb") as stream:
-                metadata = parquet.read_metadata(stream)
-        except (OSError, pyarrow.ArrowException):
-            raise ExportError(f"{PLAN}: missing or damaged; export to a new folder") from None
-        return cls(place=place, shards=metadata.num_row_groups, entries=metadata.num_rows)
+                columns = parquet.ParquetFile(stream).read_row_group(number % GROUPS).to_pydict()
+            entries = list(map(Entry, *(columns[name] for name in Entry._fields)))
+        except (OSError, KeyError, pyarrow.ArrowException):
+            told = f"{PLAN}/{place.name}: missing or damaged; export to a new folder"
+            raise ExportError(told) from None
+        return Shard(number, entries, digest_of(entries))
 
 
 def write_plan(source: Input, output: Place, rows: int) -> Totals:
-    """Lists an input and writes the plan, a shard's entries in memory at a time."""
+    """Lists an input and writes the plan, the entries of a shard in memory at a time."""
     import pyarrow
     import pyarrow.parquet as parquet
 
     schema = pyarrow.schema([(name, pyarrow.string()) for name in Entry._fields])
-    with (
-        output.at(PLAN).create() as stream,
-        parquet.ParquetWriter(stream, schema, compression="zstd") as writer,
-    ):
+    shards = itertools.count()
+    with contextlib.ExitStack() as file:
+        writer: Any = None
 
         def keep(entries: list[Entry]) -> None:
+            nonlocal writer
+            number = next(shards)
+            if number % GROUPS == 0:
+                file.close()
+                place = output.at(PLAN).at(_name(number // GROUPS))
+                stream = file.enter_context(place.create())
+                writer = parquet.ParquetWriter(stream, schema, compression="zstd")
+                file.enter_context(writer)
             columns: Any = dict(zip(Entry._fields, zip(*entries, strict=True), strict=True))
             writer.write_table(pyarrow.table(columns, schema=schema), row_group_size=rows)
 
         return totals_of(source, rows, keep)
+
+
+def _name(file: int) -> str:
+    return f"part-{file:06d}.parquet"
 
 
 def totals_of(

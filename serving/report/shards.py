@@ -52,7 +52,7 @@ class Shards:
             raise ExportError(f"{location}: not an export: no {JOB}")
         if job.outputs.format != "parquet":
             raise ExportError(f"{location}: format {job.outputs.format}; only parquet is read here")
-        plan = Plan.open(output)
+        plan = Plan.of(output, job)
         receipts, altered = [], []
         for number in watch(range(plan.shards), "checking"):
             if read_receipt(output, number) is None:
