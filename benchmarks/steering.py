@@ -130,7 +130,6 @@ class Scene:
     def plan(self, number: int, steered: bool) -> Any:
         """The plan of a conversation; no two are alike."""
         from mllm_adapter.steering import SteeringPlan
-from mllm_adapter.words import WordEdit, expand
 
         if not steered:
             return SteeringPlan()
@@ -156,7 +155,7 @@ def slider(scene: Scene, blocks: int) -> dict[str, Any]:
     to its first ones."""
     from mllm_adapter.chat import ChatPicture
     from mllm_adapter.steering import SteeringPlan
-from mllm_adapter.words import WordEdit, expand
+    from mllm_adapter.words import WordEdit, expand
 
     model, [data, *_] = scene.model, scene.files
     counter = iter(range(10**9))
