@@ -42,6 +42,7 @@ class Exporter:
         says."""
         self._job, self._output = job, task.open_output()
         self._bundle = open_bundle(task.bundle)
+        self._vocabulary = self._bundle.concepts
         engine = OnnxEngine.open(self._bundle, task.engine, task.cores)
         if engine.description != job.runtime:
             raise ExportError(f"runtime is {engine.description!r} here, not {job.runtime!r}")
@@ -101,7 +102,7 @@ class Exporter:
         def write() -> Receipt:
             with self._pipeline.clock.busy("write"):
                 width = width_of(self._bundle, self._job.modality)
-                tables = tables_of(shard.entries, rows, outputs, self._bundle.concepts, width)
+                tables = tables_of(shard.entries, rows, outputs, self._vocabulary, width)
                 return commit(self._output, digest, shard, tables, format_of(outputs.format))
 
         return self._step(await loop.run_in_executor(self._writer, write), kept=False)
