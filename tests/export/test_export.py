@@ -167,7 +167,7 @@ def test_tars_give_the_same_codes(tiny_bundle: Path, tmp_path: Path) -> None:
 
 def test_tables_of_texts_and_of_pictures(tiny_bundle: Path, tmp_path: Path) -> None:
     import pyarrow
-    import pyarrow.parquet as parquet
+    from pyarrow import feather, parquet
 
     table = pyarrow.table(
         {
@@ -185,8 +185,30 @@ def test_tables_of_texts_and_of_pictures(tiny_bundle: Path, tmp_path: Path) -> N
         assert rows["id"].to_pylist() == good
         missing = dataset.dataset(output / "quarantine").to_table()
         assert missing["reason"].to_pylist() == ["no value"] * (3 - len(good))
+    feather.write_feather(table, tmp_path / "same.feather", chunksize=2)
+    run(tmp_path / "same.feather", tmp_path / "same", *asked, *options(tiny_bundle))
+    again = dataset.dataset(tmp_path / "same" / "data").to_table()
+    assert again.drop_columns("source").equals(rows.drop_columns("source"))
     told = run(tmp_path / "table.parquet", tmp_path / "x", "--column", "nothing", code=1)
     assert "has no column nothing; it has key, caption, image" in told
+
+
+def test_a_damaged_group_of_a_table_costs_its_rows(tiny_bundle: Path, tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.table({"image": [png(number) for number in range(6)]})
+    file = tmp_path / "table.parquet"
+    parquet.write_table(table, file, row_group_size=2, compression="none", use_dictionary=False)
+    start = parquet.read_metadata(file).row_group(1).column(0).data_page_offset
+    data = bytearray(file.read_bytes())
+    data[start : start + 40] = b"\xff" * 40
+    file.write_bytes(data)
+    run(file, tmp_path / "out", "--column", "image", *options(tiny_bundle))
+    rows = dataset.dataset(tmp_path / "out" / "data").to_table()
+    assert rows["id"].to_pylist() == [f"table.parquet:{row}" for row in (0, 1, 4, 5)]
+    missing = dataset.dataset(tmp_path / "out" / "quarantine").to_table()
+    assert missing["reason"].to_pylist() == ["cannot be read"] * 2
 
 
 def test_a_list_of_paths_names_what_is_missing(tiny_bundle: Path, tmp_path: Path) -> None:

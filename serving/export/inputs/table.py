@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from serving.export.inputs.base import Content, Entry, InputError, Modality, Unread
+from serving.export.inputs.folder import UNREADABLE
+from serving.export.inputs.groups import Groups, group_of, open_groups
 from serving.export.place import Place
 
 SUFFIXES = (".parquet", ".arrow", ".feather")
 EMPTY = "no value"
-ROWS = 256
-"""Rows that are read together, so that a picture's neighbours in a row group cost one read."""
+KEPT = 4
+"""Files that are open, and groups of rows in memory: neighbours in a group cost one read."""
 
 
 class Table:
@@ -19,64 +24,59 @@ class Table:
 
     def __init__(self, place: Place, column: str, id_column: str = "") -> None:
         """`place` is a file, or a folder that holds some. Raises InputError naming the column."""
-        self._folder = place if place.is_folder() else place.parent
-        self._files = (
-            [path for path, _ in place.walk() if path.endswith(SUFFIXES)]
-            if place.is_folder()
-            else [place.name]
-        )
+        self._folder, self._files = place.files(SUFFIXES)
         self._column, self._id = column, id_column
+        self._lock = threading.Lock()
+        self._kept_file = functools.lru_cache(KEPT)(self._open)
+        self._kept_column = functools.lru_cache(KEPT)(self._read_column)
         if not self._files:
             raise InputError(f"{place.name}: no {', '.join(SUFFIXES)} file in this folder")
-        self.modality: Modality = self._modality(self._open(self._files[0]))
+        self.modality: Modality = self._modality(self._open(self._files[0]).schema)
 
     def entries(self) -> Iterator[Entry]:
         """See Input.entries."""
         for file in self._files:
             data, stamp = self._open(file), self._folder.at(file).stamp()
-            if self._modality(data) != self.modality:
+            if self._modality(data.schema) != self.modality:
                 raise InputError(f"{file}: column {self._column} is of another type")
-            row = 0
-            columns = [self._id] if self._id else []
-            for batch in data.to_batches(columns=columns, batch_size=65536):
-                ids = batch.column(0).to_pylist() if self._id else None
-                for place in range(batch.num_rows):
+            for group, (start, end) in enumerate(itertools.pairwise(data.starts)):
+                ids = data.column(group, self._id).to_pylist() if self._id else None
+                for row in range(start, end):
                     source = f"{file}:{row}"
-                    yield Entry(str(ids[place]) if ids else source, source, stamp)
-                    row += 1
+                    yield Entry(str(ids[row - start]) if ids else source, source, stamp)
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
         """See Input.read."""
-        at = [entry.source.rpartition(":") for entry in entries]
-        for start in range(0, len(at), ROWS):
-            part = at[start : start + ROWS]
-            values: dict[tuple[str, int], Any] = {}
-            for file in dict.fromkeys(file for file, _, _ in part):
-                rows = [int(row) for name, _, row in part if name == file]
-                taken = self._open(file).take(rows, columns=[self._column])
-                values |= zip(((file, r) for r in rows), taken.column(0).to_pylist(), strict=True)
-            yield from (_content(values[file, int(row)]) for file, _, row in part)
+        for entry in entries:
+            file, _, row = entry.source.rpartition(":")
+            yield self._value(file, int(row))
 
-    def _open(self, file: str) -> Any:
+    def _value(self, file: str, row: int) -> Content:
         import pyarrow
-        from pyarrow import dataset
 
-        place = self._folder.at(file)
-        form = "parquet" if file.endswith(".parquet") else "feather"
         try:
-            found = dataset.dataset(place.path, filesystem=place.fs, format=form)
-        except (pyarrow.ArrowInvalid, OSError):
-            raise InputError(f"{file}: not a table") from None
+            with self._lock:  # so that what several threads want is read once
+                group, place = group_of(self._kept_file(file), row)
+                column = self._kept_column(file, group)
+            return _content(column[place].as_py())
+        except (pyarrow.ArrowException, OSError):
+            return Unread(UNREADABLE)
+
+    def _read_column(self, file: str, group: int) -> Any:
+        return self._kept_file(file).column(group, self._column)
+
+    def _open(self, file: str) -> Groups:
+        found = open_groups(self._folder.at(file))
         for column in filter(None, (self._column, self._id)):
             if column not in found.schema.names:
                 names = ", ".join(found.schema.names)
                 raise InputError(f"{file}: has no column {column}; it has {names}")
         return found
 
-    def _modality(self, data: Any) -> Modality:
+    def _modality(self, schema: Any) -> Modality:
         from pyarrow import types
 
-        kind = data.schema.field(self._column).type
+        kind = schema.field(self._column).type
         if types.is_string(kind) or types.is_large_string(kind):
             return "text"
         if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:

@@ -21,12 +21,7 @@ class Tars:
 
     def __init__(self, place: Place) -> None:
         """`place` is a tar file, or a folder that holds some."""
-        self._folder = place if place.is_folder() else place.parent
-        self._files = (
-            [path for path, _ in place.walk() if path.endswith(".tar")]
-            if place.is_folder()
-            else [place.name]
-        )
+        self._folder, self._files = place.files((".tar",))
 
     def entries(self) -> Iterator[Entry]:
         """See Input.entries."""
