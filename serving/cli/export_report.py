@@ -69,9 +69,9 @@ def report(
     from serving.export.inputs.choose import open_input
     from serving.export.job import ExportError
     from serving.export.place import Place, PlaceError
+    from serving.export.shards import Shards
     from serving.report.page import render
     from serving.report.report import Report, ReportConfig
-    from serving.report.shards import Shards
 
     try:
         shards = Shards.open(export, _watched)

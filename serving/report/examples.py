@@ -12,7 +12,7 @@ from PIL import Image
 
 from bundle.image import ImageError, ImageLimits, decode_image
 from serving.export.inputs.base import Content, Entry, Input, InputError, Unread
-from serving.report.shards import Shards, Watch
+from serving.export.shards import Shards, Watch
 
 SIDE = 96
 """Pixels of a thumbnail's longer side."""

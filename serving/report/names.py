@@ -11,7 +11,7 @@ import numpy as np
 
 from bundle.store import BundleError, default_bundle, open_bundle
 from serving.export.job import ExportError, Job
-from serving.report.shards import Shards, Watch
+from serving.export.shards import Shards, Watch
 
 
 @dataclass(frozen=True, kw_only=True)

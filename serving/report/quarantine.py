@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from serving.report.shards import Shards, Watch
+from serving.export.shards import Shards, Watch
 
 REASONS = 20
 """Shown, the most frequent first."""

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.export.inputs.base import Input, InputError
+from serving.export.shards import Shards, Watch
 from serving.report.choice import by_frequency, clearest, compared
 from serving.report.examples import Example, examples_of
 from serving.report.names import Names
 from serving.report.quarantine import Reason, reasons_of
-from serving.report.shards import Shards, Watch
 from serving.report.statistics import Statistics
 from serving.report.together import Together
 

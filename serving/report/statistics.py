@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.report.shards import Shards, Watch
+from serving.export.shards import Shards, Watch
 from serving.report.strongest import Strongest
 
 COLUMNS = ["indices", "values", "active"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.report.shards import Shards, Watch
+from serving.export.shards import Shards, Watch
 
 
 @dataclass(frozen=True, kw_only=True)

