@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,7 +120,7 @@ def measure(
             kind: nine_bits(truth, queries) for kind, queries in asked.queries.items()
         },
         "brute_force_ms": {
-            kind: times(truth.scores, queries) for kind, queries in asked.queries.items()
+            kind: search(truth.scores, queries).ms for kind, queries in asked.queries.items()
         },
         "right_in_top_10": asked.quality(truth),
     }
@@ -141,10 +141,11 @@ def database(location: str, hnsw: bool, export: Path, truth: Truth, asked: Asked
         places = {row.id: place for place, row in enumerate(truth.rows)}
         recall, spent = {}, {}
         for kind, queries in asked.queries.items():
-            found = [[hit.id for hit in sink.search(query, TOP)] for query in queries]
+            timed = search(lambda query: sink.search(query, TOP), queries)
+            found = [[hit.id for hit in hits] for hits in timed.answers]
             each = [truth.recall(*pair, places) for pair in zip(queries, found, strict=True)]
             recall[kind] = round(float(np.mean(each)), 4)
-            spent[kind] = times(lambda query: sink.search(query, TOP), queries)
+            spent[kind] = timed.ms
         count = sink.count()
     size = (
         table_bytes(location, name)
@@ -160,15 +161,22 @@ def database(location: str, hnsw: bool, export: Path, truth: Truth, asked: Asked
     }
 
 
-def times(search: Callable[[Code], Any], queries: Sequence[Code]) -> dict[str, float]:
-    """Milliseconds of one query, one at a time."""
-    search(queries[0])
-    spent = []
+class Timed(NamedTuple):
+    """Answers to queries, one at a time, and the milliseconds of one."""
+
+    answers: list[Any]
+    ms: dict[str, float]
+
+
+def search(answer: Callable[[Code], Any], queries: Sequence[Code]) -> Timed:
+    """Asks all queries, after one that does not count."""
+    answer(queries[0])
+    answers, spent = [], []
     for query in queries:
         began = time.perf_counter()
-        search(query)
+        answers.append(answer(query))
         spent.append((time.perf_counter() - began) * 1e3)
-    return {f"p{p}": round(float(np.percentile(spent, p)), 2) for p in (50, 95)}
+    return Timed(answers, {f"p{p}": round(float(np.percentile(spent, p)), 2) for p in (50, 95)})
 
 
 def bytes_of_a_row(export: Path, truth: Truth, lengths: NDArray[np.integer]) -> dict[str, int]:

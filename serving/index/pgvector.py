@@ -13,8 +13,9 @@ from serving.index.base import Code, Hit, Origin, Row, SinkError
 
 WIDTH = 1_000_000_000
 """Dimensions of the column, pgvector's limit: rows cost what their concepts cost whatever it is."""
-EXPLORED = 400
-"""Rows that a search through HNSW looks at; at most 1,000."""
+EXPLORED = 100
+"""Rows that a search through HNSW keeps in view. With more, PostgreSQL's planner leaves the index
+aside in larger tables."""
 
 
 class Pgvector:

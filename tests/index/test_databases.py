@@ -139,7 +139,7 @@ def test_a_file_that_ends_and_is_opened_again_holds_all(
             assert hit.score == pytest.approx(1, abs=1e-5)
 
 
-def test_an_hnsw_index_is_used_and_finds_most(
+def test_an_hnsw_index_is_built_and_takes_no_wider_rows(
     postgres: str, exported: Path, collection: Collection
 ) -> None:
     import psycopg
