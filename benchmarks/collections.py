@@ -92,16 +92,18 @@ def clip_directory(folder: Path) -> Path:
     import json
 
     import torch
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
+    from training.libraries import transformers
+
+    library = transformers()
     torch.manual_seed(0)
-    config = CLIPConfig(
+    config = library.CLIPConfig(
         text_config={"num_hidden_layers": 1},
         vision_config={"patch_size": 32},
         projection_dim=512,
     )
-    CLIPModel(config).save_pretrained(folder)
-    CLIPImageProcessor().save_pretrained(folder)
+    library.CLIPModel(config).save_pretrained(folder)
+    library.CLIPImageProcessor().save_pretrained(folder)
     words = [*map(chr, range(33, 127)), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")

@@ -23,7 +23,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,13 +146,13 @@ def model_rate(bundle: Path, count: int, cores: int) -> float:
         return count // BATCH * BATCH / (time.perf_counter() - began)
 
 
-def task(source: Path, output: Path, bundle: Path, cores: int) -> Task:
-    """An export in shards so small that there are many of them."""
+def task(source: Path, output: Path, bundle: Path, cores: int, batches: int = 8) -> Task:
+    """An export in shards of so few batches that there are many of them."""
     return Task(
         source=str(source),
         output=str(output),
         bundle=bundle,
-        outputs=OutputConfig(rows=2 * BATCH, batch=BATCH),
+        outputs=OutputConfig(rows=batches * BATCH, batch=BATCH),
         cores=cores,
         decoders=cores,
     )
@@ -172,28 +171,31 @@ def export_rate(asked: Task) -> float:
     return asyncio.run(work())
 
 
-def receipt_rate(run: Callable[..., None], asked: Task) -> float:
-    """Entries a second from an export's first receipt to its last: workers start at their own
-    time, and tell of several shards at once."""
+def receipt_rate(run: Callable[..., None], asked: Task, count: int) -> float:
+    """Entries a second by the times of receipts, without each worker's first: workers start at
+    their own time, and tell of several shards at once."""
     job = asked.settle()
-    run(asked, job, range(Plan.of(asked.open_output(), job).shards), lambda step: None)
-    receipts = Path(asked.output).glob("receipts/*.json")
-    first, *later = sorted(path.stat().st_mtime for path in receipts)
-    return len(later) * asked.outputs.rows / (later[-1] - first)
+    numbers = range(Plan.of(asked.open_output(), job).shards)
+    run(asked, job, numbers, lambda step: None, workers=count)
+    times = sorted(path.stat().st_mtime for path in Path(asked.output).glob("receipts/*.json"))
+    later = times[count:]
+    return len(later) * asked.outputs.rows / (later[-1] - times[count - 1])
 
 
 def workers(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One worker and two, of a core each, as processes and as actors of Ray."""
-    source = pictures(work.kept, arguments.pictures)
+    """One worker and two, as processes and as actors of Ray, of the model that is most of the
+    work: a worker's decoder beside its model keeps little more than a core busy."""
+    source = pictures(work.kept, arguments.pictures // 4)
+    bundle = vit_b32(work.kept / "models")
     runners = {"processes": processes.run, "ray": ray.run}
-    found: dict[str, Any] = {"pictures": arguments.pictures, "cores of a worker": 1}
+    found: dict[str, Any] = {"pictures": arguments.pictures // 4, "model": "vit_b32"}
     for name, run in runners.items():
         rates: dict[str, list[float]] = {"1": [], "2": []}
         for block in range(arguments.repeats):
             for count in (1, 2):
                 output = work.new / f"{name}-{count}-{block}"
-                asked = task(source, output, default_bundle(), 1)
-                rates[str(count)].append(receipt_rate(partial(run, workers=count), asked))
+                asked = task(source, output, bundle, 1, batches=1)
+                rates[str(count)].append(receipt_rate(run, asked, count))
         found[name] = {
             **{f"{count} workers": summary(values) for count, values in rates.items()},
             "2 over 1": summary([b / a for a, b in zip(*rates.values(), strict=True)]),
