@@ -54,3 +54,6 @@ def test_a_killed_actor_loses_nothing(pictures: Path, tiny_bundle: Path, tmp_pat
 def test_a_cluster_that_is_not_there(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     told = run(pictures, tmp_path / "out", "--address", "x", *options(tiny_bundle), code=2)
     assert "--address: needs --runner ray" in told
+    asked = ["--runner", "ray", "--address", "127.0.0.1:1", *options(tiny_bundle)]
+    told = run(pictures, tmp_path / "out", *asked, code=1)
+    assert "\nError: address: 127.0.0.1:1: " in told

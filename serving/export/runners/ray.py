@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from serving.export.task import Task
 
 SHARDS = 2 * AHEAD
 """That an actor takes at once."""
+CONNECT_S = 5.0
 _ERROR = "error: "
 
 
@@ -38,6 +40,7 @@ def run(
 
     ours = not ray.is_initialized()
     if ours:
+        _answers(address)
         try:
             ray.init(
                 address=address or "local",
@@ -57,6 +60,17 @@ def run(
     finally:
         if ours:
             ray.shutdown()
+
+
+def _answers(address: str) -> None:
+    """Raises ExportError when nobody listens at HOST:PORT: Ray itself tries for many minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise ExportError(f"address: {address}: {error}") from None
 
 
 def _told(task: Task, job: Job, numbers: Sequence[int], workers: int) -> Iterator[str]:
