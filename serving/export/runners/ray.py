@@ -38,9 +38,9 @@ def run(
     import ray
     from ray.exceptions import RayError
 
+    _answers(address)
     ours = not ray.is_initialized()
     if ours:
-        _answers(address)
         try:
             ray.init(
                 address=address or "local",
