@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -118,6 +117,5 @@ def _refuse_other(target: Target, indexed: Origin, model: str, where: str) -> No
 
     digest = indexed.bundle
     if not target.server:
-        manifest = open_bundle(target.bundle or default_bundle()).manifest
-        digest = hashlib.sha256(manifest.to_json().encode()).hexdigest()
+        digest = open_bundle(target.bundle or default_bundle()).manifest.digest
     indexed.refuse_other(Origin(model=model, bundle=digest), where)

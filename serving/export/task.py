@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,7 +62,7 @@ class Task:
             id_column=self.id_column,
             outputs=self.outputs,
             model=f"{manifest.name}/{manifest.version}",
-            bundle=hashlib.sha256(manifest.to_json().encode()).hexdigest(),
+            bundle=manifest.digest,
             runtime=runtime,
             entries=totals.entries,
             plan=totals.digest,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +44,7 @@ class Names:
 
 def _from_bundle(path: Path, job: Job) -> Names | None:
     bundle = open_bundle(path)
-    if hashlib.sha256(bundle.manifest.to_json().encode()).hexdigest() != job.bundle:
+    if bundle.manifest.digest != job.bundle:
         return None
     concepts = bundle.concepts.concepts
     return Names(known={concept.id: concept.name for concept in concepts}, total=len(concepts))
