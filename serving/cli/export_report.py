@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, get_args
+from typing import get_args
 
 import click
 
-from serving.cli.report import progress
+from serving.cli.report import watched
 from serving.export.inputs.choose import Kind
-
-if TYPE_CHECKING:
-    from serving.export.place import Place
-
-T = TypeVar("T")
 
 
 @click.command()
@@ -74,17 +68,17 @@ def report(
     from serving.report.report import Report, ReportConfig
 
     try:
-        shards = Shards.open(export, _watched)
+        shards = Shards.open(export, watched)
         column = shards.job.column
         found = Report.of(
             shards,
             ReportConfig(concepts=concepts, top=top),
-            _watched,
+            watched,
             None if source is None else open_input(source, kind, column),
             bundle,
         )
         page = render(found).encode()
-        _write(Place.of(output), page)
+        Place.of(output).write(page)
     except (BundleError, ExportError, InputError, PlaceError) as error:
         raise click.ClickException(str(error)) from None
     unread = sum(bool(example.problem) for example in found.examples.values())
@@ -93,15 +87,3 @@ def report(
         f"{len(page):,} bytes{f'; {unread:,} examples could not be read' if unread else ''}"
         f"{'' if found.summary.whole else '; the export is not whole'}"
     )
-
-
-def _write(place: Place, page: bytes) -> None:
-    try:
-        place.write(page)
-    except OSError as error:
-        reason = (error.strerror or "cannot be written").lower()
-        raise click.ClickException(f"--output: {reason}") from None
-
-
-def _watched(items: Sequence[T], text: str) -> Iterable[T]:
-    return progress(items, total=len(items), text=text)

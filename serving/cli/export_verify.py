@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
+
+from serving.cli.report import print_json, watched
 
 
 @click.command()
@@ -17,11 +17,11 @@ def verify(output: str, as_json: bool) -> None:
     from serving.export.place import Place, PlaceError
 
     try:
-        found = list(problems(Place.of(output)))
+        found = list(problems(Place.of(output), watched))
     except (ExportError, PlaceError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
-        click.echo(json.dumps({"problems": found}))
+        print_json({"problems": found})
     else:
         for problem in found:
             click.echo(problem)

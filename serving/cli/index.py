@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from serving.cli.report import watched
+
 if TYPE_CHECKING:
     from serving.index.base import Row
 
@@ -52,7 +54,7 @@ def index(source: str, database: str, name: str, database_token: str | None, hns
 
     began = time.monotonic()
     try:
-        rows = Rows.open(source)
+        rows = Rows.open(source, watched)
         with opened(database, name, token=database_token, hnsw=hnsw) as sink:
             sink.prepare(rows.origin)
             for batch in _shown(rows.batches(BATCH), rows.total):

@@ -95,6 +95,11 @@ def progress(items: Iterable[T], *, total: int, text: str) -> Iterator[T]:
     )
 
 
+def watched(items: Sequence[T], text: str) -> Iterable[T]:
+    """The same, of items that can be counted."""
+    return progress(items, total=len(items), text=text)
+
+
 def as_record(value: Any) -> dict[str, Any]:
     """A result without arrays as a JSON object."""
     return dataclasses.asdict(value)

@@ -6,32 +6,21 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from bundle.store import Bundle
+from serving.export.check import Watch, checked, unwatched
 from serving.export.formats.base import Part, format_of
-from serving.export.job import ExportError, Job
+from serving.export.job import JOB, ExportError, Job
+from serving.export.parallel import mapped
 from serving.export.place import DRAFT, Place
 from serving.export.plan import Plan
-from serving.export.receipt import (
-    DATA,
-    QUARANTINE,
-    Receipt,
-    content_of,
-    part_of,
-    problem_of,
-    read_receipt,
-    receipt_place,
-)
+from serving.export.receipt import DATA, QUARANTINE, Receipt, part_of, read_receipt
 from serving.export.step import Tally
 from serving.export.table import tables_of, width_of
 
 DONE = "DONE.json"
-READERS, AT_ONCE = 16, 1024
-"""Threads that read receipts, as an object store takes its time for each, and how many they are
-given at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +76,7 @@ def finish(output: Place, job: Job, bundle: Bundle, run: Run) -> Done:
     rows = quarantined = size = 0
     parts: list[Part] = []
     total = hashlib.sha256()
-    for receipt in _receipts(output, Plan.of(output, job)):
+    for receipt in mapped(partial(_receipt, output), range(Plan.of(output, job).shards)):
         rows += receipt.rows
         quarantined += receipt.quarantined
         size += sum(info.bytes for info in receipt.files.values())
@@ -115,45 +104,29 @@ def finish(output: Place, job: Job, bundle: Bundle, run: Run) -> Done:
     return done
 
 
-def _receipts(output: Place, plan: Plan) -> Iterator[Receipt]:
-    with ThreadPoolExecutor(READERS) as pool:
-        for first in range(0, plan.shards, AT_ONCE):
-            numbers = range(first, min(first + AT_ONCE, plan.shards))
-            receipts = pool.map(partial(read_receipt, output), numbers)
-            for number, receipt in zip(numbers, receipts, strict=True):
-                if receipt is None:
-                    raise ExportError(f"shard {number} has no receipt; run the export again")
-                yield receipt
+def _receipt(output: Place, number: int) -> Receipt:
+    receipt = read_receipt(output, number)
+    if receipt is None:
+        raise ExportError(f"shard {number} has no receipt; run the export again")
+    return receipt
 
 
-def problems(output: Place) -> Iterator[str]:
+def problems(output: Place, watch: Watch = unwatched) -> Iterator[str]:
     """All that is wrong with an export's folder, a line each; none when it is whole."""
     job = Job.load(output)
     if job is None:
-        raise ExportError("not an export: no job.json")
-    plan = Plan.of(output, job)
-    known = {f"{DATA}/{name}" for name in format_of(job.outputs.format).extra}
+        raise ExportError(f"not an export: no {JOB}")
     rows = quarantined = 0
-    for number in range(plan.shards):
-        receipt = read_receipt(output, number)
-        if receipt is None:
-            yield f"{receipt_place(output, number).name}: missing; the shard is not finished"
-            continue
-        if receipt.content != content_of(job.digest, plan.shard(number)):
-            yield f"{receipt_place(output, number).name}: of another job or other entries"
-            continue
-        known.update(receipt.files)
-        rows, quarantined = rows + receipt.rows, quarantined + receipt.quarantined
-        for name, info in receipt.files.items():
-            problem = problem_of(output, name, info)
-            if problem:
-                yield f"{name}: {problem}"
+    known = {f"{DATA}/{name}" for name in format_of(job.outputs.format).extra}
+    for shard in checked(output, job, watch):
+        yield from shard.problems
+        if shard.receipt is not None:
+            known.update(shard.receipt.files)
+            rows, quarantined = rows + shard.receipt.rows, quarantined + shard.receipt.quarantined
     for folder in (DATA, QUARANTINE):
-        place = output.at(folder)
-        if place.exists():
-            for path, _ in place.walk():
-                if f"{folder}/{path}" not in known and not path.endswith(DRAFT):
-                    yield f"{folder}/{path}: no receipt knows it"
+        for path, _ in output.at(folder).walk():
+            if f"{folder}/{path}" not in known and not path.endswith(DRAFT):
+                yield f"{folder}/{path}: no receipt knows it"
     if rows + quarantined != job.entries:
         yield f"{rows} rows and {quarantined} in quarantine are not {job.entries} entries"
     if not output.at(DONE).exists():

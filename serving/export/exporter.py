@@ -17,10 +17,11 @@ from serving.export.claim import claim
 from serving.export.formats.base import format_of
 from serving.export.inputs.base import InputError
 from serving.export.job import ExportError, Job
+from serving.export.parallel import mapped
 from serving.export.pipeline import Pipeline
 from serving.export.place import PlaceError
 from serving.export.plan import Plan
-from serving.export.receipt import Receipt, commit, finished
+from serving.export.receipt import Receipt, commit, problems_of, read_receipt
 from serving.export.step import Step
 from serving.export.table import tables_of, width_of
 from serving.export.task import Task
@@ -30,6 +31,8 @@ ERRORS = (BundleError, EngineError, ExportError, InputError, PlaceError, Startup
 
 AHEAD = 2
 """Shards in work: while one is written, the next one is decoded."""
+LOOKED_AT = 1024
+"""Shards of which it is found out at once whether they are finished."""
 WAIT_S = 0.5
 """Between looks at shards that another worker makes."""
 
@@ -66,19 +69,40 @@ class Exporter:
 
         Raises ExportError; what is finished by then stays.
         """
-        waiting = list(numbers)
-        while waiting:
-            given = iter(waiting)
-            left: list[int] = []
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(AHEAD):
-                        group.create_task(self._work(given, left, on_step))
-            except BaseExceptionGroup as errors:
-                raise errors.exceptions[0] from None
-            waiting = sorted(left)
-            if waiting:
-                await asyncio.sleep(WAIT_S)
+        left: list[int] = []
+        for first in range(0, len(numbers), LOOKED_AT):
+            missing = await self._missing(numbers[first : first + LOOKED_AT], on_step)
+            left += await self._made(missing, on_step)
+        while left:
+            await asyncio.sleep(WAIT_S)
+            left = await self._made(sorted(left), on_step)
+
+    async def _missing(self, numbers: Sequence[int], on_step: Callable[[Step], None]) -> list[int]:
+        """Those that are not finished, looked at many at a time."""
+        loop = asyncio.get_running_loop()
+
+        def look() -> list[Receipt | None]:
+            return list(mapped(self._finished, numbers))
+
+        missing: list[int] = []
+        receipts = await loop.run_in_executor(self._writer, look)
+        for number, receipt in zip(numbers, receipts, strict=True):
+            if receipt is None:
+                missing.append(number)
+            else:
+                on_step(self._step(receipt, kept=True))
+        return missing
+
+    async def _made(self, numbers: Sequence[int], on_step: Callable[[Step], None]) -> list[int]:
+        """Makes those that no other worker makes; gives the others."""
+        given, left = iter(numbers), list[int]()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(AHEAD):
+                    group.create_task(self._work(given, left, on_step))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return left
 
     async def _work(
         self, numbers: Iterator[int], left: list[int], on_step: Callable[[Step], None]
@@ -92,20 +116,29 @@ class Exporter:
 
     async def _shard(self, number: int) -> Step:
         loop = asyncio.get_running_loop()
-        shard = await loop.run_in_executor(self._writer, self._plan.shard, number)
-        digest, outputs = self._job.digest, self._job.outputs
-        receipt = await loop.run_in_executor(self._writer, finished, self._output, digest, shard)
-        if receipt is not None:
+        receipt = await loop.run_in_executor(self._writer, self._finished, number)
+        if receipt is not None:  # another worker made it
             return self._step(receipt, kept=True)
+        shard = await loop.run_in_executor(self._writer, self._plan.shard, number)
         rows = await self._pipeline.rows(shard.entries)
 
         def write() -> Receipt:
+            digest, outputs = self._job.digest, self._job.outputs
             with self._pipeline.clock.busy("write"):
                 width = width_of(self._bundle, self._job.modality)
                 tables = tables_of(shard.entries, rows, outputs, self._vocabulary, width)
                 return commit(self._output, digest, shard, tables, format_of(outputs.format))
 
         return self._step(await loop.run_in_executor(self._writer, write), kept=False)
+
+    def _finished(self, number: int) -> Receipt | None:
+        """The receipt of a shard whose files are as it says."""
+        receipt = read_receipt(self._output, number)
+        if receipt is None:
+            return None
+        shard = self._plan.shard(number)
+        wrong = any(problems_of(self._output, self._job.digest, shard, receipt))
+        return None if wrong else receipt
 
     def _step(self, receipt: Receipt, *, kept: bool) -> Step:
         return Step(

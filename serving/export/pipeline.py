@@ -54,6 +54,7 @@ class Pipeline:
             metrics=Metrics(),
             slots=SLOTS,
         )
+        self._free = asyncio.Semaphore(decoders)
         self._most = batch
         """Rows that the model has room for."""
         self._readers = ThreadPoolExecutor(READERS, "read")
@@ -96,8 +97,8 @@ class Pipeline:
                 given if isinstance(given, Failed) else Failed("") for given in inputs
             ]
             if places:
-                stacked = np.stack([inputs[i] for i in places])
-                for i, row in zip(places, await self._run(stacked), strict=True):
+                ready = [one for one in inputs if not isinstance(one, Failed)]
+                for i, row in zip(places, await self._run(ready), strict=True):
                     rows[i] = row
         return rows
 
@@ -126,22 +127,23 @@ class Pipeline:
 
     async def _decoded(self, pictures: Sequence[bytes]) -> list[NDArray[Any] | Failed]:
         """Pixels of what one decoder takes at once."""
-        with self.clock.busy("decode"):
-            found = await self._tried(pictures)
-            if not found:  # of one of them, or for a reason of its own: now each alone
-                alone = [await self._tried([data]) or [internal()] for data in pictures]
-                found = [one for part in alone for one in part]
+        found = await self._tried(pictures)
+        if not found:  # of one of them, or for a reason of its own: now each alone
+            alone = [await self._tried([data]) or [internal()] for data in pictures]
+            found = [one for part in alone for one in part]
         return [Failed(one.message) if isinstance(one, ServingError) else one for one in found]
 
     async def _tried(self, pictures: Sequence[bytes]) -> list[NDArray[Any] | ServingError]:
         """What a decoder makes of a few pictures; empty when it died."""
-        try:
-            return await self._decoders.decode_many(pictures)
-        except ServingError:
-            return []
+        async with self._free:  # what waits for a decoder keeps none busy
+            with self.clock.busy("decode"):
+                try:
+                    return await self._decoders.decode_many(pictures)
+                except ServingError:
+                    return []
 
-    async def _run(self, inputs: NDArray[Any]) -> list[Row | Failed]:
-        """Rows of a batch (B, ...). One that fails is halved, down to what fails alone; where
+    async def _run(self, inputs: Sequence[NDArray[Any]]) -> list[Row | Failed]:
+        """Rows of a batch. One that fails is halved, down to what fails alone; where
         memory was short, later batches are cut as small at once."""
         loop = asyncio.get_running_loop()
         size = len(inputs)
@@ -163,7 +165,11 @@ class Pipeline:
             return rows
         return [row if isinstance(row, Row) else Failed("the model gave no row") for row in found]
 
-    def _model(self, inputs: NDArray[Any]) -> list[Row | EngineError]:
+    def _model(self, inputs: Sequence[NDArray[Any]]) -> list[Row | EngineError]:
         with self.clock.busy("model"):
-            output = self._engine.run(self._graph, inputs)
-            return rows_of(output, len(inputs), self._bundle.manifest.architecture, self._graph)
+            try:
+                output = self._engine.run(self._graph, np.stack(inputs))
+                shape = self._bundle.manifest.architecture
+                return rows_of(output, len(inputs), shape, self._graph)
+            except MemoryError as error:  # not the engine's, beside it
+                raise OutOfMemoryError(str(error)) from None

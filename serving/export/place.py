@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from bundle.sync import sync
 
@@ -16,6 +18,13 @@ PROTOCOLS = frozenset({"file", "local", "memory", "s3", "s3a", "gs", "gcs", "abf
 
 DRAFT = ".draft"
 """Ends the name of a file that is being written; what a killed process left is of no use."""
+
+
+STORES = frozenset({"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google"})
+"""Libraries of object stores, whose errors are not all OSErrors."""
+
+AT_ONCE = 64
+"""Files in memory at a time when many are read."""
 
 
 class PlaceError(ValueError):
@@ -60,26 +69,57 @@ class Place:
 
     def at(self, name: str) -> Place:
         """A file or a folder in this folder; an absolute path is taken as it is."""
-        return Place(fs=self.fs, path=posixpath.join(self.path, name))
+        path = posixpath.join(self.path, name)
+        if ".." in name.split("/"):  # which an object store would take as a name
+            path = posixpath.normpath(path)
+        return Place(fs=self.fs, path=path)
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Raises PlaceError, in place of what its library raises, when an object store does not
+        answer: that says nothing about the file. What is wrong with a file stays an OSError."""
+        try:
+            yield
+        except OSError as error:
+            if self._lasts(error):
+                raise
+            raise self._error(error) from None
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in STORES:
+                raise
+            raise self._error(error) from None
+
+    def _lasts(self, error: OSError) -> bool:
+        # Without a number it is a reader's: of damaged data.
+        lasting = isinstance(error, FileNotFoundError | PermissionError) or error.errno is None
+        return self.local or lasting
+
+    def _error(self, error: Exception) -> PlaceError:
+        line = str(error).partition("\n")[0] or type(error).__name__
+        return PlaceError(f"{self.fs.unstrip_protocol(self.path)}: {line}")
 
     def exists(self) -> bool:
         """There is such a file or folder."""
-        return bool(self.fs.exists(self.path))
+        with self.told():
+            return bool(self.fs.exists(self.path))
 
     def is_folder(self) -> bool:
         """It is a folder."""
-        return bool(self.fs.isdir(self.path))
+        with self.told():
+            return bool(self.fs.isdir(self.path))
 
     def stamp(self) -> str:
         """Changes when the file does: its size, and its version or time of change.
 
         Raises FileNotFoundError.
         """
-        return stamp_of(self.fs.info(self.path))
+        with self.told():
+            return stamp_of(self.fs.info(self.path))
 
     def walk(self) -> Iterator[tuple[str, str]]:
         """Files in and below it: path relative to it, and stamp; sorted by path."""
-        found = self.fs.find(self.path, detail=True)
+        with self.told():
+            found = self.fs.find(self.path, detail=True)
         for path in sorted(found):
             yield posixpath.relpath(path, self.path), stamp_of(found[path])
 
@@ -92,21 +132,51 @@ class Place:
 
     def read(self, start: int | None = None, end: int | None = None) -> bytes:
         """The bytes of the file, or some of them. Raises OSError."""
-        data: bytes = self.fs.cat_file(self.path, start=start, end=end)
+        with self.told():
+            data: bytes = self.fs.cat_file(self.path, start=start, end=end)
         return data
 
     @contextlib.contextmanager
+    def open(self) -> Iterator[Any]:
+        """A stream to read from. Raises OSError."""
+        with self.told(), self.fs.open(self.path, "rb") as stream:
+            yield stream
+
+    def changed(self) -> datetime:
+        """When the file was written, UTC."""
+        with self.told():
+            found: datetime = self.fs.modified(self.path)
+        return found
+
+    def remove(self) -> None:
+        """Removes the file."""
+        with self.told():
+            self.fs.rm_file(self.path)
+
+    @contextlib.contextmanager
     def create(self) -> Iterator[Any]:
-        """A stream whose bytes become the file when the block ends well, or else nothing."""
-        if not self.local:  # an object appears when its upload is complete
+        """A stream whose bytes become the file when the block ends well, or else nothing. Raises
+        PlaceError."""
+        try:
+            with self._draft() if self.local else self._upload() as stream:
+                yield stream
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise PlaceError(f"{self.path}: {reason}") from None
+
+    @contextlib.contextmanager
+    def _upload(self) -> Iterator[Any]:
+        with self.told():
             stream = self.fs.open(self.path, "wb")
             try:
                 yield stream
             except BaseException:
                 stream.discard()
                 raise
-            stream.close()
-            return
+            stream.close()  # the object appears when its upload is complete
+
+    @contextlib.contextmanager
+    def _draft(self) -> Iterator[Any]:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         draft = self.parent.at(f".{self.name}.{os.getpid()}{DRAFT}").path
         try:
@@ -121,7 +191,8 @@ class Place:
         sync(os.path.dirname(self.path))
 
     def write(self, data: bytes) -> None:
-        """The whole file or, whatever happens, nothing: a new one takes the old one's place."""
+        """The whole file or, whatever happens, nothing: a new one takes the old one's place.
+        Raises PlaceError."""
         with self.create() as stream:
             stream.write(data)
 
@@ -130,6 +201,41 @@ class Place:
         for path in self.fs.find(self.path) if self.local else ():
             if path.endswith(DRAFT):
                 self.fs.rm_file(path)
+
+
+class Part(NamedTuple):
+    """A file, or some of its bytes."""
+
+    place: Place
+    start: int = 0
+    end: int | None = None
+
+
+def read_many(parts: Sequence[Part]) -> Iterator[bytes | OSError]:
+    """Bytes of files, or why there are none, in their order; of an object store many are asked for
+    at a time. Raises PlaceError."""
+    for first in range(0, len(parts), AT_ONCE):
+        for _, group in itertools.groupby(parts[first : first + AT_ONCE], _store):
+            yield from _read_together(list(group))
+
+
+def _store(part: Part) -> int:
+    return id(part.place.fs)
+
+
+def _read_together(parts: list[Part]) -> Iterator[bytes | OSError]:
+    places, starts, ends = map(list, zip(*parts, strict=True))
+    paths = [place.path for place in places]
+    found = places[0].fs.cat_ranges(paths, starts, ends, on_error="return")
+    for place, data in zip(places, found, strict=True):
+        try:
+            with place.told():
+                if isinstance(data, Exception):
+                    raise data
+        except OSError as error:
+            yield error
+        else:
+            yield data
 
 
 def stamp_of(info: dict[str, Any]) -> str:

@@ -56,7 +56,7 @@ class Plan:
 
         place = self.place.at(_name(number // GROUPS))
         try:
-            with place.fs.open(place.path, "rb") as stream:
+            with place.open() as stream:
                 columns = parquet.ParquetFile(stream).read_row_group(number % GROUPS).to_pydict()
             entries = list(map(Entry, *(columns[name] for name in Entry._fields)))
         except (OSError, KeyError, pyarrow.ArrowException):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bundle.schema import SchemaError, from_dict
@@ -95,24 +96,22 @@ def read_receipt(output: Place, number: int) -> Receipt | None:
         return None
 
 
-def finished(output: Place, job: str, shard: Shard) -> Receipt | None:
-    """The receipt of a shard whose files are as it says."""
-    receipt = read_receipt(output, shard.number)
-    if receipt is None or receipt.content != content_of(job, shard):
-        return None
-    if any(problem_of(output, name, info) for name, info in receipt.files.items()):
-        return None
-    return receipt
+def problems_of(output: Place, job: str, shard: Shard, receipt: Receipt) -> Iterator[str]:
+    """What is wrong with a shard that has a receipt, a line each; its files are read."""
+    if receipt.content != content_of(job, shard):
+        yield f"{receipt_place(output, shard.number).name}: of another job or other entries"
+        return
+    for name, info in receipt.files.items():
+        problem = _problem_of(output.at(name), info)
+        if problem:
+            yield f"{name}: {problem}"
 
 
-def problem_of(output: Place, name: str, info: FileInfo) -> str:
-    """What is wrong with a file; empty when nothing is."""
-    place = output.at(name)
+def _problem_of(place: Place, info: FileInfo) -> str:
     try:
-        if int(place.fs.info(place.path)["size"]) != info.bytes:
-            return "of another size"
-        if hashlib.sha256(place.read()).hexdigest() != info.sha256:
-            return "altered"
+        data = place.read()
     except OSError:
         return "missing"
-    return ""
+    if len(data) != info.bytes:
+        return "of another size"
+    return "" if hashlib.sha256(data).hexdigest() == info.sha256 else "altered"

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
+from serving.export.check import Watch, checked, unwatched
 from serving.export.done import DONE
+from serving.export.formats.base import Format, format_of
+from serving.export.formats.parquet import parquet_batches
 from serving.export.job import JOB, ExportError, Job
 from serving.export.place import Place
-from serving.export.plan import Plan
-from serving.export.receipt import DATA, QUARANTINE, Receipt, finished, read_receipt
+from serving.export.receipt import DATA, QUARANTINE, Receipt, part_of
 
 BATCH = 8192
 """Rows in memory at a time."""
-
-T = TypeVar("T")
-
-
-class Watch(Protocol):
-    """Shows how far a pass is."""
-
-    def __call__(self, items: Sequence[T], text: str) -> Iterable[T]:
-        """The items, one after the other."""
-
-
-def unwatched(items: Sequence[T], text: str) -> Iterable[T]:
-    """Shows nothing."""
-    return items
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +24,7 @@ class Shards:
 
     output: Place
     job: Job
+    form: Format
     planned: int
     """Shards that the whole export has."""
     receipts: list[Receipt]
@@ -49,34 +38,32 @@ class Shards:
 
     @classmethod
     def open(cls, location: str, watch: Watch = unwatched) -> Shards:
-        """The export in a folder, every file compared with its receipt. Raises ExportError for
-        what is none or is not Parquet, or PlaceError."""
+        """The export in a folder, every file compared with its receipt. Raises ExportError or
+        PlaceError."""
         output = Place.of(location)
         job = Job.load(output)
         if job is None:
             raise ExportError(f"{location}: not an export: no {JOB}")
-        if job.outputs.format != "parquet":
-            raise ExportError(f"{location}: format {job.outputs.format}; only parquet is read here")
-        plan = Plan.of(output, job)
-        receipts, altered = [], []
-        for number in watch(range(plan.shards), "checking"):
-            if read_receipt(output, number) is None:
+        receipts, altered, planned = [], [], 0
+        for shard in checked(output, job, watch):
+            planned += 1
+            if shard.receipt is None:
                 continue
-            receipt = finished(output, job.digest, plan.shard(number))
-            if receipt is None:
-                altered.append(number)
+            if shard.problems:
+                altered.append(shard.number)
             else:
-                receipts.append(receipt)
+                receipts.append(shard.receipt)
         done = output.at(DONE)
         last = done if done.exists() else output.at(JOB)
         return cls(
             output=output,
             job=job,
-            planned=plan.shards,
+            form=format_of(job.outputs.format),
+            planned=planned,
             receipts=receipts,
             altered=altered,
             done=done.exists(),
-            changed=f"{output.fs.modified(last.path):%Y-%m-%d %H:%M} UTC",
+            changed=f"{last.changed():%Y-%m-%d %H:%M} UTC",
         )
 
     @property
@@ -101,17 +88,11 @@ class Shards:
 
     def batches(self, receipt: Receipt, columns: list[str], rows: int = BATCH) -> Iterator[Any]:
         """A shard's rows as pyarrow.RecordBatch of at most so many, in the export's order."""
-        return self._read(receipt, DATA, columns, rows)
+        names = [name for name, _ in part_of(receipt).files]
+        return self.form.read(self.output.at(DATA), names, columns, rows)
 
     def quarantine(self, receipt: Receipt, columns: list[str]) -> Iterator[Any]:
         """The same of its entries without a row."""
-        return self._read(receipt, QUARANTINE, columns, BATCH)
-
-    def _read(self, receipt: Receipt, folder: str, columns: list[str], rows: int) -> Iterator[Any]:
-        import pyarrow.parquet as parquet
-
         for name in receipt.files:
-            if name.startswith(f"{folder}/"):
-                place = self.output.at(name)
-                with place.fs.open(place.path, "rb") as stream:
-                    yield from parquet.ParquetFile(stream).iter_batches(rows, columns=columns)
+            if name.startswith(f"{QUARANTINE}/"):
+                yield from parquet_batches(self.output.at(name), columns, BATCH)

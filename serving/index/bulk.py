@@ -62,7 +62,7 @@ class Bulk:
         self._write()
         for path, _ in list(self._place.walk()):
             if path.startswith("bulk-") and path >= _file(self._files):
-                self._place.fs.rm_file(self._place.at(path).path)
+                self._place.at(path).remove()
 
     def close(self) -> None:
         """Nothing is open."""

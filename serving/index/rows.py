@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from serving.export.check import Watch, unwatched
 from serving.export.done import DONE
 from serving.export.job import ExportError
 from serving.export.shards import Shards
@@ -23,10 +24,10 @@ class Rows:
     shards: Shards
 
     @classmethod
-    def open(cls, location: str) -> Rows:
+    def open(cls, location: str, watch: Watch = unwatched) -> Rows:
         """The export in a folder. Raises ExportError unless all of it is there and as its receipts
         say, or PlaceError."""
-        shards = Shards.open(location)
+        shards = Shards.open(location, watch)
         if not shards.done:
             raise ExportError(f"{location}: not finished: no {DONE}; run the export again")
         if not shards.whole:

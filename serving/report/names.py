@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from bundle.store import BundleError, default_bundle, open_bundle
+from serving.export.check import Watch
 from serving.export.job import ExportError, Job
-from serving.export.shards import Shards, Watch
+from serving.export.shards import Shards
 
 
 @dataclass(frozen=True, kw_only=True)

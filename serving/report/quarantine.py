@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from serving.export.shards import Shards, Watch
+from serving.export.check import Watch
+from serving.export.shards import Shards
 
 REASONS = 20
 """Shown, the most frequent first."""

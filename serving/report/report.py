@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.export.check import Watch
 from serving.export.inputs.base import Input, InputError
-from serving.export.shards import Shards, Watch
+from serving.export.shards import Shards
 from serving.report.choice import by_frequency, clearest, compared
 from serving.report.examples import Example, examples_of
 from serving.report.names import Names

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.export.shards import Shards, Watch
+from serving.export.check import Watch
+from serving.export.shards import Shards
 from serving.report.strongest import Strongest
 
 COLUMNS = ["indices", "values", "active"]

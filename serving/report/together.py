@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.export.shards import Shards, Watch
+from serving.export.check import Watch
+from serving.export.shards import Shards
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import lance
 import numpy as np
 import pyarrow
 import pyarrow.dataset as dataset
+import pytest
 import zarr
+from click.testing import CliRunner
 
+from serving.cli.main import main
+from serving.export.formats.base import FormatName
+from serving.export.shards import Shards
 from tests.export.command import files, options, run
 from tests.export.pictures import BROKEN, png
+from tests.report.page import Page
 
 
 def rows_of(output: Path) -> pyarrow.Table:
@@ -78,3 +85,40 @@ def test_a_shard_without_rows(tiny_bundle: Path, tmp_path: Path) -> None:
         assert run("verify", output) == "whole\n"
     assert lance.dataset(tmp_path / "lance").count_rows() == 2
     assert rows_of(tmp_path / "parquet").num_rows == 2
+
+
+@pytest.mark.parametrize("form", get_args(FormatName))
+def test_all_columns_are_read_back(
+    form: str, pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / form
+    run(pictures, output, *options(tiny_bundle), "--dense", "--format", form)
+    shards = Shards.open(str(output))
+    expected = rows_of(whole)
+    assert shards.whole
+    assert shards.rows == expected.num_rows
+    for columns in ([name] for name in expected.column_names):
+        batches = [
+            batch for receipt in shards.receipts for batch in shards.batches(receipt, columns, 5)
+        ]
+        assert max(batch.num_rows for batch in batches) == 5
+        assert pyarrow.Table.from_batches(batches).equals(expected.select(columns))
+
+
+def test_report_and_index_read_any_format(
+    pictures: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    made = []
+    for form in get_args(FormatName):
+        output = tmp_path / form
+        run(pictures, output, *options(tiny_bundle, rows=16), "--format", form)
+        for words in (
+            ("report", output, "--input", pictures, "-o", tmp_path / f"{form}.html"),
+            ("index", output, f"opensearch:{tmp_path / f'{form}-bulk'}"),
+        ):
+            done = CliRunner().invoke(main, list(map(str, words)))
+            assert done.exit_code == 0, done.output
+        page = Page(tmp_path / f"{form}.html")
+        data = {name: page.data[name] for name in ("active", "concepts", "pairs", "quarantine")}
+        made.append((data, (tmp_path / f"{form}-bulk" / "bulk-000000.ndjson").read_bytes()))
+    assert made[1:] == made[:-1]

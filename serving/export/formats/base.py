@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from serving.export.place import Place
@@ -24,6 +24,12 @@ class Format(Protocol):
     def files(self, table: Any, stem: str) -> dict[str, bytes]:
         """The files of a shard's rows (a pyarrow.Table), by their names in the data folder, each of
         which begins with `stem`."""
+
+    def read(
+        self, data: Place, names: Sequence[str], columns: Sequence[str], rows: int
+    ) -> Iterator[Any]:
+        """Some columns of a shard, whose files in the data folder have these names, as
+        pyarrow.RecordBatch of at most so many rows, in the order in which they were written."""
 
     def finish(self, data: Place, schema: Any, parts: Sequence[Part]) -> None:
         """Once all shards are in the data folder: writes what lets readers open them as one."""

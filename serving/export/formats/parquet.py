@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from serving.export.formats.base import Part
@@ -36,6 +36,13 @@ class Parquet:
         """See Format.files."""
         return {f"{stem}.parquet": parquet_bytes(table)}
 
+    def read(
+        self, data: Place, names: Sequence[str], columns: Sequence[str], rows: int
+    ) -> Iterator[Any]:
+        """See Format.read."""
+        for name in names:
+            yield from parquet_batches(data.at(name), columns, rows)
+
     def finish(self, data: Place, schema: Any, parts: Sequence[Part]) -> None:
         """A folder of Parquet files needs nothing more."""
 
@@ -53,3 +60,11 @@ def parquet_bytes(table: Any) -> bytes:
         use_byte_stream_split=FLOATS,
     )
     return stream.getvalue()
+
+
+def parquet_batches(place: Place, columns: Sequence[str], rows: int) -> Iterator[Any]:
+    """Columns of a Parquet file as pyarrow.RecordBatch of at most so many rows."""
+    import pyarrow.parquet as parquet
+
+    with place.open() as stream:
+        yield from parquet.ParquetFile(stream).iter_batches(rows, columns=list(columns))

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow
 import zarr
 from numpy.typing import NDArray
-from zarr.core.buffer import Buffer
+from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from serving.export.formats.base import Part
 from serving.export.place import Place
 
 _GROUP = "zarr.json"
+_ARRAYS = {
+    "indices": ("indices", "offsets"),
+    "values": ("values", "offsets"),
+    "concepts": ("top_id", "top_name", "top_value"),
+}
+"""Of what a column is made; any other is one array of its name."""
 
 
 class Zarr:
@@ -28,6 +35,21 @@ class Zarr:
         """See Format.files. A chunk an array: a shard is what is read together."""
         arrays = _arrays(table)
         return {f"{stem}/{name}": data for name, data in _stored(arrays).items()}
+
+    def read(
+        self, data: Place, names: Sequence[str], columns: Sequence[str], rows: int
+    ) -> Iterator[Any]:
+        """See Format.read."""
+        wanted = {_GROUP} | {array for name in columns for array in _ARRAYS.get(name, (name,))}
+        files: dict[str, Buffer] = {}
+        for name in names:
+            inside = name.partition("/")[2]
+            if inside.partition("/")[0] in wanted:
+                read = data.at(name).read()
+                files[inside] = default_buffer_prototype().buffer.from_bytes(read)
+        group = zarr.open_group(MemoryStore(files), mode="r", zarr_format=3)
+        table = pyarrow.table({name: _column(group, name) for name in columns})
+        yield from table.to_batches(rows)
 
     def finish(self, data: Place, schema: Any, parts: Sequence[Part]) -> None:
         """Makes the data folder a group."""
@@ -60,6 +82,33 @@ def _arrays(table: Any) -> dict[str, NDArray[Any]]:
         dense = table.column("dense").combine_chunks()
         arrays["dense"] = dense.values.to_numpy().reshape(len(dense), dense.type.list_size)
     return arrays
+
+
+def _column(group: zarr.Group, name: str) -> Any:
+    """A column as the table had it."""
+    arrays: list[Any] = [group[array][:] for array in _ARRAYS.get(name, (name,))]  # type: ignore[index]
+    if name in ("indices", "values"):
+        values, offsets = arrays
+        return pyarrow.ListArray.from_arrays(offsets.astype(np.int32), pyarrow.array(values))
+    if name == "concepts":
+        return _concepts(*arrays)
+    [array] = arrays
+    if name == "dense":
+        return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(array.ravel()), array.shape[1])
+    return pyarrow.array(array.tolist() if array.dtype.kind == "T" else array)
+
+
+def _concepts(ids: NDArray[Any], names: NDArray[Any], values: NDArray[Any]) -> Any:
+    there = ids >= 0
+    offsets = np.zeros(len(ids) + 1, np.int32)
+    np.cumsum(there.sum(axis=1), out=offsets[1:])
+    fields = {
+        "id": pyarrow.array(ids[there], pyarrow.uint32()),
+        "name": pyarrow.array(names[there].tolist(), pyarrow.string()),
+        "value": pyarrow.array(values[there], pyarrow.float32()),
+    }
+    flat = pyarrow.StructArray.from_arrays(list(fields.values()), names=list(fields))
+    return pyarrow.ListArray.from_arrays(offsets, flat)
 
 
 def _strongest(lists: Any) -> dict[str, NDArray[Any]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator, Sequence
 
 from serving.export.inputs.base import Content, Entry, InputError, Modality, Unread
-from serving.export.place import Place
+from serving.export.parallel import mapped
+from serving.export.place import Part, Place, read_many
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 GONE = "not found"
@@ -29,13 +29,14 @@ class Folder:
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
         """See Input.read."""
-        yield from (_read(self._place.at(entry.source)) for entry in entries)
+        yield from _read([self._place.at(entry.source) for entry in entries])
 
 
 class PathList:
     """The files that a text file names, a line each: a path, or an id, a tab and a path.
 
-    Paths are relative to the list's folder. A file that is not there is an entry all the same.
+    A path is relative to the list's folder, or a URL of an object store. A file that is not there
+    is an entry all the same.
     """
 
     modality: Modality = "image"
@@ -49,29 +50,35 @@ class PathList:
             lines = self._place.read().decode().splitlines()
         except UnicodeDecodeError:
             raise InputError(f"{self._place.name}: not a list of paths: not UTF-8") from None
-        for line in lines:
-            first, tab, rest = line.partition("\t")
-            path = (rest if tab else first).strip()
-            if not path:
-                continue
-            try:
-                stamp = self._at(path).stamp()
-            except OSError:
-                stamp = GONE
-            yield Entry(first if tab else path, path, stamp)
+        named = [(id, path) for id, path in map(_named, lines) if path]
+        stamps = mapped(self._stamp, (path for _, path in named))
+        for (id, path), stamp in zip(named, stamps, strict=True):
+            yield Entry(id, path, stamp)
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
         """See Input.read."""
-        yield from (_read(self._at(entry.source)) for entry in entries)
+        yield from _read([self._at(entry.source) for entry in entries])
+
+    def _stamp(self, path: str) -> str:
+        try:
+            return self._at(path).stamp()
+        except OSError:
+            return GONE
 
     def _at(self, path: str) -> Place:
-        return self._place.parent.at(posixpath.normpath(path))
+        return Place.of(path) if "://" in path else self._place.parent.at(path)
 
 
-def _read(place: Place) -> Content:
-    try:
-        return place.read()
-    except FileNotFoundError:
-        return Unread(GONE)
-    except OSError:
-        return Unread(UNREADABLE)
+def _named(line: str) -> tuple[str, str]:
+    """Id and path."""
+    first, tab, rest = line.partition("\t")
+    path = (rest if tab else first).strip()
+    return first if tab else path, path
+
+
+def _read(places: Sequence[Place]) -> Iterator[Content]:
+    for found in read_many([Part(place) for place in places]):
+        if isinstance(found, FileNotFoundError):
+            yield Unread(GONE)
+        else:
+            yield Unread(UNREADABLE) if isinstance(found, OSError) else found

@@ -66,7 +66,8 @@ def open_groups(place: Place) -> Groups:
     import pyarrow
 
     try:
-        return ParquetGroups(place) if place.path.endswith(".parquet") else ArrowGroups(place)
+        with place.told():
+            return ParquetGroups(place) if place.path.endswith(".parquet") else ArrowGroups(place)
     except (pyarrow.ArrowInvalid, OSError):
         raise InputError(f"{place.name}: not a table") from None
 

@@ -55,7 +55,8 @@ class Table:
         import pyarrow
 
         try:
-            with self._lock:  # so that what several threads want is read once
+            # One at a time, so that what several threads want is read once.
+            with self._lock, self._folder.told():
                 group, place = group_of(self._kept_file(file), row)
                 column = self._kept_column(file, group)
             return _content(column[place].as_py())

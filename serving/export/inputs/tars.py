@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from serving.export.inputs.base import Content, Entry, InputError, Modality, Unread
 from serving.export.inputs.folder import SUFFIXES, UNREADABLE
-from serving.export.place import Place
+from serving.export.place import Part, Place, read_many
 
 
 class Tars:
@@ -30,7 +30,7 @@ class Tars:
             stamp = place.stamp()
             try:
                 with (
-                    place.fs.open(place.path, "rb") as stream,
+                    place.open() as stream,
                     tarfile.open(fileobj=stream, mode="r:") as tar,
                 ):
                     for member in tar:
@@ -43,10 +43,11 @@ class Tars:
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
         """See Input.read."""
-        for entry in entries:
-            file, start, end = entry.source.rsplit(":", 2)
-            try:
-                data = self._folder.at(file).read(int(start), int(end))
-            except OSError:
-                data = b""
-            yield data if len(data) == int(end) - int(start) else Unread(UNREADABLE)
+        parts = [self._part(entry) for entry in entries]
+        for part, found in zip(parts, read_many(parts), strict=True):
+            whole = isinstance(found, bytes) and part.start + len(found) == part.end
+            yield found if isinstance(found, bytes) and whole else Unread(UNREADABLE)
+
+    def _part(self, entry: Entry) -> Part:
+        file, start, end = entry.source.rsplit(":", 2)
+        return Part(self._folder.at(file), int(start), int(end))

@@ -1,0 +1,54 @@
+"""Shards compared with their receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+from serving.export.job import Job
+from serving.export.parallel import mapped
+from serving.export.place import Place
+from serving.export.plan import Plan
+from serving.export.receipt import Receipt, problems_of, read_receipt, receipt_place
+
+T = TypeVar("T")
+
+
+class Watch(Protocol):
+    """Shows how far a pass is."""
+
+    def __call__(self, items: Sequence[T], text: str) -> Iterable[T]:
+        """The items, one after the other."""
+
+
+def unwatched(items: Sequence[T], text: str) -> Iterable[T]:
+    """Shows nothing."""
+    return items
+
+
+class Checked(NamedTuple):
+    """A shard, and what is wrong with it."""
+
+    number: int
+    receipt: Receipt | None
+    problems: list[str]
+    """A line each; none when it is finished and whole."""
+
+
+def checked(output: Place, job: Job, watch: Watch = unwatched) -> Iterator[Checked]:
+    """All shards of an export in their order, every file read. Raises ExportError when the plan
+    cannot be read."""
+    plan, digest = Plan.of(output, job), job.digest
+
+    def check(number: int) -> Checked:
+        receipt = read_receipt(output, number)
+        if receipt is None:
+            name = receipt_place(output, number).name
+            return Checked(number, None, [f"{name}: missing; the shard is not finished"])
+        problems = problems_of(output, digest, plan.shard(number), receipt)
+        return Checked(number, receipt, list(problems))
+
+    numbers = range(plan.shards)
+    found = mapped(check, numbers)
+    for _ in watch(numbers, "checking"):
+        yield next(found)
