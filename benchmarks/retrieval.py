@@ -40,7 +40,7 @@ from sparseclip.client import Client
 from training.data.shards import read_split, shards_of
 
 HELD_OUT = ("test_style", "test_codepoint", "test_both", "val_style", "val_codepoint")
-LIBRARIES = ("qdrant-client", "pymilvus", "milvus-lite", "pgvector", "psycopg", "pyarrow")
+LIBRARIES = ("qdrant-edge-py", "pymilvus", "milvus-lite", "pgvector", "psycopg", "pyarrow")
 
 
 def main() -> None:
@@ -230,8 +230,8 @@ def bulk(kind: str, export: Path, work: Path) -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Of all files in and below it."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """That all files in and below it take of the disk: some are longer than what is in them."""
+    return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
 
 
 def table_bytes(location: str, name: str) -> int:

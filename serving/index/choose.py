@@ -11,6 +11,7 @@ from serving.index.bulk import Bulk
 from serving.index.milvus import Milvus
 from serving.index.pgvector import Pgvector
 from serving.index.qdrant import Qdrant
+from serving.index.qdrant_folder import QdrantFolder
 
 KINDS = ("qdrant", "milvus", "pgvector", "opensearch", "elasticsearch")
 
@@ -39,8 +40,10 @@ def opened(
 
 def _open(kind: str, rest: str, name: str, token: str | None, hnsw: bool) -> Database | Bulk:
     match kind:
-        case "qdrant":
+        case "qdrant" if rest.startswith(("http://", "https://")):
             return Qdrant(rest, name, token)
+        case "qdrant":
+            return QdrantFolder(rest, name)
         case "milvus":
             return Milvus(rest, name, token)
         case "pgvector":

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from serving.index.base import Code, Hit, Origin, Row, SinkError
 from serving.index.rescore import Found, search_signed
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
 
 VECTOR = "code"
 ORIGIN = "sparseclip.origin"
@@ -23,21 +27,36 @@ class Milvus:
     """A collection of Milvus."""
 
     def __init__(self, location: str, name: str, token: str | None) -> None:
-        """Opens a file, or a server at an address. Raises SinkError."""
-        from pymilvus import MilvusClient
-
+        """Opens a server at an address, or a file that is there. Raises SinkError."""
         # It logs what it raises, with a traceback, beside our own line.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         if "://" not in location and not location.endswith(".db"):
             raise SinkError(f"milvus: {location}: neither an address nor a file ending in .db")
         self._name, self._where = name, f"name {name}"
+        self._location, self._token = location, token
+        self._opened: MilvusClient | None = None
+        if "://" in location or Path(location).exists():
+            self._open()
+
+    def _open(self) -> None:
+        from pymilvus import MilvusClient
+
         with _told():
-            self._client = MilvusClient(location, token=token or "", timeout=60)
+            self._opened = MilvusClient(self._location, token=self._token or "", timeout=60)
+
+    @property
+    def _client(self) -> MilvusClient:
+        # Opening a file makes it, which is left to `prepare`.
+        if self._opened is None:
+            raise SinkError(f"milvus: {self._location}: not found")
+        return self._opened
 
     def prepare(self, origin: Origin) -> None:
         """Makes the collection, or makes sure that the one there is of the same model."""
         from pymilvus import DataType
 
+        if self._opened is None:
+            self._open()
         with _told():
             if not self._client.has_collection(self._name):
                 schema = self._client.create_schema(auto_id=False)
@@ -115,7 +134,8 @@ class Milvus:
 
     def close(self) -> None:
         """Ends the connection, or lets go of the file."""
-        self._client.close()
+        if self._opened is not None:
+            self._opened.close()
 
 
 @contextmanager

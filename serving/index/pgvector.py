@@ -24,7 +24,6 @@ class Pgvector:
     def __init__(self, dsn: str, name: str, hnsw: bool) -> None:
         """Connects. With `hnsw`, `finish` builds that index. Raises SinkError."""
         import psycopg
-        from pgvector.psycopg import register_vector
         from psycopg import sql
 
         self._name, self._hnsw = name, hnsw
@@ -33,15 +32,16 @@ class Pgvector:
         self._index = sql.Identifier(f"{name}_code")
         with _told():
             self._connection = psycopg.connect(dsn, autocommit=True, connect_timeout=10)
-            known = "SELECT 1 FROM pg_extension WHERE extname = 'vector'"
-            if self._connection.execute(known).fetchone() is None:
-                self._connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-            register_vector(self._connection)
+            self._extended = self._extend()
 
     def prepare(self, origin: Origin) -> None:
         """Makes the table, or makes sure that the one there is of the same model."""
         from psycopg import sql
 
+        with _told():
+            if not self._extended:
+                self._connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+                self._extended = self._extend()
         with _told(), self._connection.transaction():
             if not self._there():
                 create = "CREATE TABLE {} (id text PRIMARY KEY, source text NOT NULL, code {})"
@@ -106,6 +106,16 @@ class Pgvector:
     def close(self) -> None:
         """Ends the connection."""
         self._connection.close()
+
+    def _extend(self) -> bool:
+        """Lets the connection know pgvector's types; False where the base has no pgvector yet."""
+        from pgvector.psycopg import register_vector
+
+        known = "SELECT 1 FROM pg_extension WHERE extname = 'vector'"
+        if self._connection.execute(known).fetchone() is None:
+            return False
+        register_vector(self._connection)
+        return True
 
     def _there(self) -> bool:
         return bool(self._one("SELECT to_regclass(%s) IS NOT NULL", self._name)[0])

@@ -1,9 +1,7 @@
-"""Qdrant: a server by its address, or a folder of this machine without one. Exact search."""
+"""Qdrant: a server by its address. Exact search."""
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,20 +17,15 @@ class Qdrant:
     """A collection of Qdrant."""
 
     def __init__(self, location: str, name: str, token: str | None) -> None:
-        """Opens a folder, or a server at http:// or https://. Raises SinkError."""
+        """Opens a server at http:// or https://. Raises SinkError."""
         from qdrant_client import QdrantClient
 
-        if re.fullmatch(r"[^/]+:\d+", location):  # not meant as a folder
-            raise SinkError(f"qdrant: {location}: an address begins with http:// or https://")
         self._name, self._where = name, f"name {name}"
         with _told():
-            if location.startswith(("http://", "https://")):
-                # Its check of versions warns where the server is away, beside our own line.
-                self._client = QdrantClient(
-                    url=location, api_key=token, timeout=60, check_compatibility=False
-                )
-            else:
-                self._client = QdrantClient(path=location)
+            # Its check of versions warns where the server is away, beside our own line.
+            self._client = QdrantClient(
+                url=location, api_key=token, timeout=60, check_compatibility=False
+            )
 
     def prepare(self, origin: Origin) -> None:
         """Makes the collection, or makes sure that the one there is of the same model."""
@@ -68,9 +61,7 @@ class Qdrant:
             )
             for row in rows
         ]
-        with _told(), warnings.catch_warnings():
-            # A folder of many rows is slow, which docs/search.md says with figures.
-            warnings.filterwarnings("ignore", "Local mode is not recommended")
+        with _told():
             self._client.upsert(self._name, points, wait=True)
 
     def finish(self) -> None:
@@ -91,7 +82,7 @@ class Qdrant:
         return [Hit(payload["id"], payload["source"], score) for payload, score in found]
 
     def close(self) -> None:
-        """Ends the connection, or lets go of the folder."""
+        """Ends the connection."""
         self._client.close()
 
 

@@ -114,6 +114,27 @@ def test_a_database_that_cannot_be_used_is_one_line(
 
 
 @pytest.mark.parametrize(
+    ("database", "message"),
+    [
+        ("qdrant:gone", "qdrant: gone: not found"),
+        ("milvus:gone.db", "milvus: gone.db: not found"),
+        ("opensearch:gone", "opensearch:gone: no index.json"),
+    ],
+)
+def test_searching_a_mistyped_path_leaves_nothing(
+    database: str,
+    message: str,
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = run("search", database, "--bundle", tiny_bundle, "--text", "dog", code=1)
+    assert told == f"Error: {message}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("asked", "code", "message"),
     [
         (["--concept", "=no such"], 1, "concept 'no such': "),

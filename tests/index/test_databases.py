@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +22,10 @@ from tests.export.pictures import png
 from tests.index.conftest import Collection, Locate
 
 KINDS = ("qdrant", "milvus", "pgvector")
+FILES = ("qdrant", "milvus")
+"""Those that need no server."""
+SERVER = "qdrant server"
+"""No server, but its own client playing one in memory."""
 TOP = 10
 
 PARTS = {
@@ -29,7 +37,7 @@ PARTS = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[*KINDS, SERVER])
 def database(
     request: pytest.FixtureRequest,
     exported: Path,
@@ -37,11 +45,25 @@ def database(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Database]:
     """Each, with the export in it."""
-    location = locate(request.param, tmp_path_factory.mktemp("database"))
-    with opened(location, "rows") as sink:
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            if request.param == SERVER:
+                location = in_memory(patch)
+            else:
+                location = locate(request.param, tmp_path_factory.mktemp("database"))
+            sink = stack.enter_context(opened(location, "rows"))
         assert not isinstance(sink, Bulk)
         load(sink, exported)
         yield sink
+
+
+def in_memory(patch: pytest.MonkeyPatch) -> str:
+    """Where a Qdrant of this process is, instead of a server."""
+    import qdrant_client
+
+    made = qdrant_client.QdrantClient(":memory:")
+    patch.setattr(qdrant_client, "QdrantClient", lambda **_: made)
+    return "qdrant:http://memory"
 
 
 def load(sink: Database, exported: Path, size: int = 16) -> None:
@@ -109,10 +131,48 @@ def test_codes_of_another_model_are_refused(database: Database, exported: Path) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_collection_that_is_not_there_is_named(kind: str, locate: Locate, tmp_path: Path) -> None:
-    with opened(locate(kind, tmp_path), "gone") as sink, pytest.raises(SinkError) as told:
+def test_a_collection_that_is_not_there_is_named(
+    kind: str, locate: Locate, exported: Path, tmp_path: Path
+) -> None:
+    location = locate(kind, tmp_path)
+    with opened(location, "there") as sink:
+        sink.prepare(Rows.open(str(exported)).origin)
+    before = sorted(tmp_path.rglob("*"))
+    with opened(location, "gone") as sink, pytest.raises(SinkError) as told:
         sink.origin()
     assert str(told.value).startswith("name gone: there is no such ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_reading_makes_nothing(
+    kind: str, locate: Locate, collection: Collection, tmp_path: Path
+) -> None:
+    location = locate(kind, tmp_path)
+    with opened(location, "rows") as sink:
+        assert not isinstance(sink, Bulk)
+        for read in (sink.origin, sink.count, lambda: sink.search(collection.rows[0].code, 1)):
+            with pytest.raises(SinkError) as told:
+                read()
+            assert str(told.value) == f"{location.replace(':', ': ', 1)}: not found"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_a_base_without_pgvector_leaves_it_without(postgres: str, exported: Path) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE bare")
+    bare = postgres.replace("/postgres?", "/bare?")
+    known = "SELECT count(*) FROM pg_extension WHERE extname = 'vector'"
+    with opened(f"pgvector:{bare}", "rows") as sink, psycopg.connect(bare) as connection:
+        with pytest.raises(SinkError, match="name rows: there is no such table"):
+            sink.origin()
+        assert connection.execute(known).fetchone() == (0,)
+    with opened(f"pgvector:{bare}", "rows") as sink:
+        assert not isinstance(sink, Bulk)
+        load(sink, exported)
+        assert sink.count() > 0
 
 
 def test_a_table_of_someone_else_is_left_alone(postgres: str, exported: Path) -> None:
@@ -128,7 +188,7 @@ def test_a_table_of_someone_else_is_left_alone(postgres: str, exported: Path) ->
 def test_a_file_that_ends_and_is_opened_again_holds_all(
     exported: Path, collection: Collection, locate: Locate, tmp_path: Path
 ) -> None:
-    for kind in ("qdrant", "milvus"):
+    for kind in FILES:
         with opened(locate(kind, tmp_path), "rows") as sink:
             assert not isinstance(sink, Bulk)
             load(sink, exported)
@@ -137,6 +197,109 @@ def test_a_file_that_ends_and_is_opened_again_holds_all(
             assert sink.origin() == Rows.open(str(exported)).origin
             [hit] = sink.search(collection.rows[5].code, 1)
             assert hit.score == pytest.approx(1, abs=1e-5)
+
+
+def test_a_folder_of_pickles_is_refused(exported: Path, tmp_path: Path) -> None:
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(path=str(tmp_path))
+    client.create_collection("rows", vectors_config={})
+    client.close()
+    expected = f"qdrant: {tmp_path}: holds pickles of an earlier sparseclip, which are not read"
+    for name in ("rows", "other"):
+        with pytest.raises(SinkError) as told, opened(f"qdrant:{tmp_path}", name):
+            pass
+        assert str(told.value) == f"{expected}: remove it and index again"
+
+
+def test_a_folder_is_open_once_and_holds_many_collections(exported: Path, tmp_path: Path) -> None:
+    location = f"qdrant:{tmp_path}"
+    with opened(location, "first") as first, opened(location, "second") as second:
+        assert not isinstance(first, Bulk)
+        assert not isinstance(second, Bulk)
+        load(first, exported)
+        load(second, exported)
+        assert first.count() == second.count()
+        with opened(location, "first") as again:
+            assert not isinstance(again, Bulk)
+            with pytest.raises(SinkError) as told:
+                again.count()
+    assert str(told.value) == f"qdrant: {tmp_path / 'first'}: another process has it open"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+
+
+def test_what_the_engine_of_a_folder_cannot_do_is_one_line(
+    exported: Path, collection: Collection, tmp_path: Path
+) -> None:
+    location = f"qdrant:{tmp_path}"
+    with opened(location, "rows") as sink:
+        assert not isinstance(sink, Bulk)
+        load(sink, exported)
+    [path] = tmp_path.rglob("segment.json")
+    kept = path.read_bytes()
+    path.write_text("{")
+    with opened(location, "rows") as sink:
+        assert not isinstance(sink, Bulk)
+        with pytest.raises(SinkError, match=r"qdrant: .*segment") as told:
+            sink.count()
+        assert "\n" not in str(told.value)
+    path.write_bytes(kept)
+    row = collection.rows[0]
+    broken = row._replace(code=row.code._replace(values=row.code.values[:1]))
+    with opened(location, "rows") as sink:
+        assert not isinstance(sink, Bulk)
+        with pytest.raises(SinkError, match="qdrant: index out of bounds"):  # Rust panics
+            sink.load([broken])
+
+
+def test_a_full_disk_is_told(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(f"qdrant:{tmp_path}", "rows") as sink:
+        assert not isinstance(sink, Bulk)
+        load(sink, exported)
+        free = shutil.disk_usage(tmp_path)._replace(free=2**20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+        with pytest.raises(SinkError, match="less than 64 MB free"):
+            load(sink, exported)
+        assert sink.count() > 0
+
+
+LOADING = """
+import sys
+from serving.index.choose import opened
+from serving.index.rows import Rows
+
+export, location = sys.argv[1:]
+rows = Rows.open(export)
+with opened(location, "rows") as sink:
+    sink.prepare(rows.origin)
+    batch = next(rows.batches(8))
+    for number in range(1_000_000):
+        sink.load([row._replace(id=f"{number}/{row.id}") for row in batch])
+        print(number + 1, flush=True)
+"""
+
+
+def test_a_load_that_is_killed_leaves_what_it_loaded(
+    exported: Path, collection: Collection, tmp_path: Path
+) -> None:
+    location = f"qdrant:{tmp_path}"
+    code = collection.rows[0].code
+    for loads in (1, 40):
+        command = [sys.executable, "-c", LOADING, str(exported), location]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            while int(process.stdout.readline()) < loads:
+                pass
+            process.kill()
+        with opened(location, "rows") as sink:
+            assert not isinstance(sink, Bulk)
+            count = sink.count()
+            assert count >= loads * 8
+            assert count % 8 == 0
+            hits = sink.search(code, count)
+            assert sum(hit.score > 0.9999 for hit in hits) == count // 8
 
 
 def test_an_hnsw_index_is_built_and_takes_no_wider_rows(
