@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bundle.image import ImageLimits
 from bundle.store import Bundle
+from bundle.tokenizer import TokenizerError
 from serving.decode import DecodePool
 from serving.engines.base import Engine, EngineError, Graph, OutOfMemoryError
 from serving.engines.rows import Row, rows_of
@@ -61,7 +62,8 @@ class Pipeline:
         self._runners = ThreadPoolExecutor(engine.runs, "model")
         # One batch a run, one that waits for it, and one that is being decoded.
         self._slots = asyncio.Semaphore(2 * engine.runs + 1)
-        self.clock = Clock({"read": READERS, "decode": decoders, "model": engine.runs, "write": 1})
+        busy = decoders if self._graph == "image" else READERS
+        self.clock = Clock({"read": READERS, "decode": busy, "model": engine.runs, "write": 1})
 
     async def start(self) -> None:
         """Starts the decoders. Raises StartupError."""
@@ -109,13 +111,8 @@ class Pipeline:
     async def _prepared(self, contents: Sequence[Content]) -> list[NDArray[Any] | Failed]:
         """Pixels (3, S, S) or tokens (T,) of each."""
         if self._graph == "text":
-            with self.clock.busy("decode"):
-                return [
-                    Failed(content.reason)
-                    if isinstance(content, Unread)
-                    else np.asarray(self._bundle.tokenizer.encode([str(content)])[0])
-                    for content in contents
-                ]
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._readers, self._tokens, contents)
         pictures = [content for content in contents if isinstance(content, bytes)]
         parts = [pictures[i : i + SLOTS] for i in range(0, len(pictures), SLOTS)]
         decoded = await asyncio.gather(*map(self._decoded, parts))
@@ -124,6 +121,19 @@ class Pipeline:
             Failed(content.reason) if isinstance(content, Unread) else next(pixels)
             for content in contents
         ]
+
+    def _tokens(self, contents: Sequence[Content]) -> list[NDArray[Any] | Failed]:
+        found: list[NDArray[Any] | Failed] = []
+        with self.clock.busy("decode"):
+            for content in contents:
+                if isinstance(content, Unread):
+                    found.append(Failed(content.reason))
+                    continue
+                try:
+                    found.append(self._bundle.tokenizer.encode([str(content)])[0])
+                except TokenizerError as error:
+                    found.append(Failed(str(error)))
+        return found
 
     async def _decoded(self, pictures: Sequence[bytes]) -> list[NDArray[Any] | Failed]:
         """Pixels of what one decoder takes at once."""

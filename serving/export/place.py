@@ -123,12 +123,12 @@ class Place:
         for path in sorted(found):
             yield posixpath.relpath(path, self.path), stamp_of(found[path])
 
-    def files(self, suffixes: tuple[str, ...]) -> tuple[Place, list[str]]:
-        """A folder and paths in it: of this file, or of those in and below this folder that end
-        so."""
+    def files(self, suffixes: tuple[str, ...]) -> tuple[Place, dict[str, str]]:
+        """A folder, and paths in it with their stamps: of this file, or of those in and below this
+        folder that end so."""
         if not self.is_folder():
-            return self.parent, [self.name]
-        return self, [path for path, _ in self.walk() if path.endswith(suffixes)]
+            return self.parent, {self.name: self.stamp()}
+        return self, {path: stamp for path, stamp in self.walk() if path.endswith(suffixes)}
 
     def read(self, start: int | None = None, end: int | None = None) -> bytes:
         """The bytes of the file, or some of them. Raises OSError."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from bundle.schema import SchemaError, from_dict
 from serving.export.inputs.base import Entry, Input
 from serving.export.job import ExportError, Job
 from serving.export.place import Place
 
-PLAN = "plan"
+PLAN, MADE = "plan", "made.json"
 GROUPS = 256
 """Shards of a file of the plan."""
 
@@ -32,6 +34,17 @@ class Totals(NamedTuple):
 
     entries: int
     digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What a plan was made of, as `plan/made.json` keeps it where that saves listing it again."""
+
+    files: str
+    """Digest of the input's files and their stamps."""
+    entries: int
+    plan: str
+    """The plan's digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +100,25 @@ def write_plan(source: Input, output: Place, rows: int) -> Totals:
             columns: Any = dict(zip(Entry._fields, zip(*entries, strict=True), strict=True))
             writer.write_table(pyarrow.table(columns, schema=schema), row_group_size=rows)
 
-        return totals_of(source, rows, keep)
+        totals = totals_of(source, rows, keep)
+    if source.files:
+        made = Made(files=_digest_of(source), entries=totals.entries, plan=totals.digest)
+        output.at(PLAN).at(MADE).write(json.dumps(asdict(made), indent=1).encode())
+    return totals
+
+
+def known_totals(source: Input, output: Place) -> Totals | None:
+    """What the plan of an input is, without a listing of its entries, if the plan that is written
+    was made of the same files."""
+    try:
+        made = from_dict(Made, json.loads(output.at(PLAN).at(MADE).read()), at="")
+    except (OSError, ValueError, SchemaError):
+        return None
+    return Totals(made.entries, made.plan) if made.files == _digest_of(source) else None
+
+
+def _digest_of(source: Input) -> str:
+    return digest_of([Entry(type(source).__name__, *file) for file in source.files.items()])
 
 
 def _name(file: int) -> str:

@@ -13,7 +13,7 @@ from serving.export.inputs.base import Input
 from serving.export.inputs.choose import Kind, open_input
 from serving.export.job import Job, OutputConfig
 from serving.export.place import Place
-from serving.export.plan import PLAN, totals_of, write_plan
+from serving.export.plan import PLAN, known_totals, totals_of, write_plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Task:
         if found is None or not output.at(PLAN).exists():
             totals = write_plan(source, output, self.outputs.rows)
         else:
-            totals = totals_of(source, self.outputs.rows)
+            totals = known_totals(source, output) or totals_of(source, self.outputs.rows)
         job = Job(
             modality=source.modality,
             column=self.column,

@@ -165,6 +165,25 @@ def test_tars_give_the_same_codes(tiny_bundle: Path, tmp_path: Path) -> None:
     assert rows[2]["indices"] == rows[7]["indices"]
 
 
+def test_files_of_many_entries_are_listed_once(tiny_bundle: Path, tmp_path: Path) -> None:
+    """As long as they are the same, which size and time of change tell."""
+    file = tar(tmp_path / "in" / "shard.tar", 5)
+    asked = [tmp_path / "in", tmp_path / "out", *options(tiny_bundle)]
+    run(*asked)
+    before, times = files(tmp_path / "out"), (file.stat().st_atime, file.stat().st_mtime)
+    file.write_bytes(b"no tar file".ljust(file.stat().st_size))
+    os.utime(file, times)
+    run(*asked)
+    assert files(tmp_path / "out") == before
+    os.utime(file, (0, 0))
+    assert "shard.tar: not a plain tar file" in run(*asked, code=1)
+    tar(file, 5)
+    assert "files of the input have changed" in run(*asked, code=1)
+    tar(file, 6)
+    assert "entries was 5 and is 6" in run(*asked, code=1)
+    assert files(tmp_path / "out") == before
+
+
 def test_tables_of_texts_and_of_pictures(tiny_bundle: Path, tmp_path: Path) -> None:
     import pyarrow
     from pyarrow import feather, parquet
@@ -191,6 +210,19 @@ def test_tables_of_texts_and_of_pictures(tiny_bundle: Path, tmp_path: Path) -> N
     assert again.drop_columns("source").equals(rows.drop_columns("source"))
     told = run(tmp_path / "table.parquet", tmp_path / "x", "--column", "nothing", code=1)
     assert "has no column nothing; it has key, caption, image" in told
+
+
+def test_a_text_that_is_too_long_is_in_quarantine(tiny_bundle: Path, tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    texts = pyarrow.table({"text": ["a dog", "dog " * 10_000, "", "a red star"]})
+    parquet.write_table(texts, tmp_path / "table.parquet")
+    run(tmp_path / "table.parquet", tmp_path / "out", "--column", "text", *options(tiny_bundle))
+    rows = dataset.dataset(tmp_path / "out" / "data").to_table()
+    assert rows["id"].to_pylist() == [f"table.parquet:{row}" for row in (0, 2, 3)]
+    [missing] = dataset.dataset(tmp_path / "out" / "quarantine").to_table().to_pylist()
+    assert missing["reason"] == "text: more than 16384 characters"
 
 
 def test_a_damaged_group_of_a_table_costs_its_rows(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 Modality = Literal["image", "text"]
@@ -38,6 +38,11 @@ class Input(Protocol):
     @property
     def modality(self) -> Modality:
         """What its entries are."""
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Names and stamps of files that hold many entries each, which are the same while these
+        are; none where an entry is a file."""
 
     def entries(self) -> Iterator[Entry]:
         """All of it, in an order that depends on nothing but the input. Raises InputError."""

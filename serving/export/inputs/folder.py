@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from serving.export.inputs.base import Content, Entry, InputError, Modality, Unread
 from serving.export.parallel import mapped
@@ -17,6 +18,7 @@ class Folder:
     """Every JPEG, PNG and WebP file in and below a folder, by path."""
 
     modality: Modality = "image"
+    files: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -40,6 +42,7 @@ class PathList:
     """
 
     modality: Modality = "image"
+    files: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, place: Place) -> None:
         self._place = place

@@ -24,19 +24,19 @@ class Table:
 
     def __init__(self, place: Place, column: str, id_column: str = "") -> None:
         """`place` is a file, or a folder that holds some. Raises InputError naming the column."""
-        self._folder, self._files = place.files(SUFFIXES)
+        self._folder, self.files = place.files(SUFFIXES)
         self._column, self._id = column, id_column
         self._lock = threading.Lock()
         self._kept_file = functools.lru_cache(KEPT)(self._open)
         self._kept_column = functools.lru_cache(KEPT)(self._read_column)
-        if not self._files:
+        if not self.files:
             raise InputError(f"{place.name}: no {', '.join(SUFFIXES)} file in this folder")
-        self.modality: Modality = self._modality(self._open(self._files[0]).schema)
+        self.modality: Modality = self._modality(self._open(next(iter(self.files))).schema)
 
     def entries(self) -> Iterator[Entry]:
         """See Input.entries."""
-        for file in self._files:
-            data, stamp = self._open(file), self._folder.at(file).stamp()
+        for file, stamp in self.files.items():
+            data = self._open(file)
             if self._modality(data.schema) != self.modality:
                 raise InputError(f"{file}: column {self._column} is of another type")
             for group, (start, end) in enumerate(itertools.pairwise(data.starts)):

@@ -21,16 +21,14 @@ class Tars:
 
     def __init__(self, place: Place) -> None:
         """`place` is a tar file, or a folder that holds some."""
-        self._folder, self._files = place.files((".tar",))
+        self._folder, self.files = place.files((".tar",))
 
     def entries(self) -> Iterator[Entry]:
         """See Input.entries."""
-        for file in self._files:
-            place = self._folder.at(file)
-            stamp = place.stamp()
+        for file, stamp in self.files.items():
             try:
                 with (
-                    place.open() as stream,
+                    self._folder.at(file).open() as stream,
                     tarfile.open(fileobj=stream, mode="r:") as tar,
                 ):
                     for member in tar:

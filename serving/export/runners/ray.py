@@ -35,6 +35,7 @@ def run(
     Raises ExportError with what a worker says.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it tells its makers otherwise
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error a start, of no consequence
     import ray
     from ray.exceptions import RayError
 
@@ -46,7 +47,7 @@ def run(
                 address=address or "local",
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level=logging.WARNING,
+                logging_level=logging.ERROR,
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ExportError(f"address: {address}: {error}") from None
@@ -78,7 +79,7 @@ def _told(task: Task, job: Job, numbers: Sequence[int], workers: int) -> Iterato
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # ours is the one
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     shards = ray.data.from_items(list(numbers), override_num_blocks=-(-len(numbers) // SHARDS))
     done = shards.map_batches(
         _Actor,
