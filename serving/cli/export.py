@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
+from serving.cli.pictures import concept_key
 from serving.engines.onnx import available_cores
 from serving.export.formats.base import FormatName
 from serving.export.inputs.choose import Kind
@@ -40,8 +41,16 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A bundle. Default: the shipped one.",
 )
+@click.option("--sparse/--no-sparse", default=True, show_default=True, help="The codes.")
 @click.option("--top", default=10, show_default=True, help="Named concepts of a row; 0: none.")
 @click.option("--dense", is_flag=True, help="The dense vector as well.")
+@click.option(
+    "--patch",
+    "patches",
+    multiple=True,
+    metavar="CONCEPT",
+    help="Where in a picture this concept is, by its id or name (repeatable).",
+)
 @click.option(
     "--format",
     "form",
@@ -89,8 +98,10 @@ def export(
     column: str,
     id_column: str,
     bundle_path: Path | None,
+    sparse: bool,
     top: int,
     dense: bool,
+    patches: tuple[str, ...],
     form: FormatName,
     rows: int,
     batch: int,
@@ -123,14 +134,23 @@ def export(
         raise click.UsageError("--address: needs --runner ray")
     cores = cores or (max(1, available_cores() // workers) if runner == "local" else 1)
     try:
+        bundle_path = bundle_path or default_bundle()
         task = Task(
             source=source,
             kind=kind,
             column=column,
             id_column=id_column,
             output=output,
-            bundle=bundle_path or default_bundle(),
-            outputs=OutputConfig(top=top, dense=dense, format=form, rows=rows, batch=batch),
+            bundle=bundle_path,
+            outputs=OutputConfig(
+                sparse=sparse,
+                top=top,
+                dense=dense,
+                patches=_concepts(bundle_path, patches),
+                format=form,
+                rows=rows,
+                batch=batch,
+            ),
             engine=EngineConfig(device=device),
             cores=cores,
             decoders=decoders or min(8, cores),
@@ -148,6 +168,24 @@ def export(
         f"{done.size:,} bytes; {done.run.entries_per_second:,} entries/s in this run, "
         f"{tally.bottleneck} the busiest"
     )
+
+
+def _concepts(bundle: Path, named: Sequence[str]) -> tuple[int, ...]:
+    """Ids of concepts, ascending. Raises ExportError for one that the bundle has not."""
+    if not named:
+        return ()
+    from bundle.store import open_bundle
+    from serving.errors import ServingError
+    from serving.export.job import ExportError
+    from serving.requests import concept_id
+
+    known, found = open_bundle(bundle).concepts, set[int]()
+    for text in named:
+        try:
+            found.add(concept_id(known, concept_key(text), f"--patch {text}"))
+        except ServingError as error:
+            raise ExportError(error.message) from None
+    return tuple(sorted(found))
 
 
 def _runner(name: str, workers: int, address: str) -> Runner:

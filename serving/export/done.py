@@ -18,7 +18,7 @@ from serving.export.place import DRAFT, Place
 from serving.export.plan import Plan
 from serving.export.receipt import DATA, QUARANTINE, Receipt, part_of, read_receipt
 from serving.export.step import Tally
-from serving.export.table import tables_of, width_of
+from serving.export.table import tables_of
 
 DONE = "DONE.json"
 
@@ -86,8 +86,7 @@ def finish(output: Place, job: Job, bundle: Bundle, run: Run) -> Done:
         raise ExportError(
             f"{rows} rows and {quarantined} in quarantine are not {job.entries} entries"
         )
-    width = width_of(bundle, job.modality)
-    schema = tables_of([], [], job.outputs, bundle.concepts, width).rows.schema
+    schema = tables_of([], [], job.outputs, bundle, job.modality).rows.schema
     format_of(job.outputs.format).finish(output.at(DATA), schema, parts)
     done = Done(
         job=job.digest,

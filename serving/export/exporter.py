@@ -23,7 +23,7 @@ from serving.export.place import PlaceError
 from serving.export.plan import Plan
 from serving.export.receipt import Receipt, commit, problems_of, read_receipt
 from serving.export.step import Step
-from serving.export.table import tables_of, width_of
+from serving.export.table import tables_of
 from serving.export.task import Task
 
 ERRORS = (BundleError, EngineError, ExportError, InputError, PlaceError, StartupError)
@@ -45,13 +45,12 @@ class Exporter:
         says."""
         self._job, self._output = job, task.open_output()
         self._bundle = open_bundle(task.bundle)
-        self._vocabulary = self._bundle.concepts
         engine = OnnxEngine.open(self._bundle, task.engine, task.cores)
         if engine.description != job.runtime:
             raise ExportError(f"runtime is {engine.description!r} here, not {job.runtime!r}")
         self._plan = Plan.of(self._output, job)
         self._pipeline = Pipeline(
-            self._bundle, engine, task.open_input(), job.outputs.batch, task.decoders
+            self._bundle, engine, task.open_input(), job.outputs, task.decoders
         )
         self._writer = ThreadPoolExecutor(1, "write")
         self._name = f"{socket.gethostname()}:{os.getpid()}"
@@ -123,11 +122,11 @@ class Exporter:
         rows = await self._pipeline.rows(shard.entries)
 
         def write() -> Receipt:
-            digest, outputs = self._job.digest, self._job.outputs
+            job = self._job
             with self._pipeline.clock.busy("write"):
-                width = width_of(self._bundle, self._job.modality)
-                tables = tables_of(shard.entries, rows, outputs, self._vocabulary, width)
-                return commit(self._output, digest, shard, tables, format_of(outputs.format))
+                tables = tables_of(shard.entries, rows, job.outputs, self._bundle, job.modality)
+                form = format_of(job.outputs.format)
+                return commit(self._output, job.digest, shard, tables, form)
 
         return self._step(await loop.run_in_executor(self._writer, write), kept=False)
 

@@ -24,10 +24,14 @@ class ExportError(RuntimeError):
 class OutputConfig:
     """What is kept of a row, and how rows are cut into files."""
 
+    sparse: bool = True
+    """The codes."""
     top: int = 10
-    """Strongest concepts, with their names, beside the codes; 0 leaves the column out."""
+    """Strongest concepts, with their names; 0 leaves the column out."""
     dense: bool = False
-    """The dense vector as well."""
+    """The dense vector."""
+    patches: tuple[int, ...] = ()
+    """Concepts, ascending, whose codes on every patch of a picture are kept."""
     format: FormatName = "parquet"
     """Of the files."""
     rows: int = 4096

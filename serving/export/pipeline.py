@@ -6,6 +6,7 @@ S image side, T tokens, B rows of a batch.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,8 @@ from serving.engines.rows import Row, rows_of
 from serving.errors import ServingError, internal
 from serving.export.clock import Clock
 from serving.export.inputs.base import Content, Entry, Input, Unread
-from serving.export.job import ExportError
-from serving.export.table import Failed
+from serving.export.job import ExportError, OutputConfig
+from serving.export.table import Embedded, Failed, Result
 from serving.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -42,10 +43,17 @@ class Pipeline:
     same whatever ran beside it; a bounded number of batches is in work."""
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, source: Input, batch: int, decoders: int
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        source: Input,
+        outputs: OutputConfig,
+        decoders: int,
     ) -> None:
-        self._bundle, self._engine, self._source, self._batch = bundle, engine, source, batch
-        self._graph: Graph = "text" if source.modality == "text" else "image"
+        self._bundle, self._engine, self._source = bundle, engine, source
+        self._batch, self._patches = outputs.batch, outputs.patches
+        self._text = source.modality == "text"
+        self._graph: Graph = "text" if self._text else "patches" if self._patches else "image"
         self._limits = ImageLimits()
         self._decoders = DecodePool(
             bundle.manifest.preprocessing,
@@ -56,18 +64,18 @@ class Pipeline:
             slots=SLOTS,
         )
         self._free = asyncio.Semaphore(decoders)
-        self._most = batch
+        self._most = outputs.batch
         """Rows that the model has room for."""
         self._readers = ThreadPoolExecutor(READERS, "read")
         self._runners = ThreadPoolExecutor(engine.runs, "model")
         # One batch a run, one that waits for it, and one that is being decoded.
         self._slots = asyncio.Semaphore(2 * engine.runs + 1)
-        busy = decoders if self._graph == "image" else READERS
+        busy = READERS if self._text else decoders
         self.clock = Clock({"read": READERS, "decode": busy, "model": engine.runs, "write": 1})
 
     async def start(self) -> None:
         """Starts the decoders. Raises StartupError."""
-        if self._graph == "image":
+        if not self._text:
             await self._decoders.start()
 
     async def close(self) -> None:
@@ -76,7 +84,7 @@ class Pipeline:
         self._readers.shutdown()
         self._runners.shutdown()
 
-    async def rows(self, entries: Sequence[Entry]) -> list[Row | Failed]:
+    async def rows(self, entries: Sequence[Entry]) -> list[Result]:
         """A row or a reason for each entry, in their order.
 
         Raises ExportError when the model fails on all of a batch.
@@ -89,13 +97,13 @@ class Pipeline:
             raise errors.exceptions[0] from None
         return [row for task in tasks for row in task.result()]
 
-    async def _one(self, entries: Sequence[Entry]) -> list[Row | Failed]:
+    async def _one(self, entries: Sequence[Entry]) -> list[Result]:
         loop = asyncio.get_running_loop()
         async with self._slots:
             contents = await loop.run_in_executor(self._readers, self._read, entries)
             inputs = await self._prepared(contents)
             places = [i for i, given in enumerate(inputs) if not isinstance(given, Failed)]
-            rows: list[Row | Failed] = [
+            rows: list[Result] = [
                 given if isinstance(given, Failed) else Failed("") for given in inputs
             ]
             if places:
@@ -110,7 +118,7 @@ class Pipeline:
 
     async def _prepared(self, contents: Sequence[Content]) -> list[NDArray[Any] | Failed]:
         """Pixels (3, S, S) or tokens (T,) of each."""
-        if self._graph == "text":
+        if self._text:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._readers, self._tokens, contents)
         pictures = [content for content in contents if isinstance(content, bytes)]
@@ -152,7 +160,7 @@ class Pipeline:
                 except ServingError:
                     return []
 
-    async def _run(self, inputs: Sequence[NDArray[Any]]) -> list[Row | Failed]:
+    async def _run(self, inputs: Sequence[NDArray[Any]]) -> list[Result]:
         """Rows of a batch. One that fails is halved, down to what fails alone; where
         memory was short, later batches are cut as small at once."""
         loop = asyncio.get_running_loop()
@@ -170,16 +178,23 @@ class Pipeline:
                 log.warning("batch: memory is short; going on with %d rows at once", self._most)
             middle = size // 2
             rows = [*await self._run(inputs[:middle]), *await self._run(inputs[middle:])]
-            if not any(isinstance(row, Row) for row in rows):
+            if not any(isinstance(row, Embedded) for row in rows):
                 raise ExportError(f"the model fails on every row of a batch: {error}") from None
             return rows
-        return [row if isinstance(row, Row) else Failed("the model gave no row") for row in found]
+        return found
 
-    def _model(self, inputs: Sequence[NDArray[Any]]) -> list[Row | EngineError]:
+    def _model(self, inputs: Sequence[NDArray[Any]]) -> list[Result]:
         with self.clock.busy("model"):
             try:
                 output = self._engine.run(self._graph, np.stack(inputs))
                 shape = self._bundle.manifest.architecture
-                return rows_of(output, len(inputs), shape, self._graph)
+                return list(map(self._result, rows_of(output, len(inputs), shape, self._graph)))
             except MemoryError as error:  # not the engine's, beside it
                 raise OutOfMemoryError(str(error)) from None
+
+    def _result(self, row: Row | EngineError) -> Result:
+        """With the maps that are asked for in place of all patches: they are far smaller."""
+        if isinstance(row, EngineError):
+            return Failed("the model gave no row")
+        maps = [row.patches.map(concept) for concept in self._patches] if row.patches else []
+        return Embedded(dataclasses.replace(row, patches=None), np.array(maps, np.float32))

@@ -44,6 +44,8 @@ class Shards:
         job = Job.load(output)
         if job is None:
             raise ExportError(f"{location}: not an export: no {JOB}")
+        if not job.outputs.sparse:
+            raise ExportError(f"{location}: exported with --no-sparse: it holds no codes")
         receipts, altered, planned = [], [], 0
         for shard in checked(output, job, watch):
             planned += 1

@@ -1,4 +1,5 @@
-"""Rows of a shard as Arrow tables. K active concepts of a row, D CLIP width."""
+"""Rows of a shard as Arrow tables. K active concepts of a row, D CLIP width, M concepts with maps,
+H by W the grid of patches."""
 
 from __future__ import annotations
 
@@ -6,12 +7,22 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bundle.concepts import ConceptVocabulary
+from bundle.manifest import Architecture
 from bundle.store import Bundle
 from serving.engines.rows import Row
 from serving.export.inputs.base import Entry, Modality
 from serving.export.job import OutputConfig
+
+
+class Embedded(NamedTuple):
+    """An entry's row."""
+
+    row: Row
+    maps: NDArray[np.float32]
+    """(M, H * W): the codes of the concepts of OutputConfig.patches on every patch."""
 
 
 class Failed(NamedTuple):
@@ -20,44 +31,52 @@ class Failed(NamedTuple):
     reason: str
 
 
+Result = Embedded | Failed
+
+
 class Tables(NamedTuple):
     """What a shard gives."""
 
     rows: Any
-    """pyarrow.Table: id, source, indices and values (K each, ids ascending), active, norm, and
-    `concepts` (the strongest with their names) and `dense` (D) where asked for."""
+    """pyarrow.Table: id, source, active, norm, and as they are asked for indices and values (K
+    each, ids ascending), `concepts` (the strongest with their names), `dense` (D) and `patch_ID` (H
+    lists of W, row by row) of a concept."""
     quarantine: Any
     """pyarrow.Table: id, source, reason."""
 
 
 def tables_of(
     entries: Sequence[Entry],
-    results: Sequence[Row | Failed],
+    results: Sequence[Result],
     outputs: OutputConfig,
-    vocabulary: ConceptVocabulary,
-    width: int,
+    bundle: Bundle,
+    modality: Modality,
 ) -> Tables:
     """Results beside their entries, in the entries' order."""
     import pyarrow
 
-    good = [(e, r) for e, r in zip(entries, results, strict=True) if isinstance(r, Row)]
-    bad = [(e, r) for e, r in zip(entries, results, strict=True) if isinstance(r, Failed)]
-    rows = [row for _, row in good]
+    pairs = list(zip(entries, results, strict=True))
+    good = [(entry, found) for entry, found in pairs if isinstance(found, Embedded)]
+    bad = [(entry, found) for entry, found in pairs if isinstance(found, Failed)]
+    rows = [found.row for _, found in good]
     columns = {
         "id": pyarrow.array([entry.id for entry, _ in good], pyarrow.string()),
         "source": pyarrow.array([entry.source for entry, _ in good], pyarrow.string()),
-        "indices": _lists([row.indices for row in rows], np.dtype(np.uint32)),
-        "values": _lists([row.values for row in rows], np.dtype(np.float32)),
-        "active": pyarrow.array([row.active for row in rows], pyarrow.uint32()),
-        "norm": pyarrow.array([row.norm for row in rows], pyarrow.float32()),
     }
+    if outputs.sparse:
+        columns["indices"] = _lists([row.indices for row in rows], np.dtype(np.uint32))
+        columns["values"] = _lists([row.values for row in rows], np.dtype(np.float32))
+    columns["active"] = pyarrow.array([row.active for row in rows], pyarrow.uint32())
+    columns["norm"] = pyarrow.array([row.norm for row in rows], pyarrow.float32())
     if outputs.top:
-        columns["concepts"] = _strongest(rows, outputs.top, vocabulary)
+        columns["concepts"] = _strongest(rows, outputs.top, bundle.concepts)
+    shape = bundle.manifest.architecture
     if outputs.dense:
-        flat = np.concatenate([row.dense for row in rows]) if rows else np.zeros(0, np.float32)
-        columns["dense"] = pyarrow.FixedSizeListArray.from_arrays(
-            pyarrow.array(flat.astype(np.float32)), width
-        )
+        columns["dense"] = _fixed([row.dense for row in rows], _width(shape, modality))
+    for place, concept in enumerate(outputs.patches):
+        height, width = shape.patch_grid
+        flat = _fixed([found.maps[place] for _, found in good], width)
+        columns[f"patch_{concept}"] = pyarrow.FixedSizeListArray.from_arrays(flat, height)
     quarantine = {
         "id": pyarrow.array([entry.id for entry, _ in bad], pyarrow.string()),
         "source": pyarrow.array([entry.source for entry, _ in bad], pyarrow.string()),
@@ -66,10 +85,16 @@ def tables_of(
     return Tables(pyarrow.table(columns), pyarrow.table(quarantine))
 
 
-def width_of(bundle: Bundle, modality: Modality) -> int:
-    """D of the dense vectors."""
-    shape = bundle.manifest.architecture
+def _width(shape: Architecture, modality: Modality) -> int:
     return shape.text_dense_dim if modality == "text" else shape.dense_dim
+
+
+def _fixed(arrays: Sequence[NDArray[Any]], width: int) -> Any:
+    """Lists of so many, of all arrays one behind the other."""
+    import pyarrow
+
+    flat = np.concatenate(arrays) if arrays else np.zeros(0, np.float32)
+    return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(flat.astype(np.float32)), width)
 
 
 def _lists(rows: Sequence[Any], kind: Any) -> Any:

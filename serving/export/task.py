@@ -11,7 +11,7 @@ from serving.engines.onnx import runtime_of
 from serving.export.formats.base import format_of
 from serving.export.inputs.base import Input
 from serving.export.inputs.choose import Kind, open_input
-from serving.export.job import Job, OutputConfig
+from serving.export.job import ExportError, Job, OutputConfig
 from serving.export.place import Place
 from serving.export.plan import PLAN, known_totals, totals_of, write_plan
 
@@ -49,6 +49,8 @@ class Task:
         """
         format_of(self.outputs.format)  # its library is there
         source, output = self.open_input(), self.open_output()
+        if source.modality == "text" and self.outputs.patches:
+            raise ExportError("patch: texts have no patches")
         manifest = open_bundle(self.bundle).manifest
         runtime = runtime_of(self.engine)
         found = Job.load(output)

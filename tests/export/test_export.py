@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.dataset as dataset
 import pytest
+from click.testing import CliRunner
 
 from bundle.image import ImageLimits, decode_image
 from bundle.store import open_bundle
+from serving.cli.main import main
 from serving.engines.base import EngineConfig
 from serving.engines.onnx import OnnxEngine
 from serving.engines.rows import Row, rows_of
@@ -41,6 +43,45 @@ def test_rows_are_what_the_model_gives(whole: Path, pictures: Path, tiny_bundle:
         np.testing.assert_allclose(row["dense"], expected.dense, rtol=1e-4, atol=1e-5)
         names = [bundle.concepts.concepts[concept].name for concept, _ in expected.top(10)]
         assert [concept["name"] for concept in row["concepts"]] == names
+
+
+def test_outputs_are_chosen(pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path) -> None:
+    """Maps of concepts are what the model gives; the codes may be left out."""
+    bundle = open_bundle(tiny_bundle)
+    name = bundle.concepts[5].name
+    asked = ["--no-sparse", "--top", 0, "--patch", name, "--patch", 2, "--patch", 5]
+    run(pictures, tmp_path / "maps", *asked, *options(tiny_bundle))
+    table = dataset.dataset(tmp_path / "maps" / "data").to_table()
+    assert table.column_names == ["id", "source", "active", "norm", "patch_2", "patch_5"]
+    engine = OnnxEngine.open(bundle, EngineConfig())
+    shape = bundle.manifest.architecture
+    found = []
+    for row in table.to_pylist():
+        picture = decode_image((pictures / row["source"]).read_bytes(), ImageLimits())
+        output = engine.run("patches", bundle.preprocessor(picture)[None])
+        [expected] = rows_of(output, 1, shape, "patches")
+        assert isinstance(expected, Row)
+        assert expected.patches is not None
+        for concept in (2, 5):
+            values = np.array(row[f"patch_{concept}"])
+            assert values.shape == shape.patch_grid
+            np.testing.assert_allclose(values.ravel(), expected.patches.map(concept), rtol=1e-4)
+            found.append(values.max())
+    assert max(found) > 0
+    rows = dataset.dataset(whole / "data").to_table()
+    assert table["id"].equals(rows["id"])
+    np.testing.assert_allclose(table["norm"], rows["norm"], rtol=1e-5)
+    told = run(pictures, tmp_path / "x", "--patch", "no such thing", *options(tiny_bundle), code=1)
+    assert told == "Error: --patch no such thing: no concept has this name\n"
+    assert not (tmp_path / "x").exists()
+    for command in (["report", "-o", tmp_path / "x"], ["index", f"opensearch:{tmp_path / 'x'}"]):
+        command.insert(1, tmp_path / "maps")
+        done = CliRunner().invoke(main, list(map(str, command)))
+        assert done.exit_code == 1
+        assert (
+            done.output
+            == f"Error: {tmp_path / 'maps'}: exported with --no-sparse: it holds no codes\n"
+        )
 
 
 def test_f50_what_cannot_be_read_is_told_and_all_adds_up(whole: Path) -> None:
@@ -210,6 +251,17 @@ def test_tables_of_texts_and_of_pictures(tiny_bundle: Path, tmp_path: Path) -> N
     assert again.drop_columns("source").equals(rows.drop_columns("source"))
     told = run(tmp_path / "table.parquet", tmp_path / "x", "--column", "nothing", code=1)
     assert "has no column nothing; it has key, caption, image" in told
+
+
+def test_texts_have_no_patches(tiny_bundle: Path, tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"text": ["a dog"]}), tmp_path / "table.parquet")
+    asked = ["--column", "text", "--patch", 1, *options(tiny_bundle)]
+    told = run(tmp_path / "table.parquet", tmp_path / "out", *asked, code=1)
+    assert told == "Error: patch: texts have no patches\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_text_that_is_too_long_is_in_quarantine(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -89,12 +89,15 @@ def test_a_shard_without_rows(tiny_bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", get_args(FormatName))
 def test_all_columns_are_read_back(
-    form: str, pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+    form: str, pictures: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    output = tmp_path / form
-    run(pictures, output, *options(tiny_bundle), "--dense", "--format", form)
+    output, parquet = tmp_path / form, tmp_path / "expected"
+    asked = [*options(tiny_bundle), "--dense", "--patch", 3, "--patch", 0]
+    run(pictures, parquet, *asked)
+    run(pictures, output, *asked, "--format", form)
     shards = Shards.open(str(output))
-    expected = rows_of(whole)
+    expected = rows_of(parquet)
+    assert {"patch_0", "patch_3", "dense", "concepts"} < set(expected.column_names)
     assert shards.whole
     assert shards.rows == expected.num_rows
     for columns in ([name] for name in expected.column_names):

@@ -17,10 +17,10 @@ from serving.engines.base import (
     OutOfMemoryError,
 )
 from serving.engines.onnx import OnnxEngine
-from serving.engines.rows import Row
 from serving.export.inputs.choose import open_input
-from serving.export.job import ExportError
+from serving.export.job import ExportError, OutputConfig
 from serving.export.pipeline import Pipeline
+from serving.export.table import Embedded
 
 ROOM = 3
 
@@ -48,7 +48,7 @@ class Narrow:
 
 async def rows(bundle_path: Path, pictures: Path, engine: Narrow) -> list[Any]:
     source = open_input(str(pictures))
-    pipeline = Pipeline(open_bundle(bundle_path), engine, source, 8, 1)
+    pipeline = Pipeline(open_bundle(bundle_path), engine, source, OutputConfig(batch=8), 1)
     await pipeline.start()
     try:
         return await pipeline.rows([*source.entries()][3:35])
@@ -65,9 +65,9 @@ async def test_short_memory_makes_batches_smaller_for_good(
     found = await rows(tiny_bundle, pictures, narrow)
     expected = await rows(tiny_bundle, pictures, wide)
     for mine, theirs in zip(found, expected, strict=True):
-        assert isinstance(mine, Row) == isinstance(theirs, Row)
-        if isinstance(mine, Row):
-            assert mine.indices.tolist() == theirs.indices.tolist()
+        assert isinstance(mine, Embedded) == isinstance(theirs, Embedded)
+        if isinstance(mine, Embedded):
+            assert mine.row.indices.tolist() == theirs.row.indices.tolist()
     # Each of the three batches that are in work may fail at 8 and at 4; the fourth is cut at once.
     assert len([size for size in narrow.sizes if size > ROOM]) <= 6
     assert max(narrow.sizes[-4:]) == 2
@@ -77,7 +77,7 @@ async def test_another_failure_costs_one_batch_its_size(tiny_bundle: Path, pictu
     real = OnnxEngine.open(open_bundle(tiny_bundle), EngineConfig())
     narrow = Narrow(real, EngineError, ROOM)
     found = await rows(tiny_bundle, pictures, narrow)
-    assert sum(isinstance(row, Row) for row in found) >= 30
+    assert sum(isinstance(row, Embedded) for row in found) >= 30
     assert len([size for size in narrow.sizes if size > ROOM]) > 2
 
 

@@ -27,7 +27,7 @@ _ARRAYS = {
 class Zarr:
     """See Format. Arrays of a shard: id, source, active, norm (R,); indices, values (N,) and
     offsets (R + 1,); top_id, top_name, top_value (R, T), with -1, "" and 0 where a row has fewer;
-    dense (R, D)."""
+    dense (R, D); patch_ID (R, H, W)."""
 
     extra = frozenset({_GROUP})
 
@@ -72,16 +72,26 @@ def _arrays(table: Any) -> dict[str, NDArray[Any]]:
         arrays[name] = _strings(table.column(name))
     for name in ("active", "norm"):
         arrays[name] = table.column(name).to_numpy()
-    for name in ("indices", "values"):
+    for name in ("indices", "values") if "indices" in table.column_names else ():
         lists = table.column(name).combine_chunks()
         arrays["offsets"] = lists.offsets.to_numpy().astype(np.uint64)
         arrays[name] = lists.values.to_numpy()
     if "concepts" in table.column_names:
         arrays |= _strongest(table.column("concepts").combine_chunks())
-    if "dense" in table.column_names:
-        dense = table.column("dense").combine_chunks()
-        arrays["dense"] = dense.values.to_numpy().reshape(len(dense), dense.type.list_size)
+    for name in table.column_names:
+        if name == "dense" or name.startswith("patch_"):
+            arrays[name] = _fixed(table.column(name).combine_chunks())
     return arrays
+
+
+def _fixed(lists: Any) -> NDArray[Any]:
+    """Lists of lists of one length as an array of as many dimensions."""
+    shape = [len(lists)]
+    while pyarrow.types.is_fixed_size_list(lists.type):
+        shape.append(lists.type.list_size)
+        lists = lists.values
+    found: NDArray[Any] = lists.to_numpy().reshape(shape)
+    return found
 
 
 def _column(group: zarr.Group, name: str) -> Any:
@@ -93,8 +103,11 @@ def _column(group: zarr.Group, name: str) -> Any:
     if name == "concepts":
         return _concepts(*arrays)
     [array] = arrays
-    if name == "dense":
-        return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(array.ravel()), array.shape[1])
+    if array.ndim > 1:
+        lists = pyarrow.array(array.ravel())
+        for width in reversed(array.shape[1:]):
+            lists = pyarrow.FixedSizeListArray.from_arrays(lists, width)
+        return lists
     return pyarrow.array(array.tolist() if array.dtype.kind == "T" else array)
 
 
