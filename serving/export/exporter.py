@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 from bundle.store import BundleError, open_bundle
-from serving.engines.base import EngineError
+from serving.engines.base import EngineConfig, EngineError
 from serving.engines.onnx import OnnxEngine
 from serving.errors import StartupError
 from serving.export.claim import claim
@@ -37,6 +38,12 @@ WAIT_S = 0.5
 """Between looks at shards that another worker makes."""
 
 
+def engine_of(task: Task) -> EngineConfig:
+    """A thread a run, and a run a core: that is more rows a second than runs of several threads,
+    which wait for each other, and a row's last bits do not depend on how many cores there are."""
+    return dataclasses.replace(task.engine, threads=task.engine.threads or 1)
+
+
 class Exporter:
     """Everything that a worker needs, open while it is a context."""
 
@@ -45,7 +52,7 @@ class Exporter:
         says."""
         self._job, self._output = job, task.open_output()
         self._bundle = open_bundle(task.bundle)
-        engine = OnnxEngine.open(self._bundle, task.engine, task.cores)
+        engine = OnnxEngine.open(self._bundle, engine_of(task), task.cores)
         if engine.description != job.runtime:
             raise ExportError(f"runtime is {engine.description!r} here, not {job.runtime!r}")
         self._plan = Plan.of(self._output, job)

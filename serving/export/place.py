@@ -90,9 +90,9 @@ class Place:
             raise self._error(error) from None
 
     def _lasts(self, error: OSError) -> bool:
-        # Without a number it is a reader's: of damaged data.
-        lasting = isinstance(error, FileNotFoundError | PermissionError) or error.errno is None
-        return self.local or lasting
+        # A key that has run out is a PermissionError. A reader's error has no number.
+        of_data = type(error) is OSError and error.errno is None
+        return self.local or isinstance(error, FileNotFoundError) or of_data
 
     def _error(self, error: Exception) -> PlaceError:
         line = str(error).partition("\n")[0] or type(error).__name__
