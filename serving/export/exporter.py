@@ -39,8 +39,8 @@ WAIT_S = 0.5
 
 
 def engine_of(task: Task) -> EngineConfig:
-    """A thread a run, and a run a core: that is more rows a second than runs of several threads,
-    which wait for each other, and a row's last bits do not depend on how many cores there are."""
+    """A thread a run, and a run a core: as many rows a second as runs of several threads, and no
+    sum is split by how many cores there are, on which a row's last bits might depend."""
     return dataclasses.replace(task.engine, threads=task.engine.threads or 1)
 
 
