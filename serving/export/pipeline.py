@@ -102,15 +102,9 @@ class Pipeline:
         async with self._slots:
             contents = await loop.run_in_executor(self._readers, self._read, entries)
             inputs = await self._prepared(contents)
-            places = [i for i, given in enumerate(inputs) if not isinstance(given, Failed)]
-            rows: list[Result] = [
-                given if isinstance(given, Failed) else Failed("") for given in inputs
-            ]
-            if places:
-                ready = [one for one in inputs if not isinstance(one, Failed)]
-                for i, row in zip(places, await self._run(ready), strict=True):
-                    rows[i] = row
-        return rows
+            ready = [given for given in inputs if not isinstance(given, Failed)]
+            rows = iter(await self._run(ready) if ready else ())
+        return [given if isinstance(given, Failed) else next(rows) for given in inputs]
 
     def _read(self, entries: Sequence[Entry]) -> list[Content]:
         with self.clock.busy("read"):
@@ -161,15 +155,15 @@ class Pipeline:
                     return []
 
     async def _run(self, inputs: Sequence[NDArray[Any]]) -> list[Result]:
-        """Rows of a batch. One that fails is halved, down to what fails alone; where
-        memory was short, later batches are cut as small at once."""
+        """Rows of a batch. One that fails is halved, down to what fails alone; where memory was
+        short, later batches are cut as small at once."""
         loop = asyncio.get_running_loop()
         size = len(inputs)
         if size > self._most:
             parts = [inputs[i : i + self._most] for i in range(0, size, self._most)]
             return [row for part in parts for row in await self._run(part)]
         try:
-            found = await loop.run_in_executor(self._runners, self._model, inputs)
+            return await loop.run_in_executor(self._runners, self._model, inputs)
         except EngineError as error:
             if size == 1:
                 return [Failed(f"the model fails: {type(error).__name__}")]
@@ -181,7 +175,6 @@ class Pipeline:
             if not any(isinstance(row, Embedded) for row in rows):
                 raise ExportError(f"the model fails on every row of a batch: {error}") from None
             return rows
-        return found
 
     def _model(self, inputs: Sequence[NDArray[Any]]) -> list[Result]:
         with self.clock.busy("model"):
