@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from serving.export.job import Job
@@ -38,17 +39,17 @@ class Checked(NamedTuple):
 def checked(output: Place, job: Job, watch: Watch = unwatched) -> Iterator[Checked]:
     """All shards of an export in their order, every file read. Raises ExportError when the plan
     cannot be read."""
-    plan, digest = Plan.of(output, job), job.digest
-
-    def check(number: int) -> Checked:
-        receipt = read_receipt(output, number)
-        if receipt is None:
-            name = receipt_place(output, number).name
-            return Checked(number, None, [f"{name}: missing; the shard is not finished"])
-        problems = problems_of(output, digest, plan.shard(number), receipt)
-        return Checked(number, receipt, list(problems))
-
+    plan = Plan.of(output, job)
     numbers = range(plan.shards)
-    found = mapped(check, numbers)
+    found = mapped(partial(checked_shard, output, plan, job.digest), numbers)
     for _ in watch(numbers, "checking"):
         yield next(found)
+
+
+def checked_shard(output: Place, plan: Plan, job: str, number: int) -> Checked:
+    """One shard under a job's digest. Raises ExportError when the plan cannot be read."""
+    receipt = read_receipt(output, number)
+    if receipt is None:
+        name = receipt_place(output, number).name
+        return Checked(number, None, [f"{name}: missing; the shard is not finished"])
+    return Checked(number, receipt, list(problems_of(output, job, plan.shard(number), receipt)))

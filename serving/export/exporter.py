@@ -14,6 +14,7 @@ from bundle.store import BundleError, open_bundle
 from serving.engines.base import EngineConfig, EngineError
 from serving.engines.onnx import OnnxEngine
 from serving.errors import StartupError
+from serving.export.check import checked_shard
 from serving.export.claim import claim
 from serving.export.formats.base import format_of
 from serving.export.inputs.base import InputError
@@ -22,7 +23,7 @@ from serving.export.parallel import mapped
 from serving.export.pipeline import Pipeline
 from serving.export.place import PlaceError
 from serving.export.plan import Plan
-from serving.export.receipt import Receipt, commit, problems_of, read_receipt
+from serving.export.receipt import Receipt, commit
 from serving.export.step import Step
 from serving.export.table import tables_of
 from serving.export.task import Task
@@ -139,12 +140,8 @@ class Exporter:
 
     def _finished(self, number: int) -> Receipt | None:
         """The receipt of a shard whose files are as it says."""
-        receipt = read_receipt(self._output, number)
-        if receipt is None:
-            return None
-        shard = self._plan.shard(number)
-        wrong = any(problems_of(self._output, self._job.digest, shard, receipt))
-        return None if wrong else receipt
+        found = checked_shard(self._output, self._plan, self._job.digest, number)
+        return None if found.problems else found.receipt
 
     def _step(self, receipt: Receipt, *, kept: bool) -> Step:
         return Step(

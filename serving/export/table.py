@@ -97,29 +97,38 @@ def _fixed(arrays: Sequence[NDArray[Any]], width: int) -> Any:
     return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(flat.astype(np.float32)), width)
 
 
-def _lists(rows: Sequence[Any], kind: Any) -> Any:
+def concept_lists(counts: Any, ids: Any, names: Sequence[str], values: Any) -> Any:
+    """Lists of concepts (id, name, value), so many of each row, from those of all rows."""
     import pyarrow
 
-    offsets = np.zeros(len(rows) + 1, np.int32)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
-    flat = np.concatenate(rows).astype(kind) if rows else np.zeros(0, kind)
-    return pyarrow.ListArray.from_arrays(pyarrow.array(offsets), pyarrow.array(flat))
-
-
-def _strongest(rows: Sequence[Row], count: int, vocabulary: ConceptVocabulary) -> Any:
-    import pyarrow
-
-    tops = [row.top(count) for row in rows]
-    offsets = np.zeros(len(rows) + 1, np.int32)
-    np.cumsum([len(top) for top in tops], out=offsets[1:])
-    flat = [pair for top in tops for pair in top]
-    names = [vocabulary.concepts[concept].name for concept, _ in flat]
     concepts = pyarrow.StructArray.from_arrays(
         [
-            pyarrow.array([concept for concept, _ in flat], pyarrow.uint32()),
+            pyarrow.array(ids, pyarrow.uint32()),
             pyarrow.array(names, pyarrow.string()),
-            pyarrow.array([value for _, value in flat], pyarrow.float32()),
+            pyarrow.array(values, pyarrow.float32()),
         ],
         names=["id", "name", "value"],
     )
-    return pyarrow.ListArray.from_arrays(pyarrow.array(offsets), concepts)
+    return pyarrow.ListArray.from_arrays(_offsets(counts), concepts)
+
+
+def _strongest(rows: Sequence[Row], count: int, vocabulary: ConceptVocabulary) -> Any:
+    tops = [row.top(count) for row in rows]
+    flat = [pair for top in tops for pair in top]
+    ids, values = [concept for concept, _ in flat], [value for _, value in flat]
+    names = [vocabulary.concepts[concept].name for concept in ids]
+    return concept_lists([len(top) for top in tops], ids, names, values)
+
+
+def _lists(rows: Sequence[Any], kind: Any) -> Any:
+    import pyarrow
+
+    flat = np.concatenate(rows).astype(kind) if rows else np.zeros(0, kind)
+    return pyarrow.ListArray.from_arrays(_offsets([len(row) for row in rows]), pyarrow.array(flat))
+
+
+def _offsets(counts: Any) -> Any:
+    """Where each of the lists begins, and where the last one ends."""
+    import pyarrow
+
+    return pyarrow.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))

@@ -14,6 +14,7 @@ from zarr.storage import MemoryStore
 
 from serving.export.formats.base import Part
 from serving.export.place import Place
+from serving.export.table import concept_lists
 
 _GROUP = "zarr.json"
 _ARRAYS = {
@@ -101,7 +102,9 @@ def _column(group: zarr.Group, name: str) -> Any:
         values, offsets = arrays
         return pyarrow.ListArray.from_arrays(offsets.astype(np.int32), pyarrow.array(values))
     if name == "concepts":
-        return _concepts(*arrays)
+        ids, names, values = arrays
+        there = ids >= 0
+        return concept_lists(there.sum(axis=1), ids[there], names[there].tolist(), values[there])
     [array] = arrays
     if array.ndim > 1:
         lists = pyarrow.array(array.ravel())
@@ -109,19 +112,6 @@ def _column(group: zarr.Group, name: str) -> Any:
             lists = pyarrow.FixedSizeListArray.from_arrays(lists, width)
         return lists
     return pyarrow.array(array.tolist() if array.dtype.kind == "T" else array)
-
-
-def _concepts(ids: NDArray[Any], names: NDArray[Any], values: NDArray[Any]) -> Any:
-    there = ids >= 0
-    offsets = np.zeros(len(ids) + 1, np.int32)
-    np.cumsum(there.sum(axis=1), out=offsets[1:])
-    fields = {
-        "id": pyarrow.array(ids[there], pyarrow.uint32()),
-        "name": pyarrow.array(names[there].tolist(), pyarrow.string()),
-        "value": pyarrow.array(values[there], pyarrow.float32()),
-    }
-    flat = pyarrow.StructArray.from_arrays(list(fields.values()), names=list(fields))
-    return pyarrow.ListArray.from_arrays(offsets, flat)
 
 
 def _strongest(lists: Any) -> dict[str, NDArray[Any]]:
