@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bundle.store import open_bundle
 from bundle.verify import MANIFEST
 from serving.cli.main import main
-from serving.index.base import Code, Row
+from serving.index.base import Code, Database, Row
 from serving.index.rows import Rows
 from serving.local import local_server
 from sparseclip.client import Client
@@ -55,6 +55,14 @@ def export(source: Path, output: Path, bundle: Path) -> Path:
     done = CliRunner().invoke(main, ["export", *map(str, [source, output, *options])])
     assert done.exit_code == 0, done.output
     return output
+
+
+def load(sink: Database, exported: Path, size: int = 16) -> None:
+    rows = Rows.open(str(exported))
+    sink.prepare(rows.origin)
+    for batch in rows.batches(size):
+        sink.load(batch)
+    sink.finish()
 
 
 @pytest.fixture(scope="session")
