@@ -40,14 +40,14 @@ test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 test-vllm: $(VLLM)/.ready ## vLLM beside transformers, in .venv-vllm (2.6 GB)
-	$(VLLM)/bin/python -m pytest -m vllm tests/vllm $(ARGS)
+	$(VLLM)/bin/python -m pytest -m vllm tests/mllm_adapter/engines $(ARGS)
 
 test-soak: $(VENV)/.dev ## The tests that take long: an export killed 200 times (minutes)
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
 test-llm: $(VENV)/.dev ## Fetch the real SmolLM2 and test with it (93 MB)
 	$(BIN)/sparseclip llm fetch smollm2
-	$(BIN)/python -m pytest tests/mllm_adapter/test_smollm2.py $(ARGS)
+	$(BIN)/python -m pytest tests/mllm_adapter/model/test_smollm2.py $(ARGS)
 
 format: $(VENV)/.dev ## Rewrite the code as ruff formats it
 	$(BIN)/ruff check --fix .
@@ -66,13 +66,13 @@ build/protos.binpb: $(PROTOS) $(VENV)/.dev
 train-demo: $(VENV)/.dev ## Build the demo data and train the shipped model again (about half an hour)
 	$(BIN)/sparseclip data build demo
 	$(BIN)/sparseclip data encoder
-	SPARSECLIP_DATA=data/build/demo $(BIN)/python -m pytest tests/data/test_split.py tests/training/test_sentence.py
+	SPARSECLIP_DATA=data/build/demo $(BIN)/python -m pytest tests/training/data/test_split.py tests/training/evaluation/test_minilm.py
 	$(BIN)/sparseclip train demo $(ARGS)
 
 train-chat: $(VENV)/.dev ## Train the shipped bundle's chat again (an hour)
 	$(BIN)/sparseclip data build demo
 	$(BIN)/sparseclip adapter train demo $(ARGS)
-	$(BIN)/python -m pytest tests/mllm_adapter/test_instructions.py
+	$(BIN)/python -m pytest tests/mllm_adapter/data/test_instructions.py
 
 evaluate: $(VENV)/.dev ## Measure a checkpoint: make evaluate ARGS="..."
 	$(BIN)/sparseclip evaluate $(ARGS)
@@ -108,10 +108,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@ $(VENV)/.serve
 
 # vLLM for a CPU. Its processes import torchvision by themselves, so the cure of
-# training/libraries.py comes with the interpreter there.
+# training/compat.py comes with the interpreter there.
 $(VLLM)/.ready: requirements-vllm.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet --no-deps -r requirements-vllm.txt
 	$(VLLM)/bin/python -m pip install --quiet --no-deps -e .
-	$(VLLM)/bin/python -c "import site; open(site.getsitepackages()[0] + '/torchvision_operators.pth', 'w').write('import training.libraries; training.libraries.define_operators()')"
+	$(VLLM)/bin/python -c "import site; open(site.getsitepackages()[0] + '/torchvision_operators.pth', 'w').write('import training.compat; training.compat.define_operators()')"
 	touch $@

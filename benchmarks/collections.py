@@ -47,9 +47,9 @@ def vit_b32(models: Path) -> Path:
 
     from bundle.concepts import Concept
     from bundle.manifest import Preprocessing, Training
-    from training.export import Golden, export_bundle
-    from training.libraries import open_clip
-    from training.model import ModelConfig, SparseCLIP
+    from training.compat import open_clip
+    from training.export.bundle_writer import Golden, export_bundle
+    from training.model.sparse_clip import ModelConfig, SparseCLIP
 
     torch.manual_seed(0)
     config = ModelConfig(
@@ -93,7 +93,7 @@ def clip_directory(folder: Path) -> Path:
 
     import torch
 
-    from training.libraries import transformers
+    from training.compat import transformers
 
     library = transformers()
     torch.manual_seed(0)

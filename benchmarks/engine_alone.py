@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bundle.image import ImageLimits, decode_image
 from bundle.store import open_bundle
 from serving.engines.base import EngineConfig
-from serving.engines.onnx import OnnxEngine, available_cores
+from serving.engines.onnxruntime_engine import OnnxEngine, available_cores
 
 
 class EngineAlone:

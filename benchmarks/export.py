@@ -33,16 +33,17 @@ from benchmarks.collections import clip_directory, pictures, table, vit_b32
 from benchmarks.serving import Summary, machine, summary
 from bundle.image import ImageLimits
 from bundle.store import default_bundle, open_bundle
-from serving.decode import DecodePool
+from serving.core.metrics import Metrics
+from serving.decoding.pool import DecodePool
 from serving.engines.base import EngineConfig
-from serving.engines.onnx import OnnxEngine, available_cores
-from serving.export.exporter import Exporter
+from serving.engines.onnxruntime_engine import OnnxEngine, available_cores
 from serving.export.job import OutputConfig
 from serving.export.pipeline import SLOTS
 from serving.export.plan import Plan
-from serving.export.runners import processes, ray
-from serving.export.task import Task
-from serving.metrics import Metrics
+from serving.export.request import Task
+from serving.export.runners import processes
+from serving.export.runners import ray_runner as ray
+from serving.export.worker import Exporter
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 32

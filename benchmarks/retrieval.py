@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 from benchmarks.retrieval_truth import BATCH, TOP, Asked, Truth, nearest, read
 from benchmarks.serving import RESULTS, machine
 from bundle.store import default_bundle, open_bundle
-from serving.index.base import Code
-from serving.index.bulk import Bulk
-from serving.index.choose import opened
-from serving.index.rows import Rows
+from serving.index.databases.base import Code
+from serving.index.databases.bulk_files import Bulk
+from serving.index.databases.choose import opened
+from serving.index.export_rows import Rows
 from serving.local import local_server
 from sparseclip.client import Client
 from training.data.shards import read_split, shards_of

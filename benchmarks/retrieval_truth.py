@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from serving.index.base import Code, Row
+from serving.index.databases.base import Code, Row
+from serving.index.export_rows import Rows
 from serving.index.query import Part, make_query
-from serving.index.rows import Rows
 from sparseclip.client import Client
 from training.data.shards import Sample
 

@@ -58,7 +58,7 @@ def main() -> None:
 async def conversations(arguments: argparse.Namespace) -> dict[str, Any]:
     """Tokens a second of each engine, steered and not, and what a moved slider takes."""
     from bundle.store import default_bundle, open_bundle
-    from mllm_adapter.chat import ChatModel
+    from mllm_adapter.chat_model import ChatModel
 
     bundle = open_bundle(arguments.bundle or default_bundle())
     found: dict[str, Any] = {"bundle": f"{bundle.manifest.name}/{bundle.manifest.version}"}
@@ -105,11 +105,11 @@ class Scene:
     """One adapter, a few pictures, and a plan of its own for every conversation."""
 
     def __init__(self, bundle: Any, model: Any, tokens: int) -> None:
-        from mllm_adapter.codes import BackboneGraphs
+        from mllm_adapter.data.code_cache import BackboneGraphs
+        from mllm_adapter.data.instructions import NAME
         from mllm_adapter.engines.base import Sampling
-        from mllm_adapter.instructions import NAME
-        from mllm_adapter.labels import Labels
-        from mllm_adapter.prompt import Message
+        from mllm_adapter.model.prompt import Message
+        from mllm_adapter.steering.text_codes import Labels
 
         self.bundle, self.model = bundle, model
         self.sampling = Sampling(max_tokens=tokens, min_tokens=tokens)
@@ -129,7 +129,7 @@ class Scene:
 
     def plan(self, number: int, steered: bool) -> Any:
         """The plan of a conversation; no two are alike."""
-        from mllm_adapter.steering import SteeringPlan
+        from mllm_adapter.steering.plan import SteeringPlan
 
         if not steered:
             return SteeringPlan()
@@ -137,7 +137,7 @@ class Scene:
 
     async def rate(self, chats: int, steered: bool) -> float:
         """Tokens a second of so many conversations at once, from their plans to the last token."""
-        from mllm_adapter.chat import ChatPicture
+        from mllm_adapter.chat_model import ChatPicture
 
         async def one(number: int) -> int:
             plan, place = self.plan(number, steered), number % len(self.codes)
@@ -153,9 +153,9 @@ class Scene:
 def slider(scene: Scene, blocks: int) -> dict[str, Any]:
     """Milliseconds from a slider's new value to new visual tokens, and from a new picture's bytes
     to its first ones."""
-    from mllm_adapter.chat import ChatPicture
-    from mllm_adapter.steering import SteeringPlan
-    from mllm_adapter.words import WordEdit, expand
+    from mllm_adapter.chat_model import ChatPicture
+    from mllm_adapter.steering.phrases import WordEdit, expand
+    from mllm_adapter.steering.plan import SteeringPlan
 
     model, [data, *_] = scene.model, scene.files
     counter = iter(range(10**9))
@@ -188,7 +188,7 @@ def first_layer(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """The projector's first layer of one picture as a sum over rows and as a product."""
     import torch
 
-    from mllm_adapter.projector import PatchCodes, Projector
+    from mllm_adapter.model.projector import PatchCodes, Projector
 
     rows = []
     for concepts in (4_096, 16_384, 55_296):

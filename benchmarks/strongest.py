@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from bundle.store import default_bundle
-from training.encoder import BundleEncoder, Codes
-from training.evaluate import encode_splits, evaluate_encoded
+from training.evaluation.encoder import BundleEncoder, Codes
+from training.evaluation.evaluate import encode_splits, evaluate_encoded
 
 RESULTS = Path(__file__).parent / "results"
 

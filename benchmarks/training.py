@@ -67,7 +67,7 @@ def main() -> None:
 
 def caches(arguments: argparse.Namespace) -> bool:
     """Whether the recipe's steps start behind the frozen layers."""
-    from training.recipe import load_recipe
+    from training.trainer.recipe import load_recipe
 
     return load_recipe(arguments.recipe).data.cached_views > 0
 
@@ -109,11 +109,11 @@ class Arm:
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        from training.model import SparseCLIP
-        from training.optimizer import build_optimizer
-        from training.pairs import Batch, to_device
-        from training.recipe import load_recipe
-        from training.step import Step
+        from training.loading.pairs import Batch, to_device
+        from training.model.sparse_clip import SparseCLIP
+        from training.trainer.optimizer import build_optimizer
+        from training.trainer.recipe import load_recipe
+        from training.trainer.step import Step
 
         recipe = load_recipe(arguments.recipe, changes)
         self.device = torch.device(arguments.device)
@@ -176,9 +176,9 @@ def loss_memory(arguments: argparse.Namespace) -> int:
     """Bytes at the peak of one loss and its backward pass, above its inputs and their gradients."""
     import torch
 
-    from training.distributed import ranks
-    from training.libraries import open_clip
-    from training.loss import tiled_clip_loss
+    from training.compat import open_clip
+    from training.losses.clip import tiled_clip_loss
+    from training.trainer.distributed import ranks
 
     with ranks(arguments.device) as group:
         naive = open_clip().ClipLoss(

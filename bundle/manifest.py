@@ -57,7 +57,7 @@ class Architecture:
     logit_scale_cap: float
     """The sparsity knob: the clamp of exp(logit scale) during training."""
     config: dict[str, Any] = field(default_factory=dict)
-    """What training.model needs to build the torch model again."""
+    """What training.model.sparse_clip needs to build the torch model again."""
 
 
 @dataclass(frozen=True, kw_only=True)

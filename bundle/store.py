@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from bundle.atomic import sync
 from bundle.concepts import ConceptVocabulary
 from bundle.image import Preprocessor
 from bundle.manifest import Manifest
-from bundle.sync import sync
 from bundle.tokenizer import Tokenizer
 from bundle.verify import MANIFEST, BundleError, describe_files, is_name, verify
 from bundle.workplace import workplace

@@ -8,8 +8,8 @@ import textwrap
 from pathlib import Path
 
 from bundle.store import open_bundle, write_bundle
-from mllm_adapter.adapter import OWN, AdapterConfig, AdapterError, open_adapter, read_config
-from mllm_adapter.llm import check_directory
+from mllm_adapter.model.adapter import OWN, AdapterConfig, AdapterError, open_adapter, read_config
+from mllm_adapter.model.llm import check_directory
 
 HEADING = "\n\n## Steered chat"
 """Where the card's part about the adapter begins."""

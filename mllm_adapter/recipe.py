@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bundle.schema import SchemaError, from_dict
-from mllm_adapter.llm import SmallLLM
-from training.augment import AugmentConfig
-from training.optimizer import OptimizerConfig
-from training.yaml_file import names, read_yaml
+from mllm_adapter.model.llm import SmallLLM
+from training.config import names, read_yaml
+from training.loading.augment import AugmentConfig
+from training.trainer.optimizer import OptimizerConfig
 
 FOLDER = Path(__file__).parent / "recipes"
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
-from serving.config import ServerConfig
+from serving.core.config import ServerConfig
 from serving.server import running
 
 

@@ -15,23 +15,23 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from bundle.store import BundleError, default_bundle
-from serving.config import ServerConfig
+from serving.auth.tokens import TokenFile
+from serving.core.config import ServerConfig
+from serving.core.errors import StartupError
+from serving.core.metrics import Metrics, MetricsServer
 from serving.engines.base import EngineError, EngineFactory
-from serving.engines.onnx import OnnxEngine
-from serving.errors import StartupError
-from serving.health import Health
-from serving.interceptors.admission import Gate
-from serving.interceptors.chain import Chain
-from serving.interceptors.principal import Authenticator
-from serving.interceptors.sanitiser import Sanitiser
-from serving.listener import bind, channel_options
-from serving.metrics import Metrics, MetricsServer
-from serving.registry import Registry
-from serving.services.admin import AdminService
-from serving.services.chat import ChatService
-from serving.services.concepts import ConceptService
-from serving.services.embedding import EmbeddingService
-from serving.tokens import TokenFile
+from serving.engines.onnxruntime_engine import OnnxEngine
+from serving.models.registry import Registry
+from serving.rpc.health import Health
+from serving.rpc.interceptors.admission import Gate
+from serving.rpc.interceptors.authenticate import Authenticator
+from serving.rpc.interceptors.chain import Chain
+from serving.rpc.interceptors.error_sanitizer import Sanitiser
+from serving.rpc.listener import bind, channel_options
+from serving.rpc.services.admin import AdminService
+from serving.rpc.services.chat import ChatService
+from serving.rpc.services.concepts import ConceptService
+from serving.rpc.services.embedding import EmbeddingService
 from sparseclip.v1 import admin_pb2_grpc, chat_pb2_grpc, concepts_pb2_grpc, embedding_pb2_grpc
 
 log = logging.getLogger(__name__)

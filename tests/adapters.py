@@ -10,8 +10,8 @@ import torch
 
 from bundle.manifest import Manifest
 from bundle.verify import describe_files
-from mllm_adapter.adapter import AdapterConfig, WordDefaults, write_adapter
-from mllm_adapter.projector import Projector
+from mllm_adapter.model.adapter import AdapterConfig, WordDefaults, write_adapter
+from mllm_adapter.model.projector import Projector
 from tests.mllm_adapter.llms import tiny_llm
 from tests.tiny import CONCEPTS
 

@@ -12,7 +12,7 @@ from bundle.concepts import Concept, Evidence
 from bundle.manifest import Preprocessing, Training
 
 if TYPE_CHECKING:
-    from training.model import SparseCLIP
+    from training.model.sparse_clip import SparseCLIP
 
 SIDE, CONTEXT, VOCABULARY, CONCEPTS = 32, 16, 600, 256
 
@@ -31,7 +31,7 @@ def tiny_model(
     """One block a tower, random weights, with most codes pushed below 0 as training does it."""
     import torch
 
-    from training.model import ModelConfig, SparseCLIP
+    from training.model.sparse_clip import ModelConfig, SparseCLIP
 
     torch.manual_seed(seed)
     config = ModelConfig(
@@ -64,7 +64,7 @@ def tiny_model(
 
 def tiny_tokenizer() -> Any:
     """open_clip's tokenizer with the first 86 merges."""
-    from training.vocabulary import open_clip_tokenizer
+    from training.model.tokenizer import open_clip_tokenizer
 
     return open_clip_tokenizer(VOCABULARY, CONTEXT)
 
@@ -115,7 +115,7 @@ def export_tiny(
     storage: Literal["float16", "float32"] = "float16",
 ) -> Path:
     """Exports a tiny model the way a real one is exported."""
-    from training.export import Golden, export_bundle
+    from training.export.bundle_writer import Golden, export_bundle
 
     return export_bundle(
         tiny_model() if model is None else model,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from sparseclip.items import ImageInput
+from sparseclip._items import ImageInput
 from sparseclip.results import Model, ScoredConcept
 from sparseclip.steering import Steering
 

@@ -14,21 +14,22 @@ from contextlib import closing
 from types import TracebackType
 from typing import Self
 
-from sparseclip import admin, convert_chat
+from sparseclip import _admin as admin
+from sparseclip import _convert_chat as convert_chat
+from sparseclip._connection import Connection, Tls
+from sparseclip._convert import ConceptKey, Outputs
+from sparseclip._items import ImageInput, Item
+from sparseclip._operations import Call, Operations
+from sparseclip._retry import RetryPolicy
+from sparseclip._stream import Flight
+from sparseclip._transport import Transport
 from sparseclip.aio import AsyncAdminClient, AsyncClient
 from sparseclip.chat import ChatEvent, Message, Picture, Sampling
 from sparseclip.classifier import Classification, Classifier
 from sparseclip.concepts import Concept, ConceptMatch, ConceptPage, Explanation, ServerStatus
-from sparseclip.connection import Connection, Tls
-from sparseclip.convert import ConceptKey, Outputs
 from sparseclip.errors import CallError, ItemStatus
-from sparseclip.items import ImageInput, Item
-from sparseclip.operations import Call, Operations
 from sparseclip.results import Embedding, Embeddings, Model, ModelInfo
-from sparseclip.retry import RetryPolicy
 from sparseclip.steering import Edit, Steering
-from sparseclip.stream import Flight
-from sparseclip.transport import Transport
 
 __all__ = [
     "AdminClient",

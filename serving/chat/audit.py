@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.chat.requests import EditedConcept, Seen
-from serving.chat.steering import Resolved
+from serving.chat.resolve_edits import Resolved
 
 TOP = 10
 """Concepts named before and after."""
@@ -21,7 +21,7 @@ def audit(codes: Any, resolved: Resolved, concepts: int) -> Seen:
 
     The edited values come from the function that edits what the language model sees.
     """
-    from mllm_adapter.steering import SteeringBatch, edited
+    from mllm_adapter.steering.plan import SteeringBatch, edited
 
     plan = resolved.plan
     ids = np.array([edit.concept for edit in plan.edits], dtype=np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from serving.requests import ConceptKey, Selector, Times
+from serving.core.requests import ConceptKey, Selector, Times
 
 Role = Literal["system", "user", "assistant"]
 OpName = Literal["SET", "ADD", "SCALE", "ABLATE"]

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from serving.chat.codes import Codes, CodesCache
+from serving.chat.code_cache import Codes, CodesCache
 from serving.chat.requests import ChatCall, ChatImage, Phrase
-from serving.chat.steering import PhraseCodes
-from serving.errors import ServingError, internal, invalid
-from serving.metrics import ChatMetrics
-from serving.requests import ImageItem, Item, Result, TextItem, Times, slowest
+from serving.chat.resolve_edits import PhraseCodes
+from serving.core.errors import ServingError, internal, invalid
+from serving.core.metrics import ChatMetrics
+from serving.core.requests import ImageItem, Item, Result, TextItem, Times, slowest
 
 _PHRASE_BYTES = 8 * 2**20
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
+from serving.cli.chat_repl import Answer, Talk, say
+from serving.cli.connection import Target, target_options
 from serving.cli.edits import Edits, parse_edit, read_plan
-from serving.cli.pictures import SUFFIXES, expand
-from serving.cli.report import as_record, print_json
-from serving.cli.talk import Answer, Talk, say
-from serving.cli.target import Target, target_options
+from serving.cli.inputs import SUFFIXES, expand
+from serving.cli.output import as_record, print_json
 from sparseclip.chat import Sampling
 from sparseclip.steering import Edit
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from serving.cli.pictures import expand
-from serving.cli.report import Report, as_record, json_option, named, progress
-from serving.cli.target import Target, with_target
+from serving.cli.connection import Target, with_target
+from serving.cli.inputs import expand
+from serving.cli.output import Report, as_record, json_option, named, progress
 
 
 @click.command()

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from serving.cli.pictures import concept_key
-from serving.cli.report import Report, as_record, json_option, named
-from serving.cli.target import Target, with_target
+from serving.cli.connection import Target, with_target
+from serving.cli.inputs import concept_key
+from serving.cli.output import Report, as_record, json_option, named
 from sparseclip.concepts import Concept
 from sparseclip.errors import CallError
 

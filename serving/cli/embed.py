@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from serving.cli.pictures import concept_key, expand
-from serving.cli.report import Report, as_record, json_option, named, progress
-from serving.cli.target import Target, with_target
+from serving.cli.connection import Target, with_target
+from serving.cli.inputs import concept_key, expand
+from serving.cli.output import Report, as_record, json_option, named, progress
 from sparseclip.client import Embedding, Item, Outputs
 
 

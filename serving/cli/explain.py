@@ -10,9 +10,9 @@ import click
 import numpy as np
 from rich.markup import escape
 
-from serving.cli.pictures import concept_key, expand
-from serving.cli.report import Report, json_option, progress, stdout
-from serving.cli.target import Target, with_target
+from serving.cli.connection import Target, with_target
+from serving.cli.inputs import concept_key, expand
+from serving.cli.output import Report, json_option, progress, stdout
 from sparseclip.concepts import ConceptExplanation, Explanation
 from sparseclip.errors import CallError
 from sparseclip.results import FloatArray

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
-from serving.cli.pictures import concept_key
-from serving.engines.onnx import available_cores
+from serving.cli.inputs import concept_key
+from serving.engines.onnxruntime_engine import available_cores
 from serving.export.formats.base import FormatName
 from serving.export.inputs.choose import Kind
 
 if TYPE_CHECKING:
     from serving.export.job import Job
-    from serving.export.step import Step, Tally
-    from serving.export.task import Task
+    from serving.export.progress import Step, Tally
+    from serving.export.request import Task
 
     Runner = Callable[[Task, Job, Sequence[int], Callable[[Step], None]], None]
 
@@ -123,12 +123,12 @@ def export(
     """
     from bundle.store import default_bundle, open_bundle
     from serving.engines.base import EngineConfig
-    from serving.export.done import Run, finish
-    from serving.export.exporter import ERRORS
+    from serving.export.finalize import Run, finish
     from serving.export.job import OutputConfig
     from serving.export.plan import Plan
-    from serving.export.step import Tally
-    from serving.export.task import Task
+    from serving.export.progress import Tally
+    from serving.export.request import Task
+    from serving.export.worker import ERRORS
 
     if address and runner != "ray":
         raise click.UsageError("--address: needs --runner ray")
@@ -175,9 +175,9 @@ def _concepts(bundle: Path, named: Sequence[str]) -> tuple[int, ...]:
     if not named:
         return ()
     from bundle.store import open_bundle
-    from serving.errors import ServingError
+    from serving.core.errors import ServingError
+    from serving.core.requests import concept_id
     from serving.export.job import ExportError
-    from serving.requests import concept_id
 
     known, found = open_bundle(bundle).concepts, set[int]()
     for text in named:
@@ -190,7 +190,7 @@ def _concepts(bundle: Path, named: Sequence[str]) -> tuple[int, ...]:
 
 def _runner(name: str, workers: int, address: str) -> Runner:
     if name == "ray":
-        from serving.export.runners import ray
+        from serving.export.runners import ray_runner as ray
 
         return partial(ray.run, workers=workers, address=address)
     if workers > 1:

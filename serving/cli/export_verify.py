@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from serving.cli.report import print_json, watched
+from serving.cli.output import print_json, watched
 
 
 @click.command()
@@ -12,9 +12,9 @@ from serving.cli.report import print_json, watched
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def verify(output: str, as_json: bool) -> None:
     """Check every file of the export in OUTPUT against its receipt, and that all rows are there."""
-    from serving.export.done import problems
+    from serving.export.finalize import problems
     from serving.export.job import ExportError
-    from serving.export.place import Place, PlaceError
+    from serving.storage.location import Place, PlaceError
 
     try:
         found = list(problems(Place.of(output), watched))

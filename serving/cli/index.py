@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serving.cli.report import watched
+from serving.cli.output import watched
 
 if TYPE_CHECKING:
-    from serving.index.base import Row
+    from serving.index.databases.base import Row
 
 BATCH = 500
 """Rows of one call of a database."""
@@ -47,10 +47,10 @@ def index(source: str, database: str, name: str, database_token: str | None, hns
     Run again, it puts in the same rows by their ids. Other models' codes in it are refused.
     """
     from serving.export.job import ExportError
-    from serving.export.place import PlaceError
-    from serving.index.base import SinkError
-    from serving.index.choose import opened
-    from serving.index.rows import Rows
+    from serving.index.databases.base import SinkError
+    from serving.index.databases.choose import opened
+    from serving.index.export_rows import Rows
+    from serving.storage.location import PlaceError
 
     began = time.monotonic()
     try:

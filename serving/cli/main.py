@@ -62,7 +62,7 @@ COMMANDS = {
         words={"verify": "serving.cli.export_verify:verify"},
     ),
     "report": Lazy(
-        target="serving.cli.export_report:report",
+        target="serving.cli.report:report",
         help="Show what an export holds on one page.",
         extra="export",
     ),
@@ -82,25 +82,25 @@ COMMANDS = {
         extra="chat",
     ),
     "evaluate": Lazy(
-        target="training.evaluate_command:evaluate",
+        target="training.cli.evaluate:evaluate",
         help="Measure a model, or how an adapter is steered, on held-out data.",
         extra="train,chat",
-        words={"steering": "mllm_adapter.evaluate_command:steering"},
+        words={"steering": "mllm_adapter.cli.evaluate:steering"},
     ),
     "train": Lazy(
-        target="training.train_command:train", help="Train a model from a recipe.", extra="train"
+        target="training.cli.train:train", help="Train a model from a recipe.", extra="train"
     ),
-    "data": Lazy(target="training.cli_data:data", help="Build a data set.", extra="train"),
+    "data": Lazy(target="training.cli.data:data", help="Build a data set.", extra="train"),
     "adapter": Lazy(
-        target="mllm_adapter.commands:adapter",
+        target="mllm_adapter.cli.adapter:adapter",
         help="Train what lets an LLM read codes, and put it into a bundle.",
         extra="train,chat",
     ),
     "llm": Lazy(
-        target="mllm_adapter.commands:llm", help="Fetch LLMs that packages hold.", extra="chat"
+        target="mllm_adapter.cli.adapter:llm", help="Fetch LLMs that packages hold.", extra="chat"
     ),
     "bundle": Lazy(
-        target="training.bundle_commands:bundle",
+        target="training.cli.bundle:bundle",
         help="Export, verify and inspect bundles.",
         extra="train",
     ),

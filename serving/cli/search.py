@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from serving.cli.connection import Target, with_target
 from serving.cli.edits import parse_edit
 from serving.cli.index import with_collection
-from serving.cli.report import Report, json_option, print_json
-from serving.cli.target import Target, with_target
+from serving.cli.output import Report, json_option, print_json
 
 if TYPE_CHECKING:
-    from serving.index.base import Origin
+    from serving.index.databases.base import Origin
     from serving.index.query import Part
 
 
@@ -59,9 +59,9 @@ def search(
     All that is given is added up, each at its weight. Of opensearch: and elasticsearch: folders
     the answer is the query to send to that database.
     """
-    from serving.index.base import SinkError
-    from serving.index.bulk import Bulk
-    from serving.index.choose import opened
+    from serving.index.databases.base import SinkError
+    from serving.index.databases.bulk_files import Bulk
+    from serving.index.databases.choose import opened
     from serving.index.query import QueryError, make_query
 
     try:
@@ -113,7 +113,7 @@ def _refuse_other(target: Target, indexed: Origin, model: str, where: str) -> No
     A server tells a model's name and version only; a bundle of this process is compared whole.
     """
     from bundle.store import default_bundle, open_bundle
-    from serving.index.base import Origin
+    from serving.index.databases.base import Origin
 
     digest = indexed.bundle
     if not target.server:

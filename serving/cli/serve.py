@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from serving.cli.fields import SectionedCommand, options, values
-from serving.config import ServerConfig, documentation, load_config
-from serving.errors import StartupError
+from serving.cli.config_options import SectionedCommand, options, values
+from serving.core.config import ServerConfig, documentation, load_config
+from serving.core.errors import StartupError
 
 
 @click.command(cls=SectionedCommand)

@@ -11,7 +11,7 @@ from typing import Any
 from bundle.schema import SchemaError, from_dict
 from serving.export.formats.base import FormatName
 from serving.export.inputs.base import Modality
-from serving.export.place import Place
+from serving.storage.location import Place
 
 JOB = "job.json"
 

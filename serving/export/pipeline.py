@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from bundle.image import ImageLimits
 from bundle.store import Bundle
 from bundle.tokenizer import TokenizerError
-from serving.decode import DecodePool
+from serving.core.errors import ServingError, internal
+from serving.core.metrics import Metrics
+from serving.decoding.pool import DecodePool
 from serving.engines.base import Engine, EngineError, Graph, OutOfMemoryError
-from serving.engines.rows import Row, rows_of
-from serving.errors import ServingError, internal
+from serving.engines.outputs import Row, rows_of
 from serving.export.clock import Clock
+from serving.export.columns import Embedded, Failed, Result
 from serving.export.inputs.base import Content, Entry, Input, Unread
 from serving.export.job import ExportError, OutputConfig
-from serving.export.table import Embedded, Failed, Result
-from serving.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

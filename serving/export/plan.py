@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from bundle.schema import SchemaError, from_dict
 from serving.export.inputs.base import Entry, Input
 from serving.export.job import ExportError, Job
-from serving.export.place import Place
+from serving.storage.location import Place
 
 PLAN, MADE = "plan", "made.json"
 GROUPS = 256

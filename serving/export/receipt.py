@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bundle.schema import SchemaError, from_dict
+from serving.export.columns import Tables
 from serving.export.formats.base import Format, Part
-from serving.export.formats.parquet import parquet_bytes
-from serving.export.place import Place
+from serving.export.formats.parquet_format import parquet_bytes
 from serving.export.plan import Shard
-from serving.export.table import Tables
+from serving.storage.location import Place
 
 DATA, QUARANTINE, RECEIPTS = "data", "quarantine", "receipts"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.index.base import Code
+from serving.index.databases.base import Code
+from sparseclip._convert import ConceptKey
+from sparseclip._items import ImageInput
 from sparseclip.client import CallError, Client
-from sparseclip.convert import ConceptKey
-from sparseclip.items import ImageInput
 from sparseclip.results import Embedding, ModelInfo
 
 

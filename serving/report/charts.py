@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.report.names import Names
+from serving.report.concept_names import Names
+from serving.report.cooccurrence import Together
 from serving.report.report import Active, Concepts
-from serving.report.together import Together
 
 WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 72, 32, 12, 44

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from bundle.image import ImageError, ImageLimits, decode_image
-from serving.export.check import Watch
 from serving.export.inputs.base import Content, Entry, Input, InputError, Unread
-from serving.export.shards import Shards
+from serving.export.reader import Shards
+from serving.export.verify import Watch
 
 SIDE = 96
 """Pixels of a thumbnail's longer side."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from serving.export.check import Watch
-from serving.export.shards import Shards
+from serving.export.reader import Shards
+from serving.export.verify import Watch
 
 REASONS = 20
 """Shown, the most frequent first."""

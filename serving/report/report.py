@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.export.check import Watch
 from serving.export.inputs.base import Input, InputError
-from serving.export.shards import Shards
-from serving.report.choice import by_frequency, clearest, compared
+from serving.export.reader import Shards
+from serving.export.verify import Watch
+from serving.report.concept_names import Names
+from serving.report.cooccurrence import Together
 from serving.report.examples import Example, examples_of
-from serving.report.names import Names
 from serving.report.quarantine import Reason, reasons_of
+from serving.report.selection import by_frequency, clearest, compared
 from serving.report.statistics import Statistics
-from serving.report.together import Together
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.export.check import Watch
-from serving.export.shards import Shards
-from serving.report.strongest import Strongest
+from serving.export.reader import Shards
+from serving.export.verify import Watch
+from serving.report.top_rows import Strongest
 
 COLUMNS = ["indices", "values", "active"]
 

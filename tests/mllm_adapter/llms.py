@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from mllm_adapter.llm import SmallLLM, new_llm
-from training.libraries import transformers
+from mllm_adapter.model.llm import SmallLLM, new_llm
+from training.compat import transformers
 
 TEXTS = ["a red apple", "a black cat", "What is this?", "no, it is a dog"] * 4
 

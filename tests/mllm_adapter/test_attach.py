@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from bundle.store import BundleError, current_version, open_bundle
-from mllm_adapter.adapter import AdapterError, read_config
 from mllm_adapter.attach import attach
-from mllm_adapter.commands import adapter as commands
+from mllm_adapter.cli.adapter import adapter as commands
+from mllm_adapter.model.adapter import AdapterError, read_config
 from tests.adapters import add_adapter
 
 

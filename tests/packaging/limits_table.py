@@ -6,8 +6,8 @@ import dataclasses
 import re
 from pathlib import Path
 
-from serving.config import documentation
-from serving.limits import Limits
+from serving.core.config import documentation
+from serving.core.limits import Limits
 
 PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 _PLACE = re.compile(r"(<!-- limits: [^\n]*-->\n)(.*?)(<!-- /limits -->)", re.DOTALL)

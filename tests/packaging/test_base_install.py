@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.conftest import limits
-from tests.client.scripted import Scripted, start
+from tests.paths import ROOT
+from tests.sparseclip.conftest import limits
+from tests.sparseclip.scripted import Scripted, start
 
-ROOT = Path(__file__).parents[2]
 BASE = [sys.executable, str(Path(__file__).with_name("base_install.py"))]
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from serving.config import load_config
+from serving.auth.tokens import TokenFile
+from serving.core.config import load_config
+from serving.core.metrics import Metrics
 from serving.local import local_server
-from serving.metrics import Metrics
-from serving.tokens import TokenFile
 from tests.packaging.limits_table import current, table
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 ADDRESS = "localhost:50051"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]

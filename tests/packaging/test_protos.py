@@ -10,7 +10,8 @@ import google.rpc
 import pytest
 from google.protobuf import descriptor_pb2
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 SOURCES = sorted((ROOT / "protos" / "sparseclip" / "v1").glob("*.proto"))
 GOOGLE = Path(next(iter(google.rpc.__path__))).parents[1]
 CONFIG = ["--config", str(ROOT / "protos" / "buf.yaml")]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 PACKAGES = {name: name for name in ("bundle", "mllm_adapter", "serving", "training")} | {
     "protos/sparseclip": "sparseclip"
 }
@@ -51,7 +52,7 @@ def test_recipes_are_found_by_name(installed: Path, tmp_path: Path) -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from training.data.recipe import find_recipe, load_recipe\n"
-        "from training.recipe import load_recipe as load_run\n"
+        "from training.trainer.recipe import load_recipe as load_run\n"
         "from mllm_adapter.recipe import load_recipe as load_adapter\n"
         "names = [load('demo').name for load in (load_run, load_adapter)]\n"
         "print(find_recipe('demo'), load_recipe(find_recipe('demo')).name, *names)"

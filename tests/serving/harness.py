@@ -20,12 +20,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from bundle.store import Bundle
-from serving.config import BatchConfig, ServerConfig
+from serving.core.config import BatchConfig, ServerConfig
+from serving.core.limits import Limits
 from serving.engines.base import Engine, EngineConfig
-from serving.engines.onnx import OnnxEngine
-from serving.limits import Limits
+from serving.engines.onnxruntime_engine import OnnxEngine
 from serving.server import Server, running
-from sparseclip.connection import Connection
+from sparseclip._connection import Connection
 from sparseclip.errors import CallError
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 from tests.serving.faulty import FaultyEngine

@@ -17,10 +17,10 @@ import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sparseclip.v1 import embedding_pb2_grpc
+from tests.paths import ROOT
 from tests.serving.harness import PNG, assert_clean, embed_request
 
 MARK = "SPARSECLIP_TEST"
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(*flags: str) -> list[str]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
-from training.recipe import Recipe, recipe_from
-
-ICONS = Path(__file__).parents[1] / "fixtures" / "icons"
+from tests.paths import ICONS
+from training.trainer.recipe import Recipe, recipe_from
 
 
 def tiny_recipe(**sections: dict[str, object]) -> Recipe:

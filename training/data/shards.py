@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from bundle.sync import sync
+from bundle.atomic import sync
 from training.data.recipe import SCHEMA, DataError
 
 RECEIPTS = ".receipts"

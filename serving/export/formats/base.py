@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
-from serving.export.place import Place
+from serving.storage.location import Place
 
 FormatName = Literal["parquet", "zarr", "lance"]
 
@@ -42,13 +42,13 @@ class Format(Protocol):
 def format_of(name: FormatName) -> Format:
     """The format of that name. Raises ImportError when its library is not installed."""
     if name == "zarr":
-        from serving.export.formats.zarr import Zarr
+        from serving.export.formats.zarr_format import Zarr
 
         return Zarr()
     if name == "lance":
-        from serving.export.formats.lance import Lance
+        from serving.export.formats.lance_format import Lance
 
         return Lance()
-    from serving.export.formats.parquet import Parquet
+    from serving.export.formats.parquet_format import Parquet
 
     return Parquet()

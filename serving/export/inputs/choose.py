@@ -8,8 +8,8 @@ from serving.export.inputs.base import Input, InputError
 from serving.export.inputs.folder import Folder, PathList
 from serving.export.inputs.table import SUFFIXES as TABLES
 from serving.export.inputs.table import Table
-from serving.export.inputs.tars import Tars
-from serving.export.place import Place
+from serving.export.inputs.webdataset import Tars
+from serving.storage.location import Place
 
 Kind = Literal["auto", "folder", "webdataset", "table", "list"]
 

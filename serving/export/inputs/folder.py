@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from serving.export.inputs.base import Content, Entry, InputError, Modality, Unread
-from serving.export.parallel import mapped
-from serving.export.place import Part, Place, read_many
+from serving.storage.location import Part, Place, read_many
+from serving.storage.parallel import mapped
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 GONE = "not found"

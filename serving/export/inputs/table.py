@@ -10,8 +10,8 @@ from typing import Any
 
 from serving.export.inputs.base import Content, Entry, InputError, Modality, Unread
 from serving.export.inputs.folder import UNREADABLE
-from serving.export.inputs.groups import Groups, group_of, open_groups
-from serving.export.place import Place
+from serving.export.inputs.row_groups import Groups, group_of, open_groups
+from serving.storage.location import Place
 
 SUFFIXES = (".parquet", ".arrow", ".feather")
 EMPTY = "no value"

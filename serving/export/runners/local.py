@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from serving.export.exporter import Exporter
 from serving.export.job import Job
-from serving.export.step import Step
-from serving.export.task import Task
+from serving.export.progress import Step
+from serving.export.request import Task
+from serving.export.worker import Exporter
 
 
 def run(task: Task, job: Job, numbers: Sequence[int], on_step: Callable[[Step], None]) -> None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from serving.export.exporter import ERRORS
 from serving.export.job import ExportError, Job
+from serving.export.progress import Step
+from serving.export.request import Task
 from serving.export.runners import local
-from serving.export.step import Step
-from serving.export.task import Task
+from serving.export.worker import ERRORS
 
 DEATHS = 3
 """Of one worker, after which the export gives up."""

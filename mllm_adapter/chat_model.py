@@ -1,0 +1,148 @@
+"""Steered conversations: pictures' codes and edits in, text out. T tokens, P patches, H LLM width.
+
+The LLM is never hooked: an edit ends in front of the projector, so that all conversations share one
+batch whatever their edits are, and steering costs nothing a token.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from tokenizers.decoders import DecodeStream
+from torch import Tensor
+
+from mllm_adapter.engines.base import Finish, GenerationEngine, Sampling
+from mllm_adapter.engines.transformers_engine import TransformersEngine
+from mllm_adapter.model.adapter import Adapter, open_adapter
+from mllm_adapter.model.llm import (
+    context_of,
+    end_tokens,
+    load_embeddings,
+    load_llm,
+    load_tokenizer,
+)
+from mllm_adapter.model.projector import PatchCodes
+from mllm_adapter.model.prompt import Message, Prompt, PromptBuilder
+from mllm_adapter.steering.plan import SteeringBatch, SteeringPlan
+
+EngineName = Literal["transformers", "vllm"]
+
+KEPT_BYTES = 256 * 2**20
+"""Of first-layer sums of the pictures seen last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatPicture:
+    """A picture of a conversation."""
+
+    key: bytes
+    """A digest of its bytes: the same picture is projected once, whatever its edits are."""
+    codes: PatchCodes
+    """B = 1."""
+    plan: SteeringPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """A piece of an answer."""
+
+    text: str
+    tokens: int
+    """How many tokens it took."""
+    finish: Finish = ""
+
+
+class ChatModel:
+    """An adapter, its tokenizer and the engine that runs its LLM."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        tokenizer: Any,
+        embeddings: Float[Tensor, "V H"],
+        engine: GenerationEngine,
+    ) -> None:
+        self.adapter, self.engine = adapter, engine
+        self.context = context_of(adapter.llm)
+        """Tokens that the LLM takes, prompt and answer together."""
+        self._tokenizer = tokenizer
+        self._embeddings = embeddings
+        self._build = PromptBuilder(tokenizer, adapter.config.visual_tokens, adapter.config.system)
+        self._sums: OrderedDict[bytes, Float[Tensor, "1 P H"]] = OrderedDict()
+
+    @classmethod
+    def open(
+        cls, folder: Path, engine: EngineName = "transformers", max_batch: int = 32, **options: Any
+    ) -> ChatModel:
+        """Opens a bundle's `adapter` directory and loads its LLM into an engine; `options` go to
+        vLLM's AsyncEngineArgs.
+
+        Raises AdapterError, LLMError, and DataError when an LLM that is fetched cannot be had.
+        """
+        adapter = open_adapter(folder)
+        if engine == "vllm":
+            from mllm_adapter.engines.vllm_engine import VllmEngine
+
+            tokenizer, embeddings = load_tokenizer(adapter.llm), load_embeddings(adapter.llm)
+            end = end_tokens(adapter.llm, tokenizer)
+            runs: GenerationEngine = VllmEngine.open(
+                adapter.llm, end, max_num_seqs=max_batch, **options
+            )
+            return cls(adapter, tokenizer, embeddings, runs)
+        llm, tokenizer = load_llm(adapter.llm)
+        end = end_tokens(adapter.llm, tokenizer)
+        embeddings = llm.get_input_embeddings().weight.detach()
+        return cls(adapter, tokenizer, embeddings, TransformersEngine(llm, end, max_batch))
+
+    def prompt(self, messages: Sequence[Message]) -> Prompt:
+        """Token ids of a conversation, under its own system message or else the adapter's."""
+        return self._build(messages)
+
+    @torch.inference_mode()
+    def embed(self, prompt: Prompt, pictures: Sequence[ChatPicture]) -> Float[Tensor, "T H"]:
+        """What the LLM reads: the embeddings of tokens, and the pictures' visual tokens."""
+        embedded = self._embeddings[torch.tensor(prompt.ids)].float()
+        for place, picture in zip(prompt.places, pictures, strict=True):
+            tokens = self.visual_tokens(picture)
+            embedded[place : place + len(tokens)] = tokens
+        return embedded
+
+    @torch.inference_mode()
+    def visual_tokens(self, picture: ChatPicture) -> Float[Tensor, "P1 H"]:
+        """A picture's codes after its edits, projected. An edit of k concepts costs k rows."""
+        projector = self.adapter.projector
+        sums = self._sums.get(picture.key)
+        if sums is None:
+            sums = projector.sums(picture.codes)
+            self._sums[picture.key] = sums
+            while len(self._sums) * sums.nbytes > KEPT_BYTES:  # all have one shape
+                self._sums.popitem(last=False)
+        else:
+            self._sums.move_to_end(picture.key)
+        batch = SteeringBatch.of([picture.plan], self.adapter.config.patches)
+        return projector.tokens(projector.steered(sums, picture.codes, batch))[0]
+
+    async def answer(
+        self, embedded: Float[Tensor, "T H"], sampling: Sampling
+    ) -> AsyncGenerator[Reply]:
+        """The answer as it comes. Closed before its end, it frees its place in the engine's batch.
+
+        Raises GenerationError.
+        """
+        stream = DecodeStream(skip_special_tokens=True)
+        backend = self._tokenizer.backend_tokenizer
+        async with aclosing(self.engine.generate(embedded, sampling)) as pieces:
+            async for piece in pieces:
+                text = "".join(stream.step(backend, token) or "" for token in piece.ids)
+                yield Reply(text=text, tokens=len(piece.ids), finish=piece.finish)
+
+    async def close(self) -> None:
+        """Ends the engine."""
+        await self.engine.close()

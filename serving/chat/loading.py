@@ -1,0 +1,61 @@
+"""A bundle's adapter and its language model, where they can be had."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+from bundle.store import Bundle
+from serving.core.config import ServerConfig
+
+log = logging.getLogger(__name__)
+
+ChatModel = Any  # mllm_adapter.chat_model.ChatModel, whose import needs torch
+
+ADAPTER = "adapter/adapter.json"
+"""A bundle that lists it has chat."""
+
+
+class NoChat(NamedTuple):
+    """Why a model answers no conversations, for the caller."""
+
+    reason: str
+
+
+NONE = NoChat("this model has no chat")
+OFF = NoChat("chat is off on this server")
+BROKEN = NoChat("this model's chat cannot be loaded; the server's log says why")
+
+
+def open_chat(bundle: Bundle, config: ServerConfig) -> ChatModel | NoChat:
+    """Loads the language model, which takes seconds; called in a thread.
+
+    What goes wrong costs the chat and not the embeddings: it is logged, and callers are told.
+    """
+    if ADAPTER not in bundle.manifest.files:
+        return NONE
+    if config.chat == "off":
+        return OFF
+    try:
+        model = _open(bundle, config)
+    except ModuleNotFoundError as error:
+        extra = "vllm" if config.chat_engine == "vllm" else "chat"
+        log.warning("chat: needs %s: pip install 'sparseclip[%s]'", error.name, extra)
+        return NoChat(f"chat is not installed on this server: pip install 'sparseclip[{extra}]'")
+    except Exception:  # whatever a library makes of a directory
+        log.exception("chat: the adapter cannot be loaded")
+        return BROKEN
+    log.info("chat: %s", model.engine.description)
+    return model
+
+
+def _open(bundle: Bundle, config: ServerConfig) -> ChatModel:
+    from mllm_adapter.chat_model import ChatModel as Opened
+    from mllm_adapter.model.adapter import AdapterError, read_config
+
+    folder, architecture = bundle.root / "adapter", bundle.manifest.architecture
+    adapter = read_config(folder)
+    rows, columns = architecture.patch_grid
+    if (adapter.concepts, adapter.patches) != (architecture.concepts, rows * columns):
+        raise AdapterError("adapter.json: concepts, patches: not those of the bundle")
+    return Opened.open(folder, config.chat_engine, config.chat_batch)

@@ -1,0 +1,130 @@
+"""Where a command's model is: a server (`--server`), or a bundle opened in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sparseclip.client import CallError, Client, Tls
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The options that every client command has."""
+
+    server: str | None
+    bundle: Path | None
+    token: str | None
+    tls: bool
+    tls_ca: Path | None
+    cert: Path | None
+    key: Path | None
+    insecure: bool
+    model: str
+    timeout: float
+
+    @contextmanager
+    def open(self) -> Iterator[Client]:
+        """A client of the named server, or of one inside this process that serves the bundle.
+
+        A call that fails as a whole ends the command with one line and exit code 1.
+        """
+        if self.server and self.bundle:
+            raise click.UsageError("--server and --bundle exclude each other")
+        tls = self._tls()
+        if tls and not self.server:
+            raise click.UsageError("the TLS options need --server")
+        with ExitStack() as stack:
+            address = self.server or stack.enter_context(_in_process(self.bundle))
+            try:
+                client = stack.enter_context(
+                    Client(
+                        address,
+                        # A token in the environment is for servers, not for this process.
+                        token=self.token if self.server else None,
+                        tls=tls,
+                        insecure=self.insecure,
+                        model=self.model,
+                        timeout=self.timeout,
+                    )
+                )
+            except ValueError as error:
+                raise click.UsageError(str(error)) from None
+            try:
+                yield client
+            except CallError as error:
+                raise click.ClickException(str(error)) from None
+
+    def _tls(self) -> Tls | None:
+        if not (self.tls or self.tls_ca or self.cert or self.key):
+            return None
+        return Tls(ca=self.tls_ca, certificate=self.cert, key=self.key)
+
+
+@contextmanager
+def _in_process(bundle: Path | None) -> Iterator[str]:
+    from bundle.store import BundleError, default_bundle
+    from serving.core.errors import StartupError
+    from serving.local import local_server
+
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(local_server(bundle or default_bundle()))
+        except (BundleError, StartupError) as error:
+            raise click.ClickException(str(error)) from None
+        yield address
+
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
+    click.option("--server", metavar="HOST:PORT", help="Use this server (or unix:PATH)."),
+    click.option(
+        "--bundle",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Without a server: open this bundle in this process. Default: the shipped one.",
+    ),
+    click.option(
+        "--token", envvar="SPARSECLIP_TOKEN", show_envvar=True, help="The caller's token."
+    ),
+    click.option("--tls", is_flag=True, help="Use TLS, trusting the public authorities."),
+    click.option("--tls-ca", type=_FILE, help="Use TLS, trusting the authorities in this file."),
+    click.option("--cert", type=_FILE, help="The caller's own certificate (mTLS)."),
+    click.option("--key", type=_FILE, help="The key of --cert."),
+    click.option("--insecure", is_flag=True, help="Let the token travel without TLS."),
+    click.option("--model", default="", help="A model of the server. Default: its default."),
+]
+
+
+Command = Callable[..., None]
+
+
+def target_options(*, timeout: float) -> Callable[[Command], Command]:
+    """Adds the options of Target to a command and gives it the Target as `target`."""
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def wrapped(**options: Any) -> None:
+            target = Target(**{field.name: options.pop(field.name) for field in fields(Target)})
+            command(target=target, **options)
+
+        decorated: Command = click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            default=timeout,
+            show_default=True,
+            help="The deadline of each call in seconds.",
+        )(wrapped)
+        for option in reversed(_OPTIONS):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+with_target = target_options(timeout=30.0)

@@ -1,0 +1,205 @@
+"""The server's configuration: what can be set, where it comes from, what does not go together."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bundle.schema import SchemaError, from_dict
+from serving.core.errors import StartupError
+from serving.core.limits import Limits
+from serving.engines.base import EngineConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsConfig:
+    """Encryption of every port."""
+
+    certificate: str
+    """PEM file with the server's certificate chain."""
+    key: str
+    """PEM file with its private key."""
+    client_ca: str | None = None
+    """PEM file with authorities: a caller then needs a certificate of one of them (mTLS)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """How items of different calls share runs of the engine."""
+
+    max_images: int = 16
+    """Pictures in one run."""
+    max_texts: int = 64
+    """Texts in one run."""
+    wait_ms: float = 2.0
+    """How long an idle engine waits for items that are admitted but still being decoded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """All settings of `sparseclip serve`."""
+
+    bundle: str | None = None
+    """A bundle's version directory, or a model's directory. Default: the shipped one."""
+    models: str | None = None
+    """A directory of models, from which AdminService loads by name."""
+    max_models: int = 4
+    """Versions loaded at the same time."""
+    host: str = "127.0.0.1"
+    """The address to listen on."""
+    port: int = 50051
+    """The port of the public services; 0 takes a free one."""
+    socket: str | None = None
+    """Listen on this unix domain socket instead of host and port."""
+    admin_port: int | None = None
+    """The port of AdminService; needs tokens. Default: not served."""
+    metrics_port: int | None = None
+    """The port of the Prometheus metrics. Default: not served."""
+    tokens: str | None = None
+    """The file of principals. Default: whoever reaches the port may embed."""
+    tls: TlsConfig | None = None
+    """Serve over TLS."""
+    insecure: bool = False
+    """Allow plaintext, or callers without any proof of identity, beyond this machine."""
+    reflection: bool = False
+    """Serve gRPC server reflection."""
+    decode_workers: int | None = None
+    """Processes that decode pictures. Default: one a core, at most 4."""
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    """How the model runs."""
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    """How items share runs."""
+    limits: Limits = field(default_factory=Limits)
+    """What calls and callers may use."""
+    chat: Literal["auto", "off"] = "auto"
+    """Serve ChatService for bundles that have an adapter, where its libraries are installed."""
+    chat_engine: Literal["transformers", "vllm"] = "transformers"
+    """What runs the language model."""
+    chat_batch: int = 32
+    """Conversations that it decodes at the same time; others wait."""
+    failures_before_probe: int = 3
+    """Failed items in a row after which the model is probed, and not served if it fails that."""
+    probe_s: float = 1.0
+    """Seconds between probes of a model that failed one."""
+
+    def __post_init__(self) -> None:
+        for name in ("port", "admin_port", "metrics_port"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 65_535:
+                raise StartupError(f"{name}: must be 0 to 65535")
+        for name, value in (
+            ("max_models", self.max_models),
+            ("batch.max_images", self.batch.max_images),
+            ("batch.max_texts", self.batch.max_texts),
+            ("chat_batch", self.chat_batch),
+            ("failures_before_probe", self.failures_before_probe),
+            ("probe_s", self.probe_s),
+            ("decode_workers", 1 if self.decode_workers is None else self.decode_workers),
+        ):
+            if not value > 0:
+                raise StartupError(f"{name}: must be greater than 0")
+        if self.admin_port is not None and self.tokens is None:
+            raise StartupError("admin_port: needs tokens, since only admins may call it")
+        if self.admin_port is not None and self.socket is not None:
+            raise StartupError("admin_port: is not served beside a socket")
+        if self.is_local or self.insecure:
+            return
+        if self.tls is None:
+            raise StartupError("host: plaintext beyond this machine needs tls, or insecure")
+        if self.tokens is None and self.tls.client_ca is None:
+            raise StartupError(
+                "host: callers beyond this machine need tokens, tls.client_ca, or insecure"
+            )
+
+    @property
+    def is_local(self) -> bool:
+        """Nobody beyond this machine can reach the ports."""
+        if self.socket is not None or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> ServerConfig:
+    """Reads a configuration file and lays the overrides over it.
+
+    Overrides have dotted names, such as `limits.drain_s`; those that are None are left out.
+    Raises StartupError, naming the field, for anything that does not fit.
+    """
+    data = dict(read_mapping(path, "config")) if path is not None else {}
+    for name, value in (overrides or {}).items():
+        if value is None:
+            continue
+        *parents, leaf = name.split(".")
+        inner = data
+        for parent in parents:
+            inner[parent] = dict(inner.get(parent) or {})
+            inner = inner[parent]
+        inner[leaf] = value
+    try:
+        return from_dict(ServerConfig, data, at="")
+    except (SchemaError, ValueError) as error:
+        raise StartupError(str(error)) from None
+
+
+def read_mapping(path: Path, field_name: str) -> dict[str, Any]:
+    """Reads a TOML, JSON or YAML file by its ending. Raises StartupError naming the field."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise StartupError(f"{field_name}: the file cannot be read") from None
+    try:
+        if path.suffix == ".toml":
+            data: object = tomllib.loads(text)
+        elif path.suffix == ".json":
+            data = json.loads(text)
+        elif path.suffix in (".yaml", ".yml"):
+            data = _yaml(text, field_name)
+        else:
+            raise StartupError(f"{field_name}: must end in .toml, .json or .yaml")
+    except (ValueError, RecursionError):
+        raise StartupError(f"{field_name}: not valid {path.suffix[1:].upper()}") from None
+    if not isinstance(data, dict):
+        raise StartupError(f"{field_name}: must hold keys and values")
+    return data
+
+
+def _yaml(text: str, field_name: str) -> object:
+    try:
+        import yaml
+    except ModuleNotFoundError:
+        raise StartupError(f"{field_name}: YAML needs the package pyyaml; TOML does not") from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError("not YAML") from error
+
+
+def documentation(cls: type = ServerConfig) -> dict[str, str]:
+    """The sentence under each field of a configuration class, for --help."""
+    import ast
+    import inspect
+    import textwrap
+
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    names = {f.name for f in dataclasses.fields(cls)}
+    sentences = {}
+    for line, following in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(line, ast.AnnAssign)
+            and isinstance(line.target, ast.Name)
+            and line.target.id in names
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+        ):
+            sentences[line.target.id] = str(following.value.value)
+    return sentences

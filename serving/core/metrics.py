@@ -1,0 +1,161 @@
+"""What the server measures of itself, for Prometheus; served on a port of its own."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from serving.core.errors import StartupError
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatcherMetrics:
+    """One batcher's own series."""
+
+    queued: Gauge
+    """Items that wait for a run."""
+    slots: Gauge
+    """Items admitted and not answered yet."""
+    batch: Histogram
+    """Items in a run."""
+    queue: Histogram
+    """Seconds an item waited."""
+    inference: Histogram
+    """Seconds a run took."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatMetrics:
+    """The series of conversations."""
+
+    in_flight: Gauge
+    """Conversations that are being answered."""
+    tokens: Counter
+    """Tokens generated."""
+    first_token: Histogram
+    """Seconds from the laid out prompt to the first token."""
+    pictures: Counter
+    """Pictures by where their codes came from: the vision model (`encoded`) or memory (`kept`)."""
+
+    @classmethod
+    def register(cls, registry: CollectorRegistry) -> ChatMetrics:
+        """The series, in a registry."""
+        return cls(
+            in_flight=Gauge("sparseclip_chats_in_flight", "Conversations.", registry=registry),
+            tokens=Counter("sparseclip_chat_tokens", "Tokens generated.", registry=registry),
+            first_token=Histogram(
+                "sparseclip_chat_first_token_seconds",
+                "Time from the laid out prompt to the first token.",
+                buckets=_SECONDS,
+                registry=registry,
+            ),
+            pictures=Counter("sparseclip_chat_pictures", "Pictures.", ["codes"], registry=registry),
+        )
+
+
+class Metrics:
+    """All series of one server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.calls = Counter(
+            "sparseclip_calls", "Finished calls.", ["method", "code"], registry=self.registry
+        )
+        self.items = Counter(
+            "sparseclip_items", "Finished items.", ["kind", "code"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "sparseclip_call_seconds",
+            "Time of a call from its bytes to its reply.",
+            ["method"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("sparseclip_calls_in_flight", "Calls.", registry=self.registry)
+        self.bytes_in_flight = Gauge(
+            "sparseclip_request_bytes_in_flight", "Bytes of requests.", registry=self.registry
+        )
+        self.leases = Gauge(
+            "sparseclip_model_leases", "Calls that use a model.", registry=self.registry
+        )
+        self.serving = Gauge("sparseclip_serving", "1: health says so.", registry=self.registry)
+        self.decode_workers = Gauge(
+            "sparseclip_decode_workers", "Workers alive.", registry=self.registry
+        )
+        self.decode_restarts = Counter(
+            "sparseclip_decode_restarts", "Workers that died.", registry=self.registry
+        )
+        self.tokens_rejected = Counter(
+            "sparseclip_tokens_file_rejected",
+            "Changed token files that were not valid.",
+            registry=self.registry,
+        )
+        self._queued = self._gauge("sparseclip_queued_items", "Items that wait for a run.")
+        self._slots = self._gauge("sparseclip_admitted_items", "Items admitted, not answered.")
+        self._batch = Histogram(
+            "sparseclip_batch_items",
+            "Items in a run.",
+            ["graph"],
+            buckets=_BATCH,
+            registry=self.registry,
+        )
+        self._stage = Histogram(
+            "sparseclip_stage_seconds",
+            "Time in a stage.",
+            ["graph", "stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+
+        self.chat = ChatMetrics.register(self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, ["graph"], registry=self.registry)
+
+    def batcher(self, graph: str) -> BatcherMetrics:
+        """The series of one graph's batcher."""
+        return BatcherMetrics(
+            queued=self._queued.labels(graph),
+            slots=self._slots.labels(graph),
+            batch=self._batch.labels(graph),
+            queue=self._stage.labels(graph, "queue"),
+            inference=self._stage.labels(graph, "inference"),
+        )
+
+    def decode(self, graph: str) -> Histogram:
+        """Seconds of decoding pictures (`image`) or tokenising texts (`text`)."""
+        return self._stage.labels(graph, "decode")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsServer:
+    """The HTTP server of the metrics."""
+
+    server: WSGIServer
+    thread: threading.Thread
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self.server.server_port)
+
+    @classmethod
+    def start(cls, metrics: Metrics, host: str, port: int) -> MetricsServer:
+        """Listens. Raises StartupError when the port cannot be had."""
+        try:
+            server, thread = start_http_server(port, addr=host, registry=metrics.registry)
+        except OSError:
+            raise StartupError(f"metrics_port: cannot listen on port {port}") from None
+        return cls(server=server, thread=thread)
+
+    def close(self) -> None:
+        """Stops listening."""
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join(timeout=5)

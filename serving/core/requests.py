@@ -1,0 +1,166 @@
+"""What callers ask for, typed: no protobuf beyond convert.py and the services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.concepts import Concept, ConceptVocabulary
+from serving.core.errors import ServingError, invalid
+from serving.engines.outputs import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selector:
+    """Names a loaded model; empty fields mean the default."""
+
+    name: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelId:
+    """A model that answers."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageItem:
+    """An encoded picture."""
+
+    id: str
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextItem:
+    """A text."""
+
+    id: str
+    text: str
+
+
+Item = ImageItem | TextItem
+
+ConceptKey = int | str
+"""A concept by id or by its exact name."""
+
+
+def concept_id(concepts: ConceptVocabulary, key: ConceptKey, field: str) -> int:
+    """Resolves an id or an exact name. Raises ServingError naming the field."""
+    if isinstance(key, int):
+        if key >= len(concepts):
+            raise invalid(field, f"no concept has an id over {len(concepts) - 1}")
+        return key
+    concept = concepts.by_name(key)
+    if concept is None:
+        raise invalid(field, "no concept has this name")
+    return concept.id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What to compute and send for every item."""
+
+    sparse: bool = True
+    top_concepts: int = 0
+    dense: bool = False
+    patch_concepts: tuple[ConceptKey, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedCall:
+    """A validated call of Embed."""
+
+    selector: Selector
+    items: tuple[Item, ...]
+    outputs: Outputs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Times:
+    """Seconds that an item spent in each stage."""
+
+    decode_s: float = 0.0
+    queue_s: float = 0.0
+    inference_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Embedded:
+    """One item's answer."""
+
+    row: Row
+    times: Times
+
+
+Result = Embedded | ServingError
+
+
+def slowest(results: Iterable[Result]) -> Times:
+    """In each stage the time of the item that took longest."""
+    times = [result.times for result in results if isinstance(result, Embedded)]
+    return Times(
+        decode_s=max((t.decode_s for t in times), default=0.0),
+        queue_s=max((t.queue_s for t in times), default=0.0),
+        inference_s=max((t.inference_s for t in times), default=0.0),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A stretch of the vocabulary."""
+
+    start: int
+    """The first concept id."""
+    size: int
+    active: bool
+    """Leave out concepts that are not active."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptMatch:
+    """A concept that a search found."""
+
+    concept: Concept
+    activation: float
+    """The text tower's; 0 when only the name matched."""
+    name_match: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainCall:
+    """A validated call of ExplainImage."""
+
+    selector: Selector
+    image: bytes
+    concepts: tuple[ConceptKey, ...]
+    """Empty: the `top` strongest."""
+    top: int
+    overlay: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainedConcept:
+    """One concept's map over a picture."""
+
+    concept_id: int
+    value: float
+    values: NDArray[np.float32]
+    """(P,)."""
+    overlay_png: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """The maps of a picture."""
+
+    maps: tuple[ExplainedConcept, ...]
+    exact: bool
+    """Each value is the mean of its map."""
+    times: Times

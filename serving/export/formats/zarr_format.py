@@ -1,0 +1,136 @@
+"""A Zarr group a shard, in one group: codes as CSR. R rows, N non-zeros, T strongest concepts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow
+import zarr
+from numpy.typing import NDArray
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.storage import MemoryStore
+
+from serving.export.columns import concept_lists
+from serving.export.formats.base import Part
+from serving.storage.location import Place
+
+_GROUP = "zarr.json"
+_ARRAYS = {
+    "indices": ("indices", "offsets"),
+    "values": ("values", "offsets"),
+    "concepts": ("top_id", "top_name", "top_value"),
+}
+"""Of what a column is made; any other is one array of its name."""
+
+
+class Zarr:
+    """See Format. Arrays of a shard: id, source, active, norm (R,); indices, values (N,) and
+    offsets (R + 1,); top_id, top_name, top_value (R, T), with -1, "" and 0 where a row has fewer;
+    dense (R, D); patch_ID (R, H, W)."""
+
+    extra = frozenset({_GROUP})
+
+    def files(self, table: Any, stem: str) -> dict[str, bytes]:
+        """See Format.files. A chunk an array: a shard is what is read together."""
+        arrays = _arrays(table)
+        return {f"{stem}/{name}": data for name, data in _stored(arrays).items()}
+
+    def read(
+        self, data: Place, names: Sequence[str], columns: Sequence[str], rows: int
+    ) -> Iterator[Any]:
+        """See Format.read."""
+        wanted = {_GROUP} | {array for name in columns for array in _ARRAYS.get(name, (name,))}
+        files: dict[str, Buffer] = {}
+        for name in names:
+            inside = name.partition("/")[2]
+            if inside.partition("/")[0] in wanted:
+                read = data.at(name).read()
+                files[inside] = default_buffer_prototype().buffer.from_bytes(read)
+        group = zarr.open_group(MemoryStore(files), mode="r", zarr_format=3)
+        table = pyarrow.table({name: _column(group, name) for name in columns})
+        yield from table.to_batches(rows)
+
+    def finish(self, data: Place, schema: Any, parts: Sequence[Part]) -> None:
+        """Makes the data folder a group."""
+        data.at(_GROUP).write(_stored({})[_GROUP])
+
+
+def _stored(arrays: dict[str, NDArray[Any]]) -> dict[str, bytes]:
+    """A group's files by name, as zarr writes them."""
+    files: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(files), zarr_format=3)
+    for name, array in arrays.items():
+        chunks = tuple(max(1, side) for side in array.shape)
+        group.create_array(name, data=array, chunks=chunks)
+    return {name: files[name].to_bytes() for name in sorted(files)}
+
+
+def _arrays(table: Any) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in ("id", "source"):
+        arrays[name] = _strings(table.column(name))
+    for name in ("active", "norm"):
+        arrays[name] = table.column(name).to_numpy()
+    for name in ("indices", "values") if "indices" in table.column_names else ():
+        lists = table.column(name).combine_chunks()
+        arrays["offsets"] = lists.offsets.to_numpy().astype(np.uint64)
+        arrays[name] = lists.values.to_numpy()
+    if "concepts" in table.column_names:
+        arrays |= _strongest(table.column("concepts").combine_chunks())
+    for name in table.column_names:
+        if name == "dense" or name.startswith("patch_"):
+            arrays[name] = _fixed(table.column(name).combine_chunks())
+    return arrays
+
+
+def _fixed(lists: Any) -> NDArray[Any]:
+    """Lists of lists of one length as an array of as many dimensions."""
+    shape = [len(lists)]
+    while pyarrow.types.is_fixed_size_list(lists.type):
+        shape.append(lists.type.list_size)
+        lists = lists.values
+    found: NDArray[Any] = lists.to_numpy().reshape(shape)
+    return found
+
+
+def _column(group: zarr.Group, name: str) -> Any:
+    """A column as the table had it."""
+    arrays: list[Any] = [group[array][:] for array in _ARRAYS.get(name, (name,))]  # type: ignore[index]
+    if name in ("indices", "values"):
+        values, offsets = arrays
+        return pyarrow.ListArray.from_arrays(offsets.astype(np.int32), pyarrow.array(values))
+    if name == "concepts":
+        ids, names, values = arrays
+        there = ids >= 0
+        return concept_lists(there.sum(axis=1), ids[there], names[there].tolist(), values[there])
+    [array] = arrays
+    if array.ndim > 1:
+        lists = pyarrow.array(array.ravel())
+        for width in reversed(array.shape[1:]):
+            lists = pyarrow.FixedSizeListArray.from_arrays(lists, width)
+        return lists
+    return pyarrow.array(array.tolist() if array.dtype.kind == "T" else array)
+
+
+def _strongest(lists: Any) -> dict[str, NDArray[Any]]:
+    offsets = lists.offsets.to_numpy()
+    counts = np.diff(offsets)
+    shape = (len(counts), int(counts.max(initial=0)))
+    rows = np.repeat(np.arange(len(counts)), counts)
+    places = np.arange(len(rows)) - np.repeat(offsets[:-1], counts)
+    fields = {name: lists.values.field(name) for name in ("id", "name", "value")}
+    found: dict[str, NDArray[Any]] = {
+        "top_id": np.full(shape, -1, np.int64),
+        "top_name": np.full(shape, "", np.dtypes.StringDType()),
+        "top_value": np.zeros(shape, np.float32),
+    }
+    found["top_id"][rows, places] = fields["id"].to_numpy()
+    found["top_name"][rows, places] = _strings(fields["name"])
+    found["top_value"][rows, places] = fields["value"].to_numpy()
+    return found
+
+
+def _strings(column: Any) -> NDArray[Any]:
+    return np.array(column.to_pylist(), np.dtypes.StringDType())

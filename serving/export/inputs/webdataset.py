@@ -1,0 +1,51 @@
+"""WebDataset: samples in tar files, read where they lie."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator, Sequence
+
+from serving.export.inputs.base import Content, Entry, InputError, Modality, Unread
+from serving.export.inputs.folder import SUFFIXES, UNREADABLE
+from serving.storage.location import Part, Place, read_many
+
+
+class Tars:
+    """The pictures of plain tar files; an entry's id is its name there without the suffix.
+
+    The list of entries takes the headers only. What is read later are the bytes of a picture, from
+    the place that the header told.
+    """
+
+    modality: Modality = "image"
+
+    def __init__(self, place: Place) -> None:
+        """`place` is a tar file, or a folder that holds some."""
+        self._folder, self.files = place.files((".tar",))
+
+    def entries(self) -> Iterator[Entry]:
+        """See Input.entries."""
+        for file, stamp in self.files.items():
+            try:
+                with (
+                    self._folder.at(file).open() as stream,
+                    tarfile.open(fileobj=stream, mode="r:") as tar,
+                ):
+                    for member in tar:
+                        if member.isfile() and member.name.lower().endswith(SUFFIXES):
+                            start, end = member.offset_data, member.offset_data + member.size
+                            key = member.name.rpartition(".")[0]
+                            yield Entry(f"{file}/{key}", f"{file}:{start}:{end}", stamp)
+            except tarfile.TarError as error:
+                raise InputError(f"{file}: not a plain tar file: {error}") from None
+
+    def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
+        """See Input.read."""
+        parts = [self._part(entry) for entry in entries]
+        for part, found in zip(parts, read_many(parts), strict=True):
+            whole = isinstance(found, bytes) and part.start + len(found) == part.end
+            yield found if isinstance(found, bytes) and whole else Unread(UNREADABLE)
+
+    def _part(self, entry: Entry) -> Part:
+        file, start, end = entry.source.rsplit(":", 2)
+        return Part(self._folder.at(file), int(start), int(end))

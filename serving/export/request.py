@@ -1,0 +1,76 @@
+"""An export as it is asked for, fit to be sent to other processes and machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bundle.store import open_bundle
+from serving.engines.base import EngineConfig
+from serving.engines.onnxruntime_engine import runtime_of
+from serving.export.formats.base import format_of
+from serving.export.inputs.base import Input
+from serving.export.inputs.choose import Kind, open_input
+from serving.export.job import ExportError, Job, OutputConfig
+from serving.export.plan import PLAN, known_totals, totals_of, write_plan
+from serving.storage.location import Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Where from, where to, and with what. Locations must mean the same to every worker."""
+
+    source: str
+    kind: Kind = "auto"
+    column: str = ""
+    id_column: str = ""
+    output: str
+    bundle: Path
+    outputs: OutputConfig = field(default_factory=OutputConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    cores: int
+    """Of a worker."""
+    decoders: int
+    """Decoding processes of a worker."""
+
+    def open_input(self) -> Input:
+        """Raises InputError or PlaceError."""
+        return open_input(self.source, self.kind, self.column, self.id_column)
+
+    def open_output(self) -> Place:
+        """Raises PlaceError."""
+        return Place.of(self.output)
+
+    def settle(self) -> Job:
+        """The job of the output folder: the one it holds, if it is this, or a new one.
+
+        Raises ExportError when the folder holds another, InputError for an input that cannot be
+        listed, PlaceError, BundleError or StartupError.
+        """
+        format_of(self.outputs.format)  # its library is there
+        source, output = self.open_input(), self.open_output()
+        if source.modality == "text" and self.outputs.patches:
+            raise ExportError("patch: texts have no patches")
+        manifest = open_bundle(self.bundle).manifest
+        runtime = runtime_of(self.engine)
+        found = Job.load(output)
+        if found is None or not output.at(PLAN).exists():
+            totals = write_plan(source, output, self.outputs.rows)
+        else:
+            totals = known_totals(source, output) or totals_of(source, self.outputs.rows)
+        job = Job(
+            modality=source.modality,
+            column=self.column,
+            id_column=self.id_column,
+            outputs=self.outputs,
+            model=f"{manifest.name}/{manifest.version}",
+            bundle=manifest.digest,
+            runtime=runtime,
+            entries=totals.entries,
+            plan=totals.digest,
+        )
+        if found is None:
+            job.save(output)
+        else:
+            found.refuse_other(job)
+        return job

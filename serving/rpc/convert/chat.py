@@ -1,0 +1,201 @@
+"""Between the messages of ChatService and our types; requests are validated on the way in."""
+
+from __future__ import annotations
+
+from serving.chat.requests import (
+    ChatCall,
+    ChatImage,
+    Delta,
+    Edit,
+    Event,
+    OpName,
+    Phrase,
+    Role,
+    Sampled,
+    Seen,
+    Started,
+    Turn,
+)
+from serving.core.errors import invalid
+from serving.core.limits import Limits
+from serving.core.requests import ConceptKey
+from serving.models.model import Model
+from serving.rpc.convert import embedding as convert
+from sparseclip.v1 import chat_pb2
+
+_ROLES: dict[int, Role] = {
+    chat_pb2.CHAT_ROLE_SYSTEM: "system",
+    chat_pb2.CHAT_ROLE_USER: "user",
+    chat_pb2.CHAT_ROLE_ASSISTANT: "assistant",
+}
+_OPS: dict[int, OpName] = {
+    chat_pb2.STEERING_OP_SET: "SET",
+    chat_pb2.STEERING_OP_ADD: "ADD",
+    chat_pb2.STEERING_OP_SCALE: "SCALE",
+    chat_pb2.STEERING_OP_ABLATE: "ABLATE",
+}
+_FINISHES = {"stop": chat_pb2.CHAT_FINISH_STOP, "length": chat_pb2.CHAT_FINISH_LENGTH}
+
+# Below it logits overflow, and one row's NaN would end the whole batch.
+_COOLEST, _HOTTEST = 0.01, 2.0
+# No grid is larger; the model's own is checked when it is known.
+_MAX_PATCHES = 4_096
+
+
+def chat_call(request: chat_pb2.ChatRequest, limits: Limits) -> ChatCall:
+    """A validated call. Raises ServingError naming the field."""
+    if not request.messages:
+        raise invalid("messages", "at least one is needed")
+    if len(request.messages) > limits.messages_per_chat:
+        raise invalid("messages", f"more than {limits.messages_per_chat}")
+    if sum(len(message.images) for message in request.messages) > limits.images_per_call:
+        raise invalid("messages", f"more than {limits.images_per_call} images")
+    turns = tuple(
+        _turn(message, limits, f"messages[{i}]") for i, message in enumerate(request.messages)
+    )
+    for i, turn in enumerate(turns):
+        if turn.role == "system" and i > 0:
+            raise invalid(f"messages[{i}].role", "only the first one may be the system's")
+    if turns[-1].role != "user":
+        raise invalid(f"messages[{len(turns) - 1}].role", "the last one must be the user's")
+    call = ChatCall(
+        selector=convert.selector(request.model),
+        turns=turns,
+        sampling=_sampling(request.sampling, limits),
+    )
+    phrases = {e.target for i in call.images for e in i.edits if isinstance(e.target, Phrase)}
+    if len(phrases) > limits.texts_per_call:
+        raise invalid("messages", f"more than {limits.texts_per_call} phrases")
+    return call
+
+
+def _turn(message: chat_pb2.ChatMessage, limits: Limits, at: str) -> Turn:
+    role = _ROLES.get(message.role)
+    if role is None:
+        raise invalid(f"{at}.role", "must be named")
+    if len(message.text.encode()) > limits.text_bytes:
+        raise invalid(f"{at}.text", f"more than {limits.text_bytes} bytes")
+    if message.images and role != "user":
+        raise invalid(f"{at}.images", "only the user has pictures")
+    if not (message.text.strip() or message.images):
+        raise invalid(f"{at}.text", "must not be empty")
+    images = tuple(
+        _image(image, limits, f"{at}.images[{i}]") for i, image in enumerate(message.images)
+    )
+    return Turn(role=role, text=message.text, images=images)
+
+
+def _image(message: chat_pb2.ChatImage, limits: Limits, at: str) -> ChatImage:
+    if not message.data:
+        raise invalid(f"{at}.data", "must not be empty")
+    plan = message.steering
+    if len(plan.edits) > limits.steering_edits:
+        raise invalid(f"{at}.steering.edits", f"more than {limits.steering_edits}")
+    strength = plan.strength if plan.HasField("strength") else 1.0
+    if not 0 <= strength <= 1:
+        raise invalid(f"{at}.steering.strength", "must be 0 to 1")
+    edits = tuple(
+        _edit(edit, limits, f"{at}.steering.edits[{i}]") for i, edit in enumerate(plan.edits)
+    )
+    return ChatImage(data=message.data, edits=edits, strength=strength, at=at)
+
+
+def _edit(message: chat_pb2.SteeringEdit, limits: Limits, at: str) -> Edit:
+    op = _OPS.get(message.op)
+    if op is None:
+        raise invalid(f"{at}.op", "must be named")
+    target = _target(message, limits, at)
+    value = message.value if message.HasField("value") else None
+    if value is None and op in ("ADD", "SCALE"):
+        raise invalid(f"{at}.value", f"{op} needs one")
+    if len(message.patches) > _MAX_PATCHES:
+        raise invalid(f"{at}.patches", f"more than {_MAX_PATCHES}")
+    return Edit(target=target, op=op, value=value, patches=tuple(message.patches))
+
+
+def _target(message: chat_pb2.SteeringEdit, limits: Limits, at: str) -> ConceptKey | Phrase:
+    kind = message.WhichOneof("target")
+    if message.top and kind != "phrase":
+        raise invalid(f"{at}.top", "only a phrase has one")
+    match kind:
+        case "concept_id":
+            return message.concept_id
+        case "concept_name":
+            return message.concept_name
+        case "phrase":
+            if not message.phrase.strip():
+                raise invalid(f"{at}.phrase", "must not be empty")
+            if len(message.phrase.encode()) > limits.text_bytes:
+                raise invalid(f"{at}.phrase", f"more than {limits.text_bytes} bytes")
+            if message.top > limits.top_concepts:
+                raise invalid(f"{at}.top", f"must be at most {limits.top_concepts}")
+            return Phrase(text=message.phrase, top=message.top)
+    raise invalid(f"{at}.target", "a concept_id, a concept_name or a phrase is needed")
+
+
+def _sampling(message: chat_pb2.ChatSampling, limits: Limits) -> Sampled:
+    if message.max_tokens > limits.new_tokens:
+        raise invalid("sampling.max_tokens", f"must be at most {limits.new_tokens}")
+    # A float of 32 bits is a little off the decimal number that the caller wrote.
+    temperature = message.temperature
+    if temperature and not _COOLEST * 0.9999 <= temperature <= _HOTTEST:
+        raise invalid("sampling.temperature", f"must be 0, or {_COOLEST} to {_HOTTEST:g}")
+    if not 0 <= message.top_p <= 1:
+        raise invalid("sampling.top_p", "must be 0 to 1")
+    return Sampled(
+        max_tokens=message.max_tokens,
+        temperature=temperature,
+        top_p=message.top_p or 1.0,
+        seed=message.seed,
+    )
+
+
+def response(event: Event, model: Model, total_s: float) -> chat_pb2.ChatResponse:
+    """One event; `total_s` is what the call has taken so far."""
+    if isinstance(event, Delta):
+        delta = chat_pb2.ChatDelta(text=event.text, tokens=event.tokens)
+        return chat_pb2.ChatResponse(delta=delta)
+    if isinstance(event, Started):
+        start = chat_pb2.ChatStart(
+            model=convert.model_version(model.id),
+            engine=event.engine,
+            images=[_seen(seen, model) for seen in event.images],
+        )
+        return chat_pb2.ChatResponse(start=start)
+    vision = convert.timings(event.vision)
+    return chat_pb2.ChatResponse(
+        end=chat_pb2.ChatEnd(
+            finish=_FINISHES[event.finish],
+            usage=chat_pb2.ChatUsage(
+                prompt_tokens=event.prompt_tokens,
+                image_tokens=event.image_tokens,
+                completion_tokens=event.completion_tokens,
+            ),
+            timings=chat_pb2.ChatTimings(
+                decode_us=vision.decode_us,
+                queue_us=vision.queue_us,
+                inference_us=vision.inference_us,
+                prepare_us=round(event.prepare_s * 1e6),
+                first_token_us=round(event.first_token_s * 1e6),
+                total_us=round(total_s * 1e6),
+            ),
+        )
+    )
+
+
+def _seen(seen: Seen, model: Model) -> chat_pb2.ImageConcepts:
+    return chat_pb2.ImageConcepts(
+        before=convert.scored(seen.before, model.concepts),
+        after=convert.scored(seen.after, model.concepts),
+        edited=[
+            chat_pb2.EditedConcept(
+                concept_id=entry.concept_id,
+                name=model.concepts[entry.concept_id].name,
+                before=entry.before,
+                after=entry.after,
+                edits=entry.edits,
+            )
+            for entry in seen.edited
+        ],
+        edited_total=seen.edited_total,
+    )

@@ -1,0 +1,143 @@
+"""Between the messages of ConceptService and our types; requests are validated on the way in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bundle.concepts import Concept, Evidence
+from serving.core.errors import Kind, ServingError, invalid
+from serving.core.limits import Limits
+from serving.core.requests import (
+    ConceptKey,
+    ConceptMatch,
+    ExplainCall,
+    Explained,
+    Page,
+)
+from serving.models.model import Model
+from serving.rpc.convert import embedding as convert
+from sparseclip.v1 import concepts_pb2
+
+_PAGE_DEFAULT, _PAGE_MAX = 100, 1_000
+_SEARCH_DEFAULT, _SEARCH_MAX = 10, 100
+_EXPLAIN_DEFAULT, _EXPLAIN_MAX = 5, 32
+
+
+def concept(entry: Concept) -> concepts_pb2.Concept:
+    """A concept with its evidence."""
+    return concepts_pb2.Concept(
+        concept_id=entry.id,
+        name=entry.name,
+        aliases=entry.aliases,
+        frequency=entry.frequency,
+        clarity=entry.clarity,
+        modality=entry.modality,
+        words=_evidence(entry.words),
+        images=_evidence(entry.images),
+        active=entry.active,
+    )
+
+
+def _evidence(entries: Iterable[Evidence]) -> list[concepts_pb2.Evidence]:
+    return [concepts_pb2.Evidence(source=e.source, value=e.value) for e in entries]
+
+
+def page(request: concepts_pb2.ListConceptsRequest) -> Page:
+    """A page's bounds. Raises ServingError naming the field."""
+    if request.page_size > _PAGE_MAX:
+        raise invalid("page_size", f"must be at most {_PAGE_MAX}")
+    token = request.page_token
+    if token and not (token.isascii() and token.isdecimal() and len(token) <= 10):
+        raise invalid("page_token", "not one of a response")
+    return Page(
+        start=int(token or 0), size=request.page_size or _PAGE_DEFAULT, active=request.active_only
+    )
+
+
+def list_response(model: Model, asked: Page) -> concepts_pb2.ListConceptsResponse:
+    """The concepts of a page; its token is the id at which the next one starts."""
+    chosen = [c for c in model.concepts.concepts if c.active or not asked.active]
+    rest = [c for c in chosen if c.id >= asked.start]
+    return concepts_pb2.ListConceptsResponse(
+        model=convert.model_version(model.id),
+        concepts=[concept(entry) for entry in rest[: asked.size]],
+        next_page_token=str(rest[asked.size].id) if len(rest) > asked.size else "",
+        total=len(chosen),
+    )
+
+
+def find(model: Model, key: ConceptKey) -> Concept:
+    """A concept by id or name. Raises ServingError when there is none."""
+    if isinstance(key, int):
+        found = model.concepts[key] if key < len(model.concepts) else None
+    else:
+        found = model.concepts.by_name(key)
+    if found is None:
+        raise ServingError(Kind.NOT_FOUND, "there is no such concept", field="concept")
+    return found
+
+
+def search_query(request: concepts_pb2.SearchConceptsRequest, limits: Limits) -> tuple[str, int]:
+    """The query and how many matches. Raises ServingError naming the field."""
+    if not request.query.strip():
+        raise invalid("query", "must not be empty")
+    if len(request.query.encode()) > limits.text_bytes:
+        raise invalid("query", f"more than {limits.text_bytes} bytes")
+    if request.limit > _SEARCH_MAX:
+        raise invalid("limit", f"must be at most {_SEARCH_MAX}")
+    return request.query, request.limit or _SEARCH_DEFAULT
+
+
+def search_response(
+    model: Model, matches: Iterable[ConceptMatch]
+) -> concepts_pb2.SearchConceptsResponse:
+    """Matches, best first."""
+    return concepts_pb2.SearchConceptsResponse(
+        model=convert.model_version(model.id),
+        matches=[
+            concepts_pb2.ConceptMatch(
+                concept=concept(match.concept),
+                activation=match.activation,
+                name_match=match.name_match,
+            )
+            for match in matches
+        ],
+    )
+
+
+def explain_call(request: concepts_pb2.ExplainImageRequest, limits: Limits) -> ExplainCall:
+    """A validated call. Raises ServingError naming the field."""
+    if not request.image:
+        raise invalid("image", "must not be empty")
+    if not request.concepts and request.top_concepts > _EXPLAIN_MAX:
+        raise invalid("top_concepts", f"must be at most {_EXPLAIN_MAX}")
+    if len(request.concepts) > _EXPLAIN_MAX:
+        raise invalid("concepts", f"more than {_EXPLAIN_MAX}")
+    return ExplainCall(
+        selector=convert.selector(request.model),
+        image=request.image,
+        concepts=convert.concept_keys(request.concepts, limits, "concepts"),
+        top=request.top_concepts or _EXPLAIN_DEFAULT,
+        overlay=request.overlay,
+    )
+
+
+def explain_response(
+    model: Model, explained: Explained, total_s: float
+) -> concepts_pb2.ExplainImageResponse:
+    """The maps of a picture."""
+    rows, columns = model.architecture.patch_grid
+    response = concepts_pb2.ExplainImageResponse(
+        model=convert.model_version(model.id),
+        rows=rows,
+        columns=columns,
+        timings=convert.timings(explained.times, total_s),
+    )
+    for entry in explained.maps:
+        response.explanations.add(
+            concept=convert.scored([(entry.concept_id, entry.value)], model.concepts)[0],
+            values=entry.values.tolist(),
+            exact=explained.exact,
+            overlay_png=entry.overlay_png,
+        )
+    return response

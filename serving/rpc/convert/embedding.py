@@ -1,0 +1,211 @@
+"""Between protobuf messages and our types, both ways; requests are validated on the way in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from bundle.concepts import ConceptVocabulary
+from serving.core.errors import ServingError, invalid
+from serving.core.limits import Limits
+from serving.core.requests import (
+    ConceptKey,
+    EmbedCall,
+    ImageItem,
+    Item,
+    ModelId,
+    Outputs,
+    Result,
+    Selector,
+    TextItem,
+    Times,
+    concept_id,
+    slowest,
+)
+from serving.models.model import Model
+from serving.rpc.status import to_status
+from sparseclip.v1 import embedding_pb2, types_pb2
+
+
+def selector(message: types_pb2.ModelSelector) -> Selector:
+    """A model's name and version."""
+    return Selector(name=message.name, version=message.version)
+
+
+def embed_call(request: embedding_pb2.EmbedRequest, limits: Limits) -> EmbedCall:
+    """A unary call. Raises ServingError naming the field."""
+    if not request.inputs:
+        raise invalid("inputs", "at least one is needed")
+    if len(request.inputs) > limits.images_per_call + limits.texts_per_call:
+        raise invalid("inputs", "too many")
+    items = tuple(
+        embed_item(message, limits, f"inputs[{i}]") for i, message in enumerate(request.inputs)
+    )
+    images = sum(isinstance(entry, ImageItem) for entry in items)
+    if images > limits.images_per_call:
+        raise invalid("inputs", f"more than {limits.images_per_call} images")
+    if len(items) - images > limits.texts_per_call:
+        raise invalid("inputs", f"more than {limits.texts_per_call} texts")
+    seen: set[str] = set()
+    for i, entry in enumerate(items):
+        if entry.id in seen:
+            raise invalid(f"inputs[{i}].id", "appears twice")
+        if entry.id:
+            seen.add(entry.id)
+    return EmbedCall(
+        selector=selector(request.model), items=items, outputs=outputs(request.outputs, limits)
+    )
+
+
+def stream_start(
+    message: embedding_pb2.EmbedStreamRequest | None, limits: Limits
+) -> tuple[Selector, Outputs]:
+    """A stream's first message. Raises ServingError naming the field."""
+    if message is None or message.WhichOneof("message") != "start":
+        raise invalid("start", "a stream begins with it")
+    return selector(message.start.model), outputs(message.start.outputs, limits)
+
+
+def embed_item(message: embedding_pb2.EmbedInput, limits: Limits, at: str) -> Item:
+    """One input. A picture's or text's own size is checked later: it fails alone then."""
+    if len(message.id.encode()) > limits.id_bytes:
+        raise invalid(f"{at}.id", f"more than {limits.id_bytes} bytes")
+    match message.WhichOneof("content"):
+        case "image":
+            return ImageItem(id=message.id, data=message.image)
+        case "text":
+            return TextItem(id=message.id, text=message.text)
+    raise invalid(f"{at}.content", "an image or a text is needed")
+
+
+def outputs(message: embedding_pb2.OutputSelection, limits: Limits) -> Outputs:
+    """What to send. Raises ServingError naming the field."""
+    if message.top_concepts > limits.top_concepts:
+        raise invalid("outputs.top_concepts", f"must be at most {limits.top_concepts}")
+    keys = concept_keys(message.patch_concepts, limits, "outputs.patch_concepts")
+    nothing = not (message.top_concepts or message.dense or keys)
+    return Outputs(
+        sparse=message.sparse or nothing,
+        top_concepts=message.top_concepts,
+        dense=message.dense,
+        patch_concepts=keys,
+    )
+
+
+def concept_keys(
+    messages: Sequence[types_pb2.ConceptRef], limits: Limits, at: str
+) -> tuple[ConceptKey, ...]:
+    """Concepts by id or name. Raises ServingError naming the field."""
+    if len(messages) > limits.patch_concepts:
+        raise invalid(at, f"more than {limits.patch_concepts}")
+    return tuple(concept_key(message, f"{at}[{i}]") for i, message in enumerate(messages))
+
+
+def concept_key(message: types_pb2.ConceptRef, at: str) -> ConceptKey:
+    """A concept by id or name. Raises ServingError naming the field."""
+    match message.WhichOneof("ref"):
+        case "concept_id":
+            return message.concept_id
+        case "name":
+            return message.name
+    raise invalid(at, "a concept_id or a name is needed")
+
+
+def patch_ids(asked: Outputs, model: Model) -> list[int]:
+    """The concepts whose maps to send. Raises ServingError naming the field."""
+    return [
+        concept_id(model.concepts, key, f"outputs.patch_concepts[{i}]")
+        for i, key in enumerate(asked.patch_concepts)
+    ]
+
+
+def model_version(model: ModelId) -> types_pb2.ModelVersion:
+    """The model that answers."""
+    return types_pb2.ModelVersion(name=model.name, version=model.version)
+
+
+def timings(times: Times, total_s: float = 0.0) -> types_pb2.StageTimings:
+    """Seconds to microseconds."""
+    return types_pb2.StageTimings(
+        decode_us=round(times.decode_s * 1e6),
+        queue_us=round(times.queue_s * 1e6),
+        inference_us=round(times.inference_s * 1e6),
+        total_us=round(total_s * 1e6),
+    )
+
+
+def embed_response(
+    asked: EmbedCall, results: Sequence[Result], maps: Sequence[int], model: Model, total_s: float
+) -> embedding_pb2.EmbedResponse:
+    """The reply of a unary call."""
+    return embedding_pb2.EmbedResponse(
+        model=model_version(model.id),
+        results=[
+            embed_result(item, result, asked.outputs, maps, model)
+            for item, result in zip(asked.items, results, strict=True)
+        ],
+        timings=timings(slowest(results), total_s),
+    )
+
+
+def embed_result(
+    item: Item, result: Result, outputs: Outputs, patch_ids: Sequence[int], model: Model
+) -> embedding_pb2.EmbedResult:
+    """One item's answer, with the outputs that were asked for."""
+    if isinstance(result, ServingError):
+        return embedding_pb2.EmbedResult(id=item.id, status=to_status(result))
+    row = result.row
+    message = embedding_pb2.EmbedResult(
+        id=item.id, active=row.active, timings=timings(result.times)
+    )
+    if outputs.sparse:
+        message.sparse.norm = row.norm
+        message.sparse.indices.extend(row.indices.tolist())
+        message.sparse.values.extend(row.values.tolist())
+    if outputs.top_concepts:
+        message.concepts.extend(scored(row.top(outputs.top_concepts), model.concepts))
+    if outputs.dense:
+        message.dense.extend(row.dense.tolist())
+    if row.patches is not None:
+        message.patches.rows, message.patches.columns = model.architecture.patch_grid
+        for concept_id in patch_ids:
+            message.patches.maps.add(
+                concept_id=concept_id, values=row.patches.map(concept_id).tolist()
+            )
+    return message
+
+
+def scored(
+    strongest: Iterable[tuple[int, float]], vocabulary: ConceptVocabulary
+) -> list[types_pb2.ScoredConcept]:
+    """Concept ids and values with their names."""
+    return [
+        types_pb2.ScoredConcept(concept_id=i, name=vocabulary[i].name, value=value)
+        for i, value in strongest
+    ]
+
+
+def described(model: Model, limits: Limits) -> embedding_pb2.GetModelResponse:
+    """A model's shapes and the limits of this server."""
+    architecture = model.architecture
+    rows, columns = architecture.patch_grid
+    return embedding_pb2.GetModelResponse(
+        model=model_version(model.id),
+        concepts=architecture.concepts,
+        dense_dim=architecture.dense_dim,
+        text_dense_dim=architecture.text_dense_dim,
+        image_size=model.preprocessing.size,
+        patch_rows=rows,
+        patch_columns=columns,
+        context_length=architecture.context_length,
+        logit_scale=architecture.logit_scale,
+        limits=embedding_pb2.Limits(
+            message_bytes=limits.message_bytes,
+            image_bytes=limits.image_bytes,
+            image_pixels=limits.image_pixels,
+            image_side=limits.image_side,
+            images_per_call=limits.images_per_call,
+            texts_per_call=limits.texts_per_call,
+            text_bytes=limits.text_bytes,
+            max_deadline_seconds=int(limits.max_deadline_s),
+        ),
+    )

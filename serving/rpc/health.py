@@ -1,0 +1,59 @@
+"""grpc.health.v1, each service on its own. A watcher that does not read disturbs nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from serving.core.errors import Kind, ServingError
+
+_STATES = health_pb2.HealthCheckResponse
+
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # without types
+    """Answers for the services of one port; the empty name stands for the server."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._serving = dict.fromkeys(("", *services), False)
+        self._changed = asyncio.Event()
+
+    def set_serving(self, serving: bool, without: Collection[str] = ()) -> None:
+        """Sets the state of every service and tells those who watch; those `without` are down."""
+        self._serving = {name: serving and name not in without for name in self._serving}
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def Check(  # noqa: N802
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> health_pb2.HealthCheckResponse:
+        """The state of a service."""
+        if request.service not in self._serving:
+            raise ServingError(Kind.NOT_FOUND, "no such service")
+        return _STATES(status=self._state(request.service))
+
+    async def Watch(  # noqa: N802
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """The state of a service now, and whenever it changes."""
+        last = None
+        while True:
+            changed = self._changed
+            state = self._state(request.service)
+            if state != last:
+                yield _STATES(status=state)
+                last = state
+            await changed.wait()
+
+    def _state(self, service: str) -> int:
+        serving = self._serving.get(service)
+        if serving is None:
+            return int(_STATES.SERVICE_UNKNOWN)
+        return int(_STATES.SERVING if serving else _STATES.NOT_SERVING)

@@ -1,0 +1,78 @@
+"""Bytes to messages; corrupt bytes, infinite numbers and unknown enum values end here."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+
+from serving.core.errors import Kind, ServingError, invalid
+
+_FLOATS = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
+
+
+def parse(read: Callable[[bytes], Any], raw: bytes) -> Any:
+    """The message in `raw`.
+
+    Raises ServingError with a constant text for bytes that are no such message, and one naming
+    the field for NaN, infinity or an unknown enum number. Unknown fields are ignored.
+    """
+    try:
+        message = read(raw)
+    except (DecodeError, ValueError, RecursionError):
+        raise ServingError(Kind.INVALID, "the message cannot be parsed") from None
+    if isinstance(message, Message):
+        check_numbers(message, "")
+    return message
+
+
+def check_numbers(message: Message, at: str) -> None:
+    """Raises ServingError naming the first field with a number that no field may hold.
+
+    Types that hold neither floats nor enums are not looked into, so pictures cost nothing here.
+    """
+    if not _is_numeric(message.DESCRIPTOR):
+        return
+    for field, value in message.ListFields():
+        path = f"{at}.{field.name}" if at else field.name
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            for key in value:
+                _check(field.message_type.fields_by_name["value"], value[key], f"{path}[]")
+        elif field.is_repeated:
+            for i, entry in enumerate(value):
+                _check(field, entry, f"{path}[{i}]")
+        else:
+            _check(field, value, path)
+
+
+def _check(field: FieldDescriptor, value: Any, path: str) -> None:
+    if field.cpp_type in _FLOATS:
+        if not math.isfinite(value):
+            raise invalid(path, "must be a finite number")
+    elif field.enum_type is not None:
+        if value not in field.enum_type.values_by_number:
+            raise invalid(path, "not a value of this enumeration")
+    elif field.message_type is not None:
+        check_numbers(value, path)
+
+
+@functools.cache
+def _is_numeric(descriptor: Descriptor) -> bool:
+    """Whether a message of this type can hold a float or an enum, however deep."""
+    seen: set[str] = set()
+    open_ = [descriptor]
+    while open_:
+        current = open_.pop()
+        if current.full_name in seen:
+            continue
+        seen.add(current.full_name)
+        for field in current.fields:
+            if field.cpp_type in _FLOATS or field.enum_type is not None:
+                return True
+            if field.message_type is not None:
+                open_.append(field.message_type)
+    return False

@@ -1,0 +1,92 @@
+"""Ports: options of HTTP/2, TLS, binding."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import grpc
+
+from serving.core.config import ServerConfig, TlsConfig
+from serving.core.errors import StartupError
+from serving.core.limits import Limits
+
+
+def channel_options(limits: Limits) -> list[tuple[str, int]]:
+    """Options of a listening port (names: grpc's channel_arg_names.h)."""
+    max_call_ms = int(limits.max_deadline_s * 1000)
+    return [
+        ("grpc.max_receive_message_length", limits.message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", limits.streams_per_connection),
+        ("grpc.max_metadata_size", limits.metadata_bytes),
+        ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
+        # With reuse a second server on the same port would start, and take half of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_connection_idle_ms", int(limits.connection_idle_s * 1000)),
+        # Connections that only seem alive, such as streams held open, end with their age.
+        ("grpc.max_connection_age_ms", max(10 * max_call_ms, 3_600_000)),
+        ("grpc.max_connection_age_grace_ms", max_call_ms),
+        ("grpc.server_handshake_timeout_ms", int(limits.handshake_s * 1000)),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_frame_size", 1 << 20),
+    ]
+
+
+def bind(server: grpc.aio.Server, config: ServerConfig, port: int, field: str) -> str:
+    """Listens on a port of the configured host, or on its socket; gives the address for callers.
+
+    Raises StartupError naming the field.
+    """
+    if config.socket is not None:
+        address = f"unix:{Path(config.socket).absolute()}"
+    else:
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        address = f"{host}:{port}"
+    try:
+        if config.tls is None:
+            bound = server.add_insecure_port(address)
+        else:
+            bound = server.add_secure_port(address, _credentials(config.tls))
+    except RuntimeError:
+        bound = 0
+    if bound == 0:
+        where = "socket" if config.socket is not None else f"{field}: {config.host} port {port}"
+        raise StartupError(f"{where}: cannot listen there")
+    return address if config.socket is not None else f"{address.rsplit(':', 1)[0]}:{bound}"
+
+
+def _credentials(tls: TlsConfig) -> grpc.ServerCredentials:
+    certificate, key = _pem(tls.certificate, "tls.certificate"), _pem(tls.key, "tls.key")
+    client_ca = _pem(tls.client_ca, "tls.client_ca") if tls.client_ca is not None else None
+    _check(tls)
+    return grpc.ssl_server_credentials(
+        [(key, certificate)],
+        root_certificates=client_ca,
+        require_client_auth=client_ca is not None,
+    )
+
+
+def _check(tls: TlsConfig) -> None:
+    """grpc takes any bytes and fails later, at every handshake; the standard library fails now."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # A password of a protected key would be asked for on the terminal.
+        context.load_cert_chain(tls.certificate, tls.key, password=lambda: "")
+    except (OSError, ValueError):
+        raise StartupError("tls.key: not the key of tls.certificate") from None
+    if tls.client_ca is not None:
+        try:
+            context.load_verify_locations(tls.client_ca)
+        except (OSError, ValueError):
+            raise StartupError("tls.client_ca: holds no certificate") from None
+
+
+def _pem(path: str, field: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        raise StartupError(f"{field}: the file cannot be read") from None

@@ -1,0 +1,80 @@
+"""EmbeddingService."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from serving.core.errors import invalid
+from serving.core.limits import Limits
+from serving.core.requests import Item, Result
+from serving.models.registry import Registry
+from serving.rpc.call import Call, current_call
+from serving.rpc.convert import embedding as convert
+from serving.rpc.stream_window import Window
+from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
+    """Sparse, named concepts of pictures and texts."""
+
+    def __init__(self, registry: Registry, limits: Limits, draining: asyncio.Event) -> None:
+        self._registry = registry
+        self._limits = limits
+        self._draining = draining
+
+    async def Embed(  # noqa: N802
+        self, request: embedding_pb2.EmbedRequest, context: Context
+    ) -> embedding_pb2.EmbedResponse:
+        """Many items in one call; each has its own status."""
+        asked = convert.embed_call(request, self._limits)
+        with self._registry.lease(asked.selector) as model:
+            maps = convert.patch_ids(asked.outputs, model)
+            call = current_call()
+            results = await model.embed(asked.items, call.deadline, patches=bool(maps))
+            return convert.embed_response(asked, results, maps, model, call.elapsed)
+
+    async def EmbedStream(  # noqa: N802
+        self, request_iterator: AsyncIterator[embedding_pb2.EmbedStreamRequest], context: Context
+    ) -> AsyncIterator[embedding_pb2.EmbedStreamResponse]:
+        """Any number of items, answered as they finish."""
+        call = current_call()
+        selector, outputs = convert.stream_start(await anext(request_iterator, None), self._limits)
+        with self._registry.lease(selector) as model:
+            maps = convert.patch_ids(outputs, model)
+
+            async def answer(item: Item) -> Result:
+                return await model.embed_when_free(item, call.deadline, patches=bool(maps))
+
+            window = Window(
+                self._items(request_iterator, call),
+                answer,
+                size=self._limits.stream_window,
+                stop=self._draining,
+            )
+            async for item, result in window.answers():
+                yield embedding_pb2.EmbedStreamResponse(
+                    model=convert.model_version(model.id),
+                    result=convert.embed_result(item, result, outputs, maps, model),
+                )
+
+    async def _items(
+        self, messages: AsyncIterator[embedding_pb2.EmbedStreamRequest], call: Call
+    ) -> AsyncIterator[Item]:
+        async for message in messages:
+            if message.WhichOneof("message") != "input":
+                raise invalid("message", "only the first one may be a start")
+            await call.quota.charge_item()
+            yield convert.embed_item(message.input, self._limits, "input")
+
+    async def GetModel(  # noqa: N802
+        self, request: embedding_pb2.GetModelRequest, context: Context
+    ) -> embedding_pb2.GetModelResponse:
+        """A model's shapes and this server's limits."""
+        with self._registry.lease(convert.selector(request.model)) as model:
+            return convert.described(model, self._limits)

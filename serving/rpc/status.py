@@ -1,0 +1,48 @@
+"""Our errors as gRPC sees them: the one place where kinds become status codes."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from serving.core.errors import Kind, ServingError
+
+CODES: dict[Kind, grpc.StatusCode] = {
+    Kind.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
+    Kind.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
+    Kind.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
+    Kind.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Kind.CONFLICT: grpc.StatusCode.FAILED_PRECONDITION,
+    Kind.EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Kind.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    Kind.EXPIRED: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Kind.INTERNAL: grpc.StatusCode.INTERNAL,
+}
+
+DETAILS_KEY = "grpc-status-details-bin"
+
+_RETRYABLE = (Kind.EXHAUSTED, Kind.UNAVAILABLE)
+_DEFAULT_RETRY_S = 1.0
+
+
+def to_status(error: ServingError) -> status_pb2.Status:
+    """google.rpc.Status: BadRequest for a named field, RetryInfo where another try makes sense."""
+    status = status_pb2.Status(code=CODES[error.kind].value[0], message=error.message)
+    if error.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=error.message
+        )
+        _add(status, error_details_pb2.BadRequest(field_violations=[violation]))
+    if error.kind in _RETRYABLE:
+        seconds = _DEFAULT_RETRY_S if error.retry_after is None else error.retry_after
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(max(1, int(seconds * 1000)))
+        _add(status, error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
+
+
+def _add(status: status_pb2.Status, detail: object) -> None:
+    packed = any_pb2.Any()
+    packed.Pack(detail)  # type: ignore[arg-type]
+    status.details.append(packed)

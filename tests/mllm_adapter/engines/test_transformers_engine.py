@@ -1,0 +1,171 @@
+"""The transformers engine: continuous batching, isolation, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import torch
+
+from mllm_adapter.engines.base import GenerationError, Piece, Sampling
+from mllm_adapter.engines.transformers_engine import TransformersEngine, choose
+from tests.mllm_adapter.llms import tiny_llm
+
+GREEDY = Sampling(max_tokens=12)
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen"])
+def model(request: pytest.FixtureRequest) -> Any:
+    return tiny_llm(request.param)[0]
+
+
+@pytest_asyncio.fixture
+async def engine(model: Any) -> AsyncIterator[TransformersEngine]:
+    made = TransformersEngine(model, end=[299], max_batch=4)
+    yield made
+    await made.close()
+
+
+def prompts(count: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(3 + 5 * i % 17, 64, generator=generator) for i in range(count)]
+
+
+def alone(model: Any, prompt: torch.Tensor, tokens: int = 12) -> list[int]:
+    """What transformers' own generate gives."""
+    found = model.generate(
+        inputs_embeds=prompt[None],
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        max_new_tokens=tokens,
+        do_sample=False,
+        eos_token_id=299,
+        pad_token_id=299,
+    )[0].tolist()
+    return [token for token in found if token != 299]
+
+
+async def collect(
+    engine: TransformersEngine, prompt: torch.Tensor, sampling: Sampling
+) -> list[Piece]:
+    return [piece async for piece in engine.generate(prompt, sampling)]
+
+
+def ids(pieces: list[Piece]) -> list[int]:
+    return [token for piece in pieces for token in piece.ids]
+
+
+async def test_more_prompts_than_places_each_as_if_it_were_alone(
+    engine: TransformersEngine, model: Any
+) -> None:
+    several = prompts(11)
+    found = await asyncio.gather(*(collect(engine, p, GREEDY) for p in several))
+    assert [ids(pieces) for pieces in found] == [alone(model, p) for p in several]
+    assert len({tuple(ids(pieces)) for pieces in found}) > 5
+    assert all(pieces[-1].finish in ("stop", "length") for pieces in found)
+    assert all(not piece.finish for pieces in found for piece in pieces[:-1])
+
+
+async def test_one_joins_and_one_leaves_in_the_middle(
+    engine: TransformersEngine, model: Any
+) -> None:
+    first, second, third = prompts(3)
+    long = Sampling(max_tokens=30)
+    stream = engine.generate(first, long)
+    head = [await anext(stream) for _ in range(4)]
+    leaving = engine.generate(second, long)
+    await anext(leaving)
+    rest = asyncio.create_task(collect(engine, third, long))
+    await leaving.aclose()
+    tail = [piece async for piece in stream]
+    assert ids(head + tail) == alone(model, first, 30)
+    assert ids(await rest) == alone(model, third, 30)
+
+
+async def test_a_closed_stream_frees_its_place_within_a_step(model: Any) -> None:
+    steps = 0
+    gate = threading.Semaphore(0)
+    forward = model.forward
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        gate.acquire()
+        steps += 1
+        return forward(*args, **kwargs)
+
+    model.forward = counted
+    engine = TransformersEngine(model, end=[299], max_batch=1)
+    try:
+        async with aclosing(engine.generate(prompts(1)[0], Sampling(max_tokens=200))) as stream:
+            gate.release(2)
+            await anext(stream)
+        gate.release(1000)
+        other = await collect(engine, prompts(2)[1], Sampling(max_tokens=1))
+        assert len(ids(other)) == 1 or other[-1].finish == "stop"
+        assert steps <= 4
+    finally:
+        model.forward = forward
+        gate.release(1000)
+        await engine.close()
+
+
+async def test_a_failing_model_fails_its_batch_and_the_next_one_is_fine(model: Any) -> None:
+    forward, broken = model.forward, True
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        if broken:
+            raise RuntimeError("/secret/path at 0x7f00")
+        return forward(*args, **kwargs)
+
+    model.forward = failing
+    engine = TransformersEngine(model, end=[299])
+    try:
+        with pytest.raises(GenerationError, match="^decoding failed$"):
+            await collect(engine, prompts(1)[0], GREEDY)
+        broken = False
+        assert ids(await collect(engine, prompts(1)[0], GREEDY)) == alone(model, prompts(1)[0])
+    finally:
+        model.forward = forward
+        await engine.close()
+
+
+async def test_an_answer_may_be_made_to_go_on(engine: TransformersEngine, model: Any) -> None:
+    first = alone(model, prompts(1)[0])[0]
+    ending = TransformersEngine(model, end=[first])
+    try:
+        assert ids(await collect(ending, prompts(1)[0], GREEDY)) == []
+        longer = Sampling(max_tokens=5, min_tokens=5)
+        found = ids(await collect(ending, prompts(1)[0], longer))
+        assert len(found) == 5
+        assert first not in found
+    finally:
+        await ending.close()
+
+
+async def test_chance_repeats_with_its_seed(engine: TransformersEngine) -> None:
+    prompt = prompts(1)[0]
+
+    async def drawn(seed: int, **more: float) -> list[int]:
+        sampling = Sampling(max_tokens=16, temperature=1.0, seed=seed, **more)  # type: ignore[arg-type]
+        return ids(await collect(engine, prompt, sampling))
+
+    assert await drawn(1) == await drawn(1)
+    assert len({tuple(await drawn(seed)) for seed in range(6)}) > 1
+
+
+def test_top_p_leaves_the_likeliest_tokens() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    random = torch.Generator().manual_seed(0)
+
+    def seen(top_p: float) -> set[int]:
+        sampling = Sampling(temperature=1.0, top_p=top_p)
+        return {choose(logits, sampling, random) for _ in range(200)}
+
+    assert seen(0.4) == {0}
+    assert seen(0.7) == {0, 1}
+    assert seen(0.9) == {0, 1, 2}
+    assert seen(1.0) == {0, 1, 2, 3}

@@ -1,0 +1,130 @@
+"""vLLM beside transformers on the shipped bundle: the same greedy tokens, whatever is in flight.
+
+Run by `make test-vllm`, in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import psutil
+import pytest
+import pytest_asyncio
+import torch
+
+from bundle.store import Bundle, default_bundle, open_bundle
+from mllm_adapter.chat_model import ChatModel, ChatPicture
+from mllm_adapter.data.code_cache import BackboneGraphs
+from mllm_adapter.data.instructions import NAME
+from mllm_adapter.engines.base import GenerationEngine, GenerationError, Sampling
+from mllm_adapter.model.prompt import Message
+from mllm_adapter.steering.plan import SteeringPlan
+from mllm_adapter.steering.text_codes import Labels
+from tests.paths import ROOT
+
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="module")]
+
+PICTURES = ROOT / "docs" / "pictures"
+NEW = ("rocket", "red apple", "dog", "sailboat", "hot beverage", "tulip")
+GREEDY = Sampling(max_tokens=16)
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return open_bundle(default_bundle())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engines(bundle: Bundle) -> AsyncIterator[dict[str, ChatModel]]:
+    """Both engines on one adapter, vLLM in float32 as transformers is."""
+    folder = bundle.root / "adapter"
+    opened = {
+        "transformers": ChatModel.open(folder),
+        "vllm": ChatModel.open(folder, "vllm", dtype="float32"),
+    }
+    yield opened
+    for model in opened.values():
+        await model.close()
+
+
+@pytest.fixture(scope="module")
+def prompts(bundle: Bundle, engines: dict[str, ChatModel]) -> list[torch.Tensor]:
+    """Pictures unsteered, and each under several plans."""
+    from PIL import Image
+
+    graphs = BackboneGraphs(bundle, threads=1)
+    labels = Labels(graphs.texts, graphs.concepts)
+    model, made = engines["transformers"], []
+    prompt = model.prompt([Message(role="user", text=NAME[0], images=1)])
+    for path in sorted(PICTURES.glob("*.png")):
+        with Image.open(path) as image:
+            pixels = bundle.preprocessor(image.convert("RGBA"))[None]
+        codes = graphs.table([pixels], 1, path.stem).codes([0])
+        plans = [SteeringPlan(), *(labels.swap(path.stem, new, 32, 2.0) for new in NEW)]
+        for plan in plans:
+            picture = ChatPicture(key=path.name.encode(), codes=codes, plan=plan)
+            made.append(model.embed(prompt, [picture]))
+    return made
+
+
+async def tokens(engine: GenerationEngine, prompt: torch.Tensor) -> list[int]:
+    async with aclosing(engine.generate(prompt, GREEDY)) as pieces:
+        return [token async for piece in pieces for token in piece.ids]
+
+
+async def test_greedy_answers_of_both_engines_are_equal(
+    engines: dict[str, ChatModel], prompts: list[torch.Tensor]
+) -> None:
+    found = {
+        name: await asyncio.gather(*(tokens(model.engine, p) for p in prompts))
+        for name, model in engines.items()
+    }
+    assert found["vllm"] == found["transformers"]
+    assert len({tuple(answer) for answer in found["vllm"]}) >= len(NEW)
+
+
+async def test_a_neighbour_s_plan_changes_nothing(
+    engines: dict[str, ChatModel], prompts: list[torch.Tensor]
+) -> None:
+    engine = engines["vllm"].engine
+    alone = [await tokens(engine, prompt) for prompt in prompts[:4]]
+    assert await asyncio.gather(*(tokens(engine, prompt) for prompt in prompts[:4])) == alone
+
+
+async def test_a_closed_stream_leaves_the_others_alone(
+    engines: dict[str, ChatModel], prompts: list[torch.Tensor]
+) -> None:
+    engine = engines["vllm"].engine
+    expected = await tokens(engine, prompts[1])
+    leaving = engine.generate(prompts[0], Sampling(max_tokens=200))
+    await anext(leaving)
+    staying = asyncio.create_task(tokens(engine, prompts[1]))
+    await leaving.aclose()
+    assert await staying == expected
+
+
+async def test_an_answer_ends_where_it_must(
+    engines: dict[str, ChatModel], prompts: list[torch.Tensor]
+) -> None:
+    for model in engines.values():
+        short = [p async for p in model.engine.generate(prompts[0], Sampling(max_tokens=1))]
+        assert short[-1].finish == "length"
+        assert sum(len(piece.ids) for piece in short) == 1
+        whole = [p async for p in model.engine.generate(prompts[0], Sampling(max_tokens=64))]
+        assert whole[-1].finish == "stop"
+
+
+async def test_an_engine_whose_process_died_says_so(
+    engines: dict[str, ChatModel], prompts: list[torch.Tensor]
+) -> None:
+    """The last test: the engine is of no use after it."""
+    engine = engines["vllm"].engine
+    assert not engine.ended
+    for child in psutil.Process().children(recursive=True):
+        if "EngineCore" in child.name() or "EngineCore" in " ".join(child.cmdline()):
+            child.kill()
+    with pytest.raises(GenerationError):
+        await tokens(engine, prompts[0])
+    assert engine.ended

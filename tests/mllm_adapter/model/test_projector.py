@@ -1,0 +1,87 @@
+"""The projector's first layer: sums over rows, products, and edits of what was summed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+
+from mllm_adapter.model.hook import steering
+from mllm_adapter.model.projector import PatchCodes, Projector
+from mllm_adapter.steering.plan import SteeringBatch, SteeringError, SteeringPlan, apply_steering
+from tests.mllm_adapter.steering.test_plan import C, P, codes, one, plans
+
+
+def projector() -> Projector:
+    torch.manual_seed(0)
+    made = Projector(C, 8)
+    torch.nn.init.normal_(made.bias)
+    return made
+
+
+def test_slots_hold_the_codes() -> None:
+    x = codes(3)
+    found = PatchCodes.of(x)
+    assert found.indices.shape[2] == (x > 0).sum(-1).max()
+    assert torch.equal(found.dense(C), x)
+
+
+@pytest.mark.parametrize("dense", [True, False, None])
+def test_both_ways_to_sum_give_the_layer(dense: bool | None) -> None:
+    x, layer = codes(3), projector()
+    sums = layer.sums(PatchCodes.of(x), dense=dense)
+    assert torch.allclose(sums, x @ layer.rows, atol=1e-5)
+    assert torch.allclose(layer.tokens(sums), layer(x), atol=1e-5)
+
+
+@given(a=plans, c=plans)
+def test_an_edit_of_the_sum_is_the_sum_of_the_edited(a: SteeringPlan, c: SteeringPlan) -> None:
+    x, layer = codes(3), projector()
+    batch = SteeringBatch.of([a, None, c], P)
+    found = PatchCodes.of(x)
+    kept = layer.sums(found)
+    steered = layer.steered(kept, found, batch)
+    assert torch.allclose(steered, apply_steering(x, batch) @ layer.rows, atol=1e-4)
+    assert torch.equal(steered[1], kept[1])
+
+
+def test_no_edit_no_change() -> None:
+    layer, found = projector(), PatchCodes.of(codes(1))
+    kept = layer.sums(found)
+    assert layer.steered(kept, found, SteeringBatch.of([SteeringPlan()], P)) is kept
+
+
+def test_the_first_layer_learns_through_both_ways() -> None:
+    x, layer = codes(2), projector()
+    grads = []
+    for dense in (True, False):
+        layer.zero_grad()
+        layer.tokens(layer.sums(PatchCodes.of(x), dense=dense)).square().sum().backward()
+        assert layer.rows.grad is not None
+        grads.append(layer.rows.grad.clone())
+    assert torch.allclose(grads[0], grads[1], atol=1e-4)
+
+
+def test_unused_slots_go() -> None:
+    x = codes(2)
+    wide = x.topk(C, dim=-1)
+    found = PatchCodes(wide.indices, wide.values).trimmed()
+    assert found.indices.shape[2] < C
+    assert torch.equal(found.dense(C), x)
+
+
+def test_a_plan_holds_inside_its_block_only() -> None:
+    x, layer = codes(3), projector()
+    plan = one("SET", 2.0)
+    before = layer(x)
+    with steering(layer, plan):
+        inside = layer(x)
+    assert torch.equal(inside, layer(apply_steering(x, SteeringBatch.of([plan] * 3, P))))
+    assert not torch.equal(inside, before)
+    assert torch.equal(layer(x), before)
+    with (
+        pytest.raises(SteeringError, match="patches: the model has"),
+        steering(layer, one("SET", 1.0, patches=(P,))),
+    ):
+        layer(x)
+    assert torch.equal(layer(x), before)

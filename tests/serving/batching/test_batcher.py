@@ -1,0 +1,110 @@
+"""Which items share a run, and when a second run begins beside the first."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest_asyncio
+from numpy.typing import NDArray
+
+from serving.batching.admission import Places, RoomConfig
+from serving.batching.batcher import Batcher, BatcherConfig, Done
+from serving.core.metrics import Metrics
+from serving.engines.base import EngineError
+from serving.engines.outputs import Row
+from tests.serving.harness import eventually
+
+
+class Gated:
+    """Runs of a batcher that wait for `open`; an item's number comes back as its norm."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.sizes: list[int] = []
+
+    def __call__(self, inputs: NDArray[Any]) -> list[Row | EngineError]:
+        self.sizes.append(len(inputs))
+        assert self.open.wait(30)
+        nothing = np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.float32)
+        return [
+            Row(
+                indices=nothing[0],
+                values=nothing[1],
+                active=0,
+                norm=float(row[0]),
+                dense=nothing[1],
+                patches=None,
+            )
+            for row in inputs
+        ]
+
+
+@pytest_asyncio.fixture
+async def gated() -> AsyncIterator[tuple[Batcher, Gated]]:
+    """A batcher of batches of 4 and two runs at a time, and its gate, closed."""
+    gate = Gated()
+    room = RoomConfig(capacity=64, max_ahead_s=60.0)
+    config = BatcherConfig(room=room, max_batch=4, runs=2, wait_s=0.002)
+    batcher = Batcher(gate, config, Metrics().batcher("image"), lambda succeeded: None)
+    yield batcher, gate
+    gate.open.set()
+    await batcher.close()
+
+
+def submit(batcher: Batcher, places: Places, numbers: range) -> list[asyncio.Future[Done]]:
+    deadline = asyncio.get_running_loop().time() + 30
+    return [batcher.submit(np.array([n], dtype=np.float32), deadline, places) for n in numbers]
+
+
+async def test_idle_runs_share_what_there_is(gated: tuple[Batcher, Gated]) -> None:
+    batcher, gate = gated
+    with batcher.room.admit(6, math.inf) as places:
+        futures = submit(batcher, places, range(6))
+        assert await eventually(lambda: gate.sizes == [3, 3])
+        gate.open.set()
+        assert [(await future).row.norm for future in futures] == list(range(6))
+
+
+async def test_a_second_run_waits_for_what_is_coming(gated: tuple[Batcher, Gated]) -> None:
+    batcher, gate = gated
+    with batcher.room.admit(5, math.inf) as places:
+        futures = submit(batcher, places, range(1))
+        assert await eventually(lambda: gate.sizes == [1])  # the engine was idle
+        futures += submit(batcher, places, range(1, 3))
+        await asyncio.sleep(0.05)
+        assert gate.sizes == [1]
+        futures += submit(batcher, places, range(3, 4))
+        places.use()  # the last one could not be decoded
+        assert await eventually(lambda: gate.sizes == [1, 3])
+        gate.open.set()
+        assert [(await future).row.norm for future in futures] == list(range(4))
+
+
+async def test_a_full_batch_does_not_wait(gated: tuple[Batcher, Gated]) -> None:
+    batcher, gate = gated
+    with batcher.room.admit(20, math.inf) as places:
+        futures = submit(batcher, places, range(1))
+        assert await eventually(lambda: gate.sizes == [1])
+        futures += submit(batcher, places, range(1, 9))
+        assert await eventually(lambda: gate.sizes == [1, 4])
+        await asyncio.sleep(0.05)
+        assert gate.sizes == [1, 4]  # both are busy: four wait
+        gate.open.set()
+        assert [(await future).row.norm for future in futures] == list(range(9))
+        assert gate.sizes == [1, 4, 4]
+
+
+async def test_what_waits_is_taken_when_a_run_ends(gated: tuple[Batcher, Gated]) -> None:
+    batcher, gate = gated
+    with batcher.room.admit(9, math.inf) as places:
+        futures = submit(batcher, places, range(1))
+        assert await eventually(lambda: gate.sizes == [1])
+        futures += submit(batcher, places, range(1, 3))  # six are still being decoded
+        gate.open.set()
+        assert [(await future).row.norm for future in futures] == list(range(3))
+        assert gate.sizes == [1, 2]

@@ -1,0 +1,295 @@
+"""ChatService: answers, what they are based on, edits, and when there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import pytest_asyncio
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from bundle.store import open_bundle
+from serving.core.requests import Selector
+from sparseclip.v1 import chat_pb2, types_pb2
+from tests.adapters import WORDS, add_adapter
+from tests.serving.chats import (
+    ABLATE,
+    ADD,
+    CHAT,
+    SCALE,
+    SET,
+    Edit,
+    chat,
+    chat_serves,
+    image,
+    question,
+    replies,
+    stepping,
+    text_of,
+    told,
+    user,
+)
+from tests.serving.graphs import direct, pixels_of
+from tests.serving.harness import PNG, Running, eventually, picture, refused, serving, unharmed
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+DOG = Edit(phrase="dog", op=SET, value=4.0)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chatty(chat_bundle: Path) -> AsyncIterator[Running]:
+    async with serving(chat_bundle) as running:
+        yield running
+
+
+async def test_an_answer_comes_in_events(chatty: Running) -> None:
+    async with unharmed(chatty):
+        events = await replies(chatty, question())
+    kinds = [event.WhichOneof("event") for event in events]
+    assert kinds == ["start", *["delta"] * (len(events) - 2), "end"]
+    start, end = events[0].start, events[-1].end
+    assert (start.model.name, start.model.version) == ("tiny", "2")
+    assert start.engine.startswith("transformers ")
+    assert text_of(events)
+    tokens = sum(event.delta.tokens for event in events)
+    assert end.usage.completion_tokens == tokens <= 16
+    assert end.finish == (
+        chat_pb2.CHAT_FINISH_LENGTH if tokens == 16 else chat_pb2.CHAT_FINISH_STOP
+    )
+    assert end.usage.image_tokens == 17
+    assert end.usage.prompt_tokens > 16
+    assert 0 < end.timings.first_token_us < end.timings.total_us
+    assert told(await replies(chatty, question())) == told(events)
+
+
+async def test_the_first_event_says_what_was_edited(chatty: Running, chat_bundle: Path) -> None:
+    edits = (
+        Edit(phrase="dog", op=SET),
+        Edit(concept_id=200, op=SET, value=9.0, patches=[0, 1]),
+        Edit(concept_name="star", op=ADD, value=0.5),
+        Edit(phrase="cat", op=SCALE, value=0.5, top=2),
+    )
+    output = direct(chat_bundle, "patches", pixels_of(chat_bundle, PNG))
+    dense = np.zeros((16, 256))
+    np.put_along_axis(dense, output["patch_indices"][0], output["patch_values"][0], axis=1)
+    events = await replies(chatty, question(*edits))
+    [seen] = events[0].start.images
+    means = dense.mean(0)
+    strongest = np.argsort(-means, kind="stable")[:10]
+    assert [entry.concept_id for entry in seen.before] == strongest.tolist()
+    np.testing.assert_allclose([e.value for e in seen.before], means[strongest], rtol=1e-5)
+    changed = {entry.concept_id: entry for entry in seen.edited}
+    assert seen.edited_total == len(changed)
+    own = {200, 9}  # what was named itself, and is edited as that says
+    for entry in seen.edited:
+        assert entry.before == pytest.approx(means[entry.concept_id], rel=1e-5, abs=1e-7)
+        if list(entry.edits) == [0]:
+            assert 0 < entry.after <= WORDS.strength * (1 + 1e-6)
+        if list(entry.edits) == [3]:
+            assert entry.after == pytest.approx(entry.before / 2)
+    text = direct(chat_bundle, "text", open_bundle(chat_bundle).tokenizer.encode(["dog"]))
+    shares = text["values"][0][: WORDS.top] / text["values"][0][0]
+    for concept, share in zip(text["indices"][0].tolist(), shares.tolist(), strict=False):
+        if list(changed[concept].edits) == [0]:
+            assert changed[concept].after == pytest.approx(WORDS.strength * share, rel=1e-5)
+    for place, count in ((0, WORDS.top), (3, 2)):
+        named = [entry.concept_id for entry in seen.edited if place in entry.edits]
+        assert len(named) == count
+    assert own <= set(changed)
+    assert changed[200].after == pytest.approx(9 * 2 / 16 + dense[2:, 200].sum() / 16)
+    assert changed[9].after == pytest.approx(means[9] + 0.5)
+    sizes = [abs(entry.after - entry.before) for entry in seen.edited]
+    assert sizes == sorted(sizes, reverse=True)
+    for scored in seen.after:  # nothing but the edited concepts has changed
+        edited = changed.get(scored.concept_id)
+        expected = means[scored.concept_id] if edited is None else edited.after
+        assert scored.value == pytest.approx(expected, rel=1e-5)
+
+
+async def test_f33_an_empty_plan_is_no_plan(chatty: Running) -> None:
+    plain = chat_pb2.ChatRequest(
+        messages=[user("What is this?", chat_pb2.ChatImage(data=PNG))],
+        sampling=chat_pb2.ChatSampling(max_tokens=16),
+    )
+    expected = told(await replies(chatty, plain))
+    assert told(await replies(chatty, question())) == expected
+    none = chat_pb2.ChatRequest(
+        messages=[user("What is this?", image(DOG, strength=0.0))], sampling=plain.sampling
+    )
+    found = told(await replies(chatty, none))
+    assert found[1:] == expected[1:]
+    assert found[0].start.images[0].after == expected[0].start.images[0].after
+    assert text_of(await replies(chatty, question(DOG))) != text_of(expected)
+
+
+async def test_f33_neighbours_in_a_batch_are_untouched(chatty: Running) -> None:
+    requests = [
+        question(DOG),
+        question(),
+        question(Edit(phrase="cat", op=ABLATE), Edit(concept_id=7, op=SET, value=20.0)),
+        question(Edit(phrase="dog", op=SCALE, value=0.0), data=picture(5)),
+        question(data=picture(5), text="no, it is a dog"),
+    ]
+    alone = [told(await replies(chatty, request)) for request in requests]
+    assert len({text_of(events) for events in alone}) > 2
+    async with unharmed(chatty):
+        with stepping(chatty) as steps:
+            calls = [asyncio.ensure_future(replies(chatty, request)) for request in requests]
+            steps.free.release(100_000)
+            together = [told(events) for events in await asyncio.gather(*calls)]
+    assert max(steps.batches) > 1
+    assert together == alone
+
+
+async def test_a_picture_is_looked_at_once(chatty: Running) -> None:
+    data = picture(77)
+    first = await replies(chatty, question(data=data))
+    seen = len(chatty.engine.seen)
+    await replies(chatty, question(Edit(phrase="a house", op=SET, value=1.0), data=data))
+    assert len(chatty.engine.seen) == seen + 1  # the phrase, which no one has named before
+    again = await replies(chatty, question(Edit(phrase="a house", op=SET, value=5.0), data=data))
+    assert len(chatty.engine.seen) == seen + 1
+    assert first[-1].end.timings.inference_us > 0
+    assert again[-1].end.timings.inference_us == again[-1].end.timings.decode_us == 0
+    assert again[0].start.images[0].before == first[0].start.images[0].before
+    assert again[0].start.images[0].after != first[0].start.images[0].after
+
+
+async def test_a_conversation_of_many_turns_and_pictures(chatty: Running) -> None:
+    request = chat_pb2.ChatRequest(
+        messages=[
+            chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_SYSTEM, text="Be brief."),
+            user("What is this?", image(DOG), image(data=picture(5))),
+            chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_ASSISTANT, text="a dog"),
+            user("What is this?", image()),
+        ],
+        sampling=chat_pb2.ChatSampling(max_tokens=4),
+    )
+    events = await replies(chatty, request)
+    first, second, third = events[0].start.images
+    assert events[-1].end.usage.image_tokens == 51
+    assert (first.edited_total, second.edited_total) == (WORDS.top, 0)
+    assert first.before == third.before == third.after != first.after
+    assert second.before != first.before
+
+
+async def test_chance_repeats_with_its_seed(chatty: Running) -> None:
+    async def drawn(seed: int) -> str:
+        return text_of(await replies(chatty, question(temperature=1.0, top_p=0.95, seed=seed)))
+
+    assert await drawn(1) == await drawn(1)
+    assert len({await drawn(seed) for seed in range(5)}) > 1
+
+
+async def test_what_is_measured(chatty: Running) -> None:
+    def value(name: str, **labels: str) -> float:
+        return chatty.server.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    names = ("sparseclip_chat_tokens_total", "sparseclip_chat_first_token_seconds_count")
+    before = [value(name) for name in names]
+    kept = value("sparseclip_chat_pictures_total", codes="kept")
+    events = await replies(chatty, question())
+    tokens = events[-1].end.usage.completion_tokens
+    assert [value(name) for name in names] == [before[0] + tokens, before[1] + 1]
+    assert value("sparseclip_chat_pictures_total", codes="kept") == kept + 1
+    assert value("sparseclip_calls_total", code="OK", method=CHAT) > 0
+
+
+async def test_health_of_its_own(chatty: Running, shared: Running) -> None:
+    assert await chat_serves(chatty)
+    assert not await chat_serves(shared)
+    assert await shared.serving()
+
+
+async def test_reflection_names_it(chat_bundle: Path) -> None:
+    async with serving(chat_bundle, reflection=True) as running:
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(running.channel)
+        names = reflection_pb2.ServerReflectionRequest(list_services="")
+        file = reflection_pb2.ServerReflectionRequest(
+            file_containing_symbol="sparseclip.v1.ChatService"
+        )
+        listed, described = [r async for r in stub.ServerReflectionInfo(iter([names, file]))]
+        services = [entry.name for entry in listed.list_services_response.service]
+        assert "sparseclip.v1.ChatService" in services
+        assert described.file_descriptor_response.file_descriptor_proto
+
+
+async def no_chat(running: Running) -> str:
+    async with unharmed(running):
+        error = await refused(replies(running, question()))
+    assert error.code is grpc.StatusCode.FAILED_PRECONDITION
+    return error.message
+
+
+async def test_a_model_without_an_adapter(shared: Running) -> None:
+    assert await no_chat(shared) == "this model has no chat"
+
+
+async def test_chat_may_be_off(chat_bundle: Path) -> None:
+    async with serving(chat_bundle, chat="off") as running:
+        assert await no_chat(running) == "chat is off on this server"
+
+
+@pytest.mark.parametrize(
+    ("module", "engine", "extra"),
+    [
+        ("mllm_adapter.chat_model", "transformers", "chat"),
+        ("transformers", "transformers", "chat"),
+        ("vllm", "vllm", "vllm"),
+    ],
+)
+async def test_chat_may_not_be_installed(
+    chat_bundle: Path, monkeypatch: pytest.MonkeyPatch, module: str, engine: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    async with serving(chat_bundle, chat_engine=engine) as running:
+        message = f"chat is not installed on this server: pip install 'sparseclip[{extra}]'"
+        assert (await no_chat(running)) == message
+
+
+async def test_an_adapter_of_another_model(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = add_adapter(tiny_bundle, tmp_path / "tiny" / "9", concepts=64)
+    async with serving(bundle) as running:
+        message = "this model's chat cannot be loaded; the server's log says why"
+        assert (await no_chat(running)) == message
+
+
+def decoders() -> int:
+    return sum(thread.name in ("decode", "chat") for thread in threading.enumerate())
+
+
+async def test_versions_come_and_go_with_their_chats(tiny_bundle: Path, tmp_path: Path) -> None:
+    first = add_adapter(tiny_bundle, tmp_path / "tiny" / "2")
+    add_adapter(tiny_bundle, tmp_path / "tiny" / "3")
+    threads = decoders()
+    async with serving(first, models=str(tmp_path)) as running:
+        registry = running.server.registry
+        expected = told(await replies(running, question(DOG)))[1:]
+        assert decoders() == threads + 2
+        with stepping(running) as steps:
+            staying = aiter(chat(running, question(DOG)))
+            await anext(staying)
+            await registry.load("tiny", "3")
+            leaving = asyncio.ensure_future(registry.unload(Selector(name="tiny", version="2")))
+            fresh = await replies(running, question(DOG))  # of the new version, which is not held
+            assert fresh[0].start.model == types_pb2.ModelVersion(name="tiny", version="3")
+            assert told(fresh)[1:] == expected
+            assert not leaving.done()
+            steps.free.release(100_000)
+            rest = [event async for event in staying]
+        assert told(rest) == expected
+        await leaving
+        assert await eventually(lambda: decoders() == threads + 2)
+        error = await refused(
+            replies(running, chat_pb2.ChatRequest(model={"version": "2"}, messages=[user("a")]))
+        )
+        assert error.code is grpc.StatusCode.NOT_FOUND
+    assert await eventually(lambda: decoders() == threads)

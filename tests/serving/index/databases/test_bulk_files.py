@@ -1,0 +1,103 @@
+"""Files for OpenSearch and Elasticsearch: every row, and queries as those databases take them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from serving.index.databases.base import Code, Origin, SinkError, key_of
+from serving.index.databases.bulk_files import Bulk, Dialect
+from serving.index.export_rows import Rows
+from tests.serving.index.conftest import Collection
+
+DIALECTS = get_args(Dialect)
+
+
+def load(folder: Path, exported: Path, dialect: Dialect, largest: int = 20_000) -> Bulk:
+    rows = Rows.open(str(exported))
+    bulk = Bulk(dialect, str(folder), "rows", largest)
+    bulk.prepare(rows.origin)
+    for batch in rows.batches(16):
+        bulk.load(batch)
+    bulk.finish()
+    return bulk
+
+
+def documents(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every action and its document."""
+    for path in sorted(folder.glob("bulk-*.ndjson")):
+        text = path.read_text()
+        assert text.endswith("\n")
+        lines = [json.loads(line) for line in text.splitlines()]
+        yield from zip(lines[::2], lines[1::2], strict=True)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_row_is_a_document(
+    dialect: Dialect, exported: Path, collection: Collection, tmp_path: Path
+) -> None:
+    load(tmp_path, exported, dialect)
+    found = list(documents(tmp_path))
+    expected = [row for row in collection.rows if len(row.code.indices)]
+    for (action, document), row in zip(found, expected, strict=True):
+        assert action == {"index": {"_index": "rows", "_id": key_of(row.id)}}
+        assert (document["id"], document["source"]) == (row.id, row.source)
+        assert list(map(int, document["code"])) == row.code.indices.tolist()
+        values = list(document["code"].values())
+        assert min(values) > 0
+        np.testing.assert_allclose(values, row.code.values, rtol=1e-5)
+
+
+def test_files_end_before_they_are_too_large(exported: Path, tmp_path: Path) -> None:
+    load(tmp_path, exported, "opensearch")
+    sizes = [path.stat().st_size for path in tmp_path.glob("bulk-*.ndjson")]
+    assert len(sizes) > 3
+    assert max(sizes) <= 20_000
+
+
+def test_running_again_gives_the_same_files(exported: Path, tmp_path: Path) -> None:
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    load(tmp_path, exported, "elasticsearch")
+    first = files()
+    load(tmp_path, exported, "elasticsearch")
+    assert files() == first
+    load(tmp_path, exported, "elasticsearch", largest=10**6)
+    assert sorted(files()) == ["bulk-000000.ndjson", "index.json"]
+    assert files()["bulk-000000.ndjson"] == b"".join(
+        data for name, data in sorted(first.items()) if name != "index.json"
+    )
+
+
+def test_the_index_keeps_the_model_and_prunes_nothing(exported: Path, tmp_path: Path) -> None:
+    origin = Rows.open(str(exported)).origin
+    types = {}
+    for dialect in DIALECTS:
+        bulk = load(tmp_path / dialect, exported, dialect)
+        assert bulk.origin() == origin
+        made = json.loads((tmp_path / dialect / "index.json").read_text())
+        types[dialect] = made["mappings"]["properties"]["code"]
+        with pytest.raises(SinkError, match="holds codes of tiny/1, not of tiny/9"):
+            bulk.prepare(Origin(model="tiny/9", bundle=origin.bundle))
+    assert types["opensearch"] == {"type": "rank_features"}
+    assert types["elasticsearch"] == {"type": "sparse_vector", "index_options": {"prune": False}}
+
+
+def test_queries_are_bodies_for_search(tmp_path: Path) -> None:
+    query = Code(np.array([3, 12], np.uint32), np.array([0.6, 0.8], np.float32))
+    tokens = {"3": 0.6, "12": 0.8}
+    asked = {dialect: Bulk(dialect, str(tmp_path), "rows").body(query, 5) for dialect in DIALECTS}
+    assert asked["opensearch"]["query"] == {"neural_sparse": {"code": {"query_tokens": tokens}}}
+    assert asked["elasticsearch"]["query"] == {
+        "sparse_vector": {"field": "code", "query_vector": tokens, "prune": False}
+    }
+    assert {body["size"] for body in asked.values()} == {5}
+    signed = Code(query.indices, np.array([0.6, -0.8], np.float32))
+    with pytest.raises(SinkError, match="opensearch: its queries take no negative weights"):
+        Bulk("opensearch", str(tmp_path), "rows").body(signed, 5)

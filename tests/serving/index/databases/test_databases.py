@@ -1,0 +1,208 @@
+"""Real databases: the nearest rows, all of them, by every kind of query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.index.databases.base import Code, Database, Origin, SinkError
+from serving.index.databases.bulk_files import Bulk
+from serving.index.databases.choose import opened
+from serving.index.export_rows import Rows
+from serving.index.query import Part, make_query
+from sparseclip.client import Client
+from tests.serving.export.pictures import png
+from tests.serving.index.conftest import Collection, Locate, load
+
+KINDS = ("qdrant", "milvus", "pgvector")
+FILES = ("qdrant", "milvus")
+"""Those that need no server."""
+SERVER = "qdrant server"
+"""No server, but its own client playing one in memory."""
+TOP = 10
+
+PARTS = {
+    "text": [Part(text="a red circle")],
+    "picture": [Part(picture=png(7))],
+    "concepts": [Part(concept=1), Part(concept=3, weight=0.5), Part(concept=100)],
+    "without a concept": [Part(picture=png(8)), Part(concept=1, weight=-0.5)],
+    "without a phrase": [Part(picture=png(9)), Part(text="dog", weight=-0.7)],
+}
+
+
+@pytest.fixture(scope="module", params=[*KINDS, SERVER])
+def database(
+    request: pytest.FixtureRequest,
+    exported: Path,
+    locate: Locate,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Database]:
+    """Each, with the export in it."""
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            if request.param == SERVER:
+                location = in_memory(patch)
+            else:
+                location = locate(request.param, tmp_path_factory.mktemp("database"))
+            sink = stack.enter_context(opened(location, "rows"))
+        assert not isinstance(sink, Bulk)
+        load(sink, exported)
+        yield sink
+
+
+def in_memory(patch: pytest.MonkeyPatch) -> str:
+    """Where a Qdrant of this process is, instead of a server."""
+    import qdrant_client
+
+    made = qdrant_client.QdrantClient(":memory:")
+    patch.setattr(qdrant_client, "QdrantClient", lambda **_: made)
+    return "qdrant:http://memory"
+
+
+@pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
+def test_the_nearest_rows_are_found(
+    parts: list[Part], database: Database, client: Client, collection: Collection
+) -> None:
+    query = make_query(client, parts).code
+    hits = database.search(query, TOP)
+    assert len(hits) > 2
+    found = [hit.score for hit in hits]
+    np.testing.assert_allclose(found, collection.best(query, TOP), atol=1e-5)
+    scores = collection.scores(query)
+    sources = {row.id: row.source for row in collection.rows}
+    for hit in hits:
+        assert hit.score == pytest.approx(scores[hit.id], abs=1e-5)
+        assert hit.source == sources[hit.id]
+
+
+def test_a_row_is_nearest_to_itself(database: Database, collection: Collection) -> None:
+    for row in collection.rows[::9]:
+        [hit] = database.search(row.code, 1)
+        assert hit.score == pytest.approx(1, abs=1e-5)
+
+
+def test_loading_again_leaves_the_same_rows(
+    database: Database, exported: Path, collection: Collection
+) -> None:
+    query = collection.rows[4].code
+    before = database.search(query, TOP)
+    count = database.count()
+    load(database, exported, size=11)
+    assert database.count() == count == sum(len(row.code.indices) > 0 for row in collection.rows)
+    after = database.search(query, TOP)
+    assert [hit.id for hit in after] == [hit.id for hit in before]
+
+
+def test_a_row_takes_the_place_of_the_one_with_its_id(
+    database: Database, exported: Path, collection: Collection
+) -> None:
+    first, second = collection.rows[:2]
+    database.load([first._replace(source="moved", code=second.code)])
+    hits = database.search(second.code, 2)
+    assert {(hit.id, hit.source) for hit in hits} >= {(first.id, "moved")}
+    load(database, exported)
+    [hit] = [hit for hit in database.search(first.code, TOP) if hit.id == first.id]
+    assert hit.source == first.source
+
+
+def test_codes_of_another_model_are_refused(database: Database, exported: Path) -> None:
+    origin = Rows.open(str(exported)).origin
+    assert database.origin() == origin
+    with pytest.raises(SinkError, match="name rows: holds codes of tiny/1, not of tiny/9"):
+        database.prepare(Origin(model="tiny/9", bundle=origin.bundle))
+    with pytest.raises(SinkError, match="name rows: holds codes of another tiny/1"):
+        database.prepare(Origin(model="tiny/1", bundle="0" * 64))
+    assert database.origin() == origin
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_collection_that_is_not_there_is_named(
+    kind: str, locate: Locate, exported: Path, tmp_path: Path
+) -> None:
+    location = locate(kind, tmp_path)
+    with opened(location, "there") as sink:
+        sink.prepare(Rows.open(str(exported)).origin)
+    before = sorted(tmp_path.rglob("*"))
+    with opened(location, "gone") as sink, pytest.raises(SinkError) as told:
+        sink.origin()
+    assert str(told.value).startswith("name gone: there is no such ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_reading_makes_nothing(
+    kind: str, locate: Locate, collection: Collection, tmp_path: Path
+) -> None:
+    location = locate(kind, tmp_path)
+    with opened(location, "rows") as sink:
+        assert not isinstance(sink, Bulk)
+        for read in (sink.origin, sink.count, lambda: sink.search(collection.rows[0].code, 1)):
+            with pytest.raises(SinkError) as told:
+                read()
+            assert str(told.value) == f"{location.replace(':', ': ', 1)}: not found"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_a_base_without_pgvector_leaves_it_without(postgres: str, exported: Path) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE bare")
+    bare = postgres.replace("/postgres?", "/bare?")
+    known = "SELECT count(*) FROM pg_extension WHERE extname = 'vector'"
+    with opened(f"pgvector:{bare}", "rows") as sink, psycopg.connect(bare) as connection:
+        with pytest.raises(SinkError, match="name rows: there is no such table"):
+            sink.origin()
+        assert connection.execute(known).fetchone() == (0,)
+    with opened(f"pgvector:{bare}", "rows") as sink:
+        assert not isinstance(sink, Bulk)
+        load(sink, exported)
+        assert sink.count() > 0
+
+
+def test_a_table_of_someone_else_is_left_alone(postgres: str, exported: Path) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE TABLE theirs (id text)")
+    with opened(f"pgvector:{postgres}", "theirs") as sink, pytest.raises(SinkError) as told:
+        sink.prepare(Rows.open(str(exported)).origin)
+    assert str(told.value) == "name theirs: is there, but not from `sparseclip index`"
+
+
+def test_a_file_that_ends_and_is_opened_again_holds_all(
+    exported: Path, collection: Collection, locate: Locate, tmp_path: Path
+) -> None:
+    for kind in FILES:
+        with opened(locate(kind, tmp_path), "rows") as sink:
+            assert not isinstance(sink, Bulk)
+            load(sink, exported)
+        with opened(locate(kind, tmp_path), "rows") as sink:
+            assert not isinstance(sink, Bulk)
+            assert sink.origin() == Rows.open(str(exported)).origin
+            [hit] = sink.search(collection.rows[5].code, 1)
+            assert hit.score == pytest.approx(1, abs=1e-5)
+
+
+def test_an_hnsw_index_is_built_and_takes_no_wider_rows(
+    postgres: str, exported: Path, collection: Collection
+) -> None:
+    import psycopg
+
+    with opened(f"pgvector:{postgres}", "quick", hnsw=True) as sink:
+        assert not isinstance(sink, Bulk)
+        load(sink, exported)
+        query = collection.rows[4].code
+        found = {hit.id for hit in sink.search(query, TOP)}
+        expected = sorted(collection.scores(query).items(), key=lambda item: -item[1])[:TOP]
+        assert len(found & {row for row, _ in expected}) >= 9
+        wide = Code(np.arange(1001, dtype=np.uint32), np.full(1001, 0.03, np.float32))
+        with pytest.raises(SinkError, match="pgvector: sparsevec cannot have more than 1000"):
+            sink.load([collection.rows[0]._replace(code=wide)])
+    with psycopg.connect(postgres) as connection:
+        indexes = connection.execute("SELECT indexdef FROM pg_indexes WHERE tablename = 'quick'")
+        assert any("USING hnsw" in definition for [definition] in indexes)

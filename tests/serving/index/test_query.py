@@ -1,0 +1,69 @@
+"""What is searched for: parts with weights, as one unit vector."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from serving.index.query import Part, QueryError, make_query
+from sparseclip.client import Client
+from tests.serving.export.pictures import BROKEN, png
+from tests.tiny import CONCEPTS
+
+
+def dense(client: Client, *parts: Part) -> np.ndarray:
+    code = make_query(client, parts).code
+    assert (np.diff(code.indices.astype(int)) > 0).all()
+    row = np.zeros(CONCEPTS)
+    row[code.indices] = code.values
+    assert np.linalg.norm(row) == pytest.approx(1)
+    return row
+
+
+def test_a_text_or_a_picture_is_its_unit_code(client: Client) -> None:
+    text, picture = "a red circle", png(5)
+    expected = client.embed([picture], [text]).to_csr(normalize=True).toarray()
+    np.testing.assert_allclose(dense(client, Part(picture=picture)), expected[0], atol=1e-6)
+    np.testing.assert_allclose(dense(client, Part(text=text)), expected[1], atol=1e-6)
+    assert make_query(client, [Part(text=text)]).model == "tiny/1"
+
+
+def test_concepts_are_named_by_id_and_by_name(client: Client) -> None:
+    row = dense(client, Part(concept="red"), Part(concept=7, weight=0.5))
+    assert np.flatnonzero(row).tolist() == [0, 7]
+    assert row[0] / row[7] == pytest.approx(2)
+
+
+def test_parts_add_up_at_their_weights(client: Client) -> None:
+    dog, cat = dense(client, Part(text="dog")), dense(client, Part(text="a cat under a tree"))
+    expected = dog - 0.5 * cat
+    row = dense(client, Part(text="dog"), Part(text="a cat under a tree", weight=-0.5))
+    np.testing.assert_allclose(row, expected / np.linalg.norm(expected), atol=1e-6)
+    assert (row < 0).any()
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([Part(concept="no such")], "concept 'no such': "),
+        ([Part(concept=CONCEPTS)], f"concept {CONCEPTS}: "),
+        ([Part(text="x" * 100_000)], "text 'xxx"),
+        ([Part(picture=BROKEN)], "picture: "),
+        ([Part(picture="nowhere.png")], "picture nowhere.png: "),
+        ([Part(concept=3, weight=-1)], "query: nothing in it is looked for"),
+        ([Part(concept=3), Part(concept=3, weight=-1)], "query: nothing in it is looked for"),
+    ],
+)
+def test_what_cannot_be_searched_for_is_named(
+    client: Client, parts: list[Part], message: str
+) -> None:
+    with pytest.raises(QueryError) as told:
+        make_query(client, parts)
+    assert str(told.value).startswith(message)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("weight", [0.0, float("nan"), float("inf")])
+def test_a_weight_is_a_number_other_than_0(weight: float) -> None:
+    with pytest.raises(QueryError, match="text 'dog': its weight"):
+        Part(text="dog", weight=weight)

@@ -1,0 +1,232 @@
+"""Conversations through the typed client: against the real server, and against scripted faults."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from mllm_adapter.steering.plan import SteeringEdit, SteeringPlan
+from serving.local import local_server
+from sparseclip._retry import RetryPolicy
+from sparseclip.chat import ChatDelta, ChatEnd, ChatStart
+from sparseclip.client import (
+    AsyncClient,
+    CallError,
+    Client,
+    Edit,
+    Message,
+    Picture,
+    Sampling,
+    Steering,
+)
+from sparseclip.v1 import chat_pb2, chat_pb2_grpc
+from tests.serving.harness import PNG
+from tests.sparseclip.conftest import FAST
+
+SHORT = Sampling(max_tokens=12)
+DOG = Steering(edits=[Edit(phrase="dog", op="SET", value=4.0)])
+
+
+@pytest.fixture(scope="module")
+def served(chat_bundle: Path) -> Iterator[str]:
+    with local_server(chat_bundle) as opened:
+        yield opened
+
+
+def test_a_question(served: str) -> None:
+    with Client(served) as client:
+        start, *deltas, end = client.chat("What is this?", [PNG], steering=DOG, sampling=SHORT)
+        again = client.chat("What is this?", [PNG], steering=DOG, sampling=SHORT)
+        assert "".join(e.text for e in (start, *deltas, end)) == "".join(e.text for e in again)
+    assert isinstance(start, ChatStart)
+    assert isinstance(end, ChatEnd)
+    assert all(isinstance(delta, ChatDelta) for delta in deltas)
+    assert end.finish in ("stop", "length")
+    assert end.usage.image_tokens == 17
+    [image] = start.images
+    assert image.edited_total == len(image.edited) == 4
+    assert {entry.edits for entry in image.edited} == {(0,)}
+    after = [entry.after for entry in image.edited]
+    assert max(after) == pytest.approx(4.0)
+    assert all(0 < value <= 4.0 for value in after)
+
+
+async def test_asyncio(served: str) -> None:
+    with Client(served) as blocking:
+        expected = [event.text for event in blocking.chat("What?", [PNG], sampling=SHORT)]
+    async with AsyncClient(served) as client:
+        found = [event.text async for event in client.chat("What?", [PNG], sampling=SHORT)]
+        assert found == expected
+        with pytest.raises(CallError, match="INVALID_ARGUMENT.*messages"):
+            await anext(client.chat(""))
+
+
+def test_a_conversation(served: str) -> None:
+    messages = [
+        Message(role="system", text="Be brief."),
+        Message(text="What is this?", images=[PNG, Picture(image=PNG, steering=DOG)]),
+        Message(role="assistant", text="a dog"),
+        Message(text="Are you sure?"),
+    ]
+    with Client(served) as client:
+        start = next(client.chat(messages, sampling=SHORT))
+        assert isinstance(start, ChatStart)
+        assert [image.edited_total for image in start.images] == [0, 4]
+        with pytest.raises(ValueError, match="in its messages"):
+            client.chat(messages, [PNG])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": ["https://example.org/cat.png"]}, "addresses are not fetched"),
+        ({"images": ["no.png"]}, "no such file"),
+        ({"images": [b"GIF89a"]}, r"messages\[0\].images\[0\].data: unsupported image"),
+        ({"sampling": Sampling(max_tokens=-1)}, "INVALID_ARGUMENT"),
+        ({"sampling": Sampling(temperature=-1)}, "sampling.temperature"),
+        (
+            {"images": [PNG], "steering": Steering(edits=[Edit(op="ABLATE", concept="no")])},
+            r"steering.edits\[0\].concept_name: no concept has this name",
+        ),
+    ],
+)
+def test_mistakes(served: str, arguments: dict[str, Any], message: str) -> None:
+    with Client(served) as client, pytest.raises(CallError, match=message):
+        list(client.chat("What?", **arguments))
+
+
+def test_a_plan_of_the_adapter_is_read() -> None:
+    edits = (
+        SteeringEdit(concept=7, op="SET", value=2.0),
+        SteeringEdit(concept=9, op="ABLATE", patches=(1, 2)),
+    )
+    plan = SteeringPlan(edits=edits, strength=0.5)
+    read = Steering.from_json(plan.to_json())
+    assert read.strength == 0.5
+    assert list(read.edits) == [
+        Edit(op="SET", concept=7, value=2.0),
+        Edit(op="ABLATE", concept=9, value=0.0, patches=[1, 2]),
+    ]
+    mixed = Steering(edits=(Edit(op="SET", phrase="dog", top=3), Edit(op="ABLATE", concept="cat")))
+    assert Steering.from_json(mixed.to_json()) == mixed
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "plan: not JSON"),
+        ("[]", "plan: must be an object"),
+        ('{"edit": []}', "plan: edit: unknown key"),
+        ('{"edits": {}}', "edits: must be a list"),
+        ('{"strength": "x"}', "strength: must be a number"),
+        ('{"edits": [{"op": "SET"}]}', r"edits\[0\].concept, phrase: give one"),
+        ('{"edits": [{"op": "FLIP", "concept": 1}]}', r"edits\[0\].op: must be one of"),
+        ('{"edits": [{"op": "ADD", "concept": 1}]}', r"edits\[0\].value: ADD needs one"),
+        ('{"edits": [{"op": "SET", "concept": true}]}', r"edits\[0\].concept: must be"),
+        ('{"edits": [{"op": "SET", "concept": 1, "value": "2"}]}', r"edits\[0\].value: must be"),
+        ('{"edits": [{"op": "SET", "concept": 1, "patches": []}]}', r"edits\[0\].patches: at"),
+        ('{"edits": [{"op": "SET", "concept": 1, "patches": [0.5]}]}', r"edits\[0\].patches"),
+        ('{"edits": [{"op": "SET", "phrase": "a", "top": -1}]}', r"edits\[0\].top"),
+    ],
+)
+def test_mistakes_in_a_plan_are_named(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Steering.from_json(text)
+
+
+class Script(chat_pb2_grpc.ChatServiceServicer):
+    """Fails `failures` times after so many events, then answers."""
+
+    def __init__(self, failures: int, after: int) -> None:
+        self.failures, self.after = failures, after
+        self.calls = 0
+        self.left = 0
+        self.waits = threading.Event()
+
+    def Chat(  # noqa: N802
+        self, request: chat_pb2.ChatRequest, context: grpc.ServicerContext
+    ) -> Iterator[chat_pb2.ChatResponse]:
+        self.calls += 1
+        for number in range(4):
+            if self.calls <= self.failures and number == self.after:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "broken by the script")
+            yield chat_pb2.ChatResponse(delta=chat_pb2.ChatDelta(text=str(number), tokens=1))
+        if request.sampling.seed == 99:  # goes on until its caller leaves
+            self.waits.set()
+            while context.is_active():
+                time.sleep(0.01)
+            self.left += 1
+        yield chat_pb2.ChatResponse()  # an event of a later contract
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Iterator[Any]:
+    servers: list[grpc.Server] = []
+
+    def start(failures: int, after: int) -> tuple[Script, str]:
+        server, path = grpc.server(ThreadPoolExecutor(4)), f"unix:{tmp_path}/{len(servers)}"
+        script = Script(failures, after)
+        chat_pb2_grpc.add_ChatServiceServicer_to_server(script, server)  # type: ignore[no-untyped-call]
+        server.add_insecure_port(path)
+        server.start()
+        servers.append(server)
+        return script, path
+
+    yield start
+    for server in servers:
+        server.stop(None).wait()
+
+
+async def events(address: str, *, asynchronous: bool, retry: RetryPolicy = FAST) -> list[str]:
+    if not asynchronous:
+        with Client(address, retry=retry) as client:
+            return [event.text for event in client.chat("a")]
+    async with AsyncClient(address, retry=retry) as client:
+        return [event.text async for event in client.chat("a")]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_nothing_is_sent_again_once_an_event_has_come(
+    scripted: Any, asynchronous: bool
+) -> None:
+    script, address = scripted(2, 0)
+    assert await events(address, asynchronous=asynchronous) == ["0", "1", "2", "3"]
+    assert script.calls == 3
+    script, address = scripted(2, 1)
+    with pytest.raises(CallError, match="UNAVAILABLE: broken by the script"):
+        await events(address, asynchronous=asynchronous)
+    assert script.calls == 1
+
+
+async def left(script: Script) -> bool:
+    end = time.monotonic() + 5
+    while not script.left and time.monotonic() < end:
+        time.sleep(0.01)
+    return script.left == 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_closing_ends_the_work(scripted: Any, asynchronous: bool) -> None:
+    script, address = scripted(0, 0)
+    endless = Sampling(seed=99)
+    if asynchronous:
+        async with AsyncClient(address) as client:
+            stream: AsyncIterator[Any] = client.chat("a", sampling=endless)
+            assert [(await anext(stream)).text for _ in range(4)] == ["0", "1", "2", "3"]
+            assert script.waits.wait(5)
+            await stream.aclose()  # type: ignore[attr-defined]
+            assert await left(script)
+    else:
+        with Client(address) as blocking:
+            answer = blocking.chat("a", sampling=endless)
+            assert [next(answer).text for _ in range(4)] == ["0", "1", "2", "3"]
+            assert script.waits.wait(5)
+            answer.close()
+            assert await left(script)

@@ -1,0 +1,205 @@
+"""`sparseclip bundle export | verify | inspect`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from bundle.store import open_bundle
+from tests.paths import ROOT
+from tests.tiny import WORDS
+from tests.training.conftest import ICONS, tiny_recipe
+from training.cli.bundle import bundle
+from training.evaluation.encoder import Codes
+
+
+def test_verify(tiny_bundle: Path) -> None:
+    for path in (tiny_bundle, tiny_bundle.parent):
+        done = CliRunner().invoke(bundle, ["verify", str(path)])
+        assert done.exit_code == 0, done.output
+        assert done.output.startswith("tiny/1: good (8 files, ")
+        assert "256 concepts, 600 token ids" in done.output
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_a_damaged_bundle_ends_in_one_line(tiny_bundle: Path, tmp_path: Path, command: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_bundle, copy)
+    (copy / "CARD.md").write_text("other")
+    done = CliRunner().invoke(bundle, [command, str(copy)])
+    assert (done.exit_code, done.output) == (1, "Error: CARD.md: size differs from the manifest\n")
+
+
+def test_inspect_as_json(tiny_bundle: Path) -> None:
+    done = CliRunner().invoke(bundle, ["inspect", str(tiny_bundle), "--json", "--top", "3"])
+    assert done.exit_code == 0, done.output
+    data = json.loads(done.output)
+    assert data["architecture"]["concepts"] == 256
+    assert set(data["files"]) == set(open_bundle(tiny_bundle).manifest.files)
+    assert [c["name"] for c in data["concepts"]] == list(WORDS[:3])
+
+
+def test_inspect_as_tables(tiny_bundle: Path) -> None:
+    done = CliRunner().invoke(bundle, ["inspect", str(tiny_bundle)], env={"COLUMNS": "120"})
+    assert done.exit_code == 0, done.output
+    for words in ("tiny 1", "architecture.pool", "patch_mean", "image.onnx", "parity.text", *WORDS):
+        assert words in done.output
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_they_need_no_torch(tiny_bundle: Path, command: str) -> None:
+    program = (
+        "import sys; from training.cli.bundle import bundle\n"
+        "bundle(sys.argv[1:], standalone_mode=False)\n"
+        "print('heavy:', *{'torch', 'onnx', 'onnxruntime', 'open_clip'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, command, str(tiny_bundle)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.endswith("heavy:\n")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few steps on the committed icons."""
+    from training.trainer.loop import train
+
+    folder = tmp_path_factory.mktemp("run")
+    train(tiny_recipe(), folder, stop_after=3)
+    return folder
+
+
+def test_export_a_checkpoint(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # pooling in slices of 50 of the 128 concepts, as large models do; the gate would see a mistake
+    monkeypatch.setattr("training.export.onnx_graphs.POOL_CHUNK", 4 * 50)
+    monkeypatch.setenv("SPARSECLIP_CACHE", str(tmp_path / "empty"))
+    arguments = ["export", str(run), "--name", "icons", "--version", "0.1"]
+    options = ["--models-dir", str(tmp_path), "--data", str(ICONS)]
+    licence = ["--licence", str(ROOT / "LICENSE")]
+    done = CliRunner().invoke(bundle, [*arguments, *options, *licence])
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f"bundle: {tmp_path / 'icons' / '0.1'}\n"
+    opened = open_bundle(tmp_path / "icons")
+    record = opened.manifest.training
+    assert (record.recipe, record.pairs, record.samples_seen) == ("tiny", 38, 24)
+    assert {"test_style.top1", "test_codepoint.l0_image"} <= set(record.figures)
+    assert len(opened.concepts) == 128
+    nodes = onnx.load(opened.file("image.onnx")).graph.node
+    assert [len(n.output) for n in nodes if n.op_type == "Split"] == [3]
+    assert any(c.words for c in opened.concepts.concepts)
+    assert "clarity: not measured; " in done.stderr
+    assert {c.clarity for c in opened.concepts.concepts} == {None}
+    card = opened.file("CARD.md").read_text()
+    for words in ("# icons 0.1", "128 concepts", "test_style", "(clarity) was not measured"):
+        assert words in card
+    again = CliRunner().invoke(bundle, [*arguments, *options, *licence])
+    assert again.exit_code == 1
+    assert again.output == "Error: icons/0.1: exists, and versions never change\n"
+
+
+class Letters:
+    """Judges by a caption's first letter."""
+
+    name = "letters"
+
+    def __call__(self, texts: Sequence[str]) -> Codes:
+        return np.eye(128, dtype=np.float32)[[ord(text[0]) % 128 for text in texts]]
+
+
+def test_a_release_reads_and_encodes_once(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.data import shards
+    from training.evaluation.encoder import CheckpointEncoder
+    from training.evaluation.evaluate import evaluate_split, flat, held_out_splits
+    from training.export.bundle_writer import shipped
+    from training.export.release import Release, release
+
+    read: list[str] = []
+    shown: list[Image.Image] = []
+    tar, images = shards.read_tar, CheckpointEncoder.images
+
+    def reading(path: Path) -> Iterator[shards.Sample]:
+        read.append(path.name)
+        return tar(path)
+
+    def encoding(self: CheckpointEncoder, batch: Sequence[Image.Image]) -> Codes:
+        shown.extend(batch)
+        return images(self, batch)
+
+    monkeypatch.setattr(shards, "read_tar", reading)
+    monkeypatch.setattr(CheckpointEncoder, "images", encoding)
+    order = Release(
+        run=run,
+        data=ICONS,
+        models_dir=tmp_path,
+        name="icons",
+        version="1",
+        licence=ROOT / "LICENSE",
+        judge=Letters(),
+    )
+    opened = open_bundle(release(order))
+    splits = shards.read_index(ICONS)["splits"]
+    assert read == [shard["file"] for split in splits.values() for shard in split["shards"]]
+    assert len(shown) == sum(split["samples"] for split in splits.values())
+
+    monkeypatch.undo()
+    encoder = CheckpointEncoder(run)
+    encoder.model = shipped(encoder.model)
+    names = held_out_splits(ICONS)
+    apart = flat([evaluate_split(encoder, ICONS, split, Letters()) for split in names])
+    assert "test_style.clarity_random.letters" in apart
+    assert opened.manifest.training.figures == pytest.approx(apart, abs=0.002)
+    assert "Judged by letters" in opened.file("CARD.md").read_text()
+    clarity = [c.clarity for c in opened.concepts.concepts if c.active]
+    assert any(value is not None and 0 < value < 1 for value in clarity)
+
+
+def test_a_shipped_model_is_a_rounded_copy(run: Path) -> None:
+    from training.evaluation.encoder import CheckpointEncoder
+    from training.export.bundle_writer import shipped
+
+    encoder = CheckpointEncoder(run)
+    exact = encoder.texts(["a dog"])
+    encoder.model = shipped(encoder.model)
+    rounded = encoder.texts(["a dog"])
+    assert not np.array_equal(exact, rounded)
+    assert np.allclose(exact, rounded, atol=0.01)
+
+
+def test_a_folder_that_holds_no_checkpoint(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        bundle,
+        [
+            "export",
+            str(tmp_path),
+            "--name",
+            "x",
+            "--version",
+            "1",
+            "--models-dir",
+            str(tmp_path),
+            "--data",
+            str(ICONS),
+            "--licence",
+            str(ROOT / "LICENSE"),
+        ],
+    )
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in done.output

@@ -1,0 +1,266 @@
+"""A whole build on a handful of hand-made drawings: every step, resumed and repeated."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from tests.paths import ICONS, ROOT
+from training.cli.data import data
+from training.data.build import build_dataset, progress_bar
+from training.data.emoji import FILES
+from training.data.icons import render, svg
+from training.data.recipe import DataError, NearRule, PackageSpec, Recipe, SetSpec, SplitSpec
+from training.data.shards import read_index, read_split
+
+LABELS = {"1F34E": "red apple", "1F415": "dog", "1F436": "dog face", "1F680": "rocket"}
+CIRCLE = '<circle cx="8" cy="8" r="{}" fill="{}"/>'
+
+
+def emojibase() -> dict[str, bytes]:
+    """The files that the emoji table reads, with four emoji."""
+    files: dict[str, Any] = {name: {} for name in FILES}
+    files["meta/groups.json"] = {"groups": {"4": "things"}, "subgroups": {"1": "thing"}}
+    files["en/data.json"] = [
+        {"label": label, "hexcode": code, "tags": ["thing", "dog"], "group": 4, "subgroup": 1}
+        for code, label in LABELS.items()
+    ]
+    files["en/shortcodes/cldr.json"] = {"1F34E": "red_apple", "1F680": "space_ship"}
+    return {name: json.dumps(content).encode() for name, content in files.items()}
+
+
+def icon_set(name: str, icons: dict[str, str], **more: object) -> bytes:
+    """A set in the format of @iconify/json."""
+    content = {
+        "prefix": name,
+        "info": {"license": {"spdx": "MIT"}},
+        "icons": {icon: {"body": body} for icon, body in icons.items()},
+        **more,
+    }
+    return json.dumps(content).encode()
+
+
+def iconify() -> dict[str, bytes]:
+    """A training style, a test style, and plain icons."""
+    emoji = {"red-apple": 7, "dog": 6, "dog-face": 5, "rocket": 4}
+    bodies = {name: CIRCLE.format(r, "#c00") for name, r in emoji.items()}
+    chars = {code.lower(): label.replace(" ", "-") for code, label in LABELS.items()}
+    toned = {"rocket-dark-skin-tone": CIRCLE.format(3, "#111")}
+    plain = {
+        "wrench-2": CIRCLE.format(2, "#00c"),
+        "wrench-3": CIRCLE.format(2, "#00c"),
+        "apple-red": CIRCLE.format(3, "#00c"),
+        "nothing": "<path d=''/>",
+        "7": CIRCLE.format(1, "#00c"),
+    }
+    greens = {name: body.replace("c00", "0c0") for name, body in bodies.items()}
+    return {
+        "json/soft.json": icon_set("soft", bodies | toned, chars=chars),
+        "json/hard.json": icon_set("hard", greens),
+        "json/plain.json": icon_set("plain", plain, categories={"HandTools": ["wrench-2"]}),
+    }
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tarball: Callable[[dict[str, bytes]], bytes]) -> Recipe:
+    """A recipe whose packages lie in the cache already."""
+    packages = {}
+    for key, files in {"emojibase": emojibase(), "iconify": iconify()}.items():
+        content = tarball(files)
+        sha256 = hashlib.sha256(content).hexdigest()
+        packages[key] = PackageSpec(manager="npm", name=key, version="1", sha256=sha256)
+        cached = tmp_path / "cache" / "npm" / f"{key}-1.tgz"
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        cached.write_bytes(content)
+    # "group 0" is dealt to test, "group 3" and "group 5" to train.
+    near = [("red apple", 0), ("dog( face)?", 3), ("rocket", 5)]
+    return Recipe(
+        schema=1,
+        name="tiny",
+        render_px=16,
+        samples_per_shard=2,
+        packages=packages,
+        keywords="emojibase",
+        sets={
+            "soft": SetSpec(package="iconify", kind="emoji", licence="MIT", role="train"),
+            "hard": SetSpec(package="iconify", kind="emoji", licence="MIT", role="test_style"),
+            "plain": SetSpec(
+                package="iconify", kind="icon", licence="MIT", role="train", strip=(r"-\d+$",)
+            ),
+        },
+        splits=SplitSpec(
+            salt="s",
+            test_fraction=0.5,
+            val_fraction=0.1,
+            near=tuple(NearRule(group=f"group {i}", match=f"^{label}$") for label, i in near),
+        ),
+        sha256="0" * 64,
+    )
+
+
+def build(recipe: Recipe, tmp_path: Path) -> dict[str, Any]:
+    """Build into `out`."""
+    with progress_bar() as progress:
+        return build_dataset(
+            recipe, tmp_path / "out", tmp_path / "cache", workers=1, progress=progress
+        )
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    """Modification time of every shard."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
+
+
+def test_a_build_splits_drops_and_describes(recipe: Recipe, tmp_path: Path) -> None:
+    index = build(recipe, tmp_path)
+    out = tmp_path / "out"
+    found = {
+        name: {f"{s.meta['set']}/{s.meta['name']}" for s in read_split(out, name)}
+        for name in index["splits"]
+    }
+    assert found["train"] == {"soft/dog", "soft/dog-face", "soft/rocket", "plain/wrench-2"}
+    assert found["test_style"] == {"hard/dog", "hard/dog-face", "hard/rocket"}
+    assert found["test_codepoint"] == {"soft/red-apple"}
+    assert found["test_both"] == {"hard/red-apple"}
+    assert found["val_style"] == found["val_codepoint"] == set()
+    assert index["dropped"] == {
+        "plain: caption is held out": 1,
+        "plain: no words": 1,
+        "plain: render failed": 1,
+        "plain: same image": 1,
+        "soft: skin tone": 1,
+    }
+    metas = {s.meta["name"]: s.meta for s in read_split(out, "train")}
+    assert metas["rocket"]["captions"] == ["rocket", "space ship", "rocket, thing", "rocket, dog"]
+    assert metas["rocket"]["source"] == "npm:iconify@1/soft/rocket"
+    assert metas["wrench-2"]["caption"] == "wrench"
+    assert metas["wrench-2"]["category"] == "hand-tools"
+    assert metas["dog"]["group"] == metas["dog-face"]["group"] == "group 3"
+    assert read_index(out) == index
+
+
+def test_a_second_run_changes_nothing(recipe: Recipe, tmp_path: Path) -> None:
+    first = build(recipe, tmp_path)
+    before = stamps(tmp_path / "out")
+    assert build(recipe, tmp_path) == first
+    assert stamps(tmp_path / "out") == before
+
+
+def test_a_lost_shard_alone_is_written_again(recipe: Recipe, tmp_path: Path) -> None:
+    first = build(recipe, tmp_path)
+    before = stamps(tmp_path / "out")
+    (tmp_path / "out" / "train-00001.tar").unlink()
+    assert build(recipe, tmp_path) == first
+    after = stamps(tmp_path / "out")
+    assert {name for name in before if before[name] != after[name]} == {"train-00001.tar"}
+
+
+def test_a_changed_recipe_is_built_anew_and_leaves_no_old_shard(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    build(recipe, tmp_path)
+    before = stamps(tmp_path / "out")
+    changed = dataclasses.replace(recipe, render_px=24, samples_per_shard=100, sha256="1" * 64)
+    index = build(changed, tmp_path)
+    assert index["recipe_sha256"] == "1" * 64
+    assert "train-00001.tar" in before
+    assert set(stamps(tmp_path / "out")) == {
+        s["file"] for split in index["splits"].values() for s in split["shards"]
+    }
+    sample = next(read_split(tmp_path / "out", "train"))
+    with Image.open(io.BytesIO(sample.png)) as image:
+        assert image.size == (24, 24)
+
+
+def test_another_licence_than_the_set_states_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    plain = dataclasses.replace(recipe.sets["plain"], licence="CC0-1.0")
+    wrong = dataclasses.replace(recipe, sets={**recipe.sets, "plain": plain})
+    with pytest.raises(DataError, match=r"set plain: recipe says CC0-1\.0, its metadata MIT"):
+        build(wrong, tmp_path)
+
+
+def test_an_optional_package_may_be_missing(recipe: Recipe, tmp_path: Path) -> None:
+    extra = PackageSpec(manager="npm", name="absent", version="1", sha256="0", optional=True)
+    clip = SetSpec(package="extra", kind="icon", licence="MIT", role="train")
+    wider = dataclasses.replace(
+        recipe,
+        packages={**recipe.packages, "extra": extra},
+        sets={**recipe.sets, "extra": clip},
+    )
+    os.environ["PATH"], path = str(tmp_path), os.environ["PATH"]
+    try:
+        index = build(wider, tmp_path)
+    finally:
+        os.environ["PATH"] = path
+    assert index["notes"] == ["npm:absent@1: npm is not installed"]
+
+
+def test_rendering_keeps_aspect_and_transparency() -> None:
+    wide = svg('<rect width="40" height="20" fill="#f00"/>', [0, 0, 40, 20]).encode()
+    with Image.open(io.BytesIO(render(wide, 32))) as image:
+        assert image.size == (32, 32)
+        assert image.getpixel((16, 16)) == (255, 0, 0, 255)
+        assert image.getpixel((16, 2)) == (0, 0, 0, 0)
+
+
+def test_trimming_fills_the_square() -> None:
+    page = svg('<rect width="10" height="10" fill="#00f"/>', [0, 0, 100, 100])
+    corner = page.replace('"100"', '"100pt"').encode()
+    with Image.open(io.BytesIO(render(corner, 32, trim=True))) as image:
+        assert image.getpixel((26, 26)) == (0, 0, 255, 255)
+
+
+def test_an_empty_drawing_is_a_failure() -> None:
+    with pytest.raises(ValueError, match="empty drawing"):
+        render(b'<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"/>', 8)
+
+
+def test_the_command_reports_errors_in_one_line() -> None:
+    result = CliRunner().invoke(data, ["build", "dmo"])
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: unknown recipe 'dmo' (did you mean 'demo'?); known: demo, photos\n"
+    )
+
+
+def test_inspect_counts_the_fixture() -> None:
+    result = CliRunner().invoke(data, ["inspect", str(ICONS), "--json"])
+    report = json.loads(result.output)
+    index = read_index(ICONS)
+    assert {k: v["samples"] for k, v in report["splits"].items()} == {
+        k: v["samples"] for k, v in index["splits"].items()
+    }
+    table = CliRunner().invoke(data, ["inspect", str(ICONS)])
+    assert table.exit_code == 0
+    assert "twemoji" in table.output
+
+
+def test_inspect_refuses_what_is_not_a_data_set(tmp_path: Path) -> None:
+    result = CliRunner().invoke(data, ["inspect", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "holds no index.json" in result.output
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = (
+        "import sys; from training.cli.data import data\n"
+        "try: data(['build', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'PIL', 'yaml', 'rich', 'resvg_py') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,79 @@
+"""Pairs in memory: epochs by weight, views that repeat, backgrounds behind transparency."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+import torch
+
+from tests.training.conftest import ICONS
+from training.loading.augment import AugmentConfig, augment
+from training.loading.pairs import Pairs, PairsConfig
+from training.model.tokenizer import open_clip_tokenizer
+from training.trainer.cached_views import FreshViews
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Pairs:
+    return Pairs(ICONS, "train", open_clip_tokenizer(600, 12))
+
+
+def fresh(pairs: Pairs) -> FreshViews:
+    return FreshViews(pairs.rgba, 16, AugmentConfig())
+
+
+def test_an_epoch_follows_the_weights(pairs: Pairs) -> None:
+    styles = [m["style"] for m in pairs.meta]
+    style = max(set(styles), key=styles.count)
+    count = styles.count(style)
+    epoch = pairs.epoch({style: 2.5}, seed=1, epoch=0)
+    assert len(epoch) == pairs.epoch_size({style: 2.5})
+    shown = torch.bincount(epoch, minlength=len(pairs))
+    mine = torch.tensor([s == style for s in styles])
+    assert shown[mine].sum() == round(2.5 * count)
+    assert set(shown[mine].tolist()) == {2, 3}
+    assert set(shown[~mine].tolist()) == {1}
+    assert not torch.equal(epoch, pairs.epoch({style: 2.5}, seed=1, epoch=1))
+
+
+def test_batches_start_anywhere(pairs: Pairs) -> None:
+    def batches(start: int):  # type: ignore[no-untyped-def]
+        return pairs.batches(start, 8, 3, PairsConfig(), fresh(pairs))
+
+    whole = list(islice(batches(0), 12))
+    for a, b in zip(whole[6:], islice(batches(6), 6), strict=False):
+        assert torch.equal(a.pixels, b.pixels)
+        assert torch.equal(a.tokens, b.tokens)
+
+
+def test_a_rank_s_part_is_that_of_the_whole(pairs: Pairs) -> None:
+    whole = pairs.batches(0, 8, 3, PairsConfig(), fresh(pairs))
+    parts = [pairs.batches(0, 8, 3, PairsConfig(), fresh(pairs), share=(i, 2)) for i in range(2)]
+    for batch, first, second in islice(zip(whole, *parts, strict=True), 3):
+        assert torch.equal(batch.pixels, torch.cat([first.pixels, second.pixels]))
+        assert torch.equal(batch.tokens, torch.cat([first.tokens, second.tokens]))
+
+
+def test_tokens_are_captions_of_their_own_picture(pairs: Pairs) -> None:
+    encode = open_clip_tokenizer(600, 12)
+    index = torch.arange(len(pairs)).repeat(4)
+    batch = pairs.batch(index, fresh(pairs), 0.5, torch.Generator().manual_seed(0))
+    seen = set()
+    for i, tokens in zip(index.tolist(), batch.tokens, strict=True):
+        known = encode(pairs.meta[i]["captions"])
+        match = (known == tokens).all(dim=1).nonzero()[:, 0]
+        assert len(match)
+        seen.add(int(match[0]))
+    assert len(seen) > 1  # the first caption, and others
+
+
+def test_transparent_pixels_show_the_background() -> None:
+    rgba = torch.zeros(64, 4, 32, 32, dtype=torch.uint8)
+    still = AugmentConfig(scale=(1, 1), aspect=0, rotate=0, shift=0, colour=0, grey=0, background=0)
+    white = augment(rgba, 16, still, torch.Generator().manual_seed(0))
+    assert torch.equal(white, torch.ones(64, 3, 16, 16))
+    coloured = AugmentConfig(**{**vars(still), "background": 1.0})
+    views = augment(rgba, 16, coloured, torch.Generator().manual_seed(0))
+    assert views.flatten(2).std(dim=2).max() < 1e-6  # plain
+    assert views.mean(dim=(2, 3)).std(dim=0).min() > 0.2  # and each its own

@@ -1,0 +1,157 @@
+"""Runs: resumed to the same losses, the same on two ranks, stopped on NaN."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from tests.paths import ROOT
+from tests.training.conftest import environment, tiny_recipe
+from training.trainer import checkpoint
+from training.trainer.checkpoint import CheckpointError
+from training.trainer.loop import TrainingError, train
+from training.trainer.recipe import Recipe
+
+
+def losses(run: Path) -> dict[int, float]:
+    lines = map(json.loads, (run / "log.jsonl").read_text().splitlines())
+    return {line["step"]: line["loss"] for line in lines}
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint.find(run) / "model.safetensors")
+
+
+def command(recipe: Recipe, folder: Path, run: Path, ranks: int = 1) -> list[str]:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(recipe.to_dict()))))
+    launcher = [sys.executable, "-m"]
+    if ranks > 1:
+        launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m"]
+    return [*launcher, "training", str(path), "--output", str(run)]
+
+
+def test_learns_and_logs(tmp_path: Path) -> None:
+    recipe = tiny_recipe(loop={"epochs": 12, "ema": 0.9})
+    train(recipe, tmp_path)
+    curve = list(losses(tmp_path).values())
+    assert sum(curve[-5:]) / 5 < 0.9 * sum(curve[:3]) / 3
+    line = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert {"logit_scale", "l0_image", "l0_text", "dead", "active", "samples_per_second"} <= set(
+        line
+    )
+    assert 0 < line["l0_image"] < 128
+    assert list((tmp_path / "tensorboard").iterdir())
+    model, loaded = checkpoint.load_model(tmp_path)
+    assert loaded == recipe
+    assert len(checkpoint.complete(tmp_path)) == checkpoint.KEEP
+    average = load_file(checkpoint.find(tmp_path) / "average.safetensors")
+    torch.testing.assert_close(dict(model.state_dict()), average)
+
+
+def test_killed_run_resumes_to_the_same_losses(tmp_path: Path) -> None:
+    recipe = tiny_recipe(loop={"epochs": 4})
+    train(recipe, tmp_path / "whole")
+    whole = losses(tmp_path / "whole")
+    run = tmp_path / "killed"
+    arguments = command(recipe, tmp_path, run)
+    process = subprocess.Popen(arguments, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL)
+    for _ in range(600):  # until the first checkpoint and a step more
+        if len(checkpoint.complete(run)) and len(losses(run)) > 4:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=10)
+    assert len(losses(run)) < len(whole)
+    subprocess.run(arguments, cwd=ROOT, env=environment(), check=True, timeout=120,
+                   capture_output=True)  # fmt: skip
+    resumed = losses(run)
+    assert resumed.keys() == whole.keys()
+    for step, loss in whole.items():
+        assert resumed[step] == pytest.approx(loss, rel=1e-5), step
+    torch.testing.assert_close(weights(run), weights(tmp_path / "whole"), rtol=1e-4, atol=1e-5)
+
+
+def test_half_written_checkpoint_is_ignored(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    train(recipe, tmp_path, stop_after=4)
+    last = checkpoint.complete(tmp_path)[-1]
+    draft = tmp_path / "checkpoints" / ".draft-00000005"
+    draft.mkdir()
+    (draft / "model.safetensors").write_bytes(b"torn")
+    assert checkpoint.find(tmp_path) == last
+    train(recipe, tmp_path)
+    assert max(losses(tmp_path)) > 4
+
+
+@pytest.mark.parametrize("micro_batch", [0, 2])
+def test_two_ranks_equal_one(micro_batch: int, tmp_path: Path) -> None:
+    one = tiny_recipe(loop={"epochs": 1})
+    train(one, tmp_path / "one")
+    two = dataclasses.replace(one, loop=dataclasses.replace(one.loop, micro_batch=micro_batch))
+    subprocess.run(command(two, tmp_path, tmp_path / "two", ranks=2), cwd=ROOT, check=True,
+                   env=environment(), timeout=180, capture_output=True)  # fmt: skip
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    torch.testing.assert_close(
+        weights(tmp_path / "two"), weights(tmp_path / "one"), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_cached_gradients_equal_whole_batches(tmp_path: Path) -> None:
+    train(tiny_recipe(), tmp_path / "whole", stop_after=4)
+    train(tiny_recipe(loop={"micro_batch": 3}), tmp_path / "cached", stop_after=4)
+    assert losses(tmp_path / "cached") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
+
+
+def test_the_image_trunk_moves_by_its_share(tmp_path: Path) -> None:
+    runs = {}
+    for share in (0.0, 0.25, 1.0):
+        recipe = tiny_recipe(optimizer={"image_trunk": share})
+        train(recipe, tmp_path / str(share), stop_after=1)
+        runs[share] = weights(tmp_path / str(share))
+    still, slow, whole = runs.values()
+    for name in whole:
+        if name.startswith("image.trunk."):
+            torch.testing.assert_close(slow[name] - still[name], (whole[name] - still[name]) / 4)
+        else:
+            assert torch.equal(slow[name], whole[name])
+    moved = [n for n in whole if not torch.equal(still[n], whole[n])]
+    assert any(name.startswith("image.trunk.") for name in moved)
+
+
+def test_nan_stops_with_diagnostics(tmp_path: Path) -> None:
+    recipe = tiny_recipe(optimizer={"lr": 1e30, "clip_norm": 0.0}, loop={"epochs": 9})
+    with pytest.raises(TrainingError, match=r"step \d+: the loss is (nan|inf)"):
+        train(recipe, tmp_path)
+    report = json.loads((tmp_path / "diagnostics.json").read_text())
+    assert report["bad_parameters"] or report["bad_gradients"]
+
+
+def test_another_recipe_is_refused(tmp_path: Path) -> None:
+    train(tiny_recipe(), tmp_path, stop_after=1)
+    with pytest.raises(CheckpointError, match="another recipe"):
+        train(tiny_recipe(optimizer={"lr": 0.1}), tmp_path)
+
+
+def test_warm_start_takes_a_dense_run_s_towers(tmp_path: Path) -> None:
+    dense = tiny_recipe(model={"relu": False, "width_factor": 1})
+    train(dense, tmp_path / "dense", stop_after=2)
+    start = {"checkpoint": str(tmp_path / "dense"), "freeze_image": True}
+    train(tiny_recipe(start=start), tmp_path / "sparse", stop_after=3)
+    before, after = weights(tmp_path / "dense"), weights(tmp_path / "sparse")
+    frozen = [k for k in before if k.startswith("image.")]
+    assert frozen
+    assert all(torch.equal(before[k], after[k]) for k in frozen)
+    assert not torch.equal(
+        before["text.trunk.ln_final.weight"], after["text.trunk.ln_final.weight"]
+    )

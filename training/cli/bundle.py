@@ -1,0 +1,172 @@
+"""`sparseclip bundle`: export a checkpoint, verify and inspect bundles."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from training.cli.evaluate import find_judge
+
+if TYPE_CHECKING:
+    from bundle.store import Bundle
+
+_BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.group()
+def bundle() -> None:
+    """Export, verify and inspect bundles.
+
+    A bundle is a version's directory, models/NAME/VERSION, or models/NAME for the current one.
+    """
+
+
+@bundle.command()
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--name", required=True, help="The model's name.")
+@click.option("--version", required=True, help="The version; versions never change.")
+@click.option(
+    "--models-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("models"),
+    show_default=True,
+    help="Where models/NAME/VERSION goes.",
+)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("data/build/demo"),
+    show_default=True,
+    help="A built data set: figures come from its held-out splits, names from its words.",
+)
+@click.option(
+    "--licence",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=Path("LICENSE"),
+    show_default=True,
+    help="The licence of the weights.",
+)
+def export(
+    checkpoint: Path,
+    name: str,
+    version: str,
+    models_dir: Path,
+    data: Path,
+    licence: Path,
+) -> None:
+    """Export CHECKPOINT, a checkpoint or a run's folder, as a bundle.
+
+    Evaluates the model, names its concepts, writes the graphs, and ends without a bundle when they
+    disagree with torch. Clarity needs the encoder that `sparseclip data encoder` fetches.
+    """
+    from bundle.store import vacant_version
+
+    with _one_line():
+        vacant_version(models_dir, name, version)  # before the minutes that the rest takes
+    from training.data.recipe import DataError
+    from training.export.bundle_writer import ExportError
+    from training.export.release import Release, release
+    from training.trainer.checkpoint import CheckpointError
+
+    judge = find_judge()
+    with _one_line(CheckpointError, DataError, ExportError):
+        path = release(
+            Release(
+                run=checkpoint,
+                data=data,
+                models_dir=models_dir,
+                name=name,
+                version=version,
+                licence=licence,
+                judge=judge,
+            )
+        )
+        click.echo(f"bundle: {path}")
+
+
+@bundle.command()
+@click.argument("path", type=_BUNDLE)
+def verify(path: Path) -> None:
+    """Check every byte of the bundle at PATH against its manifest, and that its parts open."""
+    opened = _open(path)
+    with _one_line():
+        concepts, ids = len(opened.concepts), opened.tokenizer.vocabulary
+    manifest = opened.manifest
+    size = sum(entry.bytes for entry in manifest.files.values())
+    click.echo(
+        f"{manifest.name}/{manifest.version}: good ({len(manifest.files)} files,"
+        f" {size / 1e6:.1f} MB, {concepts} concepts, {ids} token ids)"
+    )
+
+
+@bundle.command()
+@click.argument("path", type=_BUNDLE)
+@click.option("--top", default=20, show_default=True, help="Concepts to show, frequent ones first.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def inspect(path: Path, top: int, as_json: bool) -> None:
+    """Show what the bundle at PATH is, holds and can do."""
+    opened = _open(path)
+    with _one_line():
+        shown = sorted(opened.concepts.concepts, key=lambda c: (-c.frequency, c.id))[:top]
+    if as_json:
+        data = dataclasses.asdict(opened.manifest)
+        click.echo(json.dumps(data | {"concepts": [dataclasses.asdict(c) for c in shown]}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console, manifest = Console(), opened.manifest
+    table = Table(title=f"{manifest.name} {manifest.version}", show_header=False)
+    for section in ("architecture", "preprocessing", "training"):
+        values = dataclasses.asdict(getattr(manifest, section))
+        for key, value in values.items():
+            if not isinstance(value, dict):
+                table.add_row(f"{section}.{key}", _text(value))
+    for key, figure in manifest.training.figures.items():
+        table.add_row(f"figures.{key}", f"{figure:g}")
+    for kind in ("image", "text", "patch"):
+        parity = getattr(manifest, f"{kind}_parity")
+        table.add_row(
+            f"parity.{kind}",
+            f"cosine {parity.min_cosine:.6f}, support {parity.min_support_jaccard:.4f},"
+            f" {parity.items} rows, {parity.runtime}",
+        )
+    console.print(table)
+    files = Table("file", "bytes", "sha256", title="files")
+    for name, entry in manifest.files.items():
+        files.add_row(name, f"{entry.bytes:,}", entry.sha256[:16])
+    console.print(files)
+    concepts = Table("id", "concept", "fires on", "images", "words", title="concepts")
+    for c in shown:
+        words = ", ".join(e.source for e in c.words[:4])
+        concepts.add_row(str(c.id), c.name, f"{c.frequency:.1%}", f"{c.modality:.2f}", words)
+    console.print(concepts)
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _open(path: Path) -> Bundle:
+    from bundle.store import open_bundle
+
+    with _one_line():
+        return open_bundle(path)
+
+
+@contextmanager
+def _one_line(*errors: type[Exception]) -> Iterator[None]:
+    """Ends the command with the message of an error that a user can act on."""
+    from bundle.store import BundleError
+
+    expected: tuple[type[Exception], ...] = (BundleError, *errors)
+    try:
+        yield
+    except expected as error:
+        raise click.ClickException(str(error)) from None

@@ -1,0 +1,133 @@
+"""`sparseclip evaluate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from training.evaluation.evaluate import SplitFigures
+    from training.evaluation.minilm import SentenceEncoder
+
+COLUMNS = (
+    "split",
+    "pictures",
+    "labels",
+    "chance %",
+    "top-1 %",
+    "top-5 %",
+    "text→image @1 %",
+    "L0 image",
+    "L0 text",
+    "active %",
+)
+JUDGED = ("split", "concepts", "clarity", "of random sets", "monosemanticity", "of random sets")
+
+
+@click.command()
+@click.argument("model", type=click.Path(exists=True, path_type=Path), required=False)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("data/build/demo"),
+    show_default=True,
+    help="A data set built by `sparseclip data build`.",
+)
+@click.option(
+    "--split", "splits", multiple=True, help="May be repeated. Default: all that is held out."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a split, a line each.")
+def evaluate(model: Path | None, data: Path, splits: tuple[str, ...], as_json: bool) -> None:
+    """Zero-shot, retrieval, sparsity and clarity of MODEL on held-out pictures.
+
+    MODEL is a bundle or a run's folder; the shipped bundle when none is given. Standard errors are
+    clustered by codepoint. Clarity needs the encoder that `sparseclip data encoder` fetches.
+
+    `sparseclip evaluate steering ADAPTER` measures how an adapter's answers are steered.
+    """
+    from bundle.store import BundleError, default_bundle
+    from training.data.recipe import DataError
+    from training.evaluation.encoder import open_encoder
+    from training.evaluation.evaluate import evaluate_split, held_out_splits
+    from training.trainer.checkpoint import CheckpointError
+
+    judge = find_judge()
+    try:
+        encoder = open_encoder(model or default_bundle())
+        rows = []
+        for split in splits or held_out_splits(data):
+            rows.append(evaluate_split(encoder, data, split, judge))
+            if as_json:
+                click.echo(json.dumps({"model": encoder.name, **asdict(rows[-1])}))
+    except (BundleError, CheckpointError, DataError) as error:
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        return
+    show(f"{encoder.name} on {data.name}", rows)
+
+
+def find_judge() -> SentenceEncoder | None:
+    """The encoder that judges clarity; where it is not, a line on stderr says how to get it."""
+    from training.evaluation.minilm import HOW_TO_GET, fetched_encoder
+
+    judge = fetched_encoder()
+    if judge is None:
+        click.echo(f"clarity: not measured; {HOW_TO_GET}", err=True)
+    return judge
+
+
+def show(title: str, rows: list[SplitFigures]) -> None:
+    """Prints the figures as tables."""
+    from rich.console import Console
+
+    console = Console()
+    cells = []
+    for row in rows:
+        z = row.zero_shot
+        cells.append(
+            (
+                row.split,
+                f"{z.pictures}",
+                f"{z.labels}",
+                f"{z.chance:.2f}",
+                f"{z.top1.percent:.1f} ± {z.top1.error:.1f}",
+                f"{z.top5.percent:.1f} ± {z.top5.error:.1f}",
+                f"{z.text_to_image_1.percent:.1f} ± {z.text_to_image_1.error:.1f}",
+                f"{row.image_sparsity.l0:.0f}",
+                f"{row.text_sparsity.l0:.0f}",
+                f"{row.image_sparsity.active:.1f}",
+            )
+        )
+    console.print(_table(title, COLUMNS, cells))
+    judged = [(row.split, row.clarity) for row in rows if row.clarity is not None]
+    if judged:
+        figures = [
+            (
+                split,
+                f"{c.concepts}",
+                f"{c.clarity:.3f}",
+                f"{c.clarity_random:.3f}",
+                f"{c.monosemanticity:.3f}",
+                f"{c.monosemanticity_random:.3f}",
+            )
+            for split, c in judged
+        ]
+        console.print(_table(f"concepts, judged by {judged[0][1].judge}", JUDGED, figures))
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,124 @@
+"""One way to encode pictures and texts, with a checkpoint or a bundle. B batch, C concepts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Codes = NDArray[np.float32]
+
+
+class Encoder(Protocol):
+    """Pictures and texts to un-normalised codes (B, C), dense and in float32."""
+
+    name: str
+
+    def images(self, images: Sequence[Image.Image]) -> Codes:
+        """Codes of pictures, alpha and all."""
+        ...
+
+    def texts(self, texts: Sequence[str]) -> Codes:
+        """Codes of texts."""
+        ...
+
+
+class BundleEncoder:
+    """The graphs of a bundle in ONNX Runtime: what is served."""
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        import onnxruntime
+
+        from bundle.store import open_bundle
+
+        self.bundle = open_bundle(path)
+        manifest = self.bundle.manifest
+        self.name = f"{manifest.name}/{manifest.version}"
+        self.concepts = manifest.architecture.concepts
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._sessions = {
+            kind: onnxruntime.InferenceSession(
+                str(self.bundle.file(f"{kind}.onnx")), options, providers=["CPUExecutionProvider"]
+            )
+            for kind in ("image", "text")
+        }
+
+    def images(self, images: Sequence[Image.Image]) -> Codes:
+        """Codes of pictures."""
+        pixels = np.stack([self.bundle.preprocessor(image) for image in images])
+        return self._codes("image", "pixels", pixels)
+
+    def texts(self, texts: Sequence[str]) -> Codes:
+        """Codes of texts."""
+        return self._codes("text", "tokens", self.bundle.tokenizer.encode(texts))
+
+    def _codes(self, kind: str, name: str, array: NDArray[Any]) -> Codes:
+        indices, values = self._sessions[kind].run(["indices", "values"], {name: array})
+        codes = np.zeros((len(array), self.concepts), dtype=np.float32)
+        np.put_along_axis(codes, indices, values, axis=1)
+        return codes
+
+
+class CheckpointEncoder:
+    """The torch model of a checkpoint, in float32."""
+
+    def __init__(self, path: Path, device: str = "cpu") -> None:
+        from bundle.image import Preprocessor
+        from training.loading.pairs import preprocessing
+        from training.model.tokenizer import open_clip_tokenizer
+        from training.trainer.checkpoint import load_model
+
+        self.model, self.recipe = load_model(path)
+        self.model.to(device)
+        if self.recipe.loop.channels_last:
+            self.model.image.channels_last()
+        self.device = device
+        self.name = f"{self.recipe.name}/{path.name}"
+        text = self.model.text
+        self.encode = open_clip_tokenizer(text.vocabulary, text.context_length)
+        self.preprocess = Preprocessor(preprocessing(self.model.image.image_size))
+
+    def images(self, images: Sequence[Image.Image]) -> Codes:
+        """Codes of pictures."""
+        pixels = np.stack([self.preprocess(image) for image in images])
+        return self._codes(self.model.encode_image, pixels)
+
+    def texts(self, texts: Sequence[str]) -> Codes:
+        """Codes of texts."""
+        return self._codes(self.model.encode_text, self.encode(list(texts)).numpy())
+
+    def _codes(self, encode: Any, array: NDArray[Any]) -> Codes:
+        import torch
+
+        with torch.inference_mode():
+            codes = encode(torch.from_numpy(array).to(self.device)).codes
+        result: Codes = codes.float().cpu().numpy()
+        return result
+
+
+def open_encoder(path: Path) -> Encoder:
+    """A bundle (version or model folder), or a checkpoint (or a run's folder)."""
+    is_bundle = (path / "manifest.json").is_file() or (path / "CURRENT").is_file()
+    return BundleEncoder(path) if is_bundle else CheckpointEncoder(path)
+
+
+def encode_all(encode: Any, items: Iterable[Any], count: int, what: str, batch: int = 64) -> Codes:
+    """Codes (N, C) of many items, with a progress bar."""
+    from tqdm import tqdm
+
+    rows, held = [], []
+    with tqdm(total=count, desc=what, unit=what, leave=False) as bar:
+        for item in items:
+            held.append(item)
+            if len(held) == batch:
+                rows.append(encode(held))
+                bar.update(len(held))
+                held = []
+        if held:
+            rows.append(encode(held))
+    return np.concatenate(rows)

@@ -1,0 +1,111 @@
+"""Zero-shot, retrieval, sparsity and clarity of a model on the splits of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.data.shards import Sample, read_index, read_split
+from training.evaluation.clarity import Clarity, Judge, judge_pictures, measure_clarity
+from training.evaluation.encoder import Codes, Encoder, encode_all
+from training.evaluation.metrics import Sparsity, ZeroShot, sparsity, zero_shot
+
+TRAINED = "train"
+"""The split of a data set that is trained on; all others are held out."""
+
+OF_CONCEPTS = ("clarity", "clarity_random", "monosemanticity", "monosemanticity_random")
+"""Figures whose names end in the judge's: it sets their scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedSplit:
+    """The N pictures of a split and their codes."""
+
+    name: str
+    samples: Sequence[Sample]
+    codes: Codes
+    """(N, C), of the image tower."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFigures:
+    """All figures of one split."""
+
+    split: str
+    zero_shot: ZeroShot
+    image_sparsity: Sparsity
+    text_sparsity: Sparsity
+    clarity: Clarity | None
+    """None without a judge, or when no concept fires on two things."""
+
+
+def held_out_splits(folder: Path) -> list[str]:
+    """The splits of a data set that are not trained on."""
+    return [s for s in read_index(folder)["splits"] if s != TRAINED]
+
+
+def encode_splits(encoder: Encoder, folder: Path, names: Sequence[str]) -> list[EncodedSplit]:
+    """Reads the splits' shards once and encodes each picture once."""
+    splits = [list(read_split(folder, name)) for name in names]
+    shown = (sample.picture() for samples in splits for sample in samples)
+    sizes = [len(samples) for samples in splits]
+    codes = encode_all(encoder.images, shown, sum(sizes), "pictures")
+    parts = np.split(codes, np.cumsum(sizes)[:-1])
+    return [
+        EncodedSplit(name=name, samples=samples, codes=part)
+        for name, samples, part in zip(names, splits, parts, strict=True)
+    ]
+
+
+def evaluate_split(
+    encoder: Encoder, folder: Path, split: str, judge: Judge | None = None
+) -> SplitFigures:
+    """The figures of a split that is not encoded yet."""
+    [encoded] = encode_splits(encoder, folder, [split])
+    return evaluate_encoded(encoder, encoded, judge)
+
+
+def evaluate_encoded(
+    encoder: Encoder, split: EncodedSplit, judge: Judge | None = None
+) -> SplitFigures:
+    """Encodes a split's distinct captions, and compares them with its pictures."""
+    meta = [sample.meta for sample in split.samples]
+    names = sorted({m["caption"] for m in meta})
+    place = {name: i for i, name in enumerate(names)}
+    label = np.array([place[m["caption"]] for m in meta])
+    group = [str(m["group"] or m["caption"]) for m in meta]
+    text = encode_all(encoder.texts, names, len(names), f"{split.name} captions")
+    judged = None if judge is None else judge_pictures(meta, judge)
+    return SplitFigures(
+        split=split.name,
+        zero_shot=zero_shot(split.codes, text, label, group),
+        image_sparsity=sparsity(split.codes),
+        text_sparsity=sparsity(text),
+        clarity=None if judged is None else measure_clarity(split.codes, judged),
+    )
+
+
+def flat(figures: list[SplitFigures]) -> dict[str, float]:
+    """Figures by dotted name, as a manifest keeps them."""
+    result: dict[str, float] = {}
+    for f in figures:
+        z = f.zero_shot
+        rows: dict[str, Any] = {
+            "top1": z.top1.percent,
+            "top1_error": z.top1.error,
+            "top5": z.top5.percent,
+            "text_to_image_1": z.text_to_image_1.percent,
+            "l0_image": f.image_sparsity.l0,
+            "l0_text": f.text_sparsity.l0,
+            "active": f.image_sparsity.active,
+        }
+        if f.clarity is not None:
+            rows |= {
+                f"{figure}.{f.clarity.judge}": getattr(f.clarity, figure) for figure in OF_CONCEPTS
+            }
+        result.update({f"{f.split}.{k}": round(float(v), 3) for k, v in rows.items()})
+    return result

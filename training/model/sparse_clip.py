@@ -1,0 +1,138 @@
+"""Sparse CLIP. B batch, T tokens, P patches, S image side, C concepts, D dense width."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from training.model.sparse_head import SparseHead
+from training.model.towers import ImageTower, TextTower, Towers, build_towers, tower_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Two open_clip towers and the heads over them.
+
+    Sparse CLIP (arXiv 2601.20075) is `relu` on and a `width_factor` far above 1; with `relu` off
+    and `width_factor` 1 the same code is CLIP.
+    """
+
+    name: str = ""
+    """An open_clip configuration, such as ViT-B-32; empty when `vision` and `text` say it all."""
+    vision: dict[str, Any] = field(default_factory=dict)
+    """Laid over the configuration's vision_cfg."""
+    text: dict[str, Any] = field(default_factory=dict)
+    """Laid over the configuration's text_cfg."""
+    embed_dim: int = 512
+    """D of CLIP: the usual width of the shared space."""
+    width_factor: int = 32
+    """C = embed_dim * width_factor."""
+    relu: bool = True
+    """A ReLU after the last projection of both towers."""
+    rep_relu: bool = False
+    """GELU's gradient behind the ReLU, so that dead concepts can come back."""
+    bias: float | None = None
+    """What biases of the last projections start at; null for no bias, as in CLIP."""
+    head: Literal["replaced", "stacked"] = "stacked"
+    """`replaced`: tower width -> C. `stacked`: tower width -> D -> C."""
+    pool: Literal["cls", "patch_mean"] = "cls"
+    """`cls`: the codes of the pooled token. `patch_mean`: the mean of the patches' codes."""
+    logit_scale_init: float = 1 / 0.07
+    """exp(logit scale) at the start."""
+    logit_scale_cap: float = 100.0
+    """The sparsity knob: exp(logit scale) is clamped here. A lower cap gives sparser codes."""
+
+    @property
+    def concepts(self) -> int:
+        """C, the width of the codes."""
+        return self.embed_dim * self.width_factor
+
+
+class Encoded(NamedTuple):
+    """Un-normalised codes, and the dense vectors that the last projection read."""
+
+    codes: Float[Tensor, "B C"]
+    dense: Float[Tensor, "B D"]
+
+
+class SparseCLIP(nn.Module):
+    """CLIP whose embeddings are non-negative, wide and sparse (arXiv 2601.20075, section 3)."""
+
+    def __init__(self, config: ModelConfig, towers: Towers | None = None) -> None:
+        super().__init__()
+        self.config = config
+        if towers is None:
+            towers = build_towers(
+                tower_config(config.name, config.vision, config.text), config.embed_dim
+            )
+        self.image: ImageTower = towers.image
+        self.text: TextTower = towers.text
+        self.image_head = self._head(towers.image.width, towers.image_projection)
+        self.text_head = self._head(towers.text.width, towers.text_projection)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(config.logit_scale_init)))
+
+    def _head(self, width: int, projection: Tensor | None) -> SparseHead:
+        c = self.config
+        head = SparseHead(
+            width,
+            c.embed_dim,
+            c.concepts,
+            kind=c.head,
+            relu=c.relu,
+            rep_relu=c.rep_relu,
+            bias=c.bias,
+        )
+        if head.embed is not None and projection is not None:
+            with torch.no_grad():
+                head.embed.weight.copy_(projection.T)
+        return head
+
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.image.grid
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """exp(logit scale), at most the cap."""
+        return self.log_scale.exp().clamp(max=self.config.logit_scale_cap)
+
+    @torch.no_grad()
+    def clamp_scale(self) -> None:
+        """Holds the parameter itself at the cap, after each optimiser step, as open_clip does."""
+        self.log_scale.clamp_(0, math.log(self.config.logit_scale_cap))
+
+    def encode_image(self, pixels: Float[Tensor, "B 3 S S"]) -> Encoded:
+        """Pictures to codes (B, C) and dense vectors (B, D)."""
+        features = self.image(pixels)
+        if self.config.pool == "cls":
+            dense = self.image_head.dense(features.pooled)
+            return Encoded(self.image_head.codes(dense), dense)
+        patches = self.image_head.dense(features.patches)
+        return Encoded(self.image_head.pooled_codes(patches), patches.mean(dim=1))
+
+    def encode_patches(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B P C"]:
+        """Pictures to the codes of each patch."""
+        return self.image_head.codes(self.image_head.dense(self.image(pixels).patches))
+
+    def encode_text(self, tokens: Int[Tensor, "B T"]) -> Encoded:
+        """Texts to codes (B, C) and dense vectors (B, D)."""
+        dense = self.text_head.dense(self.text(tokens))
+        return Encoded(self.text_head.codes(dense), dense)
+
+    def forward(
+        self, pixels: Float[Tensor, "B 3 S S"], tokens: Int[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"], Float[Tensor, ""]]:
+        """Codes of both sides and the scale, in one call, as DistributedDataParallel wants it."""
+        return self.encode_image(pixels).codes, self.encode_text(tokens).codes, self.scale
+
+
+def normalize(codes: Float[Tensor, "B C"], eps: float = 1e-6) -> Float[Tensor, "B C"]:
+    """Rows of unit length. The norm is taken in float32, and an all-zero row stays zero."""
+    return F.normalize(codes.float(), dim=-1, eps=eps)

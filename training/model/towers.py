@@ -1,0 +1,273 @@
+"""open_clip towers without their projections. B batch, P patches, T tokens, W tower width."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import difflib
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from training.compat import open_clip
+
+
+class ImageFeatures(NamedTuple):
+    """What an image tower sees, after its last LayerNorm."""
+
+    pooled: Float[Tensor, "B W"]
+    patches: Float[Tensor, "B P W"]
+
+
+class ImageTower(nn.Module):
+    """A VisionTransformer or timm trunk of open_clip, read before its projection.
+
+    A transformer's pooled vector is its class token; a trunk without one gives the mean of its last
+    feature map. timm trunks get a LayerNorm of our own, as they have no common last norm.
+    """
+
+    width: int
+    grid: tuple[int, int]
+
+    def __init__(self, visual: Any) -> None:
+        super().__init__()
+        self.trunk: Any = visual
+        self.is_vit = type(visual).__name__ == "VisionTransformer"
+        if self.is_vit:
+            if visual.attn_pool is not None or visual.final_ln_after_pool:
+                raise ValueError("model.vision: attentional pooling has no patch codes to read")
+            visual.proj = None
+            self.width = int(visual.ln_post.normalized_shape[0])
+            self.grid = (int(visual.grid_size[0]), int(visual.grid_size[1]))
+            self.norm: Any = nn.Identity()
+        elif type(visual).__name__ == "TimmModel":
+            visual.head = nn.Identity()
+            visual.trunk.prune_intermediate_layers(1, prune_norm=True, prune_head=True)
+            size = visual.image_size
+            with torch.no_grad():
+                shape = self._map(torch.zeros(2, 3, *size)).shape
+            self.width, self.grid = int(shape[1]), (int(shape[2]), int(shape[3]))
+            self.norm = nn.LayerNorm(self.width)
+        else:
+            raise ValueError("model.vision: must be a VisionTransformer or a timm trunk")
+        self.image_size = _square(visual.image_size)
+        self.reads_frozen = False
+        """`forward` takes what `frozen` gave, not pixels."""
+
+    def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
+        """Pixels to features."""
+        if self.reads_frozen:
+            return self._rest(pixels)
+        if self.is_vit:
+            out = self.trunk.forward_intermediates(
+                pixels,
+                indices=1,
+                normalize_intermediates=True,
+                intermediates_only=True,
+                output_fmt="NLC",
+                output_extra_tokens=True,
+            )
+            patches = out["image_intermediates"][0]
+            return ImageFeatures(out["image_intermediates_prefix"][0][:, 0], patches)
+        return self._features(self._map(pixels))
+
+    def _features(self, feature_map: Float[Tensor, "B W rows columns"]) -> ImageFeatures:
+        patches = self.norm(feature_map.flatten(2).transpose(1, 2))
+        return ImageFeatures(patches.mean(dim=1), patches)
+
+    @torch.no_grad()
+    def frozen(self, pixels: Float[Tensor, "B 3 S S"]) -> Tensor:
+        """Pixels to the output of the last block before one that learns: a feature map, or a
+        transformer's tokens (B, 1 + P, W). `forward` can go on from there."""
+        kept: list[Tensor] = []
+        block = self._blocks()[self._cut() - 1]
+        hook = block.register_forward_hook(lambda _block, _inputs, output: kept.append(output))
+        training = self.training
+        self.eval()  # the blocks behind it run too, and are not to count these pictures
+        try:
+            self._map(pixels)
+        finally:
+            hook.remove()
+            self.train(training)
+        return kept[0]
+
+    def _rest(self, hidden: Tensor) -> ImageFeatures:
+        for block in self._blocks()[self._cut() :]:
+            hidden = block(hidden)
+        if self.is_vit:
+            tokens = self.trunk.ln_post(hidden)
+            return ImageFeatures(tokens[:, 0], tokens[:, 1:])
+        return self._features(hidden)
+
+    def _blocks(self) -> list[nn.Module]:
+        if self.is_vit:
+            return list(self.trunk.transformer.resblocks)
+        trunk = self.trunk.trunk
+        if not hasattr(trunk, "conv_stem"):
+            raise ValueError("data.cached_views: wants a ViT of open_clip or an EfficientNet")
+        return [block for stage in trunk.blocks for block in stage]
+
+    def _cut(self) -> int:
+        """How many blocks come before the first that learns."""
+        blocks = self._blocks()
+        for i, block in enumerate(blocks):
+            if any(weight.requires_grad for weight in block.parameters()):
+                if i == 0:
+                    raise ValueError("data.cached_views: no block of the image tower is frozen")
+                return i
+        return len(blocks)
+
+    def take(self, weights: dict[str, Tensor]) -> None:
+        """Copies a timm trunk's weights from a dictionary of the same order; what follows the
+        trunk's last feature map is left out.
+
+        Raises ValueError when they are another network's.
+        """
+        own = self.trunk.trunk.state_dict()
+        pairs = list(zip(weights, own, strict=False))
+        if any(weights[a].shape != own[b].shape for a, b in pairs) or len(pairs) < len(own):
+            raise ValueError("start.image: its weights are of another network than model.vision")
+        self.trunk.trunk.load_state_dict({b: weights[a] for a, b in pairs})
+
+    def channels_last(self) -> None:
+        """Lays the weights of convolutions out with channels last, which is faster for them."""
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def freeze(self, unlocked_groups: int = 0) -> None:
+        """Keeps the weights and batch statistics as they are, but for the last groups of layers
+        (blocks, as timm and open_clip count them) and the norm behind them."""
+        self.requires_grad_(False)
+        if unlocked_groups:
+            norm = self.trunk.ln_post if self.is_vit else self.norm
+            for group in (*self._groups()[-unlocked_groups:], list(norm.parameters())):
+                for parameter in group:
+                    parameter.requires_grad_(True)
+        self.train(self.training)
+
+    def _groups(self) -> list[list[nn.Parameter]]:
+        """The trunk's parameters, layer by layer, those nearest to the pixels first."""
+        if self.is_vit:
+            return [list(block.parameters()) for block in self.trunk.transformer.resblocks]
+        from timm.models import group_parameters
+
+        trunk = self.trunk.trunk
+        named = group_parameters(trunk, trunk.group_matcher())
+        return [[trunk.get_parameter(name) for name in named[i]] for i in sorted(named)]
+
+    def train(self, mode: bool = True) -> ImageTower:
+        """torch's own, but what is frozen stays in evaluation mode: its batch statistics, too."""
+        super().train(mode)
+        for module in self.modules():
+            weights = list(module.parameters())
+            if module is not self and weights and not any(w.requires_grad for w in weights):
+                module.eval()
+        return self
+
+    def _map(self, pixels: Tensor) -> Tensor:
+        out: Tensor = self.trunk.forward_intermediates(
+            pixels, indices=1, intermediates_only=True, output_fmt="NCHW"
+        )["image_intermediates"][0]
+        return out
+
+
+class TextTower(nn.Module):
+    """A TextTransformer of open_clip, read after its last LayerNorm at the end-of-text token."""
+
+    def __init__(self, text: Any) -> None:
+        super().__init__()
+        if type(text).__name__ != "TextTransformer":
+            raise ValueError("model.text: must be an open_clip TextTransformer")
+        text.text_projection = None
+        self.trunk: Any = text
+        self.width = int(text.width)
+        self.context_length = int(text.context_length)
+        self.vocabulary = int(text.vocab_size)
+
+    def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B W"]:
+        """Token ids to one vector a text."""
+        out: Tensor = self.trunk(tokens)
+        return out
+
+
+class Towers(NamedTuple):
+    """Both towers, with the projections that a pretrained checkpoint brought."""
+
+    image: ImageTower
+    text: TextTower
+    image_projection: Tensor | None
+    text_projection: Tensor | None
+    embed_dim: int
+
+
+def tower_config(name: str, vision: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
+    """open_clip's configuration `name` (may be empty) with `vision` and `text` laid over it.
+
+    Raises ValueError for a name or a key that open_clip does not know.
+    """
+    base: dict[str, Any] = {"vision_cfg": {}, "text_cfg": {}}
+    if name:
+        found = open_clip().get_model_config(name)
+        if found is None:
+            raise ValueError(f"model.name: open_clip has no configuration {name!r}")
+        base = copy.deepcopy(found)
+    for section, values, owner in (
+        ("vision", vision, "CLIPVisionCfg"),
+        ("text", text, "CLIPTextCfg"),
+    ):
+        known = [f.name for f in dataclasses.fields(getattr(open_clip(), owner))]
+        for key in values:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise ValueError(f"model.{section}.{key}: open_clip has no such value{hint}")
+        base[f"{section}_cfg"].update(values)
+    return base
+
+
+def build_towers(config: dict[str, Any], embed_dim: int) -> Towers:
+    """Randomly initialised towers from `tower_config`'s result."""
+    config = {k: v for k, v in config.items() if k in ("vision_cfg", "text_cfg", "quick_gelu")}
+    clip = open_clip()
+    model = clip.CustomTextCLIP(embed_dim=embed_dim, **config)
+    return _split(model, embed_dim)
+
+
+def pretrained_towers(name: str, pretrained: str) -> Towers:
+    """Towers with the weights of an open_clip tag, or of a local `.safetensors` file.
+
+    Raises ValueError for a file of another format: those hold pickles, which we do not read.
+    """
+    is_file = "/" in pretrained or "." in pretrained
+    if is_file and not pretrained.endswith(".safetensors"):
+        raise ValueError("start.pretrained: a tag of open_clip or a .safetensors file")
+    model = open_clip().create_model(name, pretrained=pretrained, force_custom_text=True)
+    embed_dim = open_clip().get_model_config(name)["embed_dim"]
+    return _split(model, int(embed_dim))
+
+
+def _split(model: Any, embed_dim: int) -> Towers:
+    visual, text = model.visual, model.text
+    image_projection = getattr(visual, "proj", None)
+    text_projection = getattr(text, "text_projection", None)
+    return Towers(
+        image=ImageTower(visual),
+        text=TextTower(text),
+        image_projection=_matrix(image_projection),
+        text_projection=_matrix(text_projection),
+        embed_dim=embed_dim,
+    )
+
+
+def _matrix(projection: object) -> Tensor | None:
+    if isinstance(projection, nn.Linear):
+        return projection.weight.detach().T.clone()
+    return projection.detach().clone() if isinstance(projection, Tensor) else None
+
+
+def _square(size: int | tuple[int, int]) -> int:
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise ValueError("model.vision.image_size: must be square")
+    return int(height)

@@ -1,0 +1,124 @@
+"""Random views of pictures: new each time, or kept as the frozen layers see them. N pictures, B
+batch, b a rank's part of it.
+
+What a frozen layer makes of a view never changes, so a run that trains only the layers behind it
+can read that instead of pixels (locked-image tuning on precomputed embeddings, arXiv 2111.07991).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from training.data.shards import INDEX
+from training.loading.augment import AugmentConfig, augment
+from training.loading.pairs import Pairs, standardize, to_device
+from training.model.towers import ImageTower
+from training.trainer.distributed import Ranks
+from training.trainer.recipe import Recipe
+
+CHUNK = 128
+"""Views that go through the tower at a time."""
+
+
+class FreshViews:
+    """A new view of a picture each time."""
+
+    def __init__(self, rgba: UInt8[Tensor, "N 4 R R"], size: int, config: AugmentConfig) -> None:
+        self.rgba, self.size, self.config = rgba, size, config
+
+    def __call__(
+        self, index: Int[Tensor, " b"], generator: torch.Generator, share: tuple[int, int] = (0, 1)
+    ) -> Float[Tensor, "b 3 S S"]:
+        """Standardized pixels."""
+        return standardize(augment(self.rgba[index], self.size, self.config, generator, share))
+
+
+class CachedViews:
+    """What the frozen layers gave for each of a picture's views, in memory that a file backs."""
+
+    def __init__(self, hidden: Tensor, counts: Int[Tensor, " N"]) -> None:
+        self.hidden, self.counts = hidden, counts
+        self.first = counts.cumsum(0) - counts
+
+    def __call__(
+        self, index: Int[Tensor, " b"], generator: torch.Generator, share: tuple[int, int] = (0, 1)
+    ) -> Tensor:
+        """The hidden values of one view each, as `ImageTower.frozen` gave them."""
+        part, parts = share
+        draws = torch.rand(len(index) * parts, generator=generator)
+        mine = draws[len(index) * part : len(index) * (part + 1)]
+        return self.hidden[self.first[index] + (mine * self.counts[index]).long()]
+
+
+def view_counts(pairs: Pairs, views: int, weights: Mapping[str, float]) -> Int[Tensor, " N"]:
+    """Views of each picture: in proportion to its style's weight, but one at least."""
+    counts = [math.ceil(views * min(1.0, weights.get(m["style"], 1.0))) for m in pairs.meta]
+    return torch.tensor(counts).clamp(min=1)
+
+
+def cached_views(pairs: Pairs, tower: ImageTower, recipe: Recipe, group: Ranks) -> CachedViews:
+    """The views of a recipe, computed by the first rank unless a run before this one did.
+
+    They depend on the data, the frozen weights and how views are drawn, not on the run's seed, so
+    that runs share them. Raises ValueError when the tower cannot be cut behind its frozen blocks.
+    """
+    counts = view_counts(pairs, recipe.data.cached_views, recipe.data.weights)
+    path = recipe.data.folder / "views" / f"{_key(tower, recipe)}.safetensors"
+    if group.is_first and not path.is_file():
+        hidden = _compute(pairs, counts, tower, recipe, group.device)
+        path.parent.mkdir(exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}.draft")
+        save_file({"hidden": hidden}, draft)
+        draft.rename(path)
+    group.wait()
+    return CachedViews(load_file(path)["hidden"], counts)
+
+
+@torch.no_grad()
+def _compute(
+    pairs: Pairs, counts: Tensor, tower: ImageTower, recipe: Recipe, device: torch.device
+) -> Tensor:
+    index = torch.repeat_interleave(torch.arange(len(pairs)), counts)
+    views = FreshViews(pairs.rgba, tower.image_size, recipe.augment)
+    pieces = []
+    with tqdm(total=len(index), desc="views", unit="view", leave=False) as bar:
+        for number, chunk in enumerate(index.split(CHUNK)):
+            generator = torch.Generator().manual_seed(number)
+            pixels = to_device(views(chunk, generator), device, recipe.loop.channels_last)
+            bf16 = recipe.loop.precision == "bf16"
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                pieces.append(tower.frozen(pixels).cpu().contiguous())
+            bar.update(len(chunk))
+    return torch.cat(pieces)
+
+
+def _key(tower: ImageTower, recipe: Recipe) -> str:
+    """A digest of all that the views depend on."""
+    data = recipe.data
+    chosen = {
+        "split": data.split,
+        "weights": data.weights,
+        "views": data.cached_views,
+        "augment": asdict(recipe.augment),
+        "size": tower.image_size,
+        "precision": recipe.loop.precision,
+    }
+    digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode())
+    digest.update((data.folder / INDEX).read_bytes())
+    learning = {name for name, weight in tower.named_parameters() if weight.requires_grad}
+    for name, value in tower.state_dict().items():
+        if name not in learning:
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]

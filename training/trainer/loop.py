@@ -1,0 +1,174 @@
+"""The training loop: batches in, checkpoints out. B batch, C concepts, S image side."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from training.trainer import checkpoint
+from training.trainer.batch_source import Source
+from training.trainer.checkpoint import CheckpointError, Progress
+from training.trainer.distributed import Ranks, ranks
+from training.trainer.initialize import start_model
+from training.trainer.meter import Meter
+from training.trainer.optimizer import build_optimizer, learning_rate
+from training.trainer.recipe import Recipe
+from training.trainer.run_log import Journal
+from training.trainer.step import Step
+
+
+class TrainingError(RuntimeError):
+    """A run that must not go on; the message says why."""
+
+
+def train(recipe: Recipe, run: Path, stop_after: int | None = None) -> Path:
+    """Trains a recipe in the folder `run` and returns the last checkpoint.
+
+    A folder with checkpoints of the same recipe is resumed, with the losses that the uninterrupted
+    run would have had. `stop_after` ends the run early, at so many steps.
+
+    Raises CheckpointError when the folder holds another recipe's run, TrainingError when the loss
+    is not a number (with `diagnostics.json` left behind).
+    """
+    if recipe.loop.threads:
+        torch.set_num_threads(recipe.loop.threads)
+    with ranks(recipe.loop.device) as group:
+        return _Run(recipe, run, group).go(stop_after)
+
+
+class _Run:
+    def __init__(self, recipe: Recipe, run: Path, group: Ranks) -> None:
+        self.recipe, self.run, self.group = recipe, run, group
+        loop = recipe.loop
+        if loop.batch_size % group.count:
+            raise ValueError(f"loop.batch_size: must divide into {group.count} ranks")
+        torch.manual_seed(loop.seed)
+        self.model = start_model(recipe).to(group.device)
+        if loop.channels_last:
+            self.model.image.channels_last()
+        self.optimizer = build_optimizer(self.model, recipe.optimizer)
+        self.source = Source(recipe, self.model, group)
+        self.steps = self.source.steps
+        self.average = (
+            {k: v.detach().clone() for k, v in self.model.state_dict().items()} if loop.ema else {}
+        )
+        self.progress = self._resume()
+        wrapped: nn.Module = self.model
+        if group.count > 1:
+            wrapped = DistributedDataParallel(
+                self.model, device_ids=[group.device] if group.device.type == "cuda" else None
+            )
+        self.step = Step(
+            wrapped,
+            micro_batch=loop.micro_batch,
+            bf16=loop.precision == "bf16",
+            tile=loop.tile,
+            device=group.device,
+        )
+
+    def _resume(self) -> Progress:
+        found = checkpoint.complete(self.run)
+        if not found:
+            if self.group.is_first:
+                self.run.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(self.recipe.to_dict(), indent=2)
+                (self.run / "recipe.json").write_text(text)
+            return Progress(step=0, samples=0, seconds=0.0)
+        recipe, progress = checkpoint.read_state(found[-1])
+        if recipe != self.recipe:
+            raise CheckpointError(f"{self.run.name}: holds a run of another recipe")
+        checkpoint.restore(found[-1], self.model, [self.optimizer], self.average)
+        return progress
+
+    def go(self, stop_after: int | None) -> Path:
+        loop, group = self.recipe.loop, self.group
+        last = min(self.steps, stop_after or self.steps)
+        done = self.progress.step
+        journal = Journal(self.run, steps=self.steps, done=done) if group.is_first else None
+        meter = Meter(journal, group, loop.log_every)
+        began, before = time.monotonic(), self.progress.seconds
+        self.model.train()
+        batches = self.source.batches(done)
+        try:
+            for step in range(done, last):
+                # Whatever is random inside the towers depends on the step only, as the data does: a
+                # resumed run repeats it without any stored generator state.
+                torch.manual_seed(loop.seed * 1_000_003 + step * 1_009 + group.rank)
+                lr = learning_rate(step, self.steps, self.recipe.optimizer)
+                result = self.step(next(batches))
+                if not math.isfinite(float(result.loss)):
+                    self._diagnose(step, result.loss)
+                norm = self._update(lr)
+                self._follow(step)
+                self.progress = Progress(
+                    step=step + 1,
+                    samples=self.progress.samples + loop.batch_size,
+                    seconds=before + time.monotonic() - began,
+                )
+                meter.add(step + 1, result, samples=loop.batch_size, lr=lr, norm=norm)
+                if (step + 1) % loop.checkpoint_every == 0 or step + 1 == last:
+                    self._save()
+        finally:
+            if journal is not None:
+                journal.close()
+        group.wait()
+        return checkpoint.complete(self.run)[-1]
+
+    def _update(self, lr: float) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["share"]
+        limit = self.recipe.optimizer.clip_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.model.clamp_scale()
+        return norm
+
+    @torch.no_grad()
+    def _follow(self, step: int) -> None:
+        """Moves the average towards the weights, faster in the first steps."""
+        if not self.average:
+            return
+        keep = min(self.recipe.loop.ema, (1 + step) / (10 + step))
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - keep)
+            else:
+                self.average[name].copy_(value)
+
+    def _save(self) -> None:
+        if self.group.is_first:
+            checkpoint.save(
+                self.run,
+                self.model,
+                [self.optimizer],
+                self.average,
+                self.recipe.to_dict(),
+                self.progress,
+            )
+        self.group.wait()
+
+    def _diagnose(self, step: int, loss: Tensor) -> None:
+        report: dict[str, Any] = {
+            "step": step,
+            "loss": str(float(loss)),
+            "logit_scale": float(self.model.scale.detach()),
+            "bad_parameters": [
+                n for n, p in self.model.named_parameters() if not torch.isfinite(p).all()
+            ],
+            "bad_gradients": [
+                n
+                for n, p in self.model.named_parameters()
+                if p.grad is not None and not torch.isfinite(p.grad).all()
+            ],
+        }
+        if self.group.is_first:
+            (self.run / "diagnostics.json").write_text(json.dumps(report, indent=2))
+        raise TrainingError(f"step {step}: the loss is {float(loss)}; see diagnostics.json")
