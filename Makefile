@@ -87,7 +87,7 @@ bench: $(VENV)/.dev ## Speed: training, serving, chat, export and search, raw ou
 quality: $(VENV)/.dev ## Sparse beside dense, three seeds: hours (make quality ARGS="--arms cls stacked")
 	$(BIN)/python -m benchmarks.quality $(ARGS)
 
-steering: $(VENV)/.dev ## How the shipped adapter answers and is steered, on held-out pictures (minutes)
+steering: $(VENV)/.dev ## How the shipped adapter answers and is steered, on held-out images (minutes)
 	$(BIN)/sparseclip evaluate steering --json --plot benchmarks/results/steering_quality.png $(ARGS) > benchmarks/results/steering_quality.jsonl
 
 clean: ## Remove what the tools leave behind, not .venv

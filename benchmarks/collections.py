@@ -1,4 +1,4 @@
-"""What the export is measured on: pictures, and models of a known geometry with random weights."""
+"""What the export is measured on: images, and models of a known geometry with random weights."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.serving import picture
+from benchmarks.serving import image
 
 DISTINCT = 256
-"""Pictures that differ; more are copies of them."""
+"""Images that differ; more are copies of them."""
 CONCEPTS_OVER_WIDTH = 16
 
 
-def pictures(work: Path, count: int) -> Path:
+def images(work: Path, count: int) -> Path:
     """A folder of so many JPEGs, 512 x 384."""
-    folder = work / f"pictures-{count}"
+    folder = work / f"images-{count}"
     folder.mkdir(parents=True, exist_ok=True)
-    made = [picture((512, 384), "JPEG", seed) for seed in range(min(count, DISTINCT))]
+    made = [image((512, 384), "JPEG", seed) for seed in range(min(count, DISTINCT))]
     for number in range(count):
         (folder / f"{number:06d}.jpg").write_bytes(made[number % len(made)])
     return folder
@@ -29,7 +29,7 @@ def table(file: Path, rows: int) -> Path:
     import pyarrow
     import pyarrow.parquet as parquet
 
-    made = [picture((128, 128), "JPEG", seed) for seed in range(DISTINCT)]
+    made = [image((128, 128), "JPEG", seed) for seed in range(DISTINCT)]
     schema = pyarrow.schema([("image", pyarrow.binary())])
     with parquet.ParquetWriter(file, schema, compression="none") as writer:
         for first in range(0, rows, 1000):

@@ -18,7 +18,7 @@ from serving.engines.onnxruntime_engine import OnnxEngine, available_cores
 
 
 class EngineAlone:
-    """A bundle's image graph, and a list of encoded pictures to run it on. All rates in pictures
+    """A bundle's image graph, and a list of encoded images to run it on. All rates in images
     a second over so many `seconds`."""
 
     def __init__(self, bundle: Path, data: list[bytes]) -> None:
@@ -33,11 +33,11 @@ class EngineAlone:
         return self._preprocess(decode_image(entry, ImageLimits()))
 
     def one_run(self, batch: int, seconds: float) -> float:
-        """One run at a time on every core, decoded pictures in hand."""
+        """One run at a time on every core, decoded images in hand."""
         return self._rate(self._whole, batch, seconds)
 
     def as_served(self, batch: int, seconds: float) -> float:
-        """As many threads and runs at a time as the server takes, decoded pictures in hand."""
+        """As many threads and runs at a time as the server takes, decoded images in hand."""
         with ThreadPoolExecutor(self._default.runs) as pool:
             rates = [
                 pool.submit(self._rate, self._default, batch, seconds)

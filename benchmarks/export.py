@@ -7,7 +7,7 @@ The parts are the decoders without a model and the model on pixels in memory, ea
 processes and threads that it has in the export. Blocks of all three alternate in one run. Where
 both parts use all cores, no export can reach the slower one: the bound is 1 / (1 / decode + 1 /
 model), and the ratio to it is told as well. clip-retrieval 2.45 needs an environment of its own
-(`setuptools<81`) and gets the same pictures and a CLIP of the same geometry.
+(`setuptools<81`) and gets the same images and a CLIP of the same geometry.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
-from benchmarks.collections import clip_directory, pictures, table, vit_b32
+from benchmarks.collections import clip_directory, images, table, vit_b32
 from benchmarks.serving import Summary, machine, summary
 from bundle.image import ImageLimits
 from bundle.store import default_bundle, open_bundle
@@ -48,7 +48,7 @@ from serving.export.worker import Exporter
 RESULTS = Path(__file__).parent / "results"
 BATCH = 32
 SLOWER = 8
-"""Times fewer pictures for ViT-B/32, which takes more than ten times as long for each."""
+"""Times fewer images for ViT-B/32, which takes more than ten times as long for each."""
 
 
 def main() -> None:
@@ -56,10 +56,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS][:-1])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--pictures", type=int, default=8192, help="JPEGs of 512 x 384")
+    parser.add_argument("--images", type=int, default=8192, help="JPEGs of 512 x 384")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000], help="of memory")
     parser.add_argument("--peer", default="clip-retrieval", help="its command")
-    parser.add_argument("--work", type=Path, help="keeps pictures and models; default: a new one")
+    parser.add_argument("--work", type=Path, help="keeps images and models; default: a new one")
     arguments = parser.parse_args()
     file = RESULTS / "export.json"
     results = json.loads(file.read_text()) if file.exists() else {}
@@ -80,7 +80,7 @@ class Scratch(NamedTuple):
 
 def parts(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
     """Rates of decoders, model and export, of two models; on a core each, and on all cores."""
-    source = pictures(work.kept, arguments.pictures)
+    source = images(work.kept, arguments.images)
     data = [path.read_bytes() for path in sorted(source.iterdir())]
     found: dict[str, Any] = {"batch": BATCH}
     bundles = {"demo": default_bundle(), "vit_b32": vit_b32(work.kept / "models")}
@@ -88,7 +88,7 @@ def parts(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
     for name, bundle in bundles.items():
         # Long enough that filling and draining the pipeline does not count.
         taken = data if name == "demo" else data[: len(data) // SLOWER]
-        given = source if name == "demo" else pictures(work.kept, len(taken))
+        given = source if name == "demo" else images(work.kept, len(taken))
         for split, cores in splits.items():
             rates: dict[str, list[float]] = {"decode": [], "model": [], "export": []}
             for block in range(arguments.repeats):
@@ -96,7 +96,7 @@ def parts(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
                 rates["model"].append(model_rate(bundle, len(taken), cores))
                 output = work.new / f"{name}-{cores}-{block}"
                 rates["export"].append(export_rate(task(given, output, bundle, cores)))
-            found[f"{name}, {split}"] = {"pictures": len(taken)} | rated(rates)
+            found[f"{name}, {split}"] = {"images": len(taken)} | rated(rates)
     return found
 
 
@@ -113,7 +113,7 @@ def rated(rates: dict[str, list[float]]) -> dict[str, Summary]:
 
 
 def decode_rate(bundle: Path, data: list[bytes], workers: int) -> float:
-    """Pictures a second of so many decoders."""
+    """Images a second of so many decoders."""
 
     async def work() -> float:
         pool = DecodePool(
@@ -137,7 +137,7 @@ def decode_rate(bundle: Path, data: list[bytes], workers: int) -> float:
 
 
 def model_rate(bundle: Path, count: int, cores: int) -> float:
-    """Pictures a second of the engine on so many cores, a run a core as in an export."""
+    """Images a second of the engine on so many cores, a run a core as in an export."""
     opened = open_bundle(bundle)
     engine = OnnxEngine.open(opened, EngineConfig(threads=1), cores)
     side = opened.manifest.preprocessing.size
@@ -193,10 +193,10 @@ def by_receipts(output: Path, rows: int, count: int = 1) -> float:
 def workers(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
     """One worker and two, as processes and as actors of Ray, of the model that is most of the
     work: a worker's decoder beside its model keeps little more than a core busy."""
-    source = pictures(work.kept, arguments.pictures // SLOWER)
+    source = images(work.kept, arguments.images // SLOWER)
     bundle = vit_b32(work.kept / "models")
     runners = {"processes": processes.run, "ray": ray.run}
-    found: dict[str, Any] = {"pictures": arguments.pictures // SLOWER, "model": "vit_b32"}
+    found: dict[str, Any] = {"images": arguments.images // SLOWER, "model": "vit_b32"}
     for name, run in runners.items():
         rates: dict[str, list[float]] = {"1": [], "2": []}
         for block in range(arguments.repeats):
@@ -252,8 +252,8 @@ def watched(pid: int) -> Iterator[list[float]]:
 
 def peer(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
     """Seconds of our command and of clip-retrieval's, from start to end, and its own rate."""
-    count = arguments.pictures // SLOWER
-    source = pictures(work.kept, count)
+    count = arguments.images // SLOWER
+    source = images(work.kept, count)
     bundle, directory = vit_b32(work.kept / "models"), clip_directory(work.kept / "clip")
     seconds: dict[str, list[float]] = {"ours": [], "clip_retrieval": []}
     rates: dict[str, list[float]] = {"ours": [], "clip_retrieval": []}
@@ -275,7 +275,7 @@ def peer(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
     pairs = zip(seconds["clip_retrieval"], seconds["ours"], strict=True)
     running = zip(rates["ours"], rates["clip_retrieval"], strict=True)
     return {
-        "pictures": count,
+        "images": count,
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "rates once running": {name: summary(values) for name, values in rates.items()},
         "ours over theirs, whole commands": summary([theirs / ours for theirs, ours in pairs]),

@@ -1,7 +1,7 @@
 """Sparse codes in vector databases: what is found, how fast, and in how many bytes.
 
-Pictures of the demo data are exported, put into each database through its own client, and searched
-for by texts, by pictures among them, and by texts minus other texts. What a database should find is
+Images of the demo data are exported, put into each database through its own client, and searched
+for by texts, by images among them, and by texts minus other texts. What a database should find is
 what brute force over all codes finds.
 
     python -m benchmarks.retrieval                          # what the model never saw

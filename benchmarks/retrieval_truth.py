@@ -1,4 +1,4 @@
-"""What a search in pictures of the demo data should find, for benchmarks.retrieval.
+"""What a search in images of the demo data should find, for benchmarks.retrieval.
 
 B rows, C concepts, D width of the dense vector.
 """
@@ -84,8 +84,8 @@ class Asked:
     """Of all rows."""
     texts: list[str]
     """Labels of the text queries."""
-    pictures: list[int]
-    """Rows that are the picture queries."""
+    images: list[int]
+    """Rows that are the image queries."""
 
     @classmethod
     def choose(
@@ -101,11 +101,11 @@ class Asked:
         labels = [str(sample.meta["group"]) for sample in found]
         names = sorted(set(labels))
         texts = [str(name) for name in rng.permutation(names)[:count]]
-        pictures = [int(row) for row in rng.permutation(len(found))[:count]]
+        images = [int(row) for row in rng.permutation(len(found))[:count]]
         others = [str(name) for name in rng.permutation(names)[:count]]
         parts = {
             "text": [[Part(text=text)] for text in texts],
-            "picture": [[Part(picture=found[row].png)] for row in pictures],
+            "image": [[Part(image=found[row].png)] for row in images],
             "text without another": [
                 [Part(text=text), Part(text=other, weight=-0.5)]
                 for text, other in zip(texts, others, strict=True)
@@ -116,29 +116,29 @@ class Asked:
             kind: [make_query(client, entry).code for entry in entries]
             for kind, entries in parts.items()
         }
-        return cls(queries=queries, labels=labels, texts=texts, pictures=pictures)
+        return cls(queries=queries, labels=labels, texts=texts, images=images)
 
     def quality(self, truth: Truth) -> dict[str, float]:
-        """Share of queries whose ten nearest rows, a picture itself apart, hold one of its label.
+        """Share of queries whose ten nearest rows, an image itself apart, hold one of its label.
 
-        Texts have no dense vector of the pictures' width, so dense is of pictures only.
+        Texts have no dense vector of the images' width, so dense is of images only.
         """
         labels = np.array(self.labels)
         text = [
             label in labels[nearest(truth.scores(query))]
             for label, query in zip(self.texts, self.queries["text"], strict=True)
         ]
-        alone = [row for row in self.pictures if (labels == labels[row]).sum() > 1]
+        alone = [row for row in self.images if (labels == labels[row]).sum() > 1]
 
-        def pictures(scores: Callable[[int], NDArray[np.float32]]) -> float:
+        def images(scores: Callable[[int], NDArray[np.float32]]) -> float:
             return float(
                 np.mean([labels[row] in labels[nearest(scores(row), but=row)] for row in alone])
             )
 
         return {
             "text, sparse": round(float(np.mean(text)), 4),
-            "picture, sparse": round(pictures(lambda row: truth.scores(truth.rows[row].code)), 4),
-            "picture, dense": round(pictures(lambda row: truth.dense @ truth.dense[row]), 4),
+            "image, sparse": round(images(lambda row: truth.scores(truth.rows[row].code)), 4),
+            "image, dense": round(images(lambda row: truth.dense @ truth.dense[row]), 4),
         }
 
 

@@ -1,11 +1,11 @@
 """The server beside its engine: throughput ratio, and the cost of a call beyond the engine.
 
 The server runs as a process of its own, as users start it; the calling process sends encoded
-pictures on the same cores. Blocks of model-only runs and of served calls alternate in one run, so
+images on the same cores. Blocks of model-only runs and of served calls alternate in one run, so
 that a neighbour's load hits both; each figure is a median of blocks with its range.
 
     python -m benchmarks.serving                        # the shipped bundle
-    python -m benchmarks.serving --bundle models/demo --pictures png128
+    python -m benchmarks.serving --bundle models/demo --images png128
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from serving.engines.onnxruntime_engine import available_cores
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 
 RESULTS = Path(__file__).parent / "results"
-PICTURES = {"png128": ((128, 128), "PNG"), "jpeg512": ((512, 384), "JPEG")}
+IMAGES = {"png128": ((128, 128), "PNG"), "jpeg512": ((512, 384), "JPEG")}
 
 Summary = dict[str, float]
 
@@ -46,7 +46,7 @@ def main() -> None:
     """Measures, prints and writes benchmarks/results/serving.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", type=Path, help="default: the shipped one")
-    parser.add_argument("--pictures", choices=PICTURES, default="jpeg512")
+    parser.add_argument("--images", choices=IMAGES, default="jpeg512")
     parser.add_argument("--blocks", type=int, default=7, help="alternations of all arms")
     parser.add_argument("--seconds", type=float, default=4.0, help="of a block")
     parser.add_argument("--batch", type=int, default=16, help="of model-only runs and of calls")
@@ -69,8 +69,8 @@ def main() -> None:
 
 
 async def measure(bundle: Path, address: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Alternates the arms; throughputs in pictures a second, times in milliseconds."""
-    data = [picture(*PICTURES[arguments.pictures], seed) for seed in range(32)]
+    """Alternates the arms; throughputs in images a second, times in milliseconds."""
+    data = [image(*IMAGES[arguments.images], seed) for seed in range(32)]
     alone = EngineAlone(bundle, data)
     whole, parallel, decoded = (
         f"model only, batch {arguments.batch}",
@@ -104,15 +104,15 @@ async def measure(bundle: Path, address: str, arguments: argparse.Namespace) -> 
             extra.append(beyond)
             single_call.append(total)
     return {
-        "pictures_per_second": {name: summary(values) for name, values in rates.items()},
+        "images_per_second": {name: summary(values) for name, values in rates.items()},
         "served_over_model_only": over(rates, whole),
         "served_over_model_only_with_the_servers_runs": over(rates, parallel),
         "served_over_decode_and_model": over(rates, decoded),
-        "single_picture_ms": {
+        "single_image_ms": {
             "p50": summary([statistics.median(block) for block in single_call]),
             "p50_beyond_engine": summary([statistics.median(block) for block in extra]),
         },
-        "raw": {"pictures_per_second": rates, "calls_measured": sum(map(len, single_call))},
+        "raw": {"images_per_second": rates, "calls_measured": sum(map(len, single_call))},
     }
 
 
@@ -126,7 +126,7 @@ def over(rates: dict[str, list[float]], baseline: str) -> dict[str, Summary]:
 
 
 async def served_rate(answered: AsyncIterator[int], seconds: float) -> float:
-    """Pictures a second that come back, after the first ones."""
+    """Images a second that come back, after the first ones."""
     done, started = 0, 0.0
     async with contextlib.aclosing(answered) as counts:  # type: ignore[type-var]
         async for count in counts:
@@ -140,7 +140,7 @@ async def served_rate(answered: AsyncIterator[int], seconds: float) -> float:
 
 
 async def calls(stub: Any, data: list[bytes], each: int, at_once: int) -> AsyncIterator[int]:
-    """Unary calls without end, some at once; gives the pictures of each as it is answered."""
+    """Unary calls without end, some at once; gives the images of each as it is answered."""
     inputs = [embedding_pb2.EmbedInput(image=entry) for entry in data]
     request = embedding_pb2.EmbedRequest(inputs=inputs[:each])
     pending = {asyncio.ensure_future(stub.Embed(request, timeout=60)) for _ in range(at_once)}
@@ -177,7 +177,7 @@ async def stream(stub: Any, data: list[bytes]) -> AsyncIterator[int]:
 
 
 async def single(stub: Any, data: list[bytes], seconds: float) -> tuple[list[float], list[float]]:
-    """Milliseconds of calls with one picture, one at a time: beyond the engine's, and in all."""
+    """Milliseconds of calls with one image, one at a time: beyond the engine's, and in all."""
     beyond: list[float] = []
     total: list[float] = []
     started = time.perf_counter()
@@ -195,7 +195,7 @@ def check(results: Any) -> None:
     """A figure of calls that fail is none."""
     for result in results:
         if result.status.code:
-            raise RuntimeError(f"a picture failed: {result.status.message}")
+            raise RuntimeError(f"an image failed: {result.status.message}")
 
 
 @contextlib.contextmanager
@@ -220,7 +220,7 @@ def server(bundle: Path, batch: int) -> Iterator[str]:
         process.stderr.close()
 
 
-def picture(size: tuple[int, int], form: str, seed: int) -> bytes:
+def image(size: tuple[int, int], form: str, seed: int) -> bytes:
     """Smooth noise, encoded: about as many bytes as a photo or an icon of that size."""
     noise = np.random.default_rng(seed).integers(0, 256, (size[1] // 8, size[0] // 8, 3))
     out = io.BytesIO()

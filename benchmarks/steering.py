@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
 WORDS = ("rocket", "red apple", "dog", "sailboat", "hot beverage", "tulip", "cat", "bus")
 
 
@@ -102,7 +102,7 @@ def summary(rates: dict[str, list[float]], engines: list[str]) -> dict[str, Any]
 
 
 class Scene:
-    """One adapter, a few pictures, and a plan of its own for every conversation."""
+    """One adapter, a few images, and a plan of its own for every conversation."""
 
     def __init__(self, bundle: Any, model: Any, tokens: int) -> None:
         from mllm_adapter.data.code_cache import BackboneGraphs
@@ -116,16 +116,16 @@ class Scene:
         self.graphs = BackboneGraphs(bundle, threads=1)
         self.labels = Labels(self.graphs.texts, self.graphs.concepts)
         self.labels.learn(WORDS)
-        self.files = [path.read_bytes() for path in sorted(PICTURES.glob("*.png"))]
+        self.files = [path.read_bytes() for path in sorted(IMAGES.glob("*.png"))]
         self.codes = [self.encode(data) for data in self.files]
         self.prompt = model.prompt([Message(role="user", text=NAME[0], images=1)])
 
     def encode(self, data: bytes) -> Any:
-        """A picture's bytes to its codes: what a picture costs when it is first seen."""
+        """An image's bytes to its codes: what an image costs when it is first seen."""
         from bundle.image import ImageLimits, decode_image
 
-        image = decode_image(data, ImageLimits())
-        return self.graphs.codes(self.bundle.preprocessor(image)[None])
+        pixels = self.bundle.preprocessor(decode_image(data, ImageLimits()))
+        return self.graphs.codes(pixels[None])
 
     def plan(self, number: int, steered: bool) -> Any:
         """The plan of a conversation; no two are alike."""
@@ -137,12 +137,12 @@ class Scene:
 
     async def rate(self, chats: int, steered: bool) -> float:
         """Tokens a second of so many conversations at once, from their plans to the last token."""
-        from mllm_adapter.chat_model import ChatPicture
+        from mllm_adapter.chat_model import EncodedImage
 
         async def one(number: int) -> int:
             plan, place = self.plan(number, steered), number % len(self.codes)
-            picture = ChatPicture(key=bytes([place]), codes=self.codes[place], plan=plan)
-            embedded = self.model.embed(self.prompt, [picture])
+            image = EncodedImage(key=bytes([place]), codes=self.codes[place], plan=plan)
+            embedded = self.model.embed(self.prompt, [image])
             return sum([r.tokens async for r in self.model.answer(embedded, self.sampling)])
 
         began = time.perf_counter()
@@ -151,9 +151,9 @@ class Scene:
 
 
 def slider(scene: Scene, blocks: int) -> dict[str, Any]:
-    """Milliseconds from a slider's new value to new visual tokens, and from a new picture's bytes
+    """Milliseconds from a slider's new value to new visual tokens, and from a new image's bytes
     to its first ones."""
-    from mllm_adapter.chat_model import ChatPicture
+    from mllm_adapter.chat_model import EncodedImage
     from mllm_adapter.steering.phrases import WordEdit, expand
     from mllm_adapter.steering.plan import SteeringPlan
 
@@ -161,10 +161,10 @@ def slider(scene: Scene, blocks: int) -> dict[str, Any]:
     counter = iter(range(10**9))
 
     def first() -> None:
-        picture = ChatPicture(
+        image = EncodedImage(
             key=next(counter).to_bytes(8, "big"), codes=scene.encode(data), plan=SteeringPlan()
         )
-        model.visual_tokens(picture)
+        model.visual_tokens(image)
 
     kept = scene.codes[0]
 
@@ -172,7 +172,7 @@ def slider(scene: Scene, blocks: int) -> dict[str, Any]:
         strength = 1.0 + (next(counter) % 100) / 100
         edit = WordEdit(word="dog", op="SET", value=strength, top=32)
         plan = SteeringPlan(edits=expand([edit], scene.labels.encode))
-        model.visual_tokens(ChatPicture(key=b"kept", codes=kept, plan=plan))
+        model.visual_tokens(EncodedImage(key=b"kept", codes=kept, plan=plan))
 
     firsts, moves = alternate(first, moved, blocks, repeats=40)
     ratios = [m / f for m, f in zip(moves, firsts, strict=True)]
@@ -185,7 +185,7 @@ def slider(scene: Scene, blocks: int) -> dict[str, Any]:
 
 
 def first_layer(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """The projector's first layer of one picture as a sum over rows and as a product."""
+    """The projector's first layer of one image as a sum over rows and as a product."""
     import torch
 
     from mllm_adapter.model.projector import PatchCodes, Projector

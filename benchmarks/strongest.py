@@ -1,6 +1,6 @@
-"""How many concepts does a picture need? Accuracy of codes cut to their K strongest concepts.
+"""How many concepts does an image need? Accuracy of codes cut to their K strongest concepts.
 
-Texts keep theirs. What a caller loses who stores 32 numbers a picture, for one:
+Texts keep theirs. What a caller loses who stores 32 numbers an image, for one:
 
     python -m benchmarks.strongest                  # the shipped bundle, on the unseen style
 """

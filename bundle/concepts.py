@@ -18,11 +18,11 @@ class ConceptsError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """A word, or a picture by its source, that makes a concept fire."""
+    """A word, or an image by its source, that makes a concept fire."""
 
     source: str
     value: float
-    """Of a picture the activation; of a word its score, by which words are ranked."""
+    """Of an image the activation; of a word its score, by which words are ranked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,14 @@ class Concept:
     aliases: tuple[str, ...] = ()
     """Other words that fit, best first."""
     frequency: float = 0.0
-    """The share of evaluation pictures on which it fires, in [0, 1]."""
+    """The share of evaluation images on which it fires, in [0, 1]."""
     clarity: float | None = None
-    """Mean pairwise cosine of those pictures by an independent encoder, pairs of one thing left
+    """Mean pairwise cosine of those images by an independent encoder, pairs of one thing left
     out; None: not measured, or no such pair."""
     modality: float = 0.5
     """The share of its activation that comes from images, in [0, 1]."""
     active: bool = False
-    """It fired on at least two evaluation pictures."""
+    """It fired on at least two evaluation images."""
     words: tuple[Evidence, ...] = ()
     images: tuple[Evidence, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Bytes to a picture, and a picture to pixels. S image side; pixels are float32 (3, S, S)."""
+"""Bytes to an image, and an image to pixels. S image side; pixels are float32 (3, S, S)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from bundle.manifest import Preprocessing
 
 
 class ImageError(ValueError):
-    """A picture that is not accepted; the message is fit for the caller's eyes."""
+    """An image that is not accepted; the message is fit for the caller's eyes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLimits:
-    """What a picture may weigh. All of it is checked before a decoder runs."""
+    """What an image may weigh. All of it is checked before a decoder runs."""
 
     bytes: int = 8 * 2**20
     """The encoded file."""
@@ -40,7 +40,7 @@ class ImageLimits:
 _CORRUPT = "image: truncated or corrupt"
 
 _SLENDER = 16
-"""Ratio of sides up to which a picture is resized whole before the crop, to the bit as open_clip
+"""Ratio of sides up to which an image is resized whole before the crop, to the bit as open_clip
 does it."""
 
 _TURNS = {
@@ -127,17 +127,17 @@ def _convert(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """Pictures to pixels, as open_clip's `image_transform(..., is_train=False)` does it.
+    """Images to pixels, as open_clip's `image_transform(..., is_train=False)` does it.
 
     With two differences. Alpha is laid over the background first, where open_clip drops it. And of
-    very slender pictures only the part that survives the crop is resized, so that 1 x 16,384
+    very slender images only the part that survives the crop is resized, so that 1 x 16,384
     pixels cost what any others do; Pillow may then round differently.
     """
 
     preprocessing: Preprocessing
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
-        """A picture of any mode to float32 (3, S, S), C-contiguous and normalised."""
+        """An image of any mode to float32 (3, S, S), C-contiguous and normalised."""
         p = self.preprocessing
         square = self._resize(self._opaque(image))
         pixels = np.asarray(square, dtype=np.float32) / np.float32(255)

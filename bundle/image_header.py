@@ -1,4 +1,4 @@
-"""What a picture's first bytes say about it: its format and size, before any decoder sees it."""
+"""What an image's first bytes say about it: its format and size, before any decoder sees it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_SEGMENTS = 16_384
 """JPEG segments or PNG chunks of a file. Pillow walks them in Python, so millions cost seconds."""
 
 MAX_SCANS = 100
-"""Scans of a progressive JPEG. Encoders write about ten; each passes over the whole picture."""
+"""Scans of a progressive JPEG. Encoders write about ten; each passes over the whole image."""
 
 
 class HeaderError(ValueError):
@@ -78,7 +78,7 @@ def exif_orientation(exif: bytes) -> int:
     """The orientation (1 to 8) in an EXIF block; 1 where it is absent or damaged.
 
     Read by hand, because one tag of the first directory is all we want and a damaged block must
-    neither fail the picture nor cost time. Layout: TIFF 6.0, section 2.
+    neither fail the image nor cost time. Layout: TIFF 6.0, section 2.
     """
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])

@@ -15,7 +15,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How a picture becomes pixels: alpha over `background`, resize, scale to [0, 1], normalise."""
+    """How an image becomes pixels: alpha over `background`, resize, scale to [0, 1], normalise."""
 
     size: int
     """S: pixels are (3, S, S)."""
@@ -37,7 +37,7 @@ class Architecture:
     concepts: int
     """C, the width of the codes."""
     dense_dim: int
-    """D, the width of the vector that the last projection reads, of a picture."""
+    """D, the width of the vector that the last projection reads, of an image."""
     text_dense_dim: int
     """The same of a text: another one where a head is `replaced` and the towers differ in width."""
     head: Literal["replaced", "stacked"]

@@ -71,7 +71,7 @@ class Bundle:
 
     @cached_property
     def preprocessor(self) -> Preprocessor:
-        """Pictures to the image tower's pixels."""
+        """Images to the image tower's pixels."""
         return Preprocessor(self.manifest.preprocessing)
 
 

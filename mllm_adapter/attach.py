@@ -52,7 +52,7 @@ def _section(config: AdapterConfig) -> str:
     text = (
         f"`adapter/` lets {llm} read the patch codes through a projector of {config.concepts} x "
         f"{config.width}, trained by the recipe `{config.recipe}` on {seen:,} conversations made "
-        "of the training pictures' captions, keywords and categories, part of them under edits as "
+        "of the training images' captions, keywords and categories, part of them under edits as "
         "callers make them. It answers questions of the forms that it was trained on, and knows "
         f"nothing else. A word becomes its {config.words.top} strongest concepts, the strongest of "
         f"them set to {config.words.strength:g}. docs/chat.md of the repository has what was "

@@ -1,4 +1,4 @@
-"""Steered conversations: pictures' codes and edits in, text out. T tokens, P patches, H LLM width.
+"""Steered conversations: images' codes and edits in, text out. T tokens, P patches, H LLM width.
 
 The LLM is never hooked: an edit ends in front of the projector, so that all conversations share one
 batch whatever their edits are, and steering costs nothing a token.
@@ -35,15 +35,15 @@ from mllm_adapter.steering.plan import SteeringBatch, SteeringPlan
 EngineName = Literal["transformers", "vllm"]
 
 KEPT_BYTES = 256 * 2**20
-"""Of first-layer sums of the pictures seen last."""
+"""Of first-layer sums of the images seen last."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatPicture:
-    """A picture of a conversation."""
+class EncodedImage:
+    """An image of a conversation."""
 
     key: bytes
-    """A digest of its bytes: the same picture is projected once, whatever its edits are."""
+    """A digest of its bytes: the same image is projected once, whatever its edits are."""
     codes: PatchCodes
     """B = 1."""
     plan: SteeringPlan
@@ -106,28 +106,28 @@ class ChatModel:
         return self._build(messages)
 
     @torch.inference_mode()
-    def embed(self, prompt: Prompt, pictures: Sequence[ChatPicture]) -> Float[Tensor, "T H"]:
-        """What the LLM reads: the embeddings of tokens, and the pictures' visual tokens."""
+    def embed(self, prompt: Prompt, images: Sequence[EncodedImage]) -> Float[Tensor, "T H"]:
+        """What the LLM reads: the embeddings of tokens, and the images' visual tokens."""
         embedded = self._embeddings[torch.tensor(prompt.ids)].float()
-        for place, picture in zip(prompt.places, pictures, strict=True):
-            tokens = self.visual_tokens(picture)
+        for place, image in zip(prompt.places, images, strict=True):
+            tokens = self.visual_tokens(image)
             embedded[place : place + len(tokens)] = tokens
         return embedded
 
     @torch.inference_mode()
-    def visual_tokens(self, picture: ChatPicture) -> Float[Tensor, "P1 H"]:
-        """A picture's codes after its edits, projected. An edit of k concepts costs k rows."""
+    def visual_tokens(self, image: EncodedImage) -> Float[Tensor, "P1 H"]:
+        """An image's codes after its edits, projected. An edit of k concepts costs k rows."""
         projector = self.adapter.projector
-        sums = self._sums.get(picture.key)
+        sums = self._sums.get(image.key)
         if sums is None:
-            sums = projector.sums(picture.codes)
-            self._sums[picture.key] = sums
+            sums = projector.sums(image.codes)
+            self._sums[image.key] = sums
             while len(self._sums) * sums.nbytes > KEPT_BYTES:  # all have one shape
                 self._sums.popitem(last=False)
         else:
-            self._sums.move_to_end(picture.key)
-        batch = SteeringBatch.of([picture.plan], self.adapter.config.patches)
-        return projector.tokens(projector.steered(sums, picture.codes, batch))[0]
+            self._sums.move_to_end(image.key)
+        batch = SteeringBatch.of([image.plan], self.adapter.config.patches)
+        return projector.tokens(projector.steered(sums, image.codes, batch))[0]
 
     async def answer(
         self, embedded: Float[Tensor, "T H"], sampling: Sampling

@@ -34,13 +34,13 @@ class LLMConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class InstructionsConfig:
-    """Which pictures, and what is asked about them."""
+    """Which images, and what is asked about them."""
 
     path: str = "data/build/demo"
     """A data set's folder, as `sparseclip data build` writes it; SPARSECLIP_DATA overrides it."""
     split: str = "train"
     views: int = 3
-    """Random views of a picture beside the one that is evaluated."""
+    """Random views of an image beside the one that is evaluated."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Of the random views."""
     easy_vqa: float = 0.0

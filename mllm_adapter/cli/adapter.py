@@ -11,7 +11,7 @@ from training.cli.options import run_options
 
 @click.group()
 def adapter() -> None:
-    """Train what lets an LLM read a picture's codes, and put it into a bundle."""
+    """Train what lets an LLM read an image's codes, and put it into a bundle."""
 
 
 @adapter.command()
@@ -27,7 +27,7 @@ def train(
     """Train a projector, and its LLM where the recipe says so: demo, smollm2, llama, or a YAML
     file.
 
-    The backbone's codes of all pictures are computed first and kept beside the data. A run that was
+    The backbone's codes of all images are computed first and kept beside the data. A run that was
     stopped goes on where its last checkpoint is.
     """
     import yaml

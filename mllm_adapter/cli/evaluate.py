@@ -39,8 +39,8 @@ COLUMNS = {
     show_default=True,
     help="A data set built by `sparseclip data build`.",
 )
-@click.option("--split", default="test_style", show_default=True, help="Held-out pictures.")
-@click.option("--pictures", default=400, show_default=True, help="Steered under each condition.")
+@click.option("--split", default="test_style", show_default=True, help="Held-out images.")
+@click.option("--images", default=400, show_default=True, help="Steered under each condition.")
 @click.option("--shapes/--no-shapes", default=True, help="Also answer easy-vqa's test questions.")
 @click.option("--threads", default=0, help="CPU threads; 0 leaves torch's choice.")
 @click.option(
@@ -52,14 +52,14 @@ def steering(
     bundle_path: Path | None,
     data: Path,
     split: str,
-    pictures: int,
+    images: int,
     shapes: bool,
     threads: int,
     plot: Path | None,
     as_json: bool,
 ) -> None:
     """What ADAPTER, a folder with adapter.json (default: the bundle's own), answers about held-out
-    pictures, and how it is steered: the true label's concepts to 0, of another label's top K the
+    images, and how it is steered: the true label's concepts to 0, of another label's top K the
     strongest to SS and the others in proportion ("even values": all to SS, as the paper does).
 
     "half": the answer has half of the new label's words; "old": a word of the old one; "both": half
@@ -100,8 +100,8 @@ def steering(
             add({"condition": name, **figure})
         right = evaluation.right(answers)
         if not right:
-            click.echo("steering: not measured; no picture is named right", err=True)
-        for row in evaluation.steering(right, Sweep(pictures=pictures)) if right else ():
+            click.echo("steering: not measured; no image is named right", err=True)
+        for row in evaluation.steering(right, Sweep(images=images)) if right else ():
             add(row)
     except (BundleError, DataError, ValueError) as error:
         raise click.ClickException(str(error)) from None
@@ -123,7 +123,7 @@ def show(title: str, rows: list[dict[str, Any]]) -> None:
         if "both" in row:
             table.add_row(*(_cell(row.get(column)) for column in COLUMNS.values()))
         else:
-            names = ("exact", "half", "cosine", "pictures")
+            names = ("exact", "half", "cosine", "images")
             plain.add_row(row["condition"], *(_cell(row[name]) for name in names))
     console.print(plain)
     console.print(table)

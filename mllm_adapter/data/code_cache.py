@@ -1,7 +1,7 @@
-"""Patch codes of a data set's pictures, computed once. N pictures, P patches, C concepts, V views.
+"""Patch codes of a data set's images, computed once. N images, P patches, C concepts, V views.
 
-Both stages of training leave the vision backbone as it is, so that what it makes of a picture is
-read from a file: the picture as it is evaluated, and random views of it for training.
+Both stages of training leave the vision backbone as it is, so that what it makes of an image is
+read from a file: the image as it is evaluated, and random views of it for training.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from training.loading.augment import AugmentConfig
 from training.trainer.cached_views import FreshViews
 
 CHUNK = 64
-"""Pictures that go through the graph at a time."""
+"""Images that go through the graph at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CodeTable:
-    """Codes of rows of patches, active concepts only: the patches of one picture after another."""
+    """Codes of rows of patches, active concepts only: the patches of one image after another."""
 
     indices: NDArray[np.uint16]
     values: NDArray[np.float16]
     offsets: NDArray[np.int64]
-    """Patch p of picture n is `offsets[n * P + p]` up to the next."""
+    """Patch p of image n is `offsets[n * P + p]` up to the next."""
     patches: int
     concepts: int
 
     def __len__(self) -> int:
         return (len(self.offsets) - 1) // self.patches
 
-    def codes(self, pictures: Sequence[int]) -> PatchCodes:
-        """Chosen pictures, in as many slots as the fullest of their patches wants."""
-        starts = np.asarray(pictures)[:, None] * self.patches + np.arange(self.patches)
+    def codes(self, images: Sequence[int]) -> PatchCodes:
+        """Chosen images, in as many slots as the fullest of their patches wants."""
+        starts = np.asarray(images)[:, None] * self.patches + np.arange(self.patches)
         first, last = self.offsets[starts], self.offsets[starts + 1]
         slots = np.arange(max(1, int((last - first).max())))
         used = slots < (last - first)[:, :, None]
@@ -96,9 +96,9 @@ class BackboneGraphs:
         return indices, values
 
     def table(self, pixels: Iterable[NDArray[np.float32]], count: int, what: str) -> CodeTable:
-        """Batches of pixels (B, 3, S, S) to codes, with a progress bar over `count` pictures."""
+        """Batches of pixels (B, 3, S, S) to codes, with a progress bar over `count` images."""
         parts: list[tuple[Any, ...]] = []
-        with tqdm(total=count, desc=what, unit="picture", leave=False) as bar:
+        with tqdm(total=count, desc=what, unit="image", leave=False) as bar:
             for batch in pixels:
                 indices, values = self._patches(batch)
                 fired = values > 0
@@ -123,17 +123,17 @@ class BackboneGraphs:
 def code_tables(
     graphs: BackboneGraphs, folder: Path, split: str, views: int, augment: AugmentConfig
 ) -> list[CodeTable]:
-    """A split's pictures as evaluation sees them, then `views` tables of random views.
+    """A split's images as evaluation sees them, then `views` tables of random views.
 
     Kept beside the data, under a digest of all that they depend on.
     """
 
-    def pictures() -> list[Image.Image]:
-        return [sample.picture() for sample in read_split(folder, split)]
+    def images() -> list[Image.Image]:
+        return [sample.image() for sample in read_split(folder, split)]
 
     index = hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
     return [
-        kept_table(graphs, folder / "codes", pictures, (index, split), view, augment)
+        kept_table(graphs, folder / "codes", images, (index, split), view, augment)
         for view in range(views + 1)
     ]
 
@@ -141,12 +141,12 @@ def code_tables(
 def kept_table(
     graphs: BackboneGraphs,
     folder: Path,
-    pictures: Callable[[], Sequence[Image.Image]],
+    images: Callable[[], Sequence[Image.Image]],
     what: tuple[str, ...],
     view: int = 0,
     augment: AugmentConfig | None = None,
 ) -> CodeTable:
-    """The codes of pictures, which `what` names for good: from `folder`, or computed and put there.
+    """The codes of images, which `what` names for good: from `folder`, or computed and put there.
 
     View 0 is what the bundle's preprocessing makes of them; any other is a random one.
     """
@@ -155,7 +155,7 @@ def kept_table(
     digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
     path = folder / f"{digest[:32]}.safetensors"
     if not path.is_file():
-        shown = pictures()
+        shown = images()
         table = graphs.table(_views(graphs.bundle, shown, view, augment), len(shown), "codes")
         folder.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}.draft")
@@ -168,14 +168,14 @@ def kept_table(
 
 
 def _views(
-    bundle: Bundle, pictures: Sequence[Image.Image], view: int, augment: AugmentConfig | None
+    bundle: Bundle, images: Sequence[Image.Image], view: int, augment: AugmentConfig | None
 ) -> Iterator[NDArray[np.float32]]:
     if view == 0 or augment is None:
-        for start in range(0, len(pictures), CHUNK):
-            yield np.stack([bundle.preprocessor(p) for p in pictures[start : start + CHUNK]])
+        for start in range(0, len(images), CHUNK):
+            yield np.stack([bundle.preprocessor(p) for p in images[start : start + CHUNK]])
         return
-    rgba = torch.from_numpy(np.stack([np.asarray(p).transpose(2, 0, 1) for p in pictures]))
+    rgba = torch.from_numpy(np.stack([np.asarray(p).transpose(2, 0, 1) for p in images]))
     fresh = FreshViews(rgba, bundle.manifest.preprocessing.size, augment)
-    for number, index in enumerate(torch.arange(len(pictures)).split(CHUNK)):
+    for number, index in enumerate(torch.arange(len(images)).split(CHUNK)):
         generator = torch.Generator().manual_seed(view * 1_000_003 + number)
         yield fresh(index, generator).numpy()

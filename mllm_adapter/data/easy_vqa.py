@@ -1,6 +1,6 @@
 """easy-vqa: questions about a coloured shape (V. Zhou 2019, MIT), from its package.
 
-4,000 pictures with 38,575 questions to train on, and 1,000 with 9,673 to test; 13 answers.
+4,000 images with 38,575 questions to train on, and 1,000 with 9,673 to test; 13 answers.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ PACKAGE = PackageSpec(
     version="1.0",
     sha256="fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f",
 )
-"""The wheel that holds pictures and questions, 3 MB; it is read, not installed."""
+"""The wheel that holds images and questions, 3 MB; it is read, not installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeQuestions:
     """One part of the data."""
 
-    pictures: Sequence[Image.Image]
+    images: Sequence[Image.Image]
     questions: Sequence[tuple[int, Turn]]
-    """Each about the picture of its number."""
+    """Each about the image of its number."""
 
 
 def easy_vqa(part: Literal["train", "test"]) -> ShapeQuestions:
@@ -41,12 +41,12 @@ def easy_vqa(part: Literal["train", "test"]) -> ShapeQuestions:
     folder = f"easy_vqa/data/{part}/"
     found = dict(members(archive, lambda name: name.startswith(folder)))
     rows = json.loads(found[f"{folder}questions.json"])
-    count = 1 + max(picture for *_, picture in rows)
-    pictures = []
+    count = 1 + max(image for *_, image in rows)
+    images = []
     for number in range(count):
-        with Image.open(io.BytesIO(found[f"{folder}images/{number}.png"])) as image:
-            pictures.append(image.convert("RGBA"))
+        with Image.open(io.BytesIO(found[f"{folder}images/{number}.png"])) as file:
+            images.append(file.convert("RGBA"))
     questions = [
-        (picture, Turn(question=question, answer=answer)) for question, answer, picture in rows
+        (image, Turn(question=question, answer=answer)) for question, answer, image in rows
     ]
-    return ShapeQuestions(pictures=pictures, questions=questions)
+    return ShapeQuestions(images=images, questions=questions)

@@ -1,4 +1,4 @@
-"""Questions and answers about pictures, made from their captions, keywords and categories."""
+"""Questions and answers about images, made from their captions, keywords and categories."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAME = (
     "Name this.",
     "Describe the picture.",
 )
-"""Ask for a picture's name; the first one is what the evaluations ask."""
+"""Ask for an image's name; the first one is what the evaluations ask."""
 IS_IT = ("Is this {}?", "Does the picture show {}?", "Is it {}?")
 KEYWORDS = ("Which words go with it?", "Give keywords.", "What does it make you think of?")
 RELATED = ("Does it have to do with {}?", "Is it about {}?", "Would you file it under {}?")
@@ -26,7 +26,7 @@ _FORMS = {"name": 0.5, "is_it": 0.2, "keywords": 0.1, "related": 0.12, "kind": 0
 FOLLOW_UP = 0.5
 """Probability of another question in the same conversation, after each."""
 NEAR = 0.5
-"""Probability that what a picture is not is something of its category."""
+"""Probability that what an image is not is something of its category."""
 MOST_KEYWORDS = 4
 
 
@@ -39,7 +39,7 @@ class Turn:
 
 
 class Instructions:
-    """Conversations about the pictures of a split."""
+    """Conversations about the images of a split."""
 
     def __init__(self, meta: Sequence[Mapping[str, Any]]) -> None:
         self.meta = meta
@@ -50,7 +50,7 @@ class Instructions:
             self._near.setdefault(category, []).append(caption)
 
     def conversation(self, meta: Mapping[str, Any], rng: random.Random) -> list[Turn]:
-        """A few turns about a picture."""
+        """A few turns about an image."""
         forms = dict(_FORMS)
         if not meta["keywords"]:
             del forms["keywords"], forms["related"]
@@ -94,7 +94,7 @@ class Instructions:
         raise ValueError(f"form: {form!r} is none")
 
     def _other(self, meta: Mapping[str, Any], rng: random.Random) -> str:
-        """What a picture is not: something of its category, or anything."""
+        """What an image is not: something of its category, or anything."""
         near = self._near.get(meta["category"] or "", []) if rng.random() < NEAR else []
         others = [caption for caption in near if caption not in meta["captions"]]
         while not others or others[-1] in meta["captions"]:

@@ -1,4 +1,4 @@
-"""Greedy answers of an adapter to many pictures at once. B pictures, P patches, H LLM width."""
+"""Greedy answers of an adapter to many images at once. B images, P patches, H LLM width."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
 
 class Shift(NamedTuple):
-    """What is added to a layer's output, for each picture, from where its answer begins."""
+    """What is added to a layer's output, for each image, from where its answer begins."""
 
     layer: int
     by: Float[Tensor, "B H"]
@@ -57,7 +57,7 @@ class Answerer:
         plans: Sequence[SteeringPlan | None] | None = None,
         shift: Shift | None = None,
     ) -> list[Answer]:
-        """One answer a picture, each to a question of its own and after its own edits."""
+        """One answer an image, each to a question of its own and after its own edits."""
         asked = [Message(role="user", text=question, images=1) for question in questions]
         prompts = [self._build([message]) for message in asked]
         answers: list[Answer] = [Answer("", False)] * len(questions)

@@ -38,7 +38,7 @@ class Sweep:
 
     tops: tuple[int, ...] = (32, 16, 8, 4, 2, 1)
     strengths: tuple[float, ...] = (2.0, 0.5, 1.0, 4.0)
-    pictures: int = 400
+    images: int = 400
     """At most, of those that are named right."""
 
 
@@ -56,7 +56,7 @@ class Evaluation:
         self.labels.learn(m["caption"] for m in self.meta)
 
     def unsteered(self) -> tuple[dict[str, Any], list[Answer]]:
-        """What it calls the pictures of the split, and with all codes at 0 in their place."""
+        """What it calls the images of the split, and with all codes at 0 in their place."""
         wanted = [m["caption"] for m in self.meta]
         questions = [QUESTION] * len(wanted)
         codes = self.table.codes(range(len(wanted)))
@@ -64,11 +64,11 @@ class Evaluation:
         blind = self.answerer(PatchCodes(codes.indices, codes.values * 0), questions)
         return {
             "unsteered": asdict(score_answers(answers, wanted, self.judge)),
-            "no_picture": asdict(score_answers(blind, wanted, self.judge)),
+            "no_image": asdict(score_answers(blind, wanted, self.judge)),
         }, answers
 
     def confirmed(self) -> dict[str, Any]:
-        """Whether a picture is what it is, something else of its category, anything else."""
+        """Whether an image is what it is, something else of its category, anything else."""
         rng = random.Random(0)
         labels = sorted({m["caption"] for m in self.meta})
         kinds: dict[str, set[str]] = {}
@@ -83,36 +83,36 @@ class Evaluation:
             asked["another"].append((i, rng.choice([x for x in labels if x != m["caption"]])))
         found = {}
         for what, rows in asked.items():
-            codes = self.table.codes([picture for picture, _ in rows])
+            codes = self.table.codes([image for image, _ in rows])
             answers = self.answerer(codes, [is_it(label) for _, label in rows])
             wanted = ["yes" if what == "itself" else "no"] * len(rows)
             found[f"is it: {what}"] = asdict(score_answers(yes_or_no(answers), wanted, None))
         return found
 
     def shapes(self) -> dict[str, Any]:
-        """Questions of easy-vqa's test part, with and without the pictures' codes."""
+        """Questions of easy-vqa's test part, with and without the images' codes."""
         shapes = easy_vqa("test")
         what = (PACKAGE.label, "test")
-        table = kept_table(self.graphs, self.data / "codes", lambda: shapes.pictures, what)
-        codes = table.codes([picture for picture, _ in shapes.questions])
+        table = kept_table(self.graphs, self.data / "codes", lambda: shapes.images, what)
+        codes = table.codes([image for image, _ in shapes.questions])
         questions = [turn.question for _, turn in shapes.questions]
         wanted = [turn.answer for _, turn in shapes.questions]
         blind = PatchCodes(codes.indices, codes.values * 0)
         return {
             "easy_vqa": asdict(score_answers(self.answerer(codes, questions), wanted, None)),
-            "easy_vqa_no_picture": asdict(
+            "easy_vqa_no_image": asdict(
                 score_answers(self.answerer(blind, questions), wanted, None)
             ),
         }
 
     def steering(self, right: Sequence[int], sweep: Sweep) -> Iterator[dict[str, Any]]:
         """A row a condition: the sweep of K and SS, controls, labels that were never trained on,
-        and edits of parts of labels. `right` are pictures that are named right."""
+        and edits of parts of labels. `right` are images that are named right."""
         train = [sample.meta for sample in read_split(self.data, TRAINED)]
         known = {m["caption"] for m in train}
         labels = sorted({m["caption"] for m in self.meta} & known)
-        right = [picture for picture in right if self.meta[picture]["caption"] in known]
-        bench = self._bench(swaps(self.meta, right, labels, sweep.pictures))
+        right = [image for image in right if self.meta[image]["caption"] in known]
+        bench = self._bench(swaps(self.meta, right, labels, sweep.images))
         yield from self._swept(bench, sweep)
         yield from self._controls(bench, sweep, train)
         unseen = self._unseen(known)
@@ -123,12 +123,12 @@ class Evaluation:
             "of these, with words trained on": [u for u in unseen if words(u) <= said],
         }.items():
             if chosen:
-                bench = self._bench(swaps(self.meta, right, chosen, sweep.pictures))
+                bench = self._bench(swaps(self.meta, right, chosen, sweep.images))
                 answers = bench.steered(top, strength)
                 yield self._row(condition, bench, answers, top=top, strength=strength)
         trials = [
             trial
-            for trial in parts(self.meta, right, labels, sweep.pictures)
+            for trial in parts(self.meta, right, labels, sweep.images)
             if all(map(self.labels.known, trial.difference))
         ]
         bench = self._bench(trials)
@@ -180,7 +180,7 @@ class Evaluation:
             yield self._row("difference of hidden states", bench, answers, strength=factor)
 
     def _unseen(self, known: set[str]) -> list[str]:
-        """Labels of pictures that the data hold out with all that they share, as far as the text
+        """Labels of images that the data hold out with all that they share, as far as the text
         tower has concepts for them: `test_codepoint` beside `test_style`."""
         beside = self.split.replace("_style", "_codepoint")
         if beside == self.split or beside not in read_index(self.data)["splits"]:
@@ -189,7 +189,7 @@ class Evaluation:
         return [label for label in labels if self.labels.known(label)]
 
     def right(self, answers: Sequence[Answer]) -> list[int]:
-        """The pictures that are named right."""
+        """The images that are named right."""
         return [
             i
             for i, (answer, m) in enumerate(zip(answers, self.meta, strict=True))

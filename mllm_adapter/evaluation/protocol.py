@@ -1,7 +1,7 @@
-"""The paper's steering test on held-out pictures, and its controls. N pictures, C concepts.
+"""The paper's steering test on held-out images, and its controls. N images, C concepts.
 
-Sparse CLIP, arXiv 2601.20075, section 5: of each picture the true label's top-K text concepts are
-set to 0 and a random other label's top-K to a fixed strength SS. It is asked of pictures that the
+Sparse CLIP, arXiv 2601.20075, section 5: of each image the true label's top-K text concepts are
+set to 0 and a random other label's top-K to a fixed strength SS. It is asked of images that the
 adapter names right without any edit.
 """
 
@@ -28,7 +28,7 @@ QUESTION = NAME[0]
 
 
 def is_it(label: str) -> str:
-    """The question whether a picture is of a label."""
+    """The question whether an image is of a label."""
     return IS_IT[0].format(with_article(label))
 
 
@@ -39,9 +39,9 @@ def yes_or_no(answers: Sequence[Answer]) -> list[Answer]:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One picture that is named right, and what it is to become."""
+    """One image that is named right, and what it is to become."""
 
-    picture: int
+    image: int
     old: str
     new: str
 
@@ -62,14 +62,14 @@ def swaps(
     most: int,
     seed: int = 0,
 ) -> list[Trial]:
-    """Pictures that are named right, each with another one of the labels, of no common word."""
+    """Images that are named right, each with another one of the labels, of no common word."""
     rng = random.Random(seed)
     chosen = sorted(rng.sample(list(right), min(most, len(right))))
     trials = []
-    for picture in chosen:
-        old = meta[picture]["caption"]
+    for image in chosen:
+        old = meta[image]["caption"]
         new = rng.choice([label for label in labels if not words(label) & words(old)])
-        trials.append(Trial(picture=picture, old=old, new=new))
+        trials.append(Trial(image=image, old=old, new=new))
     return trials
 
 
@@ -84,8 +84,8 @@ def parts(
     singer`. Only the other words are edited."""
     rng = random.Random(seed)
     trials: list[Trial] = []
-    for picture in rng.sample(list(right), len(right)):
-        old = meta[picture]["caption"]
+    for image in rng.sample(list(right), len(right)):
+        old = meta[image]["caption"]
         fits = [
             label
             for label in labels
@@ -93,8 +93,8 @@ def parts(
             and len(words(label) - words(old)) == len(words(old) - words(label)) > 0
         ]
         if fits and len(trials) < most:
-            trials.append(Trial(picture=picture, old=old, new=rng.choice(fits)))
-    return sorted(trials, key=lambda trial: trial.picture)
+            trials.append(Trial(image=image, old=old, new=rng.choice(fits)))
+    return sorted(trials, key=lambda trial: trial.image)
 
 
 class Bench:
@@ -104,7 +104,7 @@ class Bench:
         self, answerer: Answerer, table: CodeTable, labels: Labels, trials: Sequence[Trial]
     ) -> None:
         self.answerer, self.labels, self.trials = answerer, labels, trials
-        self.codes = table.codes([trial.picture for trial in trials])
+        self.codes = table.codes([trial.image for trial in trials])
 
     def steered(self, top: int, strength: float, even: bool = False) -> list[Answer]:
         """The old label's concepts to 0, the new one's to a strength, or each of them to it."""
@@ -113,7 +113,7 @@ class Bench:
         )
 
     def steered_and_asked(self, top: int, strength: float, about: Sequence[str]) -> list[Answer]:
-        """The same edit, and the question whether the picture is some label."""
+        """The same edit, and the question whether the image is some label."""
         plans = [self.labels.swap(t.old, t.new, top, strength) for t in self.trials]
         return self.answerer(self.codes, [is_it(label) for label in about], plans)
 
@@ -148,7 +148,7 @@ class Bench:
         return self.answerer(self.codes, questions)
 
     def mean_difference(self, means: Mapping[str, torch.Tensor], strength: float) -> list[Answer]:
-        """Control: the mean codes (C,) of training pictures of the new label, less those of the old
+        """Control: the mean codes (C,) of training images of the new label, less those of the old
         one, added to every patch (difference of means, arXiv 2310.06824)."""
         dense = self.codes.dense(self.answerer.adapter.config.concepts)
         shift = torch.stack([means[t.new] - means[t.old] for t in self.trials])
@@ -171,10 +171,10 @@ class Bench:
 def mean_codes(
     meta: Sequence[Mapping[str, Any]], table: CodeTable, labels: Sequence[str]
 ) -> dict[str, torch.Tensor]:
-    """Mean codes (C,) over patches and pictures of each label that a split has."""
+    """Mean codes (C,) over patches and images of each label that a split has."""
     return {
-        label: table.codes(pictures).dense(table.concepts).mean((0, 1))
-        for label, pictures in _pictures_of(meta, labels).items()
+        label: table.codes(images).dense(table.concepts).mean((0, 1))
+        for label, images in _images_of(meta, labels).items()
     }
 
 
@@ -185,14 +185,14 @@ def mean_states(
     answerer: Answerer,
     layer: int,
 ) -> dict[str, torch.Tensor]:
-    """Mean hidden states (H,) of each label's pictures where the answer begins."""
+    """Mean hidden states (H,) of each label's images where the answer begins."""
     return {
-        label: answerer.states(table.codes(pictures), QUESTION, layer).mean(0)
-        for label, pictures in _pictures_of(meta, labels).items()
+        label: answerer.states(table.codes(images), QUESTION, layer).mean(0)
+        for label, images in _images_of(meta, labels).items()
     }
 
 
-def _pictures_of(meta: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, list[int]]:
+def _images_of(meta: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = {}
     wanted = set(labels)
     for i, m in enumerate(meta):

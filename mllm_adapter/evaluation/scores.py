@@ -23,7 +23,7 @@ does not end (the paper calls abnormally long answers corrupted)."""
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringScore:
-    """Percentages over the pictures of one condition, and mean cosines."""
+    """Percentages over the images of one condition, and mean cosines."""
 
     exact: float
     """The answer is the new label."""
@@ -40,19 +40,19 @@ class SteeringScore:
     """Its sentence embedding is nearer the new label's than the old one's."""
     cosine_new: float | None
     cosine_old: float | None
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerScore:
-    """Percentages over the pictures of a split, standard errors beside them."""
+    """Percentages over the images of a split, standard errors beside them."""
 
     exact: float
     exact_error: float
     half: float
     cosine: float | None
     """Mean cosine of the answer's and the label's sentence embeddings."""
-    pictures: int
+    images: int
 
 
 def words(text: str) -> frozenset[str]:
@@ -85,7 +85,7 @@ def score_answers(
         exact_error=float(100 * exact.std() / max(1, len(exact)) ** 0.5),
         half=_percent(half),
         cosine=cosine,
-        pictures=len(answers),
+        images=len(answers),
     )
 
 
@@ -96,7 +96,7 @@ def score_steering(
     encode: Encode | None,
     part: bool = False,
 ) -> SteeringScore:
-    """Answers of pictures of `old` that were steered to `new`.
+    """Answers of images of `old` that were steered to `new`.
 
     With `part` the labels share words, and only the others were edited: words of the old label that
     the new one has are the rest.
@@ -128,7 +128,7 @@ def score_steering(
         nearer_new=nearer,
         cosine_new=to_new,
         cosine_old=to_old,
-        pictures=len(answers),
+        images=len(answers),
     )
 
 

@@ -35,7 +35,7 @@ class AdapterError(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class WordDefaults:
     """How a word becomes concepts where the caller does not say, as measured on held-out
-    pictures."""
+    images."""
 
     top: int = TOP
     """Concepts of a word."""
@@ -68,7 +68,7 @@ class AdapterConfig:
 
     @property
     def visual_tokens(self) -> int:
-        """Of a picture: one for it as a whole, and one a patch."""
+        """Of an image: one for it as a whole, and one a patch."""
         return 1 + self.patches
 
 

@@ -37,7 +37,7 @@ class PatchCodes(NamedTuple):
 
     @classmethod
     def from_arrays(cls, indices: NDArray[np.int64], values: NDArray[np.float32]) -> PatchCodes:
-        """One picture's codes, (P, K) as the serving side has them; copied."""
+        """One image's codes, (P, K) as the serving side has them; copied."""
         return cls(torch.tensor(indices)[None], torch.tensor(values)[None]).trimmed()
 
     @classmethod
@@ -60,7 +60,7 @@ class PatchCodes(NamedTuple):
 
 
 class Projector(nn.Module):
-    """codes (B, P, C) -> tokens (B, P1, H), P1 = 1 + P: the picture as a whole, then its patches.
+    """codes (B, P, C) -> tokens (B, P1, H), P1 = 1 + P: the image as a whole, then its patches.
 
     Where codes are pooled over patches, what was trained contrastively is their mean. The first
     layer being linear, its output for the mean is the mean of its outputs, whatever was edited.
@@ -80,7 +80,7 @@ class Projector(nn.Module):
         return self.rows.shape[0]
 
     def sums(self, codes: PatchCodes, dense: bool | None = None) -> Float[Tensor, "B P H"]:
-        """The first layer's output without its bias: a picture's part of it that can be kept.
+        """The first layer's output without its bias: an image's part of it that can be kept.
 
         `dense` chooses between one product over C and a sum over active rows; None takes what is
         faster at this density.

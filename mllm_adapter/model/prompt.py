@@ -21,7 +21,7 @@ class Message:
     role: Literal["system", "user", "assistant"]
     text: str
     images: int = 0
-    """Pictures in front of the text."""
+    """Images in front of the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +31,12 @@ class Prompt:
     ids: list[int]
     """Token ids; 0 where a visual token goes."""
     places: list[int]
-    """Where each picture's visual tokens begin."""
+    """Where each image's visual tokens begin."""
 
 
 class PromptBuilder:
     """Fills a tokenizer's chat template. The template's special tokens are its own: the same words
-    in a message are plain text. A picture takes `visual` tokens, and `system` is the system message
+    in a message are plain text. An image takes `visual` tokens, and `system` is the system message
     of conversations that have none."""
 
     def __init__(self, tokenizer: Any, visual: int, system: str = "") -> None:

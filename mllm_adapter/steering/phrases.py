@@ -1,6 +1,6 @@
 """Words to concepts: what a caller edits is a word, what the model has is tens of concepts.
 
-A text tower's strongest concepts of a word are its directions in the picture. At small scale one or
+A text tower's strongest concepts of a word are its directions in the image. At small scale one or
 two of them are not enough, so a word is edited through its top K, in the proportions that the text
 tower gives them (docs/chat.md has what that is worth).
 """

@@ -116,7 +116,7 @@ class SteeringPlan:
 
 
 class SteeringBatch(NamedTuple):
-    """All edits of the pictures of a batch."""
+    """All edits of the images of a batch."""
 
     row: Int[Tensor, " E"]
     concept: Int[Tensor, " E"]

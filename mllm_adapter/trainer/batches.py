@@ -1,4 +1,4 @@
-"""Training batches: pictures' codes and conversations about them."""
+"""Training batches: images' codes and conversations about them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 
 class Shapes(NamedTuple):
-    """easy-vqa's questions with the codes of its pictures, mixed in at some share."""
+    """easy-vqa's questions with the codes of its images, mixed in at some share."""
 
     table: CodeTable | None
     questions: Sequence[tuple[int, Turn]]
@@ -46,7 +46,7 @@ class _Row(NamedTuple):
     """One conversation to be."""
 
     table: CodeTable
-    picture: int
+    image: int
     text: Encoded
 
 
@@ -74,7 +74,7 @@ class Samples:
         rows = [
             self._shape(rng)
             if rng.random() < self._shapes.share
-            else self._picture(self._order(step * size + i), rng)
+            else self._image(self._order(step * size + i), rng)
             for i in range(size)
         ]
         rows.sort(key=lambda row: len(row.text.ids))
@@ -82,15 +82,15 @@ class Samples:
 
     def _shape(self, rng: random.Random) -> _Row:
         assert self._shapes.table is not None
-        picture, turn = rng.choice(self._shapes.questions)
-        return _Row(self._shapes.table, picture, encode([turn], self._build))
+        image, turn = rng.choice(self._shapes.questions)
+        return _Row(self._shapes.table, image, encode([turn], self._build))
 
-    def _picture(self, picture: int, rng: random.Random) -> _Row:
-        turns = self._instructions.conversation(self._meta[picture], rng)
-        return _Row(rng.choice(self._tables), picture, encode(turns, self._build))
+    def _image(self, image: int, rng: random.Random) -> _Row:
+        turns = self._instructions.conversation(self._meta[image], rng)
+        return _Row(rng.choice(self._tables), image, encode(turns, self._build))
 
     def _order(self, place: int) -> int:
-        """The picture at a place: epoch after epoch, each in an order of its own."""
+        """The image at a place: epoch after epoch, each in an order of its own."""
         epoch, i = divmod(place, len(self._meta))
         if epoch != self._epoch:
             self._epoch = epoch
@@ -100,7 +100,7 @@ class Samples:
 
 
 def _collate(rows: Sequence[_Row]) -> Batch:
-    parts = [row.table.codes([row.picture]) for row in rows]
+    parts = [row.table.codes([row.image]) for row in rows]
     slots = max(part.indices.shape[2] for part in parts)
     padded = [[F.pad(x, (0, slots - x.shape[2])) for x in part] for part in parts]
     codes = PatchCodes(*(torch.cat(column) for column in zip(*padded, strict=True)))

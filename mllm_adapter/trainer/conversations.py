@@ -22,7 +22,7 @@ class Encoded(NamedTuple):
     ids: list[int]
     labels: list[int]
     place: int
-    """Where the picture's visual tokens begin."""
+    """Where the image's visual tokens begin."""
 
 
 class TextBatch(NamedTuple):
@@ -41,13 +41,13 @@ class TextBatch(NamedTuple):
     def embedded(
         self, words: Float[Tensor, "B T H"], visual: Float[Tensor, "B P1 H"]
     ) -> Float[Tensor, "B T H"]:
-        """Embeddings of the token ids, with each picture's visual tokens in their places."""
+        """Embeddings of the token ids, with each image's visual tokens in their places."""
         at = self.places[:, None] + torch.arange(visual.shape[1], device=words.device)
         return words.scatter(1, at[:, :, None].expand_as(visual), visual.to(words.dtype))
 
 
 def encode(turns: Sequence[Turn], build: PromptBuilder) -> Encoded:
-    """A conversation about one picture: what the model reads when it is asked, and the answers."""
+    """A conversation about one image: what the model reads when it is asked, and the answers."""
     messages: list[Message] = []
     ids: list[int] = []
     labels: list[int] = []

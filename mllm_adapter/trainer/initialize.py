@@ -24,7 +24,7 @@ SPREAD = 0.3
 """Standard deviation in front of the GELU, which is nearly linear there."""
 STRENGTH = 2.0
 """Text codes are scaled so that their strongest concept has it, as in an edit."""
-PICTURES = 20_000
+IMAGES = 20_000
 """That it learns from, at most."""
 ITERATIONS = 30
 TINY = 1e-20
@@ -41,7 +41,7 @@ def start(
 ) -> None:
     """Sets a projector by ridge regression from codes to the summed embeddings of labels' tokens.
 
-    Samples are the pictures' mean codes with their labels, and the labels' own text codes. The
+    Samples are the images' mean codes with their labels, and the labels' own text codes. The
     second layer starts as the identity, scaled so that visual tokens are as large as the LLM's
     embeddings of words.
     """
@@ -53,7 +53,7 @@ def start(
     known = sorted(filter(labels.known, wanted))
     parts: list[Tensor] = []
     captions: list[str] = []
-    for begin in range(0, min(len(meta), PICTURES), CHUNK):
+    for begin in range(0, min(len(meta), IMAGES), CHUNK):
         chosen = range(begin, min(begin + CHUNK, len(meta)))
         parts.append(table.codes(chosen).dense(table.concepts).mean(1).to_sparse())
         captions += [meta[i]["caption"] for i in chosen]

@@ -100,7 +100,7 @@ class _Run:
             return Shapes(table=None, questions=(), share=0.0)
         shapes = easy_vqa("train")
         what = (PACKAGE.label, "train")
-        table = kept_table(graphs, data.folder / "codes", lambda: shapes.pictures, what)
+        table = kept_table(graphs, data.folder / "codes", lambda: shapes.images, what)
         return Shapes(table, shapes.questions, data.easy_vqa)
 
     def _llm(self, meta: list[Any]) -> tuple[Any, Any]:

@@ -27,7 +27,7 @@ class Outputs:
     dense: bool = False
     """The dense vector that the sparse projection reads."""
     patch_concepts: tuple[ConceptKey, ...] = ()
-    """The concepts whose map over a picture's patches to send."""
+    """The concepts whose map over an image's patches to send."""
 
     def to_proto(self) -> embedding_pb2.OutputSelection:
         """The message. Raises ValueError for a negative count or id."""
@@ -151,7 +151,7 @@ def concept(message: concepts_pb2.Concept) -> concepts.Concept:
 
 
 def explanation(message: concepts_pb2.ExplainImageResponse, *, source: str) -> concepts.Explanation:
-    """The maps of a picture's concepts."""
+    """The maps of an image's concepts."""
     return concepts.Explanation(
         source=source,
         model=model(message.model),

@@ -33,20 +33,20 @@ _FINISHES: dict[int, chat.Finish] = {
 
 def conversation(
     messages: str | Sequence[chat.Message],
-    images: Sequence[ImageInput | chat.Picture],
+    images: Sequence[ImageInput | chat.ChatImage],
     steering: Steering | None,
 ) -> Sequence[chat.Message]:
-    """A question about pictures as a conversation of one message; a conversation as it is."""
+    """A question about images as a conversation of one message; a conversation as it is."""
     if isinstance(images, bytes | str):
         raise TypeError("images must be a list")
     if isinstance(messages, str):
-        pictures = [
+        attached = [
             image
-            if isinstance(image, chat.Picture)
-            else chat.Picture(image=image, steering=steering)
+            if isinstance(image, chat.ChatImage)
+            else chat.ChatImage(image=image, steering=steering)
             for image in images
         ]
-        return [chat.Message(text=messages, images=pictures)]
+        return [chat.Message(text=messages, images=attached)]
     if images or steering:
         raise ValueError("images, steering: of a conversation they are in its messages")
     return messages
@@ -57,7 +57,7 @@ def request(
     messages: Sequence[chat.Message],
     sampling: chat.Sampling,
 ) -> chat_pb2.ChatRequest:
-    """The message. Raises CallError for a picture that cannot be read, and for numbers that no
+    """The message. Raises CallError for an image that cannot be read, and for numbers that no
     field holds."""
     try:
         return chat_pb2.ChatRequest(
@@ -84,11 +84,11 @@ def _message(message: chat.Message) -> chat_pb2.ChatMessage:
     )
 
 
-def _image(image: ImageInput | chat.Picture) -> chat_pb2.ChatImage:
-    picture = image if isinstance(image, chat.Picture) else chat.Picture(image=image)
-    steering = picture.steering or Steering()
+def _image(image: ImageInput | chat.ChatImage) -> chat_pb2.ChatImage:
+    attached = image if isinstance(image, chat.ChatImage) else chat.ChatImage(image=image)
+    steering = attached.steering or Steering()
     return chat_pb2.ChatImage(
-        data=read_image(picture.image),
+        data=read_image(attached.image),
         steering=chat_pb2.SteeringPlan(
             edits=[_edit(edit) for edit in steering.edits], strength=steering.strength
         ),

@@ -1,4 +1,4 @@
-"""What a caller may give as a picture, and how it becomes bytes. Never by fetching an address."""
+"""What a caller may give as an image, and how it becomes bytes. Never by fetching an address."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from sparseclip.v1 import embedding_pb2
 _ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+:/", re.ASCII)
 
 
-class PictureObject(Protocol):
-    """A picture in memory, such as a PIL image: anything that can save itself as PNG."""
+class ImageObject(Protocol):
+    """An image in memory, such as a PIL image: anything that can save itself as PNG."""
 
     def save(self, fp: io.BytesIO, format: str) -> None:
-        """Writes the picture to `fp` in the named format."""
+        """Writes the image to `fp` in the named format."""
 
 
-ImageInput = bytes | str | PathLike[str] | PictureObject
+ImageInput = bytes | str | PathLike[str] | ImageObject
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One picture or one text to embed."""
+    """One image or one text to embed."""
 
     source: str
     image: ImageInput | None = None
@@ -63,7 +63,7 @@ def items_from(images: Sequence[ImageInput], texts: Sequence[str]) -> list[Item]
 
 
 def image_item(image: ImageInput | Item, number: int) -> Item:
-    """An Item as it is; anything else as the picture of an item."""
+    """An Item as it is; anything else as the image of an item."""
     if isinstance(image, Item):
         return image
     named = isinstance(image, str | PathLike)
@@ -71,7 +71,7 @@ def image_item(image: ImageInput | Item, number: int) -> Item:
 
 
 def read_image(image: ImageInput) -> bytes:
-    """The picture's encoded bytes.
+    """The image's encoded bytes.
 
     Raises ItemError: an address, or a file that cannot be read.
     """

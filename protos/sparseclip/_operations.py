@@ -151,10 +151,10 @@ class Operations:
     def classify(
         self, images: Sequence[ImageInput], labels: Sequence[str], templates: Sequence[str]
     ) -> Operation[list[Classification]]:
-        """Embeds the labels and the pictures, and scores every picture."""
+        """Embeds the labels and the images, and scores every image."""
         classifier = yield from self.classifier(labels, templates)
-        pictures = yield from self.embed(images, [], convert.Outputs())
-        return [classifier.score(picture) for picture in pictures]
+        embedded = yield from self.embed(images, [], convert.Outputs())
+        return [classifier.score(image) for image in embedded]
 
     def list_concepts(
         self, page_size: int, page_token: str, active_only: bool
@@ -205,7 +205,7 @@ class Operations:
         top_concepts: int,
         overlay: bool,
     ) -> Operation[concepts.Explanation]:
-        """Where concepts fire in one picture."""
+        """Where concepts fire in one image."""
         item = image_item(image, 0)
         try:
             data = read_image(image)

@@ -16,7 +16,7 @@ from sparseclip._operations import Operations
 from sparseclip._retry import RetryPolicy
 from sparseclip._stream import Flight
 from sparseclip._transport_aio import AsyncTransport
-from sparseclip.chat import ChatEvent, Message, Picture, Sampling
+from sparseclip.chat import ChatEvent, ChatImage, Message, Sampling
 from sparseclip.classifier import Classification, Classifier
 from sparseclip.concepts import Concept, ConceptMatch, ConceptPage, Explanation, ServerStatus
 from sparseclip.results import Embedding, Embeddings, Model, ModelInfo
@@ -100,7 +100,7 @@ class AsyncClient(_AsyncBase):
         outputs: Outputs | None = None,
         timeout: float | None = None,
     ) -> Embeddings:
-        """Embeds any number of pictures (bytes, paths or PIL images) and texts.
+        """Embeds any number of images (bytes, paths or PIL images) and texts.
 
         Results keep the order: images first, then texts. Many items become several calls within
         the server's limits; an item that fails has its own status.
@@ -118,7 +118,7 @@ class AsyncClient(_AsyncBase):
     ) -> AsyncIterator[Embedding]:
         """Embeds items without end, in order, holding at most `window` of them at a time.
 
-        Items are pictures, or `Item`s for texts and for sources of your own. `timeout` bounds the
+        Items are images, or `Item`s for texts and for sources of your own. `timeout` bounds the
         calls that describe the model, not the stream.
         """
         flight = Flight(
@@ -137,7 +137,7 @@ class AsyncClient(_AsyncBase):
         templates: Sequence[str] = ("{}",),
         timeout: float | None = None,
     ) -> Classifier:
-        """Embeds labels once, to score the pictures of a stream with."""
+        """Embeds labels once, to score the images of a stream with."""
         return await self._transport.run(self._operations.classifier(labels, templates), timeout)
 
     async def classify(
@@ -148,7 +148,7 @@ class AsyncClient(_AsyncBase):
         templates: Sequence[str] = ("{}",),
         timeout: float | None = None,
     ) -> list[Classification]:
-        """Scores every picture against labels: softmax of logit scale times cosine."""
+        """Scores every image against labels: softmax of logit scale times cosine."""
         operation = self._operations.classify(images, labels, templates)
         return await self._transport.run(operation, timeout)
 
@@ -196,22 +196,22 @@ class AsyncClient(_AsyncBase):
         overlay: bool = False,
         timeout: float | None = None,
     ) -> Explanation:
-        """Where the named concepts, or else the strongest ones, fire in a picture."""
+        """Where the named concepts, or else the strongest ones, fire in an image."""
         operation = self._operations.explain(image, concepts, top_concepts, overlay)
         return await self._transport.run(operation, timeout)
 
     async def chat(
         self,
         messages: str | Sequence[Message],
-        images: Sequence[ImageInput | Picture] = (),
+        images: Sequence[ImageInput | ChatImage] = (),
         *,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
         timeout: float = 60.0,
     ) -> AsyncGenerator[ChatEvent]:
-        """Answers a question about pictures, or the last message of a conversation.
+        """Answers a question about images, or the last message of a conversation.
 
-        The first event tells what the pictures show before and after the edits; the `text` of all
+        The first event tells what the images show before and after the edits; the `text` of all
         events joined is the answer. Closing the generator ends the work. A call that fails is sent
         again only before its first event.
         """

@@ -1,4 +1,4 @@
-"""Conversations about pictures: what a caller gives, and the events that come back."""
+"""Conversations about images: what a caller gives, and the events that come back."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Finish = Literal["stop", "length", ""]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A picture with edits of its own."""
+class ChatImage:
+    """An image with edits of its own."""
 
     image: ImageInput
     steering: Steering | None = None
@@ -29,7 +29,7 @@ class Message:
 
     text: str
     role: Role = "user"
-    images: Sequence[ImageInput | Picture] = ()
+    images: Sequence[ImageInput | ChatImage] = ()
     """Shown in front of the text; only a user has them."""
 
 
@@ -47,7 +47,7 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class EditedConcept:
-    """A concept of a plan, as means over the picture's patches."""
+    """A concept of a plan, as means over the image's patches."""
 
     concept_id: int
     name: str
@@ -59,7 +59,7 @@ class EditedConcept:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageConcepts:
-    """What a picture shows the language model."""
+    """What an image shows the language model."""
 
     before: tuple[ScoredConcept, ...]
     """The strongest as they were, strongest first."""
@@ -71,7 +71,7 @@ class ImageConcepts:
 
 @dataclass(frozen=True, kw_only=True)
 class ChatStart:
-    """The first event: who answers, and what the pictures show before and after the edits."""
+    """The first event: who answers, and what the images show before and after the edits."""
 
     text: ClassVar[str] = ""
     model: Model
@@ -92,7 +92,7 @@ class ChatUsage:
     """Tokens read and written."""
 
     prompt_tokens: int
-    """Pictures included."""
+    """Images included."""
     image_tokens: int
     completion_tokens: int
 
@@ -104,9 +104,9 @@ class ChatTimings:
     decode_us: int
     queue_us: int
     inference_us: int
-    """Of the vision model; 0 where all pictures were seen before."""
+    """Of the vision model; 0 where all images were seen before."""
     prepare_us: int
-    """Editing and projecting the pictures."""
+    """Editing and projecting the images."""
     first_token_us: int
     total_us: int
 

@@ -15,19 +15,19 @@ from sparseclip.results import Embedding, Embeddings, Model, ModelInfo, stack_co
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classification:
-    """One picture's label."""
+    """One image's label."""
 
     source: str
     status: ItemStatus
     model: Model | None
     label: str
-    """The best label; empty when the picture failed."""
+    """The best label; empty when the image failed."""
     scores: Mapping[str, float]
     """Every label's probability, in the order of the labels; they sum to 1."""
 
     @property
     def ok(self) -> bool:
-        """The picture was classified."""
+        """The image was classified."""
         return self.status.ok
 
 
@@ -71,29 +71,29 @@ class Classifier:
             weights=(mean / np.maximum(norms, 1e-12)).T,
         )
 
-    def score(self, picture: Embedding) -> Classification:
-        """Labels one embedded picture.
+    def score(self, image: Embedding) -> Classification:
+        """Labels one embedded image.
 
-        Raises ValueError when the picture was embedded by another model than the labels.
+        Raises ValueError when the image was embedded by another model than the labels.
         """
-        if not picture.ok:
+        if not image.ok:
             return Classification(
-                source=picture.source,
-                status=picture.status,
-                model=picture.model,
+                source=image.source,
+                status=image.status,
+                model=image.model,
                 label="",
                 scores={},
             )
-        if picture.model != self.model:
-            raise ValueError("the picture and the labels were embedded by different models")
-        row: csr_array = stack_codes([picture], normalize=True)
+        if image.model != self.model:
+            raise ValueError("the image and the labels were embedded by different models")
+        row: csr_array = stack_codes([image], normalize=True)
         logits = self.logit_scale * np.asarray(row @ self.weights)[0]
         odds = np.exp(logits - logits.max())
         scores = odds / odds.sum()
         return Classification(
-            source=picture.source,
-            status=picture.status,
-            model=picture.model,
+            source=image.source,
+            status=image.status,
+            model=image.model,
             label=self.labels[int(scores.argmax())],
             scores={label: float(score) for label, score in zip(self.labels, scores, strict=True)},
         )

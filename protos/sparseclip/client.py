@@ -24,7 +24,7 @@ from sparseclip._retry import RetryPolicy
 from sparseclip._stream import Flight
 from sparseclip._transport import Transport
 from sparseclip.aio import AsyncAdminClient, AsyncClient
-from sparseclip.chat import ChatEvent, Message, Picture, Sampling
+from sparseclip.chat import ChatEvent, ChatImage, Message, Sampling
 from sparseclip.classifier import Classification, Classifier
 from sparseclip.concepts import Concept, ConceptMatch, ConceptPage, Explanation, ServerStatus
 from sparseclip.errors import CallError, ItemStatus
@@ -45,7 +45,7 @@ __all__ = [
     "ItemStatus",
     "Message",
     "Outputs",
-    "Picture",
+    "ChatImage",
     "RetryPolicy",
     "Sampling",
     "Steering",
@@ -130,7 +130,7 @@ class Client(_Base):
         outputs: Outputs | None = None,
         timeout: float | None = None,
     ) -> Embeddings:
-        """Embeds any number of pictures (bytes, paths or PIL images) and texts.
+        """Embeds any number of images (bytes, paths or PIL images) and texts.
 
         Results keep the order: images first, then texts. Many items become several calls within
         the server's limits; an item that fails has its own status.
@@ -148,7 +148,7 @@ class Client(_Base):
     ) -> Iterator[Embedding]:
         """Embeds items without end, in order, holding at most `window` of them at a time.
 
-        Items are pictures, or `Item`s for texts and for sources of your own. `timeout` bounds the
+        Items are images, or `Item`s for texts and for sources of your own. `timeout` bounds the
         calls that describe the model, not the stream.
         """
         info = self._transport.run(self._operations.known_info(), timeout)
@@ -167,7 +167,7 @@ class Client(_Base):
         templates: Sequence[str] = ("{}",),
         timeout: float | None = None,
     ) -> Classifier:
-        """Embeds labels once, to score the pictures of a stream with."""
+        """Embeds labels once, to score the images of a stream with."""
         return self._transport.run(self._operations.classifier(labels, templates), timeout)
 
     def classify(
@@ -178,7 +178,7 @@ class Client(_Base):
         templates: Sequence[str] = ("{}",),
         timeout: float | None = None,
     ) -> list[Classification]:
-        """Scores every picture against labels: softmax of logit scale times cosine."""
+        """Scores every image against labels: softmax of logit scale times cosine."""
         operation = self._operations.classify(images, labels, templates)
         return self._transport.run(operation, timeout)
 
@@ -223,22 +223,22 @@ class Client(_Base):
         overlay: bool = False,
         timeout: float | None = None,
     ) -> Explanation:
-        """Where the named concepts, or else the strongest ones, fire in a picture."""
+        """Where the named concepts, or else the strongest ones, fire in an image."""
         operation = self._operations.explain(image, concepts, top_concepts, overlay)
         return self._transport.run(operation, timeout)
 
     def chat(
         self,
         messages: str | Sequence[Message],
-        images: Sequence[ImageInput | Picture] = (),
+        images: Sequence[ImageInput | ChatImage] = (),
         *,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
         timeout: float = 60.0,
     ) -> Generator[ChatEvent]:
-        """Answers a question about pictures, or the last message of a conversation.
+        """Answers a question about images, or the last message of a conversation.
 
-        The first event tells what the pictures show before and after the edits; the `text` of all
+        The first event tells what the images show before and after the edits; the `text` of all
         events joined is the answer. Closing the iterator ends the work. A call that fails is sent
         again only before its first event.
         """

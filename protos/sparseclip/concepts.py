@@ -10,7 +10,7 @@ from sparseclip.results import FloatArray, Model, ScoredConcept, Timings
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """A word, or a picture by its source, that makes a concept fire."""
+    """A word, or an image by its source, that makes a concept fire."""
 
     source: str
     value: float
@@ -24,15 +24,15 @@ class Concept:
     name: str
     aliases: tuple[str, ...]
     frequency: float
-    """The share of evaluation pictures on which it fires, in [0, 1]."""
+    """The share of evaluation images on which it fires, in [0, 1]."""
     clarity: float | None
-    """Mean pairwise similarity of those pictures by an independent encoder; None: not measured."""
+    """Mean pairwise similarity of those images by an independent encoder; None: not measured."""
     modality: float
     """Near 0 a text concept, near 1 an image concept."""
     words: tuple[Evidence, ...]
     images: tuple[Evidence, ...]
     active: bool
-    """False: it never fired on two evaluation pictures, so its name means little."""
+    """False: it never fired on two evaluation images, so its name means little."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class ConceptMatch:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ConceptExplanation:
-    """Where one concept fires in a picture."""
+    """Where one concept fires in an image."""
 
     concept: ScoredConcept
     values: FloatArray
@@ -65,12 +65,12 @@ class ConceptExplanation:
     exact: bool
     """The concept's value is the mean of `values`, so the map accounts for all of it."""
     overlay_png: bytes
-    """The map over the picture; empty unless it was asked for."""
+    """The map over the image; empty unless it was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Explanation:
-    """Where the concepts of a picture fire."""
+    """Where the concepts of an image fire."""
 
     source: str
     model: Model

@@ -59,7 +59,7 @@ class Embedding:
     """One item's answer. Outputs that were not asked for, or that failed, are empty."""
 
     source: str
-    """The item's path, its text, or `image[i]` for bytes and picture objects."""
+    """The item's path, its text, or `image[i]` for bytes and image objects."""
     status: ItemStatus
     model: Model | None = None
     """None when the item never reached a model."""
@@ -165,11 +165,11 @@ class ModelInfo:
     concepts: int
     """C, the width of the codes."""
     dense_dim: int
-    """D, the width of a picture's dense vector."""
+    """D, the width of an image's dense vector."""
     text_dense_dim: int
     """The width of a text's: another one where the towers differ in width."""
     image_size: int
-    """Pictures are resized to this many pixels a side."""
+    """Images are resized to this many pixels a side."""
     patch_rows: int
     patch_columns: int
     context_length: int

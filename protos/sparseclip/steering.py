@@ -1,4 +1,4 @@
-"""Edits of what a language model sees of a picture, as a caller writes them and as JSON."""
+"""Edits of what a language model sees of an image, as a caller writes them and as JSON."""
 
 from __future__ import annotations
 

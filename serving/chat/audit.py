@@ -1,4 +1,4 @@
-"""What a picture shows before and after its edits. P patches, C concepts, E edits, K slots."""
+"""What an image shows before and after its edits. P patches, C concepts, E edits, K slots."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_EDITED = 64
 
 
 def audit(codes: Any, resolved: Resolved, concepts: int) -> Seen:
-    """What mllm_adapter makes of one picture's PatchCodes (1, P, K), as means over its patches.
+    """What mllm_adapter makes of one image's PatchCodes (1, P, K), as means over its patches.
 
     The edited values come from the function that edits what the language model sees.
     """

@@ -1,4 +1,4 @@
-"""Codes of the pictures and phrases seen last. P patches, Kp slots of a patch."""
+"""Codes of the images and phrases seen last. P patches, Kp slots of a patch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ARRAYS = 512
 
 
 class Codes(NamedTuple):
-    """Codes of a picture, or of a phrase as one patch, in arrays of their own."""
+    """Codes of an image, or of a phrase as one patch, in arrays of their own."""
 
     indices: NDArray[np.int64]
     """(P, Kp)."""
@@ -50,8 +50,8 @@ class Codes(NamedTuple):
 class CodesCache:
     """Codes by a key, those not asked for longest leave first.
 
-    One belongs to one version of one model, whose codes they are. A picture's key is the digest of
-    its bytes. Edits come after, so the same picture under other edits needs neither decoding nor a
+    One belongs to one version of one model, whose codes they are. An image's key is the digest of
+    its bytes. Edits come after, so the same image under other edits needs neither decoding nor a
     run of the vision model.
     """
 

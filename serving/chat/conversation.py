@@ -1,4 +1,4 @@
-"""One model's conversations: see the pictures, edit them, and give the answer as it is made."""
+"""One model's conversations: see the images, edit them, and give the answer as it is made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDED = "the language model of this server has ended; embeddings are still answe
 
 
 class Chat:
-    """Answers conversations about pictures with one adapter and its language model."""
+    """Answers conversations about images with one adapter and its language model."""
 
     def __init__(
         self,

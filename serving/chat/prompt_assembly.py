@@ -25,13 +25,13 @@ DEFAULT_TOKENS = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """What is known of a conversation before its pictures are seen."""
+    """What is known of a conversation before its images are seen."""
 
     prompt: Any
     """mllm_adapter.model.prompt.Prompt."""
     max_tokens: int
     digests: tuple[bytes, ...]
-    """SHA-256 of each picture's bytes."""
+    """SHA-256 of each image's bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,20 +87,20 @@ class Desk:
     def finish(
         self, call: ChatCall, draft: Draft, codes: Mapping[bytes, Codes], phrases: PhraseCodes
     ) -> Layout:
-        """Edits and projects the pictures. Raises ServingError naming the field of an edit."""
-        from mllm_adapter.chat_model import ChatPicture
+        """Edits and projects the images. Raises ServingError naming the field of an edit."""
+        from mllm_adapter.chat_model import EncodedImage
         from mllm_adapter.engines.base import Sampling
         from mllm_adapter.model.projector import PatchCodes
 
-        pictures, seen = [], []
+        images, seen = [], []
         for image, digest in zip(call.images, draft.digests, strict=True):
             resolved = self._resolve(image, phrases)
             patches = PatchCodes.from_arrays(*codes[digest])
-            pictures.append(ChatPicture(key=digest, codes=patches, plan=resolved.plan))
+            images.append(EncodedImage(key=digest, codes=patches, plan=resolved.plan))
             seen.append(audit(patches, resolved, self._concepts))
         asked = call.sampling
         return Layout(
-            embedded=self._model.embed(draft.prompt, pictures),
+            embedded=self._model.embed(draft.prompt, images),
             sampling=Sampling(
                 max_tokens=draft.max_tokens,
                 temperature=asked.temperature,

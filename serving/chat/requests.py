@@ -42,7 +42,7 @@ class Edit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatImage:
-    """A picture of a conversation."""
+    """An image of a conversation."""
 
     data: bytes
     edits: tuple[Edit, ...]
@@ -81,7 +81,7 @@ class ChatCall:
 
     @property
     def images(self) -> tuple[ChatImage, ...]:
-        """The pictures of all messages, in their order."""
+        """The images of all messages, in their order."""
         return tuple(image for turn in self.turns for image in turn.images)
 
 
@@ -98,7 +98,7 @@ class EditedConcept:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """What the language model is shown of one picture: concept ids and means over the patches."""
+    """What the language model is shown of one image: concept ids and means over the patches."""
 
     before: tuple[tuple[int, float], ...]
     """The strongest as they were, strongest first."""
@@ -133,7 +133,7 @@ class Ended:
     image_tokens: int
     completion_tokens: int
     vision: Times
-    """Of the picture that took longest in each stage; zeros where none was new."""
+    """Of the image that took longest in each stage; zeros where none was new."""
     prepare_s: float
     first_token_s: float
 

@@ -22,7 +22,7 @@ PhraseCodes = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """A picture's plan, and where its concepts come from."""
+    """An image's plan, and where its concepts come from."""
 
     plan: Plan
     named: Mapping[int, tuple[int, ...]]
@@ -42,7 +42,7 @@ class Resolver:
     """What SET gives where the caller names no value."""
 
     def __call__(self, image: ChatImage, codes: PhraseCodes) -> Resolved:
-        """The plan of a picture. Raises ServingError naming the field."""
+        """The plan of an image. Raises ServingError naming the field."""
         from mllm_adapter.steering.phrases import WordEdit, expand
         from mllm_adapter.steering.plan import SteeringError, SteeringPlan
 

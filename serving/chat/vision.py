@@ -1,4 +1,4 @@
-"""What the vision model makes of a conversation: pictures to patch codes, phrases to concepts."""
+"""What the vision model makes of a conversation: images to patch codes, phrases to concepts."""
 
 from __future__ import annotations
 
@@ -26,47 +26,47 @@ class EmbedItems(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """One conversation's pictures and phrases."""
+    """One conversation's images and phrases."""
 
     codes: Mapping[bytes, Codes]
-    """By the digest of the picture."""
+    """By the digest of the image."""
     phrases: PhraseCodes
     times: Times
-    """Of the picture that took longest in each stage; zeros where none was new."""
+    """Of the image that took longest in each stage; zeros where none was new."""
 
 
 class Vision:
-    """Asks the vision model, and remembers the pictures and phrases seen last."""
+    """Asks the vision model, and remembers the images and phrases seen last."""
 
     def __init__(self, embed: EmbedItems, concepts: int, metrics: ChatMetrics) -> None:
         self._embed = embed
         self._concepts = concepts
         self._metrics = metrics
-        self._pictures = CodesCache()
+        self._images = CodesCache()
         self._phrases = CodesCache(_PHRASE_BYTES)
 
     async def look(self, call: ChatCall, digests: Sequence[bytes], deadline: float) -> Sight:
-        """All that a conversation shows and names. Raises ServingError naming the picture."""
+        """All that a conversation shows and names. Raises ServingError naming the image."""
         places: dict[bytes, ChatImage] = {}
         for image, digest in zip(call.images, digests, strict=True):
             places.setdefault(digest, image)
-        pictures = {digest: self._pictures.get(digest) for digest in places}
+        images = {digest: self._images.get(digest) for digest in places}
         phrases = {phrase: self._phrases.get(phrase.encode()) for phrase in _phrases(call)}
-        unseen = [digest for digest, codes in pictures.items() if codes is None]
+        unseen = [digest for digest, codes in images.items() if codes is None]
         unread = [phrase for phrase, codes in phrases.items() if codes is None]
-        self._metrics.pictures.labels("encoded").inc(len(unseen))
-        self._metrics.pictures.labels("kept").inc(len(pictures) - len(unseen))
+        self._metrics.images.labels("encoded").inc(len(unseen))
+        self._metrics.images.labels("kept").inc(len(images) - len(unseen))
         items: list[Item] = [ImageItem(id="", data=places[digest].data) for digest in unseen]
         items += [TextItem(id="", text=phrase) for phrase in unread]
         results = await self._embed(items, deadline, patches=True) if items else []
         for digest, result in zip(unseen, results, strict=False):
-            pictures[digest] = codes = _picture(result, places[digest].at)
-            self._pictures.put(digest, codes)
+            images[digest] = codes = _image(result, places[digest].at)
+            self._images.put(digest, codes)
         for phrase, result in zip(unread, results[len(unseen) :], strict=True):
             phrases[phrase] = codes = _phrase(result)
             self._phrases.put(phrase.encode(), codes)
         return Sight(
-            codes={digest: codes for digest, codes in pictures.items() if codes is not None},
+            codes={digest: codes for digest, codes in images.items() if codes is not None},
             phrases={
                 phrase: codes.dense(self._concepts)
                 for phrase, codes in phrases.items()
@@ -82,8 +82,8 @@ def _phrases(call: ChatCall) -> list[str]:
     return list(dict.fromkeys(target.text for target in targets if isinstance(target, Phrase)))
 
 
-def _picture(result: Result, at: str) -> Codes:
-    """A picture's codes. Raises its error, with the path of the picture in the request."""
+def _image(result: Result, at: str) -> Codes:
+    """An image's codes. Raises its error, with the path of the image in the request."""
     if isinstance(result, ServingError):
         if result.field == "image":
             raise invalid(f"{at}.data", result.message.removeprefix("image: "))

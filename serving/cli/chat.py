@@ -1,4 +1,4 @@
-"""`sparseclip chat`: questions about pictures, under edits of their concepts."""
+"""`sparseclip chat`: questions about images, under edits of their concepts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sparseclip.steering import Edit
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[PICTURE|FOLDER]... [QUESTION]")
+@click.argument("words", nargs=-1, metavar="[IMAGE|FOLDER]... [QUESTION]")
 @click.option("--set", "sets", multiple=True, metavar="WORD[=VALUE]", help="Show it this strongly.")
 @click.option("--add", "adds", multiple=True, metavar="WORD=VALUE", help="Show it by so much more.")
 @click.option("--scale", "scales", multiple=True, metavar="WORD=FACTOR", help="Multiply it.")
@@ -62,12 +62,12 @@ def chat(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Ask about pictures. Without a question: talk, a question a line.
+    """Ask about images. Without a question: talk, a question a line.
 
     A WORD is any word or phrase, `#123` a concept by its id, `=name` a concept by its exact name.
-    Edits hold for every picture.
+    Edits hold for every image.
     """
-    pictures, question = _split(words)
+    images, question = _split(words)
     if as_json and question is None:
         raise click.UsageError("--json needs a question")
     read = read_plan(plan) if plan else None
@@ -76,26 +76,24 @@ def chat(
     edits += [parse_edit("ADD", text, top or 0) for text in adds]
     edits += [parse_edit("SCALE", text, top or 0) for text in scales]
     edits += [parse_edit("ABLATE", text, top or 0) for text in suppressed]
-    if edits and not pictures:
-        raise click.UsageError("edits are of pictures: name one")
+    if edits and not images:
+        raise click.UsageError("edits are of images: name one")
     if strength is None:
         strength = read.strength if read else 1.0
     sampling = Sampling(max_tokens=max_tokens or 0, temperature=temperature, seed=seed)
     with target.open() as client:
-        talk = Talk(
-            client, pictures, Edits(edits, strength), sampling, target.timeout, top=top or 0
-        )
+        talk = Talk(client, images, Edits(edits, strength), sampling, target.timeout, top=top or 0)
         if question is None:
             talk.run()
         elif as_json:
-            print_json(_record(pictures, question, talk.ask(question, lambda text: None)))
+            print_json(_record(images, question, talk.ask(question, lambda text: None)))
         else:
             talk.ask(question, say)
             click.echo()
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
-    """Pictures, and the question: the last word unless it names a file or a folder."""
+    """Images, and the question: the last word unless it names a file or a folder."""
     if not words or _is_path(words[-1]):
         return expand(words), None
     return expand(words[:-1]), words[-1]
@@ -109,14 +107,14 @@ def _is_path(word: str) -> bool:
         return False
 
 
-def _record(pictures: Sequence[str], question: str, answer: Answer) -> dict[str, Any]:
+def _record(images: Sequence[str], question: str, answer: Answer) -> dict[str, Any]:
     return {
         "question": question,
         "answer": answer.text,
         "finish": answer.end.finish,
         "images": [
             {"source": source} | as_record(seen)
-            for source, seen in zip(pictures, answer.start.images, strict=True)
+            for source, seen in zip(images, answer.start.images, strict=True)
         ],
         "usage": as_record(answer.end.usage),
         "timings": as_record(answer.end.timings),

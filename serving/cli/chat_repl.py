@@ -12,14 +12,14 @@ import click
 
 from serving.cli.edits import Edits, parse_edit
 from serving.cli.output import named
-from sparseclip.chat import ChatEnd, ChatStart, ImageConcepts, Message, Picture, Sampling
+from sparseclip.chat import ChatEnd, ChatImage, ChatStart, ImageConcepts, Message, Sampling
 from sparseclip.client import CallError, Client
 from sparseclip.steering import Op
 
 HELP = """\
 A line is a question. /set WORD[=VALUE], /add WORD=VALUE, /scale WORD=FACTOR and /suppress WORD
 edit what the model sees and begin the conversation anew; /reset drops all edits. /show names the
-pictures' concepts before and after the last answer, /new forgets the conversation, /quit ends."""
+images' concepts before and after the last answer, /new forgets the conversation, /quit ends."""
 
 _OPS: dict[str, Op] = {"set": "SET", "add": "ADD", "scale": "SCALE", "suppress": "ABLATE"}
 
@@ -34,18 +34,18 @@ class Answer:
 
 
 class Talk:
-    """One conversation about some pictures."""
+    """One conversation about some images."""
 
     def __init__(
         self,
         client: Client,
-        pictures: Sequence[str],
+        images: Sequence[str],
         edits: Edits,
         sampling: Sampling,
         timeout: float,
         top: int,
     ) -> None:
-        self._client, self._pictures = client, pictures
+        self._client, self._images = client, images
         self._edits, self._sampling = edits, sampling
         self._timeout, self._top = timeout, top
         self._said: list[Message] = []
@@ -54,8 +54,8 @@ class Talk:
     def ask(self, question: str, show: Callable[[str], None]) -> Answer:
         """Asks, and shows the answer's text as it comes. Raises CallError."""
         asked = [*self._said, Message(text=question)]
-        pictures = [Picture(image=p, steering=self._edits.steering) for p in self._pictures]
-        messages = [replace(asked[0], images=pictures), *asked[1:]]
+        images = [ChatImage(image=p, steering=self._edits.steering) for p in self._images]
+        messages = [replace(asked[0], images=images), *asked[1:]]
         start, end, text = None, None, ""
         answering = self._client.chat(messages, sampling=self._sampling, timeout=self._timeout)
         with closing(answering) as events:
@@ -96,8 +96,8 @@ class Talk:
         elif name == "reset":
             self._edits.clear()
         elif name == "show":
-            for picture, seen in zip(self._pictures, self._seen, strict=False):
-                click.echo(f"{picture}\n  before: {_names(seen, False)}")
+            for image, seen in zip(self._images, self._seen, strict=False):
+                click.echo(f"{image}\n  before: {_names(seen, False)}")
                 click.echo(f"  after:  {_names(seen, True)}")
             return
         elif name != "new":

@@ -1,4 +1,4 @@
-"""`sparseclip classify`: zero-shot labels for pictures."""
+"""`sparseclip classify`: zero-shot labels for images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.cli.output import Report, as_record, json_option, named, progress
 
 
 @click.command()
-@click.argument("pictures", nargs=-1, required=True, metavar="PICTURE|FOLDER...")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
 @click.option(
     "--labels",
     multiple=True,
@@ -30,14 +30,14 @@ from serving.cli.output import Report, as_record, json_option, named, progress
 @with_target
 def classify(
     target: Target,
-    pictures: tuple[str, ...],
+    images: tuple[str, ...],
     labels: tuple[str, ...],
     templates: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Score pictures against labels that you choose."""
+    """Score images against labels that you choose."""
     names = [name.strip() for entry in labels for name in entry.split(",") if name.strip()]
-    paths = expand(pictures)
+    paths = expand(images)
     report = Report("source", "label", "score", "next", as_json=as_json)
     with target.open() as client:
         try:

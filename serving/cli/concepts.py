@@ -42,7 +42,7 @@ def list_command(target: Target, limit: int | None, active_only: bool, as_json: 
 @with_target
 def get(target: Target, keys: tuple[str, ...], as_json: bool) -> None:
     """Show concepts with the evidence for their names."""
-    report = Report(*_COLUMNS, "pictures", as_json=as_json)
+    report = Report(*_COLUMNS, "images", as_json=as_json)
     with target.open() as client:
         for key in keys:
             try:
@@ -50,8 +50,8 @@ def get(target: Target, keys: tuple[str, ...], as_json: bool) -> None:
             except CallError as error:
                 report.fail_call(key, error)
                 continue
-            pictures = "; ".join(entry.source for entry in concept.images[:3])
-            report.add({"source": key} | as_record(concept), *_cells(concept), pictures)
+            images = "; ".join(entry.source for entry in concept.images[:3])
+            report.add({"source": key} | as_record(concept), *_cells(concept), images)
     report.close()
 
 

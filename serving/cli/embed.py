@@ -1,4 +1,4 @@
-"""`sparseclip embed`: pictures and texts in, named concepts out."""
+"""`sparseclip embed`: images and texts in, named concepts out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sparseclip.client import Embedding, Item, Outputs
 
 
 @click.command()
-@click.argument("pictures", nargs=-1, metavar="[PICTURE|FOLDER]...")
+@click.argument("images", nargs=-1, metavar="[IMAGE|FOLDER]...")
 @click.option("--text", "texts", multiple=True, help="Also embed this text (repeatable).")
 @click.option(
     "--top",
@@ -28,18 +28,18 @@ from sparseclip.client import Embedding, Item, Outputs
 @with_target
 def embed(
     target: Target,
-    pictures: tuple[str, ...],
+    images: tuple[str, ...],
     texts: tuple[str, ...],
     top: int,
     dense: bool,
     patch: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Show which named concepts pictures and texts hold."""
-    images = [Item(source=path, image=path) for path in expand(pictures)]
-    items = [*images, *(Item(source=text, text=text) for text in texts)]
+    """Show which named concepts images and texts hold."""
+    items = [Item(source=path, image=path) for path in expand(images)]
+    items += [Item(source=text, text=text) for text in texts]
     if not items:
-        raise click.UsageError("name at least one picture or --text")
+        raise click.UsageError("name at least one image or --text")
     outputs = Outputs(
         top_concepts=top, dense=dense, patch_concepts=tuple(concept_key(key) for key in patch)
     )

@@ -1,4 +1,4 @@
-"""`sparseclip explain`: where in a picture concepts fire."""
+"""`sparseclip explain`: where in an image concepts fire."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHADES = " ░▒▓█"
 
 
 @click.command()
-@click.argument("pictures", nargs=-1, required=True, metavar="PICTURE|FOLDER...")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
 @click.option(
     "--concept", "keys", multiple=True, metavar="ID|NAME", help="This concept (repeatable)."
 )
@@ -35,20 +35,20 @@ _SHADES = " ░▒▓█"
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write each map over the picture, as PNG files in this folder.",
+    help="Write each map over the image, as PNG files in this folder.",
 )
 @json_option
 @with_target
 def explain(
     target: Target,
-    pictures: tuple[str, ...],
+    images: tuple[str, ...],
     keys: tuple[str, ...],
     top: int,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Show where in pictures concepts fire, patch by patch."""
-    paths = expand(pictures)
+    """Show where in images concepts fire, patch by patch."""
+    paths = expand(images)
     wanted = [concept_key(key) for key in keys]
     report = Report("source", "error", as_json=as_json)
     with target.open() as client:
@@ -103,12 +103,12 @@ def shade(values: FloatArray) -> list[str]:
     return ["".join(_SHADES[int(step)] * 2 for step in row) for row in steps]
 
 
-def _write(folder: Path | None, number: int, picture: str, entry: ConceptExplanation) -> str | None:
-    """Writes one overlay; its name says picture, place and concept, so that none is overwritten."""
+def _write(folder: Path | None, number: int, image: str, entry: ConceptExplanation) -> str | None:
+    """Writes one overlay; its name says image, place and concept, so that none is overwritten."""
     if folder is None:
         return None
     name = re.sub(r"[^a-z0-9]+", "-", entry.concept.name.lower()).strip("-")
-    file = folder / f"{number:04d}-{Path(picture).stem}-{entry.concept.concept_id}-{name}.png"
+    file = folder / f"{number:04d}-{Path(image).stem}-{entry.concept.concept_id}-{name}.png"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file.write_bytes(entry.overlay_png)

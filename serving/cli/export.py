@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     type=click.Choice(get_args(Kind)),
     default="auto",
     show_default=True,
-    help="What INPUT is: pictures in a folder, tar shards, a table, or a list of paths.",
+    help="What INPUT is: images in a folder, tar shards, a table, or a list of paths.",
 )
-@click.option("--column", default="", help="Of a table: the column with pictures or texts.")
+@click.option("--column", default="", help="Of a table: the column with images or texts.")
 @click.option("--id-column", default="", help="Of a table: the column with ids.")
 @click.option(
     "--bundle",
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     "patches",
     multiple=True,
     metavar="CONCEPT",
-    help="Where in a picture this concept is, by its id or name (repeatable).",
+    help="Where in an image this concept is, by its id or name (repeatable).",
 )
 @click.option(
     "--format",
@@ -112,10 +112,10 @@ def export(
     runner: str,
     address: str,
 ) -> None:
-    """Embed all pictures or texts of INPUT into OUTPUT: files of sparse codes.
+    """Embed all images or texts of INPUT into OUTPUT: files of sparse codes.
 
     INPUT is a folder (with all below it), tar shards (WebDataset), a Parquet or Arrow table, or a
-    text file that names pictures, a line each. Both may be on an object store (s3://, gs://,
+    text file that names images, a line each. Both may be on an object store (s3://, gs://,
     az://). Run again after any stop, it goes on where it was; several processes may work at one
     OUTPUT. What cannot be read is in OUTPUT/quarantine with its reason.
 

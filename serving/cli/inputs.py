@@ -1,4 +1,4 @@
-"""The pictures that a command line names: files and folders, never addresses."""
+"""The images that a command line names: files and folders, never addresses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".webp"})
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
-    """Files as they are; a folder as the pictures in and below it, by name.
+    """Files as they are; a folder as the images in and below it, by name.
 
     A file that is missing stays in the list: it becomes a row with its error. Raises UsageError
-    for an address and for a folder without pictures.
+    for an address and for a folder without images.
     """
     found: list[str] = []
     for argument in arguments:

@@ -37,12 +37,12 @@ COMMANDS = {
     ),
     "embed": Lazy(
         target="serving.cli.embed:embed",
-        help="Show which concepts pictures and texts hold.",
+        help="Show which concepts images and texts hold.",
         extra="serve",
     ),
     "classify": Lazy(
         target="serving.cli.classify:classify",
-        help="Score pictures against labels.",
+        help="Score images against labels.",
         extra="serve",
     ),
     "concepts": Lazy(
@@ -52,7 +52,7 @@ COMMANDS = {
     ),
     "explain": Lazy(
         target="serving.cli.explain:explain",
-        help="Show where in a picture concepts fire.",
+        help="Show where in an image concepts fire.",
         extra="serve",
     ),
     "export": Lazy(
@@ -73,12 +73,12 @@ COMMANDS = {
     ),
     "search": Lazy(
         target="serving.cli.search:search",
-        help="Find what is nearest to a text, a picture or concepts in such a database.",
+        help="Find what is nearest to a text, an image or concepts in such a database.",
         extra="index",
     ),
     "chat": Lazy(
         target="serving.cli.chat:chat",
-        help="Ask about pictures, and edit what the answer is based on.",
+        help="Ask about images, and edit what the answer is based on.",
         extra="chat",
     ),
     "evaluate": Lazy(
@@ -179,7 +179,7 @@ def _missing(error: ModuleNotFoundError, extra: str) -> Exception:
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version=version("sparseclip"), prog_name="sparseclip")
 def main() -> None:
-    """Sparse, named concepts of pictures and texts: train, serve, use."""
+    """Sparse, named concepts of images and texts: train, serve, use."""
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from serving.export.inputs.choose import Kind
 @click.option(
     "--input",
     "source",
-    help="What EXPORT was made from: its pictures or texts are shown. Default: ids only.",
+    help="What EXPORT was made from: its images or texts are shown. Default: ids only.",
 )
 @click.option(
     "--kind",
@@ -53,7 +53,7 @@ def report(
     top: int,
 ) -> None:
     """Show what EXPORT holds on one page: how many concepts fire, which, which of them together,
-    the pictures or texts on which they are strongest, and what is in quarantine.
+    the images or texts on which they are strongest, and what is in quarantine.
 
     The page needs no network and no other file. Of an export that is not finished, or whose files
     were altered, it shows the finished shards and says so.

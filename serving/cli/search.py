@@ -1,4 +1,4 @@
-"""`sparseclip search DATABASE`: the rows nearest to a text, a picture or named concepts."""
+"""`sparseclip search DATABASE`: the rows nearest to a text, an image or named concepts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("database")
 @click.option("--text", "texts", multiple=True, help="Like this text (repeatable).")
-@click.option("--picture", "pictures", multiple=True, help="Like this picture (repeatable).")
+@click.option("--image", "images", multiple=True, help="Like this image (repeatable).")
 @click.option(
     "--concept",
     "concepts",
@@ -45,7 +45,7 @@ def search(
     target: Target,
     database: str,
     texts: tuple[str, ...],
-    pictures: tuple[str, ...],
+    images: tuple[str, ...],
     concepts: tuple[str, ...],
     withouts: tuple[str, ...],
     top: int,
@@ -65,7 +65,7 @@ def search(
     from serving.index.query import QueryError, make_query
 
     try:
-        parts = _parts(texts, pictures, concepts, withouts)
+        parts = _parts(texts, images, concepts, withouts)
         with opened(database, name, token=database_token) as sink:
             origin = sink.origin()
             with target.open() as client:
@@ -91,14 +91,14 @@ def search(
 
 
 def _parts(
-    texts: Sequence[str], pictures: Sequence[str], concepts: Sequence[str], withouts: Sequence[str]
+    texts: Sequence[str], images: Sequence[str], concepts: Sequence[str], withouts: Sequence[str]
 ) -> list[Part]:
     from serving.index.query import Part
 
-    if not (texts or pictures or concepts):
-        raise click.UsageError("name a --text, --picture or --concept to look for")
+    if not (texts or images or concepts):
+        raise click.UsageError("name a --text, --image or --concept to look for")
     parts = [Part(text=text) for text in texts]
-    parts += [Part(picture=path) for path in pictures]
+    parts += [Part(image=path) for path in images]
     for sign, words in ((1.0, concepts), (-1.0, withouts)):
         for word in words:
             edit = parse_edit("SET", word)

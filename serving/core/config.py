@@ -34,7 +34,7 @@ class BatchConfig:
     """How items of different calls share runs of the engine."""
 
     max_images: int = 16
-    """Pictures in one run."""
+    """Images in one run."""
     max_texts: int = 64
     """Texts in one run."""
     wait_ms: float = 2.0
@@ -70,7 +70,7 @@ class ServerConfig:
     reflection: bool = False
     """Serve gRPC server reflection."""
     decode_workers: int | None = None
-    """Processes that decode pictures. Default: one a core, at most 4."""
+    """Processes that decode images. Default: one a core, at most 4."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     """How the model runs."""
     batch: BatchConfig = field(default_factory=BatchConfig)

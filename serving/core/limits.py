@@ -16,13 +16,13 @@ class Limits:
     message_bytes: int = 16 * _MIB
     """One request message, after decompression."""
     image_bytes: int = 8 * _MIB
-    """One encoded picture."""
+    """One encoded image."""
     image_pixels: int = 40_000_000
-    """Width times height of a picture, read from its header."""
+    """Width times height of an image, read from its header."""
     image_side: int = 16_384
-    """The longer side of a picture."""
+    """The longer side of an image."""
     images_per_call: int = 32
-    """Pictures in one unary call."""
+    """Images in one unary call."""
     texts_per_call: int = 256
     """Texts in one unary call."""
     text_bytes: int = 8 * 1024
@@ -34,17 +34,17 @@ class Limits:
     patch_concepts: int = 64
     """Concepts whose maps over the patches one call may ask for."""
     messages_per_chat: int = 128
-    """Messages of one conversation; its pictures are bounded as those of any call."""
+    """Messages of one conversation; its images are bounded as those of any call."""
     prompt_tokens: int = 4_096
-    """Tokens that a conversation may be for the language model, its pictures included."""
+    """Tokens that a conversation may be for the language model, its images included."""
     new_tokens: int = 1_024
     """Tokens of one answer."""
     steering_edits: int = 64
-    """Edits of one picture, as the caller writes them: a phrase is one."""
+    """Edits of one image, as the caller writes them: a phrase is one."""
     chats_in_flight: int = 64
     """Conversations that are being answered."""
     queue_images: int = 512
-    """Pictures admitted and not answered yet."""
+    """Images admitted and not answered yet."""
     queue_texts: int = 2_048
     """Texts admitted and not answered yet."""
     queue_s: float = 2.0
@@ -72,7 +72,7 @@ class Limits:
     handshake_s: float = 10.0
     """A connection that has not said hello by then is closed."""
     decode_s: float = 10.0
-    """A worker that takes longer for one picture is killed."""
+    """A worker that takes longer for one image is killed."""
     drain_s: float = 30.0
     """How long calls in flight may take to end after SIGTERM."""
 

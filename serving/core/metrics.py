@@ -40,8 +40,8 @@ class ChatMetrics:
     """Tokens generated."""
     first_token: Histogram
     """Seconds from the laid out prompt to the first token."""
-    pictures: Counter
-    """Pictures by where their codes came from: the vision model (`encoded`) or memory (`kept`)."""
+    images: Counter
+    """Images by where their codes came from: the vision model (`encoded`) or memory (`kept`)."""
 
     @classmethod
     def register(cls, registry: CollectorRegistry) -> ChatMetrics:
@@ -55,7 +55,7 @@ class ChatMetrics:
                 buckets=_SECONDS,
                 registry=registry,
             ),
-            pictures=Counter("sparseclip_chat_pictures", "Pictures.", ["codes"], registry=registry),
+            images=Counter("sparseclip_chat_images", "Images.", ["codes"], registry=registry),
         )
 
 
@@ -129,7 +129,7 @@ class Metrics:
         )
 
     def decode(self, graph: str) -> Histogram:
-        """Seconds of decoding pictures (`image`) or tokenising texts (`text`)."""
+        """Seconds of decoding images (`image`) or tokenising texts (`text`)."""
         return self._stage.labels(graph, "decode")
 
 

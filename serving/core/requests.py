@@ -31,7 +31,7 @@ class ModelId:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageItem:
-    """An encoded picture."""
+    """An encoded image."""
 
     id: str
     data: bytes
@@ -147,7 +147,7 @@ class ExplainCall:
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainedConcept:
-    """One concept's map over a picture."""
+    """One concept's map over an image."""
 
     concept_id: int
     value: float
@@ -158,7 +158,7 @@ class ExplainedConcept:
 
 @dataclass(frozen=True, kw_only=True)
 class Explained:
-    """The maps of a picture."""
+    """The maps of an image."""
 
     maps: tuple[ExplainedConcept, ...]
     exact: bool

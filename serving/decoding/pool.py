@@ -1,4 +1,4 @@
-"""A bounded pool of processes that decode pictures: a crash or a hang costs one picture.
+"""A bounded pool of processes that decode images: a crash or a hang costs one image.
 
 S image side; pixels are float32 (3, S, S).
 """
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class DecodePool:
-    """Hands pictures to workers; a worker that dies is replaced, and its picture fails."""
+    """Hands images to workers; a worker that dies is replaced, and its image fails."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class DecodePool:
         metrics: Metrics,
         slots: int = 1,
     ) -> None:
-        """`slots` is how many pictures `decode_many` takes."""
+        """`slots` is how many images `decode_many` takes."""
         self._preprocessing = preprocessing
         self._limits = limits
         self._count, self._slots = workers, slots
@@ -62,10 +62,10 @@ class DecodePool:
             raise StartupError("decode_workers: a worker does not start") from None
 
     async def decode(self, data: bytes) -> NDArray[np.float32]:
-        """Pixels (3, S, S) of an encoded picture.
+        """Pixels (3, S, S) of an encoded image.
 
-        Raises ServingError: INVALID for the picture, INTERNAL when its worker died. A cancelled
-        call leaves at once; the worker finishes on its own before it takes another picture.
+        Raises ServingError: INVALID for the image, INTERNAL when its worker died. A cancelled
+        call leaves at once; the worker finishes on its own before it takes another image.
         """
         [pixels] = await self.decode_many([data])
         if isinstance(pixels, ServingError):
@@ -73,30 +73,30 @@ class DecodePool:
         return pixels
 
     async def decode_many(
-        self, pictures: Sequence[bytes]
+        self, images: Sequence[bytes]
     ) -> list[NDArray[np.float32] | ServingError]:
-        """The same for a few pictures by one worker: pixels or INVALID of each.
+        """The same for a few images by one worker: pixels or INVALID of each.
 
         Raises ServingError, INTERNAL, when the worker died.
         """
         limit = self._limits.bytes  # what the shared memory holds of each
-        fit = [data for data in pictures if len(data) <= limit]
+        fit = [data for data in images if len(data) <= limit]
         decoded = iter(await self._by_one_worker(fit) if fit else ())
         return [
             next(decoded)
             if len(data) <= limit
             else invalid("image", f"{len(data)} bytes is over the limit of {limit}")
-            for data in pictures
+            for data in images
         ]
 
     async def _by_one_worker(
-        self, pictures: Sequence[bytes]
+        self, images: Sequence[bytes]
     ) -> list[NDArray[np.float32] | ServingError]:
         worker = await self._idle.get()
-        while worker.process.poll() is not None:  # it died idle, which is no picture's fault
+        while worker.process.poll() is not None:  # it died idle, which is no image's fault
             self._replace(worker)
             worker = await self._idle.get()
-        answer = worker.decode(pictures, self._seconds)
+        answer = worker.decode(images, self._seconds)
         answer.add_done_callback(lambda done: self._on_done(worker, done))
         try:
             found: list[NDArray[np.float32] | ServingError] = await asyncio.shield(answer)

@@ -1,6 +1,6 @@
-"""One process that decodes pictures, as the server sees it.
+"""One process that decodes images, as the server sees it.
 
-Encoded bytes and pixels pass through shared memory, so pictures cost two copies and two small
+Encoded bytes and pixels pass through shared memory, so images cost two copies and two small
 messages over what a thread would cost. S image side; pixels are float32 (3, S, S).
 """
 
@@ -30,7 +30,7 @@ _START_S = 30.0
 _PAGE = mmap.ALLOCATIONGRANULARITY
 
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20)}
-"""glibc's malloc gives the memory of every picture back to the system, and asking for it again
+"""glibc's malloc gives the memory of every image back to the system, and asking for it again
 page by page costs a quarter of the decoding. A worker keeps so many bytes (mallopt(3))."""
 
 
@@ -39,7 +39,7 @@ class WorkerDiedError(RuntimeError):
 
 
 class DecodeProcess:
-    """A process with its socket and shared memory, decoding up to `slots` pictures a request."""
+    """A process with its socket and shared memory, decoding up to `slots` images a request."""
 
     def __init__(self, preprocessing: Preprocessing, limits: ImageLimits, slots: int) -> None:
         size = preprocessing.size
@@ -73,20 +73,20 @@ class DecodeProcess:
         self.ready = self._answer
         """Done when the process has imported what it needs; raises WorkerDiedError."""
 
-    def decode(self, pictures: Sequence[bytes], seconds: float) -> asyncio.Future[Any]:
-        """The future of a list with the pixels (3, S, S) of each picture, or the ServingError of
+    def decode(self, images: Sequence[bytes], seconds: float) -> asyncio.Future[Any]:
+        """The future of a list with the pixels (3, S, S) of each image, or the ServingError of
         one that is not accepted.
 
-        It raises WorkerDiedError when the process ends or takes longer than `seconds` a picture.
+        It raises WorkerDiedError when the process ends or takes longer than `seconds` an image.
         Cancelling it is not allowed: the process works on.
         """
-        self._answer = self._expect(seconds * len(pictures))
+        self._answer = self._expect(seconds * len(images))
         lengths, start = [0] * self._slots, 0
-        for slot, data in enumerate(pictures):
+        for slot, data in enumerate(images):
             self._memory[start : start + len(data)] = data
             lengths[slot] = len(data)
             start += len(data)
-        request = self._request.pack(len(pictures), *lengths)
+        request = self._request.pack(len(images), *lengths)
         try:
             self._socket.send(request)  # few bytes: they always fit
         except OSError:

@@ -1,9 +1,9 @@
-"""A process that decodes pictures. serving.decoding.process starts it; no server imports it.
+"""A process that decodes images. serving.decoding.process starts it; no server imports it.
 
-It talks over one socket and one piece of shared memory. A request says how many encoded pictures
+It talks over one socket and one piece of shared memory. A request says how many encoded images
 are at the start of the memory, one behind the other, and how long each is; the pixels of the first
 go to the first slot behind them, and so on, and the reply is a JSON list with null for each
-picture, or the text of its error.
+image, or the text of its error.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from serving.engines.base import EngineError, EngineOutput, Graph, PatchOutput
 
 @dataclass(frozen=True, kw_only=True)
 class Patches:
-    """The codes of one picture's patches, TopK slots unsorted."""
+    """The codes of one image's patches, TopK slots unsorted."""
 
     indices: NDArray[np.int64]
     """(P, Kp)."""

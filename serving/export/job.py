@@ -31,7 +31,7 @@ class OutputConfig:
     dense: bool = False
     """The dense vector."""
     patches: tuple[int, ...] = ()
-    """Concepts, ascending, whose codes on every patch of a picture are kept."""
+    """Concepts, ascending, whose codes on every patch of an image are kept."""
     format: FormatName = "parquet"
     """Of the files."""
     rows: int = 4096

@@ -33,9 +33,9 @@ log = logging.getLogger(__name__)
 READERS = 8
 """Threads that wait for files."""
 SLOTS = 8
-"""Pictures that a decoder takes at once: a message each would cost a quarter of their decoding."""
+"""Images that a decoder takes at once: a message each would cost a quarter of their decoding."""
 DECODE_S = 30.0
-"""After which a picture's decoder counts as hung."""
+"""After which an image's decoder counts as hung."""
 
 
 class Pipeline:
@@ -115,8 +115,8 @@ class Pipeline:
         if self._text:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._readers, self._tokens, contents)
-        pictures = [content for content in contents if isinstance(content, bytes)]
-        parts = [pictures[i : i + SLOTS] for i in range(0, len(pictures), SLOTS)]
+        images = [content for content in contents if isinstance(content, bytes)]
+        parts = [images[i : i + SLOTS] for i in range(0, len(images), SLOTS)]
         decoded = await asyncio.gather(*map(self._decoded, parts))
         pixels = iter([one for part in decoded for one in part])
         return [
@@ -137,20 +137,20 @@ class Pipeline:
                     found.append(Failed(str(error)))
         return found
 
-    async def _decoded(self, pictures: Sequence[bytes]) -> list[NDArray[Any] | Failed]:
+    async def _decoded(self, images: Sequence[bytes]) -> list[NDArray[Any] | Failed]:
         """Pixels of what one decoder takes at once."""
-        found = await self._tried(pictures)
+        found = await self._tried(images)
         if not found:  # of one of them, or for a reason of its own: now each alone
-            alone = [await self._tried([data]) or [internal()] for data in pictures]
+            alone = [await self._tried([data]) or [internal()] for data in images]
             found = [one for part in alone for one in part]
         return [Failed(one.message) if isinstance(one, ServingError) else one for one in found]
 
-    async def _tried(self, pictures: Sequence[bytes]) -> list[NDArray[Any] | ServingError]:
-        """What a decoder makes of a few pictures; empty when it died."""
+    async def _tried(self, images: Sequence[bytes]) -> list[NDArray[Any] | ServingError]:
+        """What a decoder makes of a few images; empty when it died."""
         async with self._free:  # what waits for a decoder keeps none busy
             with self.clock.busy("decode"):
                 try:
-                    return await self._decoders.decode_many(pictures)
+                    return await self._decoders.decode_many(images)
                 except ServingError:
                     return []
 

@@ -1,4 +1,4 @@
-"""What is searched for: texts, pictures and named concepts with weights, as one sparse vector."""
+"""What is searched for: texts, images and named concepts with weights, as one sparse vector."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class QueryError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One thing that is looked for: a text or phrase, a picture, or a single concept."""
+    """One thing that is looked for: a text or phrase, an image, or a single concept."""
 
     text: str | None = None
-    picture: ImageInput | None = None
+    image: ImageInput | None = None
     concept: ConceptKey | None = None
     """By id or by exact name."""
     weight: float = 1.0
     """Below 0: what is not to be there."""
 
     def __post_init__(self) -> None:
-        if sum(kind is not None for kind in (self.text, self.picture, self.concept)) != 1:
-            raise QueryError("text, picture, concept: give one of them")
+        if sum(kind is not None for kind in (self.text, self.image, self.concept)) != 1:
+            raise QueryError("text, image, concept: give one of them")
         if not math.isfinite(self.weight) or not self.weight:
             raise QueryError(f"{self}: its weight must be a number other than 0")
 
@@ -43,7 +43,7 @@ class Part:
             return f"concept {self.concept!r}"
         if self.text is not None:
             return f"text {self.text!r}"
-        return f"picture {self.picture}" if isinstance(self.picture, str | Path) else "picture"
+        return f"image {self.image}" if isinstance(self.image, str | Path) else "image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +62,14 @@ def make_query(client: Client, parts: Sequence[Part]) -> Query:
     Raises QueryError naming the part, or CallError.
     """
     info = client.model_info()
-    pictures = [part for part in parts if part.picture is not None]
+    images = [part for part in parts if part.image is not None]
     texts = [part for part in parts if part.text is not None]
     total = np.zeros(info.concepts)
     answers = client.embed(
-        [part.picture for part in pictures if part.picture is not None],
+        [part.image for part in images if part.image is not None],
         [part.text for part in texts if part.text is not None],
     )
-    for part, answer in zip([*pictures, *texts], answers, strict=True):
+    for part, answer in zip([*images, *texts], answers, strict=True):
         indices, values = _unit(part, answer, info)
         total[indices] += part.weight * values
     for part in parts:
@@ -77,7 +77,7 @@ def make_query(client: Client, parts: Sequence[Part]) -> Query:
             total[_concept(client, part)] += part.weight
     norm = float(np.linalg.norm(total))
     if not (total > 0).any():
-        raise QueryError("query: nothing in it is looked for: add a text, a picture or a concept")
+        raise QueryError("query: nothing in it is looked for: add a text, an image or a concept")
     indices = np.flatnonzero(total).astype(np.uint32)
     code = Code(indices, (total[indices] / norm).astype(np.float32))
     return Query(code=code, model=f"{info.model.name}/{info.model.version}")

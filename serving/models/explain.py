@@ -1,4 +1,4 @@
-"""From codes to explanations: maps of concepts over a picture, and a search for concepts."""
+"""From codes to explanations: maps of concepts over an image, and a search for concepts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def search_concepts(
 
 
 async def explain_image(model: Model, call: ExplainCall, deadline: float) -> Explained:
-    """Where a picture shows concepts. Raises ServingError."""
+    """Where an image shows concepts. Raises ServingError."""
     wanted = [
         concept_id(model.concepts, key, f"concepts[{i}]") for i, key in enumerate(call.concepts)
     ]
@@ -52,24 +52,24 @@ async def explain_image(model: Model, call: ExplainCall, deadline: float) -> Exp
         pixels = await model.decoders.decode(call.image)
         decode_s = loop.time() - started
         done = await batcher.submit(pixels, deadline, places)
-    picture = Picture(
+    image = ExplainedImage(
         pixels=pixels,
         row=done.row,
         grid=model.architecture.patch_grid,
         preprocessing=model.preprocessing,
     )
     chosen = wanted or [concept for concept, _ in done.row.top(call.top)]
-    maps = await loop.run_in_executor(None, picture.maps, chosen, call.overlay)
+    maps = await loop.run_in_executor(None, image.maps, chosen, call.overlay)
     return Explained(
         maps=maps,
-        exact=model.architecture.pool == "patch_mean" and picture.complete,
+        exact=model.architecture.pool == "patch_mean" and image.complete,
         times=Times(decode_s=decode_s, queue_s=done.queue_s, inference_s=done.inference_s),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A picture that went through the patches graph."""
+class ExplainedImage:
+    """An image that went through the patches graph."""
 
     pixels: NDArray[np.float32]
     """(3, S, S)."""
@@ -90,7 +90,7 @@ class Picture:
         return self.patches.complete
 
     def maps(self, concept_ids: Sequence[int], overlay: bool) -> tuple[ExplainedConcept, ...]:
-        """Each concept's map; with `overlay`, also as a picture."""
+        """Each concept's map; with `overlay`, also as an image."""
         known = dict(zip(self.row.indices.tolist(), self.row.values.tolist(), strict=True))
         maps = []
         for concept in concept_ids:

@@ -152,7 +152,7 @@ class Model:
                         raise row
 
     async def probe(self, seconds: float) -> bool:
-        """Whether a plain picture gets an answer; if so, failures count from 0 again."""
+        """Whether a plain image gets an answer; if so, failures count from 0 again."""
         loop = asyncio.get_running_loop()
         batcher = self.batchers["image"]
         try:
@@ -176,7 +176,7 @@ class Model:
     ) -> list[Result]:
         """Answers items in their order; one that fails does not disturb the others.
 
-        `deadline` is in the event loop's time. With `patches`, pictures also get patch codes.
+        `deadline` is in the event loop's time. With `patches`, images also get patch codes.
         Raises ServingError when there is no room for all of the items.
         """
         images = [item for item in items if isinstance(item, ImageItem)]
@@ -260,7 +260,7 @@ class Model:
 
     @property
     def admitted_images(self) -> int:
-        """Pictures let in and not answered yet."""
+        """Images let in and not answered yet."""
         return sum(self.batchers[graph].room.admitted for graph in ("image", "patches"))
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A concept's map over the picture, as PNG. S image side."""
+"""A concept's map over the image, as PNG. S image side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from bundle.manifest import Preprocessing
 
 _SIDE = 336
-"""Small pictures are enlarged to at least so many pixels a side."""
+"""Small images are enlarged to at least so many pixels a side."""
 
 # Anchors of a perceptually even ramp from dark violet over red to light yellow.
 _RAMP = np.array([[20, 11, 52], [120, 28, 109], [207, 68, 70], [251, 155, 6], [252, 255, 164]])
@@ -25,14 +25,14 @@ def render_overlay(
 ) -> bytes:
     """Lays a map (P,) of activations >= 0 over the pixels (3, S, S) that the model saw.
 
-    The strongest patch gets the brightest colour; a map of zeros leaves the picture dim.
+    The strongest patch gets the brightest colour; a map of zeros leaves the image dim.
     """
     mean = np.array(preprocessing.mean, dtype=np.float32)[:, None, None]
     std = np.array(preprocessing.std, dtype=np.float32)[:, None, None]
-    picture = np.clip((pixels * std + mean) * 255, 0, 255).astype(np.uint8).transpose(1, 2, 0)
-    side = max(_SIDE, picture.shape[0])
+    image = np.clip((pixels * std + mean) * 255, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    side = max(_SIDE, image.shape[0])
     below = np.asarray(
-        Image.fromarray(np.ascontiguousarray(picture)).resize((side, side)), dtype=np.float32
+        Image.fromarray(np.ascontiguousarray(image)).resize((side, side)), dtype=np.float32
     )
     top = float(values.max(initial=0.0))
     scaled = (values / top if top > 0 else values).reshape(grid).astype(np.float32)

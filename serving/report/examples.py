@@ -1,4 +1,4 @@
-"""Rows as a person sees them: where they came from, and the picture or the text itself."""
+"""Rows as a person sees them: where they came from, and the image or the text itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Example:
 
     id: str
     source: str
-    picture: str = ""
+    image: str = ""
     """A small WebP as a data URI."""
     text: str = ""
     problem: str = ""
@@ -84,15 +84,15 @@ def _example(entry: Entry, content: Content) -> Example:
         text = content if len(content) <= LENGTH else f"{content[:LENGTH]}…"
         return Example(id=entry.id, source=entry.source, text=text)
     try:
-        return Example(id=entry.id, source=entry.source, picture=thumbnail(content))
+        return Example(id=entry.id, source=entry.source, image=thumbnail(content))
     except ImageError as error:
         return Example(id=entry.id, source=entry.source, problem=str(error))
 
 
 def thumbnail(data: bytes) -> str:
-    """An encoded picture as a data URI of a small one. Raises ImageError."""
-    picture = decode_image(data, ImageLimits())
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    """An encoded image as a data URI of a small one. Raises ImageError."""
+    image = decode_image(data, ImageLimits())
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    picture.save(stream, "WEBP", quality=80)
+    image.save(stream, "WEBP", quality=80)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""The report as one HTML page: no scripts, styles or pictures from elsewhere."""
+"""The report as one HTML page: no scripts, styles or images from elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 
 def data_of(report: Report) -> dict[str, Any]:
-    """What the page says, for programs; pictures are in the page only."""
+    """What the page says, for programs; images are in the page only."""
     examples = {number: dataclasses.asdict(e) for number, e in report.examples.items()}
     return {
         "summary": dataclasses.asdict(report.summary),
@@ -30,7 +30,7 @@ def data_of(report: Report) -> dict[str, Any]:
         },
         "shown": [dataclasses.asdict(shown) for shown in report.shown],
         "examples": {
-            number: {name: value for name, value in example.items() if name != "picture"}
+            number: {name: value for name, value in example.items() if name != "image"}
             for number, example in examples.items()
         },
         "quarantine": [dataclasses.asdict(reason) for reason in report.quarantine],

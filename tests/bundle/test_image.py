@@ -1,4 +1,4 @@
-"""Bytes to pictures: faults F-10, F-11, F-13 and F-14."""
+"""Bytes to images: faults F-10, F-11, F-13 and F-14."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from bundle import image as room
 from bundle.image import ImageError, ImageLimits, decode_image
 from bundle.image_header import MAX_SCANS, MAX_SEGMENTS
-from tests.bundle.pictures import (
+from tests.bundle.encoded_images import (
     GREY,
     PALETTE,
     RGB,
@@ -154,7 +154,7 @@ def test_every_flipped_bit_of_a_png_is_seen() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of a damaged EXIF block
 @pytest.mark.parametrize("kind", FORMATS)
-def test_damage_is_an_image_error_or_a_picture(kind: str) -> None:
+def test_damage_is_an_image_error_or_a_image(kind: str) -> None:
     data = encode(noise(32, 24), kind, exif=exif(6))
     dice = random.Random(0)
     for _ in range(300):
@@ -188,7 +188,7 @@ def test_exif_orientation(kind: str, orientation: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of a damaged EXIF block
-def test_damaged_exif_leaves_the_picture_as_it_is() -> None:
+def test_damaged_exif_leaves_the_image_as_it_is() -> None:
     good = exif(6).tobytes()
     for block in (good[:9], good[:18], b"Exif\0\0XX*\0", b"", b"Exif\0\0II*\0\xff\xff\xff\xff"):
         data = encode(smooth(12, 7), "JPEG", exif=block)
@@ -269,7 +269,7 @@ def test_golden_pixels(case: str) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (1, 16_384)])
 @pytest.mark.parametrize("kind", FORMATS)
-def test_thin_pictures(kind: str, size: tuple[int, int]) -> None:
+def test_thin_images(kind: str, size: tuple[int, int]) -> None:
     if kind == "WEBP" and max(size) > 16_383:
         pytest.skip("the format ends at 16,383")
     assert decode_image(encode(Image.new("RGB", size, "red"), kind), LIMITS).size == size

@@ -1,4 +1,4 @@
-"""Pictures to pixels, beside open_clip's own transform."""
+"""Images to pixels, beside open_clip's own transform."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from bundle.image import Preprocessor
 from bundle.manifest import Preprocessing
-from tests.bundle.pictures import noise, smooth
+from tests.bundle.encoded_images import noise, smooth
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -116,7 +116,7 @@ def test_alpha_is_laid_over_the_background() -> None:
 
 @pytest.mark.parametrize("resize", OPEN_CLIP)
 @pytest.mark.parametrize("size", [(1, 16_384), (16_384, 1), (1, 1)])
-def test_thin_pictures_cost_what_others_do(resize: Resize, size: tuple[int, int]) -> None:
+def test_thin_images_cost_what_others_do(resize: Resize, size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, (200, 100, 50))
     pixels = levels(ours(224, resize, "bicubic")(image))
     assert pixels.shape == (3, 224, 224)

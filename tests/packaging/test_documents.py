@@ -44,10 +44,10 @@ def address(chat_bundle: Path) -> Iterator[str]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the files that the blocks name."""
-    shutil.copytree(ROOT / "docs" / "pictures", tmp_path / "docs" / "pictures")
-    shutil.copytree(ROOT / "docs" / "pictures", tmp_path / "pictures")
+    shutil.copytree(ROOT / "docs" / "images", tmp_path / "docs" / "images")
+    shutil.copytree(ROOT / "docs" / "images", tmp_path / "images")
     for name in ("cat.png", "dog.png"):
-        shutil.copy(ROOT / "docs" / "pictures" / name, tmp_path / name)
+        shutil.copy(ROOT / "docs" / "images" / name, tmp_path / name)
     return tmp_path
 
 

@@ -31,7 +31,7 @@ def user(text: str, *images: chat_pb2.ChatImage) -> chat_pb2.ChatMessage:
 def question(
     *edits: Edit, data: bytes = PNG, text: str = "What is this?", **sampling: Any
 ) -> chat_pb2.ChatRequest:
-    """One question about one picture, answered in 16 tokens."""
+    """One question about one image, answered in 16 tokens."""
     return chat_pb2.ChatRequest(
         messages=[user(text, image(*edits, data=data))],
         sampling=chat_pb2.ChatSampling(**{"max_tokens": 16, **sampling}),

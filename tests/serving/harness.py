@@ -34,7 +34,7 @@ EMBED = "/sparseclip.v1.EmbeddingService/Embed"
 STREAM = "/sparseclip.v1.EmbeddingService/EmbedStream"
 
 
-def picture(seed: int = 0, size: tuple[int, int] = (40, 32), form: str = "PNG") -> bytes:
+def encoded_image(seed: int = 0, size: tuple[int, int] = (40, 32), form: str = "PNG") -> bytes:
     """Noise as an encoded file."""
     noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     out = io.BytesIO()
@@ -42,19 +42,19 @@ def picture(seed: int = 0, size: tuple[int, int] = (40, 32), form: str = "PNG") 
     return out.getvalue()
 
 
-def large_picture(side: int = 3000) -> bytes:
+def large_image(side: int = 3000) -> bytes:
     """A JPEG of few bytes whose decoding takes a while."""
-    small = Image.open(io.BytesIO(picture(size=(60, 60))))
+    small = Image.open(io.BytesIO(encoded_image(size=(60, 60))))
     out = io.BytesIO()
     small.resize((side, side)).save(out, "JPEG")
     return out.getvalue()
 
 
-PNG = picture()
+PNG = encoded_image()
 
 
 def embed_request(*images: bytes, texts: tuple[str, ...] = ()) -> embedding_pb2.EmbedRequest:
-    """A call with pictures and texts, every output chosen."""
+    """A call with images and texts, every output chosen."""
     inputs = [embedding_pb2.EmbedInput(image=data) for data in images]
     inputs += [embedding_pb2.EmbedInput(text=text) for text in texts]
     outputs = embedding_pb2.OutputSelection(sparse=True, dense=True, top_concepts=5)

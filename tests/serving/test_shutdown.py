@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from sparseclip.v1 import embedding_pb2
-from tests.serving.harness import assert_clean, embed_request, large_picture
+from tests.serving.harness import assert_clean, embed_request, large_image
 from tests.serving.process import Process
 
 
@@ -37,11 +37,11 @@ def assert_begins_again(bundle: Path, before: Process, answers: list[bytes]) -> 
         after.close()
 
 
-BIG = large_picture(6000)
+BIG = large_image(6000)
 
 
 def work(process: Process, images: int) -> Any:
-    """A call in work: its pictures are being decoded."""
+    """A call in work: its images are being decoded."""
     request = embed_request(*[BIG] * images)
     call = process.stub.Embed.future(request, timeout=60)
     time.sleep(0.3)

@@ -19,10 +19,10 @@ from sparseclip.chat import ChatDelta, ChatEnd, ChatStart
 from sparseclip.client import (
     AsyncClient,
     CallError,
+    ChatImage,
     Client,
     Edit,
     Message,
-    Picture,
     Sampling,
     Steering,
 )
@@ -71,7 +71,7 @@ async def test_asyncio(served: str) -> None:
 def test_a_conversation(served: str) -> None:
     messages = [
         Message(role="system", text="Be brief."),
-        Message(text="What is this?", images=[PNG, Picture(image=PNG, steering=DOG)]),
+        Message(text="What is this?", images=[PNG, ChatImage(image=PNG, steering=DOG)]),
         Message(role="assistant", text="a dog"),
         Message(text="Are you sure?"),
     ]

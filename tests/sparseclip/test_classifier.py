@@ -59,7 +59,7 @@ def test_bad_labels_are_named(
         client.classify([b"a"], labels, templates=templates)
 
 
-def test_pictures_of_another_version_are_not_scored(client: Client, script: Scripted) -> None:
+def test_images_of_another_version_are_not_scored(client: Client, script: Scripted) -> None:
     classifier = client.classifier(["a", "b"])
     script.version = "2"
     with pytest.raises(ValueError, match="different models"):

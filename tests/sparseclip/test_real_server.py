@@ -49,10 +49,10 @@ def png(seed: int) -> bytes:
 def test_more_items_than_a_call_holds(client: Client) -> None:
     info = client.model_info()
     assert info.limits.images_per_call == 32
-    pictures: list[bytes | Image.Image] = [png(seed) for seed in range(40)]
-    pictures[7] = b"poison"
-    pictures[9] = noise(9)
-    answers = client.embed(pictures, ["a red circle"] * 300)
+    images: list[bytes | Image.Image] = [png(seed) for seed in range(40)]
+    images[7] = b"poison"
+    images[9] = noise(9)
+    answers = client.embed(images, ["a red circle"] * 300)
     assert [number for number, answer in enumerate(answers) if not answer.ok] == [7]
     matrix = answers.to_csr()
     assert matrix.shape == (339, info.concepts)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "split",
-    "pictures",
+    "images",
     "labels",
     "chance %",
     "top-1 %",
@@ -45,7 +45,7 @@ JUDGED = ("split", "concepts", "clarity", "of random sets", "monosemanticity", "
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a split, a line each.")
 def evaluate(model: Path | None, data: Path, splits: tuple[str, ...], as_json: bool) -> None:
-    """Zero-shot, retrieval, sparsity and clarity of MODEL on held-out pictures.
+    """Zero-shot, retrieval, sparsity and clarity of MODEL on held-out images.
 
     MODEL is a bundle or a run's folder; the shipped bundle when none is given. Standard errors are
     clustered by codepoint. Clarity needs the encoder that `sparseclip data encoder` fetches.
@@ -94,7 +94,7 @@ def show(title: str, rows: list[SplitFigures]) -> None:
         cells.append(
             (
                 row.split,
-                f"{z.pictures}",
+                f"{z.images}",
                 f"{z.labels}",
                 f"{z.chance:.2f}",
                 f"{z.top1.percent:.1f} ± {z.top1.error:.1f}",

@@ -44,12 +44,12 @@ def assemble(
         emoji = source.table.get(drawing.codepoint) if drawing.codepoint else None
         split = plan.place(recipe.sets[drawing.set].role, drawing.codepoint)
         meta = describe(drawing, emoji, by_caption, recipe, plan, train=split == "train")
-        picture = (drawing.set, hashlib.sha256(images[i]).digest())
-        reason = "same image" if picture in seen else refusal(drawing, split, meta["caption"], plan)
+        image = (drawing.set, hashlib.sha256(images[i]).digest())
+        reason = "same image" if image in seen else refusal(drawing, split, meta["caption"], plan)
         if split is None or reason:
             source.dropped[f"{drawing.set}: {reason}"] += 1
             continue
-        seen.add(picture)
+        seen.add(image)
         splits[split].append(Sample(key=sample_key(drawing), png=images[i], meta=meta))
     # A style is only tested on what the training styles show.
     trained = {sample.meta["codepoint"] for sample in splits["train"]}

@@ -1,7 +1,7 @@
 """What the GCompris activities say about their photographs: titles, sentences and credits.
 
 An activity is a Qt resource file. Its boards (QML) give each photograph a title and a text; a
-README in every picture folder gives author, address and licence file by file.
+README in every image folder gives author, address and licence file by file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LICENCES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Credit:
-    """Who made a picture, and how it may be used."""
+    """Who made an image, and how it may be used."""
 
     licence: str
     author: str
@@ -67,7 +67,7 @@ def unpack(files: Mapping[str, bytes]) -> dict[str, bytes]:
 def read_boards(files: Mapping[str, bytes]) -> Iterator[Place]:
     """The photographs of all boards, in order of path.
 
-    Raises DataError when a board names a picture that is not there.
+    Raises DataError when a board names an image that is not there.
     """
     found: dict[str, Place] = {}
     for board in sorted(files):
@@ -80,7 +80,7 @@ def read_boards(files: Mapping[str, bytes]) -> Iterator[Place]:
             said = {key: _string(literal, board) for key, literal in fields.items()}
             path = said["image2"].removeprefix("qrc:/")
             if path not in files:
-                raise DataError(f"{posixpath.basename(board)}: no picture {path}")
+                raise DataError(f"{posixpath.basename(board)}: no image {path}")
             texts = (said.get("text", ""), said.get("text2", ""))
             found[path] = Place(
                 path=path,

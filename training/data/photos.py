@@ -1,8 +1,8 @@
-"""Photographs for evaluation: captioned stamps, GCompris photographs, twenty ImageNet pictures.
+"""Photographs for evaluation: captioned stamps, GCompris photographs, twenty ImageNet images.
 
 Each set becomes one split of the same format as the training data, with two more keys: `class`,
-the coarse label of a picture's folder or the ImageNet class name, and `attribution`, who made the
-picture where its package says so.
+the coarse label of an image's folder or the ImageNet class name, and `attribution`, who made the
+image where its package says so.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class PhotoSet:
 
     package: str
     kind: Literal["stamps", "imagenet", "boards", "categories"]
-    """`boards`: GCompris pictures with a title and sentences; `categories`: with a name only."""
+    """`boards`: GCompris images with a title and sentences; `categories`: with a name only."""
     licence: str
-    """SPDX identifier. GCompris: of the sentences, and of pictures without one of their own."""
+    """SPDX identifier. GCompris: of the sentences, and of images without one of their own."""
     resources: tuple[str, ...] = ()
-    """GCompris: the activities whose pictures these are."""
+    """GCompris: the activities whose images these are."""
     exclude: str = r"$^"
-    """Pictures whose FOLDER/NAME matches this regular expression are left out."""
+    """Images whose FOLDER/NAME matches this regular expression are left out."""
     classes: dict[str, str] = field(default_factory=dict)
     """Folder -> coarse class; ImageNet: class number -> name."""
     captions: dict[str, str] = field(default_factory=dict)
@@ -184,7 +184,7 @@ def stamp_caption(text: str) -> str:
 
 
 def read_imagenet(spec: PhotoSet, files: Mapping[str, bytes]) -> Iterator[Photo]:
-    """Pictures named `imagenet_NUMBER_CLASS`, their classes named by the recipe."""
+    """Images named `imagenet_NUMBER_CLASS`, their classes named by the recipe."""
     for path in sorted(files):
         found = re.search(r"imagenet_(\d+)_(\d+)\.", path)
         if found is None:
@@ -197,9 +197,9 @@ def read_imagenet(spec: PhotoSet, files: Mapping[str, bytes]) -> Iterator[Photo]
 
 
 def read_gcompris(spec: PhotoSet, files: Mapping[str, bytes]) -> Iterator[Photo]:
-    """Pictures of GCompris activities, named by a board or by their own file name.
+    """Images of GCompris activities, named by a board or by their own file name.
 
-    Raises DataError when an expression of `captions` fits no picture.
+    Raises DataError when an expression of `captions` fits no image.
     """
     places = {place.path: place for place in read_boards(files)}
     credits = read_credits(files)
@@ -216,7 +216,7 @@ def read_gcompris(spec: PhotoSet, files: Mapping[str, bytes]) -> Iterator[Photo]
             unused.discard(match)
             caption = spec.captions[match]
         credit = credits.get(path, Credit(licence=spec.licence, author="", address=""))
-        # The sentences are part of the program's text, whatever the picture's licence is.
+        # The sentences are part of the program's text, whatever the image's licence is.
         licences = [credit.licence, *([spec.licence] if place and place.texts else [])]
         yield Photo(
             path=path,
@@ -229,7 +229,7 @@ def read_gcompris(spec: PhotoSet, files: Mapping[str, bytes]) -> Iterator[Photo]
             attribution=credit.line or None,
         )
     if unused:
-        raise DataError(f"captions: no picture is named {sorted(unused)[0]!r}")
+        raise DataError(f"captions: no image is named {sorted(unused)[0]!r}")
 
 
 def _caption(spec: PhotoSet, stem: str, title: str | None) -> str:

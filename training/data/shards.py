@@ -41,10 +41,10 @@ class Sample:
     png: bytes
     meta: Mapping[str, Any]
 
-    def picture(self) -> Image.Image:
+    def image(self) -> Image.Image:
         """The image decoded, alpha and all."""
-        with Image.open(io.BytesIO(self.png), formats=["PNG"]) as image:
-            return image.convert("RGBA")
+        with Image.open(io.BytesIO(self.png), formats=["PNG"]) as file:
+            return file.convert("RGBA")
 
 
 @dataclass(frozen=True, kw_only=True)

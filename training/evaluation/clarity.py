@@ -1,19 +1,19 @@
-"""Do the pictures on which a concept fires belong together, in the eyes of another encoder?
+"""Do the images on which a concept fires belong together, in the eyes of another encoder?
 
-N pictures, C concepts, E the width of the judge's embeddings.
+N images, C concepts, E the width of the judge's embeddings.
 
 Clarity and the Monosemanticity Score (Pach et al. 2025) are both a mean cosine over pairs of
-pictures, weighted by what a concept's activations say of the two. The judge reads the pictures'
-captions: no independent encoder of pictures ships in a package without pickled weights. So:
+images, weighted by what a concept's activations say of the two. The judge reads the images'
+captions: no independent encoder of images ships in a package without pickled weights. So:
 
-- Two pictures of one thing prove nothing. Drawings of an emoji in two styles have the same caption,
+- Two images of one thing prove nothing. Drawings of an emoji in two styles have the same caption,
   hence a cosine of 1 whatever the concept sees in them. Pairs of one group (an emoji with its near
   relatives, as the data set has them) or of one caption do not count, on either side of the mean. A
   concept that fires on a single thing has no figure, and is counted as such.
-- It judges what pictures are called, not how they look: a concept of a colour or of a shape scores
+- It judges what images are called, not how they look: a concept of a colour or of a shape scores
   low here, however clear it is to the eye. And captions are what the model was trained to match.
 - Captions set the scale, and short ones alike in form ("flag: ...") raise it. A figure means
-  something only beside the same figure of random pictures, which goes wherever it goes.
+  something only beside the same figure of random images, which goes wherever it goes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """Pictures as a judge sees them."""
+    """Images as a judge sees them."""
 
     judge: str
     embeddings: Floats
@@ -59,22 +59,22 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Clarity:
-    """Means over concepts, each beside that of random pictures: the same activations, dealt anew.
+    """Means over concepts, each beside that of random images: the same activations, dealt anew.
 
     1 would mean that the different things on which a concept fires have one name.
     """
 
     judge: str
     concepts: int
-    """Concepts that have a figure: they fire on pictures of at least two things."""
+    """Concepts that have a figure: they fire on images of at least two things."""
     clarity: float
     clarity_random: float
     monosemanticity: float
     monosemanticity_random: float
 
 
-def judge_pictures(metas: Sequence[Mapping[str, Any]], judge: Judge) -> Judged:
-    """Embeds the captions of pictures, given by their metadata."""
+def judge_images(metas: Sequence[Mapping[str, Any]], judge: Judge) -> Judged:
+    """Embeds the captions of images, given by their metadata."""
     captions = [str(m["caption"]) for m in metas]
     distinct = sorted(set(captions))
     place = {caption: i for i, caption in enumerate(distinct)}
@@ -89,27 +89,27 @@ def judge_pictures(metas: Sequence[Mapping[str, Any]], judge: Judge) -> Judged:
     )
 
 
-def concept_clarity(codes: Floats, pictures: Judged) -> Doubles:
-    """Clarity of each concept (C,), from codes (N, C): the mean cosine of pairs of pictures on
+def concept_clarity(codes: Floats, images: Judged) -> Doubles:
+    """Clarity of each concept (C,), from codes (N, C): the mean cosine of pairs of images on
     which it fires. NaN for a concept that fires on fewer than two things."""
-    return mean_cosine(fired(codes), pictures)
+    return mean_cosine(fired(codes), images)
 
 
-def measure_clarity(codes: Floats, pictures: Judged, seed: int = 0) -> Clarity | None:
+def measure_clarity(codes: Floats, images: Judged, seed: int = 0) -> Clarity | None:
     """Both figures of codes (N, C) beside their baselines; None when no concept has any."""
     deal = np.random.default_rng(seed)
     found = []
     for weights in (fired(codes), min_max(codes)):
-        # Each concept keeps its number of pictures, or its activations, but on random pictures.
+        # Each concept keeps its number of images, or its activations, but on random images.
         dealt = deal.permuted(weights, axis=0)
-        found += [mean_cosine(weights, pictures), mean_cosine(dealt, pictures)]
+        found += [mean_cosine(weights, images), mean_cosine(dealt, images)]
     values = np.stack(found)
     known = np.isfinite(values).all(axis=0)
     if not known.any():
         return None
     means = values[:, known].mean(axis=1).tolist()
     return Clarity(
-        judge=pictures.judge,
+        judge=images.judge,
         concepts=int(known.sum()),
         clarity=means[0],
         clarity_random=means[1],
@@ -130,18 +130,18 @@ def min_max(codes: Floats) -> Floats:
     return result
 
 
-def mean_cosine(weights: Floats, pictures: Judged) -> Doubles:
-    """For each concept, the mean cosine over pairs of pictures of different things, a pair's weight
-    being the product of its pictures' `weights` (N, C) >= 0. NaN where no pair has any; (C,).
+def mean_cosine(weights: Floats, images: Judged) -> Doubles:
+    """For each concept, the mean cosine over pairs of images of different things, a pair's weight
+    being the product of its images' `weights` (N, C) >= 0. NaN where no pair has any; (C,).
 
     In closed form: over all pairs (i, j) the weighted cosines add up to |sum w_i e_i|^2 and the
     weights to (sum w_i)^2, from which each thing's own pairs, itself with itself included, are
-    taken away. With every picture a thing of its own and weights of 1 it is
+    taken away. With every image a thing of its own and weights of 1 it is
     (|S|^2 - n) / (n (n - 1)).
     """
-    order = np.argsort(pictures.things, kind="stable")
-    ends = np.cumsum(np.bincount(pictures.things)).tolist()
-    embeddings = pictures.embeddings[order].astype(np.float64)
+    order = np.argsort(images.things, kind="stable")
+    ends = np.cumsum(np.bincount(images.things)).tolist()
+    embeddings = images.embeddings[order].astype(np.float64)
     blocks = []
     for start in range(0, weights.shape[1], BLOCK):
         w = weights[order, start : start + BLOCK].astype(np.float64)

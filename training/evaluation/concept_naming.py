@@ -1,6 +1,6 @@
-"""Names for concepts: the words whose text codes fire them, with pictures as evidence.
+"""Names for concepts: the words whose text codes fire them, with images as evidence.
 
-V words, N pictures, C concepts.
+V words, N images, C concepts.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ WORDS = 5
 FAINT = 0.1
 """A word that scores less than so much of what the first one does is no evidence."""
 
-PICTURES = 4
-"""Pictures kept as evidence."""
+IMAGES = 4
+"""ImageCodes kept as evidence."""
 
 PRIOR = 10
-"""A word's pictures are joined by so many average ones: a word of one picture, or of none, is only
+"""A word's images are joined by so many average ones: a word of one image, or of none, is only
 the text tower's guess."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """Encoded pictures, N of them, as evidence."""
+class ImageCodes:
+    """Encoded images, N of them, as evidence."""
 
     codes: Floats
     """(N, C), of the image tower."""
@@ -43,17 +43,17 @@ class Pictures:
     """(N,), those that were not trained on: how often a concept fires is counted on them."""
 
 
-def name_concepts(words: Sequence[str], word_codes: Floats, pictures: Pictures) -> list[Concept]:
+def name_concepts(words: Sequence[str], word_codes: Floats, images: ImageCodes) -> list[Concept]:
     """Names each of C concepts.
 
     `word_codes` (V, C) are the text tower's codes of the vocabulary `words`. A word speaks for a
     concept by the share of its own unit code that the concept holds (a word that fires everything
-    a little names nothing), times the share that it holds in the pictures tagged with the word. A
-    concept is active when it fires on at least two pictures that are held out.
+    a little names nothing), times the share that it holds in the images tagged with the word. A
+    concept is active when it fires on at least two images that are held out.
     """
-    image_codes, sources = pictures.codes, pictures.sources
-    shares = unit(word_codes) * _support(words, pictures)
-    fired = image_codes[pictures.held_out] > 0
+    image_codes, sources = images.codes, images.sources
+    shares = unit(word_codes) * _support(words, images)
+    fired = image_codes[images.held_out] > 0
     frequency = fired.mean(axis=0)
     image_mean, text_mean = image_codes.mean(axis=0), word_codes.mean(axis=0)
     # Each side is scaled to its own mean first, or the louder tower would own every concept.
@@ -62,12 +62,12 @@ def name_concepts(words: Sequence[str], word_codes: Floats, pictures: Pictures) 
     energy = image_energy + text_energy
     modality = np.divide(image_energy, energy, out=np.full_like(energy, 0.5), where=energy > 0)
     best_words = _top(shares, WORDS)
-    best_pictures = _top(image_codes, PICTURES)
+    best_images = _top(image_codes, IMAGES)
     concepts = []
     for k in range(word_codes.shape[1]):
         floor = FAINT * shares[best_words[k][0], k]
         mine = [w for w in best_words[k] if shares[w, k] > floor]
-        shown = [i for i in best_pictures[k] if image_codes[i, k] > 0]
+        shown = [i for i in best_images[k] if image_codes[i, k] > 0]
         concepts.append(
             Concept(
                 id=k,
@@ -83,16 +83,16 @@ def name_concepts(words: Sequence[str], word_codes: Floats, pictures: Pictures) 
     return concepts
 
 
-def _support(words: Sequence[str], pictures: Pictures) -> Floats:
-    """For each word the mean unit code of the pictures tagged with it and PRIOR average ones;
+def _support(words: Sequence[str], images: ImageCodes) -> Floats:
+    """For each word the mean unit code of the images tagged with it and PRIOR average ones;
     (V, C)."""
     place = {word: i for i, word in enumerate(words)}
-    pairs = [(place[t], n) for n, tags in enumerate(pictures.tags) for t in tags if t in place]
+    pairs = [(place[t], n) for n, tags in enumerate(images.tags) for t in tags if t in place]
     rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    shape = (len(words), len(pictures.tags))
+    shape = (len(words), len(images.tags))
     tagged = sparse.csr_array((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape)
     count: Floats = np.asarray(tagged.sum(axis=1))
-    codes = unit(pictures.codes)
+    codes = unit(images.codes)
     support: Floats = (tagged @ codes + PRIOR * codes.mean(axis=0)) / (count + PRIOR)[:, None]
     return support.astype(np.float32)
 

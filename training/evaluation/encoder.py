@@ -1,4 +1,4 @@
-"""One way to encode pictures and texts, with a checkpoint or a bundle. B batch, C concepts."""
+"""One way to encode images and texts, with a checkpoint or a bundle. B batch, C concepts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Codes = NDArray[np.float32]
 
 
 class Encoder(Protocol):
-    """Pictures and texts to un-normalised codes (B, C), dense and in float32."""
+    """Images and texts to un-normalised codes (B, C), dense and in float32."""
 
     name: str
 
     def images(self, images: Sequence[Image.Image]) -> Codes:
-        """Codes of pictures, alpha and all."""
+        """Codes of images, alpha and all."""
         ...
 
     def texts(self, texts: Sequence[str]) -> Codes:
@@ -49,7 +49,7 @@ class BundleEncoder:
         }
 
     def images(self, images: Sequence[Image.Image]) -> Codes:
-        """Codes of pictures."""
+        """Codes of images."""
         pixels = np.stack([self.bundle.preprocessor(image) for image in images])
         return self._codes("image", "pixels", pixels)
 
@@ -84,7 +84,7 @@ class CheckpointEncoder:
         self.preprocess = Preprocessor(preprocessing(self.model.image.image_size))
 
     def images(self, images: Sequence[Image.Image]) -> Codes:
-        """Codes of pictures."""
+        """Codes of images."""
         pixels = np.stack([self.preprocess(image) for image in images])
         return self._codes(self.model.encode_image, pixels)
 

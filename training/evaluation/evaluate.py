@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from training.data.shards import Sample, read_index, read_split
-from training.evaluation.clarity import Clarity, Judge, judge_pictures, measure_clarity
+from training.evaluation.clarity import Clarity, Judge, judge_images, measure_clarity
 from training.evaluation.encoder import Codes, Encoder, encode_all
 from training.evaluation.metrics import Sparsity, ZeroShot, sparsity, zero_shot
 
@@ -23,7 +23,7 @@ OF_CONCEPTS = ("clarity", "clarity_random", "monosemanticity", "monosemanticity_
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedSplit:
-    """The N pictures of a split and their codes."""
+    """The N images of a split and their codes."""
 
     name: str
     samples: Sequence[Sample]
@@ -49,11 +49,11 @@ def held_out_splits(folder: Path) -> list[str]:
 
 
 def encode_splits(encoder: Encoder, folder: Path, names: Sequence[str]) -> list[EncodedSplit]:
-    """Reads the splits' shards once and encodes each picture once."""
+    """Reads the splits' shards once and encodes each image once."""
     splits = [list(read_split(folder, name)) for name in names]
-    shown = (sample.picture() for samples in splits for sample in samples)
+    shown = (sample.image() for samples in splits for sample in samples)
     sizes = [len(samples) for samples in splits]
-    codes = encode_all(encoder.images, shown, sum(sizes), "pictures")
+    codes = encode_all(encoder.images, shown, sum(sizes), "images")
     parts = np.split(codes, np.cumsum(sizes)[:-1])
     return [
         EncodedSplit(name=name, samples=samples, codes=part)
@@ -72,14 +72,14 @@ def evaluate_split(
 def evaluate_encoded(
     encoder: Encoder, split: EncodedSplit, judge: Judge | None = None
 ) -> SplitFigures:
-    """Encodes a split's distinct captions, and compares them with its pictures."""
+    """Encodes a split's distinct captions, and compares them with its images."""
     meta = [sample.meta for sample in split.samples]
     names = sorted({m["caption"] for m in meta})
     place = {name: i for i, name in enumerate(names)}
     label = np.array([place[m["caption"]] for m in meta])
     group = [str(m["group"] or m["caption"]) for m in meta]
     text = encode_all(encoder.texts, names, len(names), f"{split.name} captions")
-    judged = None if judge is None else judge_pictures(meta, judge)
+    judged = None if judge is None else judge_images(meta, judge)
     return SplitFigures(
         split=split.name,
         zero_shot=zero_shot(split.codes, text, label, group),

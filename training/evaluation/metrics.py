@@ -1,4 +1,4 @@
-"""Figures of a model on labelled pictures. N pictures, L labels, C concepts, G groups."""
+"""Figures of a model on labelled images. N images, L labels, C concepts, G groups."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Share:
 
     percent: float
     error: float
-    """Standard error in points, clustered by group: pictures of one codepoint stand together."""
+    """Standard error in points, clustered by group: images of one codepoint stand together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShot:
-    """How often a picture's own label is the nearest, and how often a label finds its picture."""
+    """How often an image's own label is the nearest, and how often a label finds its image."""
 
-    pictures: int
+    images: int
     labels: int
     chance: float
     """Top-1 of a guess, in percent."""
@@ -56,10 +56,10 @@ def unit(codes: Floats) -> Floats:
 
 
 def zero_shot(image: Floats, text: Floats, label: Ints, group: list[str]) -> ZeroShot:
-    """Cosine classification of pictures (N, C) among label texts (L, C), and the way back.
+    """Cosine classification of images (N, C) among label texts (L, C), and the way back.
 
-    `label` (N,) is each picture's label; `group` (N,) clusters the standard errors. A text finds
-    its picture when any picture of that label is among the nearest.
+    `label` (N,) is each image's label; `group` (N,) clusters the standard errors. A text finds
+    its image when any image of that label is among the nearest.
     """
     cosine = unit(image) @ unit(text).T
     own = np.take_along_axis(cosine, label[:, None], axis=1)
@@ -73,7 +73,7 @@ def zero_shot(image: Floats, text: Floats, label: Ints, group: list[str]) -> Zer
     first = {int(j): group[int(np.flatnonzero(label == j)[0])] for j in np.flatnonzero(asked)}
     label_group = [first[int(j)] for j in np.flatnonzero(asked)]
     return ZeroShot(
-        pictures=len(image),
+        images=len(image),
         labels=len(text),
         chance=100 / len(text),
         top1=share(rank < 1, group),

@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2: texts to unit vectors, by an encoder that never saw our models or pictures.
+"""all-MiniLM-L6-v2: texts to unit vectors, by an encoder that never saw our models or images.
 
 B texts, T tokens, E = 384. Sentence-BERT (Reimers and Gurevych 2019) on MiniLM (Wang et al. 2020),
 Apache-2.0: BERT's encoder of six layers, its last states averaged over the tokens. torch's own

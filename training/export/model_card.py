@@ -12,7 +12,7 @@ from training.trainer.recipe import Recipe
 
 COLUMNS = (
     "split",
-    "pictures",
+    "images",
     "labels",
     "chance",
     "top-1",
@@ -48,7 +48,7 @@ def card(
         f"{record.samples_seen:,} samples seen, {record.seconds / 60:.0f} minutes on a "
         f"{record.hardware}, seed {record.seed}, started from {record.started_from}.",
         "",
-        "Pictures of the data set by licence: "
+        "Images of the data set by licence: "
         + ", ".join(f"{n:,} {licence}" for licence, n in sorted(index["licences"].items()))
         + ". CC-BY-4.0: Twemoji (Twitter and contributors), EmojiOne 2 (JoyPixels), Streamline. "
         "The weights are Apache-2.0.",
@@ -64,7 +64,7 @@ def card(
         z = f.zero_shot
         cells = [
             f.split,
-            str(z.pictures),
+            str(z.images),
             str(z.labels),
             f"{z.chance:.2f}%",
             f"{z.top1.percent:.1f} ± {z.top1.error:.1f}%",
@@ -76,7 +76,7 @@ def card(
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
-        f"{active:,} of {len(concepts):,} concepts fire on at least two of these pictures.",
+        f"{active:,} of {len(concepts):,} concepts fire on at least two of these images.",
         "",
         *_clarity(figures),
         "",
@@ -95,9 +95,9 @@ def card(
 def _clarity(figures: Sequence[SplitFigures]) -> list[str]:
     judged = [(f.split, f.clarity) for f in figures if f.clarity is not None]
     if not judged:
-        return ["How well the pictures of a concept belong together (clarity) was not measured."]
+        return ["How well the images of a concept belong together (clarity) was not measured."]
     return [
-        f"Do the pictures of a concept belong together? Judged by {judged[0][1].judge} from their "
+        f"Do the images of a concept belong together? Judged by {judged[0][1].judge} from their "
         "captions, over pairs of different emoji or icons; random sets are of the same sizes.",
         "",
         "| split | concepts | clarity | random sets | monosemanticity | random sets |",

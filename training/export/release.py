@@ -16,8 +16,8 @@ from bundle.concepts import Concept
 from bundle.manifest import Training
 from training.data.shards import read_index
 from training.data.words import FILE as WORDS
-from training.evaluation.clarity import Judge, concept_clarity, judge_pictures
-from training.evaluation.concept_naming import Pictures, name_concepts
+from training.evaluation.clarity import Judge, concept_clarity, judge_images
+from training.evaluation.concept_naming import ImageCodes, name_concepts
 from training.evaluation.encoder import CheckpointEncoder, Encoder, encode_all
 from training.evaluation.evaluate import (
     TRAINED,
@@ -34,7 +34,7 @@ from training.trainer.checkpoint import find, read_state
 from training.trainer.recipe import StartConfig
 
 GOLDEN = 256
-"""Pictures, and as many captions, on which the graphs are compared with torch."""
+"""Images, and as many captions, on which the graphs are compared with torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,14 +107,14 @@ def _start(start: StartConfig) -> str:
 def _concepts(
     encoder: Encoder, splits: Sequence[EncodedSplit], wordnet: Sequence[str]
 ) -> list[Concept]:
-    """Concepts named by the captions and keywords of at most two words of the training pictures,
-    then by WordNet's words, with all pictures as evidence."""
+    """Concepts named by the captions and keywords of at most two words of the training images,
+    then by WordNet's words, with all images as evidence."""
     samples = [sample for split in splits for sample in split.samples]
     trained = [sample for split in splits if split.name == TRAINED for sample in split.samples]
     known = [word for sample in trained for word in sorted(_tags(sample.meta))]
     words = list(dict.fromkeys([*known, *wordnet]))
     word_codes = encode_all(encoder.texts, words, len(words), "words")
-    evidence = Pictures(
+    evidence = ImageCodes(
         codes=np.concatenate([split.codes for split in splits]),
         sources=[f"{s.meta['set']}/{s.meta['name']}" for s in samples],
         tags=[_tags(sample.meta) for sample in samples],
@@ -126,9 +126,9 @@ def _concepts(
 def _judged(
     concepts: Sequence[Concept], held_out: Sequence[EncodedSplit], judge: Judge
 ) -> list[Concept]:
-    """The concepts with their clarity on the pictures that are held out."""
-    pictures = judge_pictures([s.meta for split in held_out for s in split.samples], judge)
-    clarity = concept_clarity(np.concatenate([split.codes for split in held_out]), pictures)
+    """The concepts with their clarity on the images that are held out."""
+    images = judge_images([s.meta for split in held_out for s in split.samples], judge)
+    clarity = concept_clarity(np.concatenate([split.codes for split in held_out]), images)
     return [
         dataclasses.replace(concept, clarity=None if math.isnan(value) else round(value, 5))
         for concept, value in zip(concepts, clarity.tolist(), strict=True)
@@ -149,6 +149,6 @@ def _golden(held_out: Sequence[EncodedSplit]) -> Golden:
     samples = [sample for split in held_out for sample in split.samples]
     chosen = sorted(set(np.linspace(0, len(samples) - 1, GOLDEN).round().astype(int).tolist()))
     return Golden(
-        images=[samples[i].picture() for i in chosen],
+        images=[samples[i].image() for i in chosen],
         texts=[samples[i].meta["caption"] for i in chosen],
     )

@@ -1,4 +1,4 @@
-"""Random views of RGBA pictures, a batch at a time. B batch, R stored side, S model side."""
+"""Random views of RGBA images, a batch at a time. B batch, R stored side, S model side."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Uniform = Callable[..., Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How far a view may stray from its picture."""
+    """How far a view may stray from its image."""
 
     scale: tuple[float, float] = (0.75, 1.15)
-    """Zoom: the picture's side over the view's."""
+    """Zoom: the image's side over the view's."""
     aspect: float = 0.15
     """The sides' ratio changes by up to this share."""
     rotate: float = 15.0
@@ -34,9 +34,9 @@ class AugmentConfig:
     colour: float = 0.5
     """Strength of changes in brightness, contrast, saturation and hue, in [0, 1]."""
     grey: float = 0.1
-    """Probability of a grey picture."""
+    """Probability of a grey image."""
     erase: float = 0.0
-    """Probability of one rectangle of background somewhere over the picture."""
+    """Probability of one rectangle of background somewhere over the image."""
 
 
 def augment(
@@ -46,9 +46,9 @@ def augment(
     generator: torch.Generator,
     share: tuple[int, int] = (0, 1),
 ) -> Float[Tensor, "B 3 S S"]:
-    """One random view a picture, in [0, 1]. The same generator state gives the same views.
+    """One random view an image, in [0, 1]. The same generator state gives the same views.
 
-    With `share` (i, n) the pictures are the i-th of n equal parts of a batch, and get the views
+    With `share` (i, n) the images are the i-th of n equal parts of a batch, and get the views
     that they would get in the whole.
     """
     n, device = len(rgba), rgba.device
@@ -61,7 +61,7 @@ def augment(
     plain = uniform(0, 1, 1, 1, 1) >= config.background
     background = torch.where(plain, 1.0, uniform(0, 1, 3, 1, 1))
     # The view is sampled from premultiplied colours and alpha, so that what lies outside of the
-    # picture is background too.
+    # image is background too.
     x = rgba.float() / 255
     layers = torch.cat([x[:, :3] * x[:, 3:], x[:, 3:]], dim=1)
     grid = F.affine_grid(_affine(config, uniform), [n, 4, size, size], align_corners=False)

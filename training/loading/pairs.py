@@ -26,7 +26,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def preprocessing(size: int) -> Preprocessing:
-    """What a bundle does to a picture: the evaluation view."""
+    """What a bundle does to an image: the evaluation view."""
     return Preprocessing(size=size, mean=MEAN, std=STD)
 
 
@@ -37,12 +37,12 @@ class Encode(Protocol):
 
 
 class Views(Protocol):
-    """Random views of pictures, as the image tower reads them."""
+    """Random views of images, as the image tower reads them."""
 
     def __call__(
         self, index: Int[Tensor, " b"], generator: torch.Generator, share: tuple[int, int]
     ) -> Tensor:
-        """One view each of the pictures `index`, which are part i of n of a batch, `share` being
+        """One view each of the images `index`, which are part i of n of a batch, `share` being
         (i, n): they get the views that they would get in the whole."""
         ...
 
@@ -65,7 +65,7 @@ class PairsConfig:
     canonical: float = 0.5
     """Probability of an item's first caption; the others share the rest."""
     weights: dict[str, float] = field(default_factory=dict)
-    """How often an epoch shows each picture of a style; once for styles not named here."""
+    """How often an epoch shows each image of a style; once for styles not named here."""
     stream_pairs: int = 0
     """More than 0: read the folder's shards as they are needed, and count so many pairs an
     epoch. 0: hold the split in memory."""
@@ -74,7 +74,7 @@ class PairsConfig:
     workers: int = 4
     """Processes that decode a stream."""
     cached_views: int = 0
-    """With `start.freeze_image`: random views of a picture that go through the frozen layers once
+    """With `start.freeze_image`: random views of an image that go through the frozen layers once
     and are kept beside the data; fewer for a style of weight below 1. Steps draw from them. 0: each
     step makes views of its own."""
 
@@ -108,7 +108,7 @@ class Pairs:
 
     @cached_property
     def rgba(self) -> UInt8[Tensor, "N 4 R R"]:
-        """The pictures, decoded when first asked for: cached views can do without."""
+        """The images, decoded when first asked for: cached views can do without."""
         return torch.from_numpy(np.stack([_rgba(png) for png in self._pngs]))
 
     def batch(
@@ -132,12 +132,12 @@ class Pairs:
         return Batch(views(index, generator, share), tokens)
 
     def epoch_size(self, weights: Mapping[str, float]) -> int:
-        """Pictures an epoch shows, by the weights of their styles."""
+        """Images an epoch shows, by the weights of their styles."""
         return round(float(self._weights(weights).sum()))
 
     def epoch(self, weights: Mapping[str, float], seed: int, epoch: int) -> Int[Tensor, " M"]:
-        """The pictures of an epoch in random order: a style of weight 2.5 gives each of its
-        pictures twice, and half of them a third time."""
+        """The images of an epoch in random order: a style of weight 2.5 gives each of its
+        images twice, and half of them a third time."""
         generator = _generator(seed, -1 - epoch)
         weight = self._weights(weights)
         times = weight.floor().long()

@@ -40,7 +40,7 @@ def imagenet_weights() -> dict[str, Tensor]:
 def for_clip_pixels(weights: dict[str, Tensor], stem: str, norm: str) -> dict[str, Tensor]:
     """Weights for pixels in [-1, 1] as weights for pixels with CLIP's mean and deviation.
 
-    Both are the same picture up to a factor and a shift a channel. The factor goes into the first
+    Both are the same image up to a factor and a shift a channel. The factor goes into the first
     convolution, what the shift adds to its output into the mean that the norm behind it takes away.
     Equal up to the outermost pixels, where zero padding now means another grey.
     """

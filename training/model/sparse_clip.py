@@ -109,7 +109,7 @@ class SparseCLIP(nn.Module):
         self.log_scale.clamp_(0, math.log(self.config.logit_scale_cap))
 
     def encode_image(self, pixels: Float[Tensor, "B 3 S S"]) -> Encoded:
-        """Pictures to codes (B, C) and dense vectors (B, D)."""
+        """Images to codes (B, C) and dense vectors (B, D)."""
         features = self.image(pixels)
         if self.config.pool == "cls":
             dense = self.image_head.dense(features.pooled)
@@ -118,7 +118,7 @@ class SparseCLIP(nn.Module):
         return Encoded(self.image_head.pooled_codes(patches), patches.mean(dim=1))
 
     def encode_patches(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B P C"]:
-        """Pictures to the codes of each patch."""
+        """Images to the codes of each patch."""
         return self.image_head.codes(self.image_head.dense(self.image(pixels).patches))
 
     def encode_text(self, tokens: Int[Tensor, "B T"]) -> Encoded:

@@ -85,7 +85,7 @@ class ImageTower(nn.Module):
         block = self._blocks()[self._cut() - 1]
         hook = block.register_forward_hook(lambda _block, _inputs, output: kept.append(output))
         training = self.training
-        self.eval()  # the blocks behind it run too, and are not to count these pictures
+        self.eval()  # the blocks behind it run too, and are not to count these images
         try:
             self._map(pixels)
         finally:

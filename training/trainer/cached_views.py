@@ -1,4 +1,4 @@
-"""Random views of pictures: new each time, or kept as the frozen layers see them. N pictures, B
+"""Random views of images: new each time, or kept as the frozen layers see them. N images, B
 batch, b a rank's part of it.
 
 What a frozen layer makes of a view never changes, so a run that trains only the layers behind it
@@ -32,7 +32,7 @@ CHUNK = 128
 
 
 class FreshViews:
-    """A new view of a picture each time."""
+    """A new view of an image each time."""
 
     def __init__(self, rgba: UInt8[Tensor, "N 4 R R"], size: int, config: AugmentConfig) -> None:
         self.rgba, self.size, self.config = rgba, size, config
@@ -45,7 +45,7 @@ class FreshViews:
 
 
 class CachedViews:
-    """What the frozen layers gave for each of a picture's views, in memory that a file backs."""
+    """What the frozen layers gave for each of an image's views, in memory that a file backs."""
 
     def __init__(self, hidden: Tensor, counts: Int[Tensor, " N"]) -> None:
         self.hidden, self.counts = hidden, counts
@@ -62,7 +62,7 @@ class CachedViews:
 
 
 def view_counts(pairs: Pairs, views: int, weights: Mapping[str, float]) -> Int[Tensor, " N"]:
-    """Views of each picture: in proportion to its style's weight, but one at least."""
+    """Views of each image: in proportion to its style's weight, but one at least."""
     counts = [math.ceil(views * min(1.0, weights.get(m["style"], 1.0))) for m in pairs.meta]
     return torch.tensor(counts).clamp(min=1)
 

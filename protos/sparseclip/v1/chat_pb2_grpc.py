@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ChatServiceStub:
-    """Talks about pictures whose concepts a caller may edit before the language model sees them.
+    """Talks about images whose concepts a caller may edit before the language model sees them.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,11 @@ class ChatServiceStub:
 
 
 class ChatServiceServicer:
-    """Talks about pictures whose concepts a caller may edit before the language model sees them.
+    """Talks about images whose concepts a caller may edit before the language model sees them.
     """
 
     def Chat(self, request, context):
-        """Answers the last message of a conversation. The first event says what the pictures show before
+        """Answers the last message of a conversation. The first event says what the images show before
         and after the edits, the last one how the answer ended; between them the text comes as it is
         made. Cancelling the call ends the work.
         """
@@ -72,7 +72,7 @@ def add_ChatServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ChatService:
-    """Talks about pictures whose concepts a caller may edit before the language model sees them.
+    """Talks about images whose concepts a caller may edit before the language model sees them.
     """
 
     @staticmethod

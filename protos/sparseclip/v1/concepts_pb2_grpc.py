@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ConceptServiceStub:
-    """What a model's concepts mean, and where a picture shows them.
+    """What a model's concepts mean, and where an image shows them.
     """
 
     def __init__(self, channel):
@@ -58,7 +58,7 @@ class ConceptServiceStub:
 
 
 class ConceptServiceServicer:
-    """What a model's concepts mean, and where a picture shows them.
+    """What a model's concepts mean, and where an image shows them.
     """
 
     def ListConcepts(self, request, context):
@@ -81,7 +81,7 @@ class ConceptServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExplainImage(self, request, context):
-        """Where in a picture concepts fire: their values on the grid of patches, and a picture of it.
+        """Where in an image concepts fire: their values on the grid of patches, and an image of it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,7 +119,7 @@ def add_ConceptServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConceptService:
-    """What a model's concepts mean, and where a picture shows them.
+    """What a model's concepts mean, and where an image shows them.
     """
 
     @staticmethod

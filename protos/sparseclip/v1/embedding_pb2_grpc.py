@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EmbeddingServiceStub:
-    """Turns pictures and texts into sparse, named concepts.
+    """Turns images and texts into sparse, named concepts.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class EmbeddingServiceStub:
 
 
 class EmbeddingServiceServicer:
-    """Turns pictures and texts into sparse, named concepts.
+    """Turns images and texts into sparse, named concepts.
     """
 
     def Embed(self, request, context):
@@ -106,7 +106,7 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingService:
-    """Turns pictures and texts into sparse, named concepts.
+    """Turns images and texts into sparse, named concepts.
     """
 
     @staticmethod

@@ -29,7 +29,7 @@ class Unread(NamedTuple):
 
 
 Content = bytes | str | Unread
-"""An encoded picture, a text, or neither."""
+"""An encoded image, a text, or neither."""
 
 
 class Input(Protocol):

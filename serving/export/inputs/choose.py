@@ -26,7 +26,7 @@ def open_input(location: str, kind: Kind = "auto", column: str = "", id_column: 
     chosen = _kind(place) if kind == "auto" else kind
     if chosen == "table":
         if not column:
-            raise InputError("column: name the column that holds the pictures or the texts")
+            raise InputError("column: name the column that holds the images or the texts")
         return Table(place, column, id_column)
     if column or id_column:
         raise InputError(f"column: {location} is no table")

@@ -1,4 +1,4 @@
-"""Pictures in and below a folder, and pictures that a list names."""
+"""Images in and below a folder, and images that a list names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables: a column of encoded pictures, or of texts, in Parquet or Arrow files."""
+"""Tables: a column of encoded images, or of texts, in Parquet or Arrow files."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Table:
             kind = kind.field("bytes").type
         if types.is_binary(kind) or types.is_large_binary(kind):
             return "image"
-        raise InputError(f"column {self._column}: neither encoded pictures nor texts, but {kind}")
+        raise InputError(f"column {self._column}: neither encoded images nor texts, but {kind}")
 
 
 def _content(value: Any) -> Content:

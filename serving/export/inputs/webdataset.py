@@ -11,9 +11,9 @@ from serving.storage.location import Part, Place, read_many
 
 
 class Tars:
-    """The pictures of plain tar files; an entry's id is its name there without the suffix.
+    """The images of plain tar files; an entry's id is its name there without the suffix.
 
-    The list of entries takes the headers only. What is read later are the bytes of a picture, from
+    The list of entries takes the headers only. What is read later are the bytes of an image, from
     the place that the header told.
     """
 

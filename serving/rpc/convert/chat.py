@@ -76,7 +76,7 @@ def _turn(message: chat_pb2.ChatMessage, limits: Limits, at: str) -> Turn:
     if len(message.text.encode()) > limits.text_bytes:
         raise invalid(f"{at}.text", f"more than {limits.text_bytes} bytes")
     if message.images and role != "user":
-        raise invalid(f"{at}.images", "only the user has pictures")
+        raise invalid(f"{at}.images", "only the user has images")
     if not (message.text.strip() or message.images):
         raise invalid(f"{at}.text", "must not be empty")
     images = tuple(

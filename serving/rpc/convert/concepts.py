@@ -125,7 +125,7 @@ def explain_call(request: concepts_pb2.ExplainImageRequest, limits: Limits) -> E
 def explain_response(
     model: Model, explained: Explained, total_s: float
 ) -> concepts_pb2.ExplainImageResponse:
-    """The maps of a picture."""
+    """The maps of an image."""
     rows, columns = model.architecture.patch_grid
     response = concepts_pb2.ExplainImageResponse(
         model=convert.model_version(model.id),

@@ -66,7 +66,7 @@ def stream_start(
 
 
 def embed_item(message: embedding_pb2.EmbedInput, limits: Limits, at: str) -> Item:
-    """One input. A picture's or text's own size is checked later: it fails alone then."""
+    """One input. An image's or text's own size is checked later: it fails alone then."""
     if len(message.id.encode()) > limits.id_bytes:
         raise invalid(f"{at}.id", f"more than {limits.id_bytes} bytes")
     match message.WhichOneof("content"):

@@ -33,7 +33,7 @@ def parse(read: Callable[[bytes], Any], raw: bytes) -> Any:
 def check_numbers(message: Message, at: str) -> None:
     """Raises ServingError naming the first field with a number that no field may hold.
 
-    Types that hold neither floats nor enums are not looked into, so pictures cost nothing here.
+    Types that hold neither floats nor enums are not looked into, so images cost nothing here.
     """
     if not _is_numeric(message.DESCRIPTOR):
         return

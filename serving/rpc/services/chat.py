@@ -20,7 +20,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ChatService(chat_pb2_grpc.ChatServiceServicer):
-    """Conversations about pictures, under edits of their concepts."""
+    """Conversations about images, under edits of their concepts."""
 
     def __init__(self, registry: Registry, limits: Limits, metrics: Metrics) -> None:
         self._registry = registry

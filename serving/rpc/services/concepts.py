@@ -18,7 +18,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ConceptService(concepts_pb2_grpc.ConceptServiceServicer):
-    """What concepts mean, and where a picture shows them."""
+    """What concepts mean, and where an image shows them."""
 
     def __init__(self, registry: Registry, limits: Limits) -> None:
         self._registry = registry
@@ -55,7 +55,7 @@ class ConceptService(concepts_pb2_grpc.ConceptServiceServicer):
     async def ExplainImage(  # noqa: N802
         self, request: concepts_pb2.ExplainImageRequest, context: Context
     ) -> concepts_pb2.ExplainImageResponse:
-        """The maps of concepts over a picture's patches."""
+        """The maps of concepts over an image's patches."""
         asked = convert_concepts.explain_call(request, self._limits)
         call = current_call()
         with self._registry.lease(asked.selector) as model:

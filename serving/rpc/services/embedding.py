@@ -21,7 +21,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
-    """Sparse, named concepts of pictures and texts."""
+    """Sparse, named concepts of images and texts."""
 
     def __init__(self, registry: Registry, limits: Limits, draining: asyncio.Event) -> None:
         self._registry = registry

@@ -1,4 +1,4 @@
-"""Questions and answers: true ones, and none that a picture's own words contradict."""
+"""Questions and answers: true ones, and none that an image's own words contradict."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def asked(question: str, forms: tuple[str, ...]) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("picture", range(3))
-def test_answers_are_true(picture: int) -> None:
-    meta, made = META[picture], Instructions(META)
+@pytest.mark.parametrize("image", range(3))
+def test_answers_are_true(image: int) -> None:
+    meta, made = META[image], Instructions(META)
     rng, answers = random.Random(0), set()
     for _ in range(600):
         for turn in made.conversation(meta, rng):
@@ -85,7 +85,7 @@ def test_only_answers_and_their_ends_are_learned() -> None:
     fetch.cached(PACKAGE, fetch.default_cache()) is None, reason="a run with easy-vqa fetches it"
 )
 def test_easy_vqa_is_as_its_authors_count_it() -> None:
-    for part, pictures, questions in (("train", 4000, 38575), ("test", 1000, 9673)):
+    for part, images, questions in (("train", 4000, 38575), ("test", 1000, 9673)):
         found = easy_vqa(part)  # type: ignore[arg-type]
-        assert (len(found.pictures), len(found.questions)) == (pictures, questions)
+        assert (len(found.images), len(found.questions)) == (images, questions)
     assert len({turn.answer for _, turn in found.questions}) == 13

@@ -15,7 +15,7 @@ import pytest_asyncio
 import torch
 
 from bundle.store import Bundle, default_bundle, open_bundle
-from mllm_adapter.chat_model import ChatModel, ChatPicture
+from mllm_adapter.chat_model import ChatModel, EncodedImage
 from mllm_adapter.data.code_cache import BackboneGraphs
 from mllm_adapter.data.instructions import NAME
 from mllm_adapter.engines.base import GenerationEngine, GenerationError, Sampling
@@ -26,7 +26,7 @@ from tests.paths import ROOT
 
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="module")]
 
-PICTURES = ROOT / "docs" / "pictures"
+IMAGES = ROOT / "docs" / "images"
 NEW = ("rocket", "red apple", "dog", "sailboat", "hot beverage", "tulip")
 GREEDY = Sampling(max_tokens=16)
 
@@ -51,21 +51,21 @@ async def engines(bundle: Bundle) -> AsyncIterator[dict[str, ChatModel]]:
 
 @pytest.fixture(scope="module")
 def prompts(bundle: Bundle, engines: dict[str, ChatModel]) -> list[torch.Tensor]:
-    """Pictures unsteered, and each under several plans."""
+    """Images unsteered, and each under several plans."""
     from PIL import Image
 
     graphs = BackboneGraphs(bundle, threads=1)
     labels = Labels(graphs.texts, graphs.concepts)
     model, made = engines["transformers"], []
     prompt = model.prompt([Message(role="user", text=NAME[0], images=1)])
-    for path in sorted(PICTURES.glob("*.png")):
-        with Image.open(path) as image:
-            pixels = bundle.preprocessor(image.convert("RGBA"))[None]
+    for path in sorted(IMAGES.glob("*.png")):
+        with Image.open(path) as file:
+            pixels = bundle.preprocessor(file.convert("RGBA"))[None]
         codes = graphs.table([pixels], 1, path.stem).codes([0])
         plans = [SteeringPlan(), *(labels.swap(path.stem, new, 32, 2.0) for new in NEW)]
         for plan in plans:
-            picture = ChatPicture(key=path.name.encode(), codes=codes, plan=plan)
-            made.append(model.embed(prompt, [picture]))
+            image = EncodedImage(key=path.name.encode(), codes=codes, plan=plan)
+            made.append(model.embed(prompt, [image]))
     return made
 
 

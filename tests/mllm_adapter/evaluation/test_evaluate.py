@@ -73,25 +73,25 @@ def test_every_condition_is_asked(
 ) -> None:
     evaluation = Evaluation(adapter, open_bundle(tiny_bundle), icons, "test_style", None)
     figures, answers = evaluation.unsteered()
-    assert figures["unsteered"]["pictures"] == len(answers) == len(evaluation.meta)
-    sweep = Sweep(tops=(4, 2), strengths=(2.0, 1.0), pictures=6)
+    assert figures["unsteered"]["images"] == len(answers) == len(evaluation.meta)
+    sweep = Sweep(tops=(4, 2), strengths=(2.0, 1.0), images=6)
     rows = list(evaluation.steering(range(6), sweep))
     conditions = [row["condition"] for row in rows]
     assert conditions.count("steered") == 4
     assert {"random concepts", "told", "difference of means", "difference of hidden states"} <= set(
         conditions
     )
-    assert all(row["pictures"] <= 6 for row in rows)
+    assert all(row["images"] <= 6 for row in rows)
     draw(rows, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
 def test_the_command(adapter: Path, tiny_bundle: Path, icons: Path) -> None:
     arguments = [str(adapter), "--bundle", str(tiny_bundle), "--data", str(icons), "--no-shapes"]
-    done = CliRunner().invoke(steering, [*arguments, "--json", "--pictures", "4"])
+    done = CliRunner().invoke(steering, [*arguments, "--json", "--images", "4"])
     assert done.exit_code == 0, done.output
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert {"unsteered", "no_picture"} <= {row["condition"] for row in rows}
+    assert {"unsteered", "no_image"} <= {row["condition"] for row in rows}
     done = CliRunner().invoke(steering, [*arguments, "--split", "nowhere"])
     assert done.exit_code == 1
     assert "has no split 'nowhere'" in done.output

@@ -1,4 +1,4 @@
-"""Chat templates with places for pictures."""
+"""Chat templates with places for images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def tokenizer() -> Any:
     return tiny_llm()[1]
 
 
-def test_a_picture_takes_its_places(tokenizer: Any) -> None:
+def test_a_image_takes_its_places(tokenizer: Any) -> None:
     build = PromptBuilder(tokenizer, visual=3)
     prompt = build([Message(role="user", text="What is this?", images=1)])
     [at] = prompt.places
@@ -25,7 +25,7 @@ def test_a_picture_takes_its_places(tokenizer: Any) -> None:
     assert rest == "\nWhat is this?<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_turns_and_pictures_in_their_order(tokenizer: Any) -> None:
+def test_turns_and_images_in_their_order(tokenizer: Any) -> None:
     build = PromptBuilder(tokenizer, visual=2)
     prompt = build(
         [

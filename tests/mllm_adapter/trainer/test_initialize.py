@@ -29,15 +29,15 @@ def test_ridge_is_the_closed_form() -> None:
 def test_a_new_projector_says_words_of_the_label() -> None:
     """One concept a label, on one patch of two."""
     llm, tokenizer = tiny_llm()
-    pictures = 30
+    images = 30
     table = CodeTable(
-        indices=(np.arange(pictures) % 3).astype(np.uint16),
-        values=np.ones(pictures, dtype=np.float16),
-        offsets=np.arange(2 * pictures + 1) // 2,
+        indices=(np.arange(images) % 3).astype(np.uint16),
+        values=np.ones(images, dtype=np.float16),
+        offsets=np.arange(2 * images + 1) // 2,
         patches=2,
         concepts=8,
     )
-    meta: list[dict[str, Any]] = [{"caption": CAPTIONS[i % 3]} for i in range(pictures)]
+    meta: list[dict[str, Any]] = [{"caption": CAPTIONS[i % 3]} for i in range(images)]
     labels = Labels(
         lambda texts: np.eye(8, dtype=np.float32)[[CAPTIONS.index(t) for t in texts]], 8
     )

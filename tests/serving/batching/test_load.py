@@ -15,8 +15,8 @@ from tests.serving.harness import (
     PNG,
     blocked,
     embed_request,
+    encoded_image,
     eventually,
-    picture,
     refused,
     serving,
     unharmed,
@@ -78,12 +78,12 @@ async def test_f25_a_deadline_shorter_than_the_queue(tiny_bundle: Path) -> None:
         with blocked(running):
             first = await occupy(running)
             seen = len(running.engine.seen)
-            late = start(running, embed_request(picture(7)), timeout=0.3)
+            late = start(running, embed_request(encoded_image(7)), timeout=0.3)
             assert (await refused(late)).code is grpc.StatusCode.DEADLINE_EXCEEDED
             assert await eventually(lambda: batcher(running).room.admitted == 1)
         await first
         await running.golden()
-        # The blocked picture and the golden one; the late one was never run.
+        # The blocked image and the golden one; the late one was never run.
         marks = {row.tobytes() for row in running.engine.seen[seen:] if row.ndim == 3}
         assert len(marks) == 1
 
@@ -103,13 +103,13 @@ async def test_f25_the_servers_own_deadline(tiny_bundle: Path) -> None:
 
 async def test_f29_one_poison_item_of_16(tiny_bundle: Path) -> None:
     async with serving(tiny_bundle) as running, unharmed(running):
-        pictures = [picture(seed) for seed in range(16)]
-        alone = embeddings(await running.stub.Embed(embed_request(*pictures), timeout=30))
+        images = [encoded_image(seed) for seed in range(16)]
+        alone = embeddings(await running.stub.Embed(embed_request(*images), timeout=30))
         pool = running.server.registry.models[0].decoders
-        bad = (await pool.decode(pictures[11])).tobytes()
+        bad = (await pool.decode(images[11])).tobytes()
         running.engine.poison = lambda row: row.tobytes() == bad
         for _ in range(10):
-            reply = await running.stub.Embed(embed_request(*pictures), timeout=30)
+            reply = await running.stub.Embed(embed_request(*images), timeout=30)
             codes = [result.status.code for result in reply.results]
             assert codes == [0] * 11 + [grpc.StatusCode.INTERNAL.value[0]] + [0] * 4
             assert reply.results[11].status.message == "internal error"

@@ -28,7 +28,7 @@ STALL_S, RECOVERY_S = 5 * SCALE, 10 * SCALE
 LIMITS = {"queue_s": 2 * SCALE}
 BATCH, RUN_S = 4, 0.1
 CAPACITY = BATCH / RUN_S
-"""Pictures a second of the engine below, on any machine."""
+"""Images a second of the engine below, on any machine."""
 RATE = CAPACITY / 2
 """New requests a second, all the time."""
 ATTEMPTS = 10

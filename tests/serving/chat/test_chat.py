@@ -37,7 +37,15 @@ from tests.serving.chats import (
     user,
 )
 from tests.serving.graphs import direct, pixels_of
-from tests.serving.harness import PNG, Running, eventually, picture, refused, serving, unharmed
+from tests.serving.harness import (
+    PNG,
+    Running,
+    encoded_image,
+    eventually,
+    refused,
+    serving,
+    unharmed,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -135,8 +143,8 @@ async def test_f33_neighbours_in_a_batch_are_untouched(chatty: Running) -> None:
         question(DOG),
         question(),
         question(Edit(phrase="cat", op=ABLATE), Edit(concept_id=7, op=SET, value=20.0)),
-        question(Edit(phrase="dog", op=SCALE, value=0.0), data=picture(5)),
-        question(data=picture(5), text="no, it is a dog"),
+        question(Edit(phrase="dog", op=SCALE, value=0.0), data=encoded_image(5)),
+        question(data=encoded_image(5), text="no, it is a dog"),
     ]
     alone = [told(await replies(chatty, request)) for request in requests]
     assert len({text_of(events) for events in alone}) > 2
@@ -149,8 +157,8 @@ async def test_f33_neighbours_in_a_batch_are_untouched(chatty: Running) -> None:
     assert together == alone
 
 
-async def test_a_picture_is_looked_at_once(chatty: Running) -> None:
-    data = picture(77)
+async def test_a_image_is_looked_at_once(chatty: Running) -> None:
+    data = encoded_image(77)
     first = await replies(chatty, question(data=data))
     seen = len(chatty.engine.seen)
     await replies(chatty, question(Edit(phrase="a house", op=SET, value=1.0), data=data))
@@ -163,11 +171,11 @@ async def test_a_picture_is_looked_at_once(chatty: Running) -> None:
     assert again[0].start.images[0].after != first[0].start.images[0].after
 
 
-async def test_a_conversation_of_many_turns_and_pictures(chatty: Running) -> None:
+async def test_a_conversation_of_many_turns_and_images(chatty: Running) -> None:
     request = chat_pb2.ChatRequest(
         messages=[
             chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_SYSTEM, text="Be brief."),
-            user("What is this?", image(DOG), image(data=picture(5))),
+            user("What is this?", image(DOG), image(data=encoded_image(5))),
             chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_ASSISTANT, text="a dog"),
             user("What is this?", image()),
         ],
@@ -195,11 +203,11 @@ async def test_what_is_measured(chatty: Running) -> None:
 
     names = ("sparseclip_chat_tokens_total", "sparseclip_chat_first_token_seconds_count")
     before = [value(name) for name in names]
-    kept = value("sparseclip_chat_pictures_total", codes="kept")
+    kept = value("sparseclip_chat_images_total", codes="kept")
     events = await replies(chatty, question())
     tokens = events[-1].end.usage.completion_tokens
     assert [value(name) for name in names] == [before[0] + tokens, before[1] + 1]
-    assert value("sparseclip_chat_pictures_total", codes="kept") == kept + 1
+    assert value("sparseclip_chat_images_total", codes="kept") == kept + 1
     assert value("sparseclip_calls_total", code="OK", method=CHAT) > 0
 
 

@@ -28,8 +28,8 @@ from tests.serving.harness import (
     PNG,
     Running,
     blocked,
+    encoded_image,
     eventually,
-    picture,
     refused,
     serving,
     survives,
@@ -56,7 +56,7 @@ async def test_f27_who_leaves_frees_the_place(chat_bundle: Path, point: str) -> 
             with stepping(running) as steps:
                 if point == "vision":
                     with blocked(running):
-                        leaving = chat(running, question(data=picture(100 + number)))
+                        leaving = chat(running, question(data=encoded_image(100 + number)))
                         assert await eventually(running.engine.entered.is_set)
                         leaving.cancel()
                 elif point == "prompt":
@@ -182,7 +182,7 @@ async def test_a_failing_vision_model_is_sanitised(chatty: Running) -> None:
     async with unharmed(chatty):
         chatty.engine.poison = lambda row: True
         try:
-            error = await refused(replies(chatty, question(data=picture(901))))
+            error = await refused(replies(chatty, question(data=encoded_image(901))))
         finally:
             chatty.engine.poison = lambda row: False
         assert (error.code, error.message) == (grpc.StatusCode.INTERNAL, "internal error")

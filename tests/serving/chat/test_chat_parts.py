@@ -38,7 +38,7 @@ def phrase_codes(**active: dict[int, float]) -> dict[str, np.ndarray]:
     return found
 
 
-def picture(*edits: Edit, strength: float = 1.0) -> ChatImage:
+def image(*edits: Edit, strength: float = 1.0) -> ChatImage:
     return ChatImage(data=b"x", edits=edits, strength=strength, at="at")
 
 
@@ -71,7 +71,7 @@ def test_the_memory_is_bounded_in_bytes() -> None:
 def test_a_concepts_own_edit_goes_before_those_of_phrases() -> None:
     codes = phrase_codes(dog={5: 3.0, 8: 2.0, 9: 1.0, 10: 0.5}, cat={8: 9.0, 9: 8.0})
     resolved = RESOLVE(
-        picture(
+        image(
             Edit(target=Phrase(text="dog"), op="SET"),
             Edit(target=Phrase(text="cat", top=1), op="ABLATE"),
             Edit(target="star", op="ADD", value=-0.5, patches=(3,)),
@@ -90,7 +90,7 @@ def test_a_phrase_without_concepts_is_named() -> None:
     codes = phrase_codes(dog={5: 3.0}, nothing={})
     with pytest.raises(ServingError, match="no concept answers") as caught:
         RESOLVE(
-            picture(
+            image(
                 Edit(target=Phrase(text="dog"), op="SET"),
                 Edit(target=Phrase(text="nothing"), op="ABLATE"),
             ),
@@ -108,7 +108,7 @@ def test_what_is_told_is_what_is_applied() -> None:
             [("SET", 3.0), ("ADD", -0.3), ("SCALE", 0.5), ("ABLATE", None)] * 25
         )
     ]
-    resolved = RESOLVE(picture(*edits, strength=0.7), {})
+    resolved = RESOLVE(image(*edits, strength=0.7), {})
     seen = audit(patches, resolved, CONCEPTS)
     dense = patches.dense(CONCEPTS)
     steered = apply_steering(dense, SteeringBatch.of([resolved.plan], 16))
@@ -123,7 +123,7 @@ def test_what_is_told_is_what_is_applied() -> None:
 
 
 def test_a_plan_that_changes_nothing_is_told_as_such() -> None:
-    resolved = RESOLVE(picture(Edit(target=1, op="SET", value=5.0), strength=0.0), {})
+    resolved = RESOLVE(image(Edit(target=1, op="SET", value=5.0), strength=0.0), {})
     assert isinstance(resolved.plan, SteeringPlan)
     seen = audit(PatchCodes.from_arrays(*codes_of(40)), resolved, CONCEPTS)
     assert seen.before == seen.after

@@ -51,7 +51,7 @@ def said(*entries: chat_pb2.ChatMessage, **sampling: Any) -> chat_pb2.ChatReques
 REFUSED: dict[str, tuple[chat_pb2.ChatRequest, str]] = {
     "nothing said": (said(), "messages"),
     "too many messages": (said(*[user("a")] * 129), "messages"),
-    "too many pictures": (said(user("a", *[image()] * 33)), "messages"),
+    "too many images": (said(user("a", *[image()] * 33)), "messages"),
     "too many tokens": (said(user("zq" * 150)), "messages"),
     "no role": (said(chat_pb2.ChatMessage(text="a")), "messages[0].role"),
     "nobody asks": (said(user("a"), ROLE), "messages[1].role"),
@@ -61,12 +61,12 @@ REFUSED: dict[str, tuple[chat_pb2.ChatRequest, str]] = {
     ),
     "an empty message": (said(user(" ")), "messages[0].text"),
     "a long text": (said(user("a" * 8193)), "messages[0].text"),
-    "an answer with a picture": (
+    "an answer with an image": (
         said(user("a"), chat_pb2.ChatMessage(role=ROLE.role, images=[image()]), user("a")),
         "messages[1].images",
     ),
-    "an empty picture": (said(user("a", image(data=b""))), f"{AT}.data"),
-    "no picture": (said(user("a", image(data=b"<svg/>"))), f"{AT}.data"),
+    "an empty image": (said(user("a", image(data=b""))), f"{AT}.data"),
+    "no image": (said(user("a", image(data=b"<svg/>"))), f"{AT}.data"),
     "an answer too long": (question(max_tokens=1025), "sampling.max_tokens"),
     "an answer beyond the context": (question(max_tokens=250), "sampling.max_tokens"),
     "too cold": (question(temperature=1e-30), "sampling.temperature"),

@@ -54,12 +54,12 @@ def run() -> Run:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder with four pictures, one broken, and something that is no picture."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """A folder with four images, one broken, and something that is no image."""
+    folder = tmp_path / "images"
     (folder / "below").mkdir(parents=True)
     for name, colour in [("a.png", "red"), ("b.jpg", "green"), ("below/c.webp", "blue")]:
         Image.new("RGB", (40, 30), colour).save(folder / name)
-    (folder / "broken.png").write_bytes(b"not a picture")
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "broken.png").write_bytes(b"not an image")
+    (folder / "notes.txt").write_text("no image")
     return folder

@@ -26,9 +26,9 @@ def chat_address(chat_bundle: Path) -> Iterator[str]:
 
 
 def test_a_question_is_answered_as_text_and_as_json(
-    run: Run, chat_address: str, pictures: Path
+    run: Run, chat_address: str, images: Path
 ) -> None:
-    asked = ("chat", pictures / "a.png", "What is this?", *SHORT, "--server", chat_address)
+    asked = ("chat", images / "a.png", "What is this?", *SHORT, "--server", chat_address)
     ended = run(*asked, "--json")
     assert ended.code == 0
     [row] = ended.rows
@@ -38,7 +38,7 @@ def test_a_question_is_answered_as_text_and_as_json(
     assert row["timings"]["total_us"] > 0
     assert row["model"] == {"name": "tiny", "version": "2"}
     [seen] = row["images"]
-    assert seen["source"] == str(pictures / "a.png")
+    assert seen["source"] == str(images / "a.png")
     assert seen["before"] == seen["after"]
     assert seen["edited"] == []
     shown = run(*asked)
@@ -46,8 +46,8 @@ def test_a_question_is_answered_as_text_and_as_json(
     assert (shown.code, shown.out, shown.err) == (0, printable + "\n", "")
 
 
-def test_edits_change_what_is_seen_and_said(run: Run, chat_address: str, pictures: Path) -> None:
-    asked = ("chat", pictures / "a.png", "What is this?", *SHORT, "--server", chat_address)
+def test_edits_change_what_is_seen_and_said(run: Run, chat_address: str, images: Path) -> None:
+    asked = ("chat", images / "a.png", "What is this?", *SHORT, "--server", chat_address)
     [plain] = run(*asked, "--json").rows
     edits = ("--set", "dog=4", "--suppress", "#0", "--scale", "=cat=0.5", "--add", "star=1")
     [row] = run(*asked, *edits, "--top", "2", "--json").rows
@@ -63,7 +63,7 @@ def test_edits_change_what_is_seen_and_said(run: Run, chat_address: str, picture
     assert none["answer"] == plain["answer"]
 
 
-def test_a_plan_from_a_file(run: Run, chat_address: str, pictures: Path, tmp_path: Path) -> None:
+def test_a_plan_from_a_file(run: Run, chat_address: str, images: Path, tmp_path: Path) -> None:
     plan = SteeringPlan(
         edits=(
             SteeringEdit(concept=7, op="SET", value=3.0),
@@ -73,7 +73,7 @@ def test_a_plan_from_a_file(run: Run, chat_address: str, pictures: Path, tmp_pat
     )
     path = tmp_path / "plan.json"
     path.write_text(plan.to_json())
-    asked = ("chat", pictures / "a.png", "What?", *SHORT, "--plan", path, "--server", chat_address)
+    asked = ("chat", images / "a.png", "What?", *SHORT, "--plan", path, "--server", chat_address)
     [row] = run(*asked, "--set", "#9=1", "--json").rows
     changed = {entry["concept_id"]: entry for entry in row["images"][0]["edited"]}
     assert set(changed) == {7, 8, 9}
@@ -82,9 +82,9 @@ def test_a_plan_from_a_file(run: Run, chat_address: str, pictures: Path, tmp_pat
 
 
 def test_in_process_gives_what_a_server_gives(
-    run: Run, chat_address: str, pictures: Path, chat_bundle: Path
+    run: Run, chat_address: str, images: Path, chat_bundle: Path
 ) -> None:
-    asked = ("chat", pictures / "a.png", "What is this?", *SHORT, "--set", "dog=2", "--json")
+    asked = ("chat", images / "a.png", "What is this?", *SHORT, "--set", "dog=2", "--json")
     [served] = run(*asked, "--server", chat_address).rows
     [local] = run(*asked, "--bundle", chat_bundle).rows
     for row in (served, local):
@@ -99,31 +99,29 @@ def talk(address: str, lines: str, *arguments: str | Path) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def test_a_conversation(run: Run, chat_address: str, pictures: Path) -> None:
-    picture, question = pictures / "a.png", "What is this?"
-    plain = run("chat", picture, question, *SHORT, "--server", chat_address).out
-    steered = run("chat", picture, question, *SHORT, "--set", "dog=4", "--server", chat_address).out
+def test_a_conversation(run: Run, chat_address: str, images: Path) -> None:
+    image, question = images / "a.png", "What is this?"
+    plain = run("chat", image, question, *SHORT, "--server", chat_address).out
+    steered = run("chat", image, question, *SHORT, "--set", "dog=4", "--server", chat_address).out
     lines = f"{question}\n/set dog=4\n{question}\n\n/reset\n{question}\n/new\n{question}\n/quit\nno"
-    out, err = talk(chat_address, lines, picture)
+    out, err = talk(chat_address, lines, image)
     assert out == plain + steered + plain + plain
     assert "dog = 4" in err
     assert "no edits" in err
 
 
-def test_a_conversation_remembers_until_it_is_told_not_to(
-    chat_address: str, pictures: Path
-) -> None:
+def test_a_conversation_remembers_until_it_is_told_not_to(chat_address: str, images: Path) -> None:
     ask = "What is this?\n"
-    twice, _ = talk(chat_address, ask + ask, pictures / "a.png")
-    anew, _ = talk(chat_address, ask + "/new\n" + ask, pictures / "a.png")
+    twice, _ = talk(chat_address, ask + ask, images / "a.png")
+    anew, _ = talk(chat_address, ask + "/new\n" + ask, images / "a.png")
     assert twice != anew
 
 
 def test_a_conversation_shows_concepts_and_survives_mistakes(
-    chat_address: str, pictures: Path
+    chat_address: str, images: Path
 ) -> None:
     lines = "/set\n/scale dog\n/fly\n/set #999=1\nWhat?\n/suppress #999\n/reset\nWhat?\n/show\n"
-    out, err = talk(chat_address, lines, pictures / "a.png")
+    out, err = talk(chat_address, lines, images / "a.png")
     assert err.count("Error: ") == 4
     assert "INVALID_ARGUMENT: messages[0].images[0].steering.edits[0].concept_id" in err
     assert out.count("before:") == out.count("after:") == 1

@@ -17,11 +17,11 @@ ORDER = ["a.png", "b.jpg", "below/c.webp", "broken.png"]
 
 
 def test_embed_gives_one_object_a_line_for_every_input(
-    run: Run, address: str, pictures: Path
+    run: Run, address: str, images: Path
 ) -> None:
-    ended = run("embed", pictures, "--text", "a red square", "--json", "--server", address)
+    ended = run("embed", images, "--text", "a red square", "--json", "--server", address)
     assert ended.code == 1
-    sources = [str(pictures / name) for name in ORDER] + ["a red square"]
+    sources = [str(images / name) for name in ORDER] + ["a red square"]
     assert [row["source"] for row in ended.rows] == sources
     broken = ended.rows[3]
     assert set(broken) == {"source", "error"}
@@ -34,17 +34,17 @@ def test_embed_gives_one_object_a_line_for_every_input(
         assert row["model"]["name"]
 
 
-def test_embed_agrees_with_the_client(run: Run, address: str, pictures: Path) -> None:
-    [row] = run("embed", pictures / "a.png", "--json", "--server", address).rows
+def test_embed_agrees_with_the_client(run: Run, address: str, images: Path) -> None:
+    [row] = run("embed", images / "a.png", "--json", "--server", address).rows
     with Client(address) as client:
-        [answer] = client.embed([pictures / "a.png"])
+        [answer] = client.embed([images / "a.png"])
     assert row["indices"] == answer.indices.tolist()
     np.testing.assert_allclose(row["values"], answer.values, rtol=1e-5)
 
 
-def test_embed_adds_the_outputs_that_were_asked_for(run: Run, address: str, pictures: Path) -> None:
+def test_embed_adds_the_outputs_that_were_asked_for(run: Run, address: str, images: Path) -> None:
     [row] = run(
-        "embed", pictures / "a.png", "--dense", "--patch", "0", "--top", "0", "--json",
+        "embed", images / "a.png", "--dense", "--patch", "0", "--top", "0", "--json",
         "--server", address,
     ).rows  # fmt: skip
     with Client(address) as client:
@@ -56,43 +56,41 @@ def test_embed_adds_the_outputs_that_were_asked_for(run: Run, address: str, pict
     assert row["concepts"] == []
 
 
-def test_the_table_names_every_picture_and_the_error(
-    run: Run, address: str, pictures: Path
-) -> None:
-    ended = run("embed", pictures, "--server", address)
+def test_the_table_names_every_image_and_the_error(run: Run, address: str, images: Path) -> None:
+    ended = run("embed", images, "--server", address)
     assert ended.code == 1
     header, *rows = ended.out.splitlines()
     assert header.split() == ["source", "concepts", "active", "ms"]
-    assert [row.split()[0] for row in rows] == [str(pictures / name) for name in ORDER]
+    assert [row.split()[0] for row in rows] == [str(images / name) for name in ORDER]
     assert "unsupported image" in rows[3]
     assert ended.err == ""
 
 
 def test_in_process_gives_what_a_server_gives(
-    run: Run, address: str, pictures: Path, tiny_bundle: Path
+    run: Run, address: str, images: Path, tiny_bundle: Path
 ) -> None:
-    served = run("embed", pictures / "a.png", "--json", "--server", address).rows
-    local = run("embed", pictures / "a.png", "--json", "--bundle", tiny_bundle).rows
-    default = run("embed", pictures / "a.png", "--json", SPARSECLIP_BUNDLE=str(tiny_bundle)).rows
+    served = run("embed", images / "a.png", "--json", "--server", address).rows
+    local = run("embed", images / "a.png", "--json", "--bundle", tiny_bundle).rows
+    default = run("embed", images / "a.png", "--json", SPARSECLIP_BUNDLE=str(tiny_bundle)).rows
     for row in (*served, *local, *default):
         del row["timings"]
     assert served == local == default
 
 
-def test_classify_gives_a_label_and_scores(run: Run, address: str, pictures: Path) -> None:
+def test_classify_gives_a_label_and_scores(run: Run, address: str, images: Path) -> None:
     ended = run(
-        "classify", pictures, "--labels", "red, green", "--labels", "blue", "--json",
+        "classify", images, "--labels", "red, green", "--labels", "blue", "--json",
         "--server", address,
     )  # fmt: skip
     assert ended.code == 1
-    assert [row["source"] for row in ended.rows] == [str(pictures / name) for name in ORDER]
+    assert [row["source"] for row in ended.rows] == [str(images / name) for name in ORDER]
     for row in ended.rows[:3]:
         assert list(row["scores"]) == ["red", "green", "blue"]
         assert sum(row["scores"].values()) == pytest.approx(1.0)
         assert row["label"] == max(row["scores"], key=row["scores"].__getitem__)
     assert "error" in ended.rows[3]
     assert run(
-        "classify", pictures / "a.png", "--labels", "red,blue", "--server", address
+        "classify", images / "a.png", "--labels", "red,blue", "--server", address
     ).code == 0  # fmt: skip
 
 
@@ -118,11 +116,11 @@ def test_concepts_list_get_and_search(run: Run, address: str) -> None:
 
 
 def test_explain_writes_overlays_and_shows_maps(
-    run: Run, address: str, pictures: Path, tmp_path: Path
+    run: Run, address: str, images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "overlays"
     ended = run(
-        "explain", pictures / "a.png", pictures / "broken.png", "--top", "2", "--out", out,
+        "explain", images / "a.png", images / "broken.png", "--top", "2", "--out", out,
         "--json", "--server", address,
     )  # fmt: skip
     assert ended.code == 1
@@ -134,9 +132,9 @@ def test_explain_writes_overlays_and_shows_maps(
         assert np.mean(entry["map"]) == pytest.approx(entry["value"], rel=1e-3)
         with Image.open(io.BytesIO(Path(entry["overlay"]).read_bytes())) as overlay:
             assert overlay.format == "PNG"
-    shown = run("explain", pictures / "a.png", "--concept", "0", "--server", address)
+    shown = run("explain", images / "a.png", "--concept", "0", "--server", address)
     assert shown.code == 0
-    assert str(pictures / "a.png") in shown.out.replace("\n", "")
+    assert str(images / "a.png") in shown.out.replace("\n", "")
 
 
 def test_shade_is_darkest_at_the_peak() -> None:
@@ -148,7 +146,7 @@ def test_shade_is_darkest_at_the_peak() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["embed"], 2, "at least one picture"),
+        (["embed"], 2, "at least one image"),
         (["embed", "https://example.org/cat.png"], 2, "addresses are not fetched"),
         (["classify", "file:///etc/passwd", "--labels", "a"], 2, "addresses are not fetched"),
         (["classify", "x.png"], 2, "--labels"),

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from serving.cli.main import main
-from tests.serving.export.pictures import png
+from tests.serving.export.collections import png
 from tests.serving.index.conftest import BROKEN, COUNT, Locate
 
 ROWS = COUNT - len(BROKEN)
@@ -39,7 +39,7 @@ def test_an_export_is_indexed_and_searched(
         assert told.startswith(f"{ROWS} rows of tiny/1 in typed; ")
     (tmp_path / "one.png").write_bytes(png(4))
     where = [database, "--name", "typed", "--bundle", tiny_bundle]
-    hits = found(*where, "--picture", tmp_path / "one.png", "--top", 3)
+    hits = found(*where, "--image", tmp_path / "one.png", "--top", 3)
     assert len(hits) == 3
     assert hits[0]["id"] == hits[0]["source"] == "1/0004.png"
     assert hits[0]["score"] == pytest.approx(1, abs=1e-4)
@@ -141,8 +141,8 @@ def test_searching_a_mistyped_path_leaves_nothing(
         (["--concept", "#999"], 1, "concept 999: "),
         (["--concept", "red=much"], 2, "'much': not a number"),
         (["--concept", "red=0"], 1, "text 'red': its weight must be a number other than 0"),
-        (["--picture", "gone.png"], 1, "picture gone.png: "),
-        (["--without", "dog"], 2, "name a --text, --picture or --concept to look for"),
+        (["--image", "gone.png"], 1, "image gone.png: "),
+        (["--without", "dog"], 2, "name a --text, --image or --concept to look for"),
         (["--text", "dog", "--name", "Other"], 1, "name: 'Other': small letters"),
         (["--text", "dog", "--name", "other"], 1, "name other: there is no such collection"),
     ],

@@ -1,4 +1,4 @@
-"""F-10 to F-16: what arrives as a picture. Golden pixels are the bundle's tests."""
+"""F-10 to F-16: what arrives as an image. Golden pixels are the bundle's tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.serving.harness import (
     Running,
     assert_clean,
     embed_request,
-    picture,
+    encoded_image,
     survives,
 )
 
@@ -37,7 +37,7 @@ def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
     return out.getvalue()
 
 
-RGB = Image.open(io.BytesIO(picture(size=(48, 40))))
+RGB = Image.open(io.BytesIO(encoded_image(size=(48, 40))))
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -167,7 +167,7 @@ async def test_f13_f14_every_kind_has_a_defined_outcome(shared: Running, name: s
     assert len(outcomes) == 1
 
 
-async def test_f13_an_upright_picture_and_its_rotated_file_are_the_same(shared: Running) -> None:
+async def test_f13_an_upright_image_and_its_rotated_file_are_the_same(shared: Running) -> None:
     turned = RGB.transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6

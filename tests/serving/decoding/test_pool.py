@@ -1,4 +1,4 @@
-"""F-15: decode workers that die or hang, and what a picture costs them."""
+"""F-15: decode workers that die or hang, and what an image costs them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.serving.harness import (
     Running,
     embed_request,
     eventually,
-    large_picture,
+    large_image,
     serving,
     unharmed,
 )
@@ -26,9 +26,9 @@ from tests.serving.harness import (
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_f15_a_killed_decode_worker_costs_one_picture(shared: Running) -> None:
+async def test_f15_a_killed_decode_worker_costs_one_image(shared: Running) -> None:
     pool = shared.server.registry.models[0].decoders
-    slow = large_picture(6000)
+    slow = large_image(6000)
     async with unharmed(shared):
         for _ in range(3):
             (pid,) = pool.pids
@@ -63,16 +63,16 @@ async def test_f15_a_worker_that_hangs_is_killed(tiny_bundle: Any) -> None:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
-async def test_a_worker_keeps_the_memory_of_its_pictures(shared: Running) -> None:
+async def test_a_worker_keeps_the_memory_of_its_images(shared: Running) -> None:
     pool = shared.server.registry.models[0].decoders
     (pid,) = pool.pids
-    data = large_picture(600)
+    data = large_image(600)
     for _ in range(10):
         await pool.decode(data)
     before = minor_faults(pid)
     for _ in range(20):
         await pool.decode(data)
-    # One copy of the picture alone is 350 pages.
+    # One copy of the image alone is 350 pages.
     assert (minor_faults(pid) - before) / 20 < 50
 
 

@@ -18,8 +18,8 @@ from tests.serving.harness import (
     Running,
     blocked,
     embed_request,
+    encoded_image,
     eventually,
-    picture,
     refused,
     serving,
     unharmed,
@@ -93,7 +93,7 @@ async def test_f31_one_bad_row_fails_alone(tiny_bundle: Path, name: str) -> None
 async def test_f31_wrong_shapes(tiny_bundle: Path, name: str) -> None:
     async with serving(tiny_bundle) as running, unharmed(running):
         running.engine.change = SHAPES[name]
-        reply = await running.stub.Embed(embed_request(PNG, picture(1)), timeout=30)
+        reply = await running.stub.Embed(embed_request(PNG, encoded_image(1)), timeout=30)
         assert [result.status.code for result in reply.results] == [INTERNAL, INTERNAL]
         running.engine.change = lambda output: output
 

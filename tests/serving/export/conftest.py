@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.serving.export.collections import folder
 from tests.serving.export.command import BROKEN, COUNT, options, run
-from tests.serving.export.pictures import folder
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder(tmp_path_factory.mktemp("in") / "pictures", COUNT, BROKEN)
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder(tmp_path_factory.mktemp("in") / "images", COUNT, BROKEN)
 
 
 @pytest.fixture(scope="session")
-def whole(pictures: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(images: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("out") / "whole"
-    run(pictures, output, *options(tiny_bundle), "--dense")
+    run(images, output, *options(tiny_bundle), "--dense")
     return output

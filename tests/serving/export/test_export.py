@@ -23,19 +23,19 @@ from serving.cli.main import main
 from serving.engines.base import EngineConfig
 from serving.engines.onnxruntime_engine import OnnxEngine
 from serving.engines.outputs import Row, rows_of
+from tests.serving.export.collections import png
 from tests.serving.export.command import BROKEN, COUNT, files, options, run
-from tests.serving.export.pictures import png
 
 
-def test_rows_are_what_the_model_gives(whole: Path, pictures: Path, tiny_bundle: Path) -> None:
+def test_rows_are_what_the_model_gives(whole: Path, images: Path, tiny_bundle: Path) -> None:
     rows = dataset.dataset(whole / "data").to_table().to_pylist()
     assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)
     assert len(rows) == COUNT - len(BROKEN)
     bundle = open_bundle(tiny_bundle)
     engine = OnnxEngine.open(bundle, EngineConfig())
     for row in rows[::7]:
-        picture = decode_image((pictures / row["source"]).read_bytes(), ImageLimits())
-        output = engine.run("image", bundle.preprocessor(picture)[None])
+        image = decode_image((images / row["source"]).read_bytes(), ImageLimits())
+        output = engine.run("image", bundle.preprocessor(image)[None])
         [expected] = rows_of(output, 1, bundle.manifest.architecture, "image")
         assert isinstance(expected, Row)
         assert row["indices"] == expected.indices.tolist()
@@ -45,20 +45,20 @@ def test_rows_are_what_the_model_gives(whole: Path, pictures: Path, tiny_bundle:
         assert [concept["name"] for concept in row["concepts"]] == names
 
 
-def test_outputs_are_chosen(pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path) -> None:
+def test_outputs_are_chosen(images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path) -> None:
     """Maps of concepts are what the model gives; the codes may be left out."""
     bundle = open_bundle(tiny_bundle)
     name = bundle.concepts[5].name
     asked = ["--no-sparse", "--top", 0, "--patch", name, "--patch", 2, "--patch", 5]
-    run(pictures, tmp_path / "maps", *asked, *options(tiny_bundle))
+    run(images, tmp_path / "maps", *asked, *options(tiny_bundle))
     table = dataset.dataset(tmp_path / "maps" / "data").to_table()
     assert table.column_names == ["id", "source", "active", "norm", "patch_2", "patch_5"]
     engine = OnnxEngine.open(bundle, EngineConfig())
     shape = bundle.manifest.architecture
     found = []
     for row in table.to_pylist():
-        picture = decode_image((pictures / row["source"]).read_bytes(), ImageLimits())
-        output = engine.run("patches", bundle.preprocessor(picture)[None])
+        image = decode_image((images / row["source"]).read_bytes(), ImageLimits())
+        output = engine.run("patches", bundle.preprocessor(image)[None])
         [expected] = rows_of(output, 1, shape, "patches")
         assert isinstance(expected, Row)
         assert expected.patches is not None
@@ -71,7 +71,7 @@ def test_outputs_are_chosen(pictures: Path, tiny_bundle: Path, whole: Path, tmp_
     rows = dataset.dataset(whole / "data").to_table()
     assert table["id"].equals(rows["id"])
     np.testing.assert_allclose(table["norm"], rows["norm"], rtol=1e-5)
-    told = run(pictures, tmp_path / "x", "--patch", "no such thing", *options(tiny_bundle), code=1)
+    told = run(images, tmp_path / "x", "--patch", "no such thing", *options(tiny_bundle), code=1)
     assert told == "Error: --patch no such thing: no concept has this name\n"
     assert not (tmp_path / "x").exists()
     for command in (["report", "-o", tmp_path / "x"], ["index", f"opensearch:{tmp_path / 'x'}"]):
@@ -93,9 +93,9 @@ def test_f50_what_cannot_be_read_is_told_and_all_adds_up(whole: Path) -> None:
     assert run("verify", whole) == "whole\n"
 
 
-def kill_and_resume(pictures: Path, bundle: Path, output: Path, kills: int, seconds: float) -> None:
+def kill_and_resume(images: Path, bundle: Path, output: Path, kills: int, seconds: float) -> None:
     """Begins an export so many times, kills it at a random moment, and lets the last one end."""
-    command = [sys.executable, "-m", "serving.cli.main", "export", pictures, output, "--dense"]
+    command = [sys.executable, "-m", "serving.cli.main", "export", images, output, "--dense"]
     command += map(str, options(bundle))
     rng = random.Random(0)
     for number in range(kills):
@@ -113,30 +113,28 @@ def kill_and_resume(pictures: Path, bundle: Path, output: Path, kills: int, seco
             for path in rng.sample(sorted(output.glob("receipts/*.json")), 3):
                 path.unlink()
             (output / "DONE.json").unlink()
-    run(pictures, output, *options(bundle), "--dense")
+    run(images, output, *options(bundle), "--dense")
 
 
 def test_f47_killed_at_any_moment_it_ends_the_same(
-    pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+    images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "killed"
-    kill_and_resume(pictures, tiny_bundle, output, kills=6, seconds=1.5)
+    kill_and_resume(images, tiny_bundle, output, kills=6, seconds=1.5)
     assert files(output) == files(whole)
     assert run("verify", output) == "whole\n"
 
 
 @pytest.mark.soak
-def test_f47_killed_200_times(
-    pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_f47_killed_200_times(images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "killed"
-    kill_and_resume(pictures, tiny_bundle, output, kills=200, seconds=3.0)
+    kill_and_resume(images, tiny_bundle, output, kills=200, seconds=3.0)
     assert files(output) == files(whole)
     assert run("verify", output) == "whole\n"
 
 
 def test_f48_altered_and_missing_shards_are_made_again(
-    pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+    images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
 ) -> None:
     output = shutil.copytree(whole, tmp_path / "altered")
     first, second, *_ = sorted((output / "data").iterdir())
@@ -148,18 +146,18 @@ def test_f48_altered_and_missing_shards_are_made_again(
     assert f"data/{second.name}: missing" in told
     assert "data/stray.parquet: no receipt knows it" in told
     (output / "data" / "stray.parquet").unlink()
-    run(pictures, output, *options(tiny_bundle), "--dense")
+    run(images, output, *options(tiny_bundle), "--dense")
     assert files(output) == files(whole)
 
 
 def test_f48_another_input_or_another_job_is_refused(
-    pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+    images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
 ) -> None:
     before = files(whole)
-    told = run(pictures, whole, *options(tiny_bundle), code=1)
+    told = run(images, whole, *options(tiny_bundle), code=1)
     assert "outputs.dense was True and is False" in told
-    changed = shutil.copytree(pictures, tmp_path / "changed")
-    shutil.copystat(pictures, changed)
+    changed = shutil.copytree(images, tmp_path / "changed")
+    shutil.copystat(images, changed)
     (changed / "0" / "new.png").write_bytes(png(99))
     told = run(changed, whole, *options(tiny_bundle), "--dense", code=1)
     assert f"entries was {COUNT} and is {COUNT + 1}" in told
@@ -171,10 +169,10 @@ def test_f48_another_input_or_another_job_is_refused(
 
 
 def test_f49_two_workers_share_an_output(
-    pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+    images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "shared"
-    command = [sys.executable, "-m", "serving.cli.main", "export", pictures, output, "--dense"]
+    command = [sys.executable, "-m", "serving.cli.main", "export", images, output, "--dense"]
     command += options(tiny_bundle)
     workers = [
         subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
@@ -187,8 +185,8 @@ def test_f49_two_workers_share_an_output(
 
 
 def test_several_workers_of_one_command(
-    pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+    images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "several"
-    run(pictures, output, *options(tiny_bundle), "--dense", "--workers", 2)
+    run(images, output, *options(tiny_bundle), "--dense", "--workers", 2)
     assert files(output) == files(whole)

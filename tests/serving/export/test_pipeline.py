@@ -46,8 +46,8 @@ class Narrow:
         self.engine.close()
 
 
-async def rows(bundle_path: Path, pictures: Path, engine: Narrow) -> list[Any]:
-    source = open_input(str(pictures))
+async def rows(bundle_path: Path, images: Path, engine: Narrow) -> list[Any]:
+    source = open_input(str(images))
     pipeline = Pipeline(open_bundle(bundle_path), engine, source, OutputConfig(batch=8), 1)
     await pipeline.start()
     try:
@@ -56,14 +56,12 @@ async def rows(bundle_path: Path, pictures: Path, engine: Narrow) -> list[Any]:
         await pipeline.close()
 
 
-async def test_short_memory_makes_batches_smaller_for_good(
-    tiny_bundle: Path, pictures: Path
-) -> None:
+async def test_short_memory_makes_batches_smaller_for_good(tiny_bundle: Path, images: Path) -> None:
     real = OnnxEngine.open(open_bundle(tiny_bundle), EngineConfig())
     narrow = Narrow(real, OutOfMemoryError, ROOM)
     wide = Narrow(real, OutOfMemoryError, 8)
-    found = await rows(tiny_bundle, pictures, narrow)
-    expected = await rows(tiny_bundle, pictures, wide)
+    found = await rows(tiny_bundle, images, narrow)
+    expected = await rows(tiny_bundle, images, wide)
     for mine, theirs in zip(found, expected, strict=True):
         assert isinstance(mine, Embedded) == isinstance(theirs, Embedded)
         if isinstance(mine, Embedded):
@@ -73,17 +71,17 @@ async def test_short_memory_makes_batches_smaller_for_good(
     assert max(narrow.sizes[-4:]) == 2
 
 
-async def test_another_failure_costs_one_batch_its_size(tiny_bundle: Path, pictures: Path) -> None:
+async def test_another_failure_costs_one_batch_its_size(tiny_bundle: Path, images: Path) -> None:
     real = OnnxEngine.open(open_bundle(tiny_bundle), EngineConfig())
     narrow = Narrow(real, EngineError, ROOM)
-    found = await rows(tiny_bundle, pictures, narrow)
+    found = await rows(tiny_bundle, images, narrow)
     assert sum(isinstance(row, Embedded) for row in found) >= 30
     assert len([size for size in narrow.sizes if size > ROOM]) > 2
 
 
 async def test_a_model_that_fails_on_everything_ends_the_export(
-    tiny_bundle: Path, pictures: Path
+    tiny_bundle: Path, images: Path
 ) -> None:
     real = OnnxEngine.open(open_bundle(tiny_bundle), EngineConfig())
     with pytest.raises(ExportError, match="fails on every row"):
-        await rows(tiny_bundle, pictures, Narrow(real, EngineError, 0))
+        await rows(tiny_bundle, images, Narrow(real, EngineError, 0))

@@ -20,8 +20,8 @@ from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
 
 from serving.cli.main import main
+from tests.serving.export.collections import png, tar
 from tests.serving.export.command import BROKEN, COUNT, files, options, run
-from tests.serving.export.pictures import png, tar
 
 Upload = Callable[[Path], str]
 """Puts a file or a folder on the store; gives its URL."""
@@ -55,8 +55,8 @@ def upload(store: s3fs.S3FileSystem) -> Upload:
 
 
 @pytest.fixture(scope="module")
-def source(upload: Upload, pictures: Path) -> str:
-    return upload(pictures)
+def source(upload: Upload, images: Path) -> str:
+    return upload(images)
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +165,8 @@ def test_other_formats_are_written_and_read(
     assert store.size("bucket/report.html") > 100_000
 
 
-def test_a_list_here_names_pictures_there(
-    source: str, tiny_bundle: Path, tmp_path: Path, pictures: Path
+def test_a_list_here_names_images_there(
+    source: str, tiny_bundle: Path, tmp_path: Path, images: Path
 ) -> None:
     names = ["0/0000.png", "1/0001.png", "2/gone.png"]
     (tmp_path / "list.txt").write_text("".join(f"{name}\t{source}/{name}\n" for name in names))
@@ -176,10 +176,10 @@ def test_a_list_here_names_pictures_there(
     assert (missing["id"], missing["reason"]) == (names[2], "not found")
 
 
-def test_a_store_that_goes_away_costs_no_picture(
+def test_a_store_that_goes_away_costs_no_image(
     source: str, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    """It ends the export; no picture is in quarantine for it."""
+    """It ends the export; no image is in quarantine for it."""
     whole, output = tmp_path / "whole", tmp_path / "out"
     asked = [*options(tiny_bundle, rows=1), "--dense"]
     run(source, whole, *asked)
@@ -202,7 +202,7 @@ def test_a_store_that_goes_away_costs_no_picture(
     server.stop()
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "Error: s3://bucket/in/pictures/" in told.splitlines()[-1]
+    assert "Error: s3://bucket/in/images/" in told.splitlines()[-1]
     assert "Traceback" not in told
     made = files(output)
     assert 0 < len(list(output.glob("receipts/*.json"))) < COUNT
@@ -214,7 +214,7 @@ def test_a_store_that_goes_away_costs_no_picture(
 def test_a_store_that_does_not_answer_ends_the_export(
     source: str, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one line, and no picture is in quarantine for it."""
+    """In one line, and no image is in quarantine for it."""
     output = tmp_path / "out"
     told = run(source, "s3://nowhere/out", *options(tiny_bundle), code=1)
     assert told.splitlines()[-1].endswith("the specified bucket does not exist")
@@ -226,7 +226,7 @@ def test_a_store_that_does_not_answer_ends_the_export(
     s3fs.S3FileSystem.clear_instance_cache()
     told = run(source, output, *options(tiny_bundle), code=1)
     s3fs.S3FileSystem.clear_instance_cache()
-    assert told.startswith("Error: s3://bucket/in/pictures: Could not connect")
+    assert told.startswith("Error: s3://bucket/in/images: Could not connect")
     assert told.count("\n") == 1
     monkeypatch.undo()
     run(source, output, *options(tiny_bundle))

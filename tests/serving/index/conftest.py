@@ -20,7 +20,7 @@ from serving.index.databases.base import Code, Database, Row
 from serving.index.export_rows import Rows
 from serving.local import local_server
 from sparseclip.client import Client
-from tests.serving.export.pictures import folder
+from tests.serving.export.collections import folder
 from tests.tiny import CONCEPTS
 
 COUNT, BROKEN = 60, (3, 17)
@@ -67,7 +67,7 @@ def load(sink: Database, exported: Path, size: int = 16) -> None:
 
 @pytest.fixture(scope="session")
 def exported(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = folder(tmp_path_factory.mktemp("index-in") / "pictures", COUNT, BROKEN)
+    source = folder(tmp_path_factory.mktemp("index-in") / "images", COUNT, BROKEN)
     return export(source, tmp_path_factory.mktemp("index-out") / "export", tiny_bundle)
 
 
@@ -82,7 +82,7 @@ def other_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def other_export(other_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = folder(tmp_path_factory.mktemp("other-in") / "pictures", 3)
+    source = folder(tmp_path_factory.mktemp("other-in") / "images", 3)
     return export(source, tmp_path_factory.mktemp("other-out") / "export", other_bundle)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from serving.index.query import Part, QueryError, make_query
 from sparseclip.client import Client
-from tests.serving.export.pictures import BROKEN, png
+from tests.serving.export.collections import BROKEN, png
 from tests.tiny import CONCEPTS
 
 
@@ -20,10 +20,10 @@ def dense(client: Client, *parts: Part) -> np.ndarray:
     return row
 
 
-def test_a_text_or_a_picture_is_its_unit_code(client: Client) -> None:
-    text, picture = "a red circle", png(5)
-    expected = client.embed([picture], [text]).to_csr(normalize=True).toarray()
-    np.testing.assert_allclose(dense(client, Part(picture=picture)), expected[0], atol=1e-6)
+def test_a_text_or_a_image_is_its_unit_code(client: Client) -> None:
+    text, image = "a red circle", png(5)
+    expected = client.embed([image], [text]).to_csr(normalize=True).toarray()
+    np.testing.assert_allclose(dense(client, Part(image=image)), expected[0], atol=1e-6)
     np.testing.assert_allclose(dense(client, Part(text=text)), expected[1], atol=1e-6)
     assert make_query(client, [Part(text=text)]).model == "tiny/1"
 
@@ -48,8 +48,8 @@ def test_parts_add_up_at_their_weights(client: Client) -> None:
         ([Part(concept="no such")], "concept 'no such': "),
         ([Part(concept=CONCEPTS)], f"concept {CONCEPTS}: "),
         ([Part(text="x" * 100_000)], "text 'xxx"),
-        ([Part(picture=BROKEN)], "picture: "),
-        ([Part(picture="nowhere.png")], "picture nowhere.png: "),
+        ([Part(image=BROKEN)], "image: "),
+        ([Part(image="nowhere.png")], "image nowhere.png: "),
         ([Part(concept=3, weight=-1)], "query: nothing in it is looked for"),
         ([Part(concept=3), Part(concept=3, weight=-1)], "query: nothing in it is looked for"),
     ],

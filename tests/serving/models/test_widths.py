@@ -14,10 +14,10 @@ from tests.tiny import export_tiny, tiny_model
 def test_dense_vectors_are_as_wide_as_their_tower(tmp_path: Path) -> None:
     model = tiny_model(head="replaced", text_width=48)
     bundle = export_tiny(tmp_path / "models", model=model)
-    picture = tmp_path / "red.png"
-    Image.new("RGB", (40, 30), "red").save(picture)
+    path = tmp_path / "red.png"
+    Image.new("RGB", (40, 30), "red").save(path)
     with local_server(bundle) as address, Client(address) as client:
         info = client.model_info()
-        image, text = client.embed([picture], ["a dog"], outputs=Outputs(dense=True))
+        image, text = client.embed([path], ["a dog"], outputs=Outputs(dense=True))
     assert (info.dense_dim, info.text_dense_dim) == (32, 48)
     assert (len(image.dense), len(text.dense)) == (32, 48)

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from serving.cli.main import main
+from tests.serving.export.collections import folder, png
 from tests.serving.export.command import options, run
-from tests.serving.export.pictures import folder, png
 from tests.serving.report.page import Page
 
 COUNT, BROKEN, ROWS = 60, (3, 17), 16
@@ -43,7 +43,7 @@ def report(tmp_path: Path) -> Reporter:
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder(tmp_path_factory.mktemp("report-in") / "pictures", COUNT, BROKEN)
+    return folder(tmp_path_factory.mktemp("report-in") / "images", COUNT, BROKEN)
 
 
 @pytest.fixture(scope="session")
@@ -55,12 +55,12 @@ def exported(source: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Texts and pictures with ids that try to become HTML."""
+    """Texts and images with ids that try to become HTML."""
     path = tmp_path_factory.mktemp("report-table") / "table.parquet"
     ids = [f"{EVIL}{number}" for number in range(12)]
     texts = [f"a red {EVIL} star", "long " * 100, None] * 4
-    pictures = [None if number % 3 == 2 else png(number) for number in range(12)]
-    parquet.write_table(pyarrow.table({"key": ids, "caption": texts, "image": pictures}), path)
+    images = [None if number % 3 == 2 else png(number) for number in range(12)]
+    parquet.write_table(pyarrow.table({"key": ids, "caption": texts, "image": images}), path)
     return path
 
 

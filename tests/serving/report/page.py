@@ -30,7 +30,7 @@ class Page(HTMLParser):
         return json.loads(self.scripts[0])
 
     @property
-    def pictures(self) -> dict[str, str]:
+    def images(self) -> dict[str, str]:
         """Data URIs by id."""
         found = (attributes for tag, attributes in self.elements if tag == "img")
         return {str(attributes["alt"]): str(attributes["src"]) for attributes in found}

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from serving.report.examples import SIDE, thumbnail
+from tests.serving.export.collections import BROKEN, png, tar
 from tests.serving.export.command import options, run
-from tests.serving.export.pictures import BROKEN, png, tar
 from tests.serving.report.conftest import EVIL, Reporter, call, rows_of
 from tests.serving.report.page import Page
 
@@ -41,23 +41,23 @@ def test_it_needs_nothing_else(exported: Path, source: Path, report: Reporter) -
     assert {str(link)[1:] for link in links if str(link).startswith("#")} <= targets
 
 
-def test_pictures_are_in_it(exported: Path, source: Path, report: Reporter) -> None:
+def test_images_are_in_it(exported: Path, source: Path, report: Reporter) -> None:
     page = report(exported, "--input", source)
-    assert set(page.pictures) == {example["id"] for example in page.data["examples"].values()}
-    for id, uri in page.pictures.items():
+    assert set(page.images) == {example["id"] for example in page.data["examples"].values()}
+    for id, uri in page.images.items():
         assert uri == thumbnail((source / id).read_bytes())
-        picture = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
-        picture.load()
-        assert max(picture.size) <= SIDE
+        image = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+        image.load()
+        assert max(image.size) <= SIDE
 
 
 def test_without_the_input_it_shows_ids(exported: Path, report: Reporter) -> None:
     page = report(exported)
-    assert page.pictures == {}
+    assert page.images == {}
     assert all(example["id"] in page.text for example in page.data["examples"].values())
 
 
-def test_a_picture_that_is_gone_or_damaged_is_told(
+def test_a_image_that_is_gone_or_damaged_is_told(
     exported: Path, source: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "report.html"
@@ -94,7 +94,7 @@ def test_ids_and_texts_stay_text(
         }
         assert f"a red {EVIL} star" in page.text
     else:
-        assert set(page.pictures) == {example["id"] for example in examples}
+        assert set(page.images) == {example["id"] for example in examples}
 
 
 def test_of_an_unfinished_export_the_finished_shards_count(
@@ -138,7 +138,7 @@ def test_an_export_of_one_row(tiny_bundle: Path, tmp_path: Path, report: Reporte
     (tmp_path / "in" / "0.png").write_bytes(png(0))
     run(tmp_path / "in", tmp_path / "out", *options(tiny_bundle), "--top", 0)
     page = report(tmp_path / "out", "--input", tmp_path / "in")
-    assert set(page.pictures) == {"0.png"}
+    assert set(page.images) == {"0.png"}
     assert page.data["concepts"]["name"][0].startswith("concept ")
 
 

@@ -16,9 +16,9 @@ from tests.serving.harness import (
     STREAM,
     blocked,
     embed_request,
+    encoded_image,
     eventually,
-    large_picture,
-    picture,
+    large_image,
     serving,
     unharmed,
 )
@@ -27,9 +27,9 @@ from tests.serving.harness import (
 @pytest.mark.parametrize("point", ["queue", "batch", "decode", "parse"])
 async def test_f27_cancelled_calls_leave_no_trace(tiny_bundle: Path, point: str) -> None:
     async with serving(tiny_bundle) as running, unharmed(running):
-        neighbours = [picture(seed) for seed in range(1, 4)]
+        neighbours = [encoded_image(seed) for seed in range(1, 4)]
         alone = await running.stub.Embed(embed_request(*neighbours), timeout=30)
-        big = large_picture()
+        big = large_image()
         for _ in range(5):
             with blocked(running):
                 if point == "batch":

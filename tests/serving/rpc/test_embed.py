@@ -18,7 +18,7 @@ from tests.serving.harness import (
     PNG,
     Running,
     embed_request,
-    picture,
+    encoded_image,
     refused,
 )
 
@@ -26,13 +26,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_embed_gives_what_the_graphs_give(shared: Running, tiny_bundle: Path) -> None:
-    pictures, texts = [picture(seed) for seed in range(3)], ["a red circle", ""]
-    reply = await shared.stub.Embed(embed_request(*pictures, texts=tuple(texts)))
-    images = direct(tiny_bundle, "image", pixels_of(tiny_bundle, *pictures))
+    images, texts = [encoded_image(seed) for seed in range(3)], ["a red circle", ""]
+    reply = await shared.stub.Embed(embed_request(*images, texts=tuple(texts)))
+    expected = direct(tiny_bundle, "image", pixels_of(tiny_bundle, *images))
     words = direct(tiny_bundle, "text", open_bundle(tiny_bundle).tokenizer.encode(texts))
     names = open_bundle(tiny_bundle).concepts
     for result, (outputs, row) in zip(
-        reply.results, [(images, 0), (images, 1), (images, 2), (words, 0), (words, 1)], strict=True
+        reply.results,
+        [(expected, 0), (expected, 1), (expected, 2), (words, 0), (words, 1)],
+        strict=True,
     ):
         values, indices = outputs["values"][row], outputs["indices"][row]
         kept = values > 0

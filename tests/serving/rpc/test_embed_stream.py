@@ -16,8 +16,8 @@ from tests.serving.harness import (
     Running,
     blocked,
     embed_request,
+    encoded_image,
     eventually,
-    picture,
     refused,
     serving,
     unharmed,
@@ -37,10 +37,10 @@ START = embedding_pb2.EmbedStreamRequest(
 
 async def test_stream_answers_every_item(shared: Running) -> None:
     async with unharmed(shared):
-        pictures = [picture(seed) for seed in range(4)]
-        request = embed_request(*pictures)
+        images = [encoded_image(seed) for seed in range(4)]
+        request = embed_request(*images)
         alone = [list(r.dense) for r in (await shared.stub.Embed(request)).results]
-        items = [item(str(i), image=pictures[i % 4]) for i in range(200)]
+        items = [item(str(i), image=images[i % 4]) for i in range(200)]
         items[50] = item("50", image=b"nonsense")
         items[60] = item("60", text="a dog")
         answers = {}

@@ -79,7 +79,7 @@ async def test_f01_corrupt_message_in_a_stream(shared: Running) -> None:
 
 
 def request_of(size: int) -> bytes:
-    """A request of exactly `size` bytes: a good picture and an unknown field."""
+    """A request of exactly `size` bytes: a good image and an unknown field."""
     whole = embed_request(PNG).SerializeToString()
     padding = size - len(whole) - 6  # two bytes of tag, four of length
     rest = struct.pack("BBBB", *((padding >> shift & 0x7F | 0x80) for shift in (0, 7, 14)), 0)

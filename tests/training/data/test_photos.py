@@ -59,7 +59,7 @@ fox.ogg
 TOOLS = "Copyright: Bo\nSource: https://example.org/t\nLicense: {}\nFiles:\nplier1.webp\n"
 
 
-def picture(colour: str) -> bytes:
+def image(colour: str) -> bytes:
     """A WebP of one colour, twice as wide as tall."""
     buffer = io.BytesIO()
     Image.new("RGB", (32, 16), colour).save(buffer, "WEBP", lossless=True)
@@ -88,15 +88,15 @@ def package(credits: str = CREDITS, tools: str = TOOLS.format("Public Domain")) 
     zoo = {
         f"{ZOO}board/board1.qml": BOARD.encode(),
         f"{ZOO}animals/README": credits.encode(),
-        f"{ZOO}animals/polar_bear.webp": picture("white"),
-        f"{ZOO}animals/fox.webp": picture("orange"),
+        f"{ZOO}animals/polar_bear.webp": image("white"),
+        f"{ZOO}animals/fox.webp": image("orange"),
     }
     sort = {
         f"{SORT}tools/README": tools.encode(),
-        f"{SORT}tools/plier1.webp": picture("red"),
-        f"{SORT}tools/measuringTape2.webp": picture("yellow"),
+        f"{SORT}tools/plier1.webp": image("red"),
+        f"{SORT}tools/measuringTape2.webp": image("yellow"),
         f"{SORT}tools/background.svg": b"<svg/>",
-        f"{SORT}others/cup.webp": picture("blue"),
+        f"{SORT}others/cup.webp": image("blue"),
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -188,10 +188,10 @@ def test_an_unknown_licence_is_refused(tmp_path: Path) -> None:
         build(tiny, tmp_path)
 
 
-def test_a_caption_for_no_picture_is_refused(tmp_path: Path) -> None:
+def test_a_caption_for_no_image_is_refused(tmp_path: Path) -> None:
     tiny = recipe(tmp_path / "cache", package())
     wrong = dataclasses.replace(tiny.sets["categories"], captions={"tools/saw": "saw"})
-    with pytest.raises(DataError, match=r"captions: no picture is named 'tools/saw'$"):
+    with pytest.raises(DataError, match=r"captions: no image is named 'tools/saw'$"):
         build(dataclasses.replace(tiny, sets={"categories": wrong}), tmp_path)
 
 

@@ -15,12 +15,12 @@ Tree = list[tuple[str, int, int, int]]
 
 TREE: Tree = [
     ("", FOLDER, 2, 1),
-    ("pictures", FOLDER, 2, 3),
+    ("images", FOLDER, 2, 3),
     ("note.txt", 0, 0, 0),
     ("été.png", ZLIB, 0, 1),
     ("empty", 0, 0, 2),
 ]
-TEXT, PICTURE = b"plain text", b"picture " * 40
+TEXT, IMAGE = b"plain text", b"image " * 40
 
 
 def qcompress(content: bytes, claimed: int | None = None) -> bytes:
@@ -33,7 +33,7 @@ def resource(tree: Tree = TREE, data: list[bytes] | None = None, version: int = 
     head = 24 if version >= 3 else 20
     stored = b""
     places = []
-    for entry in [TEXT, qcompress(PICTURE), b""] if data is None else data:
+    for entry in [TEXT, qcompress(IMAGE), b""] if data is None else data:
         places.append(len(stored))
         stored += struct.pack(">I", len(entry)) + entry
     names, nodes = b"", b""
@@ -51,8 +51,8 @@ def resource(tree: Tree = TREE, data: list[bytes] | None = None, version: int = 
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_tree_is_read_in_every_version(version: int) -> None:
     assert read_rcc(resource(version=version), "tiny.rcc") == {
-        "pictures/été.png": PICTURE,
-        "pictures/empty": b"",
+        "images/été.png": IMAGE,
+        "images/empty": b"",
         "note.txt": TEXT,
     }
 
@@ -87,14 +87,14 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "zstd": (lambda: changed(2, ZSTD, 0, 0), "packed with zstd"),
     "not zlib": (lambda: changed(2, ZLIB, 0, 0), "claims"),
     "damaged zlib": (
-        lambda: resource(data=[TEXT, qcompress(PICTURE)[:4] + b"\0" * 20, b""]),
+        lambda: resource(data=[TEXT, qcompress(IMAGE)[:4] + b"\0" * 20, b""]),
         "not valid zlib data",
     ),
-    "cut zlib": (lambda: resource(data=[TEXT, qcompress(PICTURE)[:-6], b""]), "does not unpack"),
-    "too little": (lambda: resource(data=[TEXT, qcompress(PICTURE, 999), b""]), "does not unpack"),
-    "too much": (lambda: resource(data=[TEXT, qcompress(PICTURE, 9), b""]), "does not unpack"),
+    "cut zlib": (lambda: resource(data=[TEXT, qcompress(IMAGE)[:-6], b""]), "does not unpack"),
+    "too little": (lambda: resource(data=[TEXT, qcompress(IMAGE, 999), b""]), "does not unpack"),
+    "too much": (lambda: resource(data=[TEXT, qcompress(IMAGE, 9), b""]), "does not unpack"),
     "bomb": (
-        lambda: resource(data=[TEXT, qcompress(PICTURE, 2**32 - 1), b""]),
+        lambda: resource(data=[TEXT, qcompress(IMAGE, 2**32 - 1), b""]),
         "claims 4294967295",
     ),
 }

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from tests.training.conftest import ICONS, tiny_recipe
 from training.cli.evaluate import evaluate
-from training.evaluation.concept_naming import Pictures, name_concepts
+from training.evaluation.concept_naming import ImageCodes, name_concepts
 from training.evaluation.encoder import CheckpointEncoder
 from training.evaluation.evaluate import evaluate_split, flat, held_out_splits
 from training.evaluation.metrics import Floats, share, sparsity, unit, zero_shot
@@ -34,7 +34,7 @@ def test_zero_shot_counts_ranks() -> None:
     assert figures.top1.percent == 50
     assert figures.top5.percent == 75
     assert figures.chance == pytest.approx(100 / 6)
-    # Text 2 finds the fourth picture before its own; texts 3 and 4 have none.
+    # Text 2 finds the fourth image before its own; texts 3 and 4 have none.
     assert figures.text_to_image_1.percent == 75
     assert figures.text_to_image_5.percent == 100
 
@@ -59,15 +59,15 @@ def test_names_come_from_both_towers() -> None:
     word_codes = np.array(
         [[2, 0, 0, 0], [0, 2, 0, 0], [1, 1, 1, 0], [0, 2, 0, 0], [0.1, 0, 3, 0]], dtype=np.float32
     )
-    pictures = Pictures(
+    images = ImageCodes(
         codes=np.array([[3, 0, 0, 1], [2, 0, 0, 0], [0, 5, 0, 0]], dtype=np.float32),
         sources=["a.png", "b.png", "c.png"],
         tags=[{"cat"}, {"cat", "thing"}, {"dog"}],
         held_out=np.array([True, True, False]),
     )
-    named = name_concepts(words, word_codes, pictures)
-    # "unseen" fires the second concept as "dog" does, but no picture bears it out; the third
-    # concept fires on no picture of a "thing", and the fourth on no word; "dust" is too faint.
+    named = name_concepts(words, word_codes, images)
+    # "unseen" fires the second concept as "dog" does, but no image bears it out; the third
+    # concept fires on no image of a "thing", and the fourth on no word; "dust" is too faint.
     assert [c.name for c in named] == ["cat", "dog", "concept 2", "concept 3"]
     assert [c.active for c in named] == [True, False, False, False]
     assert named[0].images[0].source == "a.png"
@@ -75,7 +75,7 @@ def test_names_come_from_both_towers() -> None:
     assert named[1].aliases[0] == "unseen"
     assert [c.frequency for c in named] == [1, 0, 0, 0.5]  # of the two that are held out
     assert named[2].modality == 0  # texts alone fire it
-    assert named[3].modality == 1  # pictures alone
+    assert named[3].modality == 1  # images alone
 
 
 @pytest.fixture(scope="module")

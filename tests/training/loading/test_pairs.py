@@ -55,7 +55,7 @@ def test_a_rank_s_part_is_that_of_the_whole(pairs: Pairs) -> None:
         assert torch.equal(batch.tokens, torch.cat([first.tokens, second.tokens]))
 
 
-def test_tokens_are_captions_of_their_own_picture(pairs: Pairs) -> None:
+def test_tokens_are_captions_of_their_own_image(pairs: Pairs) -> None:
     encode = open_clip_tokenizer(600, 12)
     index = torch.arange(len(pairs)).repeat(4)
     batch = pairs.batch(index, fresh(pairs), 0.5, torch.Generator().manual_seed(0))

@@ -29,7 +29,7 @@ def write_shards(folder: Path, shards: int, pairs: int, bad: set[int] = frozense
             for _ in range(pairs):
                 data = io.BytesIO()
                 Image.new("RGB", (12, 10), (number % 256, 0, 0)).save(data, "PNG")
-                image = b"no picture" if number in bad else data.getvalue()
+                image = b"no image" if number in bad else data.getvalue()
                 for suffix, content in (("png", image), ("txt", str(number).encode())):
                     entry = tarfile.TarInfo(f"{number:06d}.{suffix}")
                     entry.size = len(content)

@@ -53,7 +53,7 @@ def test_the_tower_goes_on_from_what_was_frozen(kind: str, unlocked: int) -> Non
         assert a.requires_grad == bool(unlocked)
 
 
-def test_a_picture_has_views_by_its_style_s_weight() -> None:
+def test_a_image_has_views_by_its_style_s_weight() -> None:
     pairs = Pairs(ICONS, "train", open_clip_tokenizer(600, 12))
     rare, common = sorted({m["style"] for m in pairs.meta})[:2]
     counts = view_counts(pairs, 12, {rare: 0.2, common: 3.0})
@@ -93,7 +93,7 @@ def test_runs_share_views_and_resume(icons: Path, monkeypatch: pytest.MonkeyPatc
     assert [kept] == list((icons / "views").iterdir())
 
 
-def test_views_are_random_and_of_their_picture(icons: Path) -> None:
+def test_views_are_random_and_of_their_image(icons: Path) -> None:
     recipe = cached_recipe(icons)
     model = start_model(recipe)
     pairs = Pairs(icons, "train", open_clip_tokenizer(600, 12))

@@ -32,7 +32,7 @@ def trunk_recipe(**sections: dict[str, object]) -> Recipe:
     return tiny_recipe(**{"model": {"vision": vision}, **sections})
 
 
-def test_weights_for_clip_pixels_see_the_same_picture() -> None:
+def test_weights_for_clip_pixels_see_the_same_image() -> None:
     torch.manual_seed(0)
     layers = nn.Sequential()
     layers.add_module("stem", nn.Conv2d(3, 8, 3, bias=False))

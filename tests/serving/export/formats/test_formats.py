@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from serving.cli.main import main
 from serving.export.formats.base import FormatName
 from serving.export.reader import Shards
+from tests.serving.export.collections import BROKEN, png
 from tests.serving.export.command import files, options, run
-from tests.serving.export.pictures import BROKEN, png
 from tests.serving.report.page import Page
 
 
@@ -26,10 +26,10 @@ def rows_of(output: Path) -> pyarrow.Table:
 
 
 def test_lance_reads_the_output_as_one_dataset(
-    pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+    images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "lance"
-    asked = [pictures, output, *options(tiny_bundle), "--dense", "--format", "lance"]
+    asked = [images, output, *options(tiny_bundle), "--dense", "--format", "lance"]
     run(*asked)
     found = lance.dataset(output)
     assert found.to_table().equals(rows_of(whole))
@@ -41,19 +41,19 @@ def test_lance_reads_the_output_as_one_dataset(
 
 
 def test_lance_files_are_the_same_every_time(
-    pictures: Path, tiny_bundle: Path, tmp_path: Path
+    images: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     made = []
     for name in ("one", "two"):
         output = tmp_path / name
-        run(pictures, output, *options(tiny_bundle), "--format", "lance")
+        run(images, output, *options(tiny_bundle), "--format", "lance")
         made.append({name: data for name, data in files(output).items() if name[0] != "_"})
     assert made[0] == made[1]
 
 
-def test_zarr_holds_csr(pictures: Path, tiny_bundle: Path, whole: Path, tmp_path: Path) -> None:
+def test_zarr_holds_csr(images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "zarr"
-    run(pictures, output, *options(tiny_bundle), "--dense", "--format", "zarr")
+    run(images, output, *options(tiny_bundle), "--dense", "--format", "zarr")
     assert run("verify", output) == "whole\n"
     expected = rows_of(whole).to_pylist()
     root = zarr.open_group(output / "data", mode="r")
@@ -89,12 +89,12 @@ def test_a_shard_without_rows(tiny_bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", get_args(FormatName))
 def test_all_columns_are_read_back(
-    form: str, pictures: Path, tiny_bundle: Path, tmp_path: Path
+    form: str, images: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     output, parquet = tmp_path / form, tmp_path / "expected"
     asked = [*options(tiny_bundle), "--dense", "--patch", 3, "--patch", 0]
-    run(pictures, parquet, *asked)
-    run(pictures, output, *asked, "--format", form)
+    run(images, parquet, *asked)
+    run(images, output, *asked, "--format", form)
     shards = Shards.open(str(output))
     expected = rows_of(parquet)
     assert {"patch_0", "patch_3", "dense", "concepts"} < set(expected.column_names)
@@ -108,15 +108,13 @@ def test_all_columns_are_read_back(
         assert pyarrow.Table.from_batches(batches).equals(expected.select(columns))
 
 
-def test_report_and_index_read_any_format(
-    pictures: Path, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_report_and_index_read_any_format(images: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     made = []
     for form in get_args(FormatName):
         output = tmp_path / form
-        run(pictures, output, *options(tiny_bundle, rows=16), "--format", form)
+        run(images, output, *options(tiny_bundle, rows=16), "--format", form)
         for words in (
-            ("report", output, "--input", pictures, "-o", tmp_path / f"{form}.html"),
+            ("report", output, "--input", images, "-o", tmp_path / f"{form}.html"),
             ("index", output, f"opensearch:{tmp_path / f'{form}-bulk'}"),
         ):
             done = CliRunner().invoke(main, list(map(str, words)))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.dataset as dataset
 import pytest
 
+from tests.serving.export.collections import png, tar
 from tests.serving.export.command import files, options, run
-from tests.serving.export.pictures import png, tar
 
 
 def test_tars_give_the_same_codes(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_files_of_many_entries_are_listed_once(tiny_bundle: Path, tmp_path: Path
     assert files(tmp_path / "out") == before
 
 
-def test_tables_of_texts_and_of_pictures(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_tables_of_texts_and_of_images(tiny_bundle: Path, tmp_path: Path) -> None:
     import pyarrow
     from pyarrow import feather, parquet
 

@@ -29,10 +29,10 @@ def actors() -> list[psutil.Process]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_killed_actor_loses_nothing(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_killed_actor_loses_nothing(images: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     asked = [*options(tiny_bundle, rows=1), "--dense"]
     whole, output = tmp_path / "whole", tmp_path / "ray"
-    run(pictures, whole, *asked)
+    run(images, whole, *asked)
     killed: list[int] = []
 
     def kill() -> None:
@@ -44,16 +44,16 @@ def test_a_killed_actor_loses_nothing(pictures: Path, tiny_bundle: Path, tmp_pat
 
     killer = threading.Thread(target=kill)
     killer.start()
-    run(pictures, output, *asked, "--runner", "ray", "--workers", 2)
+    run(images, output, *asked, "--runner", "ray", "--workers", 2)
     killer.join()
     assert killed
     assert files(output) == files(whole)
     assert run("verify", output) == "whole\n"
 
 
-def test_a_cluster_that_is_not_there(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    told = run(pictures, tmp_path / "out", "--address", "x", *options(tiny_bundle), code=2)
+def test_a_cluster_that_is_not_there(images: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    told = run(images, tmp_path / "out", "--address", "x", *options(tiny_bundle), code=2)
     assert "--address: needs --runner ray" in told
     asked = ["--runner", "ray", "--address", "127.0.0.1:1", *options(tiny_bundle)]
-    told = run(pictures, tmp_path / "out", *asked, code=1)
+    told = run(images, tmp_path / "out", *asked, code=1)
     assert "\nError: address: 127.0.0.1:1: " in told

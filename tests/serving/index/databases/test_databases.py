@@ -15,7 +15,7 @@ from serving.index.databases.choose import opened
 from serving.index.export_rows import Rows
 from serving.index.query import Part, make_query
 from sparseclip.client import Client
-from tests.serving.export.pictures import png
+from tests.serving.export.collections import png
 from tests.serving.index.conftest import Collection, Locate, load
 
 KINDS = ("qdrant", "milvus", "pgvector")
@@ -27,10 +27,10 @@ TOP = 10
 
 PARTS = {
     "text": [Part(text="a red circle")],
-    "picture": [Part(picture=png(7))],
+    "image": [Part(image=png(7))],
     "concepts": [Part(concept=1), Part(concept=3, weight=0.5), Part(concept=100)],
-    "without a concept": [Part(picture=png(8)), Part(concept=1, weight=-0.5)],
-    "without a phrase": [Part(picture=png(9)), Part(text="dog", weight=-0.7)],
+    "without a concept": [Part(image=png(8)), Part(concept=1, weight=-0.5)],
+    "without a phrase": [Part(image=png(9)), Part(text="dog", weight=-0.7)],
 }
 
 

@@ -1,4 +1,4 @@
-"""Encoded pictures for the tests, also those that no encoder would write."""
+"""Encoded images for the tests, also those that no encoder would write."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def huge_webp(width: int, height: int) -> bytes:
 
 
 def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
-    """A picture as the bytes of a file."""
+    """An image as the bytes of a file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
