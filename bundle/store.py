@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.resources
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ CURRENT = "CURRENT"
 """The file of a model directory that names its current version, in one line."""
 
 ENVIRONMENT = "SPARSECLIP_BUNDLE"
+
+DEMO = "sparseclip_demo"
+"""The package of the distribution sparseclip-demo, which is data only; see packages/demo."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,16 +155,26 @@ def vacant_version(models_dir: Path, name: str, version: str) -> Path:
 
 
 def default_bundle() -> Path:
-    """The bundle of the environment variable SPARSECLIP_BUNDLE, or else the shipped one.
+    """The bundle for a command that names none.
 
-    Raises BundleError when there is none.
+    The first of these: the directory in the environment variable SPARSECLIP_BUNDLE, models/demo of
+    the clone that holds this file, the installed distribution sparseclip-demo. Raises BundleError
+    when there is none.
     """
-    chosen = os.environ.get(ENVIRONMENT)
-    path = Path(chosen) if chosen else Path(__file__).resolve().parents[1] / "models" / "demo"
-    if not path.is_dir():
-        where = f"{ENVIRONMENT} is no directory" if chosen else f"name one, or set {ENVIRONMENT}"
-        raise BundleError(f"no bundle: {where}")
-    return path
+    if named := os.environ.get(ENVIRONMENT):
+        if not Path(named).is_dir():
+            raise BundleError(f"no bundle: {ENVIRONMENT} is no directory")
+        return Path(named)
+    clone = Path(__file__).resolve().parents[1] / "models" / "demo"
+    if (clone / CURRENT).is_file():
+        return clone
+    try:
+        installed = importlib.resources.files(DEMO) / "demo"
+    except ModuleNotFoundError:
+        raise BundleError(
+            f"no bundle: name one, set {ENVIRONMENT}, or pip install 'sparseclip[demo]'"
+        ) from None
+    return Path(str(installed))
 
 
 def _sync_tree(root: Path) -> None:

@@ -101,7 +101,7 @@ class AdapterRecipe:
     stages: tuple[StageConfig, ...]
     about: str = ""
     bundle: str = ""
-    """The backbone; empty is the shipped one."""
+    """The backbone's bundle; empty is that of $SPARSECLIP_BUNDLE, or the demo bundle."""
     data: InstructionsConfig = field(default_factory=InstructionsConfig)
     run: RunConfig = field(default_factory=RunConfig)
 

@@ -15,14 +15,19 @@ from serving.server import running
 
 
 @contextmanager
-def local_server(bundle_path: Path) -> Iterator[str]:
+def local_server(bundle_path: Path, *, chat: bool = True) -> Iterator[str]:
     """Serves a bundle to this process alone, and gives the address for a client.
 
     It is the server itself, on a unix domain socket in a private directory, so a command does the
-    same with a bundle as with a server. Raises StartupError.
+    same with a bundle as with a server. Without `chat` its language model is not loaded, which
+    takes seconds. Raises StartupError.
     """
     with tempfile.TemporaryDirectory(prefix="sparseclip-") as directory:
-        config = ServerConfig(bundle=str(bundle_path), socket=str(Path(directory) / "s"))
+        config = ServerConfig(
+            bundle=str(bundle_path),
+            socket=str(Path(directory) / "s"),
+            chat="auto" if chat else "off",
+        )
         started: Future[_Started] = Future()
         thread = threading.Thread(
             target=lambda: asyncio.run(_run(config, started)), name="server", daemon=True

@@ -200,7 +200,7 @@ def _default_bundle() -> Path:
     try:
         return default_bundle()
     except BundleError as error:
-        raise StartupError(f"bundle: {error}") from None
+        raise StartupError(str(error)) from None
 
 
 def _one_line(error: Exception) -> str:

@@ -53,7 +53,7 @@ def train(
 @click.option(
     "--bundle",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The backbone that it was trained on. Default: the shipped one.",
+    help="The backbone that it was trained on. Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
 )
 @click.option(
     "--models",

@@ -30,7 +30,8 @@ COLUMNS = {
     "--bundle",
     "bundle_path",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The backbone that the adapter was trained on. Default: the shipped one.",
+    help="The backbone that the adapter was trained on. "
+    "Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
 )
 @click.option(
     "--data",

@@ -40,7 +40,9 @@ def open_chat(bundle: Bundle, config: ServerConfig) -> ChatModel | NoChat:
         model = _open(bundle, config)
     except ModuleNotFoundError as error:
         extra = "vllm" if config.chat_engine == "vllm" else "chat"
-        log.warning("chat: needs %s: pip install 'sparseclip[%s]'", error.name, extra)
+        log.warning(
+            "serving without chat, which needs %s: pip install 'sparseclip[%s]'", error.name, extra
+        )
         return NoChat(f"chat is not installed on this server: pip install 'sparseclip[{extra}]'")
     except Exception:  # whatever a library makes of a directory
         log.exception("chat: the adapter cannot be loaded")

@@ -81,7 +81,7 @@ def chat(
     if strength is None:
         strength = read.strength if read else 1.0
     sampling = Sampling(max_tokens=max_tokens or 0, temperature=temperature, seed=seed)
-    with target.open() as client:
+    with target.open(chat=True) as client:
         talk = Talk(client, images, Edits(edits, strength), sampling, target.timeout, top=top or 0)
         if question is None:
             talk.run()

@@ -30,9 +30,10 @@ class Target:
     timeout: float
 
     @contextmanager
-    def open(self) -> Iterator[Client]:
+    def open(self, *, chat: bool = False) -> Iterator[Client]:
         """A client of the named server, or of one inside this process that serves the bundle.
 
+        `chat` says whether the one inside this process also loads the bundle's language model.
         A call that fails as a whole ends the command with one line and exit code 1.
         """
         if self.server and self.bundle:
@@ -41,7 +42,7 @@ class Target:
         if tls and not self.server:
             raise click.UsageError("the TLS options need --server")
         with ExitStack() as stack:
-            address = self.server or stack.enter_context(_in_process(self.bundle))
+            address = self.server or stack.enter_context(_in_process(self.bundle, chat))
             try:
                 client = stack.enter_context(
                     Client(
@@ -68,14 +69,16 @@ class Target:
 
 
 @contextmanager
-def _in_process(bundle: Path | None) -> Iterator[str]:
+def _in_process(bundle: Path | None, chat: bool) -> Iterator[str]:
     from bundle.store import BundleError, default_bundle
     from serving.core.errors import StartupError
     from serving.local import local_server
 
+    if chat:
+        import mllm_adapter.chat_model  # noqa: F401  what is missing for it is told in one line
     with ExitStack() as stack:
         try:
-            address = stack.enter_context(local_server(bundle or default_bundle()))
+            address = stack.enter_context(local_server(bundle or default_bundle(), chat=chat))
         except (BundleError, StartupError) as error:
             raise click.ClickException(str(error)) from None
         yield address
@@ -87,7 +90,8 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
     click.option(
         "--bundle",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Without a server: open this bundle in this process. Default: the shipped one.",
+        help="Without a server: open this bundle in this process. "
+        "Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
     ),
     click.option(
         "--token", envvar="SPARSECLIP_TOKEN", show_envvar=True, help="The caller's token."

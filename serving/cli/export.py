@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     "--bundle",
     "bundle_path",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A bundle. Default: the shipped one.",
+    help="A bundle. Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
 )
 @click.option("--sparse/--no-sparse", default=True, show_default=True, help="The codes.")
 @click.option("--top", default=10, show_default=True, help="Named concepts of a row; 0: none.")

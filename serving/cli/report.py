@@ -31,7 +31,8 @@ from serving.export.inputs.choose import Kind
 @click.option(
     "--bundle",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The bundle that made EXPORT, for all names. Default: the shipped one, if that did.",
+    help="The bundle that made EXPORT, for all names. "
+    "Default: $SPARSECLIP_BUNDLE, or the demo bundle, if that made it.",
 )
 @click.option(
     "--concepts",

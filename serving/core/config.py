@@ -46,7 +46,7 @@ class ServerConfig:
     """All settings of `sparseclip serve`."""
 
     bundle: str | None = None
-    """A bundle's version directory, or a model's directory. Default: the shipped one."""
+    """The directory of a version or a model. Default: $SPARSECLIP_BUNDLE, or the demo bundle."""
     models: str | None = None
     """A directory of models, from which AdminService loads by name."""
     max_models: int = 4

@@ -56,7 +56,8 @@ class DecodeProcess:
                 "bytes": total,
             }
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "serving.decoding.worker", json.dumps(settings)],
+                # -P: a folder `serving` in the working directory is not ours.
+                [sys.executable, "-P", "-m", "serving.decoding.worker", json.dumps(settings)],
                 pass_fds=(theirs.fileno(), descriptor),
                 stdin=subprocess.DEVNULL,
                 env=_environment(),

@@ -29,7 +29,7 @@ class Names:
     def of(cls, shards: Shards, bundle: Path | None, watch: Watch) -> Names:
         """From the bundle that made the export, or else those that the rows give.
 
-        The bundle is the named one, or the shipped one where that is it. Raises ExportError for a
+        The bundle is the named one, or the default one where that made it. Raises ExportError for a
         named one that is another, or BundleError.
         """
         if bundle is not None:

@@ -283,7 +283,14 @@ def test_the_default_bundle(
         default_bundle()
     monkeypatch.delenv("SPARSECLIP_BUNDLE")
     monkeypatch.setattr("bundle.store.__file__", str(tmp_path / "bundle" / "store.py"))
-    with pytest.raises(BundleError, match="^no bundle: name one"):
+    model = tmp_path / "models" / "demo"
+    model.mkdir(parents=True)  # some other folder of that name beside an installed package
+    with pytest.raises(BundleError, match=r"^no bundle: .*pip install 'sparseclip\[demo\]'$"):
         default_bundle()
-    (tmp_path / "models" / "demo").mkdir(parents=True)
-    assert default_bundle() == tmp_path / "models" / "demo"
+    (tmp_path / "installed" / "sparseclip_demo").mkdir(parents=True)
+    (tmp_path / "installed" / "sparseclip_demo" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    monkeypatch.delitem(sys.modules, "sparseclip_demo", raising=False)
+    assert default_bundle() == tmp_path / "installed" / "sparseclip_demo" / "demo"
+    (model / "CURRENT").write_text("1\n")
+    assert default_bundle() == model

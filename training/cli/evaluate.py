@@ -47,8 +47,9 @@ JUDGED = ("split", "concepts", "clarity", "of random sets", "monosemanticity", "
 def evaluate(model: Path | None, data: Path, splits: tuple[str, ...], as_json: bool) -> None:
     """Zero-shot, retrieval, sparsity and clarity of MODEL on held-out images.
 
-    MODEL is a bundle or a run's folder; the shipped bundle when none is given. Standard errors are
-    clustered by codepoint. Clarity needs the encoder that `sparseclip data encoder` fetches.
+    MODEL is a bundle or a run's folder. Default: $SPARSECLIP_BUNDLE, or the demo bundle. Standard
+    errors are clustered by codepoint. Clarity needs the encoder that `sparseclip data encoder`
+    fetches.
 
     `sparseclip evaluate steering ADAPTER` measures how an adapter's answers are steered.
     """

@@ -255,12 +255,20 @@ async def test_chat_may_be_off(chat_bundle: Path) -> None:
     ],
 )
 async def test_chat_may_not_be_installed(
-    chat_bundle: Path, monkeypatch: pytest.MonkeyPatch, module: str, engine: str, extra: str
+    chat_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    module: str,
+    engine: str,
+    extra: str,
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     async with serving(chat_bundle, chat_engine=engine) as running:
         message = f"chat is not installed on this server: pip install 'sparseclip[{extra}]'"
         assert (await no_chat(running)) == message
+    [logged] = [entry.getMessage() for entry in caplog.records]
+    assert logged.startswith(f"serving without chat, which needs {module}")
+    assert logged.endswith(f": pip install 'sparseclip[{extra}]'")
 
 
 async def test_an_adapter_of_another_model(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from bundle.store import Bundle
 from mllm_adapter.steering.plan import SteeringEdit, SteeringPlan
 from serving.cli.edits import Edits, parse_edit
 from serving.cli.main import main
+from serving.core.config import ServerConfig
 from serving.local import local_server
 from sparseclip.steering import Edit
 from tests.serving.cli.conftest import Run
@@ -90,6 +92,22 @@ def test_in_process_gives_what_a_server_gives(
     for row in (served, local):
         del row["timings"]
     assert served == local
+
+
+def test_only_chat_loads_the_language_model(
+    run: Run, chat_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(bundle: Bundle, config: ServerConfig) -> None:
+        raise ModuleNotFoundError(name="torch")
+
+    monkeypatch.setattr("serving.chat.loading._open", refuse)
+    done = run("embed", "--text", "a dog", "--bundle", chat_bundle)
+    assert (done.code, done.err) == (0, "")
+    done = run("chat", "What?", "--bundle", chat_bundle)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.endswith(
+        "chat is not installed on this server: pip install 'sparseclip[chat]'\n"
+    )
 
 
 def talk(address: str, lines: str, *arguments: str | Path) -> tuple[str, str]:

@@ -62,6 +62,18 @@ async def test_f15_a_worker_that_hangs_is_killed(tiny_bundle: Any) -> None:
         assert reply.results[0].status.code == grpc.StatusCode.INTERNAL.value[0]
 
 
+async def test_a_worker_is_ours_whatever_the_working_directory_holds(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("bundle", "serving"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    async with serving(tiny_bundle) as running:
+        reply = await running.stub.Embed(embed_request(PNG), timeout=20)
+        assert reply.results[0].status.code == 0
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
 async def test_a_worker_keeps_the_memory_of_its_images(shared: Running) -> None:
     pool = shared.server.registry.models[0].decoders
