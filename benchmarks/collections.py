@@ -47,7 +47,7 @@ def vit_b32(models: Path) -> Path:
 
     from bundle.concepts import Concept
     from bundle.manifest import Preprocessing, Training
-    from training.compat import open_clip
+    from training.core.compat import open_clip
     from training.export.bundle_writer import Golden, export_bundle
     from training.model.sparse_clip import ModelConfig, SparseCLIP
 
@@ -93,7 +93,7 @@ def clip_directory(folder: Path) -> Path:
 
     import torch
 
-    from training.compat import transformers
+    from training.core.compat import transformers
 
     library = transformers()
     torch.manual_seed(0)

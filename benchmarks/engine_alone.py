@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from bundle.image import ImageLimits, decode_image
 from bundle.store import open_bundle
-from serving.engines.base import EngineConfig
-from serving.engines.onnxruntime_engine import OnnxEngine, available_cores
+from serving.engines.base import EngineConfig, available_cores
+from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 
 
 class EngineAlone:
@@ -26,8 +26,10 @@ class EngineAlone:
         self._data = data
         self._preprocess = opened.preprocessor
         self._pixels = np.stack([self._decode(entry) for entry in data])
-        self._whole = OnnxEngine.open(opened, EngineConfig(threads=available_cores(), runs=1))
-        self._default = OnnxEngine.open(opened, EngineConfig())
+        self._whole = OnnxRuntimeEngine.open(
+            opened, EngineConfig(threads=available_cores(), runs=1)
+        )
+        self._default = OnnxRuntimeEngine.open(opened, EngineConfig())
 
     def _decode(self, entry: bytes) -> NDArray[np.float32]:
         return self._preprocess(decode_image(entry, ImageLimits()))
@@ -45,7 +47,7 @@ class EngineAlone:
             ]
             return sum(rate.result() for rate in rates)
 
-    def _rate(self, engine: OnnxEngine, batch: int, seconds: float) -> float:
+    def _rate(self, engine: OnnxRuntimeEngine, batch: int, seconds: float) -> float:
         done, started = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - started) < seconds:
             first = done % (len(self._pixels) - batch + 1)

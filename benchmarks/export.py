@@ -35,8 +35,8 @@ from bundle.image import ImageLimits
 from bundle.store import default_bundle, open_bundle
 from serving.core.metrics import Metrics
 from serving.decoding.pool import DecodePool
-from serving.engines.base import EngineConfig
-from serving.engines.onnxruntime_engine import OnnxEngine, available_cores
+from serving.engines.base import EngineConfig, available_cores
+from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 from serving.export.job import OutputConfig
 from serving.export.pipeline import SLOTS
 from serving.export.plan import Plan
@@ -139,7 +139,7 @@ def decode_rate(bundle: Path, data: list[bytes], workers: int) -> float:
 def model_rate(bundle: Path, count: int, cores: int) -> float:
     """Images a second of the engine on so many cores, a run a core as in an export."""
     opened = open_bundle(bundle)
-    engine = OnnxEngine.open(opened, EngineConfig(threads=1), cores)
+    engine = OnnxRuntimeEngine.open(opened, EngineConfig(threads=1), cores)
     side = opened.manifest.preprocessing.size
     pixels = np.random.default_rng(0).standard_normal((BATCH, 3, side, side), dtype=np.float32)
     engine.run("image", pixels)

@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from serving.engines.onnxruntime_engine import available_cores
+from serving.engines.base import available_cores
 
 DENSE = ["model.relu=false", "model.bias=null", "model.rep_relu=false"]
 NARROW = ["model.width_factor=1", "model.logit_scale_cap=100.0"]
@@ -85,9 +85,9 @@ def measure(arguments: argparse.Namespace, arm: str, seed: int) -> dict[str, Any
     """One run's figures on every held-out split, with what it took."""
     import torch
 
+    from training.core.checkpoint import find, read_state
     from training.evaluation.encoder import CheckpointEncoder
     from training.evaluation.evaluate import evaluate_split, flat, held_out_splits
-    from training.trainer.checkpoint import find, read_state
     from training.trainer.loop import train
     from training.trainer.recipe import load_recipe
 

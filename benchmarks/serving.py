@@ -33,7 +33,7 @@ from PIL import Image
 
 from benchmarks.engine_alone import EngineAlone
 from bundle.store import default_bundle, open_bundle
-from serving.engines.onnxruntime_engine import available_cores
+from serving.engines.base import available_cores
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 
 RESULTS = Path(__file__).parent / "results"

@@ -109,9 +109,9 @@ class Arm:
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
+        from training.core.optimizer import build_optimizer
         from training.loading.pairs import Batch, to_device
         from training.model.sparse_clip import SparseCLIP
-        from training.trainer.optimizer import build_optimizer
         from training.trainer.recipe import load_recipe
         from training.trainer.step import Step
 
@@ -176,9 +176,9 @@ def loss_memory(arguments: argparse.Namespace) -> int:
     """Bytes at the peak of one loss and its backward pass, above its inputs and their gradients."""
     import torch
 
-    from training.compat import open_clip
+    from training.core.compat import open_clip
+    from training.core.distributed import ranks
     from training.losses.clip import tiled_clip_loss
-    from training.trainer.distributed import ranks
 
     with ranks(arguments.device) as group:
         naive = open_clip().ClipLoss(

@@ -7,7 +7,9 @@ import difflib
 import functools
 import types
 import typing
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+from bundle.plugins import PluginError, Plugins
 
 T = TypeVar("T")
 
@@ -42,7 +44,8 @@ def from_dict(cls: type[T], data: object, at: str) -> T:
 
 @functools.cache
 def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)  # slow, and concepts.jsonl has a line for each concept
+    # Slow, and concepts.jsonl has a line for each concept.
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 def _join(at: str, name: str) -> str:
@@ -55,6 +58,8 @@ def _convert(hint: Any, value: Any, at: str) -> Any:
         return from_dict(hint, value, at)
     if hint is Any:
         return value
+    if origin is Annotated:
+        return _convert_annotated(args, value, at)
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in args:
             return None
@@ -85,3 +90,15 @@ def _convert(hint: Any, value: Any, at: str) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise SchemaError(f"{at}: must be {hint.__name__}")
     return value
+
+
+def _convert_annotated(args: tuple[Any, ...], value: Any, at: str) -> Any:
+    """A field whose type names its table of plug-ins: `Annotated[str, FORMATS]`."""
+    converted = _convert(args[0], value, at)
+    for table in args[1:]:
+        if isinstance(table, Plugins):
+            try:
+                table.check(converted)
+            except PluginError as error:
+                raise SchemaError(f"{at}: {error}") from None
+    return converted

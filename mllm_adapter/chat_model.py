@@ -11,28 +11,20 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
+from mllm_adapter.engines import GENERATION_ENGINES
 from mllm_adapter.engines.base import Finish, GenerationEngine, Sampling
-from mllm_adapter.engines.transformers_engine import TransformersEngine
 from mllm_adapter.model.adapter import Adapter, open_adapter
-from mllm_adapter.model.llm import (
-    context_of,
-    end_tokens,
-    load_embeddings,
-    load_llm,
-    load_tokenizer,
-)
+from mllm_adapter.model.llm import context_of
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.model.prompt import Message, Prompt, PromptBuilder
 from mllm_adapter.steering.plan import SteeringBatch, SteeringPlan
-
-EngineName = Literal["transformers", "vllm"]
 
 KEPT_BYTES = 256 * 2**20
 """Of first-layer sums of the images seen last."""
@@ -79,27 +71,21 @@ class ChatModel:
 
     @classmethod
     def open(
-        cls, folder: Path, engine: EngineName = "transformers", max_batch: int = 32, **options: Any
+        cls,
+        folder: Path,
+        engine: str = GENERATION_ENGINES.names[0],
+        max_batch: int = 32,
+        **options: Any,
     ) -> ChatModel:
-        """Opens a bundle's `adapter` directory and loads its LLM into an engine; `options` go to
-        vLLM's AsyncEngineArgs.
+        """Opens a bundle's `adapter` directory and loads its LLM into an engine; `options` are the
+        engine's own.
 
-        Raises AdapterError, LLMError, and DataError when an LLM that is fetched cannot be had.
+        Raises PluginError when a library of the engine is missing, AdapterError, LLMError, and
+        DataError when an LLM that is fetched cannot be had.
         """
         adapter = open_adapter(folder)
-        if engine == "vllm":
-            from mllm_adapter.engines.vllm_engine import VllmEngine
-
-            tokenizer, embeddings = load_tokenizer(adapter.llm), load_embeddings(adapter.llm)
-            end = end_tokens(adapter.llm, tokenizer)
-            runs: GenerationEngine = VllmEngine.open(
-                adapter.llm, end, max_num_seqs=max_batch, **options
-            )
-            return cls(adapter, tokenizer, embeddings, runs)
-        llm, tokenizer = load_llm(adapter.llm)
-        end = end_tokens(adapter.llm, tokenizer)
-        embeddings = llm.get_input_embeddings().weight.detach()
-        return cls(adapter, tokenizer, embeddings, TransformersEngine(llm, end, max_batch))
+        loaded = GENERATION_ENGINES.load(engine).open(adapter.llm, max_batch, **options)
+        return cls(adapter, loaded.tokenizer, loaded.embeddings, loaded.engine)
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
         """Token ids of a conversation, under its own system message or else the adapter's."""

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from bundle.schema import SchemaError, from_dict
 from mllm_adapter.model.llm import SmallLLM
-from training.config import names, read_yaml
+from training.core.optimizer import OptimizerConfig
+from training.core.recipe_file import names, read_yaml
 from training.loading.augment import AugmentConfig
-from training.trainer.optimizer import OptimizerConfig
 
 FOLDER = Path(__file__).parent / "recipes"
 

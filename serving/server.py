@@ -14,13 +14,13 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from bundle.plugins import PluginError
 from bundle.store import BundleError, default_bundle
 from serving.auth.tokens import TokenFile
 from serving.core.config import ServerConfig
 from serving.core.errors import StartupError
 from serving.core.metrics import Metrics, MetricsServer
-from serving.engines.base import EngineError, EngineFactory
-from serving.engines.onnxruntime_engine import OnnxEngine
+from serving.engines.base import EngineError, EngineFactory, open_engine
 from serving.models.registry import Registry
 from serving.rpc.health import Health
 from serving.rpc.interceptors.admission import Gate
@@ -91,7 +91,7 @@ class Server:
             await port.start()
         try:
             model = await self.registry.open(path)
-        except (BundleError, EngineError, OSError) as error:
+        except (BundleError, EngineError, PluginError, OSError) as error:
             raise StartupError(f"bundle: {_one_line(error)}") from None
         self.gate.open()
         self._update_health()
@@ -138,7 +138,7 @@ class Server:
 
 @asynccontextmanager
 async def running(
-    config: ServerConfig, engine_factory: EngineFactory = OnnxEngine.open
+    config: ServerConfig, engine_factory: EngineFactory = open_engine
 ) -> AsyncIterator[Server]:
     """A server that lets calls in; it is closed, without draining, after the block.
 

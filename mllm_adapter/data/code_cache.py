@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
+from bundle.onnx_graph import OnnxGraph
 from bundle.store import Bundle
 from mllm_adapter.model.projector import PatchCodes
 from training.data.shards import INDEX, read_split
@@ -62,28 +63,18 @@ class BackboneGraphs:
     """The patch and text graphs of a bundle in ONNX Runtime."""
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
-        import onnxruntime
-
         self.bundle, architecture = bundle, bundle.manifest.architecture
         self.concepts = architecture.concepts
         self.patches = architecture.patch_grid[0] * architecture.patch_grid[1]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._sessions = {
-            kind: onnxruntime.InferenceSession(
-                str(bundle.file(f"{kind}.onnx")), options, providers=["CPUExecutionProvider"]
-            )
-            for kind in ("patches", "text")
-        }
+        self._patch_graph = OnnxGraph(bundle.file("patches.onnx"), "patches", threads=threads)
+        self._text_graph = OnnxGraph(bundle.file("text.onnx"), "text", threads=threads)
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Codes of texts, (B, C)."""
         codes = np.zeros((len(texts), self.concepts), dtype=np.float32)
         for start in range(0, len(texts), 256):
             tokens = self.bundle.tokenizer.encode(list(texts[start : start + 256]))
-            names = ["indices", "values"]
-            indices, values = self._sessions["text"].run(names, {"tokens": tokens})
-            np.put_along_axis(codes[start : start + 256], indices, values, axis=1)
+            codes[start : start + 256] = self._text_graph.codes(tokens, self.concepts)
         return codes
 
     def codes(self, pixels: NDArray[np.float32]) -> PatchCodes:
@@ -91,9 +82,8 @@ class BackboneGraphs:
         return PatchCodes(*(torch.from_numpy(x) for x in self._patches(pixels))).trimmed()
 
     def _patches(self, pixels: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        names = ["patch_indices", "patch_values"]
-        indices, values = self._sessions["patches"].run(names, {"pixels": pixels})
-        return indices, values
+        arrays = self._patch_graph.run(pixels, ("patch_indices", "patch_values"))
+        return arrays["patch_indices"], arrays["patch_values"]
 
     def table(self, pixels: Iterable[NDArray[np.float32]], count: int, what: str) -> CodeTable:
         """Batches of pixels (B, 3, S, S) to codes, with a progress bar over `count` images."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
 
 from jaxtyping import Float
 from torch import Tensor
@@ -39,6 +40,14 @@ class Piece:
 class GenerationEngine(Protocol):
     """Answers any number of prompts at the same time; none sees another."""
 
+    @classmethod
+    def open(cls, path: Path, max_batch: int, **options: Any) -> LoadedLLM:
+        """Loads the LLM of a Hugging Face directory into an engine that decodes up to `max_batch`
+        conversations at the same time. `options` are the engine's own.
+
+        Raises LLMError.
+        """
+
     @property
     def description(self) -> str:
         """Library, version and device, for status and logs."""
@@ -56,6 +65,15 @@ class GenerationEngine(Protocol):
 
     async def close(self) -> None:
         """Ends all work; no call follows."""
+
+
+class LoadedLLM(NamedTuple):
+    """An LLM in its engine, and what prompts are built with. V vocabulary."""
+
+    engine: GenerationEngine
+    tokenizer: Any
+    embeddings: Float[Tensor, "V H"]
+    """The table of token embeddings."""
 
 
 class GenerationError(RuntimeError):

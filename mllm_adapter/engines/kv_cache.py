@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from training.compat import transformers
+from training.core.compat import transformers
 
 
 class BatchCache:

@@ -12,15 +12,17 @@ import queue
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mllm_adapter.engines.base import GenerationError, Piece, Sampling
+from mllm_adapter.engines.base import GenerationError, LoadedLLM, Piece, Sampling
 from mllm_adapter.engines.kv_cache import BatchCache
-from training.compat import transformers
+from mllm_adapter.model.llm import end_tokens, load_llm
+from training.core.compat import transformers
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,13 @@ class TransformersEngine:
         self._arrivals: queue.SimpleQueue[_Row | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
         self._thread.start()
+
+    @classmethod
+    def open(cls, path: Path, max_batch: int, **options: Any) -> LoadedLLM:
+        """See GenerationEngine.open; there are no `options`."""
+        llm, tokenizer = load_llm(path)
+        engine = cls(llm, end_tokens(path, tokenizer), max_batch, **options)
+        return LoadedLLM(engine, tokenizer, llm.get_input_embeddings().weight.detach())
 
     @property
     def ended(self) -> bool:

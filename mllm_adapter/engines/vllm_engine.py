@@ -10,7 +10,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from mllm_adapter.engines.base import Finish, GenerationError, Piece, Sampling
+from mllm_adapter.engines.base import Finish, GenerationError, LoadedLLM, Piece, Sampling
+from mllm_adapter.model.llm import end_tokens, load_embeddings, load_tokenizer
 
 FINISHES: dict[str | None, Finish] = {None: "", "stop": "stop", "length": "length"}
 
@@ -30,15 +31,21 @@ class VllmEngine:
         self.description = f"vllm {vllm.__version__}"
 
     @classmethod
-    def open(cls, path: Path, end: Sequence[int], **options: Any) -> VllmEngine:
-        """Loads a Hugging Face directory; `options` go to vLLM's AsyncEngineArgs."""
+    def open(cls, path: Path, max_batch: int, **options: Any) -> LoadedLLM:
+        """See GenerationEngine.open; `options` go to vLLM's AsyncEngineArgs."""
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        tokenizer, embeddings = load_tokenizer(path), load_embeddings(path)
         arguments = AsyncEngineArgs(
-            model=str(path), enable_prompt_embeds=True, skip_tokenizer_init=True, **options
+            model=str(path),
+            enable_prompt_embeds=True,
+            skip_tokenizer_init=True,
+            max_num_seqs=max_batch,
+            **options,
         )
-        return cls(AsyncLLM.from_engine_args(arguments), end)
+        engine = cls(AsyncLLM.from_engine_args(arguments), end_tokens(path, tokenizer))
+        return LoadedLLM(engine, tokenizer, embeddings)
 
     @property
     def ended(self) -> bool:

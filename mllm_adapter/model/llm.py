@@ -13,7 +13,7 @@ from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor
 
-from training.compat import transformers
+from training.core.compat import transformers
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from training.compat import transformers
+from training.core.compat import transformers
 from training.data.fetch import default_cache, fetch, members
 from training.data.recipe import PackageSpec
 

@@ -29,11 +29,11 @@ from mllm_adapter.trainer.adapter_module import AdapterModel
 from mllm_adapter.trainer.batches import Batch, Samples, Shapes
 from mllm_adapter.trainer.initialize import start
 from mllm_adapter.trainer.optimizer import build_optimizers
+from training.core import checkpoint
+from training.core.checkpoint import CheckpointError, Progress
+from training.core.optimizer import learning_rate
+from training.core.run_log import Journal
 from training.data.shards import read_split
-from training.trainer import checkpoint
-from training.trainer.checkpoint import CheckpointError, Progress
-from training.trainer.optimizer import learning_rate
-from training.trainer.run_log import Journal
 
 
 class TrainingError(RuntimeError):

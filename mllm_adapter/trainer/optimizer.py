@@ -10,7 +10,7 @@ import torch
 
 from mllm_adapter.recipe import StageConfig
 from mllm_adapter.trainer.adapter_module import AdapterModel
-from training.trainer.optimizer import build_optimizer
+from training.core.optimizer import build_optimizer
 
 
 def build_optimizers(model: AdapterModel, stage: StageConfig) -> list[torch.optim.Optimizer]:

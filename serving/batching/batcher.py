@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.onnx_graph import GraphName
 from serving.batching.admission import Places, Room, RoomConfig
 from serving.batching.worker_thread import WorkerThread
 from serving.core.config import ServerConfig
 from serving.core.errors import Kind, ServingError, expired, internal
 from serving.core.metrics import BatcherMetrics
-from serving.engines.base import EngineError, Graph
+from serving.engines.base import EngineError
 from serving.engines.outputs import Row
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class BatcherConfig:
     """How long an idle engine waits for items that are admitted and not here yet."""
 
 
-def batcher_config(graph: Graph, config: ServerConfig, runs: int) -> BatcherConfig:
+def batcher_config(graph: GraphName, config: ServerConfig, runs: int) -> BatcherConfig:
     """The bounds of a graph's batcher in a server, for an engine of so many runs."""
     limits, batch = config.limits, config.batch
     return BatcherConfig(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, NamedTuple
 
+from bundle.plugins import PluginError
 from bundle.store import Bundle
 from serving.core.config import ServerConfig
 
@@ -38,12 +39,14 @@ def open_chat(bundle: Bundle, config: ServerConfig) -> ChatModel | NoChat:
         return OFF
     try:
         model = _open(bundle, config)
-    except ModuleNotFoundError as error:
-        extra = "vllm" if config.chat_engine == "vllm" else "chat"
+    except ModuleNotFoundError as error:  # of the adapter itself, whichever engine it has
         log.warning(
-            "serving without chat, which needs %s: pip install 'sparseclip[%s]'", error.name, extra
+            "serving without chat, which needs %s: pip install 'sparseclip[chat]'", error.name
         )
-        return NoChat(f"chat is not installed on this server: pip install 'sparseclip[{extra}]'")
+        return NoChat("chat is not installed on this server: pip install 'sparseclip[chat]'")
+    except PluginError as error:
+        log.warning("serving without chat: %s", error)
+        return NoChat(f"chat is not installed on this server: {error}")
     except Exception:  # whatever a library makes of a directory
         log.exception("chat: the adapter cannot be loaded")
         return BROKEN

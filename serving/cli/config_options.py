@@ -6,7 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import click
 
@@ -40,14 +40,15 @@ def options(
     cls: type, documentation: Callable[[type], dict[str, str]], at: str = ""
 ) -> Iterator[FieldOption]:
     """The options of a configuration class and of those inside it. None means: not given."""
-    hints, sentences = typing.get_type_hints(cls), documentation(cls)
+    hints, sentences = typing.get_type_hints(cls, include_extras=True), documentation(cls)
     for field in dataclasses.fields(cls):
         name = f"{at}{field.name}"
         kind, optional = _unwrap(hints[field.name])
         if dataclasses.is_dataclass(kind):
             yield from options(typing.cast(type, kind), documentation, at=f"{name}.")
             continue
-        flag = "--" + name.replace(".", "-").replace("_", "-")
+        # `engine.name` is --engine: what is chosen, beside its settings such as --engine-device.
+        flag = "--" + name.removesuffix(".name").replace(".", "-").replace("_", "-")
         help_text = sentences.get(field.name, "")
         if kind is bool:
             yield FieldOption(
@@ -84,6 +85,8 @@ def _type(kind: Any) -> Any:
     """The click type of a field's type."""
     if typing.get_origin(kind) is Literal:
         return click.Choice([str(value) for value in typing.get_args(kind)])
+    if typing.get_origin(kind) is Annotated:
+        return click.Choice(kind.__metadata__[0].names)
     if kind not in (float, int, str):
         raise TypeError(f"{kind}: no command-line form")
     return kind

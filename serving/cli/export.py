@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import click
 
 from serving.cli.inputs import concept_key
-from serving.engines.onnxruntime_engine import available_cores
+from serving.engines.base import available_cores
 from serving.export.formats.base import FormatName
 from serving.export.inputs.choose import Kind
 

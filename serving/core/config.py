@@ -9,9 +9,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from bundle.schema import SchemaError, from_dict
+from mllm_adapter.engines import GENERATION_ENGINES
 from serving.core.errors import StartupError
 from serving.core.limits import Limits
 from serving.engines.base import EngineConfig
@@ -79,7 +80,7 @@ class ServerConfig:
     """What calls and callers may use."""
     chat: Literal["auto", "off"] = "auto"
     """Serve ChatService for bundles that have an adapter, where its libraries are installed."""
-    chat_engine: Literal["transformers", "vllm"] = "transformers"
+    chat_engine: Annotated[str, GENERATION_ENGINES] = GENERATION_ENGINES.names[0]
     """What runs the language model."""
     chat_batch: int = 32
     """Conversations that it decodes at the same time; others wait."""

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from numpy.typing import NDArray
 
+from bundle.onnx_graph import GraphName
 from bundle.store import Bundle
-
-Graph = Literal["image", "text", "patches"]
-GRAPHS: tuple[Graph, ...] = ("image", "text", "patches")
+from serving.engines import ENGINES
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """How the graphs run."""
 
+    name: Annotated[str, ENGINES] = ENGINES.names[0]
+    """Which engine runs them."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where; cuda needs an onnxruntime that was built for it."""
     threads: int = 0
@@ -32,6 +33,10 @@ class EngineConfig:
 
 class EngineError(RuntimeError):
     """A run failed, or gave something that no run may give. For the log, not for the wire."""
+
+
+class EngineUnavailableError(EngineError):
+    """The engine or its device is not there; the message is one line that names the setting."""
 
 
 class OutOfMemoryError(EngineError):
@@ -71,6 +76,21 @@ class EngineOutput:
 class Engine(Protocol):
     """Runs the three graphs of one bundle, each in up to `runs` threads at a time."""
 
+    @classmethod
+    def open(cls, bundle: Bundle, config: EngineConfig, cores: int = 0) -> Self:
+        """Loads the three graphs side by side, for `cores` cores; 0 takes all there are.
+
+        Raises EngineUnavailableError for a device that is not there, EngineError for a file that
+        is not one of a bundle's graphs.
+        """
+
+    @classmethod
+    def describe(cls, config: EngineConfig) -> str:
+        """What `description` would be on this machine, without loading anything.
+
+        Raises EngineUnavailableError.
+        """
+
     @property
     def description(self) -> str:
         """Library, version and device, for status and logs."""
@@ -79,7 +99,7 @@ class Engine(Protocol):
     def runs(self) -> int:
         """Runs of one graph at the same time that use the device up."""
 
-    def run(self, graph: Graph, inputs: NDArray[Any]) -> EngineOutput:
+    def run(self, graph: GraphName, inputs: NDArray[Any]) -> EngineOutput:
         """Pixels (B, 3, S, S) float32, or tokens (B, T) int64, to outputs.
 
         Raises EngineError.
@@ -89,4 +109,19 @@ class Engine(Protocol):
         """Frees the graphs; no run follows."""
 
 
-EngineFactory = Callable[[Bundle, EngineConfig], Engine]
+class EngineFactory(Protocol):
+    """What a server or an export opens its engine with; tests put faulty engines in its place."""
+
+    def __call__(self, bundle: Bundle, config: EngineConfig, cores: int = 0) -> Engine:
+        """See Engine.open."""
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_engine(bundle: Bundle, config: EngineConfig, cores: int = 0) -> Engine:
+    """Opens the engine that `config` names. Raises PluginError when a library of it is missing,
+    and what Engine.open raises."""
+    return ENGINES.load(config.name).open(bundle, config, cores)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from bundle.codes import SparseCodes
 from bundle.manifest import Architecture
-from serving.engines.base import EngineError, EngineOutput, Graph, PatchOutput
+from bundle.onnx_graph import GraphName
+from serving.engines.base import EngineError, EngineOutput, PatchOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Row:
 
 
 def rows_of(
-    output: EngineOutput, batch: int, architecture: Architecture, graph: Graph
+    output: EngineOutput, batch: int, architecture: Architecture, graph: GraphName
 ) -> list[Row | EngineError]:
     """Checks the output of a graph's run row by row.
 
@@ -103,7 +104,7 @@ def _patches(maps: PatchOutput, b: int) -> Patches:
 
 
 def _check_shapes(
-    output: EngineOutput, batch: int, architecture: Architecture, graph: Graph
+    output: EngineOutput, batch: int, architecture: Architecture, graph: GraphName
 ) -> None:
     shape = output.values.shape
     width = architecture.text_dense_dim if graph == "text" else architecture.dense_dim

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.image import ImageLimits
+from bundle.onnx_graph import GraphName
 from bundle.store import Bundle
 from bundle.tokenizer import TokenizerError
 from serving.core.errors import ServingError, internal
 from serving.core.metrics import Metrics
 from serving.decoding.pool import DecodePool
-from serving.engines.base import Engine, EngineError, Graph, OutOfMemoryError
+from serving.engines.base import Engine, EngineError, OutOfMemoryError
 from serving.engines.outputs import Row, rows_of
 from serving.export.clock import Clock
 from serving.export.columns import Embedded, Failed, Result
@@ -53,7 +54,7 @@ class Pipeline:
         self._bundle, self._engine, self._source = bundle, engine, source
         self._batch, self._patches = outputs.batch, outputs.patches
         self._text = source.modality == "text"
-        self._graph: Graph = "text" if self._text else "patches" if self._patches else "image"
+        self._graph: GraphName = "text" if self._text else "patches" if self._patches else "image"
         self._limits = ImageLimits()
         self._decoders = DecodePool(
             bundle.manifest.preprocessing,

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundle.store import open_bundle
+from serving.engines import ENGINES
 from serving.engines.base import EngineConfig
-from serving.engines.onnxruntime_engine import runtime_of
 from serving.export.formats.base import format_of
 from serving.export.inputs.base import Input
 from serving.export.inputs.choose import Kind, open_input
@@ -45,14 +45,14 @@ class Task:
         """The job of the output folder: the one it holds, if it is this, or a new one.
 
         Raises ExportError when the folder holds another, InputError for an input that cannot be
-        listed, PlaceError, BundleError or StartupError.
+        listed, PlaceError, BundleError, PluginError or EngineUnavailableError.
         """
         format_of(self.outputs.format)  # its library is there
         source, output = self.open_input(), self.open_output()
         if source.modality == "text" and self.outputs.patches:
             raise ExportError("patch: texts have no patches")
         manifest = open_bundle(self.bundle).manifest
-        runtime = runtime_of(self.engine)
+        runtime = ENGINES.load(self.engine.name).describe(self.engine)
         found = Job.load(output)
         if found is None or not output.at(PLAN).exists():
             totals = write_plan(source, output, self.outputs.rows)

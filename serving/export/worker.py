@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
+from bundle.plugins import PluginError
 from bundle.store import BundleError, open_bundle
 from serving.core.errors import StartupError
-from serving.engines.base import EngineConfig, EngineError
-from serving.engines.onnxruntime_engine import OnnxEngine
+from serving.engines.base import EngineConfig, EngineError, open_engine
 from serving.export.columns import tables_of
 from serving.export.formats.base import format_of
 from serving.export.inputs.base import InputError
@@ -28,7 +28,7 @@ from serving.export.verify import checked_shard
 from serving.storage.location import PlaceError
 from serving.storage.parallel import mapped
 
-ERRORS = (BundleError, EngineError, ExportError, InputError, PlaceError, StartupError)
+ERRORS = (BundleError, EngineError, ExportError, InputError, PlaceError, PluginError, StartupError)
 """What a worker raises when it cannot go on; each says why."""
 
 AHEAD = 2
@@ -53,7 +53,7 @@ class Exporter:
         says."""
         self._job, self._output = job, task.open_output()
         self._bundle = open_bundle(task.bundle)
-        engine = OnnxEngine.open(self._bundle, engine_of(task), task.cores)
+        engine = open_engine(self._bundle, engine_of(task), task.cores)
         if engine.description != job.runtime:
             raise ExportError(f"runtime is {engine.description!r} here, not {job.runtime!r}")
         self._plan = Plan.of(self._output, job)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.onnx_graph import GRAPHS, GraphName
 from bundle.store import Bundle, open_bundle
 from serving.batching.admission import Places
 from serving.batching.batcher import Batcher, Done, batcher_config
@@ -30,8 +31,7 @@ from serving.core.requests import (
     Times,
 )
 from serving.decoding.pool import DecodePool
-from serving.engines.base import GRAPHS, Engine, EngineError, EngineFactory, Graph
-from serving.engines.onnxruntime_engine import available_cores
+from serving.engines.base import Engine, EngineError, EngineFactory, available_cores
 from serving.engines.outputs import Row, rows_of
 
 log = logging.getLogger(__name__)
@@ -273,14 +273,14 @@ class Model:
         self.text_thread.close()
         self.engine.close()
 
-    def _sample(self, graph: Graph) -> NDArray[Any]:
+    def _sample(self, graph: GraphName) -> NDArray[Any]:
         if graph == "text":
             row: NDArray[Any] = self._tokenizer.encode(["a"])[0]
             return row
         size = self.preprocessing.size
         return np.zeros((3, size, size), dtype=np.float32)
 
-    def _runner(self, graph: Graph) -> Callable[[NDArray[Any]], list[Row | EngineError]]:
+    def _runner(self, graph: GraphName) -> Callable[[NDArray[Any]], list[Row | EngineError]]:
         def run(inputs: NDArray[Any]) -> list[Row | EngineError]:
             output = self.engine.run(graph, inputs)
             return rows_of(output, len(inputs), self.architecture, graph)

@@ -8,7 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from serving.engines.base import Engine, EngineError, EngineOutput, Graph
+from bundle.onnx_graph import GraphName
+from serving.engines.base import Engine, EngineError, EngineOutput
 
 
 class FaultyEngine:
@@ -31,7 +32,7 @@ class FaultyEngine:
         """Every row that came in, with the size of its batch in `sizes`."""
         self.sizes: list[int] = []
 
-    def run(self, graph: Graph, inputs: NDArray[Any]) -> EngineOutput:
+    def run(self, graph: GraphName, inputs: NDArray[Any]) -> EngineOutput:
         self.entered.set()
         assert self.open.wait(60)
         self.seen.extend(inputs)

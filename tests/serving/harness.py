@@ -23,7 +23,7 @@ from bundle.store import Bundle
 from serving.core.config import BatchConfig, ServerConfig
 from serving.core.limits import Limits
 from serving.engines.base import Engine, EngineConfig
-from serving.engines.onnxruntime_engine import OnnxEngine
+from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 from serving.server import Server, running
 from sparseclip._connection import Connection
 from sparseclip.errors import CallError
@@ -141,8 +141,8 @@ async def serving(
     """A running server and a client's channel to it; `engines` collects those it loads."""
     engines = [] if engines is None else engines
 
-    def factory(opened: Bundle, config: EngineConfig) -> Engine:
-        engines.append(FaultyEngine(OnnxEngine.open(opened, config)))
+    def factory(opened: Bundle, config: EngineConfig, cores: int = 0) -> Engine:
+        engines.append(FaultyEngine(OnnxRuntimeEngine.open(opened, config, cores)))
         return engines[-1]
 
     async with running(config_for(bundle, **changes), factory) as server:

@@ -69,10 +69,10 @@ def export(
 
     with _one_line():
         vacant_version(models_dir, name, version)  # before the minutes that the rest takes
+    from training.core.checkpoint import CheckpointError
     from training.data.recipe import DataError
     from training.export.bundle_writer import ExportError
     from training.export.release import Release, release
-    from training.trainer.checkpoint import CheckpointError
 
     judge = find_judge()
     with _one_line(CheckpointError, DataError, ExportError):

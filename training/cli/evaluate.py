@@ -54,10 +54,10 @@ def evaluate(model: Path | None, data: Path, splits: tuple[str, ...], as_json: b
     `sparseclip evaluate steering ADAPTER` measures how an adapter's answers are steered.
     """
     from bundle.store import BundleError, default_bundle
+    from training.core.checkpoint import CheckpointError
     from training.data.recipe import DataError
     from training.evaluation.encoder import open_encoder
     from training.evaluation.evaluate import evaluate_split, held_out_splits
-    from training.trainer.checkpoint import CheckpointError
 
     judge = find_judge()
     try:

@@ -31,37 +31,24 @@ class BundleEncoder:
     """The graphs of a bundle in ONNX Runtime: what is served."""
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        import onnxruntime
-
+        from bundle.onnx_graph import OnnxGraph
         from bundle.store import open_bundle
 
         self.bundle = open_bundle(path)
         manifest = self.bundle.manifest
         self.name = f"{manifest.name}/{manifest.version}"
         self.concepts = manifest.architecture.concepts
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._sessions = {
-            kind: onnxruntime.InferenceSession(
-                str(self.bundle.file(f"{kind}.onnx")), options, providers=["CPUExecutionProvider"]
-            )
-            for kind in ("image", "text")
-        }
+        self._image = OnnxGraph(self.bundle.file("image.onnx"), "image", threads=threads)
+        self._text = OnnxGraph(self.bundle.file("text.onnx"), "text", threads=threads)
 
     def images(self, images: Sequence[Image.Image]) -> Codes:
         """Codes of images."""
         pixels = np.stack([self.bundle.preprocessor(image) for image in images])
-        return self._codes("image", "pixels", pixels)
+        return self._image.codes(pixels, self.concepts)
 
     def texts(self, texts: Sequence[str]) -> Codes:
         """Codes of texts."""
-        return self._codes("text", "tokens", self.bundle.tokenizer.encode(texts))
-
-    def _codes(self, kind: str, name: str, array: NDArray[Any]) -> Codes:
-        indices, values = self._sessions[kind].run(["indices", "values"], {name: array})
-        codes = np.zeros((len(array), self.concepts), dtype=np.float32)
-        np.put_along_axis(codes, indices, values, axis=1)
-        return codes
+        return self._text.codes(self.bundle.tokenizer.encode(texts), self.concepts)
 
 
 class CheckpointEncoder:
@@ -69,9 +56,9 @@ class CheckpointEncoder:
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         from bundle.image import Preprocessor
+        from training.core.checkpoint import load_model
         from training.loading.pairs import preprocessing
         from training.model.tokenizer import open_clip_tokenizer
-        from training.trainer.checkpoint import load_model
 
         self.model, self.recipe = load_model(path)
         self.model.to(device)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from bundle.manifest import Parity
+from bundle.onnx_graph import GRAPHS, GraphName, OnnxGraph, import_onnxruntime
 from training.export.onnx_graphs import TopK
 from training.model.sparse_clip import SparseCLIP
 
@@ -61,12 +62,12 @@ def check_graphs(model: SparseCLIP, folder: Path, pixels: Array, tokens: Array) 
     Raises ParityError for a cosine below 0.9995, a support whose Jaccard index is below 0.98, or a
     count or a norm that does not fit.
     """
-    image, text, patches = (_Tally(n) for n in ("image.onnx", "text.onnx", "patches.onnx"))
-    run_image, run_text, run_patches = (_Runner(folder / t.graph) for t in (image, text, patches))
+    image, text, patches = _Tally("image"), _Tally("text"), _Tally("patches")
+    graphs = {name: OnnxGraph(folder / f"{name}.onnx", name) for name in GRAPHS}
     for x in _batches(pixels):
         codes, dense = (t.numpy() for t in model.encode_image(torch.from_numpy(x)))
-        for tally, run in ((image, run_image), (patches, run_patches)):
-            found = run(x)
+        for tally in (image, patches):
+            found = graphs[tally.graph].run(x)
             tally.add(codes, found["indices"], found["values"], found["active"])
             tally.add_dense(dense, found["dense"])
             tally.add_norm(codes, found["norm"])
@@ -75,35 +76,17 @@ def check_graphs(model: SparseCLIP, folder: Path, pixels: Array, tokens: Array) 
         patches.add(each, rows["patch_indices"], rows["patch_values"], rows["patch_active"][:, 0])
     for x in _batches(tokens):
         codes, dense = (t.numpy() for t in model.encode_text(torch.from_numpy(x)))
-        found = run_text(x)
+        found = graphs["text"].run(x)
         text.add(codes, found["indices"], found["values"], found["active"])
         text.add_dense(dense, found["dense"])
         text.add_norm(codes, found["norm"])
     return GraphParity(image.result(), text.result(), patches.result())
 
 
-class _Runner:
-    """One graph in ONNX Runtime on the CPU: an input to its outputs by name."""
-
-    def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        self._input = self._session.get_inputs()[0].name
-        self._outputs = [output.name for output in self._session.get_outputs()]
-
-    def __call__(self, x: Array) -> dict[str, Array]:
-        return dict(zip(self._outputs, self._session.run(None, {self._input: x}), strict=True))
-
-
 class _Tally:
     """The worst of one graph's rows."""
 
-    def __init__(self, graph: str) -> None:
+    def __init__(self, graph: GraphName) -> None:
         self.graph, self._items = graph, 0
         self._cosine, self._jaccard, self._error = 1.0, 1.0, 0.0
 
@@ -121,7 +104,7 @@ class _Tally:
         self._jaccard = min(self._jaccard, float(jaccard.min()))
         counts = (expected > 0).sum(axis=1)
         if (np.abs(active - counts) > np.maximum(2, 0.02 * counts)).any():
-            raise ParityError(f"{self.graph}: active differs from the count in torch")
+            raise ParityError(f"{self.graph}.onnx: active differs from the count in torch")
 
     def add_dense(self, expected: Array, found: Array) -> None:
         """Dense vectors (B, D)."""
@@ -130,15 +113,14 @@ class _Tally:
     def add_norm(self, codes: Array, norm: Array) -> None:
         """Norms (B,) of rows of codes (B, C)."""
         if not np.allclose(norm, np.linalg.norm(codes, axis=1), rtol=1e-3, atol=1e-6):
-            raise ParityError(f"{self.graph}: norm differs from torch")
+            raise ParityError(f"{self.graph}.onnx: norm differs from torch")
 
     def result(self) -> Parity:
         """The figures, if they pass."""
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         if not (self._cosine >= MIN_COSINE and self._jaccard >= MIN_JACCARD):  # NaN fails, too
             raise ParityError(
-                f"{self.graph}: differs from torch: cosine {self._cosine:.6f} (at least"
+                f"{self.graph}.onnx: differs from torch: cosine {self._cosine:.6f} (at least"
                 f" {MIN_COSINE}), support {self._jaccard:.4f} (at least {MIN_JACCARD})"
             )
         return Parity(

@@ -14,6 +14,7 @@ import numpy as np
 
 from bundle.concepts import Concept
 from bundle.manifest import Training
+from training.core.checkpoint import find, read_state
 from training.data.shards import read_index
 from training.data.words import FILE as WORDS
 from training.evaluation.clarity import Judge, concept_clarity, judge_images
@@ -30,7 +31,6 @@ from training.export.bundle_writer import Golden, export_bundle, shipped
 from training.export.model_card import card
 from training.loading.pairs import preprocessing
 from training.model.efficientnet import PACKAGE
-from training.trainer.checkpoint import find, read_state
 from training.trainer.recipe import StartConfig
 
 GOLDEN = 256

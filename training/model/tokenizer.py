@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.tokenizer import PATTERN
-from training.compat import open_clip
+from training.core.compat import open_clip
 
 STOCK = 49_408
 """Ids of CLIP's own vocabulary: 2 x 256 bytes, 48,894 merges, 2 special tokens."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from training.core.distributed import Ranks
 from training.loading.pairs import Batch, Pairs, Views, to_device
 from training.loading.stream import Stream, stream_batches
 from training.model.sparse_clip import SparseCLIP
 from training.model.tokenizer import open_clip_tokenizer
 from training.model.towers import ImageTower
 from training.trainer.cached_views import FreshViews, cached_views
-from training.trainer.distributed import Ranks
 from training.trainer.recipe import Recipe
 
 

@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from training.core.distributed import Ranks
 from training.data.shards import INDEX
 from training.loading.augment import AugmentConfig, augment
 from training.loading.pairs import Pairs, standardize, to_device
 from training.model.towers import ImageTower
-from training.trainer.distributed import Ranks
 from training.trainer.recipe import Recipe
 
 CHUNK = 128

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
+from training.core.checkpoint import load_model
 from training.model.efficientnet import TRUNK, imagenet_weights
 from training.model.sparse_clip import SparseCLIP
 from training.model.towers import pretrained_towers
-from training.trainer.checkpoint import load_model
 from training.trainer.recipe import Recipe
 
 

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from training.trainer import checkpoint
+from training.core import checkpoint
+from training.core.checkpoint import CheckpointError, Progress
+from training.core.distributed import Ranks, ranks
+from training.core.optimizer import build_optimizer, learning_rate
+from training.core.run_log import Journal
 from training.trainer.batch_source import Source
-from training.trainer.checkpoint import CheckpointError, Progress
-from training.trainer.distributed import Ranks, ranks
 from training.trainer.initialize import start_model
 from training.trainer.meter import Meter
-from training.trainer.optimizer import build_optimizer, learning_rate
 from training.trainer.recipe import Recipe
-from training.trainer.run_log import Journal
 from training.trainer.step import Step
 
 

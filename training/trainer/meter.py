@@ -7,8 +7,8 @@ import time
 import torch
 from torch import Tensor
 
-from training.trainer.distributed import Ranks
-from training.trainer.run_log import Journal
+from training.core.distributed import Ranks
+from training.core.run_log import Journal
 from training.trainer.step import StepResult
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bundle.schema import SchemaError, from_dict
-from training.config import names, read_yaml
+from training.core.optimizer import OptimizerConfig
+from training.core.recipe_file import names, read_yaml
 from training.loading.augment import AugmentConfig
 from training.loading.pairs import PairsConfig
 from training.model.sparse_clip import ModelConfig
-from training.trainer.optimizer import OptimizerConfig
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 

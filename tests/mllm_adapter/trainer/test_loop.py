@@ -15,7 +15,7 @@ from mllm_adapter.model.llm import load_llm
 from mllm_adapter.recipe import load_recipe, recipe_from, recipe_names
 from mllm_adapter.trainer.loop import TrainingError, train
 from tests.mllm_adapter.runs import recipe, stage
-from training.trainer.checkpoint import CheckpointError, complete
+from training.core.checkpoint import CheckpointError, complete
 
 
 def losses(run: Path) -> list[float]:

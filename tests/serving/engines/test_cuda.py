@@ -10,7 +10,7 @@ import pytest
 from bundle.codes import SparseCodes
 from bundle.store import open_bundle
 from serving.engines.base import EngineConfig
-from serving.engines.onnxruntime_engine import OnnxEngine
+from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 
 pytestmark = pytest.mark.gpu
 
@@ -24,7 +24,7 @@ def test_codes_are_those_of_a_cpu(tiny_bundle: Path) -> None:
     pixels = np.random.default_rng(0).standard_normal((16, 3, 32, 32), dtype=np.float32)
     codes = []
     for device in ("cpu", "cuda"):
-        engine = OnnxEngine.open(bundle, EngineConfig(device=device))  # type: ignore[arg-type]
+        engine = OnnxRuntimeEngine.open(bundle, EngineConfig(device=device))  # type: ignore[arg-type]
         output = engine.run("image", pixels)
         sparse = SparseCodes.from_topk(output.indices, output.values, concepts=concepts)
         codes.append(sparse.to_dense())

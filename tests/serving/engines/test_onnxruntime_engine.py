@@ -11,11 +11,11 @@ import pytest
 from bundle.store import open_bundle
 from serving.engines import onnxruntime_engine as onnx
 from serving.engines.base import EngineConfig
-from serving.engines.onnxruntime_engine import OnnxEngine
+from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 
 
-def threads(engine: OnnxEngine) -> int:
-    return int(engine._sessions["image"].get_session_options().intra_op_num_threads)
+def threads(engine: OnnxRuntimeEngine) -> int:
+    return int(engine._graphs["image"]._session.get_session_options().intra_op_num_threads)
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,14 @@ def test_threads_and_runs_use_the_cores(
 ) -> None:
     monkeypatch.setattr(onnx, "available_cores", lambda: 4)
     if not small:
-        monkeypatch.setattr(onnx, "_SMALL", 1)
-    engine = OnnxEngine.open(open_bundle(tiny_bundle), config)
+        monkeypatch.setattr(onnx, "SMALL_GRAPH_BYTES", 1)
+    engine = OnnxRuntimeEngine.open(open_bundle(tiny_bundle), config)
     assert (threads(engine), engine.runs) == expected
     engine.close()
 
 
 def test_runs_at_the_same_time_do_not_mix(tiny_bundle: Path) -> None:
-    engine = OnnxEngine.open(open_bundle(tiny_bundle), EngineConfig(threads=1, runs=4))
+    engine = OnnxRuntimeEngine.open(open_bundle(tiny_bundle), EngineConfig(threads=1, runs=4))
     noise = np.random.default_rng(0)
     batches = [noise.standard_normal((4, 3, 32, 32), dtype=np.float32) for _ in range(8)]
     alone = [engine.run("image", batch) for batch in batches]

@@ -21,7 +21,7 @@ from bundle.image import ImageLimits, decode_image
 from bundle.store import open_bundle
 from serving.cli.main import main
 from serving.engines.base import EngineConfig
-from serving.engines.onnxruntime_engine import OnnxEngine
+from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 from serving.engines.outputs import Row, rows_of
 from tests.serving.export.collections import png
 from tests.serving.export.command import BROKEN, COUNT, files, options, run
@@ -32,7 +32,7 @@ def test_rows_are_what_the_model_gives(whole: Path, images: Path, tiny_bundle: P
     assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)
     assert len(rows) == COUNT - len(BROKEN)
     bundle = open_bundle(tiny_bundle)
-    engine = OnnxEngine.open(bundle, EngineConfig())
+    engine = OnnxRuntimeEngine.open(bundle, EngineConfig())
     for row in rows[::7]:
         image = decode_image((images / row["source"]).read_bytes(), ImageLimits())
         output = engine.run("image", bundle.preprocessor(image)[None])
@@ -53,7 +53,7 @@ def test_outputs_are_chosen(images: Path, tiny_bundle: Path, whole: Path, tmp_pa
     run(images, tmp_path / "maps", *asked, *options(tiny_bundle))
     table = dataset.dataset(tmp_path / "maps" / "data").to_table()
     assert table.column_names == ["id", "source", "active", "norm", "patch_2", "patch_5"]
-    engine = OnnxEngine.open(bundle, EngineConfig())
+    engine = OnnxRuntimeEngine.open(bundle, EngineConfig())
     shape = bundle.manifest.architecture
     found = []
     for row in table.to_pylist():

@@ -8,15 +8,10 @@ from typing import Any
 
 import pytest
 
+from bundle.onnx_graph import GraphName
 from bundle.store import open_bundle
-from serving.engines.base import (
-    EngineConfig,
-    EngineError,
-    EngineOutput,
-    Graph,
-    OutOfMemoryError,
-)
-from serving.engines.onnxruntime_engine import OnnxEngine
+from serving.engines.base import EngineConfig, EngineError, EngineOutput, OutOfMemoryError
+from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 from serving.export.columns import Embedded
 from serving.export.inputs.choose import open_input
 from serving.export.job import ExportError, OutputConfig
@@ -29,14 +24,14 @@ ROOM = 3
 class Narrow:
     """The real engine, which fails on more than so many rows."""
 
-    engine: OnnxEngine
+    engine: OnnxRuntimeEngine
     error: type[EngineError]
     room: int
     runs: int = 1
     description: str = "narrow"
     sizes: list[int] = dataclasses.field(default_factory=list)
 
-    def run(self, graph: Graph, inputs: Any) -> EngineOutput:
+    def run(self, graph: GraphName, inputs: Any) -> EngineOutput:
         self.sizes.append(len(inputs))
         if len(inputs) > self.room:
             raise self.error("no")
@@ -57,7 +52,7 @@ async def rows(bundle_path: Path, images: Path, engine: Narrow) -> list[Any]:
 
 
 async def test_short_memory_makes_batches_smaller_for_good(tiny_bundle: Path, images: Path) -> None:
-    real = OnnxEngine.open(open_bundle(tiny_bundle), EngineConfig())
+    real = OnnxRuntimeEngine.open(open_bundle(tiny_bundle), EngineConfig())
     narrow = Narrow(real, OutOfMemoryError, ROOM)
     wide = Narrow(real, OutOfMemoryError, 8)
     found = await rows(tiny_bundle, images, narrow)
@@ -72,7 +67,7 @@ async def test_short_memory_makes_batches_smaller_for_good(tiny_bundle: Path, im
 
 
 async def test_another_failure_costs_one_batch_its_size(tiny_bundle: Path, images: Path) -> None:
-    real = OnnxEngine.open(open_bundle(tiny_bundle), EngineConfig())
+    real = OnnxRuntimeEngine.open(open_bundle(tiny_bundle), EngineConfig())
     narrow = Narrow(real, EngineError, ROOM)
     found = await rows(tiny_bundle, images, narrow)
     assert sum(isinstance(row, Embedded) for row in found) >= 30
@@ -82,6 +77,6 @@ async def test_another_failure_costs_one_batch_its_size(tiny_bundle: Path, image
 async def test_a_model_that_fails_on_everything_ends_the_export(
     tiny_bundle: Path, images: Path
 ) -> None:
-    real = OnnxEngine.open(open_bundle(tiny_bundle), EngineConfig())
+    real = OnnxRuntimeEngine.open(open_bundle(tiny_bundle), EngineConfig())
     with pytest.raises(ExportError, match="fails on every row"):
         await rows(tiny_bundle, images, Narrow(real, EngineError, 0))

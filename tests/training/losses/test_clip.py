@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.paths import ROOT
 from tests.training.conftest import environment
-from training.compat import open_clip
+from training.core.compat import open_clip
 from training.losses.clip import tiled_clip_loss
 from training.model.sparse_clip import normalize
 

@@ -12,10 +12,10 @@ import torch
 import training.trainer.cached_views
 from tests.training.conftest import ICONS, tiny_recipe
 from tests.training.trainer.test_initialize import trunk_recipe
+from training.core.distributed import Ranks
 from training.loading.pairs import Pairs
 from training.model.tokenizer import open_clip_tokenizer
 from training.trainer.cached_views import CachedViews, cached_views, view_counts
-from training.trainer.distributed import Ranks
 from training.trainer.initialize import start_model
 from training.trainer.loop import train
 from training.trainer.recipe import Recipe

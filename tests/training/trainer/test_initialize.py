@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import training.model.efficientnet
 from tests.training.conftest import tiny_recipe
-from training.compat import open_clip
+from training.core.compat import open_clip
 from training.loading.pairs import standardize
 from training.model.efficientnet import TRUNK, for_clip_pixels, imagenet_weights
 from training.model.sparse_clip import SparseCLIP

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from tests.paths import ROOT
 from tests.training.conftest import environment, tiny_recipe
-from training.trainer import checkpoint
-from training.trainer.checkpoint import CheckpointError
+from training.core import checkpoint
+from training.core.checkpoint import CheckpointError
 from training.trainer.loop import TrainingError, train
 from training.trainer.recipe import Recipe
 

@@ -1,0 +1,99 @@
+"""A bundle's graphs in ONNX Runtime: their inputs and outputs, and sessions that run them.
+
+B batch, T tokens, P patches, S image side, K slots of a row's TopK, Kp slots of a patch's, D CLIP
+width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+GraphName = Literal["image", "text", "patches"]
+
+GRAPHS: tuple[GraphName, ...] = ("image", "text", "patches")
+
+ROW_OUTPUTS = ("indices", "values", "active", "norm", "dense")
+"""Shapes (B, K), (B, K), (B,), (B,) and (B, D)."""
+
+PATCH_OUTPUTS = ("patch_indices", "patch_values", "patch_active")
+"""Shapes (B, P, Kp), (B, P, Kp) and (B, P)."""
+
+OUTPUTS: dict[GraphName, tuple[str, ...]] = {
+    "image": ROW_OUTPUTS,
+    "text": ROW_OUTPUTS,
+    "patches": (*ROW_OUTPUTS, *PATCH_OUTPUTS),
+}
+
+INPUT: dict[GraphName, str] = {"image": "pixels", "text": "tokens", "patches": "pixels"}
+"""Pixels are float32 (B, 3, S, S), tokens int64 (B, T)."""
+
+CPU = ("CPUExecutionProvider",)
+
+
+def import_onnxruntime() -> ModuleType:
+    """The library. Its usage events, which its makers would collect, are turned off."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    module: ModuleType = onnxruntime
+    return module
+
+
+class OnnxGraph:
+    """One graph in a session of its own."""
+
+    def __init__(
+        self,
+        path: Path,
+        graph: GraphName,
+        *,
+        threads: int = 0,
+        providers: Sequence[Any] = CPU,
+        settings: dict[str, Any] | None = None,
+        entries: dict[str, str] | None = None,
+    ) -> None:
+        """Loads `path`. `threads` 0 leaves their number to ONNX Runtime; `settings` are attributes
+        and `entries` configuration entries of its SessionOptions.
+
+        Raises ValueError for a graph whose inputs or outputs are not those that a bundle's graph
+        of this name has, and whatever ONNX Runtime raises for a file that it cannot load.
+        """
+        library = import_onnxruntime()
+        options = library.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        for name, value in (settings or {}).items():
+            setattr(options, name, value)
+        for name, text in (entries or {}).items():
+            options.add_session_config_entry(name, text)
+        self.name: GraphName = graph
+        self._session = library.InferenceSession(str(path), options, providers=list(providers))
+        inputs = [entry.name for entry in self._session.get_inputs()]
+        outputs = {entry.name for entry in self._session.get_outputs()}
+        if inputs != [INPUT[graph]] or not outputs.issuperset(OUTPUTS[graph]):
+            raise ValueError(f"{graph}.onnx: other inputs or outputs than a bundle has")
+
+    @property
+    def providers(self) -> list[str]:
+        """Execution providers that the session uses, the preferred one first."""
+        names: list[str] = self._session.get_providers()
+        return names
+
+    def run(self, inputs: NDArray[Any], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+        """The named outputs of one run, or all of them, by name."""
+        names = list(outputs or OUTPUTS[self.name])
+        arrays = self._session.run(names, {INPUT[self.name]: inputs})
+        return dict(zip(names, arrays, strict=True))
+
+    def codes(self, inputs: NDArray[Any], concepts: int) -> NDArray[np.float32]:
+        """Codes of a batch, dense: (B, C) float32 for C concepts."""
+        found = self.run(inputs, ("indices", "values"))
+        codes = np.zeros((len(inputs), concepts), dtype=np.float32)
+        np.put_along_axis(codes, found["indices"], found["values"], axis=1)
+        return codes

@@ -1,0 +1,69 @@
+"""Tables of plug-ins: the names that a person may choose from, and the class behind each name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class PluginError(ValueError):
+    """A name that stands for nothing here; the message says which names there are."""
+
+
+class Plugin(NamedTuple):
+    """Where a plug-in is."""
+
+    target: str
+    """`module:Class`; the module is imported when the name is first chosen."""
+    extra: str = ""
+    """The extra of the distribution that installs what the module imports."""
+
+
+class Plugins(Generic[T]):
+    """One table of names, such as the formats of an export.
+
+    A folder of plug-ins holds its contract in `base.py`, one file for each plug-in, and this table
+    in `__init__.py`. Modules are imported on first use, because many need an optional library.
+    """
+
+    def __init__(self, kind: str, table: Mapping[str, Plugin]) -> None:
+        """`kind` is what messages call one of them, such as `format`."""
+        self.kind = kind
+        self.table = dict(table)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name, in the table's order; the first one is the default."""
+        return tuple(self.table)
+
+    def check(self, name: str) -> str:
+        """Returns a name that is in the table. Raises PluginError for any other."""
+        if name not in self.table:
+            close = difflib.get_close_matches(name, self.table, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise PluginError(f"{self.kind}: {name!r} is none of {', '.join(self.names)}{hint}")
+        return name
+
+    def load(self, name: str) -> type[T]:
+        """Imports the class behind a name.
+
+        Raises PluginError for a name that is not in the table, or when a library that the plug-in
+        needs is not installed; the message then names the extra that installs it.
+        """
+        module, _, attribute = self.table[self.check(name)].target.partition(":")
+        try:
+            loaded: Any = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            extra = self.table[name].extra
+            if not extra or (error.name or "").partition(".")[0] == module.partition(".")[0]:
+                raise
+            raise PluginError(
+                f"{self.kind} {name}: {error.name} is not installed; "
+                f"pip install 'sparseclip[{extra}]'"
+            ) from None
+        plugin: type[T] = getattr(loaded, attribute)
+        return plugin
