@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from bundle.atomic import is_draft
 from bundle.store import Bundle
 from serving.export.columns import tables_of
-from serving.export.formats.base import Part, format_of
+from serving.export.formats.base import Format, Part, format_of
 from serving.export.job import JOB, ExportError, Job
-from serving.export.plan import Plan
+from serving.export.plan import PLAN, Plan
 from serving.export.progress import Tally
-from serving.export.receipt import DATA, QUARANTINE, Receipt, part_of, read_receipt
+from serving.export.receipt import DATA, QUARANTINE, RECEIPTS, Receipt, part_of, read_receipt
 from serving.export.verify import Watch, checked, unwatched
-from serving.storage.location import DRAFT, Place
+from serving.storage.location import Place
 from serving.storage.parallel import mapped
 
 DONE = "DONE.json"
@@ -72,7 +74,8 @@ def finish(output: Place, job: Job, bundle: Bundle, run: Run) -> Done:
 
     Raises ExportError unless the receipts account for every entry.
     """
-    output.sweep()  # all is there: nobody writes any more
+    form = format_of(job.outputs.format)
+    _sweep(output, form)
     rows = quarantined = size = 0
     parts: list[Part] = []
     total = hashlib.sha256()
@@ -87,7 +90,7 @@ def finish(output: Place, job: Job, bundle: Bundle, run: Run) -> Done:
             f"{rows} rows and {quarantined} in quarantine are not {job.entries} entries"
         )
     schema = tables_of([], [], job.outputs, bundle, job.modality).rows.schema
-    format_of(job.outputs.format).finish(output.at(DATA), schema, parts)
+    form.finish(output.at(DATA), schema, parts)
     done = Done(
         job=job.digest,
         model=job.model,
@@ -101,6 +104,14 @@ def finish(output: Place, job: Job, bundle: Bundle, run: Run) -> Done:
     )
     output.at(DONE).write(done.to_json())
     return done
+
+
+def _sweep(output: Place, form: Format) -> None:
+    """Removes drafts of killed workers, in the folders that an export writes in and no other."""
+    output.sweep()
+    for name in (PLAN, RECEIPTS, QUARANTINE, *form.folders):
+        output.at(name).sweep()
+    output.at(DATA).sweep(below=True)
 
 
 def _receipt(output: Place, number: int) -> Receipt:
@@ -124,7 +135,7 @@ def problems(output: Place, watch: Watch = unwatched) -> Iterator[str]:
             rows, quarantined = rows + shard.receipt.rows, quarantined + shard.receipt.quarantined
     for folder in (DATA, QUARANTINE):
         for path, _ in output.at(folder).walk():
-            if f"{folder}/{path}" not in known and not path.endswith(DRAFT):
+            if f"{folder}/{path}" not in known and not is_draft(posixpath.basename(path)):
                 yield f"{folder}/{path}: no receipt knows it"
     if rows + quarantined != job.entries:
         yield f"{rows} rows and {quarantined} in quarantine are not {job.entries} entries"

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from serving.export.job import ExportError, Job
 from serving.storage.location import Place
 
 PLAN, MADE = "plan", "made.json"
+_PART = re.compile(r"part-\d{6,}\.parquet")
 GROUPS = 256
 """Shards of a file of the plan."""
 
@@ -115,6 +117,11 @@ def known_totals(source: Input, output: Place) -> Totals | None:
     except (OSError, ValueError, SchemaError):
         return None
     return Totals(made.entries, made.plan) if made.files == _digest_of(source) else None
+
+
+def is_plan_file(name: str) -> bool:
+    """Whether a file of the plan's folder is called so."""
+    return name == MADE or _PART.fullmatch(name) is not None
 
 
 def _digest_of(source: Input) -> str:

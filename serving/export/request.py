@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bundle.atomic import is_draft
 from bundle.store import open_bundle
 from serving.engines import ENGINES
 from serving.engines.base import EngineConfig
@@ -12,7 +14,7 @@ from serving.export.formats.base import format_of
 from serving.export.inputs.base import Input
 from serving.export.inputs.choose import Kind, open_input
 from serving.export.job import ExportError, Job, OutputConfig
-from serving.export.plan import PLAN, known_totals, totals_of, write_plan
+from serving.export.plan import PLAN, is_plan_file, known_totals, totals_of, write_plan
 from serving.storage.location import Place
 
 
@@ -53,7 +55,10 @@ class Task:
             raise ExportError("patch: texts have no patches")
         manifest = open_bundle(self.bundle).manifest
         runtime = ENGINES.load(self.engine.name).describe(self.engine)
+        before = output.names()  # listed first: another worker may write the job meanwhile
         found = Job.load(output)
+        if found is None:
+            _refuse_foreign(output, before)
         if found is None or not output.at(PLAN).exists():
             totals = write_plan(source, output, self.outputs.rows)
         else:
@@ -74,3 +79,17 @@ class Task:
         else:
             found.refuse_other(job)
         return job
+
+
+def _refuse_foreign(output: Place, names: Sequence[str]) -> None:
+    """Raises ExportError when a folder without a job holds anything but the plan and the drafts
+    that an export leaves which was killed before it wrote its job."""
+    foreign = [name for name in names if name != PLAN and not is_draft(name)]
+    if PLAN in names:
+        inside = output.at(PLAN).names()
+        foreign += [f"{PLAN}/{x}" for x in inside if not (is_plan_file(x) or is_draft(x))]
+    if foreign:
+        raise ExportError(
+            f"{output.path}: not empty and not an export: it holds {foreign[0]!r}. "
+            "Choose a new or an empty folder"
+        )

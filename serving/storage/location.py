@@ -11,14 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from bundle.atomic import sync
+from bundle import atomic
 
 PROTOCOLS = frozenset({"file", "local", "memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 """File systems that list, and write a file as a whole. Web addresses are not fetched."""
-
-DRAFT = ".draft"
-"""Ends the name of a file that is being written; what a killed process left is of no use."""
-
 
 STORES = frozenset({"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google"})
 """Libraries of object stores, whose errors are not all OSErrors."""
@@ -116,6 +112,22 @@ class Place:
         with self.told():
             return stamp_of(self.fs.info(self.path))
 
+    def names(self) -> list[str]:
+        """Files and folders in this folder, sorted; none where there is no folder. Raises
+        PlaceError when it is a file or cannot be listed."""
+        try:
+            with self.told():
+                self.fs.invalidate_cache(self.path)  # other processes write there too
+                paths = self.fs.ls(self.path, detail=False)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise PlaceError(f"{self.path}: {(error.strerror or str(error)).lower()}") from None
+        if self.local and self.fs.isfile(self.path):
+            raise PlaceError(f"{self.path}: not a folder")
+        names = {posixpath.relpath(path, self.path) for path in paths}
+        return sorted(names - {"."})  # an object store may keep a mark of the folder itself
+
     def walk(self) -> Iterator[tuple[str, str]]:
         """Files in and below it: path relative to it, and stamp; sorted by path."""
         with self.told():
@@ -158,7 +170,7 @@ class Place:
         """A stream whose bytes become the file when the block ends well, or else nothing. Raises
         PlaceError."""
         try:
-            with self._draft() if self.local else self._upload() as stream:
+            with atomic.draft_of(self.path) if self.local else self._upload() as stream:
                 yield stream
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
@@ -175,32 +187,20 @@ class Place:
                 raise
             stream.close()  # the object appears when its upload is complete
 
-    @contextlib.contextmanager
-    def _draft(self) -> Iterator[Any]:
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        draft = self.parent.at(f".{self.name}.{os.getpid()}{DRAFT}").path
-        try:
-            with open(draft, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, self.path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(draft)
-        sync(os.path.dirname(self.path))
-
     def write(self, data: bytes) -> None:
         """The whole file or, whatever happens, nothing: a new one takes the old one's place.
         Raises PlaceError."""
         with self.create() as stream:
             stream.write(data)
 
-    def sweep(self) -> None:
-        """Removes what killed processes left half written in and below this folder."""
-        for path in self.fs.find(self.path) if self.local else ():
-            if path.endswith(DRAFT):
-                self.fs.rm_file(path)
+    def sweep(self, *, below: bool = False) -> None:
+        """Removes drafts that killed processes left in this folder, or in and below it."""
+        if not self.local:
+            return
+        for folder, folders, _ in os.walk(self.path):
+            atomic.sweep(folder)
+            if not below:
+                folders.clear()
 
 
 class Part(NamedTuple):

@@ -38,6 +38,10 @@ class Format(Protocol):
     def extra(self) -> frozenset[str]:
         """Names in the data folder that `finish` writes."""
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders beside the data folder that `finish` writes in."""
+
 
 def format_of(name: FormatName) -> Format:
     """The format of that name. Raises ImportError when its library is not installed."""

@@ -28,6 +28,7 @@ class Lance:
     """See Format. Lance has its data files in a folder `data`, as an export has."""
 
     extra: frozenset[str] = frozenset()
+    folders: tuple[str, ...] = (_VERSIONS, "_transactions")
 
     def files(self, table: Any, stem: str) -> dict[str, bytes]:
         """See Format.files."""

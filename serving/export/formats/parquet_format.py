@@ -31,6 +31,7 @@ class Parquet:
     """See Format."""
 
     extra: frozenset[str] = frozenset()
+    folders: tuple[str, ...] = ()
 
     def files(self, table: Any, stem: str) -> dict[str, bytes]:
         """See Format.files."""

@@ -31,6 +31,7 @@ class Zarr:
     dense (R, D); patch_ID (R, H, W)."""
 
     extra = frozenset({_GROUP})
+    folders: tuple[str, ...] = ()
 
     def files(self, table: Any, stem: str) -> dict[str, bytes]:
         """See Format.files. A chunk an array: a shard is what is read together."""

@@ -1,0 +1,131 @@
+"""The folder of an export: only what an export made is touched."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.serving.export.command import files, options, run
+
+DRAFT = ".sparseclip-0123456789abcdef.draft"
+"""A draft that nobody holds, as a killed worker leaves it."""
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """All files of a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["thesis.draft", "data/thesis.draft", "notes.txt", ".hidden", "plan/notes.txt", "receipts/x"],
+)
+def test_a_folder_that_is_no_export_is_refused_and_stays(
+    name: str, images: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "project"
+    mine = output / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    told = run(images, output, *options(tiny_bundle), code=1)
+    told_name = name if name.startswith("plan/") else name.partition("/")[0]
+    assert told == (
+        f"Error: {output}: not empty and not an export: it holds {told_name!r}. "
+        "Choose a new or an empty folder\n"
+    )
+    assert everything(output) == {name: b"mine"}
+
+
+def test_an_output_that_is_its_input_or_a_file_is_refused(
+    images: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    before = everything(images)
+    told = run(images, images, *options(tiny_bundle), code=1)
+    assert "not empty and not an export" in told
+    assert everything(images) == before
+    (tmp_path / "file").write_text("mine")
+    told = run(images, tmp_path / "file", *options(tiny_bundle), code=1)
+    assert told == f"Error: {tmp_path / 'file'}: not a folder\n"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "plan").write_text("mine")
+    told = run(images, tmp_path / "folder", *options(tiny_bundle), code=1)
+    assert told == f"Error: {tmp_path / 'folder' / 'plan'}: not a folder\n"
+    assert everything(tmp_path) == {"file": b"mine", "folder/plan": b"mine"}
+
+
+def test_an_empty_folder_and_one_killed_before_its_job_are_taken(
+    images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    run(images, empty, *options(tiny_bundle), "--dense")
+    assert files(empty) == files(whole)
+    begun = tmp_path / "begun"
+    shutil.copytree(whole / "plan", begun / "plan")
+    for folder in (begun, begun / "plan"):
+        (folder / DRAFT).write_bytes(b"half")
+    run(images, begun, *options(tiny_bundle), "--dense")
+    assert files(begun) == files(whole)
+
+
+def test_files_that_its_user_puts_into_an_export_stay(
+    images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+) -> None:
+    """Drafts of killed workers go, and nothing else does."""
+    output = shutil.copytree(whole, tmp_path / "export")
+    for folder in ("", "plan", "receipts", "data", "quarantine"):
+        (output / folder / DRAFT).write_bytes(b"half")
+    mine = ["thesis.draft", "data/thesis.draft", "receipts/.part-000001.json.17.draft", "own/x.txt"]
+    mine.append(f"own/{DRAFT}")  # a folder in which an export does not write
+    for name in mine:
+        (output / name).parent.mkdir(exist_ok=True)
+        (output / name).write_text("mine")
+    (output / "DONE.json").unlink()
+    run(images, output, *options(tiny_bundle), "--dense")
+    assert files(output) == files(whole) | dict.fromkeys(mine, b"mine")
+    told = run("verify", output, code=1)
+    assert "data/thesis.draft: no receipt knows it" in told
+
+
+@pytest.mark.parametrize("form", ["zarr", "lance"])
+def test_drafts_of_every_format_go(
+    form: str, images: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    asked = [images, tmp_path / "export", *options(tiny_bundle), "--format", form]
+    run(*asked)
+    before = files(tmp_path / "export")
+    for folder in {path.parent for path in (tmp_path / "export").rglob("*") if path.is_file()}:
+        if folder.name != ".locks":
+            (folder / DRAFT).write_bytes(b"half")
+    run(*asked)
+    assert files(tmp_path / "export") == before
+
+
+def test_a_worker_that_is_killed_while_it_writes_leaves_one_draft(
+    images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
+) -> None:
+    """Its name is what `DRAFT` stands for above."""
+    output = tmp_path / "killed"
+    code = (
+        "import os, signal, sys\n"
+        "from serving.storage.location import Place\n"
+        "with Place.of(sys.argv[1]).at('plan/part-000000.parquet').create() as stream:\n"
+        "    stream.write(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(output)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    [draft] = (output / "plan").iterdir()
+    assert len(draft.name) == len(DRAFT)
+    assert draft.name.startswith(".sparseclip-")
+    run(images, output, *options(tiny_bundle), "--dense")
+    assert files(output) == files(whole)
