@@ -17,22 +17,11 @@ from serving.core.config import load_config
 from serving.core.metrics import Metrics
 from serving.local import local_server
 from tests.packaging.limits_table import current, table
+from tests.packaging.pages import PAGES, Block, blocks
 from tests.paths import ROOT
 
 README = ROOT / "README.md"
 ADDRESS = "localhost:50051"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def blocks(language: str) -> list[tuple[str, str]]:
-    """Every fenced block of a language, named by its page and line."""
-    found = []
-    for page in PAGES:
-        text = page.read_text()
-        for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-            line = text[: match.start()].count("\n") + 1
-            found.append((f"{page.name}:{line}", match[1]))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -60,22 +49,22 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("place", "code"), blocks("python"), ids=lambda value: value[:20])
-def test_python_blocks_run(place: str, code: str, address: str, folder: Path) -> None:
-    program = code.replace(ADDRESS, address)
-    assert run([sys.executable, "-c", program], folder), f"{place} prints nothing"
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.place)
+def test_python_blocks_run(block: Block, address: str, folder: Path) -> None:
+    program = block.code.replace(ADDRESS, address)
+    assert run([sys.executable, "-c", program], folder), f"{block.place} prints nothing"
 
 
 @pytest.mark.parametrize(
     ("place", "line"),
-    [(place, line) for place, code in blocks("sh") for line in code.splitlines()],
+    [(block.place, line) for block in blocks("sh") for line in block.code.splitlines()],
 )
 def test_shell_lines_run(place: str, line: str, address: str, folder: Path) -> None:
     assert run(["bash", "-c", line.replace(ADDRESS, address)], folder), f"{place} prints nothing"
 
 
 def test_configuration_blocks_are_accepted(tmp_path: Path) -> None:
-    server, tokens = (code for _, code in blocks("toml"))
+    server, tokens = (block.code for block in blocks("toml"))
     (tmp_path / "server.toml").write_text(server)
     (tmp_path / "tokens.toml").write_text(tokens)
     assert load_config(tmp_path / "server.toml").limits.drain_s == 10
@@ -102,7 +91,7 @@ def test_links_lead_to_files(page: Path) -> None:
 
 
 def test_the_tree_names_what_is_there() -> None:
-    [tree] = re.findall(r"## What is where\n\n```\n(.*?)```", README.read_text(), re.DOTALL)
+    [tree] = re.findall(r"## What is where\n\n```text\n(.*?)```", README.read_text(), re.DOTALL)
     for line in tree.splitlines():
         for name in line.split("   ")[0].split(", "):
             assert (ROOT / name.strip()).is_dir(), name
