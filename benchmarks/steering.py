@@ -106,19 +106,19 @@ class Scene:
 
     def __init__(self, bundle: Any, model: Any, tokens: int) -> None:
         from mllm_adapter.data.code_cache import BackboneGraphs
-        from mllm_adapter.data.instructions import NAME
+        from mllm_adapter.data.instructions import NAME_QUESTIONS
         from mllm_adapter.engines.base import Sampling
-        from mllm_adapter.model.prompt import Message
-        from mllm_adapter.steering.text_codes import Labels
+        from mllm_adapter.model.prompt import PromptMessage
+        from mllm_adapter.steering.text_codes import TextCodes
 
         self.bundle, self.model = bundle, model
         self.sampling = Sampling(max_tokens=tokens, min_tokens=tokens)
         self.graphs = BackboneGraphs(bundle, threads=1)
-        self.labels = Labels(self.graphs.texts, self.graphs.concepts)
-        self.labels.learn(WORDS)
+        self.labels = TextCodes(self.graphs.texts, self.graphs.concepts)
+        self.labels.add(WORDS)
         self.files = [path.read_bytes() for path in sorted(IMAGES.glob("*.png"))]
         self.codes = [self.encode(data) for data in self.files]
-        self.prompt = model.prompt([Message(role="user", text=NAME[0], images=1)])
+        self.prompt = model.prompt([PromptMessage(role="user", text=NAME_QUESTIONS[0], images=1)])
 
     def encode(self, data: bytes) -> Any:
         """An image's bytes to its codes: what an image costs when it is first seen."""

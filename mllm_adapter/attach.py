@@ -8,7 +8,13 @@ import textwrap
 from pathlib import Path
 
 from bundle.store import open_bundle, write_bundle
-from mllm_adapter.model.adapter import OWN, AdapterConfig, AdapterError, open_adapter, read_config
+from mllm_adapter.model.adapter import (
+    LLM_FOLDER,
+    AdapterConfig,
+    AdapterError,
+    open_adapter,
+    read_config,
+)
 from mllm_adapter.model.llm import check_directory
 
 HEADING = "\n\n## Steered chat"
@@ -47,7 +53,7 @@ def attach(adapter: Path, bundle: Path, models: Path, version: str) -> Path:
 
 def _section(config: AdapterConfig) -> str:
     """What the card says of the adapter."""
-    llm = "a small Llama of its own" if config.llm == OWN else config.llm
+    llm = "a small Llama of its own" if config.llm == LLM_FOLDER else config.llm
     seen = int(config.training.get("samples", 0))
     text = (
         f"`adapter/` lets {llm} read the patch codes through a projector of {config.concepts} x "

@@ -19,14 +19,14 @@ from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
 from mllm_adapter.engines import GENERATION_ENGINES
-from mllm_adapter.engines.base import Finish, GenerationEngine, Sampling
+from mllm_adapter.engines.base import FinishReason, GenerationEngine, Sampling
 from mllm_adapter.model.adapter import Adapter, open_adapter
-from mllm_adapter.model.llm import context_of
+from mllm_adapter.model.llm import context_length
 from mllm_adapter.model.projector import PatchCodes
-from mllm_adapter.model.prompt import Message, Prompt, PromptBuilder
+from mllm_adapter.model.prompt import Prompt, PromptBuilder, PromptMessage
 from mllm_adapter.steering.plan import SteeringBatch, SteeringPlan
 
-KEPT_BYTES = 256 * 2**20
+SUMS_CACHE_BYTES = 256 * 2**20
 """Of first-layer sums of the images seen last."""
 
 
@@ -42,13 +42,13 @@ class EncodedImage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reply:
+class TextDelta:
     """A piece of an answer."""
 
     text: str
     tokens: int
     """How many tokens it took."""
-    finish: Finish = ""
+    finish: FinishReason = ""
 
 
 class ChatModel:
@@ -62,7 +62,7 @@ class ChatModel:
         engine: GenerationEngine,
     ) -> None:
         self.adapter, self.engine = adapter, engine
-        self.context = context_of(adapter.llm)
+        self.context = context_length(adapter.llm)
         """Tokens that the LLM takes, prompt and answer together."""
         self._tokenizer = tokenizer
         self._embeddings = embeddings
@@ -87,7 +87,7 @@ class ChatModel:
         loaded = GENERATION_ENGINES.load(engine).open(adapter.llm, max_batch, **options)
         return cls(adapter, loaded.tokenizer, loaded.embeddings, loaded.engine)
 
-    def prompt(self, messages: Sequence[Message]) -> Prompt:
+    def prompt(self, messages: Sequence[PromptMessage]) -> Prompt:
         """Token ids of a conversation, under its own system message or else the adapter's."""
         return self._build(messages)
 
@@ -108,16 +108,16 @@ class ChatModel:
         if sums is None:
             sums = projector.sums(image.codes)
             self._sums[image.key] = sums
-            while len(self._sums) * sums.nbytes > KEPT_BYTES:  # all have one shape
+            while len(self._sums) * sums.nbytes > SUMS_CACHE_BYTES:  # all have one shape
                 self._sums.popitem(last=False)
         else:
             self._sums.move_to_end(image.key)
-        batch = SteeringBatch.of([image.plan], self.adapter.config.patches)
+        batch = SteeringBatch.from_plans([image.plan], self.adapter.config.patches)
         return projector.tokens(projector.steered(sums, image.codes, batch))[0]
 
     async def answer(
         self, embedded: Float[Tensor, "T H"], sampling: Sampling
-    ) -> AsyncGenerator[Reply]:
+    ) -> AsyncGenerator[TextDelta]:
         """The answer as it comes. Closed before its end, it frees its place in the engine's batch.
 
         Raises GenerationError.
@@ -127,7 +127,7 @@ class ChatModel:
         async with aclosing(self.engine.generate(embedded, sampling)) as pieces:
             async for piece in pieces:
                 text = "".join(stream.step(backend, token) or "" for token in piece.ids)
-                yield Reply(text=text, tokens=len(piece.ids), finish=piece.finish)
+                yield TextDelta(text=text, tokens=len(piece.ids), finish=piece.finish)
 
     async def close(self) -> None:
         """Ends the engine."""

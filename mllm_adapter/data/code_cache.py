@@ -28,7 +28,7 @@ from training.data.shards import INDEX, read_split
 from training.loading.augment import AugmentConfig
 from training.trainer.cached_views import FreshViews
 
-CHUNK = 64
+IMAGES_PER_RUN = 64
 """Images that go through the graph at a time."""
 
 
@@ -110,7 +110,7 @@ class BackboneGraphs:
         )
 
 
-def code_tables(
+def cached_code_tables(
     graphs: BackboneGraphs, folder: Path, split: str, views: int, augment: AugmentConfig
 ) -> list[CodeTable]:
     """A split's images as evaluation sees them, then `views` tables of random views.
@@ -123,12 +123,12 @@ def code_tables(
 
     index = hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
     return [
-        kept_table(graphs, folder / "codes", images, (index, split), view, augment)
+        cached_code_table(graphs, folder / "codes", images, (index, split), view, augment)
         for view in range(views + 1)
     ]
 
 
-def kept_table(
+def cached_code_table(
     graphs: BackboneGraphs,
     folder: Path,
     images: Callable[[], Sequence[Image.Image]],
@@ -161,11 +161,11 @@ def _views(
     bundle: Bundle, images: Sequence[Image.Image], view: int, augment: AugmentConfig | None
 ) -> Iterator[NDArray[np.float32]]:
     if view == 0 or augment is None:
-        for start in range(0, len(images), CHUNK):
-            yield np.stack([bundle.preprocessor(p) for p in images[start : start + CHUNK]])
+        for start in range(0, len(images), IMAGES_PER_RUN):
+            yield np.stack([bundle.preprocessor(p) for p in images[start : start + IMAGES_PER_RUN]])
         return
     rgba = torch.from_numpy(np.stack([np.asarray(p).transpose(2, 0, 1) for p in images]))
     fresh = FreshViews(rgba, bundle.manifest.preprocessing.size, augment)
-    for number, index in enumerate(torch.arange(len(images)).split(CHUNK)):
+    for number, index in enumerate(torch.arange(len(images)).split(IMAGES_PER_RUN)):
         generator = torch.Generator().manual_seed(view * 1_000_003 + number)
         yield fresh(index, generator).numpy()

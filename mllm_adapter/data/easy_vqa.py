@@ -13,7 +13,7 @@ from typing import Literal
 
 from PIL import Image
 
-from mllm_adapter.data.instructions import Turn
+from mllm_adapter.data.instructions import QuestionAnswer
 from training.data.fetch import default_cache, fetch, members
 from training.data.recipe import PackageSpec
 
@@ -31,7 +31,7 @@ class ShapeQuestions:
     """One part of the data."""
 
     images: Sequence[Image.Image]
-    questions: Sequence[tuple[int, Turn]]
+    questions: Sequence[tuple[int, QuestionAnswer]]
     """Each about the image of its number."""
 
 
@@ -47,6 +47,7 @@ def easy_vqa(part: Literal["train", "test"]) -> ShapeQuestions:
         with Image.open(io.BytesIO(found[f"{folder}images/{number}.png"])) as file:
             images.append(file.convert("RGBA"))
     questions = [
-        (image, Turn(question=question, answer=answer)) for question, answer, image in rows
+        (image, QuestionAnswer(question=question, answer=answer))
+        for question, answer, image in rows
     ]
     return ShapeQuestions(images=images, questions=questions)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-NAME = (
+NAME_QUESTIONS = (
     "What is this?",
     "What does the picture show?",
     "What do you see?",
@@ -17,21 +17,25 @@ NAME = (
     "Describe the picture.",
 )
 """Ask for an image's name; the first one is what the evaluations ask."""
-IS_IT = ("Is this {}?", "Does the picture show {}?", "Is it {}?")
-KEYWORDS = ("Which words go with it?", "Give keywords.", "What does it make you think of?")
-RELATED = ("Does it have to do with {}?", "Is it about {}?", "Would you file it under {}?")
-KIND = ("What kind of thing is it?", "Which category is it in?")
+IS_IT_QUESTIONS = ("Is this {}?", "Does the picture show {}?", "Is it {}?")
+KEYWORD_QUESTIONS = ("Which words go with it?", "Give keywords.", "What does it make you think of?")
+RELATED_QUESTIONS = (
+    "Does it have to do with {}?",
+    "Is it about {}?",
+    "Would you file it under {}?",
+)
+CATEGORY_QUESTIONS = ("What kind of thing is it?", "Which category is it in?")
 
-_FORMS = {"name": 0.5, "is_it": 0.2, "keywords": 0.1, "related": 0.12, "kind": 0.08}
-FOLLOW_UP = 0.5
+_FORM_WEIGHTS = {"name": 0.5, "is_it": 0.2, "keywords": 0.1, "related": 0.12, "kind": 0.08}
+FOLLOW_UP_PROBABILITY = 0.5
 """Probability of another question in the same conversation, after each."""
-NEAR = 0.5
+SAME_CATEGORY_PROBABILITY = 0.5
 """Probability that what an image is not is something of its category."""
-MOST_KEYWORDS = 4
+MAX_KEYWORDS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
+class QuestionAnswer:
     """A question and its answer."""
 
     question: str
@@ -49,53 +53,59 @@ class Instructions:
         for category, caption in sorted({(m["category"] or "", m["caption"]) for m in meta}):
             self._near.setdefault(category, []).append(caption)
 
-    def conversation(self, meta: Mapping[str, Any], rng: random.Random) -> list[Turn]:
+    def conversation(self, meta: Mapping[str, Any], rng: random.Random) -> list[QuestionAnswer]:
         """A few turns about an image."""
-        forms = dict(_FORMS)
+        forms = dict(_FORM_WEIGHTS)
         if not meta["keywords"]:
             del forms["keywords"], forms["related"]
         if not meta["category"]:
             del forms["kind"]
-        turns: list[Turn] = []
-        while not turns or (forms and rng.random() < FOLLOW_UP):
+        turns: list[QuestionAnswer] = []
+        while not turns or (forms and rng.random() < FOLLOW_UP_PROBABILITY):
             form = rng.choices(list(forms), list(forms.values()))[0]
             turns.append(self._turn(meta, form, rng))
             del forms[form]
         return turns
 
-    def _turn(self, meta: Mapping[str, Any], form: str, rng: random.Random) -> Turn:
+    def _turn(self, meta: Mapping[str, Any], form: str, rng: random.Random) -> QuestionAnswer:
         caption = meta["caption"]
         match form:
             case "name":
-                return Turn(question=rng.choice(NAME), answer=caption)
+                return QuestionAnswer(question=rng.choice(NAME_QUESTIONS), answer=caption)
             case "keywords":
-                answer = ", ".join(meta["keywords"][:MOST_KEYWORDS])
-                return Turn(question=rng.choice(KEYWORDS), answer=answer)
+                answer = ", ".join(meta["keywords"][:MAX_KEYWORDS])
+                return QuestionAnswer(question=rng.choice(KEYWORD_QUESTIONS), answer=answer)
             case "kind":
                 answer = meta["category"].replace("-", " ")
-                return Turn(question=rng.choice(KIND), answer=answer)
+                return QuestionAnswer(question=rng.choice(CATEGORY_QUESTIONS), answer=answer)
             case "is_it":
                 true = rng.random() < 0.5
                 name = rng.choice(meta["captions"]) if true else self._other(meta, rng)
                 name = caption if true and "," in name else name
                 asked = with_article(name) if rng.random() < 0.5 else name
-                question = rng.choice(IS_IT).format(asked)
-                return Turn(question=question, answer="yes" if true else f"no, it is {caption}")
+                question = rng.choice(IS_IT_QUESTIONS).format(asked)
+                return QuestionAnswer(
+                    question=question, answer="yes" if true else f"no, it is {caption}"
+                )
             case "related":
-                question = rng.choice(RELATED)
+                question = rng.choice(RELATED_QUESTIONS)
                 if rng.random() < 0.5:
                     word = rng.choice(meta["keywords"])
-                    return Turn(question=question.format(word), answer="yes")
+                    return QuestionAnswer(question=question.format(word), answer="yes")
                 own = _words(meta)
                 word = rng.choice(self._keywords)
                 while set(_split(word)) & own:
                     word = rng.choice(self._keywords)
-                return Turn(question=question.format(word), answer="no")
+                return QuestionAnswer(question=question.format(word), answer="no")
         raise ValueError(f"form: {form!r} is none")
 
     def _other(self, meta: Mapping[str, Any], rng: random.Random) -> str:
         """What an image is not: something of its category, or anything."""
-        near = self._near.get(meta["category"] or "", []) if rng.random() < NEAR else []
+        near = (
+            self._near.get(meta["category"] or "", [])
+            if rng.random() < SAME_CATEGORY_PROBABILITY
+            else []
+        )
         others = [caption for caption in near if caption not in meta["captions"]]
         while not others or others[-1] in meta["captions"]:
             others = [rng.choice(self._captions)]
@@ -103,7 +113,16 @@ class Instructions:
 
     def texts(self) -> list[str]:
         """Everything that questions and answers are made of, to learn a tokenizer from."""
-        shapes = [q.format("") for q in (*NAME, *IS_IT, *KEYWORDS, *RELATED, *KIND)]
+        shapes = [
+            q.format("")
+            for q in (
+                *NAME_QUESTIONS,
+                *IS_IT_QUESTIONS,
+                *KEYWORD_QUESTIONS,
+                *RELATED_QUESTIONS,
+                *CATEGORY_QUESTIONS,
+            )
+        ]
         kinds = [m["category"].replace("-", " ") for m in self.meta if m["category"]]
         captions = [c for m in self.meta for c in m["captions"]]
         return [*shapes * 50, *kinds, *captions, "yes", "no, it is"]

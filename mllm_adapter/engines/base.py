@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-Finish = Literal["", "stop", "length"]
+FinishReason = Literal["", "stop", "length"]
 """Why an answer ended: its end token, or `max_tokens`. Empty while it goes on."""
 
 
@@ -30,11 +30,11 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class TokenDelta:
     """The tokens that one step brought."""
 
     ids: tuple[int, ...]
-    finish: Finish = ""
+    finish: FinishReason = ""
 
 
 class GenerationEngine(Protocol):
@@ -56,7 +56,9 @@ class GenerationEngine(Protocol):
     def ended(self) -> bool:
         """It answers nothing any more: closed, or its thread or process died."""
 
-    def generate(self, prompt: Float[Tensor, "T H"], sampling: Sampling) -> AsyncGenerator[Piece]:
+    def generate(
+        self, prompt: Float[Tensor, "T H"], sampling: Sampling
+    ) -> AsyncGenerator[TokenDelta]:
         """Tokens as they come; the end token is not among them.
 
         An async generator that owns its cancellation: closed before its end, it frees its slot

@@ -19,18 +19,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mllm_adapter.engines.base import GenerationError, LoadedLLM, Piece, Sampling
+from mllm_adapter.engines.base import GenerationError, LoadedLLM, Sampling, TokenDelta
 from mllm_adapter.engines.kv_cache import BatchCache
 from mllm_adapter.model.llm import end_tokens, load_llm
 from training.core.compat import transformers
 
 log = logging.getLogger(__name__)
 
-Deliver = Callable[[Piece | GenerationError], None]
+Deliver = Callable[[TokenDelta | GenerationError], None]
 
 
 @dataclass(eq=False, kw_only=True)
-class _Row:
+class _Request:
     """One conversation."""
 
     prompt: Float[Tensor, "T H"]
@@ -56,7 +56,7 @@ class TransformersEngine:
     def __init__(self, model: Any, end: Sequence[int], max_batch: int = 32) -> None:
         self._model, self._end, self._max_batch = model, frozenset(end), max_batch
         self.description = f"transformers {transformers().__version__} {model.device.type}"
-        self._arrivals: queue.SimpleQueue[_Row | None] = queue.SimpleQueue()
+        self._arrivals: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
         self._thread.start()
 
@@ -74,18 +74,18 @@ class TransformersEngine:
 
     async def generate(
         self, prompt: Float[Tensor, "T H"], sampling: Sampling
-    ) -> AsyncGenerator[Piece]:
+    ) -> AsyncGenerator[TokenDelta]:
         """See GenerationEngine.generate."""
         if self.ended:
             raise GenerationError("the decoding thread has ended")
         loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[Piece | GenerationError] = asyncio.Queue()
+        pieces: asyncio.Queue[TokenDelta | GenerationError] = asyncio.Queue()
 
-        def deliver(piece: Piece | GenerationError) -> None:
+        def deliver(piece: TokenDelta | GenerationError) -> None:
             loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         random = torch.Generator().manual_seed(sampling.seed)
-        row = _Row(prompt=prompt, sampling=sampling, deliver=deliver, random=random)
+        row = _Request(prompt=prompt, sampling=sampling, deliver=deliver, random=random)
         self._arrivals.put(row)
         try:
             while True:
@@ -104,7 +104,7 @@ class TransformersEngine:
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
 
     def _run(self) -> None:
-        rows: list[_Row] = []
+        rows: list[_Request] = []
         cache = BatchCache(self._model)
         while True:
             try:
@@ -130,7 +130,7 @@ class TransformersEngine:
                     _tell(row, GenerationError("decoding failed"))
                 rows, cache = [], BatchCache(self._model)
 
-    def _give(self, row: _Row, logits: Float[Tensor, " V"]) -> None:
+    def _give(self, row: _Request, logits: Float[Tensor, " V"]) -> None:
         if row.given < row.sampling.min_tokens:
             logits = logits.clone()
             logits[list(self._end)] = -torch.inf
@@ -138,13 +138,13 @@ class TransformersEngine:
         row.given += 1
         if row.token in self._end:
             row.ended = True
-            _tell(row, Piece(ids=(), finish="stop"))
+            _tell(row, TokenDelta(ids=(), finish="stop"))
         else:
             row.ended = row.given >= row.sampling.max_tokens
-            _tell(row, Piece(ids=(row.token,), finish="length" if row.ended else ""))
+            _tell(row, TokenDelta(ids=(row.token,), finish="length" if row.ended else ""))
 
 
-def _tell(row: _Row, piece: Piece | GenerationError) -> None:
+def _tell(row: _Request, piece: TokenDelta | GenerationError) -> None:
     if row.cancelled.is_set():
         return
     try:

@@ -10,10 +10,10 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from mllm_adapter.engines.base import Finish, GenerationError, LoadedLLM, Piece, Sampling
+from mllm_adapter.engines.base import FinishReason, GenerationError, LoadedLLM, Sampling, TokenDelta
 from mllm_adapter.model.llm import end_tokens, load_embeddings, load_tokenizer
 
-FINISHES: dict[str | None, Finish] = {None: "", "stop": "stop", "length": "length"}
+FINISH_REASONS: dict[str | None, FinishReason] = {None: "", "stop": "stop", "length": "length"}
 
 
 class VllmEngine:
@@ -54,7 +54,7 @@ class VllmEngine:
 
     async def generate(
         self, prompt: Float[Tensor, "T H"], sampling: Sampling
-    ) -> AsyncGenerator[Piece]:
+    ) -> AsyncGenerator[TokenDelta]:
         """See GenerationEngine.generate. AsyncLLM's own generator aborts what is closed early."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -78,9 +78,9 @@ class VllmEngine:
             async for answer in answers:
                 [part] = answer.outputs
                 ids = tuple(i for i in part.token_ids if i not in self._end)
-                if part.finish_reason not in FINISHES:
+                if part.finish_reason not in FINISH_REASONS:
                     raise GenerationError(f"vllm: {part.finish_reason}")
-                yield Piece(ids=ids, finish=FINISHES[part.finish_reason])
+                yield TokenDelta(ids=ids, finish=FINISH_REASONS[part.finish_reason])
         except EngineDeadError:
             raise GenerationError("vllm: the engine's process has ended") from None
         finally:

@@ -14,13 +14,13 @@ from torch import Tensor
 from mllm_adapter.model.adapter import open_adapter
 from mllm_adapter.model.llm import end_tokens, load_llm
 from mllm_adapter.model.projector import PatchCodes
-from mllm_adapter.model.prompt import Message, Prompt, PromptBuilder
+from mllm_adapter.model.prompt import Prompt, PromptBuilder, PromptMessage
 from mllm_adapter.steering.plan import SteeringBatch, SteeringPlan
 
-BATCH = 64
+BATCH_SIZE = 64
 
 
-class Answer(NamedTuple):
+class GeneratedAnswer(NamedTuple):
     """What the LLM said."""
 
     text: str
@@ -28,7 +28,7 @@ class Answer(NamedTuple):
     """By itself, not because it was cut."""
 
 
-class Shift(NamedTuple):
+class HiddenStateShift(NamedTuple):
     """What is added to a layer's output, for each image, from where its answer begins."""
 
     layer: int
@@ -55,12 +55,12 @@ class Answerer:
         codes: PatchCodes,
         questions: Sequence[str],
         plans: Sequence[SteeringPlan | None] | None = None,
-        shift: Shift | None = None,
-    ) -> list[Answer]:
+        shift: HiddenStateShift | None = None,
+    ) -> list[GeneratedAnswer]:
         """One answer an image, each to a question of its own and after its own edits."""
-        asked = [Message(role="user", text=question, images=1) for question in questions]
+        asked = [PromptMessage(role="user", text=question, images=1) for question in questions]
         prompts = [self._build([message]) for message in asked]
-        answers: list[Answer] = [Answer("", False)] * len(questions)
+        answers: list[GeneratedAnswer] = [GeneratedAnswer("", False)] * len(questions)
         for chosen in _of_one_length(prompts):
             part = PatchCodes(codes.indices[chosen], codes.values[chosen])
             its = [plans[i] for i in chosen] if plans is not None else [None] * len(chosen)
@@ -79,10 +79,10 @@ class Answerer:
     @torch.inference_mode()
     def states(self, codes: PatchCodes, question: str, layer: int) -> Float[Tensor, "B H"]:
         """The output of a layer of the LLM where the answer to a question begins."""
-        prompt = self._build([Message(role="user", text=question, images=1)])
+        prompt = self._build([PromptMessage(role="user", text=question, images=1)])
         found = []
-        for start in range(0, len(codes.indices), BATCH):
-            part = PatchCodes(*(x[start : start + BATCH] for x in codes))
+        for start in range(0, len(codes.indices), BATCH_SIZE):
+            part = PatchCodes(*(x[start : start + BATCH_SIZE] for x in codes))
             plans = [None] * len(part.indices)
             inputs = self._inputs([prompt] * len(plans), self.visual(part, plans))
             hidden = self._llm(inputs_embeds=inputs, output_hidden_states=True).hidden_states
@@ -90,7 +90,7 @@ class Answerer:
         return torch.cat(found)
 
     @contextmanager
-    def _shifted(self, shift: Shift | None, rows: Sequence[int]) -> Iterator[None]:
+    def _shifted(self, shift: HiddenStateShift | None, rows: Sequence[int]) -> Iterator[None]:
         if shift is None:
             yield
             return
@@ -110,7 +110,7 @@ class Answerer:
     def visual(self, codes: PatchCodes, plans: Sequence[SteeringPlan | None]) -> Tensor:
         """Visual tokens (B, 1 + P, H)."""
         projector = self.adapter.projector
-        edits = SteeringBatch.of(plans, self.adapter.config.patches)
+        edits = SteeringBatch.from_plans(plans, self.adapter.config.patches)
         return projector.tokens(projector.steered(projector.sums(codes), codes, edits))
 
     def _inputs(self, prompts: Sequence[Prompt], visual: Tensor) -> Float[Tensor, "B T H"]:
@@ -121,7 +121,7 @@ class Answerer:
             inputs[row, place : place + visual.shape[1]] = visual[row]
         return inputs
 
-    def _generate(self, inputs: Float[Tensor, "B T H"]) -> list[Answer]:
+    def _generate(self, inputs: Float[Tensor, "B T H"]) -> list[GeneratedAnswer]:
         found = self._llm.generate(
             inputs_embeds=inputs,
             attention_mask=torch.ones(inputs.shape[:2], dtype=torch.int64),
@@ -132,7 +132,7 @@ class Answerer:
         )
         ended = [any(token in self._end for token in row) for row in found.tolist()]
         texts = self._tokenizer.batch_decode(found, skip_special_tokens=True)
-        return [Answer(text.strip(), end) for text, end in zip(texts, ended, strict=True)]
+        return [GeneratedAnswer(text.strip(), end) for text, end in zip(texts, ended, strict=True)]
 
 
 def _of_one_length(prompts: Sequence[Prompt]) -> Iterator[list[int]]:
@@ -141,4 +141,4 @@ def _of_one_length(prompts: Sequence[Prompt]) -> Iterator[list[int]]:
     for i, prompt in enumerate(prompts):
         by_length.setdefault(len(prompt.ids), []).append(i)
     for rows in by_length.values():
-        yield from (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+        yield from (rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE))

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from bundle.store import Bundle
-from mllm_adapter.data.code_cache import BackboneGraphs, code_tables, kept_table
+from mllm_adapter.data.code_cache import BackboneGraphs, cached_code_table, cached_code_tables
 from mllm_adapter.data.easy_vqa import PACKAGE, easy_vqa
-from mllm_adapter.evaluation.answerer import Answer, Answerer
+from mllm_adapter.evaluation.answerer import Answerer, GeneratedAnswer
 from mllm_adapter.evaluation.protocol import (
     QUESTION,
-    Bench,
+    SteeringBench,
     Trial,
     is_it,
     mean_codes,
@@ -23,13 +23,19 @@ from mllm_adapter.evaluation.protocol import (
     swaps,
     yes_or_no,
 )
-from mllm_adapter.evaluation.scores import Encode, same, score_answers, score_steering, words
+from mllm_adapter.evaluation.scores import (
+    EmbedSentences,
+    same,
+    score_answers,
+    score_steering,
+    words,
+)
 from mllm_adapter.model.projector import PatchCodes
-from mllm_adapter.steering.text_codes import Labels
+from mllm_adapter.steering.text_codes import TextCodes
 from training.data.shards import read_index, read_split
 from training.loading.augment import AugmentConfig
 
-TRAINED = "train"
+TRAIN_SPLIT = "train"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +52,16 @@ class Evaluation:
     """One adapter on one split of a data set."""
 
     def __init__(
-        self, folder: Path, bundle: Bundle, data: Path, split: str, judge: Encode | None
+        self, folder: Path, bundle: Bundle, data: Path, split: str, judge: EmbedSentences | None
     ) -> None:
         self.answerer, self.data, self.split, self.judge = Answerer(folder), data, split, judge
         self.bundle, self.graphs = bundle, BackboneGraphs(bundle)
         self.meta = [sample.meta for sample in read_split(data, split)]
-        [self.table] = code_tables(self.graphs, data, split, 0, AugmentConfig())
-        self.labels = Labels(self.graphs.texts, self.graphs.concepts)
-        self.labels.learn(m["caption"] for m in self.meta)
+        [self.table] = cached_code_tables(self.graphs, data, split, 0, AugmentConfig())
+        self.labels = TextCodes(self.graphs.texts, self.graphs.concepts)
+        self.labels.add(m["caption"] for m in self.meta)
 
-    def unsteered(self) -> tuple[dict[str, Any], list[Answer]]:
+    def unsteered(self) -> tuple[dict[str, Any], list[GeneratedAnswer]]:
         """What it calls the images of the split, and with all codes at 0 in their place."""
         wanted = [m["caption"] for m in self.meta]
         questions = [QUESTION] * len(wanted)
@@ -93,7 +99,7 @@ class Evaluation:
         """Questions of easy-vqa's test part, with and without the images' codes."""
         shapes = easy_vqa("test")
         what = (PACKAGE.label, "test")
-        table = kept_table(self.graphs, self.data / "codes", lambda: shapes.images, what)
+        table = cached_code_table(self.graphs, self.data / "codes", lambda: shapes.images, what)
         codes = table.codes([image for image, _ in shapes.questions])
         questions = [turn.question for _, turn in shapes.questions]
         wanted = [turn.answer for _, turn in shapes.questions]
@@ -108,7 +114,7 @@ class Evaluation:
     def steering(self, right: Sequence[int], sweep: Sweep) -> Iterator[dict[str, Any]]:
         """A row a condition: the sweep of K and SS, controls, labels that were never trained on,
         and edits of parts of labels. `right` are images that are named right."""
-        train = [sample.meta for sample in read_split(self.data, TRAINED)]
+        train = [sample.meta for sample in read_split(self.data, TRAIN_SPLIT)]
         known = {m["caption"] for m in train}
         labels = sorted({m["caption"] for m in self.meta} & known)
         right = [image for image in right if self.meta[image]["caption"] in known]
@@ -136,17 +142,22 @@ class Evaluation:
             answers = bench.part_steered(top, strength)
             yield self._row("part", bench, answers, part=True, top=top, strength=strength)
 
-    def _bench(self, trials: Sequence[Trial]) -> Bench:
-        return Bench(self.answerer, self.table, self.labels, trials)
+    def _bench(self, trials: Sequence[Trial]) -> SteeringBench:
+        return SteeringBench(self.answerer, self.table, self.labels, trials)
 
     def _row(
-        self, name: str, bench: Bench, answers: list[Answer], part: bool = False, **more: Any
+        self,
+        name: str,
+        bench: SteeringBench,
+        answers: list[GeneratedAnswer],
+        part: bool = False,
+        **more: Any,
     ) -> dict[str, Any]:
         old, new = [t.old for t in bench.trials], [t.new for t in bench.trials]
         score = score_steering(answers, old, new, self.judge, part)
         return {"condition": name, **more, **asdict(score)}
 
-    def _swept(self, bench: Bench, sweep: Sweep) -> Iterator[dict[str, Any]]:
+    def _swept(self, bench: SteeringBench, sweep: Sweep) -> Iterator[dict[str, Any]]:
         for top in sweep.tops:
             for strength in sweep.strengths:
                 answers = bench.steered(top, strength)
@@ -161,13 +172,15 @@ class Evaluation:
             score = score_answers(said, [wanted] * len(about), None)
             yield {"condition": f"steered, is it the {which} label", **asdict(score)}
 
-    def _controls(self, bench: Bench, sweep: Sweep, train: list[Any]) -> Iterator[dict[str, Any]]:
+    def _controls(
+        self, bench: SteeringBench, sweep: Sweep, train: list[Any]
+    ) -> Iterator[dict[str, Any]]:
         top, strength = sweep.tops[0], sweep.strengths[0]
         frequency = [concept.frequency for concept in self.bundle.concepts.concepts]
         answers = bench.random_concepts(top, strength, frequency)
         yield self._row("random concepts", bench, answers, top=top, strength=strength)
         yield self._row("told", bench, bench.told())
-        [table] = code_tables(self.graphs, self.data, TRAINED, 0, AugmentConfig())
+        [table] = cached_code_tables(self.graphs, self.data, TRAIN_SPLIT, 0, AugmentConfig())
         labels = [label for t in bench.trials for label in (t.old, t.new)]
         means = mean_codes(train, table, labels)
         for factor in (1.0, 2.0, 4.0):
@@ -188,7 +201,7 @@ class Evaluation:
         labels = sorted({s.meta["caption"] for s in read_split(self.data, beside)} - known)
         return [label for label in labels if self.labels.known(label)]
 
-    def right(self, answers: Sequence[Answer]) -> list[int]:
+    def right(self, answers: Sequence[GeneratedAnswer]) -> list[int]:
         """The images that are named right."""
         return [
             i

@@ -16,25 +16,25 @@ import numpy as np
 import torch
 
 from mllm_adapter.data.code_cache import CodeTable
-from mllm_adapter.data.instructions import IS_IT, NAME, with_article
-from mllm_adapter.evaluation.answerer import Answer, Answerer, Shift
+from mllm_adapter.data.instructions import IS_IT_QUESTIONS, NAME_QUESTIONS, with_article
+from mllm_adapter.evaluation.answerer import Answerer, GeneratedAnswer, HiddenStateShift
 from mllm_adapter.evaluation.scores import words
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.steering.phrases import WordEdit, expand
 from mllm_adapter.steering.plan import SteeringEdit, SteeringPlan
-from mllm_adapter.steering.text_codes import SUPPRESSED, Labels
+from mllm_adapter.steering.text_codes import SUPPRESSED_CONCEPTS, TextCodes
 
-QUESTION = NAME[0]
+QUESTION = NAME_QUESTIONS[0]
 
 
 def is_it(label: str) -> str:
     """The question whether an image is of a label."""
-    return IS_IT[0].format(with_article(label))
+    return IS_IT_QUESTIONS[0].format(with_article(label))
 
 
-def yes_or_no(answers: Sequence[Answer]) -> list[Answer]:
+def yes_or_no(answers: Sequence[GeneratedAnswer]) -> list[GeneratedAnswer]:
     """Answers up to their first comma: `no` of `no, it is a dog`."""
-    return [Answer(answer.text.partition(",")[0], answer.ended) for answer in answers]
+    return [GeneratedAnswer(answer.text.partition(",")[0], answer.ended) for answer in answers]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,34 +97,36 @@ def parts(
     return sorted(trials, key=lambda trial: trial.image)
 
 
-class Bench:
+class SteeringBench:
     """Trials of one split, asked under one condition after another."""
 
     def __init__(
-        self, answerer: Answerer, table: CodeTable, labels: Labels, trials: Sequence[Trial]
+        self, answerer: Answerer, table: CodeTable, labels: TextCodes, trials: Sequence[Trial]
     ) -> None:
         self.answerer, self.labels, self.trials = answerer, labels, trials
         self.codes = table.codes([trial.image for trial in trials])
 
-    def steered(self, top: int, strength: float, even: bool = False) -> list[Answer]:
+    def steered(self, top: int, strength: float, even: bool = False) -> list[GeneratedAnswer]:
         """The old label's concepts to 0, the new one's to a strength, or each of them to it."""
         return self._planned(
             [self.labels.swap(t.old, t.new, top, strength, even=even) for t in self.trials]
         )
 
-    def steered_and_asked(self, top: int, strength: float, about: Sequence[str]) -> list[Answer]:
+    def steered_and_asked(
+        self, top: int, strength: float, about: Sequence[str]
+    ) -> list[GeneratedAnswer]:
         """The same edit, and the question whether the image is some label."""
         plans = [self.labels.swap(t.old, t.new, top, strength) for t in self.trials]
         return self.answerer(self.codes, [is_it(label) for label in about], plans)
 
-    def part_steered(self, top: int, strength: float) -> list[Answer]:
+    def part_steered(self, top: int, strength: float) -> list[GeneratedAnswer]:
         """The same for the words only in which the labels differ."""
         plans = [self.labels.swap(*trial.difference, top, strength) for trial in self.trials]
         return self._planned(plans)
 
     def random_concepts(
         self, top: int, strength: float, frequency: Sequence[float], seed: int = 0
-    ) -> list[Answer]:
+    ) -> list[GeneratedAnswer]:
         """Control: for each concept of the new label another one that fires as often."""
         rng = random.Random(seed)
         order = np.argsort(np.asarray(frequency), kind="stable")
@@ -133,7 +135,7 @@ class Bench:
         for trial in self.trials:
             word = WordEdit(word=trial.new, op="SET", value=strength, top=top)
             meant = [edit.concept for edit in expand([word], self.labels.encode)]
-            old = WordEdit(word=trial.old, op="ABLATE", top=SUPPRESSED)
+            old = WordEdit(word=trial.old, op="ABLATE", top=SUPPRESSED_CONCEPTS)
             edits = {edit.concept: edit for edit in expand([old], self.labels.encode)}
             for concept in meant:
                 near = int(rank[concept]) + rng.choice([-1, 1]) * rng.randint(1, 50)
@@ -142,29 +144,31 @@ class Bench:
             plans.append(SteeringPlan(edits=tuple(edits.values())))
         return self._planned(plans)
 
-    def told(self) -> list[Answer]:
+    def told(self) -> list[GeneratedAnswer]:
         """Control: no edit, the question says what to answer."""
         questions = [f"Say it is {trial.new}. {QUESTION}" for trial in self.trials]
         return self.answerer(self.codes, questions)
 
-    def mean_difference(self, means: Mapping[str, torch.Tensor], strength: float) -> list[Answer]:
+    def mean_difference(
+        self, means: Mapping[str, torch.Tensor], strength: float
+    ) -> list[GeneratedAnswer]:
         """Control: the mean codes (C,) of training images of the new label, less those of the old
         one, added to every patch (difference of means, arXiv 2310.06824)."""
         dense = self.codes.dense(self.answerer.adapter.config.concepts)
         shift = torch.stack([means[t.new] - means[t.old] for t in self.trials])
         shifted = (dense + strength * shift[:, None, :]).clamp(min=0)
-        return self.answerer(PatchCodes.of(shifted), [QUESTION] * len(self.trials))
+        return self.answerer(PatchCodes.from_dense(shifted), [QUESTION] * len(self.trials))
 
     def hidden_difference(
         self, means: Mapping[str, torch.Tensor], layer: int, strength: float
-    ) -> list[Answer]:
+    ) -> list[GeneratedAnswer]:
         """Control: the same with the LLM's hidden states (H,) behind a layer, added at every token
         of the answer, as tools do that steer a text model."""
         by = strength * torch.stack([means[t.new] - means[t.old] for t in self.trials])
         questions = [QUESTION] * len(self.trials)
-        return self.answerer(self.codes, questions, shift=Shift(layer, by))
+        return self.answerer(self.codes, questions, shift=HiddenStateShift(layer, by))
 
-    def _planned(self, plans: Sequence[SteeringPlan]) -> list[Answer]:
+    def _planned(self, plans: Sequence[SteeringPlan]) -> list[GeneratedAnswer]:
         return self.answerer(self.codes, [QUESTION] * len(self.trials), plans)
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm_adapter.evaluation.answerer import Answer
+from mllm_adapter.evaluation.answerer import GeneratedAnswer
 
-Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+EmbedSentences = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to unit vectors (B, E), by an encoder that is not ours."""
 
 STOP_WORDS = frozenset(("a", "an", "and", "at", "for", "from", "in", "of", "on", "or", "the", "to"))
@@ -72,7 +72,7 @@ def same(answer: str, label: str) -> bool:
 
 
 def score_answers(
-    answers: Sequence[Answer], labels: Sequence[str], encode: Encode | None
+    answers: Sequence[GeneratedAnswer], labels: Sequence[str], encode: EmbedSentences | None
 ) -> AnswerScore:
     """Answers beside what they should have been."""
     exact = np.array([same(a.text, label) for a, label in zip(answers, labels, strict=True)])
@@ -90,10 +90,10 @@ def score_answers(
 
 
 def score_steering(
-    answers: Sequence[Answer],
+    answers: Sequence[GeneratedAnswer],
     old: Sequence[str],
     new: Sequence[str],
-    encode: Encode | None,
+    encode: EmbedSentences | None,
     part: bool = False,
 ) -> SteeringScore:
     """Answers of images of `old` that were steered to `new`.

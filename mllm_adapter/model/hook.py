@@ -22,7 +22,7 @@ def steering(projector: Projector, plan: SteeringPlan) -> Iterator[None]:
     def edit(_: nn.Module, inputs: tuple[Float[Tensor, "B P C"], ...]) -> tuple[Tensor]:
         [codes] = inputs
         plan.check(projector.concepts, codes.shape[1])
-        batch = SteeringBatch.of([plan] * len(codes), codes.shape[1], codes.device)
+        batch = SteeringBatch.from_plans([plan] * len(codes), codes.shape[1], codes.device)
         return (apply_steering(codes, batch),)
 
     handle = projector.register_forward_pre_hook(edit)

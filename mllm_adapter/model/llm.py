@@ -21,10 +21,10 @@ CHAT_TEMPLATE = (
 )
 """ChatML, as SmolLM2 and Qwen have it."""
 
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
-EMBEDDINGS = "model.embed_tokens.weight"
+EMBEDDING_TENSOR = "model.embed_tokens.weight"
 
 
 class LLMError(ValueError):
@@ -76,10 +76,10 @@ def load_embeddings(path: Path) -> Float[Tensor, "V H"]:
     check_directory(path)
     for file in sorted(path.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
-            if EMBEDDINGS in tensors.keys():  # noqa: SIM118  a safe_open is not a mapping
-                table: Tensor = tensors.get_tensor(EMBEDDINGS)
+            if EMBEDDING_TENSOR in tensors.keys():  # noqa: SIM118  a safe_open is not a mapping
+                table: Tensor = tensors.get_tensor(EMBEDDING_TENSOR)
                 return table
-    raise LLMError(f"{path.name}: no {EMBEDDINGS}: not a Llama or Qwen")
+    raise LLMError(f"{path.name}: no {EMBEDDING_TENSOR}: not a Llama or Qwen")
 
 
 def end_tokens(path: Path, tokenizer: Any) -> list[int]:
@@ -92,7 +92,7 @@ def end_tokens(path: Path, tokenizer: Any) -> list[int]:
     return sorted(token for token in end if token is not None)
 
 
-def context_of(path: Path) -> int:
+def context_length(path: Path) -> int:
     """Tokens that an LLM takes."""
     return int(json.loads((path / "config.json").read_text())["max_position_embeddings"])
 
@@ -121,7 +121,7 @@ def new_llm(config: SmallLLM, texts: Iterable[str]) -> tuple[Any, Any]:
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocabulary,
-        special_tokens=SPECIAL,
+        special_tokens=SPECIAL_TOKENS,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

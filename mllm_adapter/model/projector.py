@@ -16,9 +16,9 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mllm_adapter.steering.plan import SteeringBatch, edited
+from mllm_adapter.steering.plan import SteeringBatch, edited_activations
 
-DENSE_FROM = 0.25
+DENSE_MATMUL_DENSITY = 0.25
 """The density of codes from which one matrix product beats a sum over rows; measured in
 benchmarks/steering.py."""
 
@@ -41,7 +41,7 @@ class PatchCodes(NamedTuple):
         return cls(torch.tensor(indices)[None], torch.tensor(values)[None]).trimmed()
 
     @classmethod
-    def of(cls, dense: Float[Tensor, "B P C"]) -> PatchCodes:
+    def from_dense(cls, dense: Float[Tensor, "B P C"]) -> PatchCodes:
         """Codes of full width in as few slots as hold them all, strongest first."""
         slots = max(1, int((dense > 0).sum(-1).max()))
         values, indices = dense.topk(slots, dim=-1)
@@ -52,7 +52,9 @@ class PatchCodes(NamedTuple):
         used = (self.values > 0).any(1).any(0)
         return PatchCodes(self.indices[:, :, used], self.values[:, :, used])
 
-    def at(self, row: Int[Tensor, " E"], concept: Int[Tensor, " E"]) -> Float[Tensor, "E P"]:
+    def activations(
+        self, row: Int[Tensor, " E"], concept: Int[Tensor, " E"]
+    ) -> Float[Tensor, "E P"]:
         """Activations of chosen concepts on the patches of chosen rows."""
         alone = len(self.indices) == 1
         indices, values = (x if alone else x[row] for x in self)
@@ -87,7 +89,7 @@ class Projector(nn.Module):
         """
         batch, patches, slots = codes.indices.shape
         if dense is None:
-            dense = slots > DENSE_FROM * self.concepts
+            dense = slots > DENSE_MATMUL_DENSITY * self.concepts
         if dense:
             return codes.dense(self.concepts) @ self.rows
         flat = F.embedding_bag(
@@ -104,8 +106,8 @@ class Projector(nn.Module):
         """`sums` of `codes` as they are after the edits: k rows for k edits, whatever C is."""
         if len(batch.row) == 0:
             return sums
-        old = codes.at(batch.row, batch.concept)
-        change = (edited(old, batch) - old).to(sums.dtype)
+        old = codes.activations(batch.row, batch.concept)
+        change = (edited_activations(old, batch) - old).to(sums.dtype)
         rows = self.rows[batch.concept]
         if len(sums) == 1:
             return sums + change.T @ rows

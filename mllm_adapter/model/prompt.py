@@ -15,7 +15,7 @@ which no template holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Message:
+class PromptMessage:
     """One turn."""
 
     role: Literal["system", "user", "assistant"]
@@ -46,10 +46,10 @@ class PromptBuilder:
         self._plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._plain.encode_special_tokens = True
 
-    def __call__(self, messages: Sequence[Message], answer: bool = True) -> Prompt:
+    def __call__(self, messages: Sequence[PromptMessage], answer: bool = True) -> Prompt:
         """The prompt of a conversation; with `answer` it ends where the assistant's turn begins."""
         if self.system and not any(message.role == "system" for message in messages):
-            messages = [Message(role="system", text=self.system), *messages]
+            messages = [PromptMessage(role="system", text=self.system), *messages]
         marked = [
             {"role": message.role, "content": f"\ue000{i}\ue001"}
             for i, message in enumerate(messages)

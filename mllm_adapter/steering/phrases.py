@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mllm_adapter.steering.plan import Op, SteeringEdit, SteeringError
+from mllm_adapter.steering.plan import EditOp, SteeringEdit, SteeringError
 
-TOP = 32
+DEFAULT_TOP = 32
 """Concepts of a word."""
-STRENGTH = 2.0
+DEFAULT_STRENGTH = 2.0
 """What SET gives them where the caller names no value."""
 
-_ORDER: tuple[Op, ...] = ("ABLATE", "SCALE", "ADD", "SET")
+_PRECEDENCE: tuple[EditOp, ...] = ("ABLATE", "SCALE", "ADD", "SET")
 """Where two words share a concept, the later of these decides."""
 
 
@@ -29,20 +29,22 @@ class WordEdit:
     """An edit of a word or phrase, as a caller asks for it."""
 
     word: str
-    op: Op
-    value: float = STRENGTH
+    op: EditOp
+    value: float = DEFAULT_STRENGTH
     """Of SET and ADD: for its strongest concept; the others get less, as the text tower has it."""
-    top: int = TOP
+    top: int = DEFAULT_TOP
     patches: tuple[int, ...] | None = None
     even: bool = False
     """SET and ADD give all of its concepts the same value, as the paper does."""
 
 
-Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+EncodeTexts = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to their codes (B, C)."""
 
 
-def expand(edits: Sequence[WordEdit | SteeringEdit], encode: Encode) -> tuple[SteeringEdit, ...]:
+def expand(
+    edits: Sequence[WordEdit | SteeringEdit], encode: EncodeTexts
+) -> tuple[SteeringEdit, ...]:
     """Edits of distinct concepts, for words and for concepts that are named themselves.
 
     A concept that is named itself is edited as it says. Raises SteeringError for a word without
@@ -52,7 +54,7 @@ def expand(edits: Sequence[WordEdit | SteeringEdit], encode: Encode) -> tuple[St
     codes = encode([edit.word for edit in words]) if words else np.zeros((0, 0), np.float32)
     chosen: dict[int, SteeringEdit] = {}
     rows = dict(zip(map(id, words), codes, strict=True))
-    for edit in sorted(words, key=lambda edit: _ORDER.index(edit.op)):
+    for edit in sorted(words, key=lambda edit: _PRECEDENCE.index(edit.op)):
         row = rows[id(edit)]
         active = np.flatnonzero(row > 0)
         top = active[np.argsort(-row[active], kind="stable")[: edit.top]]

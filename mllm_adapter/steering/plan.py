@@ -25,7 +25,7 @@ MAX_EDITS = 4096
 MAX_VALUE = 1e4
 """The greatest value of an edit: far beyond any activation, and its projection stays finite."""
 
-Op = Literal["SET", "ADD", "SCALE", "ABLATE"]
+EditOp = Literal["SET", "ADD", "SCALE", "ABLATE"]
 """What an edit makes of an activation a >= 0: its value, max(0, a + value), a * value, or 0."""
 
 
@@ -38,7 +38,7 @@ class SteeringEdit:
     """One change to one concept, on all patches or on some."""
 
     concept: int
-    op: Op
+    op: EditOp
     value: float = 0.0
     """Of SET and SCALE 0 or more; ABLATE reads none."""
     patches: tuple[int, ...] | None = None
@@ -126,7 +126,7 @@ class SteeringBatch(NamedTuple):
     """How far to go on each patch: its plan's strength, and 0 outside its region."""
 
     @classmethod
-    def of(
+    def from_plans(
         cls, plans: Sequence[SteeringPlan | None], patches: int, device: torch.device | str = "cpu"
     ) -> SteeringBatch:
         """The edits of one plan a row; None and empty plans have none."""
@@ -146,7 +146,7 @@ class SteeringBatch(NamedTuple):
         return cls(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
-def edited(old: Float[Tensor, "E P"], batch: SteeringBatch) -> Float[Tensor, "E P"]:
+def edited_activations(old: Float[Tensor, "E P"], batch: SteeringBatch) -> Float[Tensor, "E P"]:
     """What the edits make of the activations `old` of their concepts on their rows' patches."""
     new = torch.addcmul(batch.shift, old, batch.scale).clamp_(min=0)
     return torch.lerp(old, new, batch.weight)
@@ -158,5 +158,7 @@ def apply_steering(codes: Float[Tensor, "B P C"], batch: SteeringBatch) -> Float
     if len(batch.row) == 0:
         return codes
     result = codes.clone()
-    result[batch.row, :, batch.concept] = edited(codes[batch.row, :, batch.concept], batch)
+    result[batch.row, :, batch.concept] = edited_activations(
+        codes[batch.row, :, batch.concept], batch
+    )
     return result

@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.codes import SparseCodes
-from mllm_adapter.steering.phrases import Encode, WordEdit, expand
+from mllm_adapter.steering.phrases import EncodeTexts, WordEdit, expand
 from mllm_adapter.steering.plan import SteeringPlan
 
-SUPPRESSED = 32
+SUPPRESSED_CONCEPTS = 32
 """Concepts of the old label that are set to 0, at least."""
 
 
-class Labels:
+class TextCodes:
     """Text codes of phrases, each encoded once, so that a plan costs no run of the text tower."""
 
-    def __init__(self, encode: Encode, concepts: int) -> None:
+    def __init__(self, encode: EncodeTexts, concepts: int) -> None:
         self._encode, self._concepts = encode, concepts
         self._rows: dict[str, tuple[NDArray[np.uint32], NDArray[np.float32]]] = {}
 
-    def learn(self, phrases: Iterable[str]) -> None:
+    def add(self, phrases: Iterable[str]) -> None:
         """Encodes those that are new."""
         new = sorted({phrase for phrase in phrases if phrase not in self._rows})
         for start in range(0, len(new), 1024):
@@ -33,7 +33,7 @@ class Labels:
 
     def encode(self, phrases: Sequence[str]) -> NDArray[np.float32]:
         """Codes of phrases, (B, C)."""
-        self.learn(phrases)
+        self.add(phrases)
         codes = np.zeros((len(phrases), self._concepts), dtype=np.float32)
         for row, phrase in enumerate(phrases):
             indices, values = self._rows[phrase]
@@ -42,7 +42,7 @@ class Labels:
 
     def known(self, phrase: str) -> bool:
         """The text tower has concepts for it."""
-        self.learn([phrase])
+        self.add([phrase])
         return len(self._rows[phrase][0]) > 0
 
     def swap(
@@ -52,6 +52,6 @@ class Labels:
         label's to a strength; `even` gives each of them the same."""
         edits = [
             WordEdit(word=new, op="SET", value=strength, top=top, even=even),
-            WordEdit(word=old, op="ABLATE", top=SUPPRESSED),
+            WordEdit(word=old, op="ABLATE", top=SUPPRESSED_CONCEPTS),
         ]
         return SteeringPlan(edits=expand(edits, self.encode))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mllm_adapter.model.projector import Projector
 from mllm_adapter.recipe import StageConfig
-from mllm_adapter.trainer.batches import Batch
+from mllm_adapter.trainer.batches import ConversationBatch
 from mllm_adapter.trainer.conversations import IGNORED
 
 
@@ -36,7 +36,7 @@ class AdapterModel(nn.Module):
             llm.requires_grad_(stage.llm == "full")
         self.llm = llm
 
-    def forward(self, batch: Batch) -> Float[Tensor, ""]:
+    def forward(self, batch: ConversationBatch) -> Float[Tensor, ""]:
         """The cross entropy of the answers' tokens, summed."""
         projector, (codes, text) = self.projector, batch
         visual = projector.tokens(projector.sums(codes))

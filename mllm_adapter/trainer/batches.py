@@ -11,46 +11,46 @@ import torch
 import torch.nn.functional as F
 
 from mllm_adapter.data.code_cache import CodeTable
-from mllm_adapter.data.instructions import Instructions, Turn
+from mllm_adapter.data.instructions import Instructions, QuestionAnswer
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.model.prompt import PromptBuilder
-from mllm_adapter.trainer.conversations import Encoded, TextBatch, collate, encode
+from mllm_adapter.trainer.conversations import TokenBatch, TokenizedConversation, collate, encode
 
-GROUP = 32
+CONVERSATIONS_PER_BATCH = 32
 """Conversations that go through the LLM together, the longest deciding how far they are padded."""
 
 
-class Batch(NamedTuple):
+class ConversationBatch(NamedTuple):
     """Conversations that go through the LLM together."""
 
     codes: PatchCodes
-    text: TextBatch
+    text: TokenBatch
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> ConversationBatch:
         """The same on a device."""
-        return Batch(
+        return ConversationBatch(
             PatchCodes(*(x.to(device) for x in self.codes)),
-            TextBatch(*(x.to(device) for x in self.text)),
+            TokenBatch(*(x.to(device) for x in self.text)),
         )
 
 
-class Shapes(NamedTuple):
+class EasyVqaMix(NamedTuple):
     """easy-vqa's questions with the codes of its images, mixed in at some share."""
 
     table: CodeTable | None
-    questions: Sequence[tuple[int, Turn]]
+    questions: Sequence[tuple[int, QuestionAnswer]]
     share: float
 
 
-class _Row(NamedTuple):
+class _Sample(NamedTuple):
     """One conversation to be."""
 
     table: CodeTable
     image: int
-    text: Encoded
+    text: TokenizedConversation
 
 
-class Samples:
+class ConversationSampler:
     """Batches of a split; a batch depends on the seed and its step only."""
 
     def __init__(
@@ -58,7 +58,7 @@ class Samples:
         meta: Sequence[Mapping[str, Any]],
         tables: Sequence[CodeTable],
         build: PromptBuilder,
-        shapes: Shapes,
+        shapes: EasyVqaMix,
         *,
         seed: int,
     ) -> None:
@@ -68,7 +68,7 @@ class Samples:
         self._seed = seed
         self._epoch = -1
 
-    def batch(self, step: int, size: int) -> list[Batch]:
+    def batch(self, step: int, size: int) -> list[ConversationBatch]:
         """The batch of a step counted from 0, in parts of like lengths."""
         rng = random.Random(self._seed * 1_000_003 + step)
         rows = [
@@ -78,16 +78,19 @@ class Samples:
             for i in range(size)
         ]
         rows.sort(key=lambda row: len(row.text.ids))
-        return [_collate(rows[i : i + GROUP]) for i in range(0, size, GROUP)]
+        return [
+            _collate(rows[i : i + CONVERSATIONS_PER_BATCH])
+            for i in range(0, size, CONVERSATIONS_PER_BATCH)
+        ]
 
-    def _shape(self, rng: random.Random) -> _Row:
+    def _shape(self, rng: random.Random) -> _Sample:
         assert self._shapes.table is not None
         image, turn = rng.choice(self._shapes.questions)
-        return _Row(self._shapes.table, image, encode([turn], self._build))
+        return _Sample(self._shapes.table, image, encode([turn], self._build))
 
-    def _image(self, image: int, rng: random.Random) -> _Row:
+    def _image(self, image: int, rng: random.Random) -> _Sample:
         turns = self._instructions.conversation(self._meta[image], rng)
-        return _Row(rng.choice(self._tables), image, encode(turns, self._build))
+        return _Sample(rng.choice(self._tables), image, encode(turns, self._build))
 
     def _order(self, place: int) -> int:
         """The image at a place: epoch after epoch, each in an order of its own."""
@@ -99,9 +102,9 @@ class Samples:
         return int(self._shuffled[i])
 
 
-def _collate(rows: Sequence[_Row]) -> Batch:
+def _collate(rows: Sequence[_Sample]) -> ConversationBatch:
     parts = [row.table.codes([row.image]) for row in rows]
     slots = max(part.indices.shape[2] for part in parts)
     padded = [[F.pad(x, (0, slots - x.shape[2])) for x in part] for part in parts]
     codes = PatchCodes(*(torch.cat(column) for column in zip(*padded, strict=True)))
-    return Batch(codes, collate([row.text for row in rows]))
+    return ConversationBatch(codes, collate([row.text for row in rows]))

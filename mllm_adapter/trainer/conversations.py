@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mllm_adapter.data.instructions import Turn
-from mllm_adapter.model.prompt import Message, PromptBuilder
+from mllm_adapter.data.instructions import QuestionAnswer
+from mllm_adapter.model.prompt import PromptBuilder, PromptMessage
 
 IGNORED = -100
 """The label of a token that is not learned: all but the answers and what ends them."""
 
 
-class Encoded(NamedTuple):
+class TokenizedConversation(NamedTuple):
     """One conversation."""
 
     ids: list[int]
@@ -25,7 +25,7 @@ class Encoded(NamedTuple):
     """Where the image's visual tokens begin."""
 
 
-class TextBatch(NamedTuple):
+class TokenBatch(NamedTuple):
     """Conversations padded on the right to the longest."""
 
     ids: Int[Tensor, "B T"]
@@ -46,23 +46,23 @@ class TextBatch(NamedTuple):
         return words.scatter(1, at[:, :, None].expand_as(visual), visual.to(words.dtype))
 
 
-def encode(turns: Sequence[Turn], build: PromptBuilder) -> Encoded:
+def encode(turns: Sequence[QuestionAnswer], build: PromptBuilder) -> TokenizedConversation:
     """A conversation about one image: what the model reads when it is asked, and the answers."""
-    messages: list[Message] = []
+    messages: list[PromptMessage] = []
     ids: list[int] = []
     labels: list[int] = []
     place = 0
     for i, turn in enumerate(turns):
-        messages.append(Message(role="user", text=turn.question, images=int(i == 0)))
+        messages.append(PromptMessage(role="user", text=turn.question, images=int(i == 0)))
         prompt = build(messages)
         answer = [*build.text(turn.answer), build.tokenizer.eos_token_id]
         labels += [IGNORED] * (len(prompt.ids) - len(labels)) + answer
         ids, place = prompt.ids + answer, prompt.places[0]
-        messages.append(Message(role="assistant", text=turn.answer))
-    return Encoded(ids, labels, place)
+        messages.append(PromptMessage(role="assistant", text=turn.answer))
+    return TokenizedConversation(ids, labels, place)
 
 
-def collate(rows: Sequence[Encoded]) -> TextBatch:
+def collate(rows: Sequence[TokenizedConversation]) -> TokenBatch:
     """Rows of different lengths as one batch."""
     longest = max(len(row.ids) for row in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.int64)
@@ -72,4 +72,4 @@ def collate(rows: Sequence[Encoded]) -> TextBatch:
         ids[b, : len(row.ids)] = torch.tensor(row.ids)
         labels[b, : len(row.ids)] = torch.tensor(row.labels)
         mask[b, : len(row.ids)] = 1
-    return TextBatch(ids, labels, mask, torch.tensor([row.place for row in rows]))
+    return TokenBatch(ids, labels, mask, torch.tensor([row.place for row in rows]))

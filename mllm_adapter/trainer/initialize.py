@@ -16,28 +16,28 @@ from torch import Tensor
 
 from mllm_adapter.data.code_cache import CodeTable
 from mllm_adapter.model.projector import Projector
-from mllm_adapter.steering.text_codes import Labels
+from mllm_adapter.steering.text_codes import TextCodes
 
 RIDGE = 1.0
 """Penalty, in units of the mean squared activation of a concept summed over the samples."""
-SPREAD = 0.3
+PRE_GELU_STD = 0.3
 """Standard deviation in front of the GELU, which is nearly linear there."""
-STRENGTH = 2.0
+TEXT_CODE_STRENGTH = 2.0
 """Text codes are scaled so that their strongest concept has it, as in an edit."""
-IMAGES = 20_000
+MAX_IMAGES = 20_000
 """That it learns from, at most."""
-ITERATIONS = 30
-TINY = 1e-20
-CHUNK = 512
+CG_ITERATIONS = 30
+EPSILON = 1e-20
+CHUNK_ROWS = 512
 
 
-def start(
+def initialize_projector(
     projector: Projector,
     llm: Any,
     tokenizer: Any,
     meta: Sequence[Mapping[str, Any]],
     table: CodeTable,
-    labels: Labels,
+    labels: TextCodes,
 ) -> None:
     """Sets a projector by ridge regression from codes to the summed embeddings of labels' tokens.
 
@@ -53,20 +53,20 @@ def start(
     known = sorted(filter(labels.known, wanted))
     parts: list[Tensor] = []
     captions: list[str] = []
-    for begin in range(0, min(len(meta), IMAGES), CHUNK):
-        chosen = range(begin, min(begin + CHUNK, len(meta)))
+    for begin in range(0, min(len(meta), MAX_IMAGES), CHUNK_ROWS):
+        chosen = range(begin, min(begin + CHUNK_ROWS, len(meta)))
         parts.append(table.codes(chosen).dense(table.concepts).mean(1).to_sparse())
         captions += [meta[i]["caption"] for i in chosen]
-    for begin in range(0, len(known), CHUNK):
-        codes = torch.from_numpy(labels.encode(known[begin : begin + CHUNK]))
-        parts.append((codes * (STRENGTH / codes.amax(1, keepdim=True))).to_sparse())
+    for begin in range(0, len(known), CHUNK_ROWS):
+        codes = torch.from_numpy(labels.encode(known[begin : begin + CHUNK_ROWS]))
+        parts.append((codes * (TEXT_CODE_STRENGTH / codes.amax(1, keepdim=True))).to_sparse())
     samples = torch.cat(parts)
     targets = torch.stack([wanted[caption] for caption in (*captions, *known)])
     weights = ridge(samples, targets)
     with torch.no_grad():
-        projector.rows.copy_(weights * (SPREAD / (samples @ weights).std()))
+        projector.rows.copy_(weights * (PRE_GELU_STD / (samples @ weights).std()))
         projector.out.weight.copy_(torch.eye(projector.out.in_features))
-        example = samples.index_select(0, torch.arange(min(CHUNK, len(samples)))).to_dense()
+        example = samples.index_select(0, torch.arange(min(CHUNK_ROWS, len(samples)))).to_dense()
         found = projector(example[:, None]).std()
         projector.out.weight.mul_(table_of_words.std() / found)
 
@@ -81,11 +81,11 @@ def ridge(x: Float[Tensor, "N C"], y: Float[Tensor, "N H"]) -> Float[Tensor, "C 
     weights = torch.zeros(x.shape[1], y.shape[1])
     residual = back @ y
     direction, error = residual, (residual**2).sum(0)
-    for _ in range(ITERATIONS):
+    for _ in range(CG_ITERATIONS):
         image = back @ (forth @ direction) + penalty * direction
-        step = error / (direction * image).sum(0).clamp(min=TINY)
+        step = error / (direction * image).sum(0).clamp(min=EPSILON)
         weights = weights + step * direction
         residual = residual - step * image
         last, error = error, (residual**2).sum(0)
-        direction = residual + error / last.clamp(min=TINY) * direction
+        direction = residual + error / last.clamp(min=EPSILON) * direction
     return weights

@@ -16,18 +16,18 @@ from safetensors.torch import load_file
 from torch import nn
 
 from bundle.store import default_bundle, open_bundle
-from mllm_adapter.data.code_cache import BackboneGraphs, code_tables, kept_table
+from mllm_adapter.data.code_cache import BackboneGraphs, cached_code_table, cached_code_tables
 from mllm_adapter.data.easy_vqa import PACKAGE, easy_vqa
 from mllm_adapter.data.instructions import Instructions
-from mllm_adapter.model.adapter import FETCHED, OWN, AdapterConfig, write_adapter
+from mllm_adapter.model.adapter import LLM_FOLDER, PACKAGED_LLMS, AdapterConfig, write_adapter
 from mllm_adapter.model.llm import load_llm, new_llm
 from mllm_adapter.model.projector import Projector
 from mllm_adapter.model.prompt import PromptBuilder
 from mllm_adapter.recipe import AdapterRecipe, recipe_from
-from mllm_adapter.steering.text_codes import Labels
+from mllm_adapter.steering.text_codes import TextCodes
 from mllm_adapter.trainer.adapter_module import AdapterModel
-from mllm_adapter.trainer.batches import Batch, Samples, Shapes
-from mllm_adapter.trainer.initialize import start
+from mllm_adapter.trainer.batches import ConversationBatch, ConversationSampler, EasyVqaMix
+from mllm_adapter.trainer.initialize import initialize_projector
 from mllm_adapter.trainer.optimizer import build_optimizers
 from training.core import checkpoint
 from training.core.checkpoint import CheckpointError, Progress
@@ -66,15 +66,15 @@ class _Run:
         graphs = BackboneGraphs(bundle, recipe.run.threads)
         data = recipe.data
         meta = [sample.meta for sample in read_split(data.folder, data.split)]
-        tables = code_tables(graphs, data.folder, data.split, data.views, data.augment)
+        tables = cached_code_tables(graphs, data.folder, data.split, data.views, data.augment)
         torch.manual_seed(recipe.run.seed)
         self.llm, self.tokenizer = self._llm(meta)
         self.projector = Projector(graphs.concepts, self.llm.config.hidden_size)
         self.patches = graphs.patches
         if self.progress.step == 0:
-            labels = Labels(graphs.texts, graphs.concepts)
-            start(self.projector, self.llm, self.tokenizer, meta, tables[0], labels)
-        self.samples = Samples(
+            labels = TextCodes(graphs.texts, graphs.concepts)
+            initialize_projector(self.projector, self.llm, self.tokenizer, meta, tables[0], labels)
+        self.samples = ConversationSampler(
             meta,
             tables,
             PromptBuilder(self.tokenizer, 1 + graphs.patches, recipe.llm.system),
@@ -94,19 +94,21 @@ class _Run:
             raise CheckpointError(f"{self.run.name}: holds a run of another recipe")
         return progress
 
-    def _shapes(self, graphs: BackboneGraphs) -> Shapes:
+    def _shapes(self, graphs: BackboneGraphs) -> EasyVqaMix:
         data = self.recipe.data
         if not data.easy_vqa:
-            return Shapes(table=None, questions=(), share=0.0)
+            return EasyVqaMix(table=None, questions=(), share=0.0)
         shapes = easy_vqa("train")
         what = (PACKAGE.label, "train")
-        table = kept_table(graphs, data.folder / "codes", lambda: shapes.images, what)
-        return Shapes(table, shapes.questions, data.easy_vqa)
+        table = cached_code_table(graphs, data.folder / "codes", lambda: shapes.images, what)
+        return EasyVqaMix(table, shapes.questions, data.easy_vqa)
 
     def _llm(self, meta: list[Any]) -> tuple[Any, Any]:
         config = self.recipe.llm
         if config.small is None:
-            path = FETCHED[config.path]() if config.path in FETCHED else Path(config.path)
+            path = (
+                PACKAGED_LLMS[config.path]() if config.path in PACKAGED_LLMS else Path(config.path)
+            )
             all_learns = any(stage.llm == "full" for stage in self.recipe.stages)
             return load_llm(path, torch.float32 if all_learns else torch.bfloat16)
         return new_llm(config.small, Instructions(meta).texts())
@@ -178,7 +180,7 @@ class _Run:
                 )
         self.llm = model.llm
 
-    def _gradients(self, model: AdapterModel, parts: list[Batch]) -> float:
+    def _gradients(self, model: AdapterModel, parts: list[ConversationBatch]) -> float:
         """Adds the gradients of a batch, and gives its mean loss a token."""
         tokens = sum(part.text.learned for part in parts)
         total = 0.0
@@ -196,13 +198,13 @@ class _Run:
         folder = self.run / "adapter"
         config = self.recipe.llm
         changed = config.small is not None or any(s.llm != "frozen" for s in self.recipe.stages)
-        fetched = config.path in FETCHED and not changed
+        fetched = config.path in PACKAGED_LLMS and not changed
         adapter = AdapterConfig(
             concepts=self.projector.concepts,
             patches=self.patches,
             width=self.llm.config.hidden_size,
             backbone=self.backbone,
-            llm=config.path if fetched else OWN,
+            llm=config.path if fetched else LLM_FOLDER,
             system=config.system,
             recipe=self.recipe.name,
             training={
@@ -215,6 +217,6 @@ class _Run:
             llm = self.llm.cpu()
             llm = llm.merge_and_unload() if hasattr(llm, "merge_and_unload") else llm
             llm.half() if config.small is not None else llm.to(torch.bfloat16)
-            llm.save_pretrained(folder / OWN)
-            self.tokenizer.save_pretrained(folder / OWN, save_jinja_files=False)
+            llm.save_pretrained(folder / LLM_FOLDER)
+            self.tokenizer.save_pretrained(folder / LLM_FOLDER, save_jinja_files=False)
         return folder

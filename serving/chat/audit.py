@@ -21,20 +21,20 @@ def audit(codes: Any, resolved: Resolved, concepts: int) -> Seen:
 
     The edited values come from the function that edits what the language model sees.
     """
-    from mllm_adapter.steering.plan import SteeringBatch, edited
+    from mllm_adapter.steering.plan import SteeringBatch, edited_activations
 
     plan = resolved.plan
     ids = np.array([edit.concept for edit in plan.edits], dtype=np.int64)
     patches = codes.indices.shape[1]
-    batch = SteeringBatch.of([plan], patches)
+    batch = SteeringBatch.from_plans([plan], patches)
     weights = codes.values.numpy().ravel() / patches
     summed = np.bincount(codes.indices.numpy().ravel(), weights=weights, minlength=concepts)
     before = summed.astype(np.float64)
     after = before.copy()
     if len(batch.row):  # none for a plan that changes nothing
-        old = codes.at(batch.row, batch.concept)
+        old = codes.activations(batch.row, batch.concept)
         before[ids] = old.double().mean(-1).numpy()
-        after[ids] = edited(old, batch).double().mean(-1).numpy()
+        after[ids] = edited_activations(old, batch).double().mean(-1).numpy()
     order = ids[np.argsort(-np.abs(after[ids] - before[ids]), kind="stable")]
     return Seen(
         before=_strongest(before),

@@ -62,11 +62,11 @@ class Desk:
 
     def draft(self, call: ChatCall) -> Draft:
         """Tokens and digests. Raises ServingError for a prompt that is too long."""
-        from mllm_adapter.model.prompt import Message
+        from mllm_adapter.model.prompt import PromptMessage
 
         prompt = self._model.prompt(
             [
-                Message(role=turn.role, text=turn.text, images=len(turn.images))
+                PromptMessage(role=turn.role, text=turn.text, images=len(turn.images))
                 for turn in call.turns
             ]
         )

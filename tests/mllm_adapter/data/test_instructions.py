@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from mllm_adapter.data.easy_vqa import PACKAGE, easy_vqa
-from mllm_adapter.data.instructions import IS_IT, KIND, NAME, RELATED, Instructions, Turn
+from mllm_adapter.data.instructions import (
+    CATEGORY_QUESTIONS,
+    IS_IT_QUESTIONS,
+    NAME_QUESTIONS,
+    RELATED_QUESTIONS,
+    Instructions,
+    QuestionAnswer,
+)
 from mllm_adapter.model.prompt import PromptBuilder
 from mllm_adapter.trainer.conversations import IGNORED, collate, encode
 from tests.mllm_adapter.llms import tiny_llm
@@ -48,13 +55,13 @@ def test_answers_are_true(image: int) -> None:
     for _ in range(600):
         for turn in made.conversation(meta, rng):
             answers.add(turn.answer)
-            if asked(turn.question, NAME) is not None:
+            if asked(turn.question, NAME_QUESTIONS) is not None:
                 assert turn.answer == meta["caption"]
-            elif asked(turn.question, KIND) is not None:
+            elif asked(turn.question, CATEGORY_QUESTIONS) is not None:
                 assert turn.answer == meta["category"].replace("-", " ")
-            elif (word := asked(turn.question, RELATED)) is not None:
+            elif (word := asked(turn.question, RELATED_QUESTIONS)) is not None:
                 assert turn.answer == ("yes" if word in meta["keywords"] else "no")
-            elif (name := asked(turn.question, IS_IT)) is not None:
+            elif (name := asked(turn.question, IS_IT_QUESTIONS)) is not None:
                 name = name.removeprefix("a ")
                 true = name in meta["captions"]
                 assert turn.answer == ("yes" if true else f"no, it is {meta['caption']}")
@@ -67,7 +74,10 @@ def test_answers_are_true(image: int) -> None:
 def test_only_answers_and_their_ends_are_learned() -> None:
     tokenizer = tiny_llm()[1]
     build = PromptBuilder(tokenizer, visual=3, system="Look.")
-    turns = [Turn(question="What is this?", answer="a cat"), Turn(question="Is it?", answer="yes")]
+    turns = [
+        QuestionAnswer(question="What is this?", answer="a cat"),
+        QuestionAnswer(question="Is it?", answer="yes"),
+    ]
     row = encode(turns, build)
     learned = [label for label in row.labels if label != IGNORED]
     assert tokenizer.decode(learned) == "a cat<|im_end|>yes<|im_end|>"

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 import torch
 
-from mllm_adapter.engines.base import GenerationError, Piece, Sampling
+from mllm_adapter.engines.base import GenerationError, Sampling, TokenDelta
 from mllm_adapter.engines.transformers_engine import TransformersEngine, choose
 from tests.mllm_adapter.llms import tiny_llm
 
@@ -51,11 +51,11 @@ def alone(model: Any, prompt: torch.Tensor, tokens: int = 12) -> list[int]:
 
 async def collect(
     engine: TransformersEngine, prompt: torch.Tensor, sampling: Sampling
-) -> list[Piece]:
+) -> list[TokenDelta]:
     return [piece async for piece in engine.generate(prompt, sampling)]
 
 
-def ids(pieces: list[Piece]) -> list[int]:
+def ids(pieces: list[TokenDelta]) -> list[int]:
     return [token for piece in pieces for token in piece.ids]
 
 

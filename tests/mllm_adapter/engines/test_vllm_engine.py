@@ -17,11 +17,11 @@ import torch
 from bundle.store import Bundle, default_bundle, open_bundle
 from mllm_adapter.chat_model import ChatModel, EncodedImage
 from mllm_adapter.data.code_cache import BackboneGraphs
-from mllm_adapter.data.instructions import NAME
+from mllm_adapter.data.instructions import NAME_QUESTIONS
 from mllm_adapter.engines.base import GenerationEngine, GenerationError, Sampling
-from mllm_adapter.model.prompt import Message
+from mllm_adapter.model.prompt import PromptMessage
 from mllm_adapter.steering.plan import SteeringPlan
-from mllm_adapter.steering.text_codes import Labels
+from mllm_adapter.steering.text_codes import TextCodes
 from tests.paths import ROOT
 
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="module")]
@@ -55,9 +55,9 @@ def prompts(bundle: Bundle, engines: dict[str, ChatModel]) -> list[torch.Tensor]
     from PIL import Image
 
     graphs = BackboneGraphs(bundle, threads=1)
-    labels = Labels(graphs.texts, graphs.concepts)
+    labels = TextCodes(graphs.texts, graphs.concepts)
     model, made = engines["transformers"], []
-    prompt = model.prompt([Message(role="user", text=NAME[0], images=1)])
+    prompt = model.prompt([PromptMessage(role="user", text=NAME_QUESTIONS[0], images=1)])
     for path in sorted(IMAGES.glob("*.png")):
         with Image.open(path) as file:
             pixels = bundle.preprocessor(file.convert("RGBA"))[None]

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from bundle.store import open_bundle
 from mllm_adapter.cli.evaluate import draw, steering
-from mllm_adapter.evaluation.answerer import Answer
+from mllm_adapter.evaluation.answerer import GeneratedAnswer
 from mllm_adapter.evaluation.evaluate import Evaluation, Sweep
 from mllm_adapter.evaluation.protocol import parts, swaps
 from mllm_adapter.evaluation.scores import score_answers, score_steering, words
@@ -19,8 +19,8 @@ from mllm_adapter.trainer.loop import train
 from tests.mllm_adapter.runs import recipe, stage
 
 
-def said(*texts: str, ended: bool = True) -> list[Answer]:
-    return [Answer(text, ended) for text in texts]
+def said(*texts: str, ended: bool = True) -> list[GeneratedAnswer]:
+    return [GeneratedAnswer(text, ended) for text in texts]
 
 
 def test_steering_scores_on_answers_whose_scores_are_known() -> None:

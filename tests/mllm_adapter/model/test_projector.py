@@ -21,7 +21,7 @@ def projector() -> Projector:
 
 def test_slots_hold_the_codes() -> None:
     x = codes(3)
-    found = PatchCodes.of(x)
+    found = PatchCodes.from_dense(x)
     assert found.indices.shape[2] == (x > 0).sum(-1).max()
     assert torch.equal(found.dense(C), x)
 
@@ -29,7 +29,7 @@ def test_slots_hold_the_codes() -> None:
 @pytest.mark.parametrize("dense", [True, False, None])
 def test_both_ways_to_sum_give_the_layer(dense: bool | None) -> None:
     x, layer = codes(3), projector()
-    sums = layer.sums(PatchCodes.of(x), dense=dense)
+    sums = layer.sums(PatchCodes.from_dense(x), dense=dense)
     assert torch.allclose(sums, x @ layer.rows, atol=1e-5)
     assert torch.allclose(layer.tokens(sums), layer(x), atol=1e-5)
 
@@ -37,8 +37,8 @@ def test_both_ways_to_sum_give_the_layer(dense: bool | None) -> None:
 @given(a=plans, c=plans)
 def test_an_edit_of_the_sum_is_the_sum_of_the_edited(a: SteeringPlan, c: SteeringPlan) -> None:
     x, layer = codes(3), projector()
-    batch = SteeringBatch.of([a, None, c], P)
-    found = PatchCodes.of(x)
+    batch = SteeringBatch.from_plans([a, None, c], P)
+    found = PatchCodes.from_dense(x)
     kept = layer.sums(found)
     steered = layer.steered(kept, found, batch)
     assert torch.allclose(steered, apply_steering(x, batch) @ layer.rows, atol=1e-4)
@@ -46,9 +46,9 @@ def test_an_edit_of_the_sum_is_the_sum_of_the_edited(a: SteeringPlan, c: Steerin
 
 
 def test_no_edit_no_change() -> None:
-    layer, found = projector(), PatchCodes.of(codes(1))
+    layer, found = projector(), PatchCodes.from_dense(codes(1))
     kept = layer.sums(found)
-    assert layer.steered(kept, found, SteeringBatch.of([SteeringPlan()], P)) is kept
+    assert layer.steered(kept, found, SteeringBatch.from_plans([SteeringPlan()], P)) is kept
 
 
 def test_the_first_layer_learns_through_both_ways() -> None:
@@ -56,7 +56,7 @@ def test_the_first_layer_learns_through_both_ways() -> None:
     grads = []
     for dense in (True, False):
         layer.zero_grad()
-        layer.tokens(layer.sums(PatchCodes.of(x), dense=dense)).square().sum().backward()
+        layer.tokens(layer.sums(PatchCodes.from_dense(x), dense=dense)).square().sum().backward()
         assert layer.rows.grad is not None
         grads.append(layer.rows.grad.clone())
     assert torch.allclose(grads[0], grads[1], atol=1e-4)
@@ -76,7 +76,7 @@ def test_a_plan_holds_inside_its_block_only() -> None:
     before = layer(x)
     with steering(layer, plan):
         inside = layer(x)
-    assert torch.equal(inside, layer(apply_steering(x, SteeringBatch.of([plan] * 3, P))))
+    assert torch.equal(inside, layer(apply_steering(x, SteeringBatch.from_plans([plan] * 3, P))))
     assert not torch.equal(inside, before)
     assert torch.equal(layer(x), before)
     with (

@@ -12,8 +12,8 @@ import torch
 
 from mllm_adapter.engines.base import Sampling
 from mllm_adapter.engines.transformers_engine import TransformersEngine
-from mllm_adapter.model.llm import context_of, end_tokens, load_embeddings, load_llm
-from mllm_adapter.model.prompt import Message, PromptBuilder
+from mllm_adapter.model.llm import context_length, end_tokens, load_embeddings, load_llm
+from mllm_adapter.model.prompt import PromptBuilder, PromptMessage
 from mllm_adapter.model.smollm2 import PACKAGE, smollm2
 from training.data import fetch
 
@@ -36,7 +36,7 @@ def test_it_is_a_stock_directory(folder: Path, loaded: tuple[Any, Any]) -> None:
     config = json.loads((folder / "config.json").read_text())
     assert (config["hidden_size"], config["num_hidden_layers"]) == (576, 30)
     assert "quantization_config" not in config
-    assert context_of(folder) == 8192
+    assert context_length(folder) == 8192
     model, tokenizer = loaded
     assert end_tokens(folder, tokenizer) == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
     table = load_embeddings(folder)
@@ -50,7 +50,7 @@ async def test_it_speaks(folder: Path, loaded: tuple[Any, Any]) -> None:
     questions = ["What is the capital of France?", "Name a fruit.", "What is two plus two?"]
     prompts = [
         model.get_input_embeddings()(
-            torch.tensor(build([Message(role="user", text=question)]).ids)
+            torch.tensor(build([PromptMessage(role="user", text=question)]).ids)
         ).detach()
         for question in questions
     ]

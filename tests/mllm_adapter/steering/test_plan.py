@@ -12,7 +12,7 @@ from hypothesis import given
 
 from mllm_adapter.steering.plan import (
     MAX_EDITS,
-    Op,
+    EditOp,
     SteeringBatch,
     SteeringEdit,
     SteeringError,
@@ -35,13 +35,13 @@ def one(op: str, value: float = 0.0, **more: object) -> SteeringPlan:
 
 
 def steer(x: torch.Tensor, *plans: SteeringPlan | None) -> torch.Tensor:
-    return apply_steering(x, SteeringBatch.of(plans, P))
+    return apply_steering(x, SteeringBatch.from_plans(plans, P))
 
 
 edits = st.builds(
     SteeringEdit,
     concept=st.integers(0, C - 1),
-    op=st.sampled_from(get_args(Op)),
+    op=st.sampled_from(get_args(EditOp)),
     value=st.floats(0, 8, width=32),
     patches=st.none() | st.lists(st.integers(0, P - 1), min_size=1).map(tuple),
 )

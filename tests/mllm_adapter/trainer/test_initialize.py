@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mllm_adapter.data.code_cache import CodeTable
 from mllm_adapter.model.projector import Projector
-from mllm_adapter.steering.text_codes import Labels
-from mllm_adapter.trainer.initialize import RIDGE, ridge, start
+from mllm_adapter.steering.text_codes import TextCodes
+from mllm_adapter.trainer.initialize import RIDGE, initialize_projector, ridge
 from tests.mllm_adapter.llms import tiny_llm
 
 CAPTIONS = ("dog", "cat", "red apple")
@@ -38,11 +38,11 @@ def test_a_new_projector_says_words_of_the_label() -> None:
         concepts=8,
     )
     meta: list[dict[str, Any]] = [{"caption": CAPTIONS[i % 3]} for i in range(images)]
-    labels = Labels(
+    labels = TextCodes(
         lambda texts: np.eye(8, dtype=np.float32)[[CAPTIONS.index(t) for t in texts]], 8
     )
     projector = Projector(8, llm.config.hidden_size)
-    start(projector, llm, tokenizer, meta, table, labels)
+    initialize_projector(projector, llm, tokenizer, meta, table, labels)
     words: Tensor = llm.get_input_embeddings().weight.detach()
     with torch.no_grad():
         whole = projector(table.codes(range(3)).dense(8))[:, 0]

@@ -129,16 +129,16 @@ async def test_f25_the_deadline_ends_the_answer(chat_bundle: Path) -> None:
 async def test_f28_a_reader_that_never_reads(
     chat_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mllm_adapter.chat_model import ChatModel, Reply
+    from mllm_adapter.chat_model import ChatModel, TextDelta
 
     given, closed = 0, asyncio.Event()
 
-    async def talkative(self: ChatModel, *_: Any) -> AsyncGenerator[Reply]:
+    async def talkative(self: ChatModel, *_: Any) -> AsyncGenerator[TextDelta]:
         nonlocal given
         try:
             while True:
                 given += 1
-                yield Reply(text="word " * 10_000, tokens=1)
+                yield TextDelta(text="word " * 10_000, tokens=1)
         finally:
             closed.set()
 

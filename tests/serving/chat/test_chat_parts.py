@@ -111,7 +111,7 @@ def test_what_is_told_is_what_is_applied() -> None:
     resolved = RESOLVE(image(*edits, strength=0.7), {})
     seen = audit(patches, resolved, CONCEPTS)
     dense = patches.dense(CONCEPTS)
-    steered = apply_steering(dense, SteeringBatch.of([resolved.plan], 16))
+    steered = apply_steering(dense, SteeringBatch.from_plans([resolved.plan], 16))
     before, after = dense[0].mean(0), steered[0].mean(0)
     assert (len(seen.edited), seen.edited_total) == (64, 100)
     for entry in seen.edited:
