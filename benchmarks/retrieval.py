@@ -36,7 +36,7 @@ from serving.index.databases.bulk_files import Bulk
 from serving.index.databases.choose import opened
 from serving.index.export_rows import Rows
 from serving.local import local_server
-from sparseclip.client import Client
+from sparseclip import Client
 from training.data.shards import read_split, shards_of
 
 HELD_OUT = ("test_style", "test_codepoint", "test_both", "val_style", "val_codepoint")

@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from serving.index.databases.base import Code, Row
 from serving.index.export_rows import Rows
 from serving.index.query import Part, make_query
-from sparseclip.client import Client
+from sparseclip import Client
 from training.data.shards import Sample
 
 TOP = 10

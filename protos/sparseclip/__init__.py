@@ -1,0 +1,117 @@
+"""The client of a Sparseclip server: `from sparseclip import Client`.
+
+`Client` blocks and `AsyncClient` awaits; `AdminClient` and `AsyncAdminClient` speak to the admin
+port. All that their methods take, return and raise is here. The package needs neither torch nor
+onnxruntime. The generated messages of the wire contract are in `sparseclip.v1`.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from sparseclip._admin import Health, LoadedModel
+from sparseclip._connection import Tls
+from sparseclip._convert import ConceptKey, Outputs
+from sparseclip._items import ImageInput, ImageObject, Item
+from sparseclip._retry import RetryPolicy
+from sparseclip.aio import AsyncAdminClient, AsyncClient
+from sparseclip.chat import (
+    ChatDelta,
+    ChatEnd,
+    ChatEvent,
+    ChatImage,
+    ChatStart,
+    ChatTimings,
+    ChatUsage,
+    EditedConcept,
+    Finish,
+    ImageConcepts,
+    Message,
+    Role,
+    Sampling,
+)
+from sparseclip.classifier import Classification, Classifier
+from sparseclip.client import AdminClient, Client
+from sparseclip.concepts import (
+    Concept,
+    ConceptExplanation,
+    ConceptMatch,
+    ConceptPage,
+    Evidence,
+    Explanation,
+    ModelState,
+    ModelStatus,
+    ServerStatus,
+)
+from sparseclip.errors import CallError, FieldViolation, ItemStatus
+from sparseclip.results import (
+    Embedding,
+    Embeddings,
+    FloatArray,
+    Limits,
+    Model,
+    ModelInfo,
+    PatchMap,
+    ScoredConcept,
+    Timings,
+)
+from sparseclip.steering import Edit, Op, Steering
+
+__all__ = [
+    "AdminClient",
+    "AsyncAdminClient",
+    "AsyncClient",
+    "CallError",
+    "ChatDelta",
+    "ChatEnd",
+    "ChatEvent",
+    "ChatImage",
+    "ChatStart",
+    "ChatTimings",
+    "ChatUsage",
+    "Classification",
+    "Classifier",
+    "Client",
+    "Concept",
+    "ConceptExplanation",
+    "ConceptKey",
+    "ConceptMatch",
+    "ConceptPage",
+    "Edit",
+    "EditedConcept",
+    "Embedding",
+    "Embeddings",
+    "Evidence",
+    "Explanation",
+    "FieldViolation",
+    "Finish",
+    "FloatArray",
+    "Health",
+    "ImageConcepts",
+    "ImageInput",
+    "ImageObject",
+    "Item",
+    "ItemStatus",
+    "Limits",
+    "LoadedModel",
+    "Message",
+    "Model",
+    "ModelInfo",
+    "ModelState",
+    "ModelStatus",
+    "Op",
+    "Outputs",
+    "PatchMap",
+    "RetryPolicy",
+    "Role",
+    "Sampling",
+    "ScoredConcept",
+    "ServerStatus",
+    "Steering",
+    "Timings",
+    "Tls",
+    "__version__",
+]
+
+try:
+    __version__ = version("sparseclip")
+except PackageNotFoundError:  # a source tree that nobody has installed
+    __version__ = "0+unknown"

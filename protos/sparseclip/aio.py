@@ -1,4 +1,4 @@
-"""The typed client for asyncio: the methods of `sparseclip.client.Client`, awaited."""
+"""The typed client for asyncio: the methods of `Client`, awaited."""
 
 from __future__ import annotations
 

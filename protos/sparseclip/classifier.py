@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from sparseclip.errors import ItemStatus
 from sparseclip.results import Embedding, Embeddings, Model, ModelInfo, stack_codes
@@ -86,7 +85,7 @@ class Classifier:
             )
         if image.model != self.model:
             raise ValueError("the image and the labels were embedded by different models")
-        row: csr_array = stack_codes([image], normalize=True)
+        row = stack_codes([image], normalize=True)
         logits = self.logit_scale * np.asarray(row @ self.weights)[0]
         odds = np.exp(logits - logits.max())
         scores = odds / odds.sum()

@@ -23,34 +23,11 @@ from sparseclip._operations import Call, Operations
 from sparseclip._retry import RetryPolicy
 from sparseclip._stream import Flight
 from sparseclip._transport import Transport
-from sparseclip.aio import AsyncAdminClient, AsyncClient
 from sparseclip.chat import ChatEvent, ChatImage, Message, Sampling
 from sparseclip.classifier import Classification, Classifier
 from sparseclip.concepts import Concept, ConceptMatch, ConceptPage, Explanation, ServerStatus
-from sparseclip.errors import CallError, ItemStatus
 from sparseclip.results import Embedding, Embeddings, Model, ModelInfo
-from sparseclip.steering import Edit, Steering
-
-__all__ = [
-    "AdminClient",
-    "AsyncAdminClient",
-    "AsyncClient",
-    "CallError",
-    "Classification",
-    "Client",
-    "Edit",
-    "Embedding",
-    "Embeddings",
-    "Item",
-    "ItemStatus",
-    "Message",
-    "Outputs",
-    "ChatImage",
-    "RetryPolicy",
-    "Sampling",
-    "Steering",
-    "Tls",
-]
+from sparseclip.steering import Steering
 
 
 class _Base:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from sparseclip.errors import ItemStatus
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 FloatArray = NDArray[np.float32]
 
@@ -126,6 +128,8 @@ class Embeddings(Sequence[Embedding]):
 
 def stack_codes(items: Sequence[Embedding], *, normalize: bool = False) -> csr_array:
     """Stacks the codes of successful items of one model into float32 (B, C)."""
+    from scipy.sparse import csr_array  # a quarter of a second, for those who want a matrix
+
     if len({(item.model, item.width) for item in items}) > 1:
         raise ValueError("the rows come from different models")
     width = items[0].width if items else 0

@@ -13,8 +13,7 @@ from serving.cli.connection import Target, target_options
 from serving.cli.edits import Edits, parse_edit, read_plan
 from serving.cli.inputs import SUFFIXES, expand
 from serving.cli.output import as_record, print_json
-from sparseclip.chat import Sampling
-from sparseclip.steering import Edit
+from sparseclip import Edit, Sampling
 
 
 @click.command()

@@ -12,9 +12,17 @@ import click
 
 from serving.cli.edits import Edits, parse_edit
 from serving.cli.output import named
-from sparseclip.chat import ChatEnd, ChatImage, ChatStart, ImageConcepts, Message, Sampling
-from sparseclip.client import CallError, Client
-from sparseclip.steering import Op
+from sparseclip import (
+    CallError,
+    ChatEnd,
+    ChatImage,
+    ChatStart,
+    Client,
+    ImageConcepts,
+    Message,
+    Op,
+    Sampling,
+)
 
 HELP = """\
 A line is a question. /set WORD[=VALUE], /add WORD=VALUE, /scale WORD=FACTOR and /suppress WORD

@@ -11,8 +11,7 @@ import click
 from serving.cli.connection import Target, with_target
 from serving.cli.inputs import concept_key
 from serving.cli.output import Report, as_record, json_option, named
-from sparseclip.concepts import Concept
-from sparseclip.errors import CallError
+from sparseclip import CallError, Concept
 
 _COLUMNS = ("id", "name", "also", "fires on", "image/text", "words")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from sparseclip.client import CallError, Client, Tls
+from sparseclip import CallError, Client, Tls
 
 
 @dataclass(frozen=True, kw_only=True)

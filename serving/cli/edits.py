@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sparseclip.steering import Edit, Op, Steering
+from sparseclip import Edit, Op, Steering
 
 _NUMBER = re.compile(r"#(\d{1,10})")
 _SIGNS: dict[Op, str] = {"SET": "=", "ADD": "+", "SCALE": "*", "ABLATE": ""}

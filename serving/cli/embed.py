@@ -9,7 +9,7 @@ import click
 from serving.cli.connection import Target, with_target
 from serving.cli.inputs import concept_key, expand
 from serving.cli.output import Report, as_record, json_option, named, progress
-from sparseclip.client import Embedding, Item, Outputs
+from sparseclip import Embedding, Item, Outputs
 
 
 @click.command()

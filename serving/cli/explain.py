@@ -13,9 +13,7 @@ from rich.markup import escape
 from serving.cli.connection import Target, with_target
 from serving.cli.inputs import concept_key, expand
 from serving.cli.output import Report, json_option, progress, stdout
-from sparseclip.concepts import ConceptExplanation, Explanation
-from sparseclip.errors import CallError
-from sparseclip.results import FloatArray
+from sparseclip import CallError, ConceptExplanation, Explanation, FloatArray
 
 _SHADES = " ░▒▓█"
 

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from sparseclip.errors import CallError, ItemStatus
+from sparseclip import CallError, ItemStatus
 
 T = TypeVar("T")
 

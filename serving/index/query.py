@@ -11,10 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.index.databases.base import Code
-from sparseclip._convert import ConceptKey
-from sparseclip._items import ImageInput
-from sparseclip.client import CallError, Client
-from sparseclip.results import Embedding, ModelInfo
+from sparseclip import CallError, Client, ConceptKey, Embedding, ImageInput, ModelInfo
 
 
 class QueryError(ValueError):

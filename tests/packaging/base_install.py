@@ -15,7 +15,7 @@ from types import ModuleType
 
 BASE = {"click", "google", "grpc", "numpy", "rich", "scipy"}
 NEEDED_BY_BASE = {"markdown_it", "mdurl", "pygments", "typing_extensions"}
-OURS = {"bundle", "serving", "sparseclip", "training"}
+OURS = {"bundle", "mllm_adapter", "serving", "sparseclip", "training"}
 
 
 class OnlyBase(MetaPathFinder):

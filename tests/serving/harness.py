@@ -25,8 +25,8 @@ from serving.core.limits import Limits
 from serving.engines.base import Engine, EngineConfig
 from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 from serving.server import Server, running
+from sparseclip import CallError
 from sparseclip._connection import Connection
-from sparseclip.errors import CallError
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 from tests.serving.faulty import FaultyEngine
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sparseclip._retry import RetryPolicy
-from sparseclip.client import Client
+from sparseclip import Client, RetryPolicy
 from sparseclip.v1 import embedding_pb2
 from tests.sparseclip.scripted import Scripted, start
 

@@ -14,15 +14,17 @@ import pytest
 
 from mllm_adapter.steering.plan import SteeringEdit, SteeringPlan
 from serving.local import local_server
-from sparseclip._retry import RetryPolicy
-from sparseclip.chat import ChatDelta, ChatEnd, ChatStart
-from sparseclip.client import (
+from sparseclip import (
     AsyncClient,
     CallError,
+    ChatDelta,
+    ChatEnd,
     ChatImage,
+    ChatStart,
     Client,
     Edit,
     Message,
+    RetryPolicy,
     Sampling,
     Steering,
 )

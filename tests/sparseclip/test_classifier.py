@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparseclip.client import AsyncClient, CallError, Client
+from sparseclip import AsyncClient, CallError, Client
 from tests.sparseclip.scripted import WIDTH, Scripted, code_of
 
 

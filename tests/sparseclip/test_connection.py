@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from google.protobuf import descriptor_pool
 
+from sparseclip import CallError, Client, RetryPolicy, Tls
 from sparseclip import _admin as admin
 from sparseclip import _operations as operations
-from sparseclip.client import CallError, Client, RetryPolicy, Tls
 from sparseclip.v1 import admin_pb2, chat_pb2, concepts_pb2, embedding_pb2
 from tests.sparseclip.conftest import limits
 from tests.sparseclip.scripted import Scripted, start

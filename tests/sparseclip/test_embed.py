@@ -12,9 +12,7 @@ import pytest
 from google.rpc import error_details_pb2
 from PIL import Image
 
-from sparseclip._admin import Health
-from sparseclip.client import AsyncClient, CallError, Client
-from sparseclip.errors import FieldViolation
+from sparseclip import AsyncClient, CallError, Client, FieldViolation, Health
 from tests.sparseclip.conftest import FAST
 from tests.sparseclip.scripted import WIDTH, Scripted, abort, code_of, retry_info
 

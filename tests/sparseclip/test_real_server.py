@@ -18,9 +18,16 @@ import pytest
 from PIL import Image
 
 from serving.local import local_server
-from sparseclip._admin import Health
-from sparseclip.client import AdminClient, AsyncClient, CallError, Client, Item, Outputs
-from sparseclip.concepts import ModelState
+from sparseclip import (
+    AdminClient,
+    AsyncClient,
+    CallError,
+    Client,
+    Health,
+    Item,
+    ModelState,
+    Outputs,
+)
 
 
 @pytest.fixture(scope="module")

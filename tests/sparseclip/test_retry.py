@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparseclip._retry import RetryPolicy
-from sparseclip.errors import CallError
+from sparseclip import CallError, RetryPolicy
 
 RETRYABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
 BUSY = CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sparseclip.client import AsyncClient, CallError, Client, Item, Outputs
+from sparseclip import AsyncClient, CallError, Client, Item, Outputs
 from tests.sparseclip.conftest import FAST
 from tests.sparseclip.scripted import WIDTH, Scripted, abort, code_of
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparseclip.errors import CallError
+from sparseclip import CallError
 from sparseclip.v1 import chat_pb2
 from tests.serving.chats import (
     ABLATE,

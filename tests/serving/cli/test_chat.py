@@ -15,7 +15,7 @@ from serving.cli.edits import Edits, parse_edit
 from serving.cli.main import main
 from serving.core.config import ServerConfig
 from serving.local import local_server
-from sparseclip.steering import Edit
+from sparseclip import Edit
 from tests.serving.cli.conftest import Run
 
 SHORT = ("--max-tokens", "12")

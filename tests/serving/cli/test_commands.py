@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from serving.cli.explain import shade
-from sparseclip.client import Client
+from sparseclip import Client
 from tests.serving.cli.conftest import Run
 
 ORDER = ["a.png", "b.jpg", "below/c.webp", "broken.png"]

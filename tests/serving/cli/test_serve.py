@@ -15,7 +15,7 @@ import pytest
 from serving.cli.config_options import FieldOption, options, values
 from serving.cli.serve import serve
 from serving.core.config import ServerConfig, documentation, load_config
-from sparseclip.client import Client
+from sparseclip import Client
 from tests.serving.cli.conftest import Run
 
 COMMAND = [sys.executable, "-m", "serving.cli.main", "serve"]

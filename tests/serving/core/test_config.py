@@ -17,7 +17,7 @@ from serving.core.errors import Kind, ServingError, StartupError
 from serving.core.limits import Limits
 from serving.engines.base import EngineConfig
 from serving.local import local_server
-from sparseclip.client import Client
+from sparseclip import Client
 from tests.serving.harness import PNG, embed_request, refused, serving
 
 

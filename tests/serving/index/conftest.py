@@ -19,7 +19,7 @@ from serving.cli.main import main
 from serving.index.databases.base import Code, Database, Row
 from serving.index.export_rows import Rows
 from serving.local import local_server
-from sparseclip.client import Client
+from sparseclip import Client
 from tests.serving.export.collections import folder
 from tests.tiny import CONCEPTS
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serving.index.query import Part, QueryError, make_query
-from sparseclip.client import Client
+from sparseclip import Client
 from tests.serving.export.collections import BROKEN, png
 from tests.tiny import CONCEPTS
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from serving.local import local_server
-from sparseclip.client import Client, Outputs
+from sparseclip import Client, Outputs
 from tests.tiny import export_tiny, tiny_model
 
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from serving.core.config import TlsConfig
-from sparseclip.errors import CallError
+from sparseclip import CallError
 from tests.serving.harness import (
     EMBED,
     Running,

@@ -14,7 +14,7 @@ from serving.index.databases.bulk_files import Bulk
 from serving.index.databases.choose import opened
 from serving.index.export_rows import Rows
 from serving.index.query import Part, make_query
-from sparseclip.client import Client
+from sparseclip import Client
 from tests.serving.export.collections import png
 from tests.serving.index.conftest import Collection, Locate, load
 
