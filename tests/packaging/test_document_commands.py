@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sparseclip.steering import Steering
+from sparseclip import Steering
 from tests.packaging.command_lines import (
     CommandError,
     IncompleteCommandError,
