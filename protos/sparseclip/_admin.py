@@ -10,7 +10,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from sparseclip import _convert as convert
 from sparseclip import concepts
 from sparseclip._operations import Method, Operation, ask
-from sparseclip.results import Model
+from sparseclip.results import ModelVersion
 from sparseclip.v1 import admin_pb2
 
 _ADMIN = "/sparseclip.v1.AdminService"
@@ -35,7 +35,7 @@ class Health(Enum):
 class LoadedModel:
     """A model that is now current."""
 
-    model: Model
+    model: ModelVersion
     load_us: int
     """How long loading and warming it up took, in microseconds."""
 
@@ -53,7 +53,7 @@ def load(name: str, version: str) -> Operation[LoadedModel]:
     return LoadedModel(model=convert.model(reply.model), load_us=reply.load_us)
 
 
-def unload(name: str, version: str) -> Operation[tuple[Model, ...]]:
+def unload(name: str, version: str) -> Operation[tuple[ModelVersion, ...]]:
     """Unloads a version of a model, or all of them; gives those that it unloaded."""
     reply = yield from ask(UNLOAD_MODEL, admin_pb2.UnloadModelRequest(name=name, version=version))
     return tuple(convert.model(entry) for entry in reply.unloaded)

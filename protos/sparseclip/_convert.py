@@ -50,9 +50,9 @@ def concept_ref(key: ConceptKey) -> types_pb2.ConceptRef:
     return types_pb2.ConceptRef(concept_id=key)
 
 
-def model(message: types_pb2.ModelVersion) -> results.Model:
+def model(message: types_pb2.ModelVersion) -> results.ModelVersion:
     """Name and version."""
-    return results.Model(name=message.name, version=message.version)
+    return results.ModelVersion(name=message.name, version=message.version)
 
 
 def timings(message: types_pb2.StageTimings) -> results.Timings:
@@ -118,7 +118,7 @@ def model_info(message: embedding_pb2.GetModelResponse) -> results.ModelInfo:
         patch_columns=message.patch_columns,
         context_length=message.context_length,
         logit_scale=message.logit_scale,
-        limits=results.Limits(
+        limits=results.ServerLimits(
             message_bytes=limits.message_bytes,
             image_bytes=limits.image_bytes,
             image_pixels=limits.image_pixels,

@@ -25,17 +25,17 @@ _OPS: dict[str, chat_pb2.SteeringOp] = {
     "SCALE": chat_pb2.STEERING_OP_SCALE,
     "ABLATE": chat_pb2.STEERING_OP_ABLATE,
 }
-_FINISHES: dict[int, chat.Finish] = {
+_FINISHES: dict[int, chat.ChatFinish] = {
     chat_pb2.CHAT_FINISH_STOP: "stop",
     chat_pb2.CHAT_FINISH_LENGTH: "length",
 }
 
 
 def conversation(
-    messages: str | Sequence[chat.Message],
+    messages: str | Sequence[chat.ChatMessage],
     images: Sequence[ImageInput | chat.ChatImage],
     steering: Steering | None,
-) -> Sequence[chat.Message]:
+) -> Sequence[chat.ChatMessage]:
     """A question about images as a conversation of one message; a conversation as it is."""
     if isinstance(images, bytes | str):
         raise TypeError("images must be a list")
@@ -46,7 +46,7 @@ def conversation(
             else chat.ChatImage(image=image, steering=steering)
             for image in images
         ]
-        return [chat.Message(text=messages, images=attached)]
+        return [chat.ChatMessage(text=messages, images=attached)]
     if images or steering:
         raise ValueError("images, steering: of a conversation they are in its messages")
     return messages
@@ -54,8 +54,8 @@ def conversation(
 
 def request(
     selector: types_pb2.ModelSelector,
-    messages: Sequence[chat.Message],
-    sampling: chat.Sampling,
+    messages: Sequence[chat.ChatMessage],
+    sampling: chat.ChatSampling,
 ) -> chat_pb2.ChatRequest:
     """The message. Raises CallError for an image that cannot be read, and for numbers that no
     field holds."""
@@ -76,7 +76,7 @@ def request(
         raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
 
 
-def _message(message: chat.Message) -> chat_pb2.ChatMessage:
+def _message(message: chat.ChatMessage) -> chat_pb2.ChatMessage:
     return chat_pb2.ChatMessage(
         role=_ROLES[message.role],
         text=message.text,

@@ -13,7 +13,7 @@ from typing import Protocol
 import grpc
 
 from sparseclip.errors import ItemStatus
-from sparseclip.results import Limits
+from sparseclip.results import ServerLimits
 from sparseclip.v1 import embedding_pb2
 
 _ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+:/", re.ASCII)
@@ -95,7 +95,7 @@ def read_image(image: ImageInput) -> bytes:
     return buffer.getvalue()
 
 
-def to_input(item: Item, limits: Limits, *, key: str) -> embedding_pb2.EmbedInput:
+def to_input(item: Item, limits: ServerLimits, *, key: str) -> embedding_pb2.EmbedInput:
     """The message for an item.
 
     Raises ItemError when it cannot be read, or is too large for any call of this server.
@@ -130,13 +130,13 @@ class Prepared:
     status: ItemStatus
 
 
-def prepare(items: Iterable[Item], limits: Limits) -> Iterable[Prepared]:
+def prepare(items: Iterable[Item], limits: ServerLimits) -> Iterable[Prepared]:
     """Reads items one by one, as they are asked for."""
     for position, item in enumerate(items):
         yield prepare_one(item, limits, position)
 
 
-def prepare_one(item: Item, limits: Limits, position: int) -> Prepared:
+def prepare_one(item: Item, limits: ServerLimits, position: int) -> Prepared:
     """Reads one item; a failure becomes its status."""
     try:
         message = to_input(item, limits, key=str(position))

@@ -25,11 +25,10 @@ from sparseclip._items import (
     prepare,
     read_image,
 )
-from sparseclip.chat import Message as ChatMessage
-from sparseclip.chat import Sampling
+from sparseclip.chat import ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier, prompts_for
 from sparseclip.errors import CallError
-from sparseclip.results import Embedding, Embeddings, Limits, ModelInfo
+from sparseclip.results import Embedding, Embeddings, ModelInfo, ServerLimits
 from sparseclip.v1 import chat_pb2, concepts_pb2, embedding_pb2, types_pb2
 
 T = TypeVar("T")
@@ -193,7 +192,7 @@ class Operations:
             for match in reply.matches
         ]
 
-    def chat(self, messages: Sequence[ChatMessage], sampling: Sampling) -> Call:
+    def chat(self, messages: Sequence[ChatMessage], sampling: ChatSampling) -> Call:
         """The one call of a conversation; its replies are a stream."""
         request = convert_chat.request(self._selector, messages, sampling)
         return Call(CHAT, request)  # type: ignore[arg-type]
@@ -227,7 +226,7 @@ def unsent(prepared: Prepared) -> Embedding:
     return Embedding(source=prepared.item.source, status=prepared.status)
 
 
-def batches(items: Iterable[Prepared], limits: Limits) -> Iterator[list[Prepared]]:
+def batches(items: Iterable[Prepared], limits: ServerLimits) -> Iterator[list[Prepared]]:
     """Consecutive items, as many to a list as one call of this server may hold."""
     batch: list[Prepared] = []
     images = texts = size = 0

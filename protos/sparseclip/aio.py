@@ -16,10 +16,10 @@ from sparseclip._operations import Operations
 from sparseclip._retry import RetryPolicy
 from sparseclip._stream import Flight
 from sparseclip._transport_aio import AsyncTransport
-from sparseclip.chat import ChatEvent, ChatImage, Message, Sampling
+from sparseclip.chat import ChatEvent, ChatImage, ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier
 from sparseclip.concepts import Concept, ConceptMatch, ConceptPage, Explanation, ServerStatus
-from sparseclip.results import Embedding, Embeddings, Model, ModelInfo
+from sparseclip.results import Embedding, Embeddings, ModelInfo, ModelVersion
 from sparseclip.steering import Steering
 
 
@@ -202,11 +202,11 @@ class AsyncClient(_AsyncBase):
 
     async def chat(
         self,
-        messages: str | Sequence[Message],
+        messages: str | Sequence[ChatMessage],
         images: Sequence[ImageInput | ChatImage] = (),
         *,
         steering: Steering | None = None,
-        sampling: Sampling | None = None,
+        sampling: ChatSampling | None = None,
         timeout: float = 60.0,
     ) -> AsyncGenerator[ChatEvent]:
         """Answers a question about images, or the last message of a conversation.
@@ -216,7 +216,7 @@ class AsyncClient(_AsyncBase):
         again only before its first event.
         """
         said = convert_chat.conversation(messages, images, steering)
-        call = self._operations.chat(said, sampling or Sampling())
+        call = self._operations.chat(said, sampling or ChatSampling())
         async with aclosing(self._transport.watch(call, timeout)) as replies:
             async for reply in replies:
                 event = convert_chat.event(reply)
@@ -235,7 +235,7 @@ class AsyncAdminClient(_AsyncBase):
 
     async def unload_model(
         self, name: str, version: str = "", *, timeout: float | None = None
-    ) -> tuple[Model, ...]:
+    ) -> tuple[ModelVersion, ...]:
         """Unloads a version, by default all of them; gives what it unloaded."""
         return await self._transport.run(admin.unload(name, version), timeout)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from sparseclip._items import ImageInput
-from sparseclip.results import Model, ScoredConcept
+from sparseclip.results import ModelVersion, ScoredConcept
 from sparseclip.steering import Steering
 
-Role = Literal["system", "user", "assistant"]
-Finish = Literal["stop", "length", ""]
+ChatRole = Literal["system", "user", "assistant"]
+ChatFinish = Literal["stop", "length", ""]
 """The answer's own end, `max_tokens`, or a reason that this client does not know."""
 
 
@@ -24,17 +24,17 @@ class ChatImage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Message:
+class ChatMessage:
     """One turn of a conversation."""
 
     text: str
-    role: Role = "user"
+    role: ChatRole = "user"
     images: Sequence[ImageInput | ChatImage] = ()
     """Shown in front of the text; only a user has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class ChatSampling:
     """How the answer's tokens are chosen."""
 
     max_tokens: int = 0
@@ -74,7 +74,7 @@ class ChatStart:
     """The first event: who answers, and what the images show before and after the edits."""
 
     text: ClassVar[str] = ""
-    model: Model
+    model: ModelVersion
     engine: str
     images: tuple[ImageConcepts, ...]
 
@@ -116,7 +116,7 @@ class ChatEnd:
     """The last event."""
 
     text: ClassVar[str] = ""
-    finish: Finish
+    finish: ChatFinish
     usage: ChatUsage
     timings: ChatTimings
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparseclip.errors import ItemStatus
-from sparseclip.results import Embedding, Embeddings, Model, ModelInfo, stack_codes
+from sparseclip.results import Embedding, Embeddings, ModelInfo, ModelVersion, stack_codes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -18,7 +18,7 @@ class Classification:
 
     source: str
     status: ItemStatus
-    model: Model | None
+    model: ModelVersion | None
     label: str
     """The best label; empty when the image failed."""
     scores: Mapping[str, float]
@@ -35,7 +35,7 @@ class Classifier:
     """The embedded labels of one model."""
 
     labels: tuple[str, ...]
-    model: Model
+    model: ModelVersion
     logit_scale: float
     weights: NDArray[np.float64]
     """(C, L): a unit column for every label, or zeros where a text fired no concept."""

@@ -23,10 +23,10 @@ from sparseclip._operations import Call, Operations
 from sparseclip._retry import RetryPolicy
 from sparseclip._stream import Flight
 from sparseclip._transport import Transport
-from sparseclip.chat import ChatEvent, ChatImage, Message, Sampling
+from sparseclip.chat import ChatEvent, ChatImage, ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier
 from sparseclip.concepts import Concept, ConceptMatch, ConceptPage, Explanation, ServerStatus
-from sparseclip.results import Embedding, Embeddings, Model, ModelInfo
+from sparseclip.results import Embedding, Embeddings, ModelInfo, ModelVersion
 from sparseclip.steering import Steering
 
 
@@ -206,11 +206,11 @@ class Client(_Base):
 
     def chat(
         self,
-        messages: str | Sequence[Message],
+        messages: str | Sequence[ChatMessage],
         images: Sequence[ImageInput | ChatImage] = (),
         *,
         steering: Steering | None = None,
-        sampling: Sampling | None = None,
+        sampling: ChatSampling | None = None,
         timeout: float = 60.0,
     ) -> Generator[ChatEvent]:
         """Answers a question about images, or the last message of a conversation.
@@ -220,7 +220,7 @@ class Client(_Base):
         again only before its first event.
         """
         said = convert_chat.conversation(messages, images, steering)
-        call = self._operations.chat(said, sampling or Sampling())
+        call = self._operations.chat(said, sampling or ChatSampling())
         return self._chat(call, timeout)
 
     def _chat(self, call: Call, timeout: float) -> Generator[ChatEvent]:
@@ -242,7 +242,7 @@ class AdminClient(_Base):
 
     def unload_model(
         self, name: str, version: str = "", *, timeout: float | None = None
-    ) -> tuple[Model, ...]:
+    ) -> tuple[ModelVersion, ...]:
         """Unloads a version, by default all of them; gives what it unloaded."""
         return self._transport.run(admin.unload(name, version), timeout)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from sparseclip.results import FloatArray, Model, ScoredConcept, Timings
+from sparseclip.results import FloatArray, ModelVersion, ScoredConcept, Timings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class Explanation:
     """Where the concepts of an image fire."""
 
     source: str
-    model: Model
+    model: ModelVersion
     explanations: tuple[ConceptExplanation, ...]
     timings: Timings
 
@@ -91,7 +91,7 @@ class ModelState(Enum):
 class ModelStatus:
     """One model of the server."""
 
-    model: Model
+    model: ModelVersion
     state: ModelState
     is_default: bool
     engine: str

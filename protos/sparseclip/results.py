@@ -21,7 +21,7 @@ FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class ModelVersion:
     """The model that answered."""
 
     name: str
@@ -63,7 +63,7 @@ class Embedding:
     source: str
     """The item's path, its text, or `image[i]` for bytes and image objects."""
     status: ItemStatus
-    model: Model | None = None
+    model: ModelVersion | None = None
     """None when the item never reached a model."""
     width: int = 0
     """C, the width of the codes."""
@@ -148,7 +148,7 @@ def stack_codes(items: Sequence[Embedding], *, normalize: bool = False) -> csr_a
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ServerLimits:
     """What a server accepts."""
 
     message_bytes: int
@@ -165,7 +165,7 @@ class Limits:
 class ModelInfo:
     """A loaded model's shapes and the limits of its server."""
 
-    model: Model
+    model: ModelVersion
     concepts: int
     """C, the width of the codes."""
     dense_dim: int
@@ -180,4 +180,4 @@ class ModelInfo:
     """Texts are cut to so many tokens."""
     logit_scale: float
     """Zero-shot logits are this times the cosine."""
-    limits: Limits
+    limits: ServerLimits

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Op = Literal["SET", "ADD", "SCALE", "ABLATE"]
-OPS: tuple[Op, ...] = get_args(Op)
+EditOp = Literal["SET", "ADD", "SCALE", "ABLATE"]
+OPS: tuple[EditOp, ...] = get_args(EditOp)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Edit:
     that no server could take.
     """
 
-    op: Op
+    op: EditOp
     concept: int | str | None = None
     phrase: str | None = None
     """The text tower says which concepts it stands for."""

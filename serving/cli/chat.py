@@ -13,7 +13,7 @@ from serving.cli.connection import Target, target_options
 from serving.cli.edits import Edits, parse_edit, read_plan
 from serving.cli.inputs import SUFFIXES, expand
 from serving.cli.output import as_record, print_json
-from sparseclip import Edit, Sampling
+from sparseclip import ChatSampling, Edit
 
 
 @click.command()
@@ -79,7 +79,7 @@ def chat(
         raise click.UsageError("edits are of images: name one")
     if strength is None:
         strength = read.strength if read else 1.0
-    sampling = Sampling(max_tokens=max_tokens or 0, temperature=temperature, seed=seed)
+    sampling = ChatSampling(max_tokens=max_tokens or 0, temperature=temperature, seed=seed)
     with target.open(chat=True) as client:
         talk = Talk(client, images, Edits(edits, strength), sampling, target.timeout, top=top or 0)
         if question is None:

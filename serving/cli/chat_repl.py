@@ -16,12 +16,12 @@ from sparseclip import (
     CallError,
     ChatEnd,
     ChatImage,
+    ChatMessage,
+    ChatSampling,
     ChatStart,
     Client,
+    EditOp,
     ImageConcepts,
-    Message,
-    Op,
-    Sampling,
 )
 
 HELP = """\
@@ -29,7 +29,7 @@ A line is a question. /set WORD[=VALUE], /add WORD=VALUE, /scale WORD=FACTOR and
 edit what the model sees and begin the conversation anew; /reset drops all edits. /show names the
 images' concepts before and after the last answer, /new forgets the conversation, /quit ends."""
 
-_OPS: dict[str, Op] = {"set": "SET", "add": "ADD", "scale": "SCALE", "suppress": "ABLATE"}
+_OPS: dict[str, EditOp] = {"set": "SET", "add": "ADD", "scale": "SCALE", "suppress": "ABLATE"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +49,19 @@ class Talk:
         client: Client,
         images: Sequence[str],
         edits: Edits,
-        sampling: Sampling,
+        sampling: ChatSampling,
         timeout: float,
         top: int,
     ) -> None:
         self._client, self._images = client, images
         self._edits, self._sampling = edits, sampling
         self._timeout, self._top = timeout, top
-        self._said: list[Message] = []
+        self._said: list[ChatMessage] = []
         self._seen: tuple[ImageConcepts, ...] = ()
 
     def ask(self, question: str, show: Callable[[str], None]) -> Answer:
         """Asks, and shows the answer's text as it comes. Raises CallError."""
-        asked = [*self._said, Message(text=question)]
+        asked = [*self._said, ChatMessage(text=question)]
         images = [ChatImage(image=p, steering=self._edits.steering) for p in self._images]
         messages = [replace(asked[0], images=images), *asked[1:]]
         start, end, text = None, None, ""
@@ -74,7 +74,9 @@ class Talk:
                 show(event.text)
         if start is None or end is None:
             raise click.ClickException("the server ended the answer early")
-        self._said = [*asked, Message(role="assistant", text=text)] if text.strip() else self._said
+        self._said = (
+            [*asked, ChatMessage(role="assistant", text=text)] if text.strip() else self._said
+        )
         self._seen = start.images
         return Answer(start=start, text=text, end=end)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from sparseclip import Edit, Op, Steering
+from sparseclip import Edit, EditOp, Steering
 
 _NUMBER = re.compile(r"#(\d{1,10})")
-_SIGNS: dict[Op, str] = {"SET": "=", "ADD": "+", "SCALE": "*", "ABLATE": ""}
+_SIGNS: dict[EditOp, str] = {"SET": "=", "ADD": "+", "SCALE": "*", "ABLATE": ""}
 
 
-def parse_edit(op: Op, text: str, top: int = 0) -> Edit:
+def parse_edit(op: EditOp, text: str, top: int = 0) -> Edit:
     """One edit: a target, and `=VALUE` where the operation takes one.
 
     `#123` is a concept by its id, `=name` one by its exact name, anything else a word or phrase,

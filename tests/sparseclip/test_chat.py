@@ -20,19 +20,19 @@ from sparseclip import (
     ChatDelta,
     ChatEnd,
     ChatImage,
+    ChatMessage,
+    ChatSampling,
     ChatStart,
     Client,
     Edit,
-    Message,
     RetryPolicy,
-    Sampling,
     Steering,
 )
 from sparseclip.v1 import chat_pb2, chat_pb2_grpc
 from tests.serving.harness import PNG
 from tests.sparseclip.conftest import FAST
 
-SHORT = Sampling(max_tokens=12)
+SHORT = ChatSampling(max_tokens=12)
 DOG = Steering(edits=[Edit(phrase="dog", op="SET", value=4.0)])
 
 
@@ -72,10 +72,10 @@ async def test_asyncio(served: str) -> None:
 
 def test_a_conversation(served: str) -> None:
     messages = [
-        Message(role="system", text="Be brief."),
-        Message(text="What is this?", images=[PNG, ChatImage(image=PNG, steering=DOG)]),
-        Message(role="assistant", text="a dog"),
-        Message(text="Are you sure?"),
+        ChatMessage(role="system", text="Be brief."),
+        ChatMessage(text="What is this?", images=[PNG, ChatImage(image=PNG, steering=DOG)]),
+        ChatMessage(role="assistant", text="a dog"),
+        ChatMessage(text="Are you sure?"),
     ]
     with Client(served) as client:
         start = next(client.chat(messages, sampling=SHORT))
@@ -91,8 +91,8 @@ def test_a_conversation(served: str) -> None:
         ({"images": ["https://example.org/cat.png"]}, "addresses are not fetched"),
         ({"images": ["no.png"]}, "no such file"),
         ({"images": [b"GIF89a"]}, r"messages\[0\].images\[0\].data: unsupported image"),
-        ({"sampling": Sampling(max_tokens=-1)}, "INVALID_ARGUMENT"),
-        ({"sampling": Sampling(temperature=-1)}, "sampling.temperature"),
+        ({"sampling": ChatSampling(max_tokens=-1)}, "INVALID_ARGUMENT"),
+        ({"sampling": ChatSampling(temperature=-1)}, "sampling.temperature"),
         (
             {"images": [PNG], "steering": Steering(edits=[Edit(op="ABLATE", concept="no")])},
             r"steering.edits\[0\].concept_name: no concept has this name",
@@ -217,7 +217,7 @@ async def left(script: Script) -> bool:
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_closing_ends_the_work(scripted: Any, asynchronous: bool) -> None:
     script, address = scripted(0, 0)
-    endless = Sampling(seed=99)
+    endless = ChatSampling(seed=99)
     if asynchronous:
         async with AsyncClient(address) as client:
             stream: AsyncIterator[Any] = client.chat("a", sampling=endless)
