@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2_grpc
 from bundle.plugins import PluginError
 from bundle.store import BundleError, default_bundle
 from serving.auth.tokens import TokenFile
+from serving.chat.loading import check_chat_engine
 from serving.core.config import ServerConfig
 from serving.core.errors import StartupError
 from serving.core.metrics import Metrics, MetricsServer
@@ -66,6 +67,7 @@ class Server:
         Raises StartupError; close() then frees what was started.
         """
         config = self.config
+        await asyncio.get_running_loop().run_in_executor(None, check_chat_engine, config)
         path = Path(config.bundle) if config.bundle else _default_bundle()
         tokens = TokenFile(Path(config.tokens), self.metrics) if config.tokens else None
         chain = Chain(Authenticator(tokens), self.gate, Sanitiser(self.metrics), config.limits)

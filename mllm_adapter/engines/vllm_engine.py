@@ -1,4 +1,7 @@
-"""vLLM: prompts as embeddings into its own batching. T tokens, H LLM width."""
+"""vLLM: prompts go in as embeddings, and vLLM does the batching. T tokens, H LLM width.
+
+vLLM is imported here at the top, so that `Plugins.load` can say in one line that it is missing.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,14 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
+import vllm
 from jaxtyping import Float
 from torch import Tensor
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from mllm_adapter.engines.base import FinishReason, GenerationError, LoadedLLM, Sampling, TokenDelta
 from mllm_adapter.model.llm import end_tokens, load_embeddings, load_tokenizer
@@ -19,23 +28,19 @@ FINISH_REASONS: dict[str | None, FinishReason] = {None: "", "stop": "stop", "len
 class VllmEngine:
     """Generates with vLLM's AsyncLLM.
 
-    The LLM is stock: edits end in front of the projector, so that vLLM's batching, its graphs and
-    its prefix cache, whose keys contain the embeddings, stay as they are.
+    The LLM is unmodified: edits are applied before the projector. So vLLM's batching and its
+    compiled graphs work as usual, and so does its prefix cache, because the cache keys include the
+    embeddings.
     """
 
     def __init__(self, llm: Any, end: Sequence[int]) -> None:
-        import vllm
-
         self._llm, self._end = llm, list(end)
-        self._numbers = itertools.count()
+        self._request_numbers = itertools.count()
         self.description = f"vllm {vllm.__version__}"
 
     @classmethod
     def open(cls, path: Path, max_batch: int, **options: Any) -> LoadedLLM:
-        """See GenerationEngine.open; `options` go to vLLM's AsyncEngineArgs."""
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
-
+        """See GenerationEngine.open. `options` are passed on to vLLM's AsyncEngineArgs."""
         tokenizer, embeddings = load_tokenizer(path), load_embeddings(path)
         arguments = AsyncEngineArgs(
             model=str(path),
@@ -55,11 +60,7 @@ class VllmEngine:
     async def generate(
         self, prompt: Float[Tensor, "T H"], sampling: Sampling
     ) -> AsyncGenerator[TokenDelta]:
-        """See GenerationEngine.generate. AsyncLLM's own generator aborts what is closed early."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-        from vllm.v1.engine.exceptions import EngineDeadError
-
+        """See GenerationEngine.generate. Closing AsyncLLM's generator early aborts its request."""
         parameters = SamplingParams(
             max_tokens=sampling.max_tokens,
             min_tokens=sampling.min_tokens,
@@ -67,26 +68,26 @@ class VllmEngine:
             top_p=sampling.top_p,
             seed=sampling.seed if sampling.temperature > 0 else None,
             stop_token_ids=self._end,
-            ignore_eos=True,  # those among stop_token_ids end it
+            ignore_eos=True,  # stop_token_ids already hold the end tokens
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
         )
-        answers = self._llm.generate(
-            {"prompt_embeds": prompt}, parameters, f"chat-{next(self._numbers)}"
+        outputs = self._llm.generate(
+            {"prompt_embeds": prompt}, parameters, f"chat-{next(self._request_numbers)}"
         )
         try:
-            async for answer in answers:
-                [part] = answer.outputs
-                ids = tuple(i for i in part.token_ids if i not in self._end)
-                if part.finish_reason not in FINISH_REASONS:
-                    raise GenerationError(f"vllm: {part.finish_reason}")
-                yield TokenDelta(ids=ids, finish=FINISH_REASONS[part.finish_reason])
+            async for output in outputs:
+                [completion] = output.outputs
+                ids = tuple(token for token in completion.token_ids if token not in self._end)
+                if completion.finish_reason not in FINISH_REASONS:
+                    raise GenerationError(f"vllm: {completion.finish_reason}")
+                yield TokenDelta(ids=ids, finish=FINISH_REASONS[completion.finish_reason])
         except EngineDeadError:
             raise GenerationError("vllm: the engine's process has ended") from None
         finally:
-            await answers.aclose()
+            await outputs.aclose()
 
     async def close(self) -> None:
         """See GenerationEngine.close."""
         self._llm.shutdown()
-        self._llm = None  # its own destructor wants modules that are gone at the process's end
+        self._llm = None  # AsyncLLM's destructor fails if it first runs at interpreter exit

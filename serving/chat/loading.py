@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from bundle.plugins import PluginError
 from bundle.store import Bundle
+from mllm_adapter.engines import GENERATION_ENGINES
 from serving.core.config import ServerConfig
+from serving.core.errors import StartupError
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,20 @@ OFF = NoChat("chat is off on this server")
 BROKEN = NoChat("this model's chat cannot be loaded; the server's log says why")
 
 
+def check_chat_engine(config: ServerConfig) -> None:
+    """Imports the library of a chat engine that is not the default; called in a thread.
+
+    The default engine may be missing: the server then runs without chat. An engine that was asked
+    for by name must be there. Raises StartupError, which names the extra that installs it.
+    """
+    if config.chat == "off" or config.chat_engine == GENERATION_ENGINES.names[0]:
+        return
+    try:
+        GENERATION_ENGINES.load(config.chat_engine)
+    except PluginError as error:
+        raise StartupError(str(error)) from None
+
+
 def open_chat(bundle: Bundle, config: ServerConfig) -> ChatModel | NoChat:
     """Loads the language model, which takes seconds; called in a thread.
 
@@ -39,14 +55,11 @@ def open_chat(bundle: Bundle, config: ServerConfig) -> ChatModel | NoChat:
         return OFF
     try:
         model = _open(bundle, config)
-    except ModuleNotFoundError as error:  # of the adapter itself, whichever engine it has
+    except ModuleNotFoundError as error:  # check_chat_engine has seen to other engines
         log.warning(
             "serving without chat, which needs %s: pip install 'sparseclip[chat]'", error.name
         )
         return NoChat("chat is not installed on this server: pip install 'sparseclip[chat]'")
-    except PluginError as error:
-        log.warning("serving without chat: %s", error)
-        return NoChat(f"chat is not installed on this server: {error}")
     except Exception:  # whatever a library makes of a directory
         log.exception("chat: the adapter cannot be loaded")
         return BROKEN

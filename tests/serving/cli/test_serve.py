@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.chat.loading import check_chat_engine
 from serving.cli.config_options import FieldOption, options, values
 from serving.cli.serve import serve
 from serving.core.config import ServerConfig, documentation, load_config
@@ -84,6 +85,20 @@ def test_mistakes_end_with_one_line(
     assert "Traceback" not in err
     if code == 1:
         assert len(err.splitlines()) == 1
+
+
+def test_a_chat_engine_that_is_named_must_be_installed(
+    run: Run,
+    tiny_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    ended = run("serve", "--bundle", str(tiny_bundle), "--port", "0", "--chat-engine", "vllm")
+    message = "chat engine vllm: vllm is not installed; pip install 'sparseclip[vllm]'"
+    assert ended.err + capfd.readouterr().err == f"sparseclip serve: {message}\n"
+    assert ended.code == 1
+    check_chat_engine(ServerConfig(chat_engine="vllm", chat="off"))  # not used, so not needed
 
 
 def test_a_config_file_lies_below_the_flags(tmp_path: Path) -> None:
