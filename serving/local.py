@@ -28,7 +28,7 @@ def local_server(bundle_path: Path, *, chat: bool = True) -> Iterator[str]:
             socket=str(Path(directory) / "s"),
             chat="auto" if chat else "off",
         )
-        started: Future[_Started] = Future()
+        started: Future[_RunningServer] = Future()
         thread = threading.Thread(
             target=lambda: asyncio.run(_run(config, started)), name="server", daemon=True
         )
@@ -41,17 +41,17 @@ def local_server(bundle_path: Path, *, chat: bool = True) -> Iterator[str]:
             thread.join()
 
 
-class _Started:
+class _RunningServer:
     def __init__(self, address: str) -> None:
         self.address = address
         self.loop = asyncio.get_running_loop()
         self.stop = asyncio.Event()
 
 
-async def _run(config: ServerConfig, started: Future[_Started]) -> None:
+async def _run(config: ServerConfig, started: Future[_RunningServer]) -> None:
     try:
         async with running(config) as server:
-            state = _Started(server.address)
+            state = _RunningServer(server.address)
             started.set_result(state)
             await state.stop.wait()
     except BaseException as error:  # raised where the server was asked for

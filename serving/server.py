@@ -23,11 +23,11 @@ from serving.core.errors import StartupError
 from serving.core.metrics import Metrics, MetricsServer
 from serving.engines.base import EngineError, EngineFactory, open_engine
 from serving.models.registry import Registry
-from serving.rpc.health import Health
-from serving.rpc.interceptors.admission import Gate
+from serving.rpc.health import HealthService
+from serving.rpc.interceptors.admission import CallAdmission
 from serving.rpc.interceptors.authenticate import Authenticator
 from serving.rpc.interceptors.chain import Chain
-from serving.rpc.interceptors.error_sanitizer import Sanitiser
+from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer
 from serving.rpc.listener import bind, channel_options
 from serving.rpc.services.admin import AdminService
 from serving.rpc.services.chat import ChatService
@@ -37,9 +37,9 @@ from sparseclip.v1 import admin_pb2_grpc, chat_pb2_grpc, concepts_pb2_grpc, embe
 
 log = logging.getLogger(__name__)
 
-CHAT = "sparseclip.v1.ChatService"
-PUBLIC = ("sparseclip.v1.EmbeddingService", "sparseclip.v1.ConceptService", CHAT)
-ADMIN = ("sparseclip.v1.AdminService",)
+CHAT_SERVICE = "sparseclip.v1.ChatService"
+PUBLIC_SERVICES = ("sparseclip.v1.EmbeddingService", "sparseclip.v1.ConceptService", CHAT_SERVICE)
+ADMIN_SERVICES = ("sparseclip.v1.AdminService",)
 
 _FLUSH_S = 1.0
 """For replies that are written but not sent yet, after the last call has ended."""
@@ -51,13 +51,13 @@ class Server:
     def __init__(self, config: ServerConfig, engine_factory: EngineFactory) -> None:
         self.config = config
         self.metrics = Metrics()
-        self.gate = Gate(config.limits, self.metrics)
+        self.gate = CallAdmission(config.limits, self.metrics)
         self.registry = Registry(config, self.metrics, engine_factory, self._update_health)
         self.address = ""
         """Of the public services, as a client takes it."""
         self.admin_address: str | None = None
         self.metrics_address: str | None = None
-        self._healths: list[Health] = []
+        self._healths: list[HealthService] = []
         self._ports: list[grpc.aio.Server] = []
         self._metrics_server: MetricsServer | None = None
 
@@ -70,8 +70,8 @@ class Server:
         await asyncio.get_running_loop().run_in_executor(None, check_chat_engine, config)
         path = Path(config.bundle) if config.bundle else _default_bundle()
         tokens = TokenFile(Path(config.tokens), self.metrics) if config.tokens else None
-        chain = Chain(Authenticator(tokens), self.gate, Sanitiser(self.metrics), config.limits)
-        public = self._port(chain, PUBLIC)
+        chain = Chain(Authenticator(tokens), self.gate, ErrorSanitizer(self.metrics), config.limits)
+        public = self._port(chain, PUBLIC_SERVICES)
         embedding = EmbeddingService(self.registry, config.limits, self.gate.draining)
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(embedding, public)  # type: ignore[no-untyped-call]
         concepts = ConceptService(self.registry, config.limits)
@@ -80,7 +80,7 @@ class Server:
         chat_pb2_grpc.add_ChatServiceServicer_to_server(chat, public)  # type: ignore[no-untyped-call]
         self.address = bind(public, config, config.port, "port")
         if config.admin_port is not None:
-            port = self._port(chain, ADMIN)
+            port = self._port(chain, ADMIN_SERVICES)
             admin = AdminService(self.registry, self.gate)
             admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, port)  # type: ignore[no-untyped-call]
             self.admin_address = bind(port, config, config.admin_port, "admin_port")
@@ -101,7 +101,7 @@ class Server:
 
     def _port(self, chain: Chain, services: tuple[str, ...]) -> grpc.aio.Server:
         server = grpc.aio.server(interceptors=(chain,), options=channel_options(self.config.limits))
-        health = Health((*services, "grpc.health.v1.Health"))
+        health = HealthService((*services, "grpc.health.v1.Health"))
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         if self.config.reflection:
             from grpc_reflection.v1alpha import reflection
@@ -117,7 +117,7 @@ class Server:
         serving = self.gate.is_open and self.registry.healthy
         self.metrics.serving.set(serving)
         for health in self._healths:
-            health.set_serving(serving, without=() if self.registry.chats else (CHAT,))
+            health.set_serving(serving, without=() if self.registry.chats else (CHAT_SERVICE,))
 
     async def drain(self) -> bool:
         """NOT_SERVING at once; waits for calls in work. False when they took too long."""

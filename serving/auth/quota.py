@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from serving.auth.tokens import Principal
-from serving.core.errors import Kind, ServingError
+from serving.core.errors import ErrorKind, ServingError
 
 
 class Quota:
@@ -55,4 +55,4 @@ class Quota:
 
 
 def _exhausted(message: str, retry_after: float) -> ServingError:
-    return ServingError(Kind.EXHAUSTED, message, retry_after=retry_after)
+    return ServingError(ErrorKind.EXHAUSTED, message, retry_after=retry_after)

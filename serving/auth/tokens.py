@@ -18,7 +18,7 @@ from serving.core.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-Role = Literal["embed", "admin"]
+PrincipalRole = Literal["embed", "admin"]
 
 _CHECK_S = 1.0
 
@@ -31,7 +31,7 @@ class Principal:
     """For quotas and logs."""
     sha256: tuple[str, ...] = ()
     """SHA-256 digests in hex of the tokens that it may use; two while a token is rotated."""
-    roles: tuple[Role, ...] = ("embed",)
+    roles: tuple[PrincipalRole, ...] = ("embed",)
     """`embed` for the public services, `admin` for AdminService."""
     requests_per_second: float | None = None
     """Calls, or items of streams, a second on average. None: no bound of its own."""
@@ -52,7 +52,7 @@ class Principal:
             raise ValueError(f"{self.name}.concurrent_calls: must be at least 1")
 
 
-ANYONE = Principal(name="anyone")
+ANONYMOUS = Principal(name="anyone")
 """Who calls a server that has no token file."""
 
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from prometheus_client import Gauge
 
-from serving.core.errors import Kind, ServingError
+from serving.core.errors import ErrorKind, ServingError
 
 BULK_SHARE = 0.5
 """Streams fill so much of a queue and no more; the rest is left to callers who wait."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoomConfig:
+class AdmissionConfig:
     """Bounds of what is in work."""
 
     capacity: int
@@ -26,7 +26,7 @@ class RoomConfig:
     """Work ahead of a new call, in seconds, beyond which it is refused."""
 
 
-class Places:
+class Permits:
     """Room for the items of one call."""
 
     def __init__(self, count: int, changed: asyncio.Event) -> None:
@@ -40,17 +40,17 @@ class Places:
         self._changed.set()
 
 
-class Room:
+class ItemAdmission:
     """Counts every item that was let in and not answered yet, decoded or not.
 
     So what waits is bounded in memory too. `changed` is set whenever something leaves.
     """
 
-    def __init__(self, config: RoomConfig, slots: Gauge, changed: asyncio.Event) -> None:
+    def __init__(self, config: AdmissionConfig, slots: Gauge, changed: asyncio.Event) -> None:
         self._config = config
         self._slots = slots
         self._changed = changed
-        self._places: set[Places] = set()
+        self._places: set[Permits] = set()
         self._turns: collections.deque[asyncio.Future[None]] = collections.deque()
         self._item_times: collections.deque[float] = collections.deque(maxlen=16)
         self._run_times: collections.deque[float] = collections.deque(maxlen=16)
@@ -68,7 +68,7 @@ class Room:
         self._item_times.append(item_s)
 
     @contextmanager
-    def admit(self, count: int, deadline: float) -> Iterator[Places]:
+    def admit(self, count: int, deadline: float) -> Iterator[Permits]:
         """Holds places for `count` items that are wanted by `deadline`, in the event loop's time.
 
         Raises ServingError at once when there is no room, too much work is ahead, or so much that
@@ -76,12 +76,12 @@ class Room:
         """
         if count and not (self._has_room(count) and self._in_time(count, deadline)):
             seconds = max(0.1, min(self.admitted * _usual(self._item_times), 5.0))
-            raise ServingError(Kind.EXHAUSTED, "the queue is full", retry_after=seconds)
+            raise ServingError(ErrorKind.EXHAUSTED, "the queue is full", retry_after=seconds)
         with self._holding(count) as places:
             yield places
 
     @asynccontextmanager
-    async def admit_when_free(self) -> AsyncIterator[Places]:
+    async def admit_when_free(self) -> AsyncIterator[Permits]:
         """Holds a place for one item of a stream, after waiting until streams may have one."""
         while not self._has_room(1, BULK_SHARE):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -95,8 +95,8 @@ class Room:
             yield places
 
     @contextmanager
-    def _holding(self, count: int) -> Iterator[Places]:
-        places = Places(count, self._changed)
+    def _holding(self, count: int) -> Iterator[Permits]:
+        places = Permits(count, self._changed)
         self._places.add(places)
         self._count(count)
         try:

@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.onnx_graph import GraphName
-from serving.batching.admission import Places, Room, RoomConfig
+from serving.batching.admission import AdmissionConfig, ItemAdmission, Permits
 from serving.batching.worker_thread import WorkerThread
 from serving.core.config import ServerConfig
-from serving.core.errors import Kind, ServingError, expired, internal
+from serving.core.errors import ErrorKind, ServingError, expired, internal
 from serving.core.metrics import BatcherMetrics
 from serving.engines.base import EngineError
-from serving.engines.outputs import Row
+from serving.engines.outputs import OutputRow
 
 log = logging.getLogger(__name__)
 
-Run = Callable[[NDArray[Any]], list[Row | EngineError]]
+RunBatch = Callable[[NDArray[Any]], list[OutputRow | EngineError]]
 """Runs a batch (B, ...) on the engine; called in one of the batcher's own threads."""
 
 
@@ -33,7 +33,7 @@ Run = Callable[[NDArray[Any]], list[Row | EngineError]]
 class BatcherConfig:
     """Bounds of one batcher."""
 
-    room: RoomConfig
+    room: AdmissionConfig
     """What is let in."""
     max_batch: int
     """Items in one run."""
@@ -47,7 +47,7 @@ def batcher_config(graph: GraphName, config: ServerConfig, runs: int) -> Batcher
     """The bounds of a graph's batcher in a server, for an engine of so many runs."""
     limits, batch = config.limits, config.batch
     return BatcherConfig(
-        room=RoomConfig(
+        room=AdmissionConfig(
             capacity=limits.queue_texts if graph == "text" else limits.queue_images,
             max_ahead_s=limits.queue_s,
         ),
@@ -61,13 +61,13 @@ def batcher_config(graph: GraphName, config: ServerConfig, runs: int) -> Batcher
 class Done:
     """An item's checked output, and where its time went."""
 
-    row: Row
+    row: OutputRow
     queue_s: float
     inference_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Waiting:
+class _QueuedItem:
     array: NDArray[Any]
     deadline: float
     arrived: float
@@ -83,7 +83,7 @@ class Batcher:
 
     def __init__(
         self,
-        run: Run,
+        run: RunBatch,
         config: BatcherConfig,
         metrics: BatcherMetrics,
         outcome: Callable[[bool], None],
@@ -92,16 +92,16 @@ class Batcher:
         self._config = config
         self._metrics = metrics
         self._outcome = outcome
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting: dict[int, _QueuedItem] = {}
         self._numbers = itertools.count()
         self._changed = asyncio.Event()
-        self.room = Room(config.room, metrics.slots, self._changed)
+        self.room = ItemAdmission(config.room, metrics.slots, self._changed)
         """Where items get their places, before they are decoded."""
         self._threads = [WorkerThread("engine") for _ in range(config.runs)]
         self._idle = collections.deque(self._threads)
         self._task = asyncio.get_running_loop().create_task(self._loop())
 
-    def submit(self, array: NDArray[Any], deadline: float, places: Places) -> asyncio.Future[Done]:
+    def submit(self, array: NDArray[Any], deadline: float, places: Permits) -> asyncio.Future[Done]:
         """Queues an item that has a place; cancelling the future takes it out again.
 
         `deadline` is in the event loop's time. The future raises ServingError.
@@ -109,7 +109,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         number = next(self._numbers)
         future: asyncio.Future[Done] = loop.create_future()
-        self._waiting[number] = _Waiting(
+        self._waiting[number] = _QueuedItem(
             array=array, deadline=deadline, arrived=loop.time(), future=future
         )
         self._metrics.queued.inc()
@@ -132,7 +132,9 @@ class Batcher:
         await asyncio.gather(self._task, return_exceptions=True)
         for waiting in list(self._waiting.values()):
             if not waiting.future.done():
-                waiting.future.set_exception(ServingError(Kind.UNAVAILABLE, "the model is closed"))
+                waiting.future.set_exception(
+                    ServingError(ErrorKind.UNAVAILABLE, "the model is closed")
+                )
         for thread in self._threads:
             thread.close()
 
@@ -170,7 +172,7 @@ class Batcher:
         """No batch can become larger by waiting."""
         return len(self._waiting) >= self._config.max_batch or not self.room.coming
 
-    def _take(self, now: float) -> list[_Waiting]:
+    def _take(self, now: float) -> list[_QueuedItem]:
         """The next batch: oldest first, without those that are cancelled or too late.
 
         Empty while every thread is busy. When nothing more is coming, the idle ones share what
@@ -179,7 +181,7 @@ class Batcher:
         size = self._config.max_batch if self._idle else 0
         if self._idle and not self.room.coming:
             size = min(size, -(-len(self._waiting) // len(self._idle)))
-        batch: list[_Waiting] = []
+        batch: list[_QueuedItem] = []
         while self._waiting and len(batch) < size:
             number = next(iter(self._waiting))
             waiting = self._waiting[number]
@@ -192,7 +194,7 @@ class Batcher:
                 batch.append(waiting)
         return batch
 
-    def _isolated(self, arrays: list[NDArray[Any]]) -> list[Row | EngineError]:
+    def _isolated(self, arrays: list[NDArray[Any]]) -> list[OutputRow | EngineError]:
         """Runs a batch; one that fails is halved until the culprit is alone."""
         try:
             return self._run(np.stack(arrays))
@@ -205,9 +207,9 @@ class Batcher:
     def _on_run(
         self,
         thread: WorkerThread,
-        batch: list[_Waiting],
+        batch: list[_QueuedItem],
         started: float,
-        run: asyncio.Future[list[Row | EngineError]],
+        run: asyncio.Future[list[OutputRow | EngineError]],
     ) -> None:
         self._idle.append(thread)
         self._changed.set()

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.chat.requests import EditedConcept, Seen
-from serving.chat.resolve_edits import Resolved
+from serving.chat.requests import ConceptChange, ImageAudit
+from serving.chat.resolve_edits import ResolvedEdits
 
 TOP = 10
 """Concepts named before and after."""
@@ -16,7 +16,7 @@ MAX_EDITED = 64
 """Edited concepts named in an event."""
 
 
-def audit(codes: Any, resolved: Resolved, concepts: int) -> Seen:
+def audit(codes: Any, resolved: ResolvedEdits, concepts: int) -> ImageAudit:
     """What mllm_adapter makes of one image's PatchCodes (1, P, K), as means over its patches.
 
     The edited values come from the function that edits what the language model sees.
@@ -36,11 +36,11 @@ def audit(codes: Any, resolved: Resolved, concepts: int) -> Seen:
         before[ids] = old.double().mean(-1).numpy()
         after[ids] = edited_activations(old, batch).double().mean(-1).numpy()
     order = ids[np.argsort(-np.abs(after[ids] - before[ids]), kind="stable")]
-    return Seen(
+    return ImageAudit(
         before=_strongest(before),
         after=_strongest(after),
         edited=tuple(
-            EditedConcept(
+            ConceptChange(
                 concept_id=concept,
                 before=float(before[concept]),
                 after=float(after[concept]),

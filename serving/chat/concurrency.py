@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 from prometheus_client import Gauge
 
-from serving.core.errors import Kind, ServingError
+from serving.core.errors import ErrorKind, ServingError
 
 
-class ChatRoom:
+class ChatAdmission:
     """Counts conversations, from admission to their last event."""
 
     def __init__(self, capacity: int, gauge: Gauge) -> None:
@@ -22,7 +22,7 @@ class ChatRoom:
     def admit(self) -> Iterator[None]:
         """Holds a place for one conversation. Raises ServingError when there is none."""
         if self._inside >= self._capacity:
-            raise ServingError(Kind.EXHAUSTED, "too many conversations", retry_after=1.0)
+            raise ServingError(ErrorKind.EXHAUSTED, "too many conversations", retry_after=1.0)
         self._count(1)
         try:
             yield

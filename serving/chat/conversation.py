@@ -9,14 +9,22 @@ from typing import Any
 
 from bundle.concepts import ConceptVocabulary
 from serving.batching.worker_thread import WorkerThread
-from serving.chat.loading import ChatModel
-from serving.chat.prompt_assembly import Desk, Layout
-from serving.chat.requests import ChatCall, Delta, Ended, Event, Sampled, Started, Turn
-from serving.chat.vision import EmbedItems, Vision
-from serving.core.errors import Kind, ServingError
-from serving.core.limits import Limits
+from serving.chat.loading import LanguageModel
+from serving.chat.prompt_assembly import AssembledPrompt, PromptAssembler
+from serving.chat.requests import (
+    ChatCall,
+    ConversationTurn,
+    DeltaEvent,
+    EndEvent,
+    Event,
+    SamplingRequest,
+    StartEvent,
+)
+from serving.chat.vision import EmbedItems, VisionEncoder
+from serving.core.errors import ErrorKind, ServingError
+from serving.core.limits import LimitsConfig
 from serving.core.metrics import ChatMetrics
-from serving.core.requests import Selector
+from serving.core.requests import ModelSelector
 from serving.engines.base import EngineError
 
 ENDED = "the language model of this server has ended; embeddings are still answered"
@@ -27,18 +35,18 @@ class Chat:
 
     def __init__(
         self,
-        model: ChatModel,
+        model: LanguageModel,
         concepts: ConceptVocabulary,
         embed: EmbedItems,
-        limits: Limits,
+        limits: LimitsConfig,
         metrics: ChatMetrics,
         suspect: Callable[[], None],
     ) -> None:
         """`suspect` is called when the engine was found ended."""
         self._model, self._suspect = model, suspect
         self._metrics = metrics
-        self._vision = Vision(embed, len(concepts), metrics)
-        self._desk = Desk(model, concepts, limits)
+        self._vision = VisionEncoder(embed, len(concepts), metrics)
+        self._desk = PromptAssembler(model, concepts, limits)
         # Tokenising, editing and projecting are torch and Python code.
         self._thread = WorkerThread("chat")
 
@@ -61,7 +69,7 @@ class Chat:
             lambda: self._desk.finish(call, draft, sight.codes, sight.phrases)
         )
         ready = loop.time()
-        yield Started(engine=self._model.engine.description, images=layout.seen)
+        yield StartEvent(engine=self._model.engine.description, images=layout.seen)
         asked = loop.time()
         first_token_s, tokens, finish = 0.0, 0, ""
         async with aclosing(self._replies(layout)) as replies:
@@ -73,8 +81,8 @@ class Chat:
                 tokens += reply.tokens
                 finish = reply.finish
                 if reply.tokens:
-                    yield Delta(text=reply.text, tokens=reply.tokens)
-        yield Ended(
+                    yield DeltaEvent(text=reply.text, tokens=reply.tokens)
+        yield EndEvent(
             finish="stop" if finish == "stop" else "length",
             prompt_tokens=len(draft.prompt.ids),
             image_tokens=len(draft.prompt.places) * self._model.adapter.config.visual_tokens,
@@ -84,7 +92,7 @@ class Chat:
             first_token_s=first_token_s,
         )
 
-    async def _replies(self, layout: Layout) -> AsyncGenerator[Any]:
+    async def _replies(self, layout: AssembledPrompt) -> AsyncGenerator[Any]:
         try:
             async with aclosing(self._model.answer(layout.embedded, layout.sampling)) as replies:
                 async for reply in replies:
@@ -93,18 +101,18 @@ class Chat:
             if not self.ended:
                 raise
             self._suspect()
-            raise ServingError(Kind.UNAVAILABLE, ENDED) from None
+            raise ServingError(ErrorKind.UNAVAILABLE, ENDED) from None
 
     async def warm_up(self) -> None:
         """Answers once, so that no caller waits for what is set up on first use.
 
         Raises EngineError.
         """
-        sampling = Sampled(max_tokens=1, temperature=0.0, top_p=1.0, seed=0)
-        turns = (Turn(role="user", text="a", images=()),)
-        call = ChatCall(selector=Selector(), turns=turns, sampling=sampling)
+        sampling = SamplingRequest(max_tokens=1, temperature=0.0, top_p=1.0, seed=0)
+        turns = (ConversationTurn(role="user", text="a", images=()),)
+        call = ChatCall(selector=ModelSelector(), turns=turns, sampling=sampling)
 
-        def laid_out() -> Layout:
+        def laid_out() -> AssembledPrompt:
             return self._desk.finish(call, self._desk.draft(call), {}, {})
 
         try:

@@ -13,9 +13,9 @@ from serving.core.errors import StartupError
 
 log = logging.getLogger(__name__)
 
-ChatModel = Any  # mllm_adapter.chat_model.ChatModel, whose import needs torch
+LanguageModel = Any  # mllm_adapter.chat_model.ChatModel, whose import needs torch
 
-ADAPTER = "adapter/adapter.json"
+ADAPTER_FILE = "adapter/adapter.json"
 """A bundle that lists it has chat."""
 
 
@@ -25,9 +25,9 @@ class NoChat(NamedTuple):
     reason: str
 
 
-NONE = NoChat("this model has no chat")
-OFF = NoChat("chat is off on this server")
-BROKEN = NoChat("this model's chat cannot be loaded; the server's log says why")
+NO_ADAPTER = NoChat("this model has no chat")
+TURNED_OFF = NoChat("chat is off on this server")
+LOAD_FAILED = NoChat("this model's chat cannot be loaded; the server's log says why")
 
 
 def check_chat_engine(config: ServerConfig) -> None:
@@ -44,15 +44,15 @@ def check_chat_engine(config: ServerConfig) -> None:
         raise StartupError(str(error)) from None
 
 
-def open_chat(bundle: Bundle, config: ServerConfig) -> ChatModel | NoChat:
+def open_chat(bundle: Bundle, config: ServerConfig) -> LanguageModel | NoChat:
     """Loads the language model, which takes seconds; called in a thread.
 
     What goes wrong costs the chat and not the embeddings: it is logged, and callers are told.
     """
-    if ADAPTER not in bundle.manifest.files:
-        return NONE
+    if ADAPTER_FILE not in bundle.manifest.files:
+        return NO_ADAPTER
     if config.chat == "off":
-        return OFF
+        return TURNED_OFF
     try:
         model = _open(bundle, config)
     except ModuleNotFoundError as error:  # check_chat_engine has seen to other engines
@@ -62,13 +62,13 @@ def open_chat(bundle: Bundle, config: ServerConfig) -> ChatModel | NoChat:
         return NoChat("chat is not installed on this server: pip install 'sparseclip[chat]'")
     except Exception:  # whatever a library makes of a directory
         log.exception("chat: the adapter cannot be loaded")
-        return BROKEN
+        return LOAD_FAILED
     log.info("chat: %s", model.engine.description)
     return model
 
 
-def _open(bundle: Bundle, config: ServerConfig) -> ChatModel:
-    from mllm_adapter.chat_model import ChatModel as Opened
+def _open(bundle: Bundle, config: ServerConfig) -> LanguageModel:
+    from mllm_adapter.chat_model import ChatModel
     from mllm_adapter.model.adapter import AdapterError, read_config
 
     folder, architecture = bundle.root / "adapter", bundle.manifest.architecture
@@ -76,4 +76,4 @@ def _open(bundle: Bundle, config: ServerConfig) -> ChatModel:
     rows, columns = architecture.patch_grid
     if (adapter.concepts, adapter.patches) != (architecture.concepts, rows * columns):
         raise AdapterError("adapter.json: concepts, patches: not those of the bundle")
-    return Opened.open(folder, config.chat_engine, config.chat_batch)
+    return ChatModel.open(folder, config.chat_engine, config.chat_batch)

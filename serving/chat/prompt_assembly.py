@@ -12,19 +12,19 @@ from typing import Any
 
 from bundle.concepts import ConceptVocabulary
 from serving.chat.audit import audit
-from serving.chat.code_cache import Codes
-from serving.chat.loading import ChatModel
-from serving.chat.requests import ChatCall, Seen
-from serving.chat.resolve_edits import PhraseCodes, Resolver
+from serving.chat.code_cache import CachedCodes
+from serving.chat.loading import LanguageModel
+from serving.chat.requests import ChatCall, ImageAudit
+from serving.chat.resolve_edits import EditResolver, PhraseCodes
 from serving.core.errors import invalid
-from serving.core.limits import Limits
+from serving.core.limits import LimitsConfig
 
 DEFAULT_TOKENS = 128
 """Tokens of an answer where the caller names no number."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draft:
+class TokenizedPrompt:
     """What is known of a conversation before its images are seen."""
 
     prompt: Any
@@ -35,32 +35,34 @@ class Draft:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class AssembledPrompt:
     """What the engine is given."""
 
     embedded: Any
     """Tensor (T, H)."""
     sampling: Any
     """mllm_adapter.engines.base.Sampling."""
-    seen: tuple[Seen, ...]
+    seen: tuple[ImageAudit, ...]
 
 
-class Desk:
+class PromptAssembler:
     """Lays conversations out for one model, in one thread."""
 
-    def __init__(self, model: ChatModel, concepts: ConceptVocabulary, limits: Limits) -> None:
+    def __init__(
+        self, model: LanguageModel, concepts: ConceptVocabulary, limits: LimitsConfig
+    ) -> None:
         adapter = model.adapter.config
         self._model = model
         self._limits = limits
         self._concepts = len(concepts)
-        self._resolve = Resolver(
+        self._resolve = EditResolver(
             concepts=concepts,
             patches=adapter.patches,
             top=adapter.words.top,
             strength=adapter.words.strength,
         )
 
-    def draft(self, call: ChatCall) -> Draft:
+    def draft(self, call: ChatCall) -> TokenizedPrompt:
         """Tokens and digests. Raises ServingError for a prompt that is too long."""
         from mllm_adapter.model.prompt import PromptMessage
 
@@ -78,15 +80,19 @@ class Desk:
         wanted = call.sampling.max_tokens
         if wanted > room:
             raise invalid("sampling.max_tokens", f"the model has room for {room} after this prompt")
-        return Draft(
+        return TokenizedPrompt(
             prompt=prompt,
             max_tokens=wanted or min(DEFAULT_TOKENS, room, self._limits.new_tokens),
             digests=tuple(hashlib.sha256(image.data).digest() for image in call.images),
         )
 
     def finish(
-        self, call: ChatCall, draft: Draft, codes: Mapping[bytes, Codes], phrases: PhraseCodes
-    ) -> Layout:
+        self,
+        call: ChatCall,
+        draft: TokenizedPrompt,
+        codes: Mapping[bytes, CachedCodes],
+        phrases: PhraseCodes,
+    ) -> AssembledPrompt:
         """Edits and projects the images. Raises ServingError naming the field of an edit."""
         from mllm_adapter.chat_model import EncodedImage
         from mllm_adapter.engines.base import Sampling
@@ -99,7 +105,7 @@ class Desk:
             images.append(EncodedImage(key=digest, codes=patches, plan=resolved.plan))
             seen.append(audit(patches, resolved, self._concepts))
         asked = call.sampling
-        return Layout(
+        return AssembledPrompt(
             embedded=self._model.embed(draft.prompt, images),
             sampling=Sampling(
                 max_tokens=draft.max_tokens,

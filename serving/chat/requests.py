@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from serving.core.requests import ConceptKey, Selector, Times
+from serving.core.requests import ConceptRef, ModelSelector, StageTimes
 
-Role = Literal["system", "user", "assistant"]
-OpName = Literal["SET", "ADD", "SCALE", "ABLATE"]
-Finish = Literal["stop", "length"]
+TurnRole = Literal["system", "user", "assistant"]
+SteeringOp = Literal["SET", "ADD", "SCALE", "ABLATE"]
+AnswerFinish = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,11 +22,11 @@ class Phrase:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Edit:
+class RequestedEdit:
     """One edit as the caller writes it."""
 
-    target: ConceptKey | Phrase
-    op: OpName
+    target: ConceptRef | Phrase
+    op: SteeringOp
     value: float | None = None
     """None: the adapter's default strength for SET, nothing for ABLATE."""
     patches: tuple[int, ...] = ()
@@ -41,27 +41,27 @@ class Edit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ChatImage:
+class SteeredImage:
     """An image of a conversation."""
 
     data: bytes
-    edits: tuple[Edit, ...]
+    edits: tuple[RequestedEdit, ...]
     strength: float
     at: str
     """Its path in the request, such as `messages[0].images[0]`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
+class ConversationTurn:
     """One message."""
 
-    role: Role
+    role: TurnRole
     text: str
-    images: tuple[ChatImage, ...]
+    images: tuple[SteeredImage, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sampled:
+class SamplingRequest:
     """How tokens are chosen."""
 
     max_tokens: int
@@ -75,18 +75,18 @@ class Sampled:
 class ChatCall:
     """A validated call of Chat."""
 
-    selector: Selector
-    turns: tuple[Turn, ...]
-    sampling: Sampled
+    selector: ModelSelector
+    turns: tuple[ConversationTurn, ...]
+    sampling: SamplingRequest
 
     @property
-    def images(self) -> tuple[ChatImage, ...]:
+    def images(self) -> tuple[SteeredImage, ...]:
         """The images of all messages, in their order."""
         return tuple(image for turn in self.turns for image in turn.images)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EditedConcept:
+class ConceptChange:
     """A concept of a plan: its mean over the patches before and after."""
 
     concept_id: int
@@ -97,27 +97,27 @@ class EditedConcept:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class ImageAudit:
     """What the language model is shown of one image: concept ids and means over the patches."""
 
     before: tuple[tuple[int, float], ...]
     """The strongest as they were, strongest first."""
     after: tuple[tuple[int, float], ...]
-    edited: tuple[EditedConcept, ...]
+    edited: tuple[ConceptChange, ...]
     """Those that changed most first, and not more than fit an event."""
     edited_total: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Started:
+class StartEvent:
     """The first event."""
 
     engine: str
-    images: tuple[Seen, ...]
+    images: tuple[ImageAudit, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Delta:
+class DeltaEvent:
     """A piece of the answer."""
 
     text: str
@@ -125,17 +125,17 @@ class Delta:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ended:
+class EndEvent:
     """The last event."""
 
-    finish: Finish
+    finish: AnswerFinish
     prompt_tokens: int
     image_tokens: int
     completion_tokens: int
-    vision: Times
+    vision: StageTimes
     """Of the image that took longest in each stage; zeros where none was new."""
     prepare_s: float
     first_token_s: float
 
 
-Event = Started | Delta | Ended
+Event = StartEvent | DeltaEvent | EndEvent

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.concepts import ConceptVocabulary
-from serving.chat.requests import ChatImage, Edit, Phrase
+from serving.chat.requests import Phrase, RequestedEdit, SteeredImage
 from serving.core.errors import ServingError, invalid
 from serving.core.requests import concept_id
 
@@ -21,7 +21,7 @@ PhraseCodes = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resolved:
+class ResolvedEdits:
     """An image's plan, and where its concepts come from."""
 
     plan: Plan
@@ -30,7 +30,7 @@ class Resolved:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resolver:
+class EditResolver:
     """Turns edits into plans for one model."""
 
     concepts: ConceptVocabulary
@@ -41,7 +41,7 @@ class Resolver:
     strength: float
     """What SET gives where the caller names no value."""
 
-    def __call__(self, image: ChatImage, codes: PhraseCodes) -> Resolved:
+    def __call__(self, image: SteeredImage, codes: PhraseCodes) -> ResolvedEdits:
         """The plan of an image. Raises ServingError naming the field."""
         from mllm_adapter.steering.phrases import WordEdit, expand
         from mllm_adapter.steering.plan import SteeringError, SteeringPlan
@@ -64,9 +64,9 @@ class Resolver:
             plan = SteeringPlan(edits=expand(made, encode), strength=image.strength)
         except SteeringError:  # each edit was checked alone: what is left is their number
             raise invalid(f"{image.at}.steering.edits", "more concepts than a plan has") from None
-        return Resolved(plan=plan, named=named)
+        return ResolvedEdits(plan=plan, named=named)
 
-    def _edit(self, edit: Edit, codes: PhraseCodes, at: str) -> Any:
+    def _edit(self, edit: RequestedEdit, codes: PhraseCodes, at: str) -> Any:
         """A WordEdit or a SteeringEdit, checked."""
         from mllm_adapter.steering.phrases import WordEdit
         from mllm_adapter.steering.plan import SteeringEdit

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from serving.cli.chat_repl import Answer, Talk, say
+from serving.cli.chat_repl import ChatAnswer, ChatSession, say
 from serving.cli.connection import Target, target_options
 from serving.cli.edits import Edits, parse_edit, read_plan
 from serving.cli.inputs import SUFFIXES, expand
@@ -81,7 +81,9 @@ def chat(
         strength = read.strength if read else 1.0
     sampling = ChatSampling(max_tokens=max_tokens or 0, temperature=temperature, seed=seed)
     with target.open(chat=True) as client:
-        talk = Talk(client, images, Edits(edits, strength), sampling, target.timeout, top=top or 0)
+        talk = ChatSession(
+            client, images, Edits(edits, strength), sampling, target.timeout, top=top or 0
+        )
         if question is None:
             talk.run()
         elif as_json:
@@ -106,7 +108,7 @@ def _is_path(word: str) -> bool:
         return False
 
 
-def _record(images: Sequence[str], question: str, answer: Answer) -> dict[str, Any]:
+def _record(images: Sequence[str], question: str, answer: ChatAnswer) -> dict[str, Any]:
     return {
         "question": question,
         "answer": answer.text,

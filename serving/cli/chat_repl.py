@@ -33,7 +33,7 @@ _OPS: dict[str, EditOp] = {"set": "SET", "add": "ADD", "scale": "SCALE", "suppre
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ChatAnswer:
     """An answer with its first and last event."""
 
     start: ChatStart
@@ -41,7 +41,7 @@ class Answer:
     end: ChatEnd
 
 
-class Talk:
+class ChatSession:
     """One conversation about some images."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Talk:
         self._said: list[ChatMessage] = []
         self._seen: tuple[ImageConcepts, ...] = ()
 
-    def ask(self, question: str, show: Callable[[str], None]) -> Answer:
+    def ask(self, question: str, show: Callable[[str], None]) -> ChatAnswer:
         """Asks, and shows the answer's text as it comes. Raises CallError."""
         asked = [*self._said, ChatMessage(text=question)]
         images = [ChatImage(image=p, steering=self._edits.steering) for p in self._images]
@@ -78,7 +78,7 @@ class Talk:
             [*asked, ChatMessage(role="assistant", text=text)] if text.strip() else self._said
         )
         self._seen = start.images
-        return Answer(start=start, text=text, end=end)
+        return ChatAnswer(start=start, text=text, end=end)
 
     def run(self) -> None:
         """Reads lines until the end of the input or /quit."""

@@ -6,7 +6,7 @@ import click
 
 from serving.cli.connection import Target, with_target
 from serving.cli.inputs import expand
-from serving.cli.output import Report, as_record, json_option, named, progress
+from serving.cli.output import ResultWriter, as_record, json_option, named, progress
 
 
 @click.command()
@@ -38,7 +38,7 @@ def classify(
     """Score images against labels that you choose."""
     names = [name.strip() for entry in labels for name in entry.split(",") if name.strip()]
     paths = expand(images)
-    report = Report("source", "label", "score", "next", as_json=as_json)
+    report = ResultWriter("source", "label", "score", "next", as_json=as_json)
     with target.open() as client:
         try:
             classifier = client.classifier(names, templates=templates)

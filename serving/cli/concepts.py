@@ -10,7 +10,7 @@ import click
 
 from serving.cli.connection import Target, with_target
 from serving.cli.inputs import concept_key
-from serving.cli.output import Report, as_record, json_option, named
+from serving.cli.output import ResultWriter, as_record, json_option, named
 from sparseclip import CallError, Concept
 
 _COLUMNS = ("id", "name", "also", "fires on", "image/text", "words")
@@ -28,7 +28,7 @@ def concepts() -> None:
 @with_target
 def list_command(target: Target, limit: int | None, active_only: bool, as_json: bool) -> None:
     """List concepts by id."""
-    report = Report(*_COLUMNS, as_json=as_json)
+    report = ResultWriter(*_COLUMNS, as_json=as_json)
     with target.open() as client:
         for concept in islice(client.concepts(active_only=active_only), limit):
             report.add(as_record(concept), *_cells(concept))
@@ -41,7 +41,7 @@ def list_command(target: Target, limit: int | None, active_only: bool, as_json: 
 @with_target
 def get(target: Target, keys: tuple[str, ...], as_json: bool) -> None:
     """Show concepts with the evidence for their names."""
-    report = Report(*_COLUMNS, "images", as_json=as_json)
+    report = ResultWriter(*_COLUMNS, "images", as_json=as_json)
     with target.open() as client:
         for key in keys:
             try:
@@ -63,7 +63,7 @@ def get(target: Target, keys: tuple[str, ...], as_json: bool) -> None:
 @with_target
 def search(target: Target, queries: tuple[str, ...], limit: int, as_json: bool) -> None:
     """Find the concepts that words or phrases bring up."""
-    report = Report("query", "activation", *_COLUMNS, as_json=as_json)
+    report = ResultWriter("query", "activation", *_COLUMNS, as_json=as_json)
     with target.open() as client:
         for query in queries:
             try:

@@ -8,7 +8,7 @@ import click
 
 from serving.cli.connection import Target, with_target
 from serving.cli.inputs import concept_key, expand
-from serving.cli.output import Report, as_record, json_option, named, progress
+from serving.cli.output import ResultWriter, as_record, json_option, named, progress
 from sparseclip import Embedding, Item, Outputs
 
 
@@ -43,7 +43,7 @@ def embed(
     outputs = Outputs(
         top_concepts=top, dense=dense, patch_concepts=tuple(concept_key(key) for key in patch)
     )
-    report = Report("source", "concepts", "active", "ms", as_json=as_json)
+    report = ResultWriter("source", "concepts", "active", "ms", as_json=as_json)
     with target.open() as client:
         answers = client.embed_stream(items, outputs=outputs)
         for answer in progress(answers, total=len(items), text="embedding"):

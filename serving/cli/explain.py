@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from serving.cli.connection import Target, with_target
 from serving.cli.inputs import concept_key, expand
-from serving.cli.output import Report, json_option, progress, stdout
+from serving.cli.output import ResultWriter, json_option, progress, stdout
 from sparseclip import CallError, ConceptExplanation, Explanation, FloatArray
 
 _SHADES = " ░▒▓█"
@@ -48,7 +48,7 @@ def explain(
     """Show where in images concepts fire, patch by patch."""
     paths = expand(images)
     wanted = [concept_key(key) for key in keys]
-    report = Report("source", "error", as_json=as_json)
+    report = ResultWriter("source", "error", as_json=as_json)
     with target.open() as client:
         for number, path in enumerate(progress(paths, total=len(paths), text="explaining")):
             try:

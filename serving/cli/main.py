@@ -18,7 +18,7 @@ _OPTIONAL = frozenset({"lance", "ray", "zarr"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lazy:
+class LazyCommand:
     """A subcommand that is imported when it is called."""
 
     target: str
@@ -32,74 +32,74 @@ class Lazy:
 
 
 COMMANDS = {
-    "serve": Lazy(
+    "serve": LazyCommand(
         target="serving.cli.serve:serve", help="Serve a bundle over gRPC.", extra="serve"
     ),
-    "embed": Lazy(
+    "embed": LazyCommand(
         target="serving.cli.embed:embed",
         help="Show which concepts images and texts hold.",
         extra="serve",
     ),
-    "classify": Lazy(
+    "classify": LazyCommand(
         target="serving.cli.classify:classify",
         help="Score images against labels.",
         extra="serve",
     ),
-    "concepts": Lazy(
+    "concepts": LazyCommand(
         target="serving.cli.concepts:concepts",
         help="List, show and search the concepts of a model.",
         extra="serve",
     ),
-    "explain": Lazy(
+    "explain": LazyCommand(
         target="serving.cli.explain:explain",
         help="Show where in an image concepts fire.",
         extra="serve",
     ),
-    "export": Lazy(
+    "export": LazyCommand(
         target="serving.cli.export:export",
         help="Embed a whole collection into files.",
         extra="export",
         words={"verify": "serving.cli.export_verify:verify"},
     ),
-    "report": Lazy(
+    "report": LazyCommand(
         target="serving.cli.report:report",
         help="Show what an export holds on one page.",
         extra="export",
     ),
-    "index": Lazy(
+    "index": LazyCommand(
         target="serving.cli.index:index",
         help="Put an export's codes into a vector database.",
         extra="index",
     ),
-    "search": Lazy(
+    "search": LazyCommand(
         target="serving.cli.search:search",
         help="Find what is nearest to a text, an image or concepts in such a database.",
         extra="index",
     ),
-    "chat": Lazy(
+    "chat": LazyCommand(
         target="serving.cli.chat:chat",
         help="Ask about images, and edit what the answer is based on.",
         extra="chat",
     ),
-    "evaluate": Lazy(
+    "evaluate": LazyCommand(
         target="training.cli.evaluate:evaluate",
         help="Measure a model, or how an adapter is steered, on held-out data.",
         extra="train,chat",
         words={"steering": "mllm_adapter.cli.evaluate:steering"},
     ),
-    "train": Lazy(
+    "train": LazyCommand(
         target="training.cli.train:train", help="Train a model from a recipe.", extra="train"
     ),
-    "data": Lazy(target="training.cli.data:data", help="Build a data set.", extra="train"),
-    "adapter": Lazy(
+    "data": LazyCommand(target="training.cli.data:data", help="Build a data set.", extra="train"),
+    "adapter": LazyCommand(
         target="mllm_adapter.cli.adapter:adapter",
         help="Train what lets an LLM read codes, and put it into a bundle.",
         extra="train,chat",
     ),
-    "llm": Lazy(
+    "llm": LazyCommand(
         target="mllm_adapter.cli.adapter:llm", help="Fetch LLMs that packages hold.", extra="chat"
     ),
-    "bundle": Lazy(
+    "bundle": LazyCommand(
         target="training.cli.bundle:bundle",
         help="Export, verify and inspect bundles.",
         extra="train",
@@ -115,10 +115,10 @@ def _load(target: str) -> click.Command:
     return command
 
 
-class Worded(click.Command):
+class CommandWithSubcommands(click.Command):
     """A command whose first argument may be a word that has a command of its own."""
 
-    def __init__(self, name: str, lazy: Lazy) -> None:
+    def __init__(self, name: str, lazy: LazyCommand) -> None:
         super().__init__(name, help=lazy.help)
         self._lazy = lazy
 
@@ -147,7 +147,7 @@ class LazyGroup(click.Group):
         if lazy is None:
             return None
         try:
-            return Worded(cmd_name, lazy) if lazy.words else _load(lazy.target)
+            return CommandWithSubcommands(cmd_name, lazy) if lazy.words else _load(lazy.target)
         except ModuleNotFoundError as error:
             raise _missing(error, lazy.extra) from None
 

@@ -32,7 +32,7 @@ json_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
 )
 
 
-class Report:
+class ResultWriter:
     """Rows in the making. JSON goes out row by row, a table at the end."""
 
     def __init__(self, *columns: str, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import click
 from serving.cli.connection import Target, with_target
 from serving.cli.edits import parse_edit
 from serving.cli.index import with_collection
-from serving.cli.output import Report, json_option, print_json
+from serving.cli.output import ResultWriter, json_option, print_json
 
 if TYPE_CHECKING:
     from serving.index.databases.base import Origin
@@ -77,7 +77,7 @@ def search(
             hits = sink.search(query.code, top)
     except (QueryError, SinkError) as error:
         raise click.ClickException(str(error)) from None
-    report = Report("score", "id", "source", as_json=as_json)
+    report = ResultWriter("score", "id", "source", as_json=as_json)
     for hit in hits:
         report.add(
             {"id": hit.id, "source": hit.source, "score": hit.score},

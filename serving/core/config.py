@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from bundle.schema import SchemaError, from_dict
 from mllm_adapter.engines import GENERATION_ENGINES
 from serving.core.errors import StartupError
-from serving.core.limits import Limits
+from serving.core.limits import LimitsConfig
 from serving.engines.base import EngineConfig
 
 
@@ -76,7 +76,7 @@ class ServerConfig:
     """How the model runs."""
     batch: BatchConfig = field(default_factory=BatchConfig)
     """How items share runs."""
-    limits: Limits = field(default_factory=Limits)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     """What calls and callers may use."""
     chat: Literal["auto", "off"] = "auto"
     """Serve ChatService for bundles that have an adapter, where its libraries are installed."""

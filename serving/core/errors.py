@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 
-class Kind(enum.Enum):
+class ErrorKind(enum.Enum):
     """The kinds of failure that a caller can see."""
 
     INVALID = enum.auto()
@@ -27,7 +27,7 @@ class ServingError(Exception):
     """A failure whose message is fit for the wire: no path, address, class or token in it."""
 
     def __init__(
-        self, kind: Kind, message: str, *, field: str = "", retry_after: float | None = None
+        self, kind: ErrorKind, message: str, *, field: str = "", retry_after: float | None = None
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -44,14 +44,14 @@ class StartupError(Exception):
 
 def invalid(field: str, problem: str) -> ServingError:
     """A field of the request that is not accepted."""
-    return ServingError(Kind.INVALID, f"{field}: {problem}", field=field)
+    return ServingError(ErrorKind.INVALID, f"{field}: {problem}", field=field)
 
 
 def internal() -> ServingError:
     """Something of ours broke. What it was goes to the log, never to the caller."""
-    return ServingError(Kind.INTERNAL, "internal error")
+    return ServingError(ErrorKind.INTERNAL, "internal error")
 
 
 def expired() -> ServingError:
     """The deadline passed before the answer was there."""
-    return ServingError(Kind.EXPIRED, "deadline exceeded")
+    return ServingError(ErrorKind.EXPIRED, "deadline exceeded")

@@ -10,7 +10,7 @@ _MIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class LimitsConfig:
     """What one call, one caller and the server as a whole may use. Sizes in bytes."""
 
     message_bytes: int = 16 * _MIB

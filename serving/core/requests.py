@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from bundle.concepts import Concept, ConceptVocabulary
 from serving.core.errors import ServingError, invalid
-from serving.engines.outputs import Row
+from serving.engines.outputs import OutputRow
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selector:
+class ModelSelector:
     """Names a loaded model; empty fields mean the default."""
 
     name: str = ""
@@ -45,13 +45,13 @@ class TextItem:
     text: str
 
 
-Item = ImageItem | TextItem
+EmbedItem = ImageItem | TextItem
 
-ConceptKey = int | str
+ConceptRef = int | str
 """A concept by id or by its exact name."""
 
 
-def concept_id(concepts: ConceptVocabulary, key: ConceptKey, field: str) -> int:
+def concept_id(concepts: ConceptVocabulary, key: ConceptRef, field: str) -> int:
     """Resolves an id or an exact name. Raises ServingError naming the field."""
     if isinstance(key, int):
         if key >= len(concepts):
@@ -64,26 +64,26 @@ def concept_id(concepts: ConceptVocabulary, key: ConceptKey, field: str) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outputs:
+class OutputSelection:
     """What to compute and send for every item."""
 
     sparse: bool = True
     top_concepts: int = 0
     dense: bool = False
-    patch_concepts: tuple[ConceptKey, ...] = ()
+    patch_concepts: tuple[ConceptRef, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedCall:
     """A validated call of Embed."""
 
-    selector: Selector
-    items: tuple[Item, ...]
-    outputs: Outputs
+    selector: ModelSelector
+    items: tuple[EmbedItem, ...]
+    outputs: OutputSelection
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Times:
+class StageTimes:
     """Seconds that an item spent in each stage."""
 
     decode_s: float = 0.0
@@ -92,20 +92,20 @@ class Times:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Embedded:
+class EmbeddedItem:
     """One item's answer."""
 
-    row: Row
-    times: Times
+    row: OutputRow
+    times: StageTimes
 
 
-Result = Embedded | ServingError
+ItemResult = EmbeddedItem | ServingError
 
 
-def slowest(results: Iterable[Result]) -> Times:
+def slowest(results: Iterable[ItemResult]) -> StageTimes:
     """In each stage the time of the item that took longest."""
-    times = [result.times for result in results if isinstance(result, Embedded)]
-    return Times(
+    times = [result.times for result in results if isinstance(result, EmbeddedItem)]
+    return StageTimes(
         decode_s=max((t.decode_s for t in times), default=0.0),
         queue_s=max((t.queue_s for t in times), default=0.0),
         inference_s=max((t.inference_s for t in times), default=0.0),
@@ -113,7 +113,7 @@ def slowest(results: Iterable[Result]) -> Times:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class PageRequest:
     """A stretch of the vocabulary."""
 
     start: int
@@ -124,7 +124,7 @@ class Page:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConceptMatch:
+class RankedConcept:
     """A concept that a search found."""
 
     concept: Concept
@@ -137,9 +137,9 @@ class ConceptMatch:
 class ExplainCall:
     """A validated call of ExplainImage."""
 
-    selector: Selector
+    selector: ModelSelector
     image: bytes
-    concepts: tuple[ConceptKey, ...]
+    concepts: tuple[ConceptRef, ...]
     """Empty: the `top` strongest."""
     top: int
     overlay: bool
@@ -163,4 +163,4 @@ class Explained:
     maps: tuple[ExplainedConcept, ...]
     exact: bool
     """Each value is the mean of its map."""
-    times: Times
+    times: StageTimes

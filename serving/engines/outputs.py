@@ -33,7 +33,7 @@ class Patches:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class OutputRow:
     """One item's checked output."""
 
     indices: NDArray[np.uint32]
@@ -54,7 +54,7 @@ class Row:
 
 def rows_of(
     output: EngineOutput, batch: int, architecture: Architecture, graph: GraphName
-) -> list[Row | EngineError]:
+) -> list[OutputRow | EngineError]:
     """Checks the output of a graph's run row by row.
 
     A row that holds NaN, infinity, a negative value or an id outside of C becomes an EngineError.
@@ -75,10 +75,10 @@ def rows_of(
         good &= (maps.active >= 0).all(axis=1)
     keep = np.flatnonzero(good)
     codes = SparseCodes.from_topk(indices[keep], values[keep], architecture.concepts)
-    rows: list[Row | EngineError] = [EngineError("a row of numbers no model gives")] * batch
+    rows: list[OutputRow | EngineError] = [EngineError("a row of numbers no model gives")] * batch
     for place, b in enumerate(keep):
         row_indices, row_values = codes.row(place)
-        rows[b] = Row(
+        rows[b] = OutputRow(
             indices=row_indices,
             values=row_values,
             active=int(output.active[b]),

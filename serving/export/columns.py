@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bundle.concepts import ConceptVocabulary
 from bundle.manifest import Architecture
 from bundle.store import Bundle
-from serving.engines.outputs import Row
+from serving.engines.outputs import OutputRow
 from serving.export.inputs.base import Entry, Modality
 from serving.export.job import OutputConfig
 
@@ -20,7 +20,7 @@ from serving.export.job import OutputConfig
 class Embedded(NamedTuple):
     """An entry's row."""
 
-    row: Row
+    row: OutputRow
     maps: NDArray[np.float32]
     """(M, H * W): the codes of the concepts of OutputConfig.patches on every patch."""
 
@@ -112,7 +112,7 @@ def concept_lists(counts: Any, ids: Any, names: Sequence[str], values: Any) -> A
     return pyarrow.ListArray.from_arrays(_offsets(counts), concepts)
 
 
-def _strongest(rows: Sequence[Row], count: int, vocabulary: ConceptVocabulary) -> Any:
+def _strongest(rows: Sequence[OutputRow], count: int, vocabulary: ConceptVocabulary) -> Any:
     tops = [row.top(count) for row in rows]
     flat = [pair for top in tops for pair in top]
     ids, values = [concept for concept, _ in flat], [value for _, value in flat]

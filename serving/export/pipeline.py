@@ -23,7 +23,7 @@ from serving.core.errors import ServingError, internal
 from serving.core.metrics import Metrics
 from serving.decoding.pool import DecodePool
 from serving.engines.base import Engine, EngineError, OutOfMemoryError
-from serving.engines.outputs import Row, rows_of
+from serving.engines.outputs import OutputRow, rows_of
 from serving.export.clock import Clock
 from serving.export.columns import Embedded, Failed, Result
 from serving.export.inputs.base import Content, Entry, Input, Unread
@@ -186,7 +186,7 @@ class Pipeline:
             except MemoryError as error:  # not the engine's, beside it
                 raise OutOfMemoryError(str(error)) from None
 
-    def _result(self, row: Row | EngineError) -> Result:
+    def _result(self, row: OutputRow | EngineError) -> Result:
         """With the maps that are asked for in place of all patches: they are far smaller."""
         if isinstance(row, EngineError):
             return Failed("the model gave no row")

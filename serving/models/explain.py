@@ -13,22 +13,22 @@ from bundle.concepts import Concept, ConceptVocabulary
 from bundle.manifest import Preprocessing
 from serving.core.errors import ServingError
 from serving.core.requests import (
-    ConceptMatch,
     ExplainCall,
     Explained,
     ExplainedConcept,
+    RankedConcept,
+    StageTimes,
     TextItem,
-    Times,
     concept_id,
 )
-from serving.engines.outputs import Patches, Row
-from serving.models.model import Model
+from serving.engines.outputs import OutputRow, Patches
+from serving.models.model import ServedModel
 from serving.models.overlay import render_overlay
 
 
 async def search_concepts(
-    model: Model, query: str, limit: int, deadline: float
-) -> list[ConceptMatch]:
+    model: ServedModel, query: str, limit: int, deadline: float
+) -> list[RankedConcept]:
     """Concepts for a word or phrase, best first: its own names, then what the text tower says.
 
     `deadline` is in the event loop's time. Raises ServingError.
@@ -40,7 +40,7 @@ async def search_concepts(
     return ranked(query, dict(result.row.top(limit)), names, model.concepts)[:limit]
 
 
-async def explain_image(model: Model, call: ExplainCall, deadline: float) -> Explained:
+async def explain_image(model: ServedModel, call: ExplainCall, deadline: float) -> Explained:
     """Where an image shows concepts. Raises ServingError."""
     wanted = [
         concept_id(model.concepts, key, f"concepts[{i}]") for i, key in enumerate(call.concepts)
@@ -63,7 +63,7 @@ async def explain_image(model: Model, call: ExplainCall, deadline: float) -> Exp
     return Explained(
         maps=maps,
         exact=model.architecture.pool == "patch_mean" and image.complete,
-        times=Times(decode_s=decode_s, queue_s=done.queue_s, inference_s=done.inference_s),
+        times=StageTimes(decode_s=decode_s, queue_s=done.queue_s, inference_s=done.inference_s),
     )
 
 
@@ -73,7 +73,7 @@ class ExplainedImage:
 
     pixels: NDArray[np.float32]
     """(3, S, S)."""
-    row: Row
+    row: OutputRow
     grid: tuple[int, int]
     preprocessing: Preprocessing
 
@@ -114,14 +114,14 @@ def ranked(
     activations: Mapping[int, float],
     by_name: Sequence[Concept],
     vocabulary: ConceptVocabulary,
-) -> list[ConceptMatch]:
+) -> list[RankedConcept]:
     """Concepts that are called by the query, then those it activates, then similar names."""
     wanted = " ".join(query.casefold().split())
     matches = []
     for concept in {c.id: c for c in (*(vocabulary[i] for i in activations), *by_name)}.values():
         names = (concept.name, *concept.aliases)
         matches.append(
-            ConceptMatch(
+            RankedConcept(
                 concept=concept,
                 activation=activations.get(concept.id, 0.0),
                 name_match=any(name.casefold() == wanted for name in names),

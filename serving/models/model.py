@@ -13,38 +13,38 @@ from numpy.typing import NDArray
 
 from bundle.onnx_graph import GRAPHS, GraphName
 from bundle.store import Bundle, open_bundle
-from serving.batching.admission import Places
+from serving.batching.admission import Permits
 from serving.batching.batcher import Batcher, Done, batcher_config
 from serving.batching.worker_thread import WorkerThread
 from serving.chat.conversation import ENDED, Chat
-from serving.chat.loading import ChatModel, NoChat, open_chat
+from serving.chat.loading import LanguageModel, NoChat, open_chat
 from serving.core.config import ServerConfig
-from serving.core.errors import Kind, ServingError, invalid
+from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.metrics import Metrics
 from serving.core.requests import (
-    Embedded,
+    EmbeddedItem,
+    EmbedItem,
     ImageItem,
-    Item,
+    ItemResult,
     ModelId,
-    Result,
+    StageTimes,
     TextItem,
-    Times,
 )
 from serving.decoding.pool import DecodePool
 from serving.engines.base import Engine, EngineError, EngineFactory, available_cores
-from serving.engines.outputs import Row, rows_of
+from serving.engines.outputs import OutputRow, rows_of
 
 log = logging.getLogger(__name__)
 
 
-class Model:
+class ServedModel:
     """Answers items from one version of one bundle."""
 
     def __init__(
         self,
         bundle: Bundle,
         engine: Engine,
-        chat_model: ChatModel | NoChat,
+        chat_model: LanguageModel | NoChat,
         config: ServerConfig,
         metrics: Metrics,
     ) -> None:
@@ -102,23 +102,23 @@ class Model:
     def chat(self) -> Chat:
         """Its conversations. Raises ServingError that says why it has none."""
         if isinstance(self._chat, NoChat):
-            raise ServingError(Kind.CONFLICT, self._chat.reason)
+            raise ServingError(ErrorKind.CONFLICT, self._chat.reason)
         if self._chat.ended:
             self.suspect.set()
-            raise ServingError(Kind.UNAVAILABLE, ENDED)
+            raise ServingError(ErrorKind.UNAVAILABLE, ENDED)
         return self._chat
 
     @classmethod
     async def load(
         cls, path: Path, config: ServerConfig, metrics: Metrics, engine_factory: EngineFactory
-    ) -> Model:
+    ) -> ServedModel:
         """Opens a bundle, loads its graphs, starts its workers and warms all of it up.
 
         Raises BundleError or EngineError; nothing is left behind then.
         """
         loop = asyncio.get_running_loop()
 
-        def read() -> tuple[Bundle, Engine, ChatModel | NoChat]:
+        def read() -> tuple[Bundle, Engine, LanguageModel | NoChat]:
             bundle = open_bundle(path)
             engine = engine_factory(bundle, config.engine)
             # What is read on first use would stop the event loop then.
@@ -172,8 +172,8 @@ class Model:
             self.suspect.set()
 
     async def embed(
-        self, items: Sequence[Item], deadline: float, *, patches: bool = False
-    ) -> list[Result]:
+        self, items: Sequence[EmbedItem], deadline: float, *, patches: bool = False
+    ) -> list[ItemResult]:
         """Answers items in their order; one that fails does not disturb the others.
 
         `deadline` is in the event loop's time. With `patches`, images also get patch codes.
@@ -198,8 +198,8 @@ class Model:
         return [next(from_images if isinstance(i, ImageItem) else from_texts) for i in items]
 
     async def embed_when_free(
-        self, item: Item, deadline: float, *, patches: bool = False
-    ) -> Result:
+        self, item: EmbedItem, deadline: float, *, patches: bool = False
+    ) -> ItemResult:
         """Answers one item of a stream, after waiting for a place."""
         if isinstance(item, ImageItem):
             batcher = self._for_images(patches)
@@ -212,8 +212,8 @@ class Model:
         return self.batchers["patches" if patches else "image"]
 
     async def _image(
-        self, item: ImageItem, deadline: float, batcher: Batcher, places: Places
-    ) -> Result:
+        self, item: ImageItem, deadline: float, batcher: Batcher, places: Permits
+    ) -> ItemResult:
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
@@ -229,8 +229,8 @@ class Model:
             return error
 
     async def _texts(
-        self, items: Sequence[TextItem], deadline: float, places: Places
-    ) -> list[Result]:
+        self, items: Sequence[TextItem], deadline: float, places: Permits
+    ) -> list[ItemResult]:
         if not items:
             return []
         loop = asyncio.get_running_loop()
@@ -245,7 +245,7 @@ class Model:
         decode_s = loop.time() - started
         self._decode_times["text"].observe(decode_s)
         futures = [self.batchers["text"].submit(row, deadline, places) for row in tokens]
-        waiting, results = iter(futures), list[Result]()
+        waiting, results = iter(futures), list[ItemResult]()
         try:
             for fit in fits:
                 try:
@@ -280,14 +280,14 @@ class Model:
         size = self.preprocessing.size
         return np.zeros((3, size, size), dtype=np.float32)
 
-    def _runner(self, graph: GraphName) -> Callable[[NDArray[Any]], list[Row | EngineError]]:
-        def run(inputs: NDArray[Any]) -> list[Row | EngineError]:
+    def _runner(self, graph: GraphName) -> Callable[[NDArray[Any]], list[OutputRow | EngineError]]:
+        def run(inputs: NDArray[Any]) -> list[OutputRow | EngineError]:
             output = self.engine.run(graph, inputs)
             return rows_of(output, len(inputs), self.architecture, graph)
 
         return run
 
 
-def _embedded(done: Done, decode_s: float) -> Embedded:
-    times = Times(decode_s=decode_s, queue_s=done.queue_s, inference_s=done.inference_s)
-    return Embedded(row=done.row, times=times)
+def _embedded(done: Done, decode_s: float) -> EmbeddedItem:
+    times = StageTimes(decode_s=decode_s, queue_s=done.queue_s, inference_s=done.inference_s)
+    return EmbeddedItem(row=done.row, times=times)

@@ -13,16 +13,16 @@ from pathlib import Path
 from bundle.store import BundleError, current_version
 from bundle.verify import is_name
 from serving.core.config import ServerConfig
-from serving.core.errors import Kind, ServingError, StartupError
+from serving.core.errors import ErrorKind, ServingError, StartupError
 from serving.core.metrics import Metrics
-from serving.core.requests import ModelId, Selector
+from serving.core.requests import ModelId, ModelSelector
 from serving.engines.base import EngineError, EngineFactory
-from serving.models.model import Model
+from serving.models.model import ServedModel
 
 log = logging.getLogger(__name__)
 
 
-class State(enum.Enum):
+class VersionState(enum.Enum):
     """Where a version stands."""
 
     LOADING = enum.auto()
@@ -31,18 +31,18 @@ class State(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listing:
+class VersionStatus:
     """One version's state."""
 
     id: ModelId
-    state: State
+    state: VersionState
     is_default: bool
     engine: str
 
 
 @dataclass(kw_only=True, eq=False)
-class _Entry:
-    model: Model
+class _LoadedVersion:
+    model: ServedModel
     watch: asyncio.Task[None] | None = None
     healthy: bool = True
     leases: int = 0
@@ -63,10 +63,10 @@ class Registry:
         self._metrics = metrics
         self._engine_factory = engine_factory
         self._changed = changed
-        self._entries: dict[ModelId, _Entry] = {}
+        self._entries: dict[ModelId, _LoadedVersion] = {}
         self._current: dict[str, ModelId] = {}
         self._default = ""
-        self._unfinished: dict[ModelId, State] = {}
+        self._unfinished: dict[ModelId, VersionState] = {}
         self._loading = asyncio.Lock()
 
     @property
@@ -82,27 +82,27 @@ class Registry:
         return current is not None and self._entries[current].model.chats
 
     @property
-    def models(self) -> list[Model]:
+    def models(self) -> list[ServedModel]:
         """Every model that is loaded."""
         return [entry.model for entry in self._entries.values()]
 
-    def listings(self) -> list[Listing]:
+    def listings(self) -> list[VersionStatus]:
         """Every version that is loaded, being loaded, or could not be loaded."""
         return [
-            Listing(
+            VersionStatus(
                 id=model_id,
-                state=State.SERVING if entry.healthy else State.FAILED,
+                state=VersionState.SERVING if entry.healthy else VersionState.FAILED,
                 is_default=model_id == self._current.get(self._default),
                 engine=entry.model.engine.description,
             )
             for model_id, entry in self._entries.items()
         ] + [
-            Listing(id=model_id, state=state, is_default=False, engine="")
+            VersionStatus(id=model_id, state=state, is_default=False, engine="")
             for model_id, state in self._unfinished.items()
         ]
 
     @contextmanager
-    def lease(self, selector: Selector) -> Iterator[Model]:
+    def lease(self, selector: ModelSelector) -> Iterator[ServedModel]:
         """The model that a caller names; it stays loaded inside the block.
 
         Raises ServingError when it is not loaded.
@@ -113,7 +113,7 @@ class Registry:
             model_id = ModelId(name=name, version=selector.version)
         entry = self._entries.get(model_id) if model_id else None
         if entry is None:
-            raise ServingError(Kind.NOT_FOUND, "this model is not loaded", field="model")
+            raise ServingError(ErrorKind.NOT_FOUND, "this model is not loaded", field="model")
         entry.leases += 1
         entry.idle.clear()
         self._metrics.leases.inc()
@@ -127,7 +127,7 @@ class Registry:
 
     async def open(self, path: Path) -> ModelId:
         """Loads a bundle from a path and makes it current. Raises BundleError or EngineError."""
-        model = await Model.load(path, self._config, self._metrics, self._engine_factory)
+        model = await ServedModel.load(path, self._config, self._metrics, self._engine_factory)
         return self._install(model)
 
     async def load(self, name: str, version: str) -> ModelId:
@@ -137,9 +137,9 @@ class Registry:
         before then stays.
         """
         if self._config.models is None:
-            raise ServingError(Kind.CONFLICT, "this server has no directory of models")
+            raise ServingError(ErrorKind.CONFLICT, "this server has no directory of models")
         if not is_name(name) or (version and not is_name(version)):
-            raise ServingError(Kind.INVALID, "name, version: not names", field="name")
+            raise ServingError(ErrorKind.INVALID, "name, version: not names", field="name")
         async with self._loading:
             directory = Path(self._config.models) / name
             try:
@@ -152,29 +152,31 @@ class Registry:
             if not (directory / model_id.version).is_dir():
                 raise _unknown()
             if len(self._entries) >= self._config.max_models:
-                raise ServingError(Kind.CONFLICT, "too many models are loaded: unload one first")
+                raise ServingError(
+                    ErrorKind.CONFLICT, "too many models are loaded: unload one first"
+                )
             return await self._load_new(model_id, directory / model_id.version)
 
     async def _load_new(self, model_id: ModelId, path: Path) -> ModelId:
-        self._unfinished[model_id] = State.LOADING
+        self._unfinished[model_id] = VersionState.LOADING
         try:
-            model = await Model.load(path, self._config, self._metrics, self._engine_factory)
+            model = await ServedModel.load(path, self._config, self._metrics, self._engine_factory)
             if model.id != model_id:
                 await model.close()
                 raise BundleError("the manifest names another model")
         except (BundleError, EngineError, StartupError, OSError) as error:
             log.error("load: %s", error)
-            self._unfinished[model_id] = State.FAILED
+            self._unfinished[model_id] = VersionState.FAILED
             message = "the bundle cannot be loaded; the server's log says why"
-            raise ServingError(Kind.CONFLICT, message) from None
+            raise ServingError(ErrorKind.CONFLICT, message) from None
         except BaseException:
             del self._unfinished[model_id]
             raise
         del self._unfinished[model_id]
         return self._install(model)
 
-    def _install(self, model: Model) -> ModelId:
-        entry = _Entry(model=model)
+    def _install(self, model: ServedModel) -> ModelId:
+        entry = _LoadedVersion(model=model)
         entry.idle.set()
         entry.watch = asyncio.get_running_loop().create_task(self._watch(entry))
         self._entries[model.id] = entry
@@ -186,7 +188,7 @@ class Registry:
         self._current[model_id.name] = model_id
         self._changed()
 
-    async def unload(self, selector: Selector) -> list[ModelId]:
+    async def unload(self, selector: ModelSelector) -> list[ModelId]:
         """Takes versions out of service and frees each when its last call has ended.
 
         Raises ServingError when nothing matches, or nothing would be left of the default model.
@@ -197,10 +199,10 @@ class Registry:
             if model_id.name == selector.name and selector.version in ("", model_id.version)
         ]
         if not chosen:
-            raise ServingError(Kind.NOT_FOUND, "this model is not loaded", field="name")
+            raise ServingError(ErrorKind.NOT_FOUND, "this model is not loaded", field="name")
         rest = [m for m in self._entries if m.name == selector.name and m not in chosen]
         if selector.name == self._default and not rest:
-            raise ServingError(Kind.CONFLICT, "the default model must keep one version")
+            raise ServingError(ErrorKind.CONFLICT, "the default model must keep one version")
         entries = [self._entries.pop(model_id) for model_id in chosen]
         if self._current[selector.name] in chosen:
             del self._current[selector.name]
@@ -216,16 +218,16 @@ class Registry:
         self._entries.clear()
         self._current.clear()
 
-    async def _retire(self, entry: _Entry) -> None:
+    async def _retire(self, entry: _LoadedVersion) -> None:
         await entry.idle.wait()
         await self._end(entry)
 
-    async def _end(self, entry: _Entry) -> None:
+    async def _end(self, entry: _LoadedVersion) -> None:
         if entry.watch is not None:
             entry.watch.cancel()
         await entry.model.close()
 
-    async def _watch(self, entry: _Entry) -> None:
+    async def _watch(self, entry: _LoadedVersion) -> None:
         """Probes a model when items fail in a row; out of service until a probe succeeds."""
         seconds = self._config.probe_s
         while True:
@@ -252,4 +254,4 @@ class Registry:
 
 
 def _unknown() -> ServingError:
-    return ServingError(Kind.NOT_FOUND, "no such model in the directory", field="name")
+    return ServingError(ErrorKind.NOT_FOUND, "no such model in the directory", field="name")

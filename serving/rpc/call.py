@@ -13,7 +13,7 @@ from serving.auth.tokens import Principal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class ServerCall:
     """Set by the interceptors before a handler runs."""
 
     method: str
@@ -29,16 +29,16 @@ class Call:
         return asyncio.get_running_loop().time() - self.started
 
 
-_CALL: ContextVar[Call] = ContextVar("call")
+_CALL: ContextVar[ServerCall] = ContextVar("call")
 
 
-def current_call() -> Call:
+def current_call() -> ServerCall:
     """The call that this task, or the task that made it, answers."""
     return _CALL.get()
 
 
 @contextmanager
-def answering(call: Call) -> Iterator[None]:
+def answering(call: ServerCall) -> Iterator[None]:
     """Makes `call` the current one."""
     token = _CALL.set(call)
     try:

@@ -9,12 +9,12 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.core.errors import Kind, ServingError
+from serving.core.errors import ErrorKind, ServingError
 
 _STATES = health_pb2.HealthCheckResponse
 
 
-class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # without types
+class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # without types
     """Answers for the services of one port; the empty name stands for the server."""
 
     def __init__(self, services: Iterable[str]) -> None:
@@ -34,7 +34,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # without t
     ) -> health_pb2.HealthCheckResponse:
         """The state of a service."""
         if request.service not in self._serving:
-            raise ServingError(Kind.NOT_FOUND, "no such service")
+            raise ServingError(ErrorKind.NOT_FOUND, "no such service")
         return _STATES(status=self._state(request.service))
 
     async def Watch(  # noqa: N802

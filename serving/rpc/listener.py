@@ -9,10 +9,10 @@ import grpc
 
 from serving.core.config import ServerConfig, TlsConfig
 from serving.core.errors import StartupError
-from serving.core.limits import Limits
+from serving.core.limits import LimitsConfig
 
 
-def channel_options(limits: Limits) -> list[tuple[str, int]]:
+def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
     """Options of a listening port (names: grpc's channel_arg_names.h)."""
     max_call_ms = int(limits.max_deadline_s * 1000)
     return [

@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
-from serving.core.errors import Kind, ServingError, invalid
-from serving.core.requests import Item, Result
+from serving.core.errors import ErrorKind, ServingError, invalid
+from serving.core.requests import EmbedItem, ItemResult
 
 
-class Answer(NamedTuple):
+class AnsweredItem(NamedTuple):
     """An item and what became of it."""
 
-    item: Item
-    result: Result
+    item: EmbedItem
+    result: ItemResult
 
 
-class Window:
+class StreamWindow:
     """Reads items, answers up to `size` of them at once and gives answers as they finish.
 
     A place in the window is free again only after the answer was taken, so a caller who does not
@@ -26,8 +26,8 @@ class Window:
 
     def __init__(
         self,
-        items: AsyncIterator[Item],
-        answer: Callable[[Item], Awaitable[Result]],
+        items: AsyncIterator[EmbedItem],
+        answer: Callable[[EmbedItem], Awaitable[ItemResult]],
         *,
         size: int,
         stop: asyncio.Event,
@@ -37,10 +37,10 @@ class Window:
         self._stop = stop
         self._places = asyncio.Semaphore(size)
         self._ids: set[str] = set()
-        self._finished: asyncio.Queue[Answer | None] = asyncio.Queue()
+        self._finished: asyncio.Queue[AnsweredItem | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def answers(self) -> AsyncGenerator[Answer, None]:
+    async def answers(self) -> AsyncGenerator[AnsweredItem, None]:
         """Answers in the order in which they finish.
 
         Raises ServingError: for an id that is missing or in work already, or UNAVAILABLE after
@@ -59,7 +59,7 @@ class Window:
                 self._ids.discard(answer.item.id)
                 self._places.release()
             if reader.cancelled():
-                raise ServingError(Kind.UNAVAILABLE, "the server is shutting down")
+                raise ServingError(ErrorKind.UNAVAILABLE, "the server is shutting down")
             await reader  # raises what reading raised
         finally:
             stopper.cancel()
@@ -83,8 +83,8 @@ class Window:
             self._tasks.add(task)
             task.add_done_callback(self._done)
 
-    async def _work(self, item: Item) -> None:
-        self._finished.put_nowait(Answer(item, await self._answer(item)))
+    async def _work(self, item: EmbedItem) -> None:
+        self._finished.put_nowait(AnsweredItem(item, await self._answer(item)))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from serving.core.config import documentation
-from serving.core.limits import Limits
+from serving.core.limits import LimitsConfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 _PLACE = re.compile(r"(<!-- limits: [^\n]*-->\n)(.*?)(<!-- /limits -->)", re.DOTALL)
@@ -15,10 +15,10 @@ _PLACE = re.compile(r"(<!-- limits: [^\n]*-->\n)(.*?)(<!-- /limits -->)", re.DOT
 
 def table() -> str:
     """A Markdown table: name, default and meaning of every limit."""
-    sentences = documentation(Limits)
+    sentences = documentation(LimitsConfig)
     rows = [
         f"| `{field.name}` | {_shown(field.name, field.default)} | {sentences[field.name]} |"
-        for field in dataclasses.fields(Limits)
+        for field in dataclasses.fields(LimitsConfig)
     ]
     return "\n".join(["| limit | default | meaning |", "|---|---|---|", *rows]) + "\n"
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from bundle.store import Bundle
 from serving.core.config import BatchConfig, ServerConfig
-from serving.core.limits import Limits
+from serving.core.limits import LimitsConfig
 from serving.engines.base import Engine, EngineConfig
 from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 from serving.server import Server, running
@@ -63,7 +63,7 @@ def embed_request(*images: bytes, texts: tuple[str, ...] = ()) -> embedding_pb2.
 
 def config_for(bundle: Path, **changes: Any) -> ServerConfig:
     """A server on a free port, as small as it goes."""
-    limits = dataclasses.replace(Limits(), **changes.pop("limits", {}))
+    limits = dataclasses.replace(LimitsConfig(), **changes.pop("limits", {}))
     batch = dataclasses.replace(BatchConfig(), **changes.pop("batch", {}))
     settings: dict[str, Any] = {
         "bundle": str(bundle),

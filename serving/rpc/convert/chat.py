@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from serving.chat.requests import (
     ChatCall,
-    ChatImage,
-    Delta,
-    Edit,
+    ConversationTurn,
+    DeltaEvent,
     Event,
-    OpName,
+    ImageAudit,
     Phrase,
-    Role,
-    Sampled,
-    Seen,
-    Started,
-    Turn,
+    RequestedEdit,
+    SamplingRequest,
+    StartEvent,
+    SteeredImage,
+    SteeringOp,
+    TurnRole,
 )
 from serving.core.errors import invalid
-from serving.core.limits import Limits
-from serving.core.requests import ConceptKey
-from serving.models.model import Model
+from serving.core.limits import LimitsConfig
+from serving.core.requests import ConceptRef
+from serving.models.model import ServedModel
 from serving.rpc.convert import embedding as convert
 from sparseclip.v1 import chat_pb2
 
-_ROLES: dict[int, Role] = {
+_ROLES: dict[int, TurnRole] = {
     chat_pb2.CHAT_ROLE_SYSTEM: "system",
     chat_pb2.CHAT_ROLE_USER: "user",
     chat_pb2.CHAT_ROLE_ASSISTANT: "assistant",
 }
-_OPS: dict[int, OpName] = {
+_OPS: dict[int, SteeringOp] = {
     chat_pb2.STEERING_OP_SET: "SET",
     chat_pb2.STEERING_OP_ADD: "ADD",
     chat_pb2.STEERING_OP_SCALE: "SCALE",
@@ -42,7 +42,7 @@ _COOLEST, _HOTTEST = 0.01, 2.0
 _MAX_PATCHES = 4_096
 
 
-def chat_call(request: chat_pb2.ChatRequest, limits: Limits) -> ChatCall:
+def chat_call(request: chat_pb2.ChatRequest, limits: LimitsConfig) -> ChatCall:
     """A validated call. Raises ServingError naming the field."""
     if not request.messages:
         raise invalid("messages", "at least one is needed")
@@ -69,7 +69,7 @@ def chat_call(request: chat_pb2.ChatRequest, limits: Limits) -> ChatCall:
     return call
 
 
-def _turn(message: chat_pb2.ChatMessage, limits: Limits, at: str) -> Turn:
+def _turn(message: chat_pb2.ChatMessage, limits: LimitsConfig, at: str) -> ConversationTurn:
     role = _ROLES.get(message.role)
     if role is None:
         raise invalid(f"{at}.role", "must be named")
@@ -82,10 +82,10 @@ def _turn(message: chat_pb2.ChatMessage, limits: Limits, at: str) -> Turn:
     images = tuple(
         _image(image, limits, f"{at}.images[{i}]") for i, image in enumerate(message.images)
     )
-    return Turn(role=role, text=message.text, images=images)
+    return ConversationTurn(role=role, text=message.text, images=images)
 
 
-def _image(message: chat_pb2.ChatImage, limits: Limits, at: str) -> ChatImage:
+def _image(message: chat_pb2.ChatImage, limits: LimitsConfig, at: str) -> SteeredImage:
     if not message.data:
         raise invalid(f"{at}.data", "must not be empty")
     plan = message.steering
@@ -97,10 +97,10 @@ def _image(message: chat_pb2.ChatImage, limits: Limits, at: str) -> ChatImage:
     edits = tuple(
         _edit(edit, limits, f"{at}.steering.edits[{i}]") for i, edit in enumerate(plan.edits)
     )
-    return ChatImage(data=message.data, edits=edits, strength=strength, at=at)
+    return SteeredImage(data=message.data, edits=edits, strength=strength, at=at)
 
 
-def _edit(message: chat_pb2.SteeringEdit, limits: Limits, at: str) -> Edit:
+def _edit(message: chat_pb2.SteeringEdit, limits: LimitsConfig, at: str) -> RequestedEdit:
     op = _OPS.get(message.op)
     if op is None:
         raise invalid(f"{at}.op", "must be named")
@@ -110,10 +110,10 @@ def _edit(message: chat_pb2.SteeringEdit, limits: Limits, at: str) -> Edit:
         raise invalid(f"{at}.value", f"{op} needs one")
     if len(message.patches) > _MAX_PATCHES:
         raise invalid(f"{at}.patches", f"more than {_MAX_PATCHES}")
-    return Edit(target=target, op=op, value=value, patches=tuple(message.patches))
+    return RequestedEdit(target=target, op=op, value=value, patches=tuple(message.patches))
 
 
-def _target(message: chat_pb2.SteeringEdit, limits: Limits, at: str) -> ConceptKey | Phrase:
+def _target(message: chat_pb2.SteeringEdit, limits: LimitsConfig, at: str) -> ConceptRef | Phrase:
     kind = message.WhichOneof("target")
     if message.top and kind != "phrase":
         raise invalid(f"{at}.top", "only a phrase has one")
@@ -133,7 +133,7 @@ def _target(message: chat_pb2.SteeringEdit, limits: Limits, at: str) -> ConceptK
     raise invalid(f"{at}.target", "a concept_id, a concept_name or a phrase is needed")
 
 
-def _sampling(message: chat_pb2.ChatSampling, limits: Limits) -> Sampled:
+def _sampling(message: chat_pb2.ChatSampling, limits: LimitsConfig) -> SamplingRequest:
     if message.max_tokens > limits.new_tokens:
         raise invalid("sampling.max_tokens", f"must be at most {limits.new_tokens}")
     # A float of 32 bits is a little off the decimal number that the caller wrote.
@@ -142,7 +142,7 @@ def _sampling(message: chat_pb2.ChatSampling, limits: Limits) -> Sampled:
         raise invalid("sampling.temperature", f"must be 0, or {_COOLEST} to {_HOTTEST:g}")
     if not 0 <= message.top_p <= 1:
         raise invalid("sampling.top_p", "must be 0 to 1")
-    return Sampled(
+    return SamplingRequest(
         max_tokens=message.max_tokens,
         temperature=temperature,
         top_p=message.top_p or 1.0,
@@ -150,12 +150,12 @@ def _sampling(message: chat_pb2.ChatSampling, limits: Limits) -> Sampled:
     )
 
 
-def response(event: Event, model: Model, total_s: float) -> chat_pb2.ChatResponse:
+def response(event: Event, model: ServedModel, total_s: float) -> chat_pb2.ChatResponse:
     """One event; `total_s` is what the call has taken so far."""
-    if isinstance(event, Delta):
+    if isinstance(event, DeltaEvent):
         delta = chat_pb2.ChatDelta(text=event.text, tokens=event.tokens)
         return chat_pb2.ChatResponse(delta=delta)
-    if isinstance(event, Started):
+    if isinstance(event, StartEvent):
         start = chat_pb2.ChatStart(
             model=convert.model_version(model.id),
             engine=event.engine,
@@ -183,7 +183,7 @@ def response(event: Event, model: Model, total_s: float) -> chat_pb2.ChatRespons
     )
 
 
-def _seen(seen: Seen, model: Model) -> chat_pb2.ImageConcepts:
+def _seen(seen: ImageAudit, model: ServedModel) -> chat_pb2.ImageConcepts:
     return chat_pb2.ImageConcepts(
         before=convert.scored(seen.before, model.concepts),
         after=convert.scored(seen.after, model.concepts),

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bundle.concepts import Concept, Evidence
-from serving.core.errors import Kind, ServingError, invalid
-from serving.core.limits import Limits
+from serving.core.errors import ErrorKind, ServingError, invalid
+from serving.core.limits import LimitsConfig
 from serving.core.requests import (
-    ConceptKey,
-    ConceptMatch,
+    ConceptRef,
     ExplainCall,
     Explained,
-    Page,
+    PageRequest,
+    RankedConcept,
 )
-from serving.models.model import Model
+from serving.models.model import ServedModel
 from serving.rpc.convert import embedding as convert
 from sparseclip.v1 import concepts_pb2
 
@@ -42,19 +42,19 @@ def _evidence(entries: Iterable[Evidence]) -> list[concepts_pb2.Evidence]:
     return [concepts_pb2.Evidence(source=e.source, value=e.value) for e in entries]
 
 
-def page(request: concepts_pb2.ListConceptsRequest) -> Page:
+def page(request: concepts_pb2.ListConceptsRequest) -> PageRequest:
     """A page's bounds. Raises ServingError naming the field."""
     if request.page_size > _PAGE_MAX:
         raise invalid("page_size", f"must be at most {_PAGE_MAX}")
     token = request.page_token
     if token and not (token.isascii() and token.isdecimal() and len(token) <= 10):
         raise invalid("page_token", "not one of a response")
-    return Page(
+    return PageRequest(
         start=int(token or 0), size=request.page_size or _PAGE_DEFAULT, active=request.active_only
     )
 
 
-def list_response(model: Model, asked: Page) -> concepts_pb2.ListConceptsResponse:
+def list_response(model: ServedModel, asked: PageRequest) -> concepts_pb2.ListConceptsResponse:
     """The concepts of a page; its token is the id at which the next one starts."""
     chosen = [c for c in model.concepts.concepts if c.active or not asked.active]
     rest = [c for c in chosen if c.id >= asked.start]
@@ -66,18 +66,20 @@ def list_response(model: Model, asked: Page) -> concepts_pb2.ListConceptsRespons
     )
 
 
-def find(model: Model, key: ConceptKey) -> Concept:
+def find(model: ServedModel, key: ConceptRef) -> Concept:
     """A concept by id or name. Raises ServingError when there is none."""
     if isinstance(key, int):
         found = model.concepts[key] if key < len(model.concepts) else None
     else:
         found = model.concepts.by_name(key)
     if found is None:
-        raise ServingError(Kind.NOT_FOUND, "there is no such concept", field="concept")
+        raise ServingError(ErrorKind.NOT_FOUND, "there is no such concept", field="concept")
     return found
 
 
-def search_query(request: concepts_pb2.SearchConceptsRequest, limits: Limits) -> tuple[str, int]:
+def search_query(
+    request: concepts_pb2.SearchConceptsRequest, limits: LimitsConfig
+) -> tuple[str, int]:
     """The query and how many matches. Raises ServingError naming the field."""
     if not request.query.strip():
         raise invalid("query", "must not be empty")
@@ -89,7 +91,7 @@ def search_query(request: concepts_pb2.SearchConceptsRequest, limits: Limits) ->
 
 
 def search_response(
-    model: Model, matches: Iterable[ConceptMatch]
+    model: ServedModel, matches: Iterable[RankedConcept]
 ) -> concepts_pb2.SearchConceptsResponse:
     """Matches, best first."""
     return concepts_pb2.SearchConceptsResponse(
@@ -105,7 +107,7 @@ def search_response(
     )
 
 
-def explain_call(request: concepts_pb2.ExplainImageRequest, limits: Limits) -> ExplainCall:
+def explain_call(request: concepts_pb2.ExplainImageRequest, limits: LimitsConfig) -> ExplainCall:
     """A validated call. Raises ServingError naming the field."""
     if not request.image:
         raise invalid("image", "must not be empty")
@@ -123,7 +125,7 @@ def explain_call(request: concepts_pb2.ExplainImageRequest, limits: Limits) -> E
 
 
 def explain_response(
-    model: Model, explained: Explained, total_s: float
+    model: ServedModel, explained: Explained, total_s: float
 ) -> concepts_pb2.ExplainImageResponse:
     """The maps of an image."""
     rows, columns = model.architecture.patch_grid

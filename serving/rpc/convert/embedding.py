@@ -6,32 +6,32 @@ from collections.abc import Iterable, Sequence
 
 from bundle.concepts import ConceptVocabulary
 from serving.core.errors import ServingError, invalid
-from serving.core.limits import Limits
+from serving.core.limits import LimitsConfig
 from serving.core.requests import (
-    ConceptKey,
+    ConceptRef,
     EmbedCall,
+    EmbedItem,
     ImageItem,
-    Item,
+    ItemResult,
     ModelId,
-    Outputs,
-    Result,
-    Selector,
+    ModelSelector,
+    OutputSelection,
+    StageTimes,
     TextItem,
-    Times,
     concept_id,
     slowest,
 )
-from serving.models.model import Model
+from serving.models.model import ServedModel
 from serving.rpc.status import to_status
 from sparseclip.v1 import embedding_pb2, types_pb2
 
 
-def selector(message: types_pb2.ModelSelector) -> Selector:
+def selector(message: types_pb2.ModelSelector) -> ModelSelector:
     """A model's name and version."""
-    return Selector(name=message.name, version=message.version)
+    return ModelSelector(name=message.name, version=message.version)
 
 
-def embed_call(request: embedding_pb2.EmbedRequest, limits: Limits) -> EmbedCall:
+def embed_call(request: embedding_pb2.EmbedRequest, limits: LimitsConfig) -> EmbedCall:
     """A unary call. Raises ServingError naming the field."""
     if not request.inputs:
         raise invalid("inputs", "at least one is needed")
@@ -57,15 +57,15 @@ def embed_call(request: embedding_pb2.EmbedRequest, limits: Limits) -> EmbedCall
 
 
 def stream_start(
-    message: embedding_pb2.EmbedStreamRequest | None, limits: Limits
-) -> tuple[Selector, Outputs]:
+    message: embedding_pb2.EmbedStreamRequest | None, limits: LimitsConfig
+) -> tuple[ModelSelector, OutputSelection]:
     """A stream's first message. Raises ServingError naming the field."""
     if message is None or message.WhichOneof("message") != "start":
         raise invalid("start", "a stream begins with it")
     return selector(message.start.model), outputs(message.start.outputs, limits)
 
 
-def embed_item(message: embedding_pb2.EmbedInput, limits: Limits, at: str) -> Item:
+def embed_item(message: embedding_pb2.EmbedInput, limits: LimitsConfig, at: str) -> EmbedItem:
     """One input. An image's or text's own size is checked later: it fails alone then."""
     if len(message.id.encode()) > limits.id_bytes:
         raise invalid(f"{at}.id", f"more than {limits.id_bytes} bytes")
@@ -77,13 +77,13 @@ def embed_item(message: embedding_pb2.EmbedInput, limits: Limits, at: str) -> It
     raise invalid(f"{at}.content", "an image or a text is needed")
 
 
-def outputs(message: embedding_pb2.OutputSelection, limits: Limits) -> Outputs:
+def outputs(message: embedding_pb2.OutputSelection, limits: LimitsConfig) -> OutputSelection:
     """What to send. Raises ServingError naming the field."""
     if message.top_concepts > limits.top_concepts:
         raise invalid("outputs.top_concepts", f"must be at most {limits.top_concepts}")
     keys = concept_keys(message.patch_concepts, limits, "outputs.patch_concepts")
     nothing = not (message.top_concepts or message.dense or keys)
-    return Outputs(
+    return OutputSelection(
         sparse=message.sparse or nothing,
         top_concepts=message.top_concepts,
         dense=message.dense,
@@ -92,15 +92,15 @@ def outputs(message: embedding_pb2.OutputSelection, limits: Limits) -> Outputs:
 
 
 def concept_keys(
-    messages: Sequence[types_pb2.ConceptRef], limits: Limits, at: str
-) -> tuple[ConceptKey, ...]:
+    messages: Sequence[types_pb2.ConceptRef], limits: LimitsConfig, at: str
+) -> tuple[ConceptRef, ...]:
     """Concepts by id or name. Raises ServingError naming the field."""
     if len(messages) > limits.patch_concepts:
         raise invalid(at, f"more than {limits.patch_concepts}")
     return tuple(concept_key(message, f"{at}[{i}]") for i, message in enumerate(messages))
 
 
-def concept_key(message: types_pb2.ConceptRef, at: str) -> ConceptKey:
+def concept_key(message: types_pb2.ConceptRef, at: str) -> ConceptRef:
     """A concept by id or name. Raises ServingError naming the field."""
     match message.WhichOneof("ref"):
         case "concept_id":
@@ -110,7 +110,7 @@ def concept_key(message: types_pb2.ConceptRef, at: str) -> ConceptKey:
     raise invalid(at, "a concept_id or a name is needed")
 
 
-def patch_ids(asked: Outputs, model: Model) -> list[int]:
+def patch_ids(asked: OutputSelection, model: ServedModel) -> list[int]:
     """The concepts whose maps to send. Raises ServingError naming the field."""
     return [
         concept_id(model.concepts, key, f"outputs.patch_concepts[{i}]")
@@ -123,7 +123,7 @@ def model_version(model: ModelId) -> types_pb2.ModelVersion:
     return types_pb2.ModelVersion(name=model.name, version=model.version)
 
 
-def timings(times: Times, total_s: float = 0.0) -> types_pb2.StageTimings:
+def timings(times: StageTimes, total_s: float = 0.0) -> types_pb2.StageTimings:
     """Seconds to microseconds."""
     return types_pb2.StageTimings(
         decode_us=round(times.decode_s * 1e6),
@@ -134,7 +134,11 @@ def timings(times: Times, total_s: float = 0.0) -> types_pb2.StageTimings:
 
 
 def embed_response(
-    asked: EmbedCall, results: Sequence[Result], maps: Sequence[int], model: Model, total_s: float
+    asked: EmbedCall,
+    results: Sequence[ItemResult],
+    maps: Sequence[int],
+    model: ServedModel,
+    total_s: float,
 ) -> embedding_pb2.EmbedResponse:
     """The reply of a unary call."""
     return embedding_pb2.EmbedResponse(
@@ -148,7 +152,11 @@ def embed_response(
 
 
 def embed_result(
-    item: Item, result: Result, outputs: Outputs, patch_ids: Sequence[int], model: Model
+    item: EmbedItem,
+    result: ItemResult,
+    outputs: OutputSelection,
+    patch_ids: Sequence[int],
+    model: ServedModel,
 ) -> embedding_pb2.EmbedResult:
     """One item's answer, with the outputs that were asked for."""
     if isinstance(result, ServingError):
@@ -184,7 +192,7 @@ def scored(
     ]
 
 
-def described(model: Model, limits: Limits) -> embedding_pb2.GetModelResponse:
+def described(model: ServedModel, limits: LimitsConfig) -> embedding_pb2.GetModelResponse:
     """A model's shapes and the limits of this server."""
     architecture = model.architecture
     rows, columns = architecture.patch_grid

@@ -8,16 +8,16 @@ from contextlib import contextmanager
 
 from serving.auth.quota import Quota
 from serving.auth.tokens import Principal
-from serving.core.errors import Kind, ServingError
-from serving.core.limits import Limits
+from serving.core.errors import ErrorKind, ServingError
+from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
 from serving.rpc.interceptors.policy import Policy
 
 
-class Gate:
+class CallAdmission:
     """Counts calls and their bytes. Closed while the server starts, and again when it drains."""
 
-    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, limits: LimitsConfig, metrics: Metrics) -> None:
         self._limits = limits
         self._metrics = metrics
         self.is_open = False
@@ -58,11 +58,11 @@ class Gate:
             return
         if not self.is_open:
             state = "shutting down" if self.draining.is_set() else "starting"
-            raise ServingError(Kind.UNAVAILABLE, f"the server is {state}")
+            raise ServingError(ErrorKind.UNAVAILABLE, f"the server is {state}")
         if self.calls >= self._limits.calls_in_flight:
-            raise ServingError(Kind.EXHAUSTED, "too many calls", retry_after=0.5)
+            raise ServingError(ErrorKind.EXHAUSTED, "too many calls", retry_after=0.5)
         if self.calls and self._bytes + size > self._limits.bytes_in_flight:
-            raise ServingError(Kind.EXHAUSTED, "too many bytes in work", retry_after=0.5)
+            raise ServingError(ErrorKind.EXHAUSTED, "too many bytes in work", retry_after=0.5)
         quota.start_call()
         self._count(1, size)
         try:

@@ -18,13 +18,13 @@ import grpc
 from google.protobuf.message import Message
 
 from serving.auth.tokens import Principal
-from serving.core.errors import Kind, ServingError
-from serving.core.limits import Limits
-from serving.rpc.call import Call, answering
-from serving.rpc.interceptors.admission import Gate
+from serving.core.errors import ErrorKind, ServingError
+from serving.core.limits import LimitsConfig
+from serving.rpc.call import ServerCall, answering
+from serving.rpc.interceptors.admission import CallAdmission
 from serving.rpc.interceptors.authenticate import Authenticator
 from serving.rpc.interceptors.deadline import deadline_of
-from serving.rpc.interceptors.error_sanitizer import Sanitiser
+from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer
 from serving.rpc.interceptors.parse import parse
 from serving.rpc.interceptors.policy import Policy, policy_of
 
@@ -36,7 +36,11 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Wraps every handler of the server."""
 
     def __init__(
-        self, authenticator: Authenticator, gate: Gate, sanitiser: Sanitiser, limits: Limits
+        self,
+        authenticator: Authenticator,
+        gate: CallAdmission,
+        sanitiser: ErrorSanitizer,
+        limits: LimitsConfig,
     ) -> None:
         self._authenticator = authenticator
         self._gate = gate
@@ -78,7 +82,7 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 with self._gate.admitting(principal, len(raw), policy) as quota:
                     started, deadline = deadline_of(context, policy, self._limits)
                     request = parse(handler.request_deserializer, raw)
-                    call = Call(
+                    call = ServerCall(
                         method=method,
                         principal=principal,
                         quota=quota,
@@ -103,7 +107,7 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 size = 0 if handler.request_streaming else len(incoming)
                 with self._gate.admitting(principal, size, policy) as quota:
                     started, deadline = deadline_of(context, policy, self._limits)
-                    call = Call(
+                    call = ServerCall(
                         method=method,
                         principal=principal,
                         quota=quota,
@@ -136,7 +140,7 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                     async with asyncio.timeout(self._limits.stream_stall_s):
                         await context.write(reply)
                 except TimeoutError:
-                    raise ServingError(Kind.EXPIRED, "the replies are not read") from None
+                    raise ServingError(ErrorKind.EXPIRED, "the replies are not read") from None
 
 
 async def _parsed(read: Any, incoming: AsyncIterator[bytes]) -> AsyncIterator[Message]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from serving.core.errors import expired
-from serving.core.limits import Limits
+from serving.core.limits import LimitsConfig
 from serving.rpc.interceptors.policy import Policy
 
 
@@ -20,7 +20,7 @@ class Span(NamedTuple):
 
 
 def deadline_of(
-    context: grpc.aio.ServicerContext[Any, Any], policy: Policy, limits: Limits
+    context: grpc.aio.ServicerContext[Any, Any], policy: Policy, limits: LimitsConfig
 ) -> Span:
     """The caller's deadline within the server's bounds, or the default one.
 

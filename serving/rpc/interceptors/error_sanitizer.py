@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Sanitiser:
+class ErrorSanitizer:
     """Turns exceptions into statuses, and counts how calls end."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -46,7 +46,7 @@ class Sanitiser:
 
     async def abort(self, method: str, context: Context, error: Exception) -> NoReturn:
         """Ends the call with the status of an error."""
-        ours = sanitised(error)
+        ours = sanitize(error)
         self._metrics.calls.labels(method, CODES[ours.kind].name).inc()
         status = to_status(ours)
         details = ((DETAILS_KEY, status.SerializeToString()),) if status.details else ()
@@ -57,13 +57,13 @@ class Sanitiser:
         raise AssertionError("unreachable")
 
 
-def sanitised(error: Exception) -> ServingError:
+def sanitize(error: Exception) -> ServingError:
     """Our error in it, or an internal one whose cause goes to the log alone."""
     if isinstance(error, ServingError):
         return error
     if isinstance(error, TimeoutError):
         return expired()
     if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        return sanitised(error.exceptions[0])
+        return sanitize(error.exceptions[0])
     log.error("internal error", exc_info=error)
     return internal()

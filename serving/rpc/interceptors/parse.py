@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from serving.core.errors import Kind, ServingError, invalid
+from serving.core.errors import ErrorKind, ServingError, invalid
 
 _FLOATS = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
 
@@ -24,7 +24,7 @@ def parse(read: Callable[[bytes], Any], raw: bytes) -> Any:
     try:
         message = read(raw)
     except (DecodeError, ValueError, RecursionError):
-        raise ServingError(Kind.INVALID, "the message cannot be parsed") from None
+        raise ServingError(ErrorKind.INVALID, "the message cannot be parsed") from None
     if isinstance(message, Message):
         check_numbers(message, "")
     return message

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from serving.auth.tokens import Principal, Role
-from serving.core.errors import Kind, ServingError
+from serving.auth.tokens import Principal, PrincipalRole
+from serving.core.errors import ErrorKind, ServingError
 
 Deadline = Literal["default_deadline_s", "chat_default_deadline_s", "max_deadline_s"]
 
@@ -15,7 +15,7 @@ Deadline = Literal["default_deadline_s", "chat_default_deadline_s", "max_deadlin
 class Policy:
     """The rules of one method."""
 
-    role: Role = "embed"
+    role: PrincipalRole = "embed"
     """What the caller must be."""
     public: bool = False
     """Callable without a token."""
@@ -29,7 +29,7 @@ class Policy:
     def check(self, principal: Principal) -> None:
         """Raises ServingError for a caller without the role."""
         if not self.public and self.role not in principal.roles:
-            raise ServingError(Kind.FORBIDDEN, "this needs another role")
+            raise ServingError(ErrorKind.FORBIDDEN, "this needs another role")
 
 
 # Whatever is not listed here has the strictest reading: a known caller with the embed role.

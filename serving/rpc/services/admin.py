@@ -8,25 +8,25 @@ from typing import Any
 
 import grpc
 
-from serving.core.requests import Selector
-from serving.models.registry import Registry, State
+from serving.core.requests import ModelSelector
+from serving.models.registry import Registry, VersionState
 from serving.rpc.convert import embedding as convert
-from serving.rpc.interceptors.admission import Gate
+from serving.rpc.interceptors.admission import CallAdmission
 from sparseclip.v1 import admin_pb2, admin_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _STATES = {
-    State.LOADING: admin_pb2.MODEL_STATE_LOADING,
-    State.SERVING: admin_pb2.MODEL_STATE_SERVING,
-    State.FAILED: admin_pb2.MODEL_STATE_FAILED,
+    VersionState.LOADING: admin_pb2.MODEL_STATE_LOADING,
+    VersionState.SERVING: admin_pb2.MODEL_STATE_SERVING,
+    VersionState.FAILED: admin_pb2.MODEL_STATE_FAILED,
 }
 
 
 class AdminService(admin_pb2_grpc.AdminServiceServicer):
     """Loads and unloads models."""
 
-    def __init__(self, registry: Registry, gate: Gate) -> None:
+    def __init__(self, registry: Registry, gate: CallAdmission) -> None:
         self._registry = registry
         self._gate = gate
         self._started = time.monotonic()
@@ -46,7 +46,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.UnloadModelRequest, context: Context
     ) -> admin_pb2.UnloadModelResponse:
         """Answers when the last call that used a version has ended."""
-        chosen = Selector(name=request.name, version=request.version)
+        chosen = ModelSelector(name=request.name, version=request.version)
         unloaded = await self._registry.unload(chosen)
         return admin_pb2.UnloadModelResponse(
             unloaded=[convert.model_version(model) for model in unloaded]

@@ -8,8 +8,8 @@ from typing import Any
 
 import grpc
 
-from serving.chat.concurrency import ChatRoom
-from serving.core.limits import Limits
+from serving.chat.concurrency import ChatAdmission
+from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
 from serving.models.registry import Registry
 from serving.rpc.call import current_call
@@ -22,10 +22,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ChatService(chat_pb2_grpc.ChatServiceServicer):
     """Conversations about images, under edits of their concepts."""
 
-    def __init__(self, registry: Registry, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, registry: Registry, limits: LimitsConfig, metrics: Metrics) -> None:
         self._registry = registry
         self._limits = limits
-        self._room = ChatRoom(limits.chats_in_flight, metrics.chat.in_flight)
+        self._room = ChatAdmission(limits.chats_in_flight, metrics.chat.in_flight)
 
     async def Chat(  # noqa: N802
         self, request: chat_pb2.ChatRequest, context: Context

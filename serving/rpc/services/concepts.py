@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from serving.core.limits import Limits
+from serving.core.limits import LimitsConfig
 from serving.models.explain import explain_image, search_concepts
 from serving.models.registry import Registry
 from serving.rpc.call import current_call
@@ -20,7 +20,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ConceptService(concepts_pb2_grpc.ConceptServiceServicer):
     """What concepts mean, and where an image shows them."""
 
-    def __init__(self, registry: Registry, limits: Limits) -> None:
+    def __init__(self, registry: Registry, limits: LimitsConfig) -> None:
         self._registry = registry
         self._limits = limits
 

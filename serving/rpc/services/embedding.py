@@ -9,12 +9,12 @@ from typing import Any
 import grpc
 
 from serving.core.errors import invalid
-from serving.core.limits import Limits
-from serving.core.requests import Item, Result
+from serving.core.limits import LimitsConfig
+from serving.core.requests import EmbedItem, ItemResult
 from serving.models.registry import Registry
-from serving.rpc.call import Call, current_call
+from serving.rpc.call import ServerCall, current_call
 from serving.rpc.convert import embedding as convert
-from serving.rpc.stream_window import Window
+from serving.rpc.stream_window import StreamWindow
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -23,7 +23,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
     """Sparse, named concepts of images and texts."""
 
-    def __init__(self, registry: Registry, limits: Limits, draining: asyncio.Event) -> None:
+    def __init__(self, registry: Registry, limits: LimitsConfig, draining: asyncio.Event) -> None:
         self._registry = registry
         self._limits = limits
         self._draining = draining
@@ -48,10 +48,10 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         with self._registry.lease(selector) as model:
             maps = convert.patch_ids(outputs, model)
 
-            async def answer(item: Item) -> Result:
+            async def answer(item: EmbedItem) -> ItemResult:
                 return await model.embed_when_free(item, call.deadline, patches=bool(maps))
 
-            window = Window(
+            window = StreamWindow(
                 self._items(request_iterator, call),
                 answer,
                 size=self._limits.stream_window,
@@ -64,8 +64,8 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
                 )
 
     async def _items(
-        self, messages: AsyncIterator[embedding_pb2.EmbedStreamRequest], call: Call
-    ) -> AsyncIterator[Item]:
+        self, messages: AsyncIterator[embedding_pb2.EmbedStreamRequest], call: ServerCall
+    ) -> AsyncIterator[EmbedItem]:
         async for message in messages:
             if message.WhichOneof("message") != "input":
                 raise invalid("message", "only the first one may be a start")

@@ -6,28 +6,28 @@ import asyncio
 
 import pytest
 
-from serving.batching.admission import Room, RoomConfig
-from serving.core.errors import Kind, ServingError
+from serving.batching.admission import AdmissionConfig, ItemAdmission
+from serving.core.errors import ErrorKind, ServingError
 from serving.core.metrics import Metrics
 
 
-def room(*, capacity: int = 100, max_ahead_s: float = 60.0) -> Room:
+def room(*, capacity: int = 100, max_ahead_s: float = 60.0) -> ItemAdmission:
     """One whose runs of 4 took 0.4 s each, apart from one that was stalled."""
-    config = RoomConfig(capacity=capacity, max_ahead_s=max_ahead_s)
-    made = Room(config, Metrics().batcher("image").slots, asyncio.Event())
+    config = AdmissionConfig(capacity=capacity, max_ahead_s=max_ahead_s)
+    made = ItemAdmission(config, Metrics().batcher("image").slots, asyncio.Event())
     for run_s in (0.4, 0.4, 5.0, 0.4):
         made.observe(run_s, run_s / 4)
     return made
 
 
-def let_in(tested: Room, count: int, seconds: float) -> bool:
+def let_in(tested: ItemAdmission, count: int, seconds: float) -> bool:
     """Whether a call with so much time left is let in; it leaves at once."""
     try:
         with tested.admit(count, asyncio.get_running_loop().time() + seconds):
             return True
     except ServingError as error:
         refusal = error
-    assert refusal.kind is Kind.EXHAUSTED
+    assert refusal.kind is ErrorKind.EXHAUSTED
     assert refusal.retry_after is not None
     assert 0.1 <= refusal.retry_after <= 5.0
     return False
@@ -57,8 +57,8 @@ async def test_a_call_is_refused_for_too_much_work_or_no_place() -> None:
 
 
 async def test_before_the_first_run_only_places_count() -> None:
-    config = RoomConfig(capacity=4, max_ahead_s=0.001)
-    tested = Room(config, Metrics().batcher("image").slots, asyncio.Event())
+    config = AdmissionConfig(capacity=4, max_ahead_s=0.001)
+    tested = ItemAdmission(config, Metrics().batcher("image").slots, asyncio.Event())
     with tested.admit(3, asyncio.get_running_loop().time() + 60):
         assert let_in(tested, 1, 0.01)
         assert not let_in(tested, 2, 60)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest_asyncio
 from numpy.typing import NDArray
 
-from serving.batching.admission import Places, RoomConfig
+from serving.batching.admission import AdmissionConfig, Permits
 from serving.batching.batcher import Batcher, BatcherConfig, Done
 from serving.core.metrics import Metrics
 from serving.engines.base import EngineError
-from serving.engines.outputs import Row
+from serving.engines.outputs import OutputRow
 from tests.serving.harness import eventually
 
 
@@ -27,12 +27,12 @@ class Gated:
         self.open = threading.Event()
         self.sizes: list[int] = []
 
-    def __call__(self, inputs: NDArray[Any]) -> list[Row | EngineError]:
+    def __call__(self, inputs: NDArray[Any]) -> list[OutputRow | EngineError]:
         self.sizes.append(len(inputs))
         assert self.open.wait(30)
         nothing = np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.float32)
         return [
-            Row(
+            OutputRow(
                 indices=nothing[0],
                 values=nothing[1],
                 active=0,
@@ -48,7 +48,7 @@ class Gated:
 async def gated() -> AsyncIterator[tuple[Batcher, Gated]]:
     """A batcher of batches of 4 and two runs at a time, and its gate, closed."""
     gate = Gated()
-    room = RoomConfig(capacity=64, max_ahead_s=60.0)
+    room = AdmissionConfig(capacity=64, max_ahead_s=60.0)
     config = BatcherConfig(room=room, max_batch=4, runs=2, wait_s=0.002)
     batcher = Batcher(gate, config, Metrics().batcher("image"), lambda succeeded: None)
     yield batcher, gate
@@ -56,7 +56,7 @@ async def gated() -> AsyncIterator[tuple[Batcher, Gated]]:
     await batcher.close()
 
 
-def submit(batcher: Batcher, places: Places, numbers: range) -> list[asyncio.Future[Done]]:
+def submit(batcher: Batcher, places: Permits, numbers: range) -> list[asyncio.Future[Done]]:
     deadline = asyncio.get_running_loop().time() + 30
     return [batcher.submit(np.array([n], dtype=np.float32), deadline, places) for n in numbers]
 

@@ -16,7 +16,7 @@ import pytest_asyncio
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from bundle.store import open_bundle
-from serving.core.requests import Selector
+from serving.core.requests import ModelSelector
 from sparseclip.v1 import chat_pb2, types_pb2
 from tests.adapters import WORDS, add_adapter
 from tests.serving.chats import (
@@ -285,7 +285,9 @@ async def test_versions_come_and_go_with_their_chats(tiny_bundle: Path, tmp_path
             staying = aiter(chat(running, question(DOG)))
             await anext(staying)
             await registry.load("tiny", "3")
-            leaving = asyncio.ensure_future(registry.unload(Selector(name="tiny", version="2")))
+            leaving = asyncio.ensure_future(
+                registry.unload(ModelSelector(name="tiny", version="2"))
+            )
             fresh = await replies(running, question(DOG))  # of the new version, which is not held
             assert fresh[0].start.model == types_pb2.ModelVersion(name="tiny", version="3")
             assert told(fresh)[1:] == expected

@@ -11,23 +11,23 @@ from bundle.concepts import ConceptVocabulary
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.steering.plan import SteeringBatch, SteeringPlan, apply_steering
 from serving.chat.audit import audit
-from serving.chat.code_cache import Codes, CodesCache
-from serving.chat.concurrency import ChatRoom
-from serving.chat.requests import ChatImage, Edit, Phrase
-from serving.chat.resolve_edits import Resolver
-from serving.core.errors import Kind, ServingError
+from serving.chat.code_cache import CachedCodes, CodeCache
+from serving.chat.concurrency import ChatAdmission
+from serving.chat.requests import Phrase, RequestedEdit, SteeredImage
+from serving.chat.resolve_edits import EditResolver
+from serving.core.errors import ErrorKind, ServingError
 from serving.engines.outputs import Patches
 from tests.tiny import CONCEPTS, tiny_concepts
 
-RESOLVE = Resolver(
+RESOLVE = EditResolver(
     concepts=ConceptVocabulary(tuple(tiny_concepts())), patches=16, top=3, strength=2.0
 )
 
 
-def codes_of(slots: int, seed: int = 0) -> Codes:
+def codes_of(slots: int, seed: int = 0) -> CachedCodes:
     random = np.random.default_rng(seed)
     indices = np.stack([random.permutation(CONCEPTS)[:slots] for _ in range(16)])
-    return Codes(indices, random.random((16, slots), dtype=np.float32))
+    return CachedCodes(indices, random.random((16, slots), dtype=np.float32))
 
 
 def phrase_codes(**active: dict[int, float]) -> dict[str, np.ndarray]:
@@ -38,8 +38,8 @@ def phrase_codes(**active: dict[int, float]) -> dict[str, np.ndarray]:
     return found
 
 
-def image(*edits: Edit, strength: float = 1.0) -> ChatImage:
-    return ChatImage(data=b"x", edits=edits, strength=strength, at="at")
+def image(*edits: RequestedEdit, strength: float = 1.0) -> SteeredImage:
+    return SteeredImage(data=b"x", edits=edits, strength=strength, at="at")
 
 
 def test_codes_are_copies_with_valid_ids() -> None:
@@ -47,7 +47,7 @@ def test_codes_are_copies_with_valid_ids() -> None:
     whole[1, 0, 2] = 0
     ids = np.full((4, 2, 3), 7, dtype=np.int32)
     ids[1, 0, 2] = 2**30  # an unused slot may hold anything
-    codes = Codes.of(Patches(indices=ids[1], values=whole[1], complete=True))
+    codes = CachedCodes.of(Patches(indices=ids[1], values=whole[1], complete=True))
     assert codes.indices.tolist() == [[7, 7, 0], [7, 7, 7]]
     assert codes.indices.dtype == np.int64
     assert not np.shares_memory(codes.values, whole)
@@ -55,7 +55,7 @@ def test_codes_are_copies_with_valid_ids() -> None:
 
 def test_the_memory_is_bounded_in_bytes() -> None:
     size = codes_of(10).size
-    cache = CodesCache(kept_bytes=3 * (size + 1))
+    cache = CodeCache(kept_bytes=3 * (size + 1))
     for name in b"abc":
         cache.put(bytes([name]), codes_of(10, seed=name))
     assert cache.get(b"a") is not None  # asked for: it stays
@@ -72,9 +72,9 @@ def test_a_concepts_own_edit_goes_before_those_of_phrases() -> None:
     codes = phrase_codes(dog={5: 3.0, 8: 2.0, 9: 1.0, 10: 0.5}, cat={8: 9.0, 9: 8.0})
     resolved = RESOLVE(
         image(
-            Edit(target=Phrase(text="dog"), op="SET"),
-            Edit(target=Phrase(text="cat", top=1), op="ABLATE"),
-            Edit(target="star", op="ADD", value=-0.5, patches=(3,)),
+            RequestedEdit(target=Phrase(text="dog"), op="SET"),
+            RequestedEdit(target=Phrase(text="cat", top=1), op="ABLATE"),
+            RequestedEdit(target="star", op="ADD", value=-0.5, patches=(3,)),
         ),
         codes,
     )
@@ -91,8 +91,8 @@ def test_a_phrase_without_concepts_is_named() -> None:
     with pytest.raises(ServingError, match="no concept answers") as caught:
         RESOLVE(
             image(
-                Edit(target=Phrase(text="dog"), op="SET"),
-                Edit(target=Phrase(text="nothing"), op="ABLATE"),
+                RequestedEdit(target=Phrase(text="dog"), op="SET"),
+                RequestedEdit(target=Phrase(text="nothing"), op="ABLATE"),
             ),
             codes,
         )
@@ -103,7 +103,7 @@ def test_what_is_told_is_what_is_applied() -> None:
     codes = codes_of(40)
     patches = PatchCodes.from_arrays(*codes)
     edits = [
-        Edit(target=i, op=op, value=value, patches=(0, 5) if i % 2 else ())  # type: ignore[arg-type]
+        RequestedEdit(target=i, op=op, value=value, patches=(0, 5) if i % 2 else ())  # type: ignore[arg-type]
         for i, (op, value) in enumerate(
             [("SET", 3.0), ("ADD", -0.3), ("SCALE", 0.5), ("ABLATE", None)] * 25
         )
@@ -123,7 +123,7 @@ def test_what_is_told_is_what_is_applied() -> None:
 
 
 def test_a_plan_that_changes_nothing_is_told_as_such() -> None:
-    resolved = RESOLVE(image(Edit(target=1, op="SET", value=5.0), strength=0.0), {})
+    resolved = RESOLVE(image(RequestedEdit(target=1, op="SET", value=5.0), strength=0.0), {})
     assert isinstance(resolved.plan, SteeringPlan)
     seen = audit(PatchCodes.from_arrays(*codes_of(40)), resolved, CONCEPTS)
     assert seen.before == seen.after
@@ -133,11 +133,11 @@ def test_a_plan_that_changes_nothing_is_told_as_such() -> None:
 
 def test_the_room_counts() -> None:
     gauge = Gauge("inside", "Conversations.", registry=CollectorRegistry())
-    room = ChatRoom(2, gauge)
+    room = ChatAdmission(2, gauge)
     with room.admit(), room.admit():
         with pytest.raises(ServingError) as caught, room.admit():
             pass
-        assert (caught.value.kind, caught.value.retry_after) == (Kind.EXHAUSTED, 1.0)
+        assert (caught.value.kind, caught.value.retry_after) == (ErrorKind.EXHAUSTED, 1.0)
         assert gauge._value.get() == 2
     assert gauge._value.get() == 0
     with room.admit():

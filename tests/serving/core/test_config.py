@@ -13,8 +13,8 @@ import pytest
 from serving.auth.quota import Quota
 from serving.auth.tokens import Principal
 from serving.core.config import BatchConfig, ServerConfig, TlsConfig, documentation, load_config
-from serving.core.errors import Kind, ServingError, StartupError
-from serving.core.limits import Limits
+from serving.core.errors import ErrorKind, ServingError, StartupError
+from serving.core.limits import LimitsConfig
 from serving.engines.base import EngineConfig
 from serving.local import local_server
 from sparseclip import Client
@@ -22,7 +22,7 @@ from tests.serving.harness import PNG, embed_request, refused, serving
 
 
 def test_every_field_has_a_sentence() -> None:
-    for cls in (ServerConfig, TlsConfig, BatchConfig, EngineConfig, Limits, Principal):
+    for cls in (ServerConfig, TlsConfig, BatchConfig, EngineConfig, LimitsConfig, Principal):
         sentences = documentation(cls)
         assert {field.name for field in dataclasses.fields(cls)} == set(sentences), cls
         assert all(len(text.split()) > 1 for text in sentences.values())
@@ -84,7 +84,7 @@ def test_quota_is_a_token_bucket() -> None:
         quota.end_call()
     with pytest.raises(ServingError) as caught:
         quota.start_call()
-    assert caught.value.kind is Kind.EXHAUSTED
+    assert caught.value.kind is ErrorKind.EXHAUSTED
     assert caught.value.retry_after == pytest.approx(0.5)
     now = 0.5
     quota.start_call()

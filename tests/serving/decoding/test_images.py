@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.core.limits import Limits
+from serving.core.limits import LimitsConfig
 from sparseclip.v1 import embedding_pb2
 from tests.serving.harness import (
     PNG,
@@ -94,7 +94,7 @@ async def test_f11_too_large_by_its_header(shared: Running, size: tuple[int, int
 
 
 async def test_f11_too_many_bytes(shared: Running) -> None:
-    limit = Limits().image_bytes
+    limit = LimitsConfig().image_bytes
     padded = PNG + b"\0" * (limit - len(PNG))
     reply = await shared.stub.Embed(embed_request(padded, PNG))
     assert [result.status.code for result in reply.results] == [0, 0]

@@ -22,7 +22,7 @@ from bundle.store import open_bundle
 from serving.cli.main import main
 from serving.engines.base import EngineConfig
 from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
-from serving.engines.outputs import Row, rows_of
+from serving.engines.outputs import OutputRow, rows_of
 from tests.serving.export.collections import png
 from tests.serving.export.command import BROKEN, COUNT, files, options, run
 
@@ -37,7 +37,7 @@ def test_rows_are_what_the_model_gives(whole: Path, images: Path, tiny_bundle: P
         image = decode_image((images / row["source"]).read_bytes(), ImageLimits())
         output = engine.run("image", bundle.preprocessor(image)[None])
         [expected] = rows_of(output, 1, bundle.manifest.architecture, "image")
-        assert isinstance(expected, Row)
+        assert isinstance(expected, OutputRow)
         assert row["indices"] == expected.indices.tolist()
         np.testing.assert_allclose(row["values"], expected.values, rtol=1e-5)
         np.testing.assert_allclose(row["dense"], expected.dense, rtol=1e-4, atol=1e-5)
@@ -60,7 +60,7 @@ def test_outputs_are_chosen(images: Path, tiny_bundle: Path, whole: Path, tmp_pa
         image = decode_image((images / row["source"]).read_bytes(), ImageLimits())
         output = engine.run("patches", bundle.preprocessor(image)[None])
         [expected] = rows_of(output, 1, shape, "patches")
-        assert isinstance(expected, Row)
+        assert isinstance(expected, OutputRow)
         assert expected.patches is not None
         for concept in (2, 5):
             values = np.array(row[f"patch_{concept}"])
