@@ -41,7 +41,7 @@ def main(output: str, *pairs: str) -> None:
         for row, pair in zip(rows, pairs, strict=True):
             path, _, word = pair.partition("=")
             draw_row(client, row, Path(path), word)
-    titles = ("an image", "its strongest concepts", "where the first one fires", "what a chat answers")
+    titles = ("an image", "its concepts", "where the first one fires", "what a chat answers")
     for panel, title in zip(rows[0], titles, strict=True):
         panel.set_title(title, fontsize=12, color="#333333", y=1.04)
     figure.savefig(output, dpi=110, facecolor="white")
