@@ -5,7 +5,7 @@ VLLM   := .venv-vllm
 BIN    := $(VENV)/bin
 PYTHON ?= python3
 PROTOS := $(wildcard protos/sparseclip/v1/*.proto)
-ROOMS  := bundle protos training mllm_adapter serving benchmarks
+ROOMS  := bundle protos training mllm_adapter serving benchmarks examples
 # google/rpc/*.proto, from the installed googleapis-common-protos.
 GOOGLE  = $(shell $(BIN)/python -c "import google.rpc, pathlib; print(pathlib.Path(google.rpc.__path__[0]).parents[1])")
 PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)

@@ -51,7 +51,7 @@ def test_serve_installs_chat_or_leaves_torch_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["bundle", "protos", "training", "mllm_adapter", "serving", "benchmarks"]
+    "room", ["bundle", "protos", "training", "mllm_adapter", "serving", "benchmarks", "examples"]
 )
 def test_every_room_is_typed(room: str) -> None:
     [types] = [line for line in make("-n", "types").splitlines() if "mypy" in line]
