@@ -1,21 +1,24 @@
 """The hidden folder in which a version is written before it gets its place and its name.
 
 A writer holds its folder by a lock of the operating system, which ends with the process however
-that ends. So a folder that nobody holds was left by a writer that was killed, and the next one
-removes it.
+that ends. So a folder of such a name that nobody holds was left by a writer that was killed, and
+the next one removes it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PREFIX = ".writing-"
+PREFIX = ".sparseclip-writing-"
+_NAME = re.compile(re.escape(PREFIX) + "[a-z0-9_]{8}")
+"""A name that `tempfile.mkdtemp` makes of it, and nothing else gives its folders."""
 
 
 @contextmanager
@@ -26,7 +29,8 @@ def workplace(folder: Path) -> Iterator[Path]:
     all the same, and never swept.
     """
     for path in folder.glob(f"{PREFIX}*"):
-        _sweep(path)
+        if _NAME.fullmatch(path.name):
+            _sweep(path)
     place, held = _take(folder)
     try:
         yield place

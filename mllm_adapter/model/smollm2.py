@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -55,8 +54,11 @@ def smollm2() -> Path:
         digest = hashlib.sha256((draft / "model.safetensors").read_bytes()).hexdigest()
         if digest != WEIGHTS_SHA256:
             raise ConversionError(f"smollm2: sha256 of the weights is {digest[:16]}")
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(draft, target)
+        try:
+            os.rename(draft, target)
+        except OSError:
+            if not target.is_dir():  # else another process was quicker, and its weights are equal
+                raise
     return target
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import time
@@ -86,8 +85,7 @@ class _Run:
     def _start(self) -> Progress:
         found = checkpoint.complete(self.run)
         if not found:
-            self.run.mkdir(parents=True, exist_ok=True)
-            (self.run / "recipe.json").write_text(json.dumps(self.recipe.to_dict(), indent=2))
+            checkpoint.begin(self.run, self.recipe.to_dict())
             return Progress(step=0, samples=0, seconds=0.0)
         recipe, progress = checkpoint.read_as(found[-1], recipe_from)
         if recipe != self.recipe:

@@ -14,7 +14,11 @@ from serving.export.inputs.choose import Kind
 @click.command()
 @click.argument("export")
 @click.option(
-    "-o", "--output", default="report.html", show_default=True, help="The page, replaced if there."
+    "-o",
+    "--output",
+    default="report.html",
+    show_default=True,
+    help="The page; replaces a report, and no other file.",
 )
 @click.option(
     "--input",
@@ -64,11 +68,14 @@ def report(
     from serving.export.inputs.choose import open_input
     from serving.export.job import ExportError
     from serving.export.reader import Shards
-    from serving.report.page import render
+    from serving.report.page import is_page, render
     from serving.report.report import Report, ReportConfig
     from serving.storage.location import Place, PlaceError
 
     try:
+        place = Place.of(output)
+        if place.exists() and not (place.is_folder() or is_page(place)):
+            raise PlaceError(f"{output}: is there and is no report; choose another -o")
         shards = Shards.open(export, watched)
         column = shards.job.column
         found = Report.of(
@@ -79,7 +86,7 @@ def report(
             bundle,
         )
         page = render(found).encode()
-        Place.of(output).write(page)
+        place.write(page)
     except (BundleError, ExportError, InputError, PlaceError) as error:
         raise click.ClickException(str(error)) from None
     unread = sum(bool(example.problem) for example in found.examples.values())

@@ -10,8 +10,18 @@ from typing import Any
 
 from serving.report.charts import histogram, pair_map, ranks
 from serving.report.report import Report
+from serving.storage.location import Place
 
 HERE = Path(__file__).parent
+GENERATOR = "sparseclip report"
+"""Stands in the head of every page."""
+_HEAD = 1024
+"""Bytes that hold it."""
+
+
+def is_page(place: Place) -> bool:
+    """Whether a file is a page of `render`. Raises PlaceError or OSError."""
+    return f'name="generator" content="{GENERATOR}"'.encode() in place.read(0, _HEAD)
 
 
 def data_of(report: Report) -> dict[str, Any]:
@@ -53,6 +63,7 @@ def render(report: Report) -> str:
     script = (HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html.j2").render(
+        generator=GENERATOR,
         report=report,
         names=report.names,
         data=data_of(report),

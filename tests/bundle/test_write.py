@@ -20,6 +20,9 @@ from bundle.store import Bundle, BundleError, open_bundle, write_bundle
 from bundle.verify import REQUIRED
 from bundle.workplace import workplace
 
+LEFT, LINK = ".sparseclip-writing-ab1_cd2e", ".sparseclip-writing-ab1_cd2f"
+"""Names as `workplace` gives them."""
+
 
 @pytest.fixture
 def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
@@ -135,12 +138,16 @@ def test_only_folders_of_writers_are_swept(copy: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
     (kept / "file").touch()
-    (copy.parent / ".writing-link").symlink_to(kept)
-    (copy.parent / ".hidden").mkdir()
-    (copy.parent / ".writing-left" / "2").mkdir(parents=True)
+    own = [".hidden", ".sparseclip-writing-notes", ".writing-notes_1", "sparseclip-writing-notes_1"]
+    for name in own:
+        (copy.parent / name).mkdir()
+        (copy.parent / name / "file").touch()
+    (copy.parent / LINK).symlink_to(kept)
+    (copy.parent / LEFT / "2").mkdir(parents=True)
     write_bundle(copy.parents[1], rename(open_bundle(copy), version="2"), filler(copy))
     assert (kept / "file").exists()
-    assert sorted(hidden(copy.parent)) == [".hidden", ".writing-link"]
+    assert sorted(hidden(copy.parent)) == sorted([*own[:3], LINK])
+    assert all((copy.parent / name / "file").exists() for name in own)
 
 
 def test_a_sweeper_that_is_quicker_costs_one_more_try(
@@ -169,7 +176,7 @@ def test_without_locks_nothing_is_swept(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(errno.ENOLCK, "no locks")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    (tmp_path / ".writing-left").mkdir()
+    (tmp_path / LEFT).mkdir()
     with workplace(tmp_path) as place:
         assert place.is_dir()
-    assert hidden(tmp_path) == [".writing-left"]
+    assert hidden(tmp_path) == [LEFT]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bundle.atomic import sync
+from bundle.atomic import draft_of, is_draft, sync
 from training.model.sparse_clip import SparseCLIP
 from training.trainer.recipe import Recipe, recipe_from
 
@@ -22,6 +23,11 @@ R = TypeVar("R")
 
 KEEP = 2
 """Complete checkpoints that stay in a run's folder."""
+
+
+_NAME = re.compile(r"step-\d{8,}")
+_RECIPE = "recipe.json"
+"""What a run writes first."""
 
 
 class CheckpointError(ValueError):
@@ -37,6 +43,27 @@ class Progress:
     samples: int
     seconds: float
     """Spent training, over all starts of the run."""
+
+
+def begin(run: Path, recipe: dict[str, Any]) -> None:
+    """Makes the folder of a run that has no checkpoint yet, with its recipe.
+
+    Raises CheckpointError when it holds another run, or files of something else.
+    """
+    text = json.dumps(recipe, indent=2)
+    names = sorted(path.name for path in run.iterdir()) if run.is_dir() else []
+    foreign = [name for name in names if not is_draft(name)]
+    if _RECIPE in foreign:
+        if (run / _RECIPE).read_text() != text:
+            raise CheckpointError(f"{run.name}: holds a run of another recipe")
+        return
+    if foreign:
+        raise CheckpointError(
+            f"{run}: not empty and not a run: it holds {foreign[0]!r}. "
+            "Choose a new or an empty folder"
+        )
+    with draft_of(run / _RECIPE) as file:
+        file.write(text.encode())
 
 
 def save(
@@ -75,8 +102,13 @@ def save(
 
 
 def complete(run: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
-    return sorted((run / "checkpoints").glob("step-*"))
+    """The complete checkpoints of a run, oldest first. Copies under names of somebody else are not
+    among them."""
+    return sorted(
+        path
+        for path in (run / "checkpoints").glob("step-*")
+        if _NAME.fullmatch(path.name) and (path / "state.json").is_file()
+    )
 
 
 def read_state(checkpoint: Path) -> tuple[Recipe, Progress]:

@@ -18,7 +18,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from training.data.assemble import assemble
-from training.data.dataset import Header, write_dataset
+from training.data.dataset import Header, open_output, write_dataset
 from training.data.icons import render
 from training.data.recipe import Recipe
 from training.data.shards import RECEIPTS, Sample, finished_shard, read_tar, write_shard
@@ -43,7 +43,7 @@ def build_dataset(
     recipe: Recipe, output: Path, cache: Path, *, workers: int, progress: Progress
 ) -> dict[str, Any]:
     """Build `recipe` into `output` and return its index."""
-    output.mkdir(parents=True, exist_ok=True)
+    open_output(output)
     source = read_sources(recipe, cache, progress)
     images = render_all(source, recipe, cache / "renders", workers, progress)
     splits = assemble(source, images, recipe)

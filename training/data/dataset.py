@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.progress import Progress
 
-from training.data.recipe import SCHEMA
+from bundle.atomic import sweep
+from training.data.recipe import SCHEMA, DataError
 from training.data.shards import (
     INDEX,
     RECEIPTS,
@@ -36,6 +37,21 @@ class Header:
     notes: Sequence[str] = ()
 
 
+def open_output(output: Path) -> None:
+    """Makes a data set's folder, or goes on with one that a build began.
+
+    Raises DataError for a folder that holds anything else.
+    """
+    if not (output / RECEIPTS).is_dir() and output.is_dir():
+        foreign = sorted(path.name for path in output.iterdir())
+        if foreign:
+            raise DataError(
+                f"{output}: not empty and not a data set: it holds {foreign[0]!r}. "
+                "Choose a new or an empty folder"
+            )
+    (output / RECEIPTS).mkdir(parents=True, exist_ok=True)
+
+
 def write_dataset(
     splits: Mapping[str, Sequence[Sample]],
     header: Header,
@@ -43,7 +59,8 @@ def write_dataset(
     size: int,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Write shards of `size` samples, then the index, then remove shards of an earlier build."""
+    """Write shards of `size` samples, then the index, then remove shards of an earlier build,
+    which their receipts name."""
     parts = [(name, start) for name in splits for start in range(0, len(splits[name]), size)]
     task = progress.add_task("write", total=len(parts))
     shards: dict[str, list[ShardInfo]] = {name: [] for name in splits}
@@ -70,10 +87,13 @@ def write_dataset(
     }
     atomic_write(index_path, json.dumps(index, indent=1, ensure_ascii=False).encode() + b"\n")
     current = {info.file for found in shards.values() for info in found}
-    for path in output.glob("*.tar"):
-        if path.name not in current:
-            path.unlink()
-            (output / RECEIPTS / f"{path.name}.json").unlink(missing_ok=True)
+    for receipt in (output / RECEIPTS).glob("*.tar.json"):
+        file = receipt.name.removesuffix(".json")
+        if file not in current:
+            (output / file).unlink(missing_ok=True)
+            receipt.unlink()
+    for folder in (output, output / RECEIPTS):
+        sweep(folder)
     return index
 
 

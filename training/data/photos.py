@@ -18,7 +18,7 @@ from typing import Any, Literal
 from rich.progress import Progress
 
 from training.data.captions import alternatives
-from training.data.dataset import Header, write_dataset
+from training.data.dataset import Header, open_output, write_dataset
 from training.data.fetch import fetch, members
 from training.data.gcompris import RESOURCES, Credit, read_boards, read_credits, unpack
 from training.data.icons import render
@@ -98,7 +98,7 @@ def build_photos(
     recipe: PhotoRecipe, output: Path, cache: Path, *, progress: Progress
 ) -> dict[str, Any]:
     """Build the photograph sets into `output` and return the index."""
-    output.mkdir(parents=True, exist_ok=True)
+    open_output(output)
     task = progress.add_task("photos", total=len(recipe.sets))
     dropped: Counter[str] = Counter()
     splits: dict[str, Sequence[Sample]] = {}

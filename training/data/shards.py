@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from bundle.atomic import sync
+from bundle.atomic import draft_of
 from training.data.recipe import SCHEMA, DataError
 
 RECEIPTS = ".receipts"
@@ -73,16 +72,8 @@ def plan_digest(samples: Sequence[Sample]) -> str:
 
 def atomic_write(path: Path, content: bytes) -> None:
     """Write a file so that it is either absent, the old one, or complete on disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync(path.parent)
+    with draft_of(path) as stream:
+        stream.write(content)
 
 
 def tar_bytes(samples: Sequence[Sample]) -> bytes:

@@ -77,9 +77,7 @@ class _Run:
         found = checkpoint.complete(self.run)
         if not found:
             if self.group.is_first:
-                self.run.mkdir(parents=True, exist_ok=True)
-                text = json.dumps(self.recipe.to_dict(), indent=2)
-                (self.run / "recipe.json").write_text(text)
+                checkpoint.begin(self.run, self.recipe.to_dict())
             return Progress(step=0, samples=0, seconds=0.0)
         recipe, progress = checkpoint.read_state(found[-1])
         if recipe != self.recipe:

@@ -6,9 +6,11 @@ Both keep 9 significant bits of a value and take none that is negative.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from bundle.atomic import is_draft
 from serving.index.databases.base import Code, Origin, Row, SinkError, key_of
 from serving.storage.location import Place, PlaceError
 
@@ -35,9 +37,16 @@ class Bulk:
         self._size = self._files = 0
 
     def prepare(self, origin: Origin) -> None:
-        """Writes what to make the index with, unless the folder holds another model's."""
-        if self._place.at(INDEX).exists():
+        """Writes what to make the index with, unless the folder holds another model's or files of
+        something else."""
+        names = self._place.names()
+        if INDEX in names:
             self.origin().refuse_other(origin, self._where)
+        elif foreign := [name for name in names if not is_draft(name)]:
+            raise SinkError(
+                f"{self._where}: not empty and not from `sparseclip index`: it holds "
+                f"{foreign[0]!r}. Choose a new or an empty folder"
+            )
         self._place.at(INDEX).write(json.dumps(self._index(origin), indent=1).encode())
 
     def origin(self) -> Origin:
@@ -60,9 +69,10 @@ class Bulk:
     def finish(self) -> None:
         """Writes the last file, and removes what a longer run left."""
         self._write()
-        for path, _ in list(self._place.walk()):
-            if path.startswith("bulk-") and path >= _file(self._files):
-                self._place.at(path).remove()
+        for name in self._place.names():
+            number = _FILE.fullmatch(name)
+            if number and int(number[1]) >= self._files:
+                self._place.at(name).remove()
 
     def close(self) -> None:
         """Nothing is open."""
@@ -107,6 +117,9 @@ class Bulk:
         if self._lines:
             self._place.at(_file(self._files)).write(b"".join(self._lines))
             self._files, self._lines, self._size = self._files + 1, [], 0
+
+
+_FILE = re.compile(r"bulk-(\d{6,})\.ndjson")
 
 
 def _file(number: int) -> str:

@@ -51,6 +51,22 @@ def test_images_are_in_it(exported: Path, source: Path, report: Reporter) -> Non
         assert max(image.size) <= SIDE
 
 
+def test_only_a_page_is_replaced(exported: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    call(exported, "-o", page)
+    first = page.read_bytes()
+    page.write_bytes(first + b"older")
+    call(exported, "-o", page)
+    assert page.read_bytes() == first
+    for own in (exported / "job.json", exported / "DONE.json", tmp_path / "mine"):
+        if own == tmp_path / "mine":
+            own.write_text("mine")
+        before = own.read_bytes()
+        told = call(exported, "-o", own, code=1)
+        assert told == f"Error: {own}: is there and is no report; choose another -o\n"
+        assert own.read_bytes() == before
+
+
 def test_without_the_input_it_shows_ids(exported: Path, report: Reporter) -> None:
     page = report(exported)
     assert page.images == {}

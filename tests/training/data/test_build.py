@@ -184,6 +184,32 @@ def test_a_changed_recipe_is_built_anew_and_leaves_no_old_shard(
         assert image.size == (24, 24)
 
 
+def test_files_of_its_user_stay(recipe: Recipe, tmp_path: Path) -> None:
+    """Shards of an earlier build and drafts of a killed one go, and nothing else does."""
+    build(recipe, tmp_path)
+    out = tmp_path / "out"
+    own = ["mine.tar", "train-backup.tar", "train-00099.tar", "notes.tmp"]
+    for name in own:
+        (out / name).write_text("mine")
+    draft = out / f".sparseclip-{'0' * 16}.draft"
+    draft.write_bytes(b"half")
+    changed = dataclasses.replace(recipe, samples_per_shard=100, sha256="1" * 64)
+    index = build(changed, tmp_path)
+    shards = {s["file"] for split in index["splits"].values() for s in split["shards"]}
+    kept = {path.name for path in out.iterdir() if path.is_file()} - {"index.json", "words.txt"}
+    assert kept == {*own, *shards}
+
+
+def test_a_folder_of_something_else_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "photos.tar").write_text("mine")
+    (out / "index.json").write_text("{}")
+    with pytest.raises(DataError, match="not a data set: it holds 'index.json'"):
+        build(recipe, tmp_path)
+    assert sorted(path.name for path in out.iterdir()) == ["index.json", "photos.tar"]
+
+
 def test_another_licence_than_the_set_states_is_refused(recipe: Recipe, tmp_path: Path) -> None:
     plain = dataclasses.replace(recipe.sets["plain"], licence="CC0-1.0")
     wrong = dataclasses.replace(recipe, sets={**recipe.sets, "plain": plain})

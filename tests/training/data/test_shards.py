@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bundle.atomic import is_draft
 from tests.paths import ICONS, ROOT
 from training.data.shards import (
     RECEIPTS,
@@ -80,7 +81,7 @@ def test_a_killed_writer_resumes_to_identical_bytes(tmp_path: Path, call: str, d
         # Whatever has a final name is complete.
         assert tar.read_bytes() == expected[tar.name]
     resumed = write_all(killed)
-    left = {name for name in resumed if name.endswith(".tmp")}
+    left = {name for name in resumed if is_draft(Path(name).name)}
     assert {name: resumed[name] for name in resumed.keys() - left} == expected
 
 

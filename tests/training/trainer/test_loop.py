@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,37 @@ def test_another_recipe_is_refused(tmp_path: Path) -> None:
     train(tiny_recipe(), tmp_path, stop_after=1)
     with pytest.raises(CheckpointError, match="another recipe"):
         train(tiny_recipe(optimizer={"lr": 0.1}), tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")  # stopped before its first one
+    with pytest.raises(CheckpointError, match="another recipe"):
+        train(tiny_recipe(optimizer={"lr": 0.1}), tmp_path)
+    train(tiny_recipe(), tmp_path, stop_after=1)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    for name, text in (("log.jsonl", '{"step": 1}\n'), ("recipe.json", "{}")):
+        mine = tmp_path / name.partition(".")[0] / name
+        mine.parent.mkdir()
+        mine.write_text(text)
+        with pytest.raises(CheckpointError, match="not a run: it holds 'log|of another recipe"):
+            train(tiny_recipe(), mine.parent, stop_after=1)
+        assert list(mine.parent.rglob("*")) == [mine]
+        assert mine.read_text() == text
+
+
+def test_copies_that_its_user_makes_stay(tmp_path: Path) -> None:
+    """They are neither removed as old checkpoints nor gone on from."""
+    recipe = tiny_recipe(loop={"epochs": 2})
+    train(recipe, tmp_path, stop_after=2)
+    folder = tmp_path / "checkpoints"
+    copies = {"step-00000002-best", "step-best", "step-2"}
+    for name in copies:
+        shutil.copytree(folder / "step-00000002", folder / name)
+    (folder / "step-99999999").mkdir()  # holds nothing
+    train(recipe, tmp_path)
+    names = {path.name for path in folder.iterdir()}
+    assert names >= copies | {"step-99999999"}
+    assert len(names) == 4 + checkpoint.KEEP
+    assert checkpoint.complete(tmp_path)[-1].name == f"step-{max(losses(tmp_path)):08d}"
 
 
 def test_warm_start_takes_a_dense_run_s_towers(tmp_path: Path) -> None:

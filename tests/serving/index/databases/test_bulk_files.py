@@ -75,6 +75,27 @@ def test_running_again_gives_the_same_files(exported: Path, tmp_path: Path) -> N
     )
 
 
+def test_files_of_its_user_stay(exported: Path, tmp_path: Path) -> None:
+    """Files of a longer run go, and nothing else does."""
+    load(tmp_path, exported, "opensearch")
+    own = ["bulk-notes.ndjson", "bulk-000999.txt", "bulk-900000", "below/bulk-000999.ndjson"]
+    (tmp_path / "below").mkdir()
+    for name in own:
+        (tmp_path / name).write_text("mine")
+    load(tmp_path, exported, "opensearch", largest=10**6)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*own, "bulk-000000.ndjson", "index.json"}
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "bulk-000000.ndjson", ".hidden", "folder"])
+def test_a_folder_of_something_else_is_refused(name: str, exported: Path, tmp_path: Path) -> None:
+    mine = tmp_path / name
+    mine.mkdir() if name == "folder" else mine.write_text("mine")
+    with pytest.raises(SinkError, match=f"not from `sparseclip index`: it holds '{name}'"):
+        load(tmp_path, exported, "opensearch")
+    assert list(tmp_path.rglob("*")) == [mine]
+
+
 def test_the_index_keeps_the_model_and_prunes_nothing(exported: Path, tmp_path: Path) -> None:
     origin = Rows.open(str(exported)).origin
     types = {}
