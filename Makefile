@@ -4,6 +4,8 @@ VENV   := .venv
 VLLM   := .venv-vllm
 BIN    := $(VENV)/bin
 PYTHON ?= python3
+# The interpreters of test-wheel: those of these two that are installed.
+PYTHONS ?= $(shell for name in python3.11 python3.13; do $$name -c '' 2>/dev/null && echo $$name; done)
 PROTOS := $(wildcard protos/sparseclip/v1/*.proto)
 ROOMS  := bundle protos training mllm_adapter serving benchmarks examples
 # google/rpc/*.proto, from the installed googleapis-common-protos.
@@ -12,7 +14,7 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint types protos pytest test-gpu test-vllm test-soak test-llm format proto proto-release train-demo train-chat evaluate bench quality steering clean
+.PHONY: help serve test lint types protos pytest test-gpu test-vllm test-soak test-llm test-wheel wheels format proto proto-release train-demo train-chat evaluate bench quality steering clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -48,6 +50,13 @@ test-soak: $(VENV)/.dev ## The tests that take long: an export killed 200 times 
 test-llm: $(VENV)/.dev ## Fetch the real SmolLM2 and test with it (93 MB)
 	$(BIN)/sparseclip llm fetch smollm2
 	$(BIN)/python -m pytest tests/mllm_adapter/model/test_smollm2.py $(ARGS)
+
+wheels: $(VENV)/bin/python ## Build the wheels of sparseclip and of its demo bundle into dist/
+	rm -rf build/lib build/bdist.* packages/demo/build dist/sparseclip*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist . ./packages/demo
+
+test-wheel: wheels ## Serve from the wheels in empty environments: make test-wheel PYTHONS="python3.11 python3.13"
+	$(BIN)/python -m tests.packaging.wheel_trial $(PYTHONS)
 
 format: $(VENV)/.dev ## Rewrite the code as ruff formats it
 	$(BIN)/ruff check --fix .
@@ -91,7 +100,7 @@ steering: $(VENV)/.dev ## How the shipped adapter answers and is steered, on hel
 	$(BIN)/sparseclip evaluate steering --json --plot benchmarks/results/steering_quality.png $(ARGS) > benchmarks/results/steering_quality.jsonl
 
 clean: ## Remove what the tools leave behind, not .venv
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info packages/demo/build packages/demo/*.egg-info
 
 # `make serve` in a fresh clone installs what a server needs, `make test` adds the rest to the same
 # place. Chat needs torch; `make serve CHAT=off` leaves both out. torch is named in the same command as

@@ -285,12 +285,13 @@ def test_the_default_bundle(
     monkeypatch.setattr("bundle.store.__file__", str(tmp_path / "bundle" / "store.py"))
     model = tmp_path / "models" / "demo"
     model.mkdir(parents=True)  # some other folder of that name beside an installed package
+    monkeypatch.setitem(sys.modules, "sparseclip_demo", None)
     with pytest.raises(BundleError, match=r"^no bundle: .*pip install 'sparseclip\[demo\]'$"):
         default_bundle()
     (tmp_path / "installed" / "sparseclip_demo").mkdir(parents=True)
     (tmp_path / "installed" / "sparseclip_demo" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path / "installed")
-    monkeypatch.delitem(sys.modules, "sparseclip_demo", raising=False)
+    monkeypatch.delitem(sys.modules, "sparseclip_demo")
     assert default_bundle() == tmp_path / "installed" / "sparseclip_demo" / "demo"
     (model / "CURRENT").write_text("1\n")
     assert default_bundle() == model

@@ -26,7 +26,16 @@ def make(*arguments: str) -> str:
 def test_help_is_the_default_and_lists_the_two_commands() -> None:
     assert make() == make("help")
     targets = [line.split()[0] for line in make().splitlines()]
-    assert {"serve", "test", "lint", "proto", "proto-release", "bench"} <= set(targets)
+    assert {
+        "serve",
+        "test",
+        "lint",
+        "proto",
+        "proto-release",
+        "bench",
+        "wheels",
+        "test-wheel",
+    } <= set(targets)
 
 
 def test_test_runs_every_check_and_ends_with_the_tests() -> None:
@@ -48,6 +57,12 @@ def test_serve_installs_chat_or_leaves_torch_out() -> None:
     lines = make("-n", "-B", "serve", "CHAT=off").splitlines()
     assert lines[-1].startswith(".venv/bin/sparseclip serve --chat off")
     assert not any("torch" in line for line in lines)
+
+
+def test_wheels_are_built_from_nothing_that_an_earlier_build_left() -> None:
+    clean, build = make("-n", "-o", ".venv/bin/python", "wheels").splitlines()
+    assert {"build/lib", "packages/demo/build"} <= set(clean.removeprefix("rm -rf ").split())
+    assert build.endswith("pip wheel --quiet --no-deps --wheel-dir dist . ./packages/demo")
 
 
 @pytest.mark.parametrize(
