@@ -1,4 +1,4 @@
-"""A new version of a bundle that has an adapter."""
+"""Attaching an adapter to a bundle: the result is a new version of that bundle."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mllm_adapter.model.adapter import (
 from mllm_adapter.model.llm import check_directory
 
 HEADING = "\n\n## Steered chat"
-"""Where the card's part about the adapter begins."""
+"""The heading of the model card's section about the adapter."""
 
 
 def attach(adapter: Path, bundle: Path, models: Path, version: str) -> Path:
-    """Writes `models/NAME/VERSION`: all that the bundle holds, and the adapter under `adapter/`.
+    """Writes `models/NAME/VERSION`: the bundle's files, with the adapter under `adapter/`.
 
-    Raises AdapterError when the adapter is for a backbone of another shape, BundleError when the
-    version exists.
+    An adapter that the bundle already has is replaced. Raises AdapterError when the adapter is for
+    a backbone of another shape, BundleError when the version exists.
     """
     source = open_bundle(bundle)
     architecture = source.manifest.architecture
@@ -45,23 +45,23 @@ def attach(adapter: Path, bundle: Path, models: Path, version: str) -> Path:
                 shutil.copyfile(source.root / name, folder / name)
         shutil.copytree(adapter, folder / "adapter")
         card = folder / "CARD.md"
-        card.write_text(card.read_text().partition(HEADING)[0].rstrip() + _section(config))
+        card.write_text(card.read_text().partition(HEADING)[0].rstrip() + _card_section(config))
 
     manifest = dataclasses.replace(source.manifest, version=version)
     return write_bundle(models, manifest, fill)
 
 
-def _section(config: AdapterConfig) -> str:
-    """What the card says of the adapter."""
-    llm = "a small Llama of its own" if config.llm == LLM_FOLDER else config.llm
-    seen = int(config.training.get("samples", 0))
+def _card_section(config: AdapterConfig) -> str:
+    """The section about the adapter in the model card."""
+    llm = "the language model in `adapter/llm/`" if config.llm == LLM_FOLDER else config.llm
+    conversations = int(config.training.get("samples", 0))
     text = (
         f"`adapter/` lets {llm} read the patch codes through a projector of {config.concepts} x "
-        f"{config.width}, trained by the recipe `{config.recipe}` on {seen:,} conversations made "
-        "of the training images' captions, keywords and categories, part of them under edits as "
-        "callers make them. It answers questions of the forms that it was trained on, and knows "
-        f"nothing else. A word becomes its {config.words.top} strongest concepts, the strongest of "
-        f"them set to {config.words.strength:g}. docs/chat.md of the repository has what was "
-        "measured."
+        f"{config.width}. The recipe `{config.recipe}` trained it on {conversations:,} "
+        "conversations, which are made from the captions, keywords and categories of the training "
+        "images. It answers the forms of question that it was trained on and knows nothing else. "
+        f"A word becomes its {config.words.top} strongest concepts; by default, SET gives the "
+        f"strongest of them {config.words.strength:g}. The repository's docs/chat.md has the "
+        "measurements."
     )
     return f"{HEADING}\n\n{textwrap.fill(text, 100)}\n"

@@ -1,7 +1,7 @@
 """Steered conversations: images' codes and edits in, text out. T tokens, P patches, H LLM width.
 
-The LLM is never hooked: an edit ends in front of the projector, so that all conversations share one
-batch whatever their edits are, and steering costs nothing a token.
+Edits are applied before the projector and the LLM is not modified. So conversations under different
+edits share one batch, and steering costs nothing per token.
 """
 
 from __future__ import annotations
@@ -27,28 +27,31 @@ from mllm_adapter.model.prompt import Prompt, PromptBuilder, PromptMessage
 from mllm_adapter.steering.plan import SteeringBatch, SteeringPlan
 
 SUMS_CACHE_BYTES = 256 * 2**20
-"""Of first-layer sums of the images seen last."""
+"""Memory for the first-layer sums of the most recently used images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedImage:
-    """An image of a conversation."""
+    """An image of a conversation, as codes and edits."""
 
     key: bytes
-    """A digest of its bytes: the same image is projected once, whatever its edits are."""
+    """A digest of the image's bytes. Images of one key share the first layer's sums, whatever their
+    edits are."""
     codes: PatchCodes
-    """B = 1."""
+    """The codes before edits, with B = 1."""
     plan: SteeringPlan
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextDelta:
-    """A piece of an answer."""
+    """A piece of an answer's text."""
 
     text: str
+    """May be empty, while the tokens so far end inside a character."""
     tokens: int
-    """How many tokens it took."""
+    """How many tokens the text was decoded from."""
     finish: FinishReason = ""
+    """Set on the last delta of an answer."""
 
 
 class ChatModel:
@@ -63,11 +66,12 @@ class ChatModel:
     ) -> None:
         self.adapter, self.engine = adapter, engine
         self.context = context_length(adapter.llm)
-        """Tokens that the LLM takes, prompt and answer together."""
+        """The most tokens that the LLM can hold, prompt and answer together."""
         self._tokenizer = tokenizer
         self._embeddings = embeddings
         self._build = PromptBuilder(tokenizer, adapter.config.visual_tokens, adapter.config.system)
         self._sums: OrderedDict[bytes, Float[Tensor, "1 P H"]] = OrderedDict()
+        """First-layer sums by image key, the least recently used first."""
 
     @classmethod
     def open(
@@ -77,38 +81,38 @@ class ChatModel:
         max_batch: int = 32,
         **options: Any,
     ) -> ChatModel:
-        """Opens a bundle's `adapter` directory and loads its LLM into an engine; `options` are the
-        engine's own.
+        """Opens a bundle's `adapter` directory and loads its LLM into an engine.
 
-        Raises PluginError when a library of the engine is missing, AdapterError, LLMError, and
-        DataError when an LLM that is fetched cannot be had.
+        `options` are specific to the engine. Raises PluginError when the engine's library is
+        missing, AdapterError, LLMError, or DataError when the LLM's package cannot be fetched.
         """
         adapter = open_adapter(folder)
         loaded = GENERATION_ENGINES.load(engine).open(adapter.llm, max_batch, **options)
         return cls(adapter, loaded.tokenizer, loaded.embeddings, loaded.engine)
 
     def prompt(self, messages: Sequence[PromptMessage]) -> Prompt:
-        """Token ids of a conversation, under its own system message or else the adapter's."""
+        """Builds the prompt of a conversation; without a system message it gets the adapter's."""
         return self._build(messages)
 
     @torch.inference_mode()
     def embed(self, prompt: Prompt, images: Sequence[EncodedImage]) -> Float[Tensor, "T H"]:
-        """What the LLM reads: the embeddings of tokens, and the images' visual tokens."""
+        """The LLM's input: the embeddings of the prompt's tokens, with visual tokens put in."""
         embedded = self._embeddings[torch.tensor(prompt.ids)].float()
-        for place, image in zip(prompt.places, images, strict=True):
+        for position, image in zip(prompt.image_positions, images, strict=True):
             tokens = self.visual_tokens(image)
-            embedded[place : place + len(tokens)] = tokens
+            embedded[position : position + len(tokens)] = tokens
         return embedded
 
     @torch.inference_mode()
     def visual_tokens(self, image: EncodedImage) -> Float[Tensor, "P1 H"]:
-        """An image's codes after its edits, projected. An edit of k concepts costs k rows."""
+        """Projects an image's edited codes. For an image whose sums are cached, k edits cost k
+        rows of the first layer."""
         projector = self.adapter.projector
         sums = self._sums.get(image.key)
         if sums is None:
             sums = projector.sums(image.codes)
             self._sums[image.key] = sums
-            while len(self._sums) * sums.nbytes > SUMS_CACHE_BYTES:  # all have one shape
+            while len(self._sums) * sums.nbytes > SUMS_CACHE_BYTES:  # all sums have one shape
                 self._sums.popitem(last=False)
         else:
             self._sums.move_to_end(image.key)
@@ -118,17 +122,17 @@ class ChatModel:
     async def answer(
         self, embedded: Float[Tensor, "T H"], sampling: Sampling
     ) -> AsyncGenerator[TextDelta]:
-        """The answer as it comes. Closed before its end, it frees its place in the engine's batch.
+        """Yields the answer as it is decoded.
 
-        Raises GenerationError.
+        Closing the generator early frees its slot in the engine's batch. Raises GenerationError.
         """
         stream = DecodeStream(skip_special_tokens=True)
         backend = self._tokenizer.backend_tokenizer
-        async with aclosing(self.engine.generate(embedded, sampling)) as pieces:
-            async for piece in pieces:
-                text = "".join(stream.step(backend, token) or "" for token in piece.ids)
-                yield TextDelta(text=text, tokens=len(piece.ids), finish=piece.finish)
+        async with aclosing(self.engine.generate(embedded, sampling)) as deltas:
+            async for delta in deltas:
+                text = "".join(stream.step(backend, token) or "" for token in delta.ids)
+                yield TextDelta(text=text, tokens=len(delta.ids), finish=delta.finish)
 
     async def close(self) -> None:
-        """Ends the engine."""
+        """Closes the engine and frees the LLM."""
         await self.engine.close()

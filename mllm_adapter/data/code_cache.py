@@ -1,7 +1,9 @@
-"""Patch codes of a data set's images, computed once. N images, P patches, C concepts, V views.
+"""Patch codes of a data set's images, computed once and cached on disk.
 
-Both stages of training leave the vision backbone as it is, so that what it makes of an image is
-read from a file: the image as it is evaluated, and random views of it for training.
+No stage of an adapter's training changes the vision backbone, so each image is encoded once: as
+evaluation sees it, and in random views for training.
+
+B batch, N images, P patches, C concepts, K TopK slots, S pixels of a side.
 """
 
 from __future__ import annotations
@@ -29,17 +31,19 @@ from training.loading.augment import AugmentConfig
 from training.trainer.cached_views import FreshViews
 
 IMAGES_PER_RUN = 64
-"""Images that go through the graph at a time."""
+"""Images per run of the patch graph."""
+TEXTS_PER_RUN = 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CodeTable:
-    """Codes of rows of patches, active concepts only: the patches of one image after another."""
+    """The active concepts of all patches of N images, patch after patch and image after image."""
 
     indices: NDArray[np.uint16]
     values: NDArray[np.float16]
     offsets: NDArray[np.int64]
-    """Patch p of image n is `offsets[n * P + p]` up to the next."""
+    """(N * P + 1,): patch p of image n has the entries from `offsets[n * P + p]` up to the next
+    offset."""
     patches: int
     concepts: int
 
@@ -47,15 +51,15 @@ class CodeTable:
         return (len(self.offsets) - 1) // self.patches
 
     def codes(self, images: Sequence[int]) -> PatchCodes:
-        """Chosen images, in as many slots as the fullest of their patches wants."""
-        starts = np.asarray(images)[:, None] * self.patches + np.arange(self.patches)
-        first, last = self.offsets[starts], self.offsets[starts + 1]
-        slots = np.arange(max(1, int((last - first).max())))
-        used = slots < (last - first)[:, :, None]
-        at = np.where(used, first[:, :, None] + slots, 0)
+        """The codes of some images, with as many slots as their fullest patch needs."""
+        patches = np.asarray(images)[:, None] * self.patches + np.arange(self.patches)  # (B, P)
+        first, end = self.offsets[patches], self.offsets[patches + 1]
+        slots = np.arange(max(1, int((end - first).max())))
+        used = slots < (end - first)[:, :, None]  # (B, P, K)
+        entries = np.where(used, first[:, :, None] + slots, 0)
         return PatchCodes(
-            torch.from_numpy(np.where(used, self.indices[at], 0).astype(np.int64)),
-            torch.from_numpy(np.where(used, self.values[at], 0).astype(np.float32)),
+            torch.from_numpy(np.where(used, self.indices[entries], 0).astype(np.int64)),
+            torch.from_numpy(np.where(used, self.values[entries], 0).astype(np.float32)),
         )
 
 
@@ -70,33 +74,33 @@ class BackboneGraphs:
         self._text_graph = OnnxGraph(bundle.file("text.onnx"), "text", threads=threads)
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Codes of texts, (B, C)."""
+        """The codes of texts, (B, C)."""
         codes = np.zeros((len(texts), self.concepts), dtype=np.float32)
-        for start in range(0, len(texts), 256):
-            tokens = self.bundle.tokenizer.encode(list(texts[start : start + 256]))
-            codes[start : start + 256] = self._text_graph.codes(tokens, self.concepts)
+        for start in range(0, len(texts), TEXTS_PER_RUN):
+            tokens = self.bundle.tokenizer.encode(list(texts[start : start + TEXTS_PER_RUN]))
+            codes[start : start + TEXTS_PER_RUN] = self._text_graph.codes(tokens, self.concepts)
         return codes
 
     def codes(self, pixels: NDArray[np.float32]) -> PatchCodes:
-        """Pixels (B, 3, S, S) to codes in the graph's slots."""
+        """The codes of preprocessed images, pixels (B, 3, S, S)."""
         return PatchCodes(*(torch.from_numpy(x) for x in self._patches(pixels))).trimmed()
 
     def _patches(self, pixels: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         arrays = self._patch_graph.run(pixels, ("patch_indices", "patch_values"))
         return arrays["patch_indices"], arrays["patch_values"]
 
-    def table(self, pixels: Iterable[NDArray[np.float32]], count: int, what: str) -> CodeTable:
-        """Batches of pixels (B, 3, S, S) to codes, with a progress bar over `count` images."""
+    def table(self, pixels: Iterable[NDArray[np.float32]], count: int, label: str) -> CodeTable:
+        """Encodes batches of pixels (B, 3, S, S); a progress bar counts to `count` images."""
         parts: list[tuple[Any, ...]] = []
-        with tqdm(total=count, desc=what, unit="image", leave=False) as bar:
+        with tqdm(total=count, desc=label, unit="image", leave=False) as bar:
             for batch in pixels:
                 indices, values = self._patches(batch)
-                fired = values > 0
+                active = values > 0  # (B, P, K)
                 parts.append(
                     (
-                        indices[fired].astype(np.uint16),
-                        values[fired].astype(np.float16),
-                        fired.sum(-1).ravel(),
+                        indices[active].astype(np.uint16),
+                        values[active].astype(np.float16),
+                        active.sum(-1).ravel(),
                     )
                 )
                 bar.update(len(batch))
@@ -113,10 +117,8 @@ class BackboneGraphs:
 def cached_code_tables(
     graphs: BackboneGraphs, folder: Path, split: str, views: int, augment: AugmentConfig
 ) -> list[CodeTable]:
-    """A split's images as evaluation sees them, then `views` tables of random views.
-
-    Kept beside the data, under a digest of all that they depend on.
-    """
+    """Encodes a split: one table of the images as evaluation sees them, then `views` tables of
+    random views. The tables are cached in `codes/` beside the data."""
 
     def images() -> list[Image.Image]:
         return [sample.image() for sample in read_split(folder, split)]
@@ -132,21 +134,22 @@ def cached_code_table(
     graphs: BackboneGraphs,
     folder: Path,
     images: Callable[[], Sequence[Image.Image]],
-    what: tuple[str, ...],
+    source: tuple[str, ...],
     view: int = 0,
     augment: AugmentConfig | None = None,
 ) -> CodeTable:
-    """The codes of images, which `what` names for good: from `folder`, or computed and put there.
+    """Reads the codes of images from `folder`, or computes them and writes them there.
 
-    View 0 is what the bundle's preprocessing makes of them; any other is a random one.
+    `source` must identify the images: the file's name is a digest of it, of the graph, and of the
+    view. View 0 applies the bundle's preprocessing; every other view is a random one.
     """
     graph = graphs.bundle.manifest.files["patches.onnx"].sha256
-    chosen: list[Any] = [graph, what, view, asdict(augment) if view and augment else None]
-    digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+    inputs: list[Any] = [graph, source, view, asdict(augment) if view and augment else None]
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     path = folder / f"{digest[:32]}.safetensors"
     if not path.is_file():
-        shown = images()
-        table = graphs.table(_views(graphs.bundle, shown, view, augment), len(shown), "codes")
+        loaded = images()
+        table = graphs.table(_views(graphs.bundle, loaded, view, augment), len(loaded), "codes")
         folder.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}.draft")
         save_file(
@@ -162,10 +165,12 @@ def _views(
 ) -> Iterator[NDArray[np.float32]]:
     if view == 0 or augment is None:
         for start in range(0, len(images), IMAGES_PER_RUN):
-            yield np.stack([bundle.preprocessor(p) for p in images[start : start + IMAGES_PER_RUN]])
+            yield np.stack(
+                [bundle.preprocessor(image) for image in images[start : start + IMAGES_PER_RUN]]
+            )
         return
-    rgba = torch.from_numpy(np.stack([np.asarray(p).transpose(2, 0, 1) for p in images]))
-    fresh = FreshViews(rgba, bundle.manifest.preprocessing.size, augment)
+    rgba = torch.from_numpy(np.stack([np.asarray(image).transpose(2, 0, 1) for image in images]))
+    views = FreshViews(rgba, bundle.manifest.preprocessing.size, augment)
     for number, index in enumerate(torch.arange(len(images)).split(IMAGES_PER_RUN)):
         generator = torch.Generator().manual_seed(view * 1_000_003 + number)
-        yield fresh(index, generator).numpy()
+        yield views(index, generator).numpy()

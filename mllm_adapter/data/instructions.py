@@ -16,7 +16,7 @@ NAME_QUESTIONS = (
     "Name this.",
     "Describe the picture.",
 )
-"""Ask for an image's name; the first one is what the evaluations ask."""
+"""Questions for an image's name. The evaluations ask the first one."""
 IS_IT_QUESTIONS = ("Is this {}?", "Does the picture show {}?", "Is it {}?")
 KEYWORD_QUESTIONS = ("Which words go with it?", "Give keywords.", "What does it make you think of?")
 RELATED_QUESTIONS = (
@@ -25,41 +25,49 @@ RELATED_QUESTIONS = (
     "Would you file it under {}?",
 )
 CATEGORY_QUESTIONS = ("What kind of thing is it?", "Which category is it in?")
+_ALL_QUESTIONS = (
+    *NAME_QUESTIONS,
+    *IS_IT_QUESTIONS,
+    *KEYWORD_QUESTIONS,
+    *RELATED_QUESTIONS,
+    *CATEGORY_QUESTIONS,
+)
 
-_FORM_WEIGHTS = {"name": 0.5, "is_it": 0.2, "keywords": 0.1, "related": 0.12, "kind": 0.08}
+_FORM_WEIGHTS = {"name": 0.5, "is_it": 0.2, "keywords": 0.1, "related": 0.12, "category": 0.08}
 FOLLOW_UP_PROBABILITY = 0.5
-"""Probability of another question in the same conversation, after each."""
+"""After each question, the probability that the conversation has another one."""
 SAME_CATEGORY_PROBABILITY = 0.5
-"""Probability that what an image is not is something of its category."""
+"""When a question names a wrong thing: the probability that it is of the image's category."""
 MAX_KEYWORDS = 4
+"""The most keywords in an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionAnswer:
-    """A question and its answer."""
+    """A question and its answer, which are one turn of a conversation."""
 
     question: str
     answer: str
 
 
 class Instructions:
-    """Conversations about the images of a split."""
+    """Makes conversations about the images of a split."""
 
     def __init__(self, meta: Sequence[Mapping[str, Any]]) -> None:
         self.meta = meta
         self._captions = sorted({m["caption"] for m in meta})
         self._keywords = sorted({k for m in meta for k in m["keywords"]})
-        self._near: dict[str, list[str]] = {}
+        self._by_category: dict[str, list[str]] = {}
         for category, caption in sorted({(m["category"] or "", m["caption"]) for m in meta}):
-            self._near.setdefault(category, []).append(caption)
+            self._by_category.setdefault(category, []).append(caption)
 
     def conversation(self, meta: Mapping[str, Any], rng: random.Random) -> list[QuestionAnswer]:
-        """A few turns about an image."""
+        """Draws a conversation about an image: one or more questions of different forms."""
         forms = dict(_FORM_WEIGHTS)
         if not meta["keywords"]:
             del forms["keywords"], forms["related"]
         if not meta["category"]:
-            del forms["kind"]
+            del forms["category"]
         turns: list[QuestionAnswer] = []
         while not turns or (forms and rng.random() < FOLLOW_UP_PROBABILITY):
             form = rng.choices(list(forms), list(forms.values()))[0]
@@ -75,15 +83,15 @@ class Instructions:
             case "keywords":
                 answer = ", ".join(meta["keywords"][:MAX_KEYWORDS])
                 return QuestionAnswer(question=rng.choice(KEYWORD_QUESTIONS), answer=answer)
-            case "kind":
+            case "category":
                 answer = meta["category"].replace("-", " ")
                 return QuestionAnswer(question=rng.choice(CATEGORY_QUESTIONS), answer=answer)
             case "is_it":
                 true = rng.random() < 0.5
                 name = rng.choice(meta["captions"]) if true else self._other(meta, rng)
                 name = caption if true and "," in name else name
-                asked = with_article(name) if rng.random() < 0.5 else name
-                question = rng.choice(IS_IT_QUESTIONS).format(asked)
+                phrase = with_article(name) if rng.random() < 0.5 else name
+                question = rng.choice(IS_IT_QUESTIONS).format(phrase)
                 return QuestionAnswer(
                     question=question, answer="yes" if true else f"no, it is {caption}"
                 )
@@ -92,44 +100,32 @@ class Instructions:
                 if rng.random() < 0.5:
                     word = rng.choice(meta["keywords"])
                     return QuestionAnswer(question=question.format(word), answer="yes")
-                own = _words(meta)
+                image_words = _words(meta)
                 word = rng.choice(self._keywords)
-                while set(_split(word)) & own:
+                while set(_split(word)) & image_words:
                     word = rng.choice(self._keywords)
                 return QuestionAnswer(question=question.format(word), answer="no")
-        raise ValueError(f"form: {form!r} is none")
+        raise ValueError(f"form: unknown form {form!r}")
 
     def _other(self, meta: Mapping[str, Any], rng: random.Random) -> str:
-        """What an image is not: something of its category, or anything."""
-        near = (
-            self._near.get(meta["category"] or "", [])
-            if rng.random() < SAME_CATEGORY_PROBABILITY
-            else []
-        )
-        others = [caption for caption in near if caption not in meta["captions"]]
+        """The caption of some other image, with SAME_CATEGORY_PROBABILITY of the same category."""
+        same_category = rng.random() < SAME_CATEGORY_PROBABILITY
+        candidates = self._by_category.get(meta["category"] or "", []) if same_category else []
+        others = [caption for caption in candidates if caption not in meta["captions"]]
         while not others or others[-1] in meta["captions"]:
             others = [rng.choice(self._captions)]
         return str(rng.choice(others))
 
     def texts(self) -> list[str]:
-        """Everything that questions and answers are made of, to learn a tokenizer from."""
-        shapes = [
-            q.format("")
-            for q in (
-                *NAME_QUESTIONS,
-                *IS_IT_QUESTIONS,
-                *KEYWORD_QUESTIONS,
-                *RELATED_QUESTIONS,
-                *CATEGORY_QUESTIONS,
-            )
-        ]
-        kinds = [m["category"].replace("-", " ") for m in self.meta if m["category"]]
+        """All words of questions and answers, for a tokenizer to learn from."""
+        questions = [question.format("") for question in _ALL_QUESTIONS]
+        categories = [m["category"].replace("-", " ") for m in self.meta if m["category"]]
         captions = [c for m in self.meta for c in m["captions"]]
-        return [*shapes * 50, *kinds, *captions, "yes", "no, it is"]
+        return [*questions * 50, *categories, *captions, "yes", "no, it is"]
 
 
 def with_article(phrase: str) -> str:
-    """`a dog`, `an apple`."""
+    """Puts the indefinite article before a phrase: `a dog`, `an apple`."""
     return f"{'an' if phrase[:1].casefold() in set('aeiou') else 'a'} {phrase}"
 
 

@@ -1,6 +1,6 @@
-"""What runs the language model: the contract in base.py, one file for each engine.
+"""Generation engines run the language model: base.py is their contract, each has its own file.
 
-This file needs no torch, so that a server without chat can read the names.
+Importing this file needs no torch, so that a server without chat can check a name.
 """
 
 from __future__ import annotations

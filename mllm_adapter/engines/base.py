@@ -1,4 +1,7 @@
-"""The generation engine: embeddings in, token ids out. T tokens of a prompt, H LLM width."""
+"""The contract of a generation engine: embeddings in, token ids out.
+
+T tokens of a prompt, H LLM width, V vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 FinishReason = Literal["", "stop", "length"]
-"""Why an answer ended: its end token, or `max_tokens`. Empty while it goes on."""
+"""Why an answer ended: `stop` for an end token, `length` for `max_tokens`; empty before its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,63 +23,68 @@ class Sampling:
 
     max_tokens: int = 128
     min_tokens: int = 0
-    """The answer does not end before so many."""
+    """No end token is chosen before the answer has this many tokens."""
     temperature: float = 0.0
-    """0 takes the likeliest token."""
+    """0 always chooses the likeliest token."""
     top_p: float = 1.0
-    """Only the likeliest tokens that together reach this probability."""
+    """Chooses among the likeliest tokens whose probabilities add up to this."""
     seed: int = 0
-    """Of a temperature above 0: the same prompt and seed give the same answer in one engine."""
+    """Above temperature 0, an engine gives the same answer to the same prompt and seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenDelta:
-    """The tokens that one step brought."""
+    """The tokens that a decoding step added to an answer."""
 
     ids: tuple[int, ...]
     finish: FinishReason = ""
+    """Set on the last delta of an answer, which may have no tokens."""
 
 
 class GenerationEngine(Protocol):
-    """Answers any number of prompts at the same time; none sees another."""
+    """Answers any number of prompts at the same time; no answer depends on another prompt.
+
+    An engine with an extra of its own imports its library at the top of its module. `Plugins.load`
+    then reports a missing library in one line, which names the extra.
+    """
 
     @classmethod
     def open(cls, path: Path, max_batch: int, **options: Any) -> LoadedLLM:
-        """Loads the LLM of a Hugging Face directory into an engine that decodes up to `max_batch`
-        conversations at the same time. `options` are the engine's own.
+        """Loads the LLM of a Hugging Face directory.
 
-        Raises LLMError.
+        The engine decodes up to `max_batch` conversations at the same time and queues the rest.
+        `options` are specific to the engine. Raises LLMError.
         """
 
     @property
     def description(self) -> str:
-        """Library, version and device, for status and logs."""
+        """The library, its version and the device, for status and logs."""
 
     @property
     def ended(self) -> bool:
-        """It answers nothing any more: closed, or its thread or process died."""
+        """Whether the engine was closed or its thread or process died. It then answers nothing."""
 
     def generate(
         self, prompt: Float[Tensor, "T H"], sampling: Sampling
     ) -> AsyncGenerator[TokenDelta]:
-        """Tokens as they come; the end token is not among them.
+        """Yields tokens as they are decoded, without the end token.
 
-        An async generator that owns its cancellation: closed before its end, it frees its slot
-        within one decoding step. Raises GenerationError.
+        Closing the generator early cancels the answer: its slot in the batch is free within one
+        decoding step. Raises GenerationError.
         """
 
     async def close(self) -> None:
-        """Ends all work; no call follows."""
+        """Stops all work and frees the model. The engine must not be used afterwards."""
 
 
 class LoadedLLM(NamedTuple):
-    """An LLM in its engine, and what prompts are built with. V vocabulary."""
+    """An LLM in its engine, with what a prompt is built from."""
 
     engine: GenerationEngine
     tokenizer: Any
     embeddings: Float[Tensor, "V H"]
-    """The table of token embeddings."""
+    """The embedding of each token."""
 
 
 class GenerationError(RuntimeError):
-    """The engine failed. For the log, not for the wire."""
+    """The engine failed. The message is for the log and must not reach a caller."""

@@ -1,7 +1,7 @@
-"""Hugging Face transformers, with continuous batching. T tokens, H width, V vocabulary.
+"""Hugging Face transformers with continuous batching. T tokens of a prompt, H width, V vocabulary.
 
-One thread decodes all conversations as one batch, a token each a step. A new prompt joins, and a
-finished or cancelled one leaves, between two steps.
+One thread decodes all conversations as one batch, one token per conversation and step. Between two
+steps new prompts join the batch, and finished and cancelled ones leave it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mllm_adapter.engines.base import GenerationError, LoadedLLM, Sampling, TokenDelta
+from mllm_adapter.engines.base import FinishReason, GenerationError, LoadedLLM, Sampling, TokenDelta
 from mllm_adapter.engines.kv_cache import BatchCache
 from mllm_adapter.model.llm import end_tokens, load_llm
 from training.core.compat import transformers
@@ -27,26 +27,28 @@ from training.core.compat import transformers
 log = logging.getLogger(__name__)
 
 Deliver = Callable[[TokenDelta | GenerationError], None]
+"""Hands something to the caller's event loop; called in the decoding thread."""
 
 
 @dataclass(eq=False, kw_only=True)
 class _Request:
-    """One conversation."""
+    """A prompt that waits, or the answer that is decoded in one row of the batch."""
 
     prompt: Float[Tensor, "T H"]
     sampling: Sampling
     deliver: Deliver
     random: torch.Generator
     cancelled: threading.Event = field(default_factory=threading.Event)
-    given: int = 0
-    """Tokens so far."""
+    """Set by the caller's event loop, read by the decoding thread."""
+    decoded: int = 0
+    """How many tokens have been decoded."""
     token: int = -1
-    """The last one, which the model has not read yet."""
+    """The last decoded token, which the model reads in the next step."""
     ended: bool = False
 
     @property
-    def wanted(self) -> bool:
-        """It goes on."""
+    def active(self) -> bool:
+        """Whether the answer goes on."""
         return not (self.ended or self.cancelled.is_set())
 
 
@@ -56,13 +58,14 @@ class TransformersEngine:
     def __init__(self, model: Any, end: Sequence[int], max_batch: int = 32) -> None:
         self._model, self._end, self._max_batch = model, frozenset(end), max_batch
         self.description = f"transformers {transformers().__version__} {model.device.type}"
-        self._arrivals: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        """Requests that have not joined the batch; None asks the thread to end."""
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
         self._thread.start()
 
     @classmethod
     def open(cls, path: Path, max_batch: int, **options: Any) -> LoadedLLM:
-        """See GenerationEngine.open; there are no `options`."""
+        """See GenerationEngine.open. There are no `options`."""
         llm, tokenizer = load_llm(path)
         engine = cls(llm, end_tokens(path, tokenizer), max_batch, **options)
         return LoadedLLM(engine, tokenizer, llm.get_input_embeddings().weight.detach())
@@ -79,86 +82,94 @@ class TransformersEngine:
         if self.ended:
             raise GenerationError("the decoding thread has ended")
         loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[TokenDelta | GenerationError] = asyncio.Queue()
+        deltas: asyncio.Queue[TokenDelta | GenerationError] = asyncio.Queue()
 
-        def deliver(piece: TokenDelta | GenerationError) -> None:
-            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+        def deliver(delta: TokenDelta | GenerationError) -> None:
+            loop.call_soon_threadsafe(deltas.put_nowait, delta)
 
         random = torch.Generator().manual_seed(sampling.seed)
-        row = _Request(prompt=prompt, sampling=sampling, deliver=deliver, random=random)
-        self._arrivals.put(row)
+        request = _Request(prompt=prompt, sampling=sampling, deliver=deliver, random=random)
+        self._waiting.put(request)
         try:
             while True:
-                piece = await pieces.get()
-                if isinstance(piece, GenerationError):
-                    raise piece
-                yield piece
-                if piece.finish:
+                delta = await deltas.get()
+                if isinstance(delta, GenerationError):
+                    raise delta
+                yield delta
+                if delta.finish:
                     return
         finally:
-            row.cancelled.set()
+            request.cancelled.set()
 
     async def close(self) -> None:
         """See GenerationEngine.close."""
-        self._arrivals.put(None)
+        self._waiting.put(None)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
 
     def _run(self) -> None:
-        rows: list[_Request] = []
+        """The decoding loop. batch[i] is row i of the cache, at all times."""
+        batch: list[_Request] = []
         cache = BatchCache(self._model)
         while True:
             try:
-                kept = [i for i, row in enumerate(rows) if row.wanted]
-                cache.keep(kept)
-                rows = [rows[i] for i in kept]
-                while len(rows) < self._max_batch and (not rows or not self._arrivals.empty()):
-                    row = self._arrivals.get()
-                    if row is None:
+                # 1. Finished and cancelled requests leave.
+                rows = [i for i, request in enumerate(batch) if request.active]
+                cache.keep(rows)
+                batch = [batch[i] for i in rows]
+                # 2. Waiting requests join, while the batch has room. `get` blocks only when the
+                #    batch is empty; otherwise the loop ends as soon as nobody waits.
+                while len(batch) < self._max_batch and (not batch or not self._waiting.empty()):
+                    request = self._waiting.get()
+                    if request is None:
                         return
-                    if not row.cancelled.is_set():
-                        rows.append(row)
-                        self._give(row, cache.join(row.prompt))
-                        if row.ended:
-                            break
+                    if not request.cancelled.is_set():
+                        batch.append(request)
+                        self._append_token(request, cache.join(request.prompt))
+                        if request.ended:
+                            break  # its row must leave before the batch is stepped
                 else:
-                    logits = cache.step([row.token for row in rows])
-                    for row, its in zip(rows, logits, strict=True):
-                        self._give(row, its)
-            except Exception:  # whatever a model raises ends its batch, not the thread
+                    # 3. One step for all. Every row reads the token that it chose last.
+                    logits = cache.step([request.token for request in batch])
+                    for request, row_logits in zip(batch, logits, strict=True):
+                        self._append_token(request, row_logits)
+            except Exception:  # an error of the model fails the batch; the thread must live on
                 log.exception("decoding failed")
-                for row in rows:
-                    _tell(row, GenerationError("decoding failed"))
-                rows, cache = [], BatchCache(self._model)
+                for request in batch:
+                    _deliver(request, GenerationError("decoding failed"))
+                batch, cache = [], BatchCache(self._model)
 
-    def _give(self, row: _Request, logits: Float[Tensor, " V"]) -> None:
-        if row.given < row.sampling.min_tokens:
+    def _append_token(self, request: _Request, logits: Float[Tensor, " V"]) -> None:
+        """Chooses a request's next token and delivers it."""
+        if request.decoded < request.sampling.min_tokens:
             logits = logits.clone()
             logits[list(self._end)] = -torch.inf
-        row.token = choose(logits, row.sampling, row.random)
-        row.given += 1
-        if row.token in self._end:
-            row.ended = True
-            _tell(row, TokenDelta(ids=(), finish="stop"))
+        request.token = choose_token(logits, request.sampling, request.random)
+        request.decoded += 1
+        if request.token in self._end:
+            request.ended = True
+            _deliver(request, TokenDelta(ids=(), finish="stop"))
         else:
-            row.ended = row.given >= row.sampling.max_tokens
-            _tell(row, TokenDelta(ids=(row.token,), finish="length" if row.ended else ""))
+            request.ended = request.decoded >= request.sampling.max_tokens
+            finish: FinishReason = "length" if request.ended else ""
+            _deliver(request, TokenDelta(ids=(request.token,), finish=finish))
 
 
-def _tell(row: _Request, piece: TokenDelta | GenerationError) -> None:
-    if row.cancelled.is_set():
+def _deliver(request: _Request, delta: TokenDelta | GenerationError) -> None:
+    if request.cancelled.is_set():
         return
     try:
-        row.deliver(piece)
-    except RuntimeError:  # its event loop is closed: nobody listens
-        row.cancelled.set()
+        request.deliver(delta)
+    except RuntimeError:  # the caller's event loop is closed, so nobody reads the answer
+        request.cancelled.set()
 
 
-def choose(logits: Float[Tensor, " V"], sampling: Sampling, random: torch.Generator) -> int:
-    """The next token: the likeliest, or by chance at a temperature above 0."""
+def choose_token(logits: Float[Tensor, " V"], sampling: Sampling, random: torch.Generator) -> int:
+    """The next token: the likeliest at temperature 0, else one drawn from the top-p tokens."""
     if sampling.temperature == 0:
         return int(logits.argmax())
-    chances = (logits.float().cpu() / sampling.temperature).softmax(-1)
-    order = chances.argsort(descending=True)
-    before = chances[order].cumsum(-1) - chances[order]
-    chances[order[before >= sampling.top_p]] = 0
-    return int(torch.multinomial(chances, 1, generator=random))
+    probabilities = (logits.float().cpu() / sampling.temperature).softmax(-1)
+    order = probabilities.argsort(descending=True)
+    # A token stays while the tokens before it have not reached top_p; the likeliest always stays.
+    before = probabilities[order].cumsum(-1) - probabilities[order]
+    probabilities[order[before >= sampling.top_p]] = 0
+    return int(torch.multinomial(probabilities, 1, generator=random))

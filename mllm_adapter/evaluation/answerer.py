@@ -117,8 +117,8 @@ class Answerer:
         ids = torch.tensor([prompt.ids for prompt in prompts])
         inputs: Tensor = self._llm.get_input_embeddings()(ids)
         for row, prompt in enumerate(prompts):
-            [place] = prompt.places
-            inputs[row, place : place + visual.shape[1]] = visual[row]
+            [position] = prompt.image_positions
+            inputs[row, position : position + visual.shape[1]] = visual[row]
         return inputs
 
     def _generate(self, inputs: Float[Tensor, "B T H"]) -> list[GeneratedAnswer]:

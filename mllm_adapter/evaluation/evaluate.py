@@ -135,7 +135,7 @@ class Evaluation:
         trials = [
             trial
             for trial in parts(self.meta, right, labels, sweep.images)
-            if all(map(self.labels.known, trial.difference))
+            if all(map(self.labels.has_concepts, trial.difference))
         ]
         bench = self._bench(trials)
         for top in sweep.tops[:3] if trials else ():
@@ -199,7 +199,7 @@ class Evaluation:
         if beside == self.split or beside not in read_index(self.data)["splits"]:
             return []
         labels = sorted({s.meta["caption"] for s in read_split(self.data, beside)} - known)
-        return [label for label in labels if self.labels.known(label)]
+        return [label for label in labels if self.labels.has_concepts(label)]
 
     def right(self, answers: Sequence[GeneratedAnswer]) -> list[int]:
         """The images that are named right."""

@@ -1,9 +1,9 @@
-"""An adapter on disk: a projector, the words' defaults and the LLM it speaks through.
+"""An adapter on disk: a projector, the defaults for words, and the LLM that reads visual tokens.
 
 adapter/
   adapter.json            AdapterConfig
-  projector.safetensors
-  llm/                    a Hugging Face directory, unless `llm` names one that is fetched
+  projector.safetensors   weights in float16
+  llm/                    a Hugging Face directory, unless adapter.json names one of PACKAGED_LLMS
 """
 
 from __future__ import annotations
@@ -25,64 +25,65 @@ CONFIG_FILE = "adapter.json"
 PROJECTOR_FILE = "projector.safetensors"
 LLM_FOLDER = "llm"
 PACKAGED_LLMS = {"smollm2": smollm2}
-"""LLMs that a package holds: fetched and converted when they are first wanted."""
+"""LLMs that come from a Python package: fetched and converted on first use."""
 
 
 class AdapterError(ValueError):
-    """An adapter that cannot be used; the message names file and field."""
+    """An adapter that cannot be used; the message names the file and the field."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WordDefaults:
-    """How a word becomes concepts where the caller does not say, as measured on held-out
-    images."""
+    """How a word becomes concepts where the caller does not say; chosen on held-out images."""
 
     top: int = DEFAULT_TOP
-    """Concepts of a word."""
+    """How many concepts a word becomes."""
     strength: float = DEFAULT_STRENGTH
-    """What SET gives them."""
+    """The value that SET gives the strongest of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """What a reader must know before it opens the weights."""
+    """adapter.json: what a reader needs before it opens the weights."""
 
     concepts: int
-    """C of the vision backbone."""
+    """C, the concepts of the vision backbone."""
     patches: int
-    """P of the vision backbone."""
+    """P, the patches that the vision backbone makes of an image."""
     width: int
-    """H of the LLM."""
+    """H, the width of the LLM's embeddings."""
     backbone: str
-    """Name and version of the bundle that the projector was trained on."""
+    """NAME/VERSION of the bundle that the projector was trained on."""
     llm: str = LLM_FOLDER
-    """`llm`: the directory beside this file; else one of PACKAGED_LLMS."""
+    """`llm` is the directory beside this file; any other name is one of PACKAGED_LLMS."""
     system: str = ""
-    """The system message in training, which every conversation begins with; empty for none."""
+    """The system message that every conversation had in training; empty for none."""
     words: WordDefaults = field(default_factory=WordDefaults)
     recipe: str = ""
-    """What it was trained by."""
+    """The name of the recipe that it was trained by."""
     training: dict[str, float] = field(default_factory=dict)
-    """`samples`, the conversations that it was trained on, and `seconds`."""
+    """`samples`, the number of conversations that it was trained on, and `seconds`."""
     schema: int = SCHEMA
 
     @property
     def visual_tokens(self) -> int:
-        """Of an image: one for it as a whole, and one a patch."""
+        """Visual tokens per image: one for the whole image and one per patch."""
         return 1 + self.patches
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """A projector in evaluation mode and where its LLM is."""
+    """An adapter that is ready for use."""
 
     config: AdapterConfig
     projector: Projector
+    """In evaluation mode, in float32."""
     llm: Path
+    """The LLM's Hugging Face directory."""
 
 
 def read_config(folder: Path) -> AdapterConfig:
-    """adapter.json alone. Raises AdapterError."""
+    """Reads adapter.json and nothing else. Raises AdapterError."""
     try:
         config = from_dict(AdapterConfig, json.loads((folder / CONFIG_FILE).read_text()), at="")
     except OSError:
@@ -101,15 +102,15 @@ def read_config(folder: Path) -> AdapterConfig:
 
 
 def open_adapter(folder: Path) -> Adapter:
-    """Reads an adapter, and fetches its LLM if it is one that a package holds.
+    """Reads an adapter, and fetches its LLM if that comes from a package.
 
-    Raises AdapterError, and DataError when the package cannot be had.
+    Raises AdapterError, or DataError when the package cannot be fetched.
     """
     config = read_config(folder)
     projector = Projector(config.concepts, config.width)
     try:
         projector.load_state_dict(
-            {k: v.float() for k, v in load_file(folder / PROJECTOR_FILE).items()}
+            {name: tensor.float() for name, tensor in load_file(folder / PROJECTOR_FILE).items()}
         )
     except (OSError, RuntimeError, ValueError):  # safetensors' own error is a ValueError
         raise AdapterError(
@@ -120,8 +121,10 @@ def open_adapter(folder: Path) -> Adapter:
 
 
 def write_adapter(folder: Path, config: AdapterConfig, projector: Projector) -> None:
-    """Writes adapter.json and the projector, whose weights are stored as float16."""
+    """Writes adapter.json and the projector's weights, in float16."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {k: v.detach().half().contiguous() for k, v in projector.state_dict().items()}
+    weights = {
+        name: tensor.detach().half().contiguous() for name, tensor in projector.state_dict().items()
+    }
     save_file(weights, folder / PROJECTOR_FILE)
     (folder / CONFIG_FILE).write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Causal LMs: a Hugging Face directory, or a small one of our own. H width."""
+"""Causal LMs: a Hugging Face directory, or a new small one. V vocabulary, H width."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""ChatML, as SmolLM2 and Qwen have it."""
+"""ChatML, the format of SmolLM2 and Qwen."""
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-
 
 EMBEDDING_TENSOR = "model.embed_tokens.weight"
 
 
 class LLMError(ValueError):
-    """An LLM that cannot be used; the message says why."""
+    """An LLM that cannot be used; the message names its directory and says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmallLLM:
-    """A Llama of our own, with a tokenizer that is learned from the texts it will read."""
+    """The shape of a new Llama, whose tokenizer is learned from the texts that it will read."""
 
     vocabulary: int = 4096
     width: int = 256
@@ -41,13 +40,14 @@ class SmallLLM:
     heads: int = 4
     key_value_heads: int = 2
     inner: int = 704
-    """Width of the feed-forward layers."""
+    """The width of the feed-forward layers."""
     context: int = 512
+    """The longest prompt and answer together, in tokens."""
 
 
 def check_directory(path: Path) -> None:
-    """Raises LLMError unless it holds a configuration, a tokenizer and safetensors, and no file
-    that could run code when it is loaded."""
+    """Checks that a directory holds a configuration, a tokenizer and safetensors, and no file that
+    could run code when it is loaded. Raises LLMError."""
     if not (path / "config.json").is_file():
         raise LLMError(f"{path.name}: no config.json: not a Hugging Face directory")
     if not (path / "tokenizer.json").is_file():
@@ -60,7 +60,7 @@ def check_directory(path: Path) -> None:
 
 
 def load_tokenizer(path: Path) -> Any:
-    """The tokenizer of a local directory. Raises LLMError."""
+    """Loads the tokenizer of a local directory. Raises LLMError."""
     check_directory(path)
     try:
         return transformers().AutoTokenizer.from_pretrained(path, local_files_only=True)
@@ -69,9 +69,9 @@ def load_tokenizer(path: Path) -> Any:
 
 
 def load_embeddings(path: Path) -> Float[Tensor, "V H"]:
-    """The table of token embeddings of a local Llama or Qwen, and nothing else of it.
+    """Loads only the token embeddings of a local Llama or Qwen.
 
-    Raises LLMError when it has none under the usual name.
+    Raises LLMError when there is no tensor of the usual name.
     """
     check_directory(path)
     for file in sorted(path.glob("*.safetensors")):
@@ -83,25 +83,28 @@ def load_embeddings(path: Path) -> Float[Tensor, "V H"]:
 
 
 def end_tokens(path: Path, tokenizer: Any) -> list[int]:
-    """Token ids that end an answer."""
-    end: set[int] = {tokenizer.eos_token_id}
+    """The ids of the tokens that end an answer: the tokenizer's, and generation_config.json's."""
+    end: set[int | None] = {tokenizer.eos_token_id}
     file = path / "generation_config.json"
     if file.is_file():
-        found = json.loads(file.read_text()).get("eos_token_id")
-        end.update(found if isinstance(found, list) else [found])
+        configured = json.loads(file.read_text()).get("eos_token_id")
+        end.update(configured if isinstance(configured, list) else [configured])
     return sorted(token for token in end if token is not None)
 
 
 def context_length(path: Path) -> int:
-    """Tokens that an LLM takes."""
+    """The most tokens that an LLM can hold, prompt and answer together."""
     return int(json.loads((path / "config.json").read_text())["max_position_embeddings"])
 
 
 def load_llm(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
-    """Model and tokenizer of a local directory. Raises LLMError."""
+    """Loads the model, in evaluation mode, and the tokenizer of a local directory.
+
+    Raises LLMError.
+    """
     tokenizer = load_tokenizer(path)
     library = transformers()
-    library.utils.logging.disable_progress_bar()  # half a second is not worth a server's log line
+    library.utils.logging.disable_progress_bar()  # it would end up in a server's log
     try:
         model = library.AutoModelForCausalLM.from_pretrained(
             path, local_files_only=True, use_safetensors=True, dtype=dtype
@@ -112,7 +115,7 @@ def load_llm(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
 
 
 def new_llm(config: SmallLLM, texts: Iterable[str]) -> tuple[Any, Any]:
-    """A model with random weights, and a byte-level BPE tokenizer learned from `texts`."""
+    """Makes a model with random weights, and a byte-level BPE tokenizer learned from `texts`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     library = transformers()

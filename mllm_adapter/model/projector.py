@@ -1,12 +1,15 @@
-"""Patch codes to visual tokens. B batch, P patches, C concepts, K active of a row, H LLM width.
+"""Patch codes to visual tokens. B batch, P patches, C concepts, K TopK slots, E edits, H LLM width.
 
-LLaVA-1.5's `mlp2x_gelu` (arXiv 2310.03744), whose first layer reads codes. That layer is linear in
-them, so a row costs K * H where only its active concepts are summed, and an edit of k concepts
-changes the sum by k rows.
+The projector is LLaVA-1.5's `mlp2x_gelu` (arXiv 2310.03744), and its first layer reads codes. That
+layer is linear and codes are sparse, so its output for a patch is a weighted sum of the weight rows
+of the active concepts: K * H multiply-adds instead of C * H. For the same reason an edit of k
+concepts changes that sum by k rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -16,82 +19,94 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mllm_adapter.steering.plan import SteeringBatch, edited_activations
+from mllm_adapter.steering.plan import (
+    SteeringBatch,
+    SteeringPlan,
+    apply_steering,
+    edited_activations,
+)
 
 DENSE_MATMUL_DENSITY = 0.25
-"""The density of codes from which one matrix product beats a sum over rows; measured in
-benchmarks/steering.py."""
+"""The share of active concepts from which one matrix product is faster than a sum over rows;
+measured in benchmarks/steering.py."""
 
 
 class PatchCodes(NamedTuple):
-    """Codes of patches in TopK slots, as a bundle's graph gives them."""
+    """Codes of patches in TopK slots, as a bundle's graph returns them."""
 
     indices: Int[Tensor, "B P K"]
     values: Float[Tensor, "B P K"]
     """0 in unused slots."""
 
-    def dense(self, concepts: int) -> Float[Tensor, "B P C"]:
-        """The same codes in full width."""
-        full = self.values.new_zeros(*self.values.shape[:2], concepts)
-        return full.scatter_add_(2, self.indices, self.values)
-
     @classmethod
     def from_arrays(cls, indices: NDArray[np.int64], values: NDArray[np.float32]) -> PatchCodes:
-        """One image's codes, (P, K) as the serving side has them; copied."""
+        """Copies one image's codes, (P, K), from the arrays that the serving side holds."""
         return cls(torch.tensor(indices)[None], torch.tensor(values)[None]).trimmed()
 
     @classmethod
     def from_dense(cls, dense: Float[Tensor, "B P C"]) -> PatchCodes:
-        """Codes of full width in as few slots as hold them all, strongest first."""
+        """Puts full-width codes into as few slots as hold them all, strongest first."""
         slots = max(1, int((dense > 0).sum(-1).max()))
         values, indices = dense.topk(slots, dim=-1)
         return cls(indices, values)
 
+    def dense(self, concepts: int) -> Float[Tensor, "B P C"]:
+        """The same codes at full width C."""
+        full = self.values.new_zeros(*self.values.shape[:2], concepts)
+        return full.scatter_add_(2, self.indices, self.values)
+
     def trimmed(self) -> PatchCodes:
-        """Without the slots that no patch uses."""
+        """The same codes without the slots that no patch uses."""
         used = (self.values > 0).any(1).any(0)
         return PatchCodes(self.indices[:, :, used], self.values[:, :, used])
 
     def activations(
         self, row: Int[Tensor, " E"], concept: Int[Tensor, " E"]
     ) -> Float[Tensor, "E P"]:
-        """Activations of chosen concepts on the patches of chosen rows."""
-        alone = len(self.indices) == 1
-        indices, values = (x if alone else x[row] for x in self)
+        """The activation of `concept[e]` on every patch of image `row[e]`."""
+        # All edits of a single image are on row 0: broadcasting (1, P, K) against (E, 1, 1) spares
+        # E copies of the codes.
+        single_image = len(self.indices) == 1
+        indices, values = (x if single_image else x[row] for x in self)
         return (values * (indices == concept[:, None, None])).sum(-1)
 
 
 class Projector(nn.Module):
-    """codes (B, P, C) -> tokens (B, P1, H), P1 = 1 + P: the image as a whole, then its patches.
+    """codes (B, P, C) -> tokens (B, P1, H), P1 = 1 + P: one for the whole image, one per patch.
 
-    Where codes are pooled over patches, what was trained contrastively is their mean. The first
-    layer being linear, its output for the mean is the mean of its outputs, whatever was edited.
+    The first token is projected from the mean of the patches' codes. Where a backbone pools codes
+    over patches, that mean is what contrastive training aligned with texts. Since the first layer
+    is linear, its output for the mean is the mean of its outputs, edited or not.
     """
 
     def __init__(self, concepts: int, width: int) -> None:
         super().__init__()
         self.rows = nn.Parameter(torch.empty(concepts, width))
-        """The first layer's weight, one row a concept: (C, H)."""
+        """The first layer's weight, (C, H): one row per concept."""
         self.bias = nn.Parameter(torch.zeros(width))
         self.out = nn.Linear(width, width)
         nn.init.normal_(self.rows, std=0.02)
 
     @property
     def concepts(self) -> int:
-        """C."""
+        """C, the number of concepts that it reads."""
         return self.rows.shape[0]
 
     def sums(self, codes: PatchCodes, dense: bool | None = None) -> Float[Tensor, "B P H"]:
-        """The first layer's output without its bias: an image's part of it that can be kept.
+        """The first layer's output without its bias. It can be cached: edits are added to it.
 
-        `dense` chooses between one product over C and a sum over active rows; None takes what is
-        faster at this density.
+        `dense` chooses between one product over all C concepts and a sum over the active rows;
+        None takes the faster one at this density.
         """
         batch, patches, slots = codes.indices.shape
         if dense is None:
             dense = slots > DENSE_MATMUL_DENSITY * self.concepts
         if dense:
             return codes.dense(self.concepts) @ self.rows
+        # Gather-sum. The result equals dense codes (B, P, C) @ rows (C, H), but only the rows of
+        # active concepts are read: each of the B * P patches is a bag of K row numbers, weighted by
+        # its K values. embedding_bag never materializes the gathered rows (B * P, K, H). Unused
+        # slots weigh 0 and add nothing.
         flat = F.embedding_bag(
             codes.indices.reshape(-1, slots),
             self.rows,
@@ -103,25 +118,48 @@ class Projector(nn.Module):
     def steered(
         self, sums: Float[Tensor, "B P H"], codes: PatchCodes, batch: SteeringBatch
     ) -> Float[Tensor, "B P H"]:
-        """`sums` of `codes` as they are after the edits: k rows for k edits, whatever C is."""
+        """What `sums` would be for the edited codes: k rows for k edits, independent of C."""
         if len(batch.row) == 0:
             return sums
         old = codes.activations(batch.row, batch.concept)
-        change = (edited_activations(old, batch) - old).to(sums.dtype)
-        rows = self.rows[batch.concept]
+        change = (edited_activations(old, batch) - old).to(sums.dtype)  # (E, P)
+        rows = self.rows[batch.concept]  # (E, H)
         if len(sums) == 1:
             return sums + change.T @ rows
-        edits = torch.arange(len(change), device=sums.device)
-        placed = sums.new_zeros(len(sums), *change.shape)
-        placed[batch.row, edits] = change
-        return sums + placed.transpose(1, 2) @ rows
+        # An edit belongs to one image: a (B, E, P) tensor holds its change in that image's slice
+        # and 0 in all others, so that one batched product (B, P, E) @ (E, H) serves all images.
+        changes_by_image = sums.new_zeros(len(sums), *change.shape)
+        changes_by_image[batch.row, torch.arange(len(change), device=sums.device)] = change
+        return sums + changes_by_image.transpose(1, 2) @ rows
 
     def tokens(self, sums: Float[Tensor, "B P H"]) -> Float[Tensor, "B P1 H"]:
-        """The rest: bias, GELU and the second layer, for the mean over patches and each patch."""
-        every = torch.cat([sums.mean(dim=1, keepdim=True), sums], dim=1)
-        tokens: Tensor = self.out(F.gelu(every + self.bias))
+        """The rest of the projector, for the mean over patches and for each patch: the first
+        layer's bias, GELU and the second layer."""
+        mean_and_patches = torch.cat([sums.mean(dim=1, keepdim=True), sums], dim=1)
+        tokens: Tensor = self.out(F.gelu(mean_and_patches + self.bias))
         return tokens
 
     def forward(self, codes: Float[Tensor, "B P C"]) -> Float[Tensor, "B P1 H"]:
-        """Codes of full width to visual tokens."""
+        """Visual tokens of full-width codes."""
         return self.tokens(codes @ self.rows)
+
+
+@contextmanager
+def steering(projector: Projector, plan: SteeringPlan) -> Iterator[None]:
+    """Inside the block, `projector(codes)` applies the plan to every image of its codes (B, P, C).
+
+    This is for experiments: batches that mix plans go through `Projector.steered`. A call raises
+    SteeringError for a concept or a patch that the codes do not have.
+    """
+
+    def edit(_: nn.Module, inputs: tuple[Float[Tensor, "B P C"], ...]) -> tuple[Tensor]:
+        [codes] = inputs
+        plan.check(projector.concepts, codes.shape[1])
+        batch = SteeringBatch.from_plans([plan] * len(codes), codes.shape[1], codes.device)
+        return (apply_steering(codes, batch),)
+
+    handle = projector.register_forward_pre_hook(edit)
+    try:
+        yield
+    finally:
+        handle.remove()

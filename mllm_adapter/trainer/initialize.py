@@ -50,7 +50,7 @@ def initialize_projector(
     for caption in dict.fromkeys(m["caption"] for m in meta):
         ids = tokenizer.encode(caption, add_special_tokens=False)
         wanted[caption] = table_of_words[ids].sum(0)
-    known = sorted(filter(labels.known, wanted))
+    known = sorted(filter(labels.has_concepts, wanted))
     parts: list[Tensor] = []
     captions: list[str] = []
     for begin in range(0, min(len(meta), MAX_IMAGES), CHUNK_ROWS):

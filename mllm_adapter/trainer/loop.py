@@ -97,8 +97,8 @@ class _Run:
         if not data.easy_vqa:
             return EasyVqaMix(table=None, questions=(), share=0.0)
         shapes = easy_vqa("train")
-        what = (PACKAGE.label, "train")
-        table = cached_code_table(graphs, data.folder / "codes", lambda: shapes.images, what)
+        source = (PACKAGE.label, "train")
+        table = cached_code_table(graphs, data.folder / "codes", lambda: shapes.images, source)
         return EasyVqaMix(table, shapes.questions, data.easy_vqa)
 
     def _llm(self, meta: list[Any]) -> tuple[Any, Any]:

@@ -85,7 +85,8 @@ class Chat:
         yield EndEvent(
             finish="stop" if finish == "stop" else "length",
             prompt_tokens=len(draft.prompt.ids),
-            image_tokens=len(draft.prompt.places) * self._model.adapter.config.visual_tokens,
+            image_tokens=len(draft.prompt.image_positions)
+            * self._model.adapter.config.visual_tokens,
             completion_tokens=tokens,
             vision=sight.times,
             prepare_s=ready - seen,

@@ -13,7 +13,7 @@ import pytest_asyncio
 import torch
 
 from mllm_adapter.engines.base import GenerationError, Sampling, TokenDelta
-from mllm_adapter.engines.transformers_engine import TransformersEngine, choose
+from mllm_adapter.engines.transformers_engine import TransformersEngine, choose_token
 from tests.mllm_adapter.llms import tiny_llm
 
 GREEDY = Sampling(max_tokens=12)
@@ -163,7 +163,7 @@ def test_top_p_leaves_the_likeliest_tokens() -> None:
 
     def seen(top_p: float) -> set[int]:
         sampling = Sampling(temperature=1.0, top_p=top_p)
-        return {choose(logits, sampling, random) for _ in range(200)}
+        return {choose_token(logits, sampling, random) for _ in range(200)}
 
     assert seen(0.4) == {0}
     assert seen(0.7) == {0, 1}

@@ -6,8 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from mllm_adapter.model.hook import steering
-from mllm_adapter.model.projector import PatchCodes, Projector
+from mllm_adapter.model.projector import PatchCodes, Projector, steering
 from mllm_adapter.steering.plan import SteeringBatch, SteeringError, SteeringPlan, apply_steering
 from tests.mllm_adapter.steering.test_plan import C, P, codes, one, plans
 

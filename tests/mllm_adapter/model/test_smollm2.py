@@ -46,7 +46,7 @@ def test_it_is_a_stock_directory(folder: Path, loaded: tuple[Any, Any]) -> None:
 async def test_it_speaks(folder: Path, loaded: tuple[Any, Any]) -> None:
     """Several conversations at once, each answered as transformers' own generate answers it."""
     model, tokenizer = loaded
-    build = PromptBuilder(tokenizer, visual=17)
+    build = PromptBuilder(tokenizer, visual_tokens=17)
     questions = ["What is the capital of France?", "Name a fruit.", "What is two plus two?"]
     prompts = [
         model.get_input_embeddings()(
