@@ -85,20 +85,21 @@ def measure(arguments: argparse.Namespace, arm: str, seed: int) -> dict[str, Any
     """One run's figures on every held-out split, with what it took."""
     import torch
 
-    from training.core.checkpoint import find, read_state
+    from training.core.checkpoint import find_checkpoint
     from training.evaluation.encoder import CheckpointEncoder
     from training.evaluation.evaluate import evaluate_split, flat, held_out_splits
     from training.trainer.loop import train
-    from training.trainer.recipe import load_recipe
+    from training.trainer.recipe import TrainingRecipe
+    from training.trainer.trained_model import read_state
 
     changes = [*arguments.set, *ARMS[arm], f"loop.seed={seed}"]
-    recipe = load_recipe(arguments.recipe, changes)
+    recipe = TrainingRecipe.load(arguments.recipe, changes)
     run = arguments.runs / arguments.name / f"{arm}-{seed}"
     last = train(recipe, run)
     encoder = CheckpointEncoder(last)
     folder = recipe.data.folder
     figures = flat([evaluate_split(encoder, folder, s) for s in held_out_splits(folder)])
-    _, progress = read_state(find(run))
+    _, progress = read_state(find_checkpoint(run))
     return {
         "recipe": arguments.recipe,
         "changes": changes,

@@ -67,9 +67,9 @@ def main() -> None:
 
 def caches(arguments: argparse.Namespace) -> bool:
     """Whether the recipe's steps start behind the frozen layers."""
-    from training.trainer.recipe import load_recipe
+    from training.trainer.recipe import TrainingRecipe
 
-    return load_recipe(arguments.recipe).data.cached_views > 0
+    return TrainingRecipe.load(arguments.recipe).data.cached_views > 0
 
 
 def steps(arguments: argparse.Namespace, cached: bool = False) -> dict[str, Any]:
@@ -111,11 +111,12 @@ class Arm:
 
         from training.core.optimizer import build_optimizer
         from training.loading.pairs import Batch, to_device
+        from training.losses.clip import ClipLoss
         from training.model.sparse_clip import SparseCLIP
-        from training.trainer.recipe import load_recipe
+        from training.trainer.recipe import TrainingRecipe
         from training.trainer.step import Step
 
-        recipe = load_recipe(arguments.recipe, changes)
+        recipe = TrainingRecipe.load(arguments.recipe, changes)
         self.device = torch.device(arguments.device)
         torch.manual_seed(0)
         self.model = SparseCLIP(recipe.model).to(self.device).train()
@@ -133,9 +134,8 @@ class Arm:
             self.model.image.reads_frozen = True
         shape = (arguments.batch, text.context_length)
         self.batch = Batch(pixels, torch.randint(1, text.vocabulary, shape, device=self.device))
-        self.step = Step(
-            self.model, micro_batch=0, bf16=True, tile=recipe.loop.tile, device=self.device
-        )
+        loss = ClipLoss(tile=recipe.loop.tile, gather_dtype=torch.bfloat16)
+        self.step = Step(self.model, loss, micro_batch=0, bf16=True, device=self.device)
         with FlopCounterMode(display=False) as counter:
             self.step(self.batch)
         self.flops = counter.get_total_flops()

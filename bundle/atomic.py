@@ -1,8 +1,8 @@
-"""Files that are whole on the disk or not there.
+"""Files and folders that are whole on the disk or not there.
 
-They are written as drafts, under names that nothing else gives its files. A draft is held by a lock
-of the operating system, which ends with the process however that ends. So a draft that nobody holds
-was left by a process that was killed, and may be removed.
+They are written as drafts, under names that nothing else gives its files, and renamed last. A draft
+is held by a lock of the operating system, which ends with the process however that ends. So a draft
+that nobody holds was left by a process that was killed, and may be removed.
 """
 
 from __future__ import annotations
@@ -12,11 +12,17 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 _NAME = re.compile(r"\.sparseclip-[0-9a-f]{16}\.draft")
+
+_STAGING = ".sparseclip-writing-"
+_STAGING_NAME = re.compile(re.escape(_STAGING) + "[a-z0-9_]{8}")
+"""A name that `tempfile.mkdtemp` makes of it, and that nothing else gives its folders."""
 
 
 def sync(path: Path | str) -> None:
@@ -26,6 +32,14 @@ def sync(path: Path | str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(root: Path) -> None:
+    """Flushes a folder and all that is in and below it to its disk."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            sync(Path(folder) / name)
+        sync(Path(folder))
 
 
 def is_draft(name: str) -> bool:
@@ -88,3 +102,76 @@ def _remove(path: str) -> None:
         os.unlink(path)
     finally:
         os.close(descriptor)
+
+
+def write_file(path: Path | str, content: bytes) -> None:
+    """Writes a file whole: killed at any moment, it is as it was or as it shall be."""
+    with draft_of(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def staging_directory(folder: Path) -> Iterator[Path]:
+    """An empty folder inside `folder`, there until the end of the block, whatever ends it.
+
+    What is written into it is renamed to its place in `folder`. Folders that killed writers left
+    are removed first. A file system without locks is written to all the same, and never swept.
+    """
+    for path in folder.glob(f"{_STAGING}*"):
+        if _STAGING_NAME.fullmatch(path.name):
+            _remove_staging(path)
+    staging, lock = _held_directory(folder)
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        os.close(lock)
+
+
+def replace_directory(draft: Path, target: Path) -> None:
+    """Flushes the folder `draft` to its disk and gives it the name `target`, in place of a folder
+    that has it."""
+    sync_tree(draft)
+    shutil.rmtree(target, ignore_errors=True)
+    os.rename(draft, target)
+    sync(target.parent)
+
+
+def _held_directory(folder: Path) -> tuple[Path, int]:
+    """A new staging directory, and the open descriptor whose lock holds it."""
+    while True:
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
+        lock = os.open(staging, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # another writer found it before it was locked, and removes it
+            os.close(lock)
+            continue
+        except OSError:  # no locks here
+            return staging, lock
+        if _is_open(staging, lock):
+            return staging, lock
+        os.close(lock)
+
+
+def _remove_staging(path: Path) -> None:
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:  # not a folder, or gone
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # somebody writes there, or there are no locks
+        pass
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _is_open(path: Path, descriptor: int) -> bool:
+    """Whether the path still leads to what is open: it may have been removed before the lock."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

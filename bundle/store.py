@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bundle.atomic import sync
+from bundle.atomic import staging_directory, sync, sync_tree
 from bundle.concepts import ConceptVocabulary
 from bundle.image import Preprocessor
 from bundle.manifest import Manifest
 from bundle.tokenizer import Tokenizer
 from bundle.verify import MANIFEST, BundleError, describe_files, is_name, verify
-from bundle.workplace import workplace
 
 __all__ = [
     "Bundle",
@@ -123,18 +122,18 @@ def write_bundle(models_dir: Path, manifest: Manifest, fill: Callable[[Path], No
     model_dir = target.parent
     model_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with workplace(model_dir) as place:
-            work = place / manifest.version
-            work.mkdir()
-            fill(work)
-            complete = dataclasses.replace(manifest, files=describe_files(work))
-            (work / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
-            verify(work)
-            (place / CURRENT).write_text(manifest.version + "\n", encoding="utf-8")
-            _sync_tree(place)
-            work.rename(target)
+        with staging_directory(model_dir) as staging:
+            draft = staging / manifest.version
+            draft.mkdir()
+            fill(draft)
+            complete = dataclasses.replace(manifest, files=describe_files(draft))
+            (draft / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
+            verify(draft)
+            (staging / CURRENT).write_text(manifest.version + "\n", encoding="utf-8")
+            sync_tree(staging)
+            draft.rename(target)
             sync(model_dir)
-            (place / CURRENT).replace(model_dir / CURRENT)
+            (staging / CURRENT).replace(model_dir / CURRENT)
             sync(model_dir)
     except BaseException:
         if not any(model_dir.iterdir()):
@@ -175,10 +174,3 @@ def default_bundle() -> Path:
             f"no bundle: name one, set {ENVIRONMENT}, or pip install 'sparseclip[demo]'"
         ) from None
     return Path(str(installed))
-
-
-def _sync_tree(root: Path) -> None:
-    for folder, _, names in os.walk(root):
-        for name in names:
-            sync(Path(folder) / name)
-        sync(Path(folder))

@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 
 from training.evaluation.encoder import CheckpointEncoder
 from training.trainer.loop import train
-from training.trainer.recipe import load_recipe
+from training.trainer.recipe import TrainingRecipe
 
 ENDINGS = (".jpg", ".png", ".webp")
 RECIPE = Path(__file__).parent / "own_pairs.yaml"
@@ -50,7 +50,7 @@ def main() -> None:
     print(f"{len(images)} pairs")
 
     settings = [f"data.path={options.run / 'shards'}", f"data.stream_pairs={len(images)}"]
-    checkpoint = train(load_recipe(str(RECIPE), [*settings, *options.set]), options.run)
+    checkpoint = train(TrainingRecipe.load(str(RECIPE), [*settings, *options.set]), options.run)
     print(f"checkpoint: {checkpoint}")
     evaluate(checkpoint, images[:256])
 

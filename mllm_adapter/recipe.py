@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from bundle.schema import SchemaError, from_dict
+from bundle.schema import SchemaError
 from mllm_adapter.model.llm import SmallLLM
 from training.core.optimizer import OptimizerConfig
-from training.core.recipe_file import names, read_yaml
+from training.core.recipe_file import BaseRecipe
 from training.loading.augment import AugmentConfig
-
-FOLDER = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,36 +89,19 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdapterRecipe:
+class AdapterRecipe(BaseRecipe):
     """All that decides a run, up to the data's and the backbone's bytes."""
 
-    name: str
+    FOLDER = Path(__file__).parent / "recipes"
+
     llm: LLMConfig
     stages: tuple[StageConfig, ...]
-    about: str = ""
     bundle: str = ""
     """The backbone's bundle; empty is that of $SPARSECLIP_BUNDLE, or the demo bundle."""
     data: InstructionsConfig = field(default_factory=InstructionsConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data, for JSON or YAML."""
-        return dataclasses.asdict(self)
-
-
-def recipe_names() -> list[str]:
-    """The recipes that come with the project."""
-    return names(FOLDER)
-
-
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> AdapterRecipe:
-    """A recipe by name, or by the path of a YAML file. Raises SchemaError naming the field."""
-    return recipe_from(read_yaml(name, FOLDER, overrides))
-
-
-def recipe_from(data: object) -> AdapterRecipe:
-    """Builds a recipe from plain data, as `to_dict` gives it."""
-    recipe = from_dict(AdapterRecipe, data, at="")
-    if not recipe.stages:
-        raise SchemaError("stages: must have one at least")
-    return recipe
+    def check(self) -> None:
+        """Raises SchemaError for a recipe without stages."""
+        if not self.stages:
+            raise SchemaError("stages: must have one at least")

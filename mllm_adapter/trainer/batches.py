@@ -15,6 +15,7 @@ from mllm_adapter.data.instructions import Instructions, QuestionAnswer
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.model.prompt import PromptBuilder
 from mllm_adapter.trainer.conversations import TokenBatch, TokenizedConversation, collate, encode
+from training.core.seeds import derive_seed
 
 CONVERSATIONS_PER_BATCH = 32
 """Conversations per forward pass; all are padded to the longest of them."""
@@ -74,7 +75,7 @@ class ConversationSampler:
 
     def batch(self, step: int, size: int) -> list[ConversationBatch]:
         """The batch of a step, counted from 0, split into parts of similar length."""
-        rng = random.Random(self._seed * 1_000_003 + step)
+        rng = random.Random(derive_seed(self._seed, step))
         rows = [
             self._easy_vqa_sample(rng)
             if rng.random() < self._easy_vqa.share

@@ -22,21 +22,19 @@ from mllm_adapter.model.adapter import LLM_FOLDER, PACKAGED_LLMS, AdapterConfig,
 from mllm_adapter.model.llm import load_llm, new_llm
 from mllm_adapter.model.projector import Projector
 from mllm_adapter.model.prompt import PromptBuilder
-from mllm_adapter.recipe import AdapterRecipe, recipe_from
+from mllm_adapter.recipe import AdapterRecipe
 from mllm_adapter.steering.text_codes import TextCodes
 from mllm_adapter.trainer.adapter_module import AdapterModel
 from mllm_adapter.trainer.batches import ConversationBatch, ConversationSampler, EasyVqaMix
 from mllm_adapter.trainer.initialize import initialize_projector
 from mllm_adapter.trainer.optimizer import build_optimizers
 from training.core import checkpoint
-from training.core.checkpoint import CheckpointError, Progress
+from training.core.checkpoint import Progress
 from training.core.optimizer import learning_rate
+from training.core.run import TrainingError, open_run
 from training.core.run_log import Journal
+from training.core.seeds import derive_seed
 from training.data.shards import read_split
-
-
-class TrainingError(RuntimeError):
-    """A run that must not go on; the message says why."""
 
 
 def train(recipe: AdapterRecipe, run: Path, stop_after: int | None = None) -> Path:
@@ -56,7 +54,7 @@ def train(recipe: AdapterRecipe, run: Path, stop_after: int | None = None) -> Pa
 class _Run:
     def __init__(self, recipe: AdapterRecipe, run: Path) -> None:
         self.recipe, self.run = recipe, run
-        self.progress = self._start()
+        self.progress = open_run(run, recipe).progress
         self.device = torch.device(
             "cuda" if recipe.run.device != "cpu" and torch.cuda.is_available() else "cpu"
         )
@@ -81,16 +79,6 @@ class _Run:
             seed=recipe.run.seed,
         )
         self.ends = list(accumulate(stage.steps for stage in recipe.stages))
-
-    def _start(self) -> Progress:
-        found = checkpoint.complete(self.run)
-        if not found:
-            checkpoint.begin(self.run, self.recipe.to_dict())
-            return Progress(step=0, samples=0, seconds=0.0)
-        recipe, progress = checkpoint.read_as(found[-1], recipe_from)
-        if recipe != self.recipe:
-            raise CheckpointError(f"{self.run.name}: holds a run of another recipe")
-        return progress
 
     def _shapes(self, graphs: BackboneGraphs) -> EasyVqaMix:
         data = self.recipe.data
@@ -124,7 +112,7 @@ class _Run:
                     self._stage(number, start, min(end, last), journal)
                 start = end
         if self.progress.step < total:
-            return checkpoint.complete(self.run)[-1]
+            return checkpoint.complete_checkpoints(self.run)[-1]
         return self._finish()
 
     def _stage(self, number: int, start: int, last: int, journal: Journal) -> None:
@@ -133,7 +121,7 @@ class _Run:
         model.to(self.device).train()
         optimizers = build_optimizers(model, stage)
         if self.progress.step:
-            found = checkpoint.complete(self.run)[-1]
+            found = checkpoint.complete_checkpoints(self.run)[-1]
             if self.progress.step > start:
                 checkpoint.restore(found, model, optimizers, {})
             else:
@@ -143,7 +131,7 @@ class _Run:
         since = time.monotonic()
         for step in range(self.progress.step, last):
             lr = learning_rate(step - start, stage.steps, stage.optimizer)
-            torch.manual_seed(run.seed * 1_000_003 + step)
+            torch.manual_seed(derive_seed(run.seed, step))
             loss = self._gradients(model, self.samples.batch(step, stage.batch_size))
             if not math.isfinite(loss):
                 raise TrainingError(f"step {step}: the loss is {loss}")

@@ -14,7 +14,7 @@ TABLE: Plugins[Any] = Plugins(
     "reader",
     {
         "json": Plugin("json:JSONDecoder"),
-        "yaml": Plugin("training.core.recipe_file:read_yaml", "readers"),
+        "yaml": Plugin("training.core.recipe_file:BaseRecipe", "readers"),
     },
 )
 

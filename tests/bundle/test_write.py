@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from bundle.atomic import staging_directory
 from bundle.manifest import Manifest
 from bundle.store import Bundle, BundleError, open_bundle, write_bundle
 from bundle.verify import REQUIRED
-from bundle.workplace import workplace
 
 LEFT, LINK = ".sparseclip-writing-ab1_cd2e", ".sparseclip-writing-ab1_cd2f"
-"""Names as `workplace` gives them."""
+"""Names as `staging_directory` gives them."""
 
 
 @pytest.fixture
@@ -159,16 +159,16 @@ def test_a_sweeper_that_is_quicker_costs_one_more_try(
         nonlocal taken
         taken += 1
         if taken == 1:  # it came between the folder and its lock, and is done
-            [place] = tmp_path.iterdir()
-            place.rmdir()
+            [staging] = tmp_path.iterdir()
+            staging.rmdir()
         elif taken == 2:  # it holds the lock
             raise BlockingIOError
         lock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with workplace(tmp_path) as place:
+    with staging_directory(tmp_path) as staging:
         assert taken == 3
-        assert list(place.iterdir()) == []
+        assert list(staging.iterdir()) == []
 
 
 def test_without_locks_nothing_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +177,6 @@ def test_without_locks_nothing_is_swept(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(fcntl, "flock", flock)
     (tmp_path / LEFT).mkdir()
-    with workplace(tmp_path) as place:
-        assert place.is_dir()
+    with staging_directory(tmp_path) as staging:
+        assert staging.is_dir()
     assert hidden(tmp_path) == [LEFT]

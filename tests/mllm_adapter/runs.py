@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mllm_adapter.recipe import AdapterRecipe, recipe_from
+from mllm_adapter.recipe import AdapterRecipe
 
 SMALL = {
     "vocabulary": 400,
@@ -23,7 +23,7 @@ def stage(llm: str, steps: int, lr: float = 2e-3, muon: bool = False) -> dict[st
 
 
 def recipe(bundle: Path, data: Path, *stages: dict[str, Any], **more: Any) -> AdapterRecipe:
-    return recipe_from(
+    return AdapterRecipe.parse(
         {
             "name": "tiny",
             "bundle": str(bundle),

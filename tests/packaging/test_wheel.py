@@ -103,9 +103,9 @@ def test_recipes_are_found_by_name(installed: Path, tmp_path: Path) -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from training.data.recipe import find_recipe, load_recipe\n"
-        "from training.trainer.recipe import load_recipe as load_run\n"
-        "from mllm_adapter.recipe import load_recipe as load_adapter\n"
-        "names = [load('demo').name for load in (load_run, load_adapter)]\n"
+        "from training.trainer.recipe import TrainingRecipe\n"
+        "from mllm_adapter.recipe import AdapterRecipe\n"
+        "names = [kind.load('demo').name for kind in (TrainingRecipe, AdapterRecipe)]\n"
         "print(find_recipe('demo'), load_recipe(find_recipe('demo')).name, *names)"
     )
     done = subprocess.run(

@@ -7,10 +7,10 @@ import os
 import pytest
 
 from tests.paths import ICONS
-from training.trainer.recipe import Recipe, recipe_from
+from training.trainer.recipe import TrainingRecipe
 
 
-def tiny_recipe(**sections: dict[str, object]) -> Recipe:
+def tiny_recipe(**sections: dict[str, object]) -> TrainingRecipe:
     """A transformer of two layers on the icons: no batch statistics, so batches may be split."""
     data: dict[str, object] = {
         "name": "tiny",
@@ -47,7 +47,7 @@ def tiny_recipe(**sections: dict[str, object]) -> Recipe:
     }
     for name, values in sections.items():
         data[name] = {**data.get(name, {}), **values}  # type: ignore[dict-item]
-    return recipe_from(data)
+    return TrainingRecipe.parse(data)
 
 
 @pytest.fixture(autouse=True)

@@ -1,17 +1,35 @@
-"""Options that every command that trains a recipe has."""
+"""What every command that trains a recipe has: its options, and how it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+if TYPE_CHECKING:
+    from training.core.recipe_file import BaseRecipe
+
+    R = TypeVar("R", bound=BaseRecipe)
+
+
+class RunOptions(NamedTuple):
+    """What the caller of a training command chose."""
+
+    folder: str
+    """The run's folder when `output` is None; RECIPE in it stands for the recipe's name."""
+    output: Path | None
+    overrides: Sequence[str]
+    stop_after: int | None
+    show: bool
+
 
 def run_options(folder: str, example: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """--output, --set, --stop-after and --show; `folder` and `example` are for the help."""
-    options = (
+    """Adds --output, --set, --stop-after and --show; the command gets them as `options`, a
+    RunOptions. `folder` is the default of --output, `example` an override for the help."""
+    added = (
         click.option(
             "--output",
             type=click.Path(file_okay=False, path_type=Path),
@@ -22,15 +40,54 @@ def run_options(folder: str, example: str) -> Callable[[Callable[..., Any]], Cal
             "overrides",
             multiple=True,
             metavar="SECTION.KEY=VALUE",
-            help=f"Changes one value of the recipe, such as {example}. May be repeated.",
+            help=f"Change one value of the recipe, such as {example}. May be repeated.",
         ),
-        click.option("--stop-after", type=int, help="End after so many steps; run again to go on."),
+        click.option(
+            "--stop-after",
+            type=int,
+            help="Stop at this step. The same command without it finishes the run.",
+        ),
         click.option("--show", is_flag=True, help="Print the resolved recipe and stop."),
     )
 
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def collected(
+            output: Path | None,
+            overrides: Sequence[str],
+            stop_after: int | None,
+            show: bool,
+            **arguments: Any,
+        ) -> Any:
+            options = RunOptions(folder, output, overrides, stop_after, show)
+            return command(options=options, **arguments)
 
-    return add
+        for option in reversed(added):
+            collected = option(collected)
+        return collected
+
+    return decorate
+
+
+def run_recipe(
+    recipe_type: type[R],
+    name: str,
+    options: RunOptions,
+    train: Callable[[R, Path, int | None], Path],
+) -> Path | None:
+    """Loads a recipe and trains it; returns what `train` does, or None when the recipe was only
+    shown. Every mistake that a user can act on ends the command with one line."""
+    import yaml
+
+    from training.core.run import TrainingError
+    from training.data.recipe import DataError
+
+    try:
+        recipe = recipe_type.load(name, options.overrides)
+        if options.show:
+            click.echo(yaml.safe_dump(recipe.to_dict(), sort_keys=False), nl=False)
+            return None
+        run = options.output or Path(options.folder.replace("RECIPE", recipe.name))
+        return train(recipe, run, options.stop_after)
+    except (ValueError, DataError, TrainingError) as error:  # SchemaError, CheckpointError too
+        raise click.ClickException(str(error)) from None

@@ -1,58 +1,94 @@
-"""Recipes as YAML files, with single values changed from the command line."""
+"""Recipes: a run as data, read strictly from one YAML file, single values changed by the caller."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import yaml
 
-from bundle.schema import SchemaError
+from bundle.schema import SchemaError, from_dict
 
 
-def read_yaml(name: str, folder: Path, overrides: Sequence[str] = ()) -> Any:
-    """The data of `folder/NAME.yaml`, or of the file that a name ending in .yaml is the path of.
+@dataclass(frozen=True, kw_only=True)
+class BaseRecipe:
+    """What every recipe has. A subclass adds its sections and names its folder."""
 
-    `overrides` are `section.key=value`, the value read as YAML; a number in the path counts the
-    entries of a list. Raises SchemaError naming the field.
-    """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(names(folder))
-        raise SchemaError(f"recipe: no {name!r}; there are {known}, or give a .yaml file")
-    try:
-        data = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise SchemaError(f"recipe: not YAML at line {line}") from None
+    FOLDER: ClassVar[Path]
+    """Holds the recipes that come with the project, NAME.yaml each."""
+
+    name: str
+    about: str = ""
+    """What the recipe is for, and at which scale."""
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The recipes that come with the project."""
+        return sorted(path.stem for path in cls.FOLDER.glob("*.yaml"))
+
+    @classmethod
+    def load(cls, name: str, overrides: Sequence[str] = ()) -> Self:
+        """Reads a recipe by name, or by the path of a file that ends in .yaml.
+
+        `overrides` are `section.key=value`, the value read as YAML; a number in the path is an
+        index into a list. Raises SchemaError naming the field.
+        """
+        return cls.parse(_overridden(cls._read(name), overrides))
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        """Builds a recipe from plain data, as `to_dict` gives it. Raises SchemaError naming the
+        field."""
+        recipe = from_dict(cls, data, at="")
+        recipe.check()
+        return recipe
+
+    def check(self) -> None:
+        """Raises SchemaError for a value of the right type that makes no sense."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain data, for JSON or YAML."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def _read(cls, name: str) -> Any:
+        path = Path(name) if name.endswith((".yaml", ".yml")) else cls.FOLDER / f"{name}.yaml"
+        if not path.is_file():
+            names = ", ".join(cls.names())
+            raise SchemaError(f"recipe: no {name!r}; there are {names}, or give a .yaml file")
+        try:
+            return yaml.safe_load(path.read_text())
+        except yaml.YAMLError as error:
+            line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+            raise SchemaError(f"recipe: not YAML at line {line}") from None
+
+
+def _overridden(data: Any, overrides: Sequence[str]) -> Any:
     for text in overrides:
         key, sign, value = text.partition("=")
         if not sign:
             raise SchemaError(f"{text}: an override is section.key=value")
         *sections, last = key.split(".")
-        place = data
-        for section in sections:
-            place = _inside(place, section, key)
-        if isinstance(place, list):
-            _inside(place, last, key)
-            place[int(last)] = yaml.safe_load(value)
+        section = data
+        for name in sections:
+            section = _inside(section, name, key)
+        if isinstance(section, list):
+            _inside(section, last, key)
+            section[int(last)] = yaml.safe_load(value)
         else:
-            place[last] = yaml.safe_load(value)
+            section[last] = yaml.safe_load(value)
     return data
 
 
-def names(folder: Path) -> list[str]:
-    """The recipes of a folder."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
-
-
-def _inside(place: Any, section: str, key: str) -> Any:
-    if isinstance(place, list):
-        if not section.isdigit() or int(section) >= len(place):
-            raise SchemaError(f"{key}: {section} is not one of {len(place)} entries")
-        return place[int(section)]
-    inner = place.setdefault(section, {})
+def _inside(section: Any, name: str, key: str) -> Any:
+    if isinstance(section, list):
+        if not name.isdigit() or int(name) >= len(section):
+            raise SchemaError(f"{key}: {name} is not one of {len(section)} entries")
+        return section[int(name)]
+    inner = section.setdefault(name, {})
     if not isinstance(inner, dict | list):
-        raise SchemaError(f"{key}: {section} holds no keys")
+        raise SchemaError(f"{key}: {name} holds no keys")
     return inner

@@ -11,14 +11,13 @@ from typing import Any
 
 from rich.progress import Progress
 
-from bundle.atomic import sweep
+from bundle.atomic import sweep, write_file
 from training.data.recipe import SCHEMA, DataError
 from training.data.shards import (
     INDEX,
     RECEIPTS,
     Sample,
     ShardInfo,
-    atomic_write,
     finished_shard,
     plan_digest,
     write_shard,
@@ -85,7 +84,7 @@ def write_dataset(
         "dropped": dict(sorted(header.dropped.items())),
         "notes": list(header.notes),
     }
-    atomic_write(index_path, json.dumps(index, indent=1, ensure_ascii=False).encode() + b"\n")
+    write_file(index_path, json.dumps(index, indent=1, ensure_ascii=False).encode() + b"\n")
     current = {info.file for found in shards.values() for info in found}
     for receipt in (output / RECEIPTS).glob("*.tar.json"):
         file = receipt.name.removesuffix(".json")

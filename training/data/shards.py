@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from bundle.atomic import draft_of
+from bundle.atomic import write_file
 from training.data.recipe import SCHEMA, DataError
 
 RECEIPTS = ".receipts"
@@ -70,12 +70,6 @@ def plan_digest(samples: Sequence[Sample]) -> str:
     return total.hexdigest()
 
 
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file so that it is either absent, the old one, or complete on disk."""
-    with draft_of(path) as stream:
-        stream.write(content)
-
-
 def tar_bytes(samples: Sequence[Sample]) -> bytes:
     """The shard holding `samples`, in order: `<key>.png` then `<key>.json` each."""
     buffer = io.BytesIO()
@@ -101,14 +95,14 @@ def write_shard(folder: Path, file: str, samples: Sequence[Sample]) -> ShardInfo
     # The old receipt goes first: from here until the end nothing vouches for this shard.
     receipt.unlink(missing_ok=True)
     content = tar_bytes(samples)
-    atomic_write(folder / file, content)
+    write_file(folder / file, content)
     info = ShardInfo(
         file=file,
         sha256=hashlib.sha256(content).hexdigest(),
         bytes=len(content),
         samples=len(samples),
     )
-    atomic_write(receipt, dump_json({"plan": plan, **vars(info)}))
+    write_file(receipt, dump_json({"plan": plan, **vars(info)}))
     return info
 
 

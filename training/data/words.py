@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from bundle.atomic import write_file
 from training.data.fetch import fetch, members
 from training.data.recipe import DataError, Recipe
-from training.data.shards import atomic_write
 
 FILE = "words.txt"
 """In a data set's folder: one word or phrase a line, the most used first."""
@@ -30,7 +30,7 @@ def write_words(recipe: Recipe, folder: Path, cache: Path) -> str | None:
         if not spec.optional:
             raise
         return f"no {FILE}: {error}"
-    atomic_write(folder / FILE, "".join(f"{w}\n" for w in used_words(content.decode())).encode())
+    write_file(folder / FILE, "".join(f"{w}\n" for w in used_words(content.decode())).encode())
     return None
 
 

@@ -56,9 +56,9 @@ class CheckpointEncoder:
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         from bundle.image import Preprocessor
-        from training.core.checkpoint import load_model
-        from training.loading.pairs import preprocessing
+        from training.model.pixels import preprocessing
         from training.model.tokenizer import open_clip_tokenizer
+        from training.trainer.trained_model import load_model
 
         self.model, self.recipe = load_model(path)
         self.model.to(device)

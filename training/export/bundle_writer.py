@@ -150,6 +150,7 @@ def _write_weights(model: SparseCLIP, path: Path, *, half: bool) -> None:
     tensors = {
         name: (tensor.half() if half and _rounds(tensor) else tensor).contiguous()
         for name, tensor in model.state_dict().items()
+        if not name.startswith("loss_parameters.")
     }
     save_file(tensors, path)
 

@@ -8,7 +8,7 @@ from typing import Any
 from bundle.concepts import Concept
 from bundle.manifest import Training
 from training.evaluation.evaluate import SplitFigures
-from training.trainer.recipe import Recipe
+from training.trainer.recipe import TrainingRecipe
 
 COLUMNS = (
     "split",
@@ -26,7 +26,7 @@ COLUMNS = (
 def card(
     name: str,
     version: str,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     record: Training,
     figures: Sequence[SplitFigures],
     index: Mapping[str, Any],

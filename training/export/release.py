@@ -14,7 +14,7 @@ import numpy as np
 
 from bundle.concepts import Concept
 from bundle.manifest import Training
-from training.core.checkpoint import find, read_state
+from training.core.checkpoint import find_checkpoint
 from training.data.shards import read_index
 from training.data.words import FILE as WORDS
 from training.evaluation.clarity import Judge, concept_clarity, judge_images
@@ -29,9 +29,10 @@ from training.evaluation.evaluate import (
 )
 from training.export.bundle_writer import Golden, export_bundle, shipped
 from training.export.model_card import card
-from training.loading.pairs import preprocessing
 from training.model.efficientnet import PACKAGE
+from training.model.pixels import preprocessing
 from training.trainer.recipe import StartConfig
+from training.trainer.trained_model import read_state
 
 GOLDEN = 256
 """Images, and as many captions, on which the graphs are compared with torch."""
@@ -59,7 +60,7 @@ def release(order: Release) -> Path:
 
     Raises CheckpointError, DataError, ExportError or BundleError, and leaves nothing behind then.
     """
-    checkpoint = find(order.run)
+    checkpoint = find_checkpoint(order.run)
     recipe, progress = read_state(checkpoint)
     encoder = CheckpointEncoder(checkpoint)
     encoder.model = shipped(encoder.model)  # figures and names are of the weights that ship

@@ -17,34 +17,15 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from bundle.manifest import Preprocessing
+from training.core.seeds import derive_seed
 from training.data.shards import read_split
-
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
-"""CLIP's pixel statistics."""
-
-
-def preprocessing(size: int) -> Preprocessing:
-    """What a bundle does to an image: the evaluation view."""
-    return Preprocessing(size=size, mean=MEAN, std=STD)
+from training.loading.views import Views
 
 
 class Encode(Protocol):
     """An open_clip tokenizer: texts to token ids (B, T)."""
 
     def __call__(self, texts: str | list[str]) -> Tensor: ...
-
-
-class Views(Protocol):
-    """Random views of images, as the image tower reads them."""
-
-    def __call__(
-        self, index: Int[Tensor, " b"], generator: torch.Generator, share: tuple[int, int]
-    ) -> Tensor:
-        """One view each of the images `index`, which are part i of n of a batch, `share` being
-        (i, n): they get the views that they would get in the whole."""
-        ...
 
 
 class Batch(NamedTuple):
@@ -174,14 +155,8 @@ class Pairs:
             start = 0
 
 
-def _generator(seed: int, place: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 1_000_003 + place)
-
-
-def standardize(pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B 3 S S"]:
-    """[0, 1] to CLIP's mean and deviation."""
-    mean = torch.tensor(MEAN, device=pixels.device)[:, None, None]
-    return (pixels - mean) / torch.tensor(STD, device=pixels.device)[:, None, None]
+def _generator(seed: int, number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(derive_seed(seed, number))
 
 
 def to_device(pixels: Tensor, device: torch.device, channels_last: bool) -> Tensor:

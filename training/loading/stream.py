@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from bundle.image import ImageError, ImageLimits, decode_image
 from training.data.recipe import DataError
-from training.loading.pairs import Batch, Encode, standardize
+from training.loading.pairs import Batch, Encode
+from training.model.pixels import standardize
 
 BAD_SHARE = 0.1
 """More unreadable pairs than this share of those seen end the run: the data is not what it says."""

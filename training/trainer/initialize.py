@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from training.core.checkpoint import load_model
 from training.model.efficientnet import TRUNK, imagenet_weights
 from training.model.sparse_clip import SparseCLIP
 from training.model.towers import pretrained_towers
-from training.trainer.recipe import Recipe
+from training.trainer.recipe import TrainingRecipe
+from training.trainer.trained_model import load_model, new_model
 
 
-def start_model(recipe: Recipe) -> SparseCLIP:
+def start_model(recipe: TrainingRecipe) -> SparseCLIP:
     """Builds the recipe's model as its `start` section says.
 
     Raises ValueError naming the field when towers and model do not fit, DataError when a package
@@ -24,9 +24,9 @@ def start_model(recipe: Recipe) -> SparseCLIP:
         towers = pretrained_towers(start.open_clip, start.pretrained)
         if recipe.model.head == "stacked" and towers.embed_dim != recipe.model.embed_dim:
             raise ValueError(f"model.embed_dim: {start.open_clip} has {towers.embed_dim}")
-        model = SparseCLIP(recipe.model, towers)
+        model = new_model(recipe, towers)
     else:
-        model = SparseCLIP(recipe.model)
+        model = new_model(recipe)
     if start.image == "efficientnet_lite0":
         if recipe.model.vision.get("timm_model_name") != TRUNK:
             raise ValueError(f"start.image: wants model.vision.timm_model_name={TRUNK}")

@@ -13,22 +13,24 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from training.core import checkpoint
-from training.core.checkpoint import CheckpointError, Progress
+from training.core.checkpoint import Progress
 from training.core.distributed import Ranks, ranks
 from training.core.optimizer import build_optimizer, learning_rate
+from training.core.run import TrainingError, open_run
 from training.core.run_log import Journal
+from training.core.seeds import derive_seed
+from training.losses import LOSSES
 from training.trainer.batch_source import Source
 from training.trainer.initialize import start_model
 from training.trainer.meter import Meter
-from training.trainer.recipe import Recipe
+from training.trainer.recipe import TrainingRecipe
 from training.trainer.step import Step
 
+RANK_STRIDE = 1_009
+"""A prime above the number of ranks: the ranks of a step draw different dropout and so on."""
 
-class TrainingError(RuntimeError):
-    """A run that must not go on; the message says why."""
 
-
-def train(recipe: Recipe, run: Path, stop_after: int | None = None) -> Path:
+def train(recipe: TrainingRecipe, run: Path, stop_after: int | None = None) -> Path:
     """Trains a recipe in the folder `run` and returns the last checkpoint.
 
     A folder with checkpoints of the same recipe is resumed, with the losses that the uninterrupted
@@ -44,7 +46,7 @@ def train(recipe: Recipe, run: Path, stop_after: int | None = None) -> Path:
 
 
 class _Run:
-    def __init__(self, recipe: Recipe, run: Path, group: Ranks) -> None:
+    def __init__(self, recipe: TrainingRecipe, run: Path, group: Ranks) -> None:
         self.recipe, self.run, self.group = recipe, run, group
         loop = recipe.loop
         if loop.batch_size % group.count:
@@ -65,25 +67,17 @@ class _Run:
             wrapped = DistributedDataParallel(
                 self.model, device_ids=[group.device] if group.device.type == "cuda" else None
             )
+        bf16 = loop.precision == "bf16"
+        loss = LOSSES.load(loop.loss)(tile=loop.tile, gather_dtype=torch.bfloat16 if bf16 else None)
         self.step = Step(
-            wrapped,
-            micro_batch=loop.micro_batch,
-            bf16=loop.precision == "bf16",
-            tile=loop.tile,
-            device=group.device,
+            wrapped, loss, micro_batch=loop.micro_batch, bf16=bf16, device=group.device
         )
 
     def _resume(self) -> Progress:
-        found = checkpoint.complete(self.run)
-        if not found:
-            if self.group.is_first:
-                checkpoint.begin(self.run, self.recipe.to_dict())
-            return Progress(step=0, samples=0, seconds=0.0)
-        recipe, progress = checkpoint.read_state(found[-1])
-        if recipe != self.recipe:
-            raise CheckpointError(f"{self.run.name}: holds a run of another recipe")
-        checkpoint.restore(found[-1], self.model, [self.optimizer], self.average)
-        return progress
+        start = open_run(self.run, self.recipe, is_first=self.group.is_first)
+        if start.checkpoint is not None:
+            checkpoint.restore(start.checkpoint, self.model, [self.optimizer], self.average)
+        return start.progress
 
     def go(self, stop_after: int | None) -> Path:
         loop, group = self.recipe.loop, self.group
@@ -98,7 +92,7 @@ class _Run:
             for step in range(done, last):
                 # Whatever is random inside the towers depends on the step only, as the data does: a
                 # resumed run repeats it without any stored generator state.
-                torch.manual_seed(loop.seed * 1_000_003 + step * 1_009 + group.rank)
+                torch.manual_seed(derive_seed(loop.seed, step * RANK_STRIDE + group.rank))
                 lr = learning_rate(step, self.steps, self.recipe.optimizer)
                 result = self.step(next(batches))
                 if not math.isfinite(float(result.loss)):
@@ -117,7 +111,7 @@ class _Run:
             if journal is not None:
                 journal.close()
         group.wait()
-        return checkpoint.complete(self.run)[-1]
+        return checkpoint.complete_checkpoints(self.run)[-1]
 
     def _update(self, lr: float) -> Tensor:
         for group in self.optimizer.param_groups:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from bundle.schema import SchemaError, from_dict
+from bundle.schema import SchemaError
 from training.core.optimizer import OptimizerConfig
-from training.core.recipe_file import names, read_yaml
+from training.core.recipe_file import BaseRecipe
 from training.loading.augment import AugmentConfig
 from training.loading.pairs import PairsConfig
+from training.losses import LOSSES
 from training.model.sparse_clip import ModelConfig
-
-FOLDER = Path(__file__).parents[1] / "recipes"
 
 POSITIVE = [
     *("model.embed_dim", "model.width_factor", "model.logit_scale_init", "model.logit_scale_cap"),
@@ -67,6 +65,8 @@ class LoopConfig:
     """bf16 is autocast; the loss and the optimiser stay in fp32."""
     channels_last: bool = False
     """Memory format of the image tower; faster for convolutions."""
+    loss: Annotated[str, LOSSES] = "clip"
+    """The loss of a batch of codes."""
     ema: float = 0.0
     """Decay of an average of the weights, which is then what is kept; 0 for none."""
     tile: int = 4096
@@ -82,52 +82,27 @@ class LoopConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class TrainingRecipe(BaseRecipe):
     """All that decides a run, up to the data's bytes."""
 
-    name: str
+    FOLDER = Path(__file__).parents[1] / "recipes"
+
     model: ModelConfig
-    about: str = ""
-    """What the recipe is for, and at which scale."""
     data: PairsConfig = field(default_factory=PairsConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     start: StartConfig = field(default_factory=StartConfig)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data, for JSON or YAML."""
-        return dataclasses.asdict(self)
-
-
-def recipe_names() -> list[str]:
-    """The recipes that come with the project."""
-    return names(FOLDER)
-
-
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe by name, or by the path of a YAML file.
-
-    `overrides` are `section.key=value`, the value read as YAML. Raises SchemaError naming the
-    field.
-    """
-    return recipe_from(read_yaml(name, FOLDER, overrides))
-
-
-def recipe_from(data: object) -> Recipe:
-    """Builds a recipe from plain data, as `to_dict` gives it.
-
-    Raises SchemaError naming the field.
-    """
-    recipe = from_dict(Recipe, data, at="")
-    checks: list[tuple[list[str], str, Callable[[float], bool]]] = [
-        (POSITIVE, "greater than 0", lambda value: value > 0),
-        (NOT_NEGATIVE, "0 or more", lambda value: value >= 0),
-        (SHARES, "0 to 1", lambda value: 0 <= value <= 1),
-    ]
-    for fields, want, fits in checks:
-        for name in fields:
-            value = attrgetter(name)(recipe)
-            if not (math.isfinite(value) and fits(value)):
-                raise SchemaError(f"{name}: must be {want}")
-    return recipe
+    def check(self) -> None:
+        """Raises SchemaError for a number that is out of its range."""
+        checks: list[tuple[list[str], str, Callable[[float], bool]]] = [
+            (POSITIVE, "greater than 0", lambda value: value > 0),
+            (NOT_NEGATIVE, "0 or more", lambda value: value >= 0),
+            (SHARES, "0 to 1", lambda value: 0 <= value <= 1),
+        ]
+        for fields, range_, fits in checks:
+            for name in fields:
+                value = attrgetter(name)(self)
+                if not (math.isfinite(value) and fits(value)):
+                    raise SchemaError(f"{name}: must be {range_}")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from training.loading.pairs import Batch
-from training.losses.clip import tiled_clip_loss
-from training.model.sparse_clip import normalize
+from training.losses.base import Loss
+from training.model.sparse_clip import LossInputs, normalize
 
 
 class StepResult(NamedTuple):
@@ -35,30 +36,25 @@ class Step:
     """
 
     def __init__(
-        self, model: nn.Module, *, micro_batch: int, bf16: bool, tile: int, device: torch.device
+        self, model: nn.Module, loss: Loss, *, micro_batch: int, bf16: bool, device: torch.device
     ) -> None:
-        self.model, self.micro_batch, self.tile, self.device = model, micro_batch, tile, device
+        self.model, self.loss = model, loss
+        self.micro_batch, self.device = micro_batch, device
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-        self.gather_dtype = torch.bfloat16 if bf16 else None
 
     def __call__(self, batch: Batch) -> StepResult:
         """Adds the step's gradients to the parameters."""
         if 0 < self.micro_batch < len(batch.pixels):
             return self._cached(batch)
         with self.autocast:
-            image, text, scale = self.model(batch.pixels, batch.tokens)
-        loss = self._loss(image, text, scale)
+            outputs: LossInputs = self.model(batch.pixels, batch.tokens)
+        loss = self._loss(outputs)
         loss.backward()
-        return _measure(loss, scale, image > 0, text > 0)
+        return _measure(loss, outputs)
 
-    def _loss(self, image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-        return tiled_clip_loss(
-            normalize(image),
-            normalize(text),
-            scale,
-            tile=self.tile,
-            gather_dtype=self.gather_dtype,
-        )
+    def _loss(self, outputs: LossInputs) -> Tensor:
+        image, text, scale, parameters = outputs
+        return self.loss(normalize(image), normalize(text), scale, parameters)
 
     def _cached(self, batch: Batch) -> StepResult:
         pieces = [
@@ -69,46 +65,56 @@ class Step:
                 strict=True,
             )
         ]
-        states, images, texts = [], [], []
+        states, outputs = [], []
         for piece in pieces:
             states.append(_random_state(self.device))
             with torch.no_grad(), self.autocast:
-                image, text, scale = self.model(piece.pixels, piece.tokens)
-            images.append(image)
-            texts.append(text)
-        image = torch.cat(images).requires_grad_()
-        text = torch.cat(texts).requires_grad_()
-        scale = scale.clone().requires_grad_()
-        loss = self._loss(image, text, scale)
+                outputs.append(self.model(piece.pixels, piece.tokens))
+        whole = _joined(outputs)
+        loss = self._loss(whole)
         loss.backward()
-        assert image.grad is not None
-        assert text.grad is not None
-        image_grads = torch.split(image.grad, self.micro_batch)
-        text_grads = torch.split(text.grad, self.micro_batch)
+        image_grads = torch.split(_gradient(whole.image), self.micro_batch)
+        text_grads = torch.split(_gradient(whole.text), self.micro_batch)
+        scalars = [whole.scale, *whole.parameters.values()]
         for i, piece in enumerate(pieces):
             last = i == len(pieces) - 1
             wait: Any = nullcontext() if last else getattr(self.model, "no_sync", nullcontext)()
             _set_random_state(states[i], self.device)
             with wait:
                 with self.autocast:
-                    outputs = self.model(piece.pixels, piece.tokens)
-                # The scale's gradient is whole already: it goes back once.
-                grads = [
-                    image_grads[i],
-                    text_grads[i],
-                    scale.grad if last else torch.zeros_like(scale),
-                ]
-                torch.autograd.backward(outputs, grads)
-        return _measure(loss, scale, image > 0, text > 0)
+                    image, text, scale, parameters = self.model(piece.pixels, piece.tokens)
+                # The scalars' gradients are whole already: they go back once, with the last piece.
+                scalar_grads = [_gradient(x) if last else torch.zeros_like(x) for x in scalars]
+                torch.autograd.backward(
+                    [image, text, scale, *parameters.values()],
+                    [image_grads[i], text_grads[i], *scalar_grads],
+                )
+        return _measure(loss, whole)
+
+
+def _joined(outputs: Sequence[LossInputs]) -> LossInputs:
+    """The whole batch's codes, and its scalars, cut off from the towers: leaves that the loss gives
+    their gradients."""
+    last = outputs[-1]
+    return LossInputs(
+        torch.cat([piece.image for piece in outputs]).requires_grad_(),
+        torch.cat([piece.text for piece in outputs]).requires_grad_(),
+        last.scale.clone().requires_grad_(),
+        {name: x.detach().clone().requires_grad_() for name, x in last.parameters.items()},
+    )
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    assert leaf.grad is not None
+    return leaf.grad
 
 
 @torch.no_grad()
-def _measure(
-    loss: Tensor, scale: Tensor, image: Bool[Tensor, "b C"], text: Bool[Tensor, "b C"]
-) -> StepResult:
+def _measure(loss: Tensor, outputs: LossInputs) -> StepResult:
+    image, text = outputs.image > 0, outputs.text > 0
     return StepResult(
         loss=loss.detach(),
-        scale=scale.detach(),
+        scale=outputs.scale.detach(),
         image_l0=image.sum(1).float().mean(),
         text_l0=text.sum(1).float().mean(),
         fired=image.sum(0),

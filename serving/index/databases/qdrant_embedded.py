@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundle.workplace import workplace
+from bundle.atomic import staging_directory
 from serving.index.databases.base import Code, Hit, Origin, Row, SinkError, key_of
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class QdrantFolder:
         config = EdgeConfig(sparse_vectors={VECTOR: EdgeSparseVectorParams()}, wal_enabled=False)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._refuse_full()
-        with workplace(self._folder) as place:
-            made = place / self._path.name
+        with staging_directory(self._folder) as staging:
+            made = staging / self._path.name
             EdgeShard.create(str(made), config).close()
             (made / ORIGIN).write_text(origin.to_json())
             made.rename(self._path)

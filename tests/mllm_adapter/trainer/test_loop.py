@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from bundle.schema import SchemaError
 from mllm_adapter.model.adapter import open_adapter
 from mllm_adapter.model.llm import load_llm
-from mllm_adapter.recipe import load_recipe, recipe_from, recipe_names
-from mllm_adapter.trainer.loop import TrainingError, train
+from mllm_adapter.recipe import AdapterRecipe
+from mllm_adapter.trainer.loop import train
 from tests.mllm_adapter.runs import recipe, stage
-from training.core.checkpoint import CheckpointError, complete
+from training.core.checkpoint import CheckpointError, complete_checkpoints
+from training.core.run import TrainingError
 
 
 def losses(run: Path) -> list[float]:
@@ -43,7 +44,7 @@ def test_the_first_stage_leaves_the_llm_alone(
 ) -> None:
     wanted = recipe(tiny_bundle, icons, stage("frozen", 2), llm={"path": str(llama)})
     adapter = train(wanted, tmp_path)
-    [checkpoint] = complete(tmp_path)
+    [checkpoint] = complete_checkpoints(tmp_path)
     assert all(
         name.startswith("projector.") for name in load_file(checkpoint / "model.safetensors")
     )
@@ -58,7 +59,7 @@ def test_lora_ends_up_in_the_llm_that_is_written(
     llm = {"path": str(llama), "lora_rank": 4, "system": "Be short."}
     stages = (stage("frozen", 2), stage("lora", 4, lr=0.05))
     adapter = train(recipe(tiny_bundle, icons, *stages, llm=llm), tmp_path)
-    names = load_file(complete(tmp_path)[-1] / "model.safetensors").keys()
+    names = load_file(complete_checkpoints(tmp_path)[-1] / "model.safetensors").keys()
     assert any("lora_A" in name for name in names)
     assert not any("base_layer" in name for name in names)
     before, after = load_llm(llama)[0].state_dict(), load_llm(adapter / "llm")[0].state_dict()
@@ -86,11 +87,11 @@ def test_another_recipe_is_refused_and_a_broken_one_stops(
 
 
 def test_every_recipe_is_read_and_bad_ones_name_their_field() -> None:
-    assert recipe_names() == ["demo", "llama", "smollm2"]
-    for name in recipe_names():
-        found = load_recipe(name)
-        assert recipe_from(json.loads(json.dumps(found.to_dict()))) == found
-    assert load_recipe("smollm2", ["stages.1.steps=7"]).stages[1].steps == 7
+    assert AdapterRecipe.names() == ["demo", "llama", "smollm2"]
+    for name in AdapterRecipe.names():
+        found = AdapterRecipe.load(name)
+        assert AdapterRecipe.parse(json.loads(json.dumps(found.to_dict()))) == found
+    assert AdapterRecipe.load("smollm2", ["stages.1.steps=7"]).stages[1].steps == 7
     for override, message in {
         "stages.5.steps=1": r"stages\.5\.steps: 5 is not one of",
         "stages.0.llm=half": r"stages\[0\]\.llm: must be one of frozen, lora, full",
@@ -98,4 +99,4 @@ def test_every_recipe_is_read_and_bad_ones_name_their_field() -> None:
         "data.splits=1": r"data\.splits: unknown key; did you mean split",
     }.items():
         with pytest.raises(SchemaError, match=message):
-            load_recipe("demo", [override])
+            AdapterRecipe.load("demo", [override])

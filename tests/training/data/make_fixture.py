@@ -20,7 +20,6 @@ from training.data.shards import (
     RECEIPTS,
     Sample,
     ShardInfo,
-    atomic_write,
     read_index,
     read_split,
     write_shard,
@@ -82,7 +81,7 @@ def main(built: Path) -> None:
         for sample in samples:
             licences[sample.meta["licence"]] += 1
     index["licences"] = dict(sorted(licences.items()))
-    atomic_write(ICONS / INDEX, json.dumps(index, indent=1).encode() + b"\n")
+    write_file(ICONS / INDEX, json.dumps(index, indent=1).encode() + b"\n")
     for receipt in (ICONS / RECEIPTS).iterdir():
         receipt.unlink()
     (ICONS / RECEIPTS).rmdir()

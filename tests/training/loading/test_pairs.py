@@ -10,8 +10,8 @@ import torch
 from tests.training.conftest import ICONS
 from training.loading.augment import AugmentConfig, augment
 from training.loading.pairs import Pairs, PairsConfig
+from training.loading.views import FreshViews
 from training.model.tokenizer import open_clip_tokenizer
-from training.trainer.cached_views import FreshViews
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from training.model.tokenizer import open_clip_tokenizer
 from training.trainer.cached_views import CachedViews, cached_views, view_counts
 from training.trainer.initialize import start_model
 from training.trainer.loop import train
-from training.trainer.recipe import Recipe
+from training.trainer.recipe import TrainingRecipe
 
 ONE = Ranks(rank=0, count=1, device=torch.device("cpu"))
 
@@ -29,7 +29,7 @@ def icons(tmp_path: Path) -> Path:
     return Path(shutil.copytree(ICONS, tmp_path / "icons"))
 
 
-def cached_recipe(icons: Path, **sections: dict[str, object]) -> Recipe:
+def cached_recipe(icons: Path, **sections: dict[str, object]) -> TrainingRecipe:
     data = {"path": str(icons), "cached_views": 3}
     start = {"freeze_image": True, "unlocked_groups": 1}
     return tiny_recipe(**{"data": data, "start": start, **sections})

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 import training.model.efficientnet
 from tests.training.conftest import tiny_recipe
 from training.core.compat import open_clip
-from training.loading.pairs import standardize
 from training.model.efficientnet import TRUNK, for_clip_pixels, imagenet_weights
+from training.model.pixels import standardize
 from training.model.sparse_clip import SparseCLIP
 from training.trainer.initialize import start_model
 from training.trainer.loop import train
-from training.trainer.recipe import Recipe
+from training.trainer.recipe import TrainingRecipe
 
 
-def trunk_recipe(**sections: dict[str, object]) -> Recipe:
+def trunk_recipe(**sections: dict[str, object]) -> TrainingRecipe:
     vision = {
         "image_size": 64,
         "timm_model_name": TRUNK,

@@ -20,8 +20,10 @@ from tests.paths import ROOT
 from tests.training.conftest import environment, tiny_recipe
 from training.core import checkpoint
 from training.core.checkpoint import CheckpointError
-from training.trainer.loop import TrainingError, train
-from training.trainer.recipe import Recipe
+from training.core.run import TrainingError
+from training.trainer.loop import train
+from training.trainer.recipe import TrainingRecipe
+from training.trainer.trained_model import load_model
 
 
 def losses(run: Path) -> dict[int, float]:
@@ -30,10 +32,10 @@ def losses(run: Path) -> dict[int, float]:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(checkpoint.find(run) / "model.safetensors")
+    return load_file(checkpoint.find_checkpoint(run) / "model.safetensors")
 
 
-def command(recipe: Recipe, folder: Path, run: Path, ranks: int = 1) -> list[str]:
+def command(recipe: TrainingRecipe, folder: Path, run: Path, ranks: int = 1) -> list[str]:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(json.loads(json.dumps(recipe.to_dict()))))
     launcher = [sys.executable, "-m"]
@@ -53,10 +55,10 @@ def test_learns_and_logs(tmp_path: Path) -> None:
     )
     assert 0 < line["l0_image"] < 128
     assert list((tmp_path / "tensorboard").iterdir())
-    model, loaded = checkpoint.load_model(tmp_path)
+    model, loaded = load_model(tmp_path)
     assert loaded == recipe
-    assert len(checkpoint.complete(tmp_path)) == checkpoint.KEEP
-    average = load_file(checkpoint.find(tmp_path) / "average.safetensors")
+    assert len(checkpoint.complete_checkpoints(tmp_path)) == checkpoint.KEEP
+    average = load_file(checkpoint.find_checkpoint(tmp_path) / "average.safetensors")
     torch.testing.assert_close(dict(model.state_dict()), average)
 
 
@@ -68,7 +70,7 @@ def test_killed_run_resumes_to_the_same_losses(tmp_path: Path) -> None:
     arguments = command(recipe, tmp_path, run)
     process = subprocess.Popen(arguments, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL)
     for _ in range(600):  # until the first checkpoint and a step more
-        if len(checkpoint.complete(run)) and len(losses(run)) > 4:
+        if len(checkpoint.complete_checkpoints(run)) and len(losses(run)) > 4:
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
@@ -86,13 +88,14 @@ def test_killed_run_resumes_to_the_same_losses(tmp_path: Path) -> None:
 def test_half_written_checkpoint_is_ignored(tmp_path: Path) -> None:
     recipe = tiny_recipe()
     train(recipe, tmp_path, stop_after=4)
-    last = checkpoint.complete(tmp_path)[-1]
-    draft = tmp_path / "checkpoints" / ".draft-00000005"
-    draft.mkdir()
+    last = checkpoint.complete_checkpoints(tmp_path)[-1]
+    draft = tmp_path / "checkpoints" / ".sparseclip-writing-ab1_cd2e" / "step-00000005"
+    draft.mkdir(parents=True)
     (draft / "model.safetensors").write_bytes(b"torn")
-    assert checkpoint.find(tmp_path) == last
+    assert checkpoint.find_checkpoint(tmp_path) == last
     train(recipe, tmp_path)
     assert max(losses(tmp_path)) > 4
+    assert not draft.exists()
 
 
 @pytest.mark.parametrize("micro_batch", [0, 2])
@@ -172,7 +175,7 @@ def test_copies_that_its_user_makes_stay(tmp_path: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names >= copies | {"step-99999999"}
     assert len(names) == 4 + checkpoint.KEEP
-    assert checkpoint.complete(tmp_path)[-1].name == f"step-{max(losses(tmp_path)):08d}"
+    assert checkpoint.complete_checkpoints(tmp_path)[-1].name == f"step-{max(losses(tmp_path)):08d}"
 
 
 def test_warm_start_takes_a_dense_run_s_towers(tmp_path: Path) -> None:

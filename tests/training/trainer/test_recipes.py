@@ -7,13 +7,14 @@ import torch
 
 from bundle.schema import SchemaError
 from training.loading.pairs import Batch
+from training.losses.clip import ClipLoss
 from training.model.sparse_clip import SparseCLIP
-from training.trainer.recipe import load_recipe, recipe_from, recipe_names
+from training.trainer.recipe import TrainingRecipe
 from training.trainer.step import Step
 
 
 def test_the_recipes_are_there() -> None:
-    assert recipe_names() == [
+    assert TrainingRecipe.names() == [
         "demo",
         "paper_large",
         "paper_large_plus",
@@ -31,22 +32,23 @@ def test_the_recipes_are_there() -> None:
     ],
 )
 def test_the_paper_s_figures(name: str, concepts: int, cap: float) -> None:
-    model = load_recipe(name).model
+    model = TrainingRecipe.load(name).model
     assert model.concepts == concepts
     assert model.logit_scale_cap == cap
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", TrainingRecipe.names())
 def test_builds_and_steps(name: str) -> None:
     """At full width and depth, two pairs a batch."""
-    recipe = load_recipe(name)
+    recipe = TrainingRecipe.load(name)
     model = SparseCLIP(recipe.model)  # warm_start's towers, random: no hub in a test
     side, text = model.image.image_size, model.text
     batch = Batch(
         torch.randn(2, 3, side, side),
         torch.randint(1, text.vocabulary, (2, text.context_length)),
     )
-    step = Step(model, micro_batch=1, bf16=True, tile=1, device=torch.device("cpu"))
+    loss = ClipLoss(tile=1, gather_dtype=torch.bfloat16)
+    step = Step(model, loss, micro_batch=1, bf16=True, device=torch.device("cpu"))
     if name == "demo":  # batch statistics want more than one
         step.micro_batch = 0
     result = step(batch)
@@ -58,10 +60,10 @@ def test_builds_and_steps(name: str) -> None:
 
 
 def test_a_recipe_survives_its_own_dict() -> None:
-    recipe = load_recipe("demo", ["loop.epochs=2", "model.pool=cls"])
+    recipe = TrainingRecipe.load("demo", ["loop.epochs=2", "model.pool=cls"])
     assert recipe.loop.epochs == 2
     assert recipe.model.pool == "cls"
-    assert recipe_from(recipe.to_dict()) == recipe
+    assert TrainingRecipe.parse(recipe.to_dict()) == recipe
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,7 @@ def test_a_recipe_survives_its_own_dict() -> None:
         ("model.pool=mean", r"model\.pool: must be one of cls, patch_mean"),
         ("loop.batch_size=many", r"loop\.batch_size: must be int"),
         ("loop.batch_size=0", r"loop\.batch_size: must be greater than 0"),
+        ("loop.loss=clop", r"loop\.loss: .*'clop' is none of clip; did you mean clip"),
         ("loop.epochs=.inf", r"loop\.epochs: must be greater than 0"),
         ("optimizer.lr=.nan", r"optimizer\.lr: must be greater than 0"),
         ("optimizer.image_trunk=-0.1", r"optimizer\.image_trunk: must be 0 or more"),
@@ -83,9 +86,9 @@ def test_a_recipe_survives_its_own_dict() -> None:
 )
 def test_mistakes_name_their_field(override: str, message: str) -> None:
     with pytest.raises(SchemaError, match=message):
-        load_recipe("demo", [override])
+        TrainingRecipe.load("demo", [override])
 
 
 def test_unknown_recipe_names_the_known() -> None:
     with pytest.raises(SchemaError, match="there are demo, paper_large"):
-        load_recipe("demos")
+        TrainingRecipe.load("demos")

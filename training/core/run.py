@@ -1,0 +1,74 @@
+"""A run's folder: begun once, resumed wherever it was stopped, and refused to another recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from bundle.atomic import is_draft, write_file
+from training.core.checkpoint import (
+    CheckpointError,
+    Progress,
+    complete_checkpoints,
+    read_checkpoint,
+)
+from training.core.recipe_file import BaseRecipe
+
+RECIPE = "recipe.json"
+"""The file that a run writes first."""
+
+
+class TrainingError(RuntimeError):
+    """A run that must not go on; the message says why."""
+
+
+class StartingPoint(NamedTuple):
+    """Where a run starts."""
+
+    checkpoint: Path | None
+    """The checkpoint that it resumes from; None for a new run."""
+    progress: Progress
+
+
+def open_run(run: Path, recipe: BaseRecipe, *, is_first: bool = True) -> StartingPoint:
+    """Begins the run in the folder `run`, or finds the checkpoint that it resumes from.
+
+    The first rank writes the recipe into a new run's folder. Raises CheckpointError when the folder
+    holds a run of another recipe, whose losses would be neither recipe's, or files of something
+    else.
+    """
+    checkpoints = complete_checkpoints(run)
+    if not checkpoints:
+        if is_first:
+            _begin(run, recipe)
+        return StartingPoint(None, Progress(step=0, samples=0, seconds=0.0))
+    saved, progress = read_checkpoint(checkpoints[-1], type(recipe).parse)
+    _refuse_other(run, saved, recipe)
+    return StartingPoint(checkpoints[-1], progress)
+
+
+def _begin(run: Path, recipe: BaseRecipe) -> None:
+    names = sorted(path.name for path in run.iterdir()) if run.is_dir() else []
+    foreign = [name for name in names if not is_draft(name)]
+    if RECIPE in foreign:  # the run was stopped before its first checkpoint
+        _refuse_other(run, _read_recipe(run / RECIPE, type(recipe)), recipe)
+    elif foreign:
+        raise CheckpointError(
+            f"{run}: not empty and not a run: it holds {foreign[0]!r}. "
+            "Choose a new or an empty folder"
+        )
+    else:
+        write_file(run / RECIPE, json.dumps(recipe.to_dict(), indent=2).encode())
+
+
+def _read_recipe(path: Path, kind: type[BaseRecipe]) -> BaseRecipe | None:
+    try:
+        return kind.parse(json.loads(path.read_text()))
+    except ValueError:  # not JSON, or a recipe of another kind
+        return None
+
+
+def _refuse_other(run: Path, saved: BaseRecipe | None, recipe: BaseRecipe) -> None:
+    if saved != recipe:
+        raise CheckpointError(f"{run.name}: holds a run of another recipe")

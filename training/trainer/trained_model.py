@@ -1,0 +1,37 @@
+"""The model of a finished or stopped run, read from its last checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from training.core.checkpoint import Progress, find_checkpoint, read_checkpoint
+from training.losses import LOSSES
+from training.model.sparse_clip import SparseCLIP
+from training.model.towers import Towers
+from training.trainer.recipe import TrainingRecipe
+
+
+def new_model(recipe: TrainingRecipe, towers: Towers | None = None) -> SparseCLIP:
+    """The recipe's model with random weights, or with those of `towers`, and its loss's scalars."""
+    return SparseCLIP(recipe.model, towers, LOSSES.load(recipe.loop.loss).parameters)
+
+
+def load_model(path: Path) -> tuple[SparseCLIP, TrainingRecipe]:
+    """The model of a checkpoint (or of a run's last one), in evaluation mode, with its recipe.
+
+    The weights are the averaged ones when the recipe keeps an average. Raises CheckpointError.
+    """
+    checkpoint = find_checkpoint(path)
+    recipe, _ = read_state(checkpoint)
+    average = checkpoint / "average.safetensors"
+    weights = load_file(average if average.is_file() else checkpoint / "model.safetensors")
+    model = new_model(recipe)
+    model.load_state_dict(weights)
+    return model.eval(), recipe
+
+
+def read_state(checkpoint: Path) -> tuple[TrainingRecipe, Progress]:
+    """The recipe and the progress of a checkpoint. Raises CheckpointError."""
+    return read_checkpoint(checkpoint, TrainingRecipe.parse)
