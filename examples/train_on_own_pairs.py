@@ -35,7 +35,9 @@ SHAPES = ("circle", "square", "triangle", "bar")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("images", type=Path, help="a folder: NAME.png beside NAME.txt")
-    parser.add_argument("run", type=Path, help="the run's folder: shards, checkpoints, log")
+    parser.add_argument(
+        "run", type=Path, help="the run's folder; RUN-shards beside it holds the pairs"
+    )
     parser.add_argument("--draw", action="store_true", help="draw shapes into IMAGES first")
     parser.add_argument("--set", action="append", default=[], help="a recipe value: loop.epochs=5")
     options = parser.parse_args()
@@ -46,10 +48,11 @@ def main() -> None:
     images = [image for image in images if image.with_suffix(".txt").is_file()]
     if not images:
         parser.error(f"{options.images}: holds no image with a .txt file beside it")
-    write_shards(images, options.run / "shards")
+    shards = options.run.with_name(f"{options.run.name}-shards")
+    write_shards(images, shards)
     print(f"{len(images)} pairs")
 
-    settings = [f"data.path={options.run / 'shards'}", f"data.stream_pairs={len(images)}"]
+    settings = [f"data.path={shards}", f"data.stream_pairs={len(images)}"]
     checkpoint = train(TrainingRecipe.load(str(RECIPE), [*settings, *options.set]), options.run)
     print(f"checkpoint: {checkpoint}")
     evaluate(checkpoint, images[:256])
