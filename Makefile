@@ -62,8 +62,9 @@ format: $(VENV)/.dev ## Rewrite the code as ruff formats it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-proto: $(VENV)/.dev ## Regenerate the Python beside the .proto files
+proto: $(VENV)/.dev ## Regenerate the Python beside the .proto files, and the blocking client
 	$(PROTOC) --python_out=protos --pyi_out=protos --grpc_python_out=protos $(PROTOS)
+	$(BIN)/python protos/generate_sync.py
 
 proto-release: build/protos.binpb ## Make today's contract the one that later ones must not break
 	cp build/protos.binpb protos/released.binpb

@@ -7,10 +7,8 @@ onnxruntime. The generated messages of the wire contract are in `sparseclip.v1`.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from sparseclip._admin import Health, LoadedModel
 from sparseclip._connection import Tls
-from sparseclip._convert import ConceptKey, Outputs
-from sparseclip._items import ImageInput, ImageObject, Item
+from sparseclip._items import ImageInput, ImageObject, Item, Outputs
 from sparseclip._retry import RetryPolicy
 from sparseclip.aio import AsyncAdminClient, AsyncClient
 from sparseclip.chat import (
@@ -33,13 +31,11 @@ from sparseclip.client import AdminClient, Client
 from sparseclip.concepts import (
     Concept,
     ConceptExplanation,
+    ConceptKey,
     ConceptMatch,
     ConceptPage,
     Evidence,
     Explanation,
-    ModelState,
-    ModelStatus,
-    ServerStatus,
 )
 from sparseclip.errors import CallError, FieldViolation, ItemStatus
 from sparseclip.results import (
@@ -53,6 +49,7 @@ from sparseclip.results import (
     ServerLimits,
     Timings,
 )
+from sparseclip.server_status import Health, LoadedModel, ModelState, ModelStatus, ServerStatus
 from sparseclip.steering import Edit, EditOp, Steering
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Where the server is and how to be let in: address, token, TLS."""
+"""How to reach a server: its address, the token and TLS."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 
-# 32 answers with dense vectors and patch maps stay far below this.
+# Far above a reply of 32 images with dense vectors and patch maps.
 _MAX_REPLY_BYTES = 64 * 1024 * 1024
 
 ChannelOptions = list[tuple[str, int]]
@@ -17,17 +17,21 @@ ChannelOptions = list[tuple[str, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
-    """Encrypts the connection; with a certificate and key, also proves who the caller is (mTLS)."""
+    """Encrypts the connection. A certificate and its key prove who the caller is (mTLS)."""
 
     ca: str | PathLike[str] | None = None
-    """PEM file with the authorities to trust; None trusts those that grpc ships with."""
+    """PEM file with the authorities to trust; None trusts the public ones that grpc ships with."""
     certificate: str | PathLike[str] | None = None
     """PEM file with the caller's certificate chain."""
     key: str | PathLike[str] | None = None
     """PEM file with the caller's private key."""
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Reads the files. Raises ValueError naming the option whose file cannot be read."""
+        """Reads the files.
+
+        Raises ValueError for a certificate without its key, and naming the option whose file
+        cannot be read.
+        """
         if (self.certificate is None) != (self.key is None):
             raise ValueError("tls: a certificate and its key must be given together")
         return grpc.ssl_channel_credentials(
@@ -46,9 +50,9 @@ class Connection:
     token: str | None = field(default=None, repr=False)
     """Sent with every call as a bearer token."""
     tls: Tls | None = None
-    """None: plaintext."""
+    """None means plaintext."""
     insecure: bool = False
-    """Allows a token to go to another machine in plaintext, where anyone on the way reads it."""
+    """Allows a token in plaintext to another machine, where anyone on the way can read it."""
 
     def __post_init__(self) -> None:
         if "://" in self.address or not self.address.strip():
@@ -70,11 +74,11 @@ class Connection:
             return host == "localhost"
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What accompanies every call."""
+        """The metadata of every call."""
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
     def options(self) -> ChannelOptions:
-        """Channel options: our own retries in place of grpc's, and no proxy for this machine."""
+        """Options of the channel: no retries by grpc beside ours, no proxy for this machine."""
         return [
             ("grpc.max_receive_message_length", _MAX_REPLY_BYTES),
             ("grpc.enable_retries", 0),

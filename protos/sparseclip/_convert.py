@@ -1,48 +1,42 @@
-"""Between protobuf messages and the client's results. Pure functions, no calls."""
+"""Between protobuf messages and the client's types. Pure functions, no calls."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import grpc
 import numpy as np
+from google.rpc import status_pb2
 
-from sparseclip import concepts, results
-from sparseclip.errors import CallError, ItemStatus
+from sparseclip._items import Outputs
+from sparseclip.concepts import Concept, ConceptExplanation, ConceptKey, Evidence, Explanation
+from sparseclip.errors import CallError, ItemStatus, status_code
+from sparseclip.results import (
+    Embedding,
+    FloatArray,
+    ModelInfo,
+    ModelVersion,
+    PatchMap,
+    ScoredConcept,
+    ServerLimits,
+    Timings,
+)
+from sparseclip.server_status import ModelState, ModelStatus, ServerStatus
 from sparseclip.v1 import admin_pb2, concepts_pb2, embedding_pb2, types_pb2
 
-ConceptKey = int | str
-"""A concept by id or by its exact name."""
+
+def outputs_to_proto(outputs: Outputs) -> embedding_pb2.OutputSelection:
+    """Raises CallError for a patch concept that is no id."""
+    return embedding_pb2.OutputSelection(
+        sparse=outputs.sparse,
+        top_concepts=outputs.top_concepts,
+        dense=outputs.dense,
+        patch_concepts=[concept_key_to_proto(key) for key in outputs.patch_concepts],
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outputs:
-    """What to compute for every item."""
-
-    sparse: bool = True
-    """The sparse code: indices, values and norm."""
-    top_concepts: int = 0
-    """How many of the strongest concepts to name."""
-    dense: bool = False
-    """The dense vector that the sparse projection reads."""
-    patch_concepts: tuple[ConceptKey, ...] = ()
-    """The concepts whose map over an image's patches to send."""
-
-    def to_proto(self) -> embedding_pb2.OutputSelection:
-        """The message. Raises ValueError for a negative count or id."""
-        if self.top_concepts < 0:
-            raise ValueError("top_concepts: must not be negative")
-        return embedding_pb2.OutputSelection(
-            sparse=self.sparse,
-            top_concepts=self.top_concepts,
-            dense=self.dense,
-            patch_concepts=[concept_ref(key) for key in self.patch_concepts],
-        )
-
-
-def concept_ref(key: ConceptKey) -> types_pb2.ConceptRef:
-    """Names a concept by id or by name."""
+def concept_key_to_proto(key: ConceptKey) -> types_pb2.ConceptRef:
+    """Raises CallError for a number that is no id."""
     if isinstance(key, str):
         return types_pb2.ConceptRef(name=key)
     if not 0 <= key < 2**32:
@@ -50,14 +44,14 @@ def concept_ref(key: ConceptKey) -> types_pb2.ConceptRef:
     return types_pb2.ConceptRef(concept_id=key)
 
 
-def model(message: types_pb2.ModelVersion) -> results.ModelVersion:
-    """Name and version."""
-    return results.ModelVersion(name=message.name, version=message.version)
+def model_version_from_proto(message: types_pb2.ModelVersion) -> ModelVersion:
+    """The model that answered."""
+    return ModelVersion(name=message.name, version=message.version)
 
 
-def timings(message: types_pb2.StageTimings) -> results.Timings:
+def timings_from_proto(message: types_pb2.StageTimings) -> Timings:
     """Microseconds by stage."""
-    return results.Timings(
+    return Timings(
         decode_us=message.decode_us,
         queue_us=message.queue_us,
         inference_us=message.inference_us,
@@ -65,51 +59,58 @@ def timings(message: types_pb2.StageTimings) -> results.Timings:
     )
 
 
-def scored(message: types_pb2.ScoredConcept) -> results.ScoredConcept:
-    """A concept with its value."""
-    return results.ScoredConcept(
-        concept_id=message.concept_id, name=message.name, value=message.value
-    )
+def scored_concept_from_proto(message: types_pb2.ScoredConcept) -> ScoredConcept:
+    """A concept with its activation."""
+    return ScoredConcept(concept_id=message.concept_id, name=message.name, value=message.value)
 
 
-def embedding(
-    message: embedding_pb2.EmbedResult, *, source: str, info: results.ModelInfo
-) -> results.Embedding:
-    """One item's answer; `info` describes the model that gave it."""
-    sparse = message.sparse
-    grid = (message.patches.rows, message.patches.columns)
-    return results.Embedding(
+def item_status_from_proto(message: status_pb2.Status) -> ItemStatus:
+    """How one item went. A code that this client does not know counts as UNKNOWN."""
+    return ItemStatus(code=status_code(message.code), message=message.message)
+
+
+def embedding_from_proto(
+    message: embedding_pb2.EmbedResult, *, source: str, info: ModelInfo
+) -> Embedding:
+    """One item's answer. `info` describes the model that gave it.
+
+    Raises CallError when a patch map does not fit its grid.
+    """
+    sparse, patches = message.sparse, message.patches
+    return Embedding(
         source=source,
-        status=ItemStatus.from_proto(message.status),
+        status=item_status_from_proto(message.status),
         model=info.model,
         width=info.concepts,
         indices=np.array(sparse.indices, dtype=np.uint32),
         values=np.array(sparse.values, dtype=np.float32),
         norm=sparse.norm,
         active=message.active,
-        concepts=tuple(scored(concept) for concept in message.concepts),
+        concepts=tuple(scored_concept_from_proto(concept) for concept in message.concepts),
         dense=np.array(message.dense, dtype=np.float32) if message.dense else None,
         patches=tuple(
-            results.PatchMap(
-                concept_id=entry.concept_id, values=_grid(entry.values, grid[0], grid[1])
+            PatchMap(
+                concept_id=entry.concept_id,
+                values=_grid(entry.values, patches.rows, patches.columns),
             )
-            for entry in message.patches.maps
+            for entry in patches.maps
         ),
-        timings=timings(message.timings),
+        timings=timings_from_proto(message.timings),
     )
 
 
-def _grid(values: Sequence[float], rows: int, columns: int) -> results.FloatArray:
+def _grid(values: Sequence[float], rows: int, columns: int) -> FloatArray:
+    """Values row by row as an array (rows, columns)."""
     if len(values) != rows * columns:
         raise CallError(grpc.StatusCode.INTERNAL, "the reply's patch map does not fit its grid")
     return np.array(values, dtype=np.float32).reshape(rows, columns)
 
 
-def model_info(message: embedding_pb2.GetModelResponse) -> results.ModelInfo:
+def model_info_from_proto(message: embedding_pb2.GetModelResponse) -> ModelInfo:
     """A model's shapes and its server's limits."""
     limits = message.limits
-    return results.ModelInfo(
-        model=model(message.model),
+    return ModelInfo(
+        model=model_version_from_proto(message.model),
         concepts=message.concepts,
         dense_dim=message.dense_dim,
         text_dense_dim=message.text_dense_dim,
@@ -118,7 +119,7 @@ def model_info(message: embedding_pb2.GetModelResponse) -> results.ModelInfo:
         patch_columns=message.patch_columns,
         context_length=message.context_length,
         logit_scale=message.logit_scale,
-        limits=results.ServerLimits(
+        limits=ServerLimits(
             message_bytes=limits.message_bytes,
             image_bytes=limits.image_bytes,
             image_pixels=limits.image_pixels,
@@ -131,13 +132,9 @@ def model_info(message: embedding_pb2.GetModelResponse) -> results.ModelInfo:
     )
 
 
-def _evidence(entries: Iterable[concepts_pb2.Evidence]) -> tuple[concepts.Evidence, ...]:
-    return tuple(concepts.Evidence(source=e.source, value=e.value) for e in entries)
-
-
-def concept(message: concepts_pb2.Concept) -> concepts.Concept:
-    """A concept with its evidence."""
-    return concepts.Concept(
+def concept_from_proto(message: concepts_pb2.Concept) -> Concept:
+    """A concept with the evidence for its name."""
+    return Concept(
         concept_id=message.concept_id,
         name=message.name,
         aliases=tuple(message.aliases),
@@ -150,32 +147,38 @@ def concept(message: concepts_pb2.Concept) -> concepts.Concept:
     )
 
 
-def explanation(message: concepts_pb2.ExplainImageResponse, *, source: str) -> concepts.Explanation:
-    """The maps of an image's concepts."""
-    return concepts.Explanation(
+def _evidence(entries: Iterable[concepts_pb2.Evidence]) -> tuple[Evidence, ...]:
+    return tuple(Evidence(source=entry.source, value=entry.value) for entry in entries)
+
+
+def explanation_from_proto(
+    message: concepts_pb2.ExplainImageResponse, *, source: str
+) -> Explanation:
+    """The maps of an image's concepts. Raises CallError when a map does not fit the grid."""
+    return Explanation(
         source=source,
-        model=model(message.model),
+        model=model_version_from_proto(message.model),
         explanations=tuple(
-            concepts.ConceptExplanation(
-                concept=scored(entry.concept),
+            ConceptExplanation(
+                concept=scored_concept_from_proto(entry.concept),
                 values=_grid(entry.values, message.rows, message.columns),
                 exact=entry.exact,
                 overlay_png=entry.overlay_png,
             )
             for entry in message.explanations
         ),
-        timings=timings(message.timings),
+        timings=timings_from_proto(message.timings),
     )
 
 
-def server_status(message: admin_pb2.GetStatusResponse) -> concepts.ServerStatus:
-    """A server's models and its load."""
-    known = {state.value for state in concepts.ModelState}
-    return concepts.ServerStatus(
+def server_status_from_proto(message: admin_pb2.GetStatusResponse) -> ServerStatus:
+    """A server's models and its load. A state that this client does not know is UNSPECIFIED."""
+    known_values = {state.value for state in ModelState}
+    return ServerStatus(
         models=tuple(
-            concepts.ModelStatus(
-                model=model(entry.model),
-                state=concepts.ModelState(entry.state if entry.state in known else 0),
+            ModelStatus(
+                model=model_version_from_proto(entry.model),
+                state=ModelState(entry.state if entry.state in known_values else 0),
                 is_default=entry.is_default,
                 engine=entry.engine,
             )

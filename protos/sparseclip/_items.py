@@ -1,10 +1,10 @@
-"""What a caller may give as an image, and how it becomes bytes. Never by fetching an address."""
+"""What a caller gives to be embedded, and how it becomes a message. Addresses are never fetched."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,21 +12,24 @@ from typing import Protocol
 
 import grpc
 
+from sparseclip.concepts import ConceptKey
 from sparseclip.errors import ItemStatus
-from sparseclip.results import ServerLimits
+from sparseclip.results import Embedding, ServerLimits
 from sparseclip.v1 import embedding_pb2
 
 _ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+:/", re.ASCII)
 
 
 class ImageObject(Protocol):
-    """An image in memory, such as a PIL image: anything that can save itself as PNG."""
+    """An image in memory that can save itself as PNG, such as a PIL image."""
 
     def save(self, fp: io.BytesIO, format: str) -> None:
         """Writes the image to `fp` in the named format."""
 
 
 ImageInput = bytes | str | PathLike[str] | ImageObject
+"""An image: the bytes of a JPEG, PNG or WebP file, the path of one, or an object such as a PIL
+image, which is sent as PNG."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +37,33 @@ class Item:
     """One image or one text to embed."""
 
     source: str
+    """A name for the item, which its answer repeats."""
     image: ImageInput | None = None
-    """Read only when the item is about to be sent."""
+    """A path is read only when the item is about to be sent."""
     text: str | None = None
+    """Used when there is no image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What to compute for every item. Raises ValueError for a negative `top_concepts`."""
+
+    sparse: bool = True
+    """The sparse code: indices, values and norm."""
+    top_concepts: int = 0
+    """How many of the strongest concepts to name."""
+    dense: bool = False
+    """The dense vector (D,) that the sparse projection reads."""
+    patch_concepts: tuple[ConceptKey, ...] = ()
+    """Concepts whose activation on every patch of an image is wanted."""
+
+    def __post_init__(self) -> None:
+        if self.top_concepts < 0:
+            raise ValueError("top_concepts: must not be negative")
 
 
 class ItemError(ValueError):
-    """An item that cannot be sent; it becomes that item's status."""
+    """An item that cannot be sent. It becomes the status of that item."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -53,27 +76,30 @@ def is_address(text: str) -> bool:
 
 
 def items_from(images: Sequence[ImageInput], texts: Sequence[str]) -> list[Item]:
-    """Images first, then texts, each with a source that names it."""
+    """Images first, then texts, each with a source that names it.
+
+    Raises TypeError when one of them is a lone image or text instead of a list.
+    """
     if isinstance(images, bytes | str | PathLike) or isinstance(texts, str):
         raise TypeError("images and texts must be lists")
     return [
-        *(image_item(image, number) for number, image in enumerate(images)),
+        *(image_item(image, position) for position, image in enumerate(images)),
         *(Item(source=text, text=text) for text in texts),
     ]
 
 
-def image_item(image: ImageInput | Item, number: int) -> Item:
-    """An Item as it is; anything else as the image of an item."""
+def image_item(image: ImageInput | Item, position: int) -> Item:
+    """Makes an item of an image, with its path or `image[position]` as the source."""
     if isinstance(image, Item):
         return image
-    named = isinstance(image, str | PathLike)
-    return Item(source=str(image) if named else f"image[{number}]", image=image)
+    has_path = isinstance(image, str | PathLike)
+    return Item(source=str(image) if has_path else f"image[{position}]", image=image)
 
 
 def read_image(image: ImageInput) -> bytes:
-    """The image's encoded bytes.
+    """The bytes of an image file.
 
-    Raises ItemError: an address, or a file that cannot be read.
+    Raises ItemError for an address and for a file that cannot be read.
     """
     if isinstance(image, bytes):
         return image
@@ -95,10 +121,10 @@ def read_image(image: ImageInput) -> bytes:
     return buffer.getvalue()
 
 
-def to_input(item: Item, limits: ServerLimits, *, key: str) -> embedding_pb2.EmbedInput:
-    """The message for an item.
+def item_to_proto(item: Item, limits: ServerLimits, *, key: str) -> embedding_pb2.EmbedInput:
+    """The message for an item, with `key` as its id.
 
-    Raises ItemError when it cannot be read, or is too large for any call of this server.
+    Raises ItemError when the item cannot be read, or is larger than the server accepts.
     """
     if item.image is not None:
         data = read_image(item.image)
@@ -121,25 +147,30 @@ def _check_size(field: str, size: int, limit: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """An item at its place, with its message or the reason why it has none."""
+class PreparedItem:
+    """An item with its position among all items, and its message if it can be sent."""
 
     position: int
     item: Item
     message: embedding_pb2.EmbedInput | None
+    """None when the item cannot be sent; `status` says why."""
     status: ItemStatus
 
+    def failure(self) -> Embedding:
+        """The answer to an item that cannot be sent."""
+        return Embedding(source=self.item.source, status=self.status)
 
-def prepare(items: Iterable[Item], limits: ServerLimits) -> Iterable[Prepared]:
+
+def prepare_items(items: Iterable[Item], limits: ServerLimits) -> Iterator[PreparedItem]:
     """Reads items one by one, as they are asked for."""
     for position, item in enumerate(items):
-        yield prepare_one(item, limits, position)
+        yield prepare_item(item, limits, position)
 
 
-def prepare_one(item: Item, limits: ServerLimits, position: int) -> Prepared:
-    """Reads one item; a failure becomes its status."""
+def prepare_item(item: Item, limits: ServerLimits, position: int) -> PreparedItem:
+    """Reads one item. If that fails, the reason becomes the item's status."""
     try:
-        message = to_input(item, limits, key=str(position))
+        message = item_to_proto(item, limits, key=str(position))
     except ItemError as error:
-        return Prepared(position=position, item=item, message=None, status=error.status)
-    return Prepared(position=position, item=item, message=message, status=ItemStatus())
+        return PreparedItem(position=position, item=item, message=None, status=error.status)
+    return PreparedItem(position=position, item=item, message=message, status=ItemStatus())

@@ -1,7 +1,7 @@
-"""What each method of the client does, without doing any I/O itself.
+"""What each method of the client does, without any I/O of its own.
 
-An operation is a generator: it yields the calls it needs and is sent their replies. Client drives
-it with blocking calls, AsyncClient with awaited ones, so both share every line in here.
+An operation is a generator: it yields the calls that it needs and is sent their replies. Client
+drives it with blocking calls and AsyncClient with awaited ones, so both share every line in here.
 """
 
 from __future__ import annotations
@@ -13,48 +13,58 @@ from typing import Generic, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from sparseclip import _convert as convert
-from sparseclip import _convert_chat as convert_chat
-from sparseclip import concepts
+from sparseclip._convert import (
+    concept_from_proto,
+    concept_key_to_proto,
+    embedding_from_proto,
+    explanation_from_proto,
+    model_info_from_proto,
+    model_version_from_proto,
+    outputs_to_proto,
+)
+from sparseclip._convert_chat import chat_request, to_messages
 from sparseclip._items import (
     ImageInput,
     ItemError,
-    Prepared,
+    Outputs,
+    PreparedItem,
     image_item,
     items_from,
-    prepare,
+    prepare_items,
     read_image,
 )
-from sparseclip.chat import ChatMessage, ChatSampling
+from sparseclip.chat import ChatImage, ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier, prompts_for
+from sparseclip.concepts import Concept, ConceptKey, ConceptMatch, ConceptPage, Explanation
 from sparseclip.errors import CallError
 from sparseclip.results import Embedding, Embeddings, ModelInfo, ServerLimits
+from sparseclip.steering import Steering
 from sparseclip.v1 import chat_pb2, concepts_pb2, embedding_pb2, types_pb2
 
 T = TypeVar("T")
-R = TypeVar("R", bound=Message)
+ReplyT_co = TypeVar("ReplyT_co", bound=Message, covariant=True)
 
-# Room in a message for what surrounds the items: ids, lengths, the selection of outputs.
+# Bytes of a message that are kept free for what surrounds the items: ids, lengths, the selection.
 _ENVELOPE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Method(Generic[R]):
-    """A method of the wire contract and the type of its reply."""
+class Method(Generic[ReplyT_co]):
+    """A method of the wire contract."""
 
     path: str
-    reply: type[R]
+    reply: type[ReplyT_co]
 
 
 @dataclass(frozen=True)
-class Call:
-    """A call that an operation needs."""
+class MethodCall:
+    """A method with the request to send to it."""
 
     method: Method[Message]
     request: Message
 
 
-Operation = Generator[Call, Message, T]
+Operation = Generator[MethodCall, Message, T]
 
 _EMBEDDING, _CONCEPTS = "/sparseclip.v1.EmbeddingService", "/sparseclip.v1.ConceptService"
 CHAT = Method("/sparseclip.v1.ChatService/Chat", chat_pb2.ChatResponse)
@@ -67,84 +77,88 @@ SEARCH_CONCEPTS = Method(f"{_CONCEPTS}/SearchConcepts", concepts_pb2.SearchConce
 EXPLAIN_IMAGE = Method(f"{_CONCEPTS}/ExplainImage", concepts_pb2.ExplainImageResponse)
 
 
-def ask(method: Method[R], request: Message) -> Operation[R]:
+def call_method(method: Method[ReplyT_co], request: Message) -> Operation[ReplyT_co]:
     """Yields one call and returns its reply."""
-    reply = yield Call(method, request)  # type: ignore[arg-type]
+    reply = yield MethodCall(method, request)
     if not isinstance(reply, method.reply):
         raise TypeError(f"{method.path}: the reply has another type")
     return reply
 
 
 class Operations:
-    """The operations on one model of a server; remembers what that model looks like."""
+    """The operations on one model of a server. Remembers the model's shapes and the limits."""
 
     def __init__(self, model: str, version: str) -> None:
         self._selector = types_pb2.ModelSelector(name=model, version=version)
         self._info: ModelInfo | None = None
 
-    @property
-    def selector(self) -> types_pb2.ModelSelector:
-        """The model that every request names."""
-        return self._selector
-
     def model_info(self) -> Operation[ModelInfo]:
         """Asks for the model's shapes and the server's limits."""
-        request = embedding_pb2.GetModelRequest(model=self._selector)
-        self._info = convert.model_info((yield from ask(GET_MODEL, request)))
-        return self._info
+        return (yield from self._describe(self._selector))
 
     def known_info(self) -> Operation[ModelInfo]:
-        """The same, from memory when it was asked for before."""
+        """The model's shapes and the server's limits; asks only if nobody has asked before."""
         return self._info or (yield from self.model_info())
 
-    def info_of(self, answered: types_pb2.ModelVersion) -> Operation[ModelInfo]:
-        """What the model looks like that answered: another version may have become current."""
+    def info_for(self, answered_by: types_pb2.ModelVersion) -> Operation[ModelInfo]:
+        """The shapes of the model that answered, since another version may have become current."""
         info = yield from self.known_info()
-        if convert.model(answered) == info.model:
+        version = model_version_from_proto(answered_by)
+        if version == info.model:
             return info
-        selector = types_pb2.ModelSelector(name=answered.name, version=answered.version)
-        request = embedding_pb2.GetModelRequest(model=selector)
-        self._info = convert.model_info((yield from ask(GET_MODEL, request)))
-        if self._info.model != convert.model(answered):
+        info = yield from self._describe(
+            types_pb2.ModelSelector(name=version.name, version=version.version)
+        )
+        if info.model != version:
             raise CallError(grpc.StatusCode.INTERNAL, "the server described another model")
+        return info
+
+    def _describe(self, selector: types_pb2.ModelSelector) -> Operation[ModelInfo]:
+        request = embedding_pb2.GetModelRequest(model=selector)
+        self._info = model_info_from_proto((yield from call_method(GET_MODEL, request)))
         return self._info
 
     def embed(
-        self, images: Sequence[ImageInput], texts: Sequence[str], outputs: convert.Outputs
+        self, images: Sequence[ImageInput], texts: Sequence[str], outputs: Outputs
     ) -> Operation[Embeddings]:
-        """Embeds any number of items, in as many calls as the server's limits ask for."""
-        selection = outputs.to_proto()
+        """Embeds any number of items, in as many calls as the server's limits require."""
+        selection = outputs_to_proto(outputs)
         items = items_from(images, texts)
         limits = (yield from self.known_info()).limits
-        done: list[Embedding] = []
-        for batch in batches(prepare(items, limits), limits):
-            done += yield from self._embed_batch(batch, selection)
-        return Embeddings(items=tuple(done))
+        embeddings: list[Embedding] = []
+        for batch in split_into_batches(prepare_items(items, limits), limits):
+            embeddings += yield from self._embed_batch(batch, selection)
+        return Embeddings(items=tuple(embeddings))
 
     def _embed_batch(
-        self, batch: list[Prepared], selection: embedding_pb2.OutputSelection
+        self, batch: list[PreparedItem], selection: embedding_pb2.OutputSelection
     ) -> Operation[list[Embedding]]:
         messages = [prepared.message for prepared in batch if prepared.message is not None]
         if not messages:
-            return [unsent(prepared) for prepared in batch]
+            return [prepared.failure() for prepared in batch]
         request = embedding_pb2.EmbedRequest(
             model=self._selector, inputs=messages, outputs=selection
         )
-        reply = yield from ask(EMBED, request)
-        info = yield from self.info_of(reply.model)
+        reply = yield from call_method(EMBED, request)
+        info = yield from self.info_for(reply.model)
         if [result.id for result in reply.results] != [message.id for message in messages]:
             raise CallError(grpc.StatusCode.INTERNAL, "the reply's results do not fit the items")
         results = iter(reply.results)
         return [
-            unsent(prepared)
+            prepared.failure()
             if prepared.message is None
-            else convert.embedding(next(results), source=prepared.item.source, info=info)
+            else embedding_from_proto(next(results), source=prepared.item.source, info=info)
             for prepared in batch
         ]
 
+    def stream_start(self, outputs: Outputs) -> embedding_pb2.EmbedStreamStart:
+        """The first message of a bulk stream."""
+        selection = outputs_to_proto(outputs)
+        return embedding_pb2.EmbedStreamStart(model=self._selector, outputs=selection)
+
     def classifier(self, labels: Sequence[str], templates: Sequence[str]) -> Operation[Classifier]:
         """Embeds the labels."""
-        prompts = yield from self.embed([], prompts_for(labels, templates), convert.Outputs())
+        prompts = yield from self.embed([], prompts_for(labels, templates), Outputs())
         return Classifier.build(labels, templates, prompts, (yield from self.known_info()))
 
     def classify(
@@ -152,59 +166,65 @@ class Operations:
     ) -> Operation[list[Classification]]:
         """Embeds the labels and the images, and scores every image."""
         classifier = yield from self.classifier(labels, templates)
-        embedded = yield from self.embed(images, [], convert.Outputs())
-        return [classifier.score(image) for image in embedded]
+        embeddings = yield from self.embed(images, [], Outputs())
+        return [classifier.score(image) for image in embeddings]
 
     def list_concepts(
         self, page_size: int, page_token: str, active_only: bool
-    ) -> Operation[concepts.ConceptPage]:
-        """One page of concepts."""
+    ) -> Operation[ConceptPage]:
+        """Asks for one page of concepts."""
         request = concepts_pb2.ListConceptsRequest(
             model=self._selector,
             page_size=page_size,
             page_token=page_token,
             active_only=active_only,
         )
-        reply = yield from ask(LIST_CONCEPTS, request)
-        return concepts.ConceptPage(
-            concepts=tuple(convert.concept(entry) for entry in reply.concepts),
+        reply = yield from call_method(LIST_CONCEPTS, request)
+        return ConceptPage(
+            concepts=tuple(concept_from_proto(entry) for entry in reply.concepts),
             next_page_token=reply.next_page_token,
             total=reply.total,
         )
 
-    def get_concept(self, key: convert.ConceptKey) -> Operation[concepts.Concept]:
-        """One concept by id or exact name."""
+    def get_concept(self, key: ConceptKey) -> Operation[Concept]:
+        """Asks for one concept by id or exact name."""
         request = concepts_pb2.GetConceptRequest(
-            model=self._selector, concept=convert.concept_ref(key)
+            model=self._selector, concept=concept_key_to_proto(key)
         )
-        return convert.concept((yield from ask(GET_CONCEPT, request)).concept)
+        return concept_from_proto((yield from call_method(GET_CONCEPT, request)).concept)
 
-    def search_concepts(self, query: str, limit: int) -> Operation[list[concepts.ConceptMatch]]:
-        """The concepts that a word or phrase brings up, best first."""
+    def search_concepts(self, query: str, limit: int) -> Operation[list[ConceptMatch]]:
+        """Asks for the concepts that a word or phrase activates or names, best first."""
         request = concepts_pb2.SearchConceptsRequest(model=self._selector, query=query, limit=limit)
-        reply = yield from ask(SEARCH_CONCEPTS, request)
+        reply = yield from call_method(SEARCH_CONCEPTS, request)
         return [
-            concepts.ConceptMatch(
-                concept=convert.concept(match.concept),
+            ConceptMatch(
+                concept=concept_from_proto(match.concept),
                 activation=match.activation,
                 name_match=match.name_match,
             )
             for match in reply.matches
         ]
 
-    def chat(self, messages: Sequence[ChatMessage], sampling: ChatSampling) -> Call:
-        """The one call of a conversation; its replies are a stream."""
-        request = convert_chat.request(self._selector, messages, sampling)
-        return Call(CHAT, request)  # type: ignore[arg-type]
+    def chat(
+        self,
+        messages: str | Sequence[ChatMessage],
+        images: Sequence[ImageInput | ChatImage],
+        steering: Steering | None,
+        sampling: ChatSampling,
+    ) -> MethodCall:
+        """The one call of a conversation, which is answered with a stream of events."""
+        conversation = to_messages(messages, images, steering)
+        return MethodCall(CHAT, chat_request(self._selector, conversation, sampling))
 
     def explain(
         self,
         image: ImageInput,
-        keys: Sequence[convert.ConceptKey],
+        keys: Sequence[ConceptKey],
         top_concepts: int,
         overlay: bool,
-    ) -> Operation[concepts.Explanation]:
-        """Where concepts fire in one image."""
+    ) -> Operation[Explanation]:
+        """Asks where concepts fire in one image."""
         item = image_item(image, 0)
         try:
             data = read_image(image)
@@ -213,22 +233,19 @@ class Operations:
         request = concepts_pb2.ExplainImageRequest(
             model=self._selector,
             image=data,
-            concepts=[convert.concept_ref(key) for key in keys],
+            concepts=[concept_key_to_proto(key) for key in keys],
             top_concepts=top_concepts,
             overlay=overlay,
         )
-        reply = yield from ask(EXPLAIN_IMAGE, request)
-        return convert.explanation(reply, source=item.source)
+        reply = yield from call_method(EXPLAIN_IMAGE, request)
+        return explanation_from_proto(reply, source=item.source)
 
 
-def unsent(prepared: Prepared) -> Embedding:
-    """The answer to an item that could not be sent."""
-    return Embedding(source=prepared.item.source, status=prepared.status)
-
-
-def batches(items: Iterable[Prepared], limits: ServerLimits) -> Iterator[list[Prepared]]:
-    """Consecutive items, as many to a list as one call of this server may hold."""
-    batch: list[Prepared] = []
+def split_into_batches(
+    items: Iterable[PreparedItem], limits: ServerLimits
+) -> Iterator[list[PreparedItem]]:
+    """Splits items, in their order, into lists that one call of this server may hold."""
+    batch: list[PreparedItem] = []
     images = texts = size = 0
     for prepared in items:
         is_image = prepared.item.image is not None

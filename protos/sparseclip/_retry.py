@@ -1,4 +1,4 @@
-"""When a failed call is sent again, and after how long."""
+"""Whether a failed call is retried, and after how long."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ RETRYABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXH
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """Exponential back-off with full jitter, for UNAVAILABLE and RESOURCE_EXHAUSTED alone."""
+    """Exponential backoff with full jitter. Only UNAVAILABLE and RESOURCE_EXHAUSTED are retried."""
 
     attempts: int = 5
-    """How often a call is sent in all; 1 never retries."""
+    """How often a call is sent, the first time included; 1 never retries."""
     first_delay: float = 0.1
-    """Seconds: the upper end of the first wait. It doubles with every attempt."""
+    """Seconds. The first wait is random, up to this; the bound doubles with every attempt."""
     max_delay: float = 5.0
-    """Seconds: no upper end grows beyond this."""
+    """Seconds. The bound grows no further than this."""
 
     def delay(
         self, error: CallError, *, attempt: int, remaining: float, rng: random.Random
     ) -> float | None:
         """Seconds to wait after failed attempt number `attempt` (from 1), or None to give up.
 
-        A server that names a delay (RetryInfo) is never asked sooner; the jitter comes on top.
-        None as well when the wait would outlast the `remaining` seconds of the deadline.
+        When the server names a delay (RetryInfo), the random wait is added to it. Gives up when
+        the wait would outlast the deadline, which is `remaining` seconds away.
         """
         if error.code not in RETRYABLE or attempt >= self.attempts:
             return None

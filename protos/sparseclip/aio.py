@@ -1,30 +1,33 @@
-"""The typed client for asyncio: the methods of `Client`, awaited."""
+"""The clients for asyncio: one for the public port of a server and one for its admin port."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
-from sparseclip import _admin as admin
-from sparseclip import _convert_chat as convert_chat
+from sparseclip import _admin
 from sparseclip._connection import Connection, Tls
-from sparseclip._convert import ConceptKey, Outputs
-from sparseclip._items import ImageInput, Item
-from sparseclip._operations import Operations
+from sparseclip._convert_chat import event_from_proto
+from sparseclip._item_window import ItemWindow
+from sparseclip._items import ImageInput, Item, Outputs
+from sparseclip._operations import MethodCall, Operations
 from sparseclip._retry import RetryPolicy
-from sparseclip._stream import Flight
 from sparseclip._transport_aio import AsyncTransport
 from sparseclip.chat import ChatEvent, ChatImage, ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier
-from sparseclip.concepts import Concept, ConceptMatch, ConceptPage, Explanation, ServerStatus
+from sparseclip.concepts import Concept, ConceptKey, ConceptMatch, ConceptPage, Explanation
 from sparseclip.results import Embedding, Embeddings, ModelInfo, ModelVersion
+from sparseclip.server_status import Health, LoadedModel, ServerStatus
 from sparseclip.steering import Steering
 
+# The largest page that a server gives.
+_PAGE_SIZE = 1000
 
-class _AsyncBase:
-    """Opening and closing, the same for both ports."""
+
+class _AsyncBaseClient:
+    """Opening, closing and health: the same on both ports."""
 
     def __init__(
         self,
@@ -36,6 +39,12 @@ class _AsyncBase:
         timeout: float = 10.0,
         retry: RetryPolicy | None = None,
     ) -> None:
+        """Opens a connection to `host:port` or `unix:PATH`. Nothing is sent yet.
+
+        `timeout` is the deadline of each call in seconds, retries included. Raises ValueError for
+        an address that is none, for a TLS file that cannot be read, and for a token that would go
+        in plaintext to another machine, unless `insecure` allows it.
+        """
         connection = Connection(address=address, token=token, tls=tls, insecure=insecure)
         self._transport = AsyncTransport(connection, timeout, retry or RetryPolicy())
 
@@ -51,19 +60,23 @@ class _AsyncBase:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection; calls in flight are cancelled."""
+        """Closes the connection. Calls in flight are cancelled."""
         await self._transport.close()
 
-    async def health(self, service: str = "", *, timeout: float | None = None) -> admin.Health:
-        """The health of one service, such as `sparseclip.v1.EmbeddingService`, or of all."""
-        return await self._transport.run(admin.health(service), timeout)
+    async def health(self, service: str = "", *, timeout: float | None = None) -> Health:
+        """The health of one service, such as `sparseclip.v1.EmbeddingService`, or of the server.
+
+        Raises CallError with NOT_FOUND for a service that the server does not have.
+        """
+        return await self._transport.run(_admin.check_health(service), timeout)
 
 
-class AsyncClient(_AsyncBase):
-    """Embeds, classifies and explains through a Sparseclip server. Bound to one event loop.
+class AsyncClient(_AsyncBaseClient):
+    """Embeds, classifies, explains and chats through a server. Bound to one event loop.
 
-    Every method raises CallError when a call fails as a whole. `timeout` is the deadline of each
-    call in seconds, retries included.
+    Every method raises CallError when its call fails as a whole. An item that fails has its own
+    status. `timeout` of a method is the deadline of each of its calls in seconds, retries included;
+    None is the client's.
     """
 
     def __init__(
@@ -78,10 +91,12 @@ class AsyncClient(_AsyncBase):
         timeout: float = 10.0,
         retry: RetryPolicy | None = None,
     ) -> None:
-        """Opens a connection to `host:port` or `unix:PATH`; nothing is sent yet.
+        """Opens a connection to `host:port` or `unix:PATH`. Nothing is sent yet.
 
-        An empty model is the server's default one, an empty version the current one. A token in
-        plaintext to another machine raises ValueError unless `insecure` is set.
+        An empty `model` is the server's default one, an empty `version` the current one. `timeout`
+        is the deadline of each call in seconds, retries included. Raises ValueError for an address
+        that is none, for a TLS file that cannot be read, and for a token that would go in plaintext
+        to another machine, unless `insecure` allows it.
         """
         super().__init__(
             address, token=token, tls=tls, insecure=insecure, timeout=timeout, retry=retry
@@ -102,33 +117,46 @@ class AsyncClient(_AsyncBase):
     ) -> Embeddings:
         """Embeds any number of images (bytes, paths or PIL images) and texts.
 
-        Results keep the order: images first, then texts. Many items become several calls within
-        the server's limits; an item that fails has its own status.
+        The answers keep the order of the items: images first, then texts. Items are spread over
+        as many calls as the server's limits require. Raises TypeError for a lone image or text
+        that is not in a list.
         """
         operation = self._operations.embed(images, texts, outputs or Outputs())
         return await self._transport.run(operation, timeout)
 
-    async def embed_stream(
+    def embed_stream(
         self,
         items: Iterable[ImageInput | Item] | AsyncIterable[ImageInput | Item],
         *,
         outputs: Outputs | None = None,
         window: int = 64,
         timeout: float | None = None,
-    ) -> AsyncIterator[Embedding]:
-        """Embeds items without end, in order, holding at most `window` of them at a time.
+    ) -> AsyncGenerator[Embedding]:
+        """Embeds items that may be without end. At most `window` of them are held at a time.
 
-        Items are images, or `Item`s for texts and for sources of your own. `timeout` bounds the
-        calls that describe the model, not the stream.
+        An item is an image, or an Item for a text or for a source of your own. The answers keep
+        the order of the items. A stream that breaks is opened again for the items that it left
+        unanswered. `timeout` bounds the calls that describe the model, not the stream. Raises
+        ValueError for a window of less than 1.
         """
-        flight = Flight(
-            selector=self._operations.selector,
-            outputs=outputs or Outputs(),
-            info=await self._transport.run(self._operations.known_info(), timeout),
-            window=window,
-        )
-        async for embedding in self._transport.stream(items, flight, self._operations.info_of):
-            yield embedding
+        if window < 1:
+            raise ValueError("window: must be at least 1")
+        return self._embed_stream(items, outputs or Outputs(), window, timeout)
+
+    async def _embed_stream(
+        self,
+        items: Iterable[ImageInput | Item] | AsyncIterable[ImageInput | Item],
+        outputs: Outputs,
+        window: int,
+        timeout: float | None,
+    ) -> AsyncGenerator[Embedding]:
+        info = await self._transport.run(self._operations.known_info(), timeout)
+        start = self._operations.stream_start(outputs)
+        item_window = ItemWindow(start=start, info=info, size=window)
+        stream = self._transport.stream(items, item_window, self._operations.info_for)
+        async with aclosing(stream) as embeddings:
+            async for embedding in embeddings:
+                yield embedding
 
     async def classifier(
         self,
@@ -137,7 +165,11 @@ class AsyncClient(_AsyncBase):
         templates: Sequence[str] = ("{}",),
         timeout: float | None = None,
     ) -> Classifier:
-        """Embeds labels once, to score the images of a stream with."""
+        """Embeds labels once, to score any number of embedded images with.
+
+        Each label stands in the place of `{}` in every template. Raises ValueError when there are
+        no labels, one is repeated or fails, or a template has no `{}`.
+        """
         return await self._transport.run(self._operations.classifier(labels, templates), timeout)
 
     async def classify(
@@ -148,7 +180,10 @@ class AsyncClient(_AsyncBase):
         templates: Sequence[str] = ("{}",),
         timeout: float | None = None,
     ) -> list[Classification]:
-        """Scores every image against labels: softmax of logit scale times cosine."""
+        """Scores every image against labels: the softmax of logit scale times cosine.
+
+        `labels` and `templates` are those of `classifier`, with the same errors.
+        """
         operation = self._operations.classify(images, labels, templates)
         return await self._transport.run(operation, timeout)
 
@@ -160,16 +195,20 @@ class AsyncClient(_AsyncBase):
         active_only: bool = False,
         timeout: float | None = None,
     ) -> ConceptPage:
-        """One page of the model's concepts; 0 is the server's default page size."""
+        """One page of the model's concepts in order of their ids.
+
+        `page_size` 0 is the server's default. `page_token` is the `next_page_token` of the page
+        before, or empty for the first page.
+        """
         operation = self._operations.list_concepts(page_size, page_token, active_only)
         return await self._transport.run(operation, timeout)
 
-    async def concepts(self, *, active_only: bool = False) -> AsyncIterator[Concept]:
-        """All of the model's concepts, page by page."""
+    async def concepts(self, *, active_only: bool = False) -> AsyncGenerator[Concept]:
+        """All concepts of the model in order of their ids, read page by page."""
         token = ""
         while True:
             page = await self.list_concepts(
-                page_size=1000, page_token=token, active_only=active_only
+                page_size=_PAGE_SIZE, page_token=token, active_only=active_only
             )
             for concept in page.concepts:
                 yield concept
@@ -178,13 +217,16 @@ class AsyncClient(_AsyncBase):
                 return
 
     async def get_concept(self, key: ConceptKey, *, timeout: float | None = None) -> Concept:
-        """One concept by id or exact name."""
+        """One concept by id or exact name. Raises CallError with NOT_FOUND when there is none."""
         return await self._transport.run(self._operations.get_concept(key), timeout)
 
     async def search_concepts(
         self, query: str, *, limit: int = 0, timeout: float | None = None
     ) -> list[ConceptMatch]:
-        """The concepts that a word or phrase brings up, best first."""
+        """The concepts that a word or phrase activates or names, best first.
+
+        At most `limit` of them; 0 is the server's default.
+        """
         return await self._transport.run(self._operations.search_concepts(query, limit), timeout)
 
     async def explain(
@@ -196,11 +238,15 @@ class AsyncClient(_AsyncBase):
         overlay: bool = False,
         timeout: float | None = None,
     ) -> Explanation:
-        """Where the named concepts, or else the strongest ones, fire in an image."""
+        """Where concepts fire in an image, as a map over its patches for each of them.
+
+        Without `concepts` these are the `top_concepts` strongest of the image; 0 is the server's
+        default. With `overlay` each map is also drawn over the image.
+        """
         operation = self._operations.explain(image, concepts, top_concepts, overlay)
         return await self._transport.run(operation, timeout)
 
-    async def chat(
+    def chat(
         self,
         messages: str | Sequence[ChatMessage],
         images: Sequence[ImageInput | ChatImage] = (),
@@ -211,34 +257,41 @@ class AsyncClient(_AsyncBase):
     ) -> AsyncGenerator[ChatEvent]:
         """Answers a question about images, or the last message of a conversation.
 
-        The first event tells what the images show before and after the edits; the `text` of all
-        events joined is the answer. Closing the generator ends the work. A call that fails is sent
-        again only before its first event.
+        `steering` edits every image that has no edits of its own. The first event is a ChatStart
+        with what the images show before and after the edits. The `text` of all events joined is
+        the answer. Closing the generator ends the work on the server. A call that fails is retried
+        only until its first event. Raises ValueError for a conversation whose images or edits are
+        not in its messages.
         """
-        said = convert_chat.conversation(messages, images, steering)
-        call = self._operations.chat(said, sampling or ChatSampling())
-        async with aclosing(self._transport.watch(call, timeout)) as replies:
+        call = self._operations.chat(messages, images, steering, sampling or ChatSampling())
+        return self._chat_events(call, timeout)
+
+    async def _chat_events(self, call: MethodCall, timeout: float) -> AsyncGenerator[ChatEvent]:
+        async with aclosing(self._transport.replies(call, timeout)) as replies:
             async for reply in replies:
-                event = convert_chat.event(reply)
+                event = event_from_proto(reply)
                 if event is not None:
                     yield event
 
 
-class AsyncAdminClient(_AsyncBase):
-    """Loads and unloads models through a server's admin port."""
+class AsyncAdminClient(_AsyncBaseClient):
+    """Loads and unloads models through a server's admin port. Bound to one event loop.
+
+    Every method raises CallError when its call fails.
+    """
 
     async def load_model(
         self, name: str, version: str = "", *, timeout: float = 120.0
-    ) -> admin.LoadedModel:
-        """Loads a version, by default the one in CURRENT, and makes it current."""
-        return await self._transport.run(admin.load(name, version), timeout)
+    ) -> LoadedModel:
+        """Loads a version of a model and makes it current; by default the one in CURRENT."""
+        return await self._transport.run(_admin.load_model(name, version), timeout)
 
     async def unload_model(
         self, name: str, version: str = "", *, timeout: float | None = None
     ) -> tuple[ModelVersion, ...]:
-        """Unloads a version, by default all of them; gives what it unloaded."""
-        return await self._transport.run(admin.unload(name, version), timeout)
+        """Unloads a version of a model, by default all of them. Returns what was unloaded."""
+        return await self._transport.run(_admin.unload_model(name, version), timeout)
 
     async def status(self, *, timeout: float | None = None) -> ServerStatus:
         """The server's models and its load."""
-        return await self._transport.run(admin.status(), timeout)
+        return await self._transport.run(_admin.get_status(), timeout)

@@ -1,4 +1,4 @@
-"""Conversations about images: what a caller gives, and the events that come back."""
+"""Conversations about images: what a caller sends, and the events of the answer."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from sparseclip.results import ModelVersion, ScoredConcept
 from sparseclip.steering import Steering
 
 ChatRole = Literal["system", "user", "assistant"]
+"""Who says a message."""
 ChatFinish = Literal["stop", "length", ""]
-"""The answer's own end, `max_tokens`, or a reason that this client does not know."""
+"""Why an answer ended: the language model ended it, it reached `max_tokens`, or, if empty, a
+reason that this client does not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,7 @@ class ChatImage:
 
     image: ImageInput
     steering: Steering | None = None
+    """None leaves the image as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,43 +33,47 @@ class ChatMessage:
     text: str
     role: ChatRole = "user"
     images: Sequence[ImageInput | ChatImage] = ()
-    """Shown in front of the text; only a user has them."""
+    """Shown before the text. Only messages of the user may have images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatSampling:
-    """How the answer's tokens are chosen."""
+    """How the tokens of the answer are chosen."""
 
     max_tokens: int = 0
-    """0 is the server's default."""
+    """The longest answer; 0 is the server's default."""
     temperature: float = 0.0
-    """0 takes the likeliest token."""
+    """0 takes the likeliest token; otherwise 0.01 to 2."""
     top_p: float = 1.0
+    """Chooses among the likeliest tokens that together reach this probability."""
     seed: int = 0
+    """The same request with the same seed has the same answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EditedConcept:
-    """A concept of a plan, as means over the image's patches."""
+    """A concept that a steering changed, with its mean activation over the image's patches."""
 
     concept_id: int
     name: str
     before: float
     after: float
     edits: tuple[int, ...]
-    """Places of the edits that named it, itself or by a phrase."""
+    """The positions in `Steering.edits` of the edits that named it or stand for it by a phrase."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageConcepts:
-    """What an image shows the language model."""
+    """What one image shows the language model: means over the image's patches."""
 
     before: tuple[ScoredConcept, ...]
-    """The strongest as they were, strongest first."""
+    """The ten strongest concepts before the edits, strongest first."""
     after: tuple[ScoredConcept, ...]
+    """The ten strongest concepts after the edits, strongest first."""
     edited: tuple[EditedConcept, ...]
-    """Those that changed most first; the first 64."""
+    """The edited concepts, most changed first; at most 64."""
     edited_total: int
+    """How many concepts were edited."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +83,9 @@ class ChatStart:
     text: ClassVar[str] = ""
     model: ModelVersion
     engine: str
+    """What generates the text: library, version and device."""
     images: tuple[ImageConcepts, ...]
+    """One for each image of the conversation, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,35 +94,46 @@ class ChatDelta:
 
     text: str
     tokens: int
+    """How many tokens of the language model it took."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatUsage:
-    """Tokens read and written."""
+    """How many tokens the language model read and wrote."""
 
     prompt_tokens: int
-    """Images included."""
+    """All that it read, images included."""
     image_tokens: int
+    """Those that stand for images."""
     completion_tokens: int
+    """Those of the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatTimings:
-    """Where the time went, in microseconds."""
+    """How long the stages of an answer took, in microseconds.
+
+    The first three are those of the image that took longest. They are 0 when the server still had
+    the codes of all images.
+    """
 
     decode_us: int
+    """Reading and resizing an image."""
     queue_us: int
+    """Waiting for a slot in a batch of the vision model."""
     inference_us: int
-    """Of the vision model; 0 where all images were seen before."""
+    """The vision model's run."""
     prepare_us: int
-    """Editing and projecting the images."""
+    """Editing and projecting the images, and assembling the prompt."""
     first_token_us: int
+    """From the assembled prompt to the first token of the answer."""
     total_us: int
+    """From the parsed request to the end of the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatEnd:
-    """The last event."""
+    """The last event: why the answer ended, and what it cost."""
 
     text: ClassVar[str] = ""
     finish: ChatFinish
@@ -122,4 +142,4 @@ class ChatEnd:
 
 
 ChatEvent = ChatStart | ChatDelta | ChatEnd
-"""All of them have `text`; joined it is the answer."""
+"""An event of an answer. All have `text`, which joined is the answer."""

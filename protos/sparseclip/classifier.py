@@ -1,4 +1,4 @@
-"""Zero-shot labels: the softmax of logit scale times cosine. L labels, C concepts."""
+"""Zero-shot classification: softmax of logit scale times cosine. L labels, C concepts."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ class Classification:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classifier:
-    """The embedded labels of one model."""
+    """Labels that one model has embedded. `Client.classifier` makes one."""
 
     labels: tuple[str, ...]
     model: ModelVersion
     logit_scale: float
+    """Logits are the cosine times this."""
     weights: NDArray[np.float64]
     """(C, L): a unit column for every label, or zeros where a text fired no concept."""
 
@@ -47,31 +48,32 @@ class Classifier:
         """Averages the unit codes of each label's prompts.
 
         `prompts` holds the embedded texts of `prompts_for(labels, templates)`, in that order.
-        Raises ValueError naming the label whose text failed.
+        Raises ValueError naming the label whose text failed, or when the model was replaced
+        between two texts.
         """
-        for number, item in enumerate(prompts):
+        for position, item in enumerate(prompts):
             if not item.ok:
-                label = labels[number // len(templates)]
+                label = labels[position // len(templates)]
                 raise ValueError(f"label {label!r}: {item.status.message}")
             if item.model != info.model:
                 raise ValueError("the model was replaced while the labels were embedded")
         codes = stack_codes(prompts.items, normalize=True).astype(np.float64)
-        mean = np.vstack(
+        means = np.vstack(
             [
                 np.asarray(codes[start : start + len(templates)].sum(axis=0))
                 for start in range(0, len(prompts), len(templates))
             ]
         )
-        norms = np.linalg.norm(mean, axis=1, keepdims=True)
+        norms = np.linalg.norm(means, axis=1, keepdims=True)
         return cls(
             labels=tuple(labels),
             model=info.model,
             logit_scale=info.logit_scale,
-            weights=(mean / np.maximum(norms, 1e-12)).T,
+            weights=(means / np.maximum(norms, 1e-12)).T,
         )
 
     def score(self, image: Embedding) -> Classification:
-        """Labels one embedded image.
+        """Labels one embedded image. An image that failed has no label and no scores.
 
         Raises ValueError when the image was embedded by another model than the labels.
         """
@@ -87,8 +89,8 @@ class Classifier:
             raise ValueError("the image and the labels were embedded by different models")
         row = stack_codes([image], normalize=True)
         logits = self.logit_scale * np.asarray(row @ self.weights)[0]
-        odds = np.exp(logits - logits.max())
-        scores = odds / odds.sum()
+        exponentials = np.exp(logits - logits.max())
+        scores = exponentials / exponentials.sum()
         return Classification(
             source=image.source,
             status=image.status,
@@ -101,7 +103,7 @@ class Classifier:
 def prompts_for(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
     """Every label in every template, label by label.
 
-    Raises ValueError: no labels, a repeated one, or a template without `{}`.
+    Raises ValueError when there are no labels, one is repeated, or a template has no `{}`.
     """
     if isinstance(labels, str) or not labels:
         raise ValueError("labels: give a list with at least one")

@@ -1,37 +1,34 @@
-"""The typed client. `Client` blocks; `AsyncClient`, with the same methods, awaits.
-
-    with Client("localhost:50051") as client:
-        answers = client.embed(images=["cat.png"], outputs=Outputs(top_concepts=5))
-        matrix = answers.to_csr()
-
-A call that fails as a whole raises CallError; an item that fails carries its own status.
-"""
+# Written by protos/generate_sync.py from aio.py: edit that file.
+"""The blocking clients: one for the public port of a server and one for its admin port."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from types import TracebackType
 from typing import Self
 
-from sparseclip import _admin as admin
-from sparseclip import _convert_chat as convert_chat
+from sparseclip import _admin
 from sparseclip._connection import Connection, Tls
-from sparseclip._convert import ConceptKey, Outputs
-from sparseclip._items import ImageInput, Item
-from sparseclip._operations import Call, Operations
+from sparseclip._convert_chat import event_from_proto
+from sparseclip._item_window import ItemWindow
+from sparseclip._items import ImageInput, Item, Outputs
+from sparseclip._operations import MethodCall, Operations
 from sparseclip._retry import RetryPolicy
-from sparseclip._stream import Flight
 from sparseclip._transport import Transport
 from sparseclip.chat import ChatEvent, ChatImage, ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier
-from sparseclip.concepts import Concept, ConceptMatch, ConceptPage, Explanation, ServerStatus
+from sparseclip.concepts import Concept, ConceptKey, ConceptMatch, ConceptPage, Explanation
 from sparseclip.results import Embedding, Embeddings, ModelInfo, ModelVersion
+from sparseclip.server_status import Health, LoadedModel, ServerStatus
 from sparseclip.steering import Steering
 
+# The largest page that a server gives.
+_PAGE_SIZE = 1000
 
-class _Base:
-    """Opening and closing, the same for both ports."""
+
+class _BaseClient:
+    """Opening, closing and health: the same on both ports."""
 
     def __init__(
         self,
@@ -43,6 +40,12 @@ class _Base:
         timeout: float = 10.0,
         retry: RetryPolicy | None = None,
     ) -> None:
+        """Opens a connection to `host:port` or `unix:PATH`. Nothing is sent yet.
+
+        `timeout` is the deadline of each call in seconds, retries included. Raises ValueError for
+        an address that is none, for a TLS file that cannot be read, and for a token that would go
+        in plaintext to another machine, unless `insecure` allows it.
+        """
         connection = Connection(address=address, token=token, tls=tls, insecure=insecure)
         self._transport = Transport(connection, timeout, retry or RetryPolicy())
 
@@ -58,19 +61,23 @@ class _Base:
         self.close()
 
     def close(self) -> None:
-        """Closes the connection; calls in flight are cancelled."""
+        """Closes the connection. Calls in flight are cancelled."""
         self._transport.close()
 
-    def health(self, service: str = "", *, timeout: float | None = None) -> admin.Health:
-        """The health of one service, such as `sparseclip.v1.EmbeddingService`, or of all."""
-        return self._transport.run(admin.health(service), timeout)
+    def health(self, service: str = "", *, timeout: float | None = None) -> Health:
+        """The health of one service, such as `sparseclip.v1.EmbeddingService`, or of the server.
+
+        Raises CallError with NOT_FOUND for a service that the server does not have.
+        """
+        return self._transport.run(_admin.check_health(service), timeout)
 
 
-class Client(_Base):
-    """Embeds, classifies and explains through a Sparseclip server. Threads may share one.
+class Client(_BaseClient):
+    """Embeds, classifies, explains and chats through a server. Threads may share one.
 
-    Every method raises CallError when a call fails as a whole. `timeout` is the deadline of each
-    call in seconds, retries included.
+    Every method raises CallError when its call fails as a whole. An item that fails has its own
+    status. `timeout` of a method is the deadline of each of its calls in seconds, retries included;
+    None is the client's.
     """
 
     def __init__(
@@ -85,10 +92,12 @@ class Client(_Base):
         timeout: float = 10.0,
         retry: RetryPolicy | None = None,
     ) -> None:
-        """Opens a connection to `host:port` or `unix:PATH`; nothing is sent yet.
+        """Opens a connection to `host:port` or `unix:PATH`. Nothing is sent yet.
 
-        An empty model is the server's default one, an empty version the current one. A token in
-        plaintext to another machine raises ValueError unless `insecure` is set.
+        An empty `model` is the server's default one, an empty `version` the current one. `timeout`
+        is the deadline of each call in seconds, retries included. Raises ValueError for an address
+        that is none, for a TLS file that cannot be read, and for a token that would go in plaintext
+        to another machine, unless `insecure` allows it.
         """
         super().__init__(
             address, token=token, tls=tls, insecure=insecure, timeout=timeout, retry=retry
@@ -109,8 +118,9 @@ class Client(_Base):
     ) -> Embeddings:
         """Embeds any number of images (bytes, paths or PIL images) and texts.
 
-        Results keep the order: images first, then texts. Many items become several calls within
-        the server's limits; an item that fails has its own status.
+        The answers keep the order of the items: images first, then texts. Items are spread over
+        as many calls as the server's limits require. Raises TypeError for a lone image or text
+        that is not in a list.
         """
         operation = self._operations.embed(images, texts, outputs or Outputs())
         return self._transport.run(operation, timeout)
@@ -122,20 +132,31 @@ class Client(_Base):
         outputs: Outputs | None = None,
         window: int = 64,
         timeout: float | None = None,
-    ) -> Iterator[Embedding]:
-        """Embeds items without end, in order, holding at most `window` of them at a time.
+    ) -> Generator[Embedding]:
+        """Embeds items that may be without end. At most `window` of them are held at a time.
 
-        Items are images, or `Item`s for texts and for sources of your own. `timeout` bounds the
-        calls that describe the model, not the stream.
+        An item is an image, or an Item for a text or for a source of your own. The answers keep
+        the order of the items. A stream that breaks is opened again for the items that it left
+        unanswered. `timeout` bounds the calls that describe the model, not the stream. Raises
+        ValueError for a window of less than 1.
         """
+        if window < 1:
+            raise ValueError("window: must be at least 1")
+        return self._embed_stream(items, outputs or Outputs(), window, timeout)
+
+    def _embed_stream(
+        self,
+        items: Iterable[ImageInput | Item],
+        outputs: Outputs,
+        window: int,
+        timeout: float | None,
+    ) -> Generator[Embedding]:
         info = self._transport.run(self._operations.known_info(), timeout)
-        flight = Flight(
-            selector=self._operations.selector,
-            outputs=outputs or Outputs(),
-            info=info,
-            window=window,
-        )
-        return self._transport.stream(items, flight, self._operations.info_of)
+        start = self._operations.stream_start(outputs)
+        item_window = ItemWindow(start=start, info=info, size=window)
+        stream = self._transport.stream(items, item_window, self._operations.info_for)
+        with closing(stream) as embeddings:
+            yield from embeddings
 
     def classifier(
         self,
@@ -144,7 +165,11 @@ class Client(_Base):
         templates: Sequence[str] = ("{}",),
         timeout: float | None = None,
     ) -> Classifier:
-        """Embeds labels once, to score the images of a stream with."""
+        """Embeds labels once, to score any number of embedded images with.
+
+        Each label stands in the place of `{}` in every template. Raises ValueError when there are
+        no labels, one is repeated or fails, or a template has no `{}`.
+        """
         return self._transport.run(self._operations.classifier(labels, templates), timeout)
 
     def classify(
@@ -155,7 +180,10 @@ class Client(_Base):
         templates: Sequence[str] = ("{}",),
         timeout: float | None = None,
     ) -> list[Classification]:
-        """Scores every image against labels: softmax of logit scale times cosine."""
+        """Scores every image against labels: the softmax of logit scale times cosine.
+
+        `labels` and `templates` are those of `classifier`, with the same errors.
+        """
         operation = self._operations.classify(images, labels, templates)
         return self._transport.run(operation, timeout)
 
@@ -167,28 +195,37 @@ class Client(_Base):
         active_only: bool = False,
         timeout: float | None = None,
     ) -> ConceptPage:
-        """One page of the model's concepts; 0 is the server's default page size."""
+        """One page of the model's concepts in order of their ids.
+
+        `page_size` 0 is the server's default. `page_token` is the `next_page_token` of the page
+        before, or empty for the first page.
+        """
         operation = self._operations.list_concepts(page_size, page_token, active_only)
         return self._transport.run(operation, timeout)
 
-    def concepts(self, *, active_only: bool = False) -> Iterator[Concept]:
-        """All of the model's concepts, page by page."""
+    def concepts(self, *, active_only: bool = False) -> Generator[Concept]:
+        """All concepts of the model in order of their ids, read page by page."""
         token = ""
         while True:
-            page = self.list_concepts(page_size=1000, page_token=token, active_only=active_only)
+            page = self.list_concepts(
+                page_size=_PAGE_SIZE, page_token=token, active_only=active_only
+            )
             yield from page.concepts
             token = page.next_page_token
             if not token:
                 return
 
     def get_concept(self, key: ConceptKey, *, timeout: float | None = None) -> Concept:
-        """One concept by id or exact name."""
+        """One concept by id or exact name. Raises CallError with NOT_FOUND when there is none."""
         return self._transport.run(self._operations.get_concept(key), timeout)
 
     def search_concepts(
         self, query: str, *, limit: int = 0, timeout: float | None = None
     ) -> list[ConceptMatch]:
-        """The concepts that a word or phrase brings up, best first."""
+        """The concepts that a word or phrase activates or names, best first.
+
+        At most `limit` of them; 0 is the server's default.
+        """
         return self._transport.run(self._operations.search_concepts(query, limit), timeout)
 
     def explain(
@@ -200,7 +237,11 @@ class Client(_Base):
         overlay: bool = False,
         timeout: float | None = None,
     ) -> Explanation:
-        """Where the named concepts, or else the strongest ones, fire in an image."""
+        """Where concepts fire in an image, as a map over its patches for each of them.
+
+        Without `concepts` these are the `top_concepts` strongest of the image; 0 is the server's
+        default. With `overlay` each map is also drawn over the image.
+        """
         operation = self._operations.explain(image, concepts, top_concepts, overlay)
         return self._transport.run(operation, timeout)
 
@@ -215,37 +256,39 @@ class Client(_Base):
     ) -> Generator[ChatEvent]:
         """Answers a question about images, or the last message of a conversation.
 
-        The first event tells what the images show before and after the edits; the `text` of all
-        events joined is the answer. Closing the iterator ends the work. A call that fails is sent
-        again only before its first event.
+        `steering` edits every image that has no edits of its own. The first event is a ChatStart
+        with what the images show before and after the edits. The `text` of all events joined is
+        the answer. Closing the generator ends the work on the server. A call that fails is retried
+        only until its first event. Raises ValueError for a conversation whose images or edits are
+        not in its messages.
         """
-        said = convert_chat.conversation(messages, images, steering)
-        call = self._operations.chat(said, sampling or ChatSampling())
-        return self._chat(call, timeout)
+        call = self._operations.chat(messages, images, steering, sampling or ChatSampling())
+        return self._chat_events(call, timeout)
 
-    def _chat(self, call: Call, timeout: float) -> Generator[ChatEvent]:
-        with closing(self._transport.watch(call, timeout)) as replies:
+    def _chat_events(self, call: MethodCall, timeout: float) -> Generator[ChatEvent]:
+        with closing(self._transport.replies(call, timeout)) as replies:
             for reply in replies:
-                event = convert_chat.event(reply)
+                event = event_from_proto(reply)
                 if event is not None:
                     yield event
 
 
-class AdminClient(_Base):
-    """Loads and unloads models through a server's admin port."""
+class AdminClient(_BaseClient):
+    """Loads and unloads models through a server's admin port. Threads may share one.
 
-    def load_model(
-        self, name: str, version: str = "", *, timeout: float = 120.0
-    ) -> admin.LoadedModel:
-        """Loads a version, by default the one in CURRENT, and makes it current."""
-        return self._transport.run(admin.load(name, version), timeout)
+    Every method raises CallError when its call fails.
+    """
+
+    def load_model(self, name: str, version: str = "", *, timeout: float = 120.0) -> LoadedModel:
+        """Loads a version of a model and makes it current; by default the one in CURRENT."""
+        return self._transport.run(_admin.load_model(name, version), timeout)
 
     def unload_model(
         self, name: str, version: str = "", *, timeout: float | None = None
     ) -> tuple[ModelVersion, ...]:
-        """Unloads a version, by default all of them; gives what it unloaded."""
-        return self._transport.run(admin.unload(name, version), timeout)
+        """Unloads a version of a model, by default all of them. Returns what was unloaded."""
+        return self._transport.run(_admin.unload_model(name, version), timeout)
 
     def status(self, *, timeout: float | None = None) -> ServerStatus:
         """The server's models and its load."""
-        return self._transport.run(admin.status(), timeout)
+        return self._transport.run(_admin.get_status(), timeout)

@@ -1,11 +1,13 @@
-"""What the client gives back about concepts and about the server: frozen dataclasses."""
+"""Concepts: what they mean, and where they fire in an image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from sparseclip.results import FloatArray, ModelVersion, ScoredConcept, Timings
+
+ConceptKey = int | str
+"""A concept by its id or by its exact name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +15,9 @@ class Evidence:
     """A word, or an image by its source, that makes a concept fire."""
 
     source: str
+    """The word itself, or the source of the image."""
     value: float
+    """The concept's activation on the image; the score by which its words are ranked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +27,20 @@ class Concept:
     concept_id: int
     name: str
     aliases: tuple[str, ...]
+    """Other words that fit, best first."""
     frequency: float
     """The share of evaluation images on which it fires, in [0, 1]."""
     clarity: float | None
-    """Mean pairwise similarity of those images by an independent encoder; None: not measured."""
+    """Mean pairwise similarity of those images by an independent encoder; None if unmeasured."""
     modality: float
-    """Near 0 a text concept, near 1 an image concept."""
+    """The share of its activation that comes from images, in [0, 1]: near 0 for a text concept,
+    near 1 for an image concept."""
     words: tuple[Evidence, ...]
+    """The words that make it fire, best first."""
     images: tuple[Evidence, ...]
+    """The images that make it fire, strongest first."""
     active: bool
-    """False: it never fired on two evaluation images, so its name means little."""
+    """It fired on at least two evaluation images. If it did not, its name means little."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +49,20 @@ class ConceptPage:
 
     concepts: tuple[Concept, ...]
     next_page_token: str
-    """Empty on the last page."""
+    """What `list_concepts` takes for the next page; empty on the last page."""
     total: int
+    """The number of concepts on all pages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConceptMatch:
-    """A concept that a query found."""
+    """A concept that fits a query."""
 
     concept: Concept
     activation: float
-    """The text tower's activation for the query; 0 when only the name matched."""
+    """How strongly the text tower activates it for the query; 0 when only its name matched."""
     name_match: bool
+    """The query is one of its names."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,11 +71,11 @@ class ConceptExplanation:
 
     concept: ScoredConcept
     values: FloatArray
-    """(rows, columns) activations of the patches."""
+    """(rows, columns) float32, the activation on every patch."""
     exact: bool
-    """The concept's value is the mean of `values`, so the map accounts for all of it."""
+    """The concept's value is the mean of `values`, so that the map accounts for all of it."""
     overlay_png: bytes
-    """The map over the image; empty unless it was asked for."""
+    """The map drawn over the image, as a PNG file; empty unless it was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,37 +83,7 @@ class Explanation:
     """Where the concepts of an image fire."""
 
     source: str
+    """The image's path, or `image[0]`."""
     model: ModelVersion
     explanations: tuple[ConceptExplanation, ...]
     timings: Timings
-
-
-class ModelState(Enum):
-    """Where a model of the server stands."""
-
-    UNSPECIFIED = 0
-    LOADING = 1
-    SERVING = 2
-    FAILED = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelStatus:
-    """One model of the server."""
-
-    model: ModelVersion
-    state: ModelState
-    is_default: bool
-    engine: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerStatus:
-    """A server's models and its load."""
-
-    models: tuple[ModelStatus, ...]
-    queued_images: int
-    queued_texts: int
-    calls_in_flight: int
-    uptime_seconds: int
-    server_version: str

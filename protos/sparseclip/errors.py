@@ -1,4 +1,4 @@
-"""What can go wrong, typed: a whole call (CallError) or one item of it (ItemStatus)."""
+"""What can go wrong: a call as a whole (CallError) or one item of a call (ItemStatus)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _DETAILS_KEY = "grpc-status-details-bin"
 
 @dataclass(frozen=True, kw_only=True)
 class FieldViolation:
-    """One field of a request that the server refused, and why."""
+    """A field of a request that the server refused, and why."""
 
     field: str
+    """The path of the field, such as `inputs[3].image`."""
     description: str
 
 
@@ -29,23 +30,21 @@ class ItemStatus:
 
     code: grpc.StatusCode = grpc.StatusCode.OK
     message: str = ""
+    """Why the item failed; empty when it succeeded."""
 
     @property
     def ok(self) -> bool:
         """The item succeeded."""
         return self.code is grpc.StatusCode.OK
 
-    @classmethod
-    def from_proto(cls, status: status_pb2.Status) -> ItemStatus:
-        """Reads google.rpc.Status; an unknown code counts as UNKNOWN."""
-        return cls(
-            code=_CODES.get(status.code, grpc.StatusCode.UNKNOWN),
-            message=status.message,
-        )
-
 
 class CallError(Exception):
-    """A call that failed as a whole."""
+    """A call failed as a whole.
+
+    `code` is its status and `message` the server's words. `violations` lists the fields that the
+    server refused (google.rpc.BadRequest). `retry_after` is the number of seconds after which the
+    server invites another attempt (google.rpc.RetryInfo), or None.
+    """
 
     def __init__(
         self,
@@ -59,22 +58,28 @@ class CallError(Exception):
         self.code = code
         self.message = message
         self.violations = violations
-        """The fields that the server refused (google.rpc.BadRequest)."""
         self.retry_after = retry_after
-        """Seconds after which the server invites another try (google.rpc.RetryInfo)."""
 
     def __str__(self) -> str:
         fields = "; ".join(
-            f"{v.field}: {v.description}" for v in self.violations if v.description != self.message
+            f"{violation.field}: {violation.description}"
+            for violation in self.violations
+            if violation.description != self.message
         )
         return f"{self.code.name}: {self.message}" + (f" ({fields})" if fields else "")
 
     @classmethod
     def from_rpc(cls, error: grpc.RpcError) -> CallError:
-        """Reads a failed call of grpc or grpc.aio with its google.rpc details, if it has any."""
+        """Reads a failed call of grpc or grpc.aio, with its google.rpc details if it has any."""
         code = error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
         if code is None:
             return cls(grpc.StatusCode.UNKNOWN, "the call failed without a status")
+        message = error.details() or ""
+        if code is grpc.StatusCode.INTERNAL and message == "Internal error from Core":
+            # grpc.aio puts this in place of the status when the server still had messages to
+            # send (grpc issue 36066). The real status is lost. Most often the server has gone
+            # away, so that another attempt is right; attempts are bounded if it is not.
+            return cls(grpc.StatusCode.UNAVAILABLE, "the server ended the stream")
         # Both flavours of grpc give pairs here; only one of them says so in its types.
         metadata = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
         violations: list[FieldViolation] = []
@@ -84,15 +89,18 @@ class CallError(Exception):
             retry_info = error_details_pb2.RetryInfo()
             if detail.Unpack(bad_request):
                 violations += (
-                    FieldViolation(field=v.field, description=v.description)
-                    for v in bad_request.field_violations
+                    FieldViolation(field=violation.field, description=violation.description)
+                    for violation in bad_request.field_violations
                 )
             elif detail.Unpack(retry_info):
                 delay = retry_info.retry_delay
                 retry_after = max(0.0, delay.seconds + delay.nanos * 1e-9)
-        return cls(
-            code, error.details() or "", violations=tuple(violations), retry_after=retry_after
-        )
+        return cls(code, message, violations=tuple(violations), retry_after=retry_after)
+
+
+def status_code(number: int) -> grpc.StatusCode:
+    """The status code of a number; UNKNOWN for a number that gRPC does not define."""
+    return _CODES.get(number, grpc.StatusCode.UNKNOWN)
 
 
 def _details(metadata: Iterable[tuple[str, str | bytes]]) -> list[any_pb2.Any]:

@@ -1,4 +1,4 @@
-"""What the client gives back: frozen dataclasses with numpy arrays, no protobuf types.
+"""Embeddings and model descriptions: frozen dataclasses with numpy arrays, no protobuf types.
 
 B items, P patches, C concepts, K active concepts of an item, D CLIP width, L labels.
 """
@@ -22,7 +22,7 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelVersion:
-    """The model that answered."""
+    """A model of the server, such as the one that answered."""
 
     name: str
     version: str
@@ -30,35 +30,40 @@ class ModelVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class Timings:
-    """Where the time went, in microseconds."""
+    """How long the stages of a call or of one item took, in microseconds."""
 
     decode_us: int = 0
+    """Reading and resizing an image, or tokenizing a text."""
     queue_us: int = 0
+    """Waiting for a slot in a batch."""
     inference_us: int = 0
+    """The model's run of the batch that held the item."""
     total_us: int = 0
-    """Of a whole call; 0 on items."""
+    """From the parsed request to the finished reply; 0 on items."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredConcept:
-    """A concept with its name and how strongly it fired."""
+    """A concept with its name and its activation."""
 
     concept_id: int
     name: str
     value: float
+    """The activation, un-normalised; 0 when the concept did not fire."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PatchMap:
-    """One concept's activation on every patch: values (rows, columns) float32."""
+    """One concept's activation on every patch of an image."""
 
     concept_id: int
     values: FloatArray
+    """(rows, columns) float32."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Embedding:
-    """One item's answer. Outputs that were not asked for, or that failed, are empty."""
+    """One item's answer. An output that was not asked for is empty, as are all when it failed."""
 
     source: str
     """The item's path, its text, or `image[i]` for bytes and image objects."""
@@ -72,14 +77,15 @@ class Embedding:
     values: FloatArray = field(default_factory=lambda: np.empty(0, np.float32))
     """(K,) un-normalised activations, all > 0."""
     norm: float = 0.0
-    """L2 norm over all active concepts, also those that the graph's TopK cut."""
+    """L2 norm over all active concepts, those that the graph's TopK cut included."""
     active: int = 0
-    """How many concepts fired; more than K when the graph's TopK was too short."""
+    """How many concepts fired; more than K when the graph's TopK was too short for the item."""
     concepts: tuple[ScoredConcept, ...] = ()
-    """The strongest, strongest first."""
+    """The strongest concepts, strongest first: `Outputs.top_concepts` of them."""
     dense: FloatArray | None = None
     """(D,), the vector that the sparse projection reads."""
     patches: tuple[PatchMap, ...] = ()
+    """One map for each of `Outputs.patch_concepts`; empty for a text."""
     timings: Timings = field(default_factory=Timings)
 
     @property
@@ -90,7 +96,10 @@ class Embedding:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Embeddings(Sequence[Embedding]):
-    """The answers to one `embed`, in the order of the items: images first, then texts."""
+    """The answers of one `embed`, in the order of the items: images first, then texts.
+
+    It is a sequence of Embedding.
+    """
 
     items: tuple[Embedding, ...]
 
@@ -114,11 +123,11 @@ class Embeddings(Sequence[Embedding]):
 
     @property
     def failed(self) -> tuple[Embedding, ...]:
-        """The items that did not."""
+        """The items that failed; their `status` says why."""
         return tuple(item for item in self.items if not item.ok)
 
     def to_csr(self, *, normalize: bool = False) -> csr_array:
-        """The codes of the successful items as float32 (len(ok), C).
+        """The codes of the successful items as a scipy.sparse.csr_array (len(ok), C) of float32.
 
         With `normalize`, rows are divided by their norm: inner products of two such matrices are
         cosine similarities. Raises ValueError when the rows come from different models.
@@ -127,8 +136,12 @@ class Embeddings(Sequence[Embedding]):
 
 
 def stack_codes(items: Sequence[Embedding], *, normalize: bool = False) -> csr_array:
-    """Stacks the codes of successful items of one model into float32 (B, C)."""
-    from scipy.sparse import csr_array  # a quarter of a second, for those who want a matrix
+    """Stacks the codes of successful items into a matrix (B, C) of float32.
+
+    Raises ValueError when the items come from different models.
+    """
+    # Takes a quarter of a second, so only those wait for it who build a matrix.
+    from scipy.sparse import csr_array
 
     if len({(item.model, item.width) for item in items}) > 1:
         raise ValueError("the rows come from different models")
@@ -139,7 +152,7 @@ def stack_codes(items: Sequence[Embedding], *, normalize: bool = False) -> csr_a
     values = np.concatenate(
         [
             np.empty(0, np.float32),
-            *(i.values / max(i.norm, 1e-12) if normalize else i.values for i in items),
+            *(item.values / max(item.norm, 1e-12) if normalize else item.values for item in items),
         ]
     )
     return csr_array(
@@ -149,21 +162,27 @@ def stack_codes(items: Sequence[Embedding], *, normalize: bool = False) -> csr_a
 
 @dataclass(frozen=True, kw_only=True)
 class ServerLimits:
-    """What a server accepts."""
+    """What a server accepts. It refuses a request that goes beyond one of these."""
 
     message_bytes: int
+    """The whole request."""
     image_bytes: int
+    """One encoded image."""
     image_pixels: int
+    """Width times height of one image."""
     image_side: int
+    """The longer side of one image, in pixels."""
     images_per_call: int
     texts_per_call: int
     text_bytes: int
+    """One text, as UTF-8."""
     max_deadline_seconds: int
+    """The longest deadline of a call, and so the longest life of one stream."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """A loaded model's shapes and the limits of its server."""
+    """The shapes of a loaded model and the limits of its server."""
 
     model: ModelVersion
     concepts: int
@@ -171,13 +190,13 @@ class ModelInfo:
     dense_dim: int
     """D, the width of an image's dense vector."""
     text_dense_dim: int
-    """The width of a text's: another one where the towers differ in width."""
+    """The width of a text's dense vector. It differs from D where the towers differ in width."""
     image_size: int
-    """Images are resized to this many pixels a side."""
+    """S: images are resized to S x S pixels."""
     patch_rows: int
     patch_columns: int
     context_length: int
-    """Texts are cut to so many tokens."""
+    """T: texts are cut to this many tokens."""
     logit_scale: float
-    """Zero-shot logits are this times the cosine."""
+    """Zero-shot logits are the cosine times this."""
     limits: ServerLimits

@@ -1,4 +1,4 @@
-"""Edits of what a language model sees of an image, as a caller writes them and as JSON."""
+"""Steering: edits of the concepts that a language model sees of an image, and their JSON form."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 EditOp = Literal["SET", "ADD", "SCALE", "ABLATE"]
+"""What an edit makes of an activation a: value, max(0, a + value), a * value, or 0."""
 OPS: tuple[EditOp, ...] = get_args(EditOp)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """One edit of a concept (by id or exact name) or of a word or phrase.
+    """One edit of a concept, or of the concepts that a phrase stands for.
 
-    SET value, ADD value, SCALE by value, ABLATE to 0. Raises ValueError, naming the field, for one
-    that no server could take.
+    Give either `concept` or `phrase`. Raises ValueError, naming the field, for an edit that no
+    server accepts.
     """
 
     op: EditOp
     concept: int | str | None = None
+    """The concept's id or exact name."""
     phrase: str | None = None
-    """The text tower says which concepts it stands for."""
+    """A word or phrase. The text tower says which concepts it stands for."""
     value: float | None = None
-    """None: for SET the adapter's default strength."""
+    """ADD and SCALE need one. SET without one uses the adapter's default strength."""
     patches: Sequence[int] | None = None
-    """Row by row from the top left; None is all of them."""
+    """The patches to edit, numbered row by row from the top left; None means all."""
     top: int = 0
-    """Of a phrase: how many concepts; 0 is the adapter's default."""
+    """How many concepts the phrase stands for; 0 is the adapter's default."""
 
     def __post_init__(self) -> None:
         if self.op not in OPS:
@@ -50,14 +52,14 @@ class Edit:
 
 @dataclass(frozen=True, kw_only=True)
 class Steering:
-    """Edits of distinct concepts and phrases, and how far to go from the old values to the new."""
+    """The edits of one image. No two may name the same concept or phrase."""
 
     edits: Sequence[Edit] = ()
     strength: float = 1.0
-    """0 leaves all as it was, 1 is the edit in full."""
+    """How far to go from the old activations to the new ones: 0 changes nothing, 1 is in full."""
 
     def to_json(self) -> str:
-        """As JSON text, which `from_json` reads."""
+        """Writes the JSON text that `from_json` reads."""
         edits = [
             {key: value for key, value in dataclasses.asdict(edit).items() if value is not None}
             for edit in self.edits
@@ -68,8 +70,9 @@ class Steering:
     def from_json(cls, text: str) -> Steering:
         """Reads what `to_json` or mllm_adapter's SteeringPlan.to_json writes.
 
-        `{"edits": [{"concept": 7, "op": "SET", "value": 2.0}], "strength": 1.0}`; in place of
-        `concept`, an id or a name, an edit may have a `phrase`. Raises ValueError naming the field.
+        An example: `{"edits": [{"concept": 7, "op": "SET", "value": 2.0}], "strength": 1.0}`. In
+        place of `concept`, an id or a name, an edit may have a `phrase`. Raises ValueError naming
+        the field that is wrong.
         """
         try:
             data = json.loads(text)

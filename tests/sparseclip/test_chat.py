@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -220,10 +220,10 @@ async def test_closing_ends_the_work(scripted: Any, asynchronous: bool) -> None:
     endless = ChatSampling(seed=99)
     if asynchronous:
         async with AsyncClient(address) as client:
-            stream: AsyncIterator[Any] = client.chat("a", sampling=endless)
+            stream = client.chat("a", sampling=endless)
             assert [(await anext(stream)).text for _ in range(4)] == ["0", "1", "2", "3"]
             assert script.waits.wait(5)
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
             assert await left(script)
     else:
         with Client(address) as blocking:

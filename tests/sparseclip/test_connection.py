@@ -16,9 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from google.protobuf import descriptor_pool
 
-from sparseclip import CallError, Client, RetryPolicy, Tls
-from sparseclip import _admin as admin
-from sparseclip import _operations as operations
+from sparseclip import CallError, Client, Health, RetryPolicy, Tls, _admin, _operations
 from sparseclip.v1 import admin_pb2, chat_pb2, concepts_pb2, embedding_pb2
 from tests.sparseclip.conftest import limits
 from tests.sparseclip.scripted import Scripted, start
@@ -150,13 +148,13 @@ def test_every_method_of_the_contract_has_its_operation() -> None:
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 declared[f"/{service.full_name}/{method.name}"] = method.output_type.full_name
-    known = [
+    methods = [
         value
-        for module in (operations, admin)
+        for module in (_operations, _admin)
         for value in vars(module).values()
-        if isinstance(value, operations.Method)
+        if isinstance(value, _operations.Method)
     ]
-    used = {method.path: method.reply.DESCRIPTOR.full_name for method in known}
+    used = {method.path: method.reply.DESCRIPTOR.full_name for method in methods}
     assert used.pop("/grpc.health.v1.Health/Check")
     assert used == declared
 
@@ -165,8 +163,8 @@ def test_health_messages_are_what_the_client_takes_them_for() -> None:
     from grpc_health.v1 import health_pb2
 
     assert health_pb2.HealthCheckRequest(service="abc").SerializeToString() == (
-        admin.StringValue(value="abc").SerializeToString()
+        _admin.StringValue(value="abc").SerializeToString()
     )
-    states = {state.name: state.value for state in admin.Health}
+    states = {state.name: state.value for state in Health}
     assert states == dict(health_pb2.HealthCheckResponse.ServingStatus.items())
     assert descriptor_pool.Default().FindMessageTypeByName("grpc.health.v1.HealthCheckResponse")

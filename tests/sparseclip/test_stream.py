@@ -115,7 +115,7 @@ def test_walking_away_cancels_the_call(client: Client, script: Scripted) -> None
     answers = client.embed_stream(NUMBERS, window=4)
     assert next(answers).ok
     assert script.blocked.wait(5)  # gRPC ends a handler silently that it has not come back to
-    answers.close()  # type: ignore[attr-defined]
+    answers.close()
     assert script.cancelled.wait(5)
 
 
@@ -196,5 +196,5 @@ async def test_asyncio_walking_away_cancels_the_call(address: str, script: Scrip
     async with AsyncClient(address, retry=FAST) as client:
         answers = client.embed_stream(NUMBERS, window=4)
         assert (await anext(answers)).ok
-        await answers.aclose()  # type: ignore[attr-defined]
+        await answers.aclose()
         assert await asyncio.to_thread(script.cancelled.wait, 5)

@@ -1,0 +1,61 @@
+"""What a server says of itself: its health, its models and its load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from sparseclip.results import ModelVersion
+
+
+class Health(Enum):
+    """The state of a service, as grpc.health.v1 gives it."""
+
+    UNKNOWN = 0
+    SERVING = 1
+    NOT_SERVING = 2
+    SERVICE_UNKNOWN = 3
+
+
+class ModelState(Enum):
+    """The state of one model of a server."""
+
+    UNSPECIFIED = 0
+    LOADING = 1
+    SERVING = 2
+    FAILED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelStatus:
+    """One model of a server."""
+
+    model: ModelVersion
+    state: ModelState
+    is_default: bool
+    """It answers the calls that name no model."""
+    engine: str
+    """What runs its graphs: library, version and device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerStatus:
+    """The models of a server, and its load at the moment of the call."""
+
+    models: tuple[ModelStatus, ...]
+    queued_images: int
+    """Images that wait for a batch."""
+    queued_texts: int
+    """Texts that wait for a batch."""
+    calls_in_flight: int
+    uptime_seconds: int
+    server_version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model that was loaded and is current now."""
+
+    model: ModelVersion
+    load_us: int
+    """Microseconds that loading and warming up took."""
