@@ -5,7 +5,7 @@ VLLM   := .venv-vllm
 BIN    := $(VENV)/bin
 PYTHON ?= python3
 # The interpreters of test-wheel: those of these two that are installed.
-PYTHONS ?= $(shell for name in python3.11 python3.13; do $$name -c '' 2>/dev/null && echo $$name; done)
+PYTHONS ?= $(shell for name in python3.11 python3.13; do $$name -c '' 2>/dev/null && echo $$name; done; true)
 PROTOS := $(wildcard protos/sparseclip/v1/*.proto)
 ROOMS  := bundle protos training mllm_adapter serving benchmarks examples
 # google/rpc/*.proto, from the installed googleapis-common-protos.
@@ -19,7 +19,7 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
-serve: $(VENV)/.serve ## Serve the shipped bundle on localhost:50051
+serve: $(VENV)/.serve ## Serve the demo bundle on localhost:50051
 	$(BIN)/sparseclip serve $(if $(CHAT),--chat $(CHAT)) $(ARGS)
 
 test: lint types protos pytest ## Everything that must pass before a commit
