@@ -1,4 +1,4 @@
-"""From rendered drawings to the samples of each split: captions, metadata, and what is refused."""
+"""The samples of each split, from rendered drawings: captions, metadata, and what is refused."""
 
 from __future__ import annotations
 
@@ -10,65 +10,66 @@ from training.data.captions import (
     alternatives,
     caption_key,
     category_slug,
+    has_word,
     name_caption,
-    says_something,
 )
 from training.data.emoji import Emoji
 from training.data.icons import Drawing
-from training.data.recipe import Recipe
+from training.data.recipe import DataRecipe
 from training.data.shards import Sample
-from training.data.sources import Source
+from training.data.sources import PackageContents
 from training.data.split import SPLITS, SplitPlan, plan_splits
 
 
 def assemble(
-    source: Source, images: Mapping[int, bytes], recipe: Recipe
+    contents: PackageContents, images: Mapping[int, bytes], recipe: DataRecipe
 ) -> dict[str, list[Sample]]:
-    """Samples of every split, in stored order: shuffled by a hash of the key, always the same.
+    """The samples of every split, in the order of a hash of their keys.
 
-    `images` are PNG bytes by position in `source.drawings`; every drawing that is left out is
-    counted in `source.dropped` with its reason.
+    `images` are PNG bytes by index into `contents.drawings`. Every drawing that is left out is
+    counted in `contents.dropped` with its reason.
     """
-    called = [
+    set_names = [
         (d.codepoint, name_caption(d.name, recipe.sets[d.set].strip))
-        for d in source.drawings
+        for d in contents.drawings
         if d.codepoint is not None and recipe.sets[d.set].kind == "emoji"
     ]
-    plan = plan_splits(source.table.values(), recipe.splits, called)
-    by_caption = {caption_key(one.caption): one for one in source.table.values()}
+    plan = plan_splits(contents.table.values(), recipe.splits, set_names)
+    by_caption = {caption_key(emoji.caption): emoji for emoji in contents.table.values()}
     splits: dict[str, list[Sample]] = {name: [] for name in SPLITS}
-    seen: set[tuple[str, bytes]] = set()
-    for i, drawing in enumerate(source.drawings):
+    digests: set[tuple[str, bytes]] = set()  # of the images so far, by set
+    for i, drawing in enumerate(contents.drawings):
         if i not in images:
             continue
-        emoji = source.table.get(drawing.codepoint) if drawing.codepoint else None
-        split = plan.place(recipe.sets[drawing.set].role, drawing.codepoint)
+        emoji = contents.table.get(drawing.codepoint) if drawing.codepoint else None
+        split = plan.split_of(recipe.sets[drawing.set].role, drawing.codepoint)
         meta = describe(drawing, emoji, by_caption, recipe, plan, train=split == "train")
         image = (drawing.set, hashlib.sha256(images[i]).digest())
-        reason = "same image" if image in seen else refusal(drawing, split, meta["caption"], plan)
+        duplicate = image in digests
+        reason = "same image" if duplicate else refusal(drawing, split, meta["caption"], plan)
         if split is None or reason:
-            source.dropped[f"{drawing.set}: {reason}"] += 1
+            contents.dropped[f"{drawing.set}: {reason}"] += 1
             continue
-        seen.add(image)
+        digests.add(image)
         splits[split].append(Sample(key=sample_key(drawing), png=images[i], meta=meta))
     # A style is only tested on what the training styles show.
     trained = {sample.meta["codepoint"] for sample in splits["train"]}
     for name in ("val_style", "test_style"):
-        strange = [s for s in splits[name] if s.meta["codepoint"] not in trained]
-        source.dropped.update(f"{s.meta['set']}: codepoint not trained" for s in strange)
+        untrained = [s for s in splits[name] if s.meta["codepoint"] not in trained]
+        contents.dropped.update(f"{s.meta['set']}: codepoint not trained" for s in untrained)
         splits[name] = [s for s in splits[name] if s.meta["codepoint"] in trained]
-    return {name: sorted(found, key=_shuffled) for name, found in splits.items()}
+    return {name: sorted(samples, key=_hash_order) for name, samples in splits.items()}
 
 
-def _shuffled(sample: Sample) -> bytes:
+def _hash_order(sample: Sample) -> bytes:
     return hashlib.sha256(sample.key.encode()).digest()
 
 
 def refusal(drawing: Drawing, split: str | None, caption: str, plan: SplitPlan) -> str:
-    """Why a drawing may not be used, or nothing."""
+    """Why a drawing may not be used; empty when it may."""
     if split is None:
         return "held out elsewhere"
-    if not says_something(caption):
+    if not has_word(caption):
         return "no words"
     if split == "train" and names_held_out(drawing, caption, plan):
         return "caption is held out"
@@ -95,17 +96,17 @@ def describe(
     drawing: Drawing,
     emoji: Emoji | None,
     by_caption: Mapping[str, Emoji],
-    recipe: Recipe,
+    recipe: DataRecipe,
     plan: SplitPlan,
     *,
     train: bool,
 ) -> dict[str, Any]:
-    """The metadata of one sample."""
+    """The metadata of one sample; a training sample has no caption of a held-out emoji."""
     strip = recipe.sets[drawing.set].strip
     caption = emoji.caption if emoji else drawing.caption or name_caption(drawing.name, strip)
     # An icon named exactly like an emoji shows the same thing: its keywords apply.
-    known = emoji or by_caption.get(caption_key(caption))
-    keywords = list(drawing.keywords) + list(known.keywords if known else ())
+    same = emoji or by_caption.get(caption_key(caption))
+    keywords = list(drawing.keywords) + list(same.keywords if same else ())
     others = list(emoji.names) if emoji else []
     if train:
         keywords = [w for w in keywords if not plan.shares_caption(w, emoji=True)]

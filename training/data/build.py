@@ -1,8 +1,8 @@
-"""Build a data set from its recipe: fetch, render, split, write; each step continues where it was.
+"""A data set from its recipe: fetch, render, split, write; a stopped build resumes at any step.
 
-Renders are cached in chunks named by the digest of what goes in, shards are skipped when their
-receipt vouches for the same content, and the index is written last. A changed recipe changes
-the digests, so it rebuilds exactly what it touches.
+Renders are cached in chunks named by the digest of their drawings, shards are skipped when their
+receipt vouches for the same content, and the index is written last. A changed recipe changes the
+digests of what it affects, and only that is built anew.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from training.data.assemble import assemble
-from training.data.dataset import Header, open_output, write_dataset
+from training.data.dataset import DatasetHeader, open_output, write_dataset
 from training.data.icons import render
-from training.data.recipe import Recipe
+from training.data.recipe import DataRecipe
 from training.data.shards import RECEIPTS, Sample, finished_shard, read_tar, write_shard
-from training.data.sources import Source, read_sources
+from training.data.sources import PackageContents, read_sources
 from training.data.words import write_words
 
-CHUNK = 400
+DRAWINGS_PER_CHUNK = 400
 """Drawings rendered and cached together."""
 
 
@@ -40,52 +40,52 @@ def progress_bar() -> Progress:
 
 
 def build_dataset(
-    recipe: Recipe, output: Path, cache: Path, *, workers: int, progress: Progress
+    recipe: DataRecipe, output: Path, cache: Path, *, workers: int, progress: Progress
 ) -> dict[str, Any]:
-    """Build `recipe` into `output` and return its index."""
+    """Builds `recipe` into `output` and returns the index. Raises DataError."""
     open_output(output)
-    source = read_sources(recipe, cache, progress)
-    images = render_all(source, recipe, cache / "renders", workers, progress)
-    splits = assemble(source, images, recipe)
+    contents = read_sources(recipe, cache, progress)
+    images = render_all(contents, recipe, cache / "renders", workers, progress)
+    splits = assemble(contents, images, recipe)
     missing = write_words(recipe, output, cache)
-    header = Header(
+    header = DatasetHeader(
         recipe=recipe.name,
         recipe_sha256=recipe.sha256,
         render_px=recipe.render_px,
-        dropped=source.dropped,
-        notes=[*source.notes, *([missing] if missing else [])],
+        dropped=contents.dropped,
+        notes=[*contents.notes, *([missing] if missing else [])],
     )
     return write_dataset(splits, header, output, recipe.samples_per_shard, progress)
 
 
-def _render_chunk(contents: Sequence[tuple[bytes, bool]], px: int) -> list[bytes | str]:
+def _render_chunk(sources: Sequence[tuple[bytes, bool]], px: int) -> list[bytes | str]:
     """PNG of each drawing, or the reason it failed; runs in a worker process."""
-    done: list[bytes | str] = []
-    for content, trim in contents:
+    results: list[bytes | str] = []
+    for content, trim in sources:
         try:
-            done.append(render(content, px, trim=trim))
+            results.append(render(content, px, trim=trim))
         except (ValueError, OSError) as error:
-            done.append(f"{error}" or type(error).__name__)
-    return done
+            results.append(f"{error}" or type(error).__name__)
+    return results
 
 
 def render_all(
-    source: Source, recipe: Recipe, cache: Path, workers: int, progress: Progress
+    contents: PackageContents, recipe: DataRecipe, cache: Path, workers: int, progress: Progress
 ) -> dict[int, bytes]:
-    """PNG bytes by position in `source.drawings`; failures are counted in `source.dropped`."""
+    """PNG bytes by index into `contents.drawings`; failures are counted in `contents.dropped`."""
     cache.mkdir(parents=True, exist_ok=True)
     chunks = [
-        range(start, min(start + CHUNK, len(source.drawings)))
-        for start in range(0, len(source.drawings), CHUNK)
+        range(start, min(start + DRAWINGS_PER_CHUNK, len(contents.drawings)))
+        for start in range(0, len(contents.drawings), DRAWINGS_PER_CHUNK)
     ]
-    task = progress.add_task("render", total=len(source.drawings))
+    task = progress.add_task("render", total=len(contents.drawings))
     images: dict[int, bytes] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = []
+        pending = []
         for chunk in chunks:
             digest = hashlib.sha256(str(recipe.render_px).encode())
             for i in chunk:
-                drawing = source.drawings[i]
+                drawing = contents.drawings[i]
                 digest.update(hashlib.sha256(drawing.content).digest() + bytes([drawing.trim]))
             name = f"{digest.hexdigest()[:32]}.tar"
             receipt = cache / RECEIPTS / f"{name}.json"
@@ -95,17 +95,18 @@ def render_all(
                     images[chunk[int(sample.key)]] = sample.png
                 progress.advance(task, len(chunk))
                 continue
-            contents = [(source.drawings[i].content, source.drawings[i].trim) for i in chunk]
-            waiting.append((chunk, name, pool.submit(_render_chunk, contents, recipe.render_px)))
-        for chunk, name, future in waiting:
-            made = []
+            drawings = [contents.drawings[i] for i in chunk]
+            sources = [(drawing.content, drawing.trim) for drawing in drawings]
+            pending.append((chunk, name, pool.submit(_render_chunk, sources, recipe.render_px)))
+        for chunk, name, future in pending:
+            samples = []
             for position, result in enumerate(future.result()):
                 if isinstance(result, bytes):
                     images[chunk[position]] = result
-                    made.append(Sample(key=str(position), png=result, meta={}))
-            write_shard(cache, name, made)
+                    samples.append(Sample(key=str(position), png=result, meta={}))
+            write_shard(cache, name, samples)
             progress.advance(task, len(chunk))
-    for i, drawing in enumerate(source.drawings):
+    for i, drawing in enumerate(contents.drawings):
         if i not in images:
-            source.dropped[f"{drawing.set}: render failed"] += 1
+            contents.dropped[f"{drawing.set}: render failed"] += 1
     return images

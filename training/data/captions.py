@@ -1,4 +1,4 @@
-"""Captions: from names and keywords to words a person would use, and the keys that compare them."""
+"""Captions as a person would write them, and the keys by which names and captions are compared."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": None, "”": None, "(": 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
-def squash(text: str) -> str:
-    """Letters and digits only, lower case, no accents: `Flag: Côte d’Ivoire` -> `flagcotedivoire`.
+def name_key(text: str) -> str:
+    """A name's letters and digits, in lower case and without accents.
 
-    Joins names that differ in punctuation or spacing alone.
+    `Flag: Côte d’Ivoire` becomes `flagcotedivoire`: names that differ only in punctuation or
+    spacing have one key.
     """
     text = unicodedata.normalize("NFKD", text.replace("&", " and ").replace("’", ""))
     return re.sub(r"[^a-z0-9]", "", text.encode("ascii", "ignore").decode().lower())
 
 
 def caption_key(caption: str) -> str:
-    """The form in which two captions count as the same: word order, plurals, accents, case,
-    punctuation and filler words do not matter. `Clocks, alarm` and `alarm clock` are equal.
+    """The key of a caption: captions with one key count as the same.
+
+    Word order, plurals, accents, case, punctuation and filler words do not matter: `Clocks, alarm`
+    and `alarm clock` have one key.
     """
     text = unicodedata.normalize("NFKD", caption.replace("’", "'")).lower()
     words = re.findall(r"[a-z0-9]+", re.sub(r"'s?\b", "", text.encode("ascii", "ignore").decode()))
@@ -45,8 +48,8 @@ def _singular(word: str) -> str:
     return word
 
 
-def neutral(label: str) -> str:
-    """A label without gender words and direction: what `man running: facing right` is about."""
+def gender_neutral(label: str) -> str:
+    """A label without gender words and direction: `man running: facing right` -> `running`."""
     text = label.translate(_QUOTES).lower().replace(": facing right", "")
     text = re.sub(r"\s+", " ", GENDER.sub(" ", text)).strip(" :,")
     return text or "person"
@@ -82,7 +85,7 @@ def name_caption(name: str, strip: Sequence[str] = ()) -> str:
     return re.sub(r"[-_\s]+", " ", name).strip()
 
 
-def says_something(caption: str) -> bool:
+def has_word(caption: str) -> bool:
     """Whether a caption holds a word: digits, hashes and single letters do not count."""
     return re.search(r"[^\W\d_]{2,}", caption) is not None
 
@@ -99,14 +102,14 @@ def alternatives(caption: str, other_names: Iterable[str], keywords: Sequence[st
     Other names stand alone; keywords are listed after the caption, a few and then all.
     """
     words = [w for w in keywords if caption_key(w) != caption_key(caption)]
-    found = [caption, *other_names]
+    captions = [caption, *other_names]
     # Keyword lists are alphabetical, so a stride samples them more evenly than a prefix.
     for few in (words[::3][:3], words[1::3][:3]):
         if few:
-            found.append(", ".join([caption, *few]))
+            captions.append(", ".join([caption, *few]))
     if len(words) > 3:
-        found.append(", ".join([caption, *words[:12]]))
-    seen: dict[str, str] = {}
-    for text in found:
-        seen.setdefault(text.casefold(), text)
-    return list(seen.values())
+        captions.append(", ".join([caption, *words[:12]]))
+    unique: dict[str, str] = {}
+    for text in captions:
+        unique.setdefault(text.casefold(), text)
+    return list(unique.values())

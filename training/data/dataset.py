@@ -25,7 +25,7 @@ from training.data.shards import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Header:
+class DatasetHeader:
     """What the index says about the whole data set."""
 
     recipe: str
@@ -37,7 +37,7 @@ class Header:
 
 
 def open_output(output: Path) -> None:
-    """Makes a data set's folder, or goes on with one that a build began.
+    """Makes a data set's folder, or continues one that a build began.
 
     Raises DataError for a folder that holds anything else.
     """
@@ -53,39 +53,38 @@ def open_output(output: Path) -> None:
 
 def write_dataset(
     splits: Mapping[str, Sequence[Sample]],
-    header: Header,
+    header: DatasetHeader,
     output: Path,
     size: int,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Write shards of `size` samples, then the index, then remove shards of an earlier build,
-    which their receipts name."""
+    """Writes shards of `size` samples, then the index, then removes the shards of an earlier build,
+    which their receipts name. Returns the index."""
     parts = [(name, start) for name in splits for start in range(0, len(splits[name]), size)]
     task = progress.add_task("write", total=len(parts))
     shards: dict[str, list[ShardInfo]] = {name: [] for name in splits}
     index_path = output / INDEX
     for name, start in parts:
         file = f"{name}-{start // size:05d}.tar"
-        chosen = splits[name][start : start + size]
-        if finished_shard(output, file, plan_digest(chosen)) is None:
+        samples = splits[name][start : start + size]
+        if finished_shard(output, file, plan_digest(samples)) is None:
             # A reader must not trust an index while the shards beneath it change.
             index_path.unlink(missing_ok=True)
-        shards[name].append(write_shard(output, file, chosen))
+        shards[name].append(write_shard(output, file, samples))
         progress.advance(task)
+    licences = Counter(s.meta["licence"] for samples in splits.values() for s in samples)
     index = {
         "schema": SCHEMA,
         "recipe": header.recipe,
         "recipe_sha256": header.recipe_sha256,
         "render_px": header.render_px,
         "splits": {name: summarise(splits[name], shards[name]) for name in splits},
-        "licences": dict(
-            sorted(Counter(s.meta["licence"] for found in splits.values() for s in found).items())
-        ),
+        "licences": dict(sorted(licences.items())),
         "dropped": dict(sorted(header.dropped.items())),
         "notes": list(header.notes),
     }
     write_file(index_path, json.dumps(index, indent=1, ensure_ascii=False).encode() + b"\n")
-    current = {info.file for found in shards.values() for info in found}
+    current = {info.file for infos in shards.values() for info in infos}
     for receipt in (output / RECEIPTS).glob("*.tar.json"):
         file = receipt.name.removesuffix(".json")
         if file not in current:

@@ -1,4 +1,4 @@
-"""The emoji table: labels, keywords and names of every codepoint, and the join from icon names."""
+"""The emoji table: labels, keywords and names of every codepoint, and codepoints by icon name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from training.data.captions import emoji_caption, name_caption, says_something, squash
+from training.data.captions import emoji_caption, has_word, name_caption, name_key
 
 SHORTCODES = ("cldr", "emojibase", "joypixels", "github", "iamcal", "emojibase-legacy")
 """Shortcode lists in the order in which they may claim a name."""
@@ -37,7 +37,7 @@ class Emoji:
     names: tuple[str, ...]
     """Other phrases for it, from two shortcode lists."""
     aliases: tuple[str, ...]
-    """Every known name, for keeping held-out names out of training."""
+    """All of its names, by which a held-out emoji is kept out of training."""
 
     @property
     def caption(self) -> str:
@@ -82,9 +82,10 @@ class EmojiTable:
         groups = json.loads(files["meta/groups.json"])
         codes: dict[str, dict[str, list[str]]] = {}
         for name in SHORTCODES:
-            listed = json.loads(files[f"en/shortcodes/{name}.json"])
+            shortcodes = json.loads(files[f"en/shortcodes/{name}.json"])
             codes[name] = {
-                codepoint_key(k): [v] if isinstance(v, str) else list(v) for k, v in listed.items()
+                codepoint_key(code): [value] if isinstance(value, str) else list(value)
+                for code, value in shortcodes.items()
             }
         table: dict[str, Emoji] = {}
         for raw in json.loads(files["en/data.json"]):
@@ -93,15 +94,15 @@ class EmojiTable:
                 table[emoji.codepoint] = emoji
         names: dict[str, str] = {}
         for emoji in table.values():
-            names.setdefault(squash(emoji.label), emoji.codepoint)
+            names.setdefault(name_key(emoji.label), emoji.codepoint)
         for name in SHORTCODES:
-            for code, found in codes[name].items():
-                for alias in found:
+            for code, aliases in codes[name].items():
+                for alias in aliases:
                     if code in table:
-                        names.setdefault(squash(alias), code)
+                        names.setdefault(name_key(alias), code)
         for code, formal in json.loads(files["meta/unicode-names.json"]).items():
             if codepoint_key(code) in table:
-                names.setdefault(squash(formal), codepoint_key(code))
+                names.setdefault(name_key(formal), codepoint_key(code))
         names.pop("", None)
         return cls(table, names)
 
@@ -109,15 +110,15 @@ class EmojiTable:
         return len(self._emoji)
 
     def values(self) -> Iterable[Emoji]:
-        """All emoji."""
+        """All emoji, in the order of `emojibase-data`."""
         return self._emoji.values()
 
-    def learn(self, names: Mapping[str, str]) -> None:
-        """Add icon name -> codepoint pairs of a set that carries them."""
+    def add_names(self, names: Mapping[str, str]) -> None:
+        """Adds icon name -> codepoint pairs of a set that carries codepoints."""
         for name, code in names.items():
             code = codepoint_key(code)
             if code in self._emoji and not TONE.search(name):
-                self._names.setdefault(squash(name), code)
+                self._names.setdefault(name_key(name), code)
 
     def get(self, codepoint: str) -> Emoji | None:
         """The emoji of a codepoint, in any spelling."""
@@ -133,7 +134,7 @@ class EmojiTable:
             flag.removeprefix("flag-") if flag != name else "",
             re.sub(r"[-_ ]?(icon|symbol|sign)$", "", name),
         ):
-            code = self._names.get(squash(form)) if form else None
+            code = self._names.get(name_key(form)) if form else None
             if code is not None:
                 return self._emoji[code]
         return None
@@ -150,17 +151,17 @@ def _emoji(
     for name in ("cldr", "emojibase"):
         for alias in codes[name].get(code, ()):
             phrase = name_caption(alias)
-            if says_something(phrase) and not re.fullmatch(r"flag [a-z]{2}", phrase):
-                phrases.setdefault(squash(phrase), phrase)
-    phrases.pop(squash(raw["label"]), None)
-    phrases.pop(squash(emoji_caption(raw["label"])), None)
+            if has_word(phrase) and not re.fullmatch(r"flag [a-z]{2}", phrase):
+                phrases.setdefault(name_key(phrase), phrase)
+    phrases.pop(name_key(raw["label"]), None)
+    phrases.pop(name_key(emoji_caption(raw["label"])), None)
     every = {raw["label"], emoji_caption(raw["label"])}
     every |= {name_caption(alias) for name in SHORTCODES for alias in codes[name].get(code, ())}
     tags = [tag.replace("’", "'") for tag in raw.get("tags", ())]
     return Emoji(
         codepoint=code,
         label=raw["label"].replace("’", "'"),
-        keywords=tuple(tag for tag in tags if says_something(tag)),
+        keywords=tuple(tag for tag in tags if has_word(tag)),
         category=groups["groups"][str(raw["group"])],
         subgroup=groups["subgroups"].get(str(raw.get("subgroup")), ""),
         names=tuple(phrases.values())[:3],

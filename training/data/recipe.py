@@ -23,7 +23,7 @@ from bundle.schema import SchemaError, from_dict
 SCHEMA = 1
 """The recipe and index schema this code reads and writes."""
 
-RECIPE_HOME = Path(__file__).parent / "recipes"
+RECIPE_FOLDER = Path(__file__).parent / "recipes"
 """Where recipes given by name are looked up; part of the package."""
 
 T = TypeVar("T")
@@ -74,10 +74,10 @@ class NearRule:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSpec:
-    """How codepoint groups are dealt out."""
+    """Which groups of codepoints are held out."""
 
     salt: str
-    """Changes which groups are held out; part of the hash, so keep it fixed."""
+    """Decides which groups are held out; another salt is another data set."""
     test_fraction: float
     val_fraction: float
     always_train: tuple[str, ...] = ()
@@ -86,8 +86,8 @@ class SplitSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A whole data set."""
+class DataRecipe:
+    """A data set of drawings."""
 
     schema: int
     name: str
@@ -117,33 +117,33 @@ class Recipe:
             if package not in self.packages:
                 hint = closest(package, self.packages)
                 raise DataError(f"recipe {self.name}: {what}: unknown package {package!r}{hint}")
-        share = self.splits.test_fraction + self.splits.val_fraction
-        if not 0 <= share < 1:
-            raise DataError(f"recipe {self.name}: held-out fractions add up to {share}, not < 1")
+        held_out = self.splits.test_fraction + self.splits.val_fraction
+        if not 0 <= held_out < 1:
+            raise DataError(f"recipe {self.name}: held-out fractions add up to {held_out}, not < 1")
 
 
-def closest(word: str, known: Iterable[str]) -> str:
-    """A hint naming the known word nearest to `word`, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+def closest(word: str, names: Iterable[str]) -> str:
+    """A hint that names the closest one of `names`, or an empty string."""
+    close = difflib.get_close_matches(word, list(names), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe given by name (`demo`) or by path."""
+    """The file of a recipe given by name (`demo`) or by path. Raises DataError for neither."""
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise DataError(f"no recipe file {name}")
         return path
-    path = RECIPE_HOME / f"{name}.yaml"
+    path = RECIPE_FOLDER / f"{name}.yaml"
     if not path.is_file():
-        known = sorted(p.stem for p in RECIPE_HOME.glob("*.yaml"))
-        raise DataError(f"unknown recipe {name!r}{closest(name, known)}; known: {', '.join(known)}")
+        names = sorted(p.stem for p in RECIPE_FOLDER.glob("*.yaml"))
+        raise DataError(f"unknown recipe {name!r}{closest(name, names)}; known: {', '.join(names)}")
     return path
 
 
 def read_yaml(path: Path) -> Any:
-    """Parse a YAML file; a syntax error becomes one line."""
+    """A YAML file as plain data. Raises DataError, in one line, when it is not valid YAML."""
     try:
         return yaml.safe_load(path.read_text("utf-8"))
     except yaml.YAMLError as error:
@@ -159,9 +159,9 @@ def read_recipe(cls: type[T], path: Path) -> T:
         raise DataError(f"{path.name}: {error}") from None
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe file."""
-    recipe = read_recipe(Recipe, path)
+def load_recipe(path: Path) -> DataRecipe:
+    """Reads and checks a recipe of drawings. Raises DataError."""
+    recipe = read_recipe(DataRecipe, path)
     return dataclasses.replace(recipe, sha256=digest(recipe))
 
 

@@ -57,12 +57,12 @@ class ShardInfo:
 
 
 def dump_json(value: object) -> bytes:
-    """JSON in one spelling, so equal values have equal bytes."""
+    """JSON in canonical form: equal values have equal bytes."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def plan_digest(samples: Sequence[Sample]) -> str:
-    """sha256 over everything a shard of `samples` would hold."""
+    """sha256 of everything that a shard of `samples` would hold."""
     total = hashlib.sha256()
     for sample in samples:
         for part in (sample.key.encode(), sample.png, dump_json(sample.meta)):
@@ -85,11 +85,11 @@ def tar_bytes(samples: Sequence[Sample]) -> bytes:
 
 
 def write_shard(folder: Path, file: str, samples: Sequence[Sample]) -> ShardInfo:
-    """Write one shard and its receipt, or return at once when the same one is already there."""
+    """Writes one shard and its receipt, or returns at once when the same shard is already there."""
     plan = plan_digest(samples)
-    done = finished_shard(folder, file, plan)
-    if done is not None:
-        return done
+    finished = finished_shard(folder, file, plan)
+    if finished is not None:
+        return finished
     (folder / RECEIPTS).mkdir(parents=True, exist_ok=True)
     receipt = folder / RECEIPTS / f"{file}.json"
     # The old receipt goes first: from here until the end nothing vouches for this shard.
@@ -123,7 +123,7 @@ def finished_shard(folder: Path, file: str, plan: str) -> ShardInfo | None:
 
 
 def verify_shard(folder: Path, info: ShardInfo) -> None:
-    """Raise ShardError unless the file is there with the recorded size and sha256."""
+    """Raises ShardError unless the file is there with the recorded size and sha256."""
     path = folder / info.file
     if not path.is_file():
         raise ShardError(f"{info.file}: missing from {folder}")
@@ -136,7 +136,7 @@ def verify_shard(folder: Path, info: ShardInfo) -> None:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The index of a finished data set."""
+    """The index of a finished data set. Raises ShardError for any other folder."""
     path = folder / INDEX
     if not path.is_file():
         raise ShardError(f"{folder} holds no {INDEX}: not a data set, or its build did not finish")
@@ -158,7 +158,10 @@ def shards_of(folder: Path, split: str) -> list[ShardInfo]:
 
 
 def read_split(folder: Path, split: str, *, verify: bool = True) -> Iterator[Sample]:
-    """Samples of a split in stored order; each shard's sha256 is checked first."""
+    """Samples of a split in stored order; each shard's sha256 is checked first.
+
+    Raises ShardError.
+    """
     for info in shards_of(folder, split):
         if verify:
             verify_shard(folder, info)
@@ -166,7 +169,7 @@ def read_split(folder: Path, split: str, *, verify: bool = True) -> Iterator[Sam
 
 
 def read_tar(path: Path) -> Iterator[Sample]:
-    """Samples of one tar file."""
+    """Samples of one tar file. Raises ShardError when it is no shard of this project."""
     png: tuple[str, bytes] | None = None
     try:
         with tarfile.open(path, mode="r:") as tar:

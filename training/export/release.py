@@ -16,7 +16,7 @@ from bundle.concepts import Concept
 from bundle.manifest import Training
 from training.core.checkpoint import find_checkpoint
 from training.data.shards import read_index
-from training.data.words import FILE as WORDS
+from training.data.words import WORDS_FILE
 from training.evaluation.clarity import Judge, concept_clarity, judge_images
 from training.evaluation.concept_naming import ImageCodes, name_concepts
 from training.evaluation.encoder import CheckpointEncoder, Encoder, encode_all
@@ -142,7 +142,7 @@ def _tags(meta: Mapping[str, Any]) -> set[str]:
 
 
 def _wordnet(data: Path) -> list[str]:
-    path = data / WORDS
+    path = data / WORDS_FILE
     return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 

@@ -22,7 +22,7 @@ from training.cli.data import data
 from training.data.build import build_dataset, progress_bar
 from training.data.emoji import FILES
 from training.data.icons import render, svg
-from training.data.recipe import DataError, NearRule, PackageSpec, Recipe, SetSpec, SplitSpec
+from training.data.recipe import DataError, DataRecipe, NearRule, PackageSpec, SetSpec, SplitSpec
 from training.data.shards import read_index, read_split
 
 LABELS = {"1F34E": "red apple", "1F415": "dog", "1F436": "dog face", "1F680": "rocket"}
@@ -74,7 +74,7 @@ def iconify() -> dict[str, bytes]:
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, tarball: Callable[[dict[str, bytes]], bytes]) -> Recipe:
+def recipe(tmp_path: Path, tarball: Callable[[dict[str, bytes]], bytes]) -> DataRecipe:
     """A recipe whose packages lie in the cache already."""
     packages = {}
     for key, files in {"emojibase": emojibase(), "iconify": iconify()}.items():
@@ -86,7 +86,7 @@ def recipe(tmp_path: Path, tarball: Callable[[dict[str, bytes]], bytes]) -> Reci
         cached.write_bytes(content)
     # "group 0" is dealt to test, "group 3" and "group 5" to train.
     near = [("red apple", 0), ("dog( face)?", 3), ("rocket", 5)]
-    return Recipe(
+    return DataRecipe(
         schema=1,
         name="tiny",
         render_px=16,
@@ -110,7 +110,7 @@ def recipe(tmp_path: Path, tarball: Callable[[dict[str, bytes]], bytes]) -> Reci
     )
 
 
-def build(recipe: Recipe, tmp_path: Path) -> dict[str, Any]:
+def build(recipe: DataRecipe, tmp_path: Path) -> dict[str, Any]:
     """Build into `out`."""
     with progress_bar() as progress:
         return build_dataset(
@@ -123,7 +123,7 @@ def stamps(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
 
 
-def test_a_build_splits_drops_and_describes(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_build_splits_drops_and_describes(recipe: DataRecipe, tmp_path: Path) -> None:
     index = build(recipe, tmp_path)
     out = tmp_path / "out"
     found = {
@@ -151,14 +151,14 @@ def test_a_build_splits_drops_and_describes(recipe: Recipe, tmp_path: Path) -> N
     assert read_index(out) == index
 
 
-def test_a_second_run_changes_nothing(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_second_run_changes_nothing(recipe: DataRecipe, tmp_path: Path) -> None:
     first = build(recipe, tmp_path)
     before = stamps(tmp_path / "out")
     assert build(recipe, tmp_path) == first
     assert stamps(tmp_path / "out") == before
 
 
-def test_a_lost_shard_alone_is_written_again(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_lost_shard_alone_is_written_again(recipe: DataRecipe, tmp_path: Path) -> None:
     first = build(recipe, tmp_path)
     before = stamps(tmp_path / "out")
     (tmp_path / "out" / "train-00001.tar").unlink()
@@ -168,7 +168,7 @@ def test_a_lost_shard_alone_is_written_again(recipe: Recipe, tmp_path: Path) -> 
 
 
 def test_a_changed_recipe_is_built_anew_and_leaves_no_old_shard(
-    recipe: Recipe, tmp_path: Path
+    recipe: DataRecipe, tmp_path: Path
 ) -> None:
     build(recipe, tmp_path)
     before = stamps(tmp_path / "out")
@@ -184,7 +184,7 @@ def test_a_changed_recipe_is_built_anew_and_leaves_no_old_shard(
         assert image.size == (24, 24)
 
 
-def test_files_of_its_user_stay(recipe: Recipe, tmp_path: Path) -> None:
+def test_files_of_its_user_stay(recipe: DataRecipe, tmp_path: Path) -> None:
     """Shards of an earlier build and drafts of a killed one go, and nothing else does."""
     build(recipe, tmp_path)
     out = tmp_path / "out"
@@ -200,7 +200,7 @@ def test_files_of_its_user_stay(recipe: Recipe, tmp_path: Path) -> None:
     assert kept == {*own, *shards}
 
 
-def test_a_folder_of_something_else_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_refused(recipe: DataRecipe, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "photos.tar").write_text("mine")
@@ -210,14 +210,14 @@ def test_a_folder_of_something_else_is_refused(recipe: Recipe, tmp_path: Path) -
     assert sorted(path.name for path in out.iterdir()) == ["index.json", "photos.tar"]
 
 
-def test_another_licence_than_the_set_states_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+def test_another_licence_than_the_set_states_is_refused(recipe: DataRecipe, tmp_path: Path) -> None:
     plain = dataclasses.replace(recipe.sets["plain"], licence="CC0-1.0")
     wrong = dataclasses.replace(recipe, sets={**recipe.sets, "plain": plain})
     with pytest.raises(DataError, match=r"set plain: recipe says CC0-1\.0, its metadata MIT"):
         build(wrong, tmp_path)
 
 
-def test_an_optional_package_may_be_missing(recipe: Recipe, tmp_path: Path) -> None:
+def test_an_optional_package_may_be_missing(recipe: DataRecipe, tmp_path: Path) -> None:
     extra = PackageSpec(manager="npm", name="absent", version="1", sha256="0", optional=True)
     clip = SetSpec(package="extra", kind="icon", licence="MIT", role="train")
     wider = dataclasses.replace(

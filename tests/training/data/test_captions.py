@@ -9,10 +9,10 @@ from training.data.captions import (
     caption_key,
     category_slug,
     emoji_caption,
+    gender_neutral,
+    has_word,
     name_caption,
-    neutral,
-    says_something,
-    squash,
+    name_key,
 )
 
 
@@ -70,9 +70,10 @@ def test_names_lose_what_the_set_says_to_strip() -> None:
 
 
 def test_gender_words_fall_away_from_labels() -> None:
-    assert neutral("man running: facing right") == neutral("woman running") == "running"
-    assert neutral("woman") == neutral("boy") == "person"
-    assert neutral("mango") == "mango"
+    assert gender_neutral("man running: facing right") == "running"
+    assert gender_neutral("woman running") == "running"
+    assert gender_neutral("woman") == gender_neutral("boy") == "person"
+    assert gender_neutral("mango") == "mango"
 
 
 def test_alternatives_start_with_the_caption_and_never_repeat() -> None:
@@ -89,10 +90,10 @@ def test_keywords_equal_to_the_caption_are_not_listed_again() -> None:
 
 @pytest.mark.parametrize("caption", ["7", "#", "a", "1 2", ""])
 def test_captions_without_a_word_are_noise(caption: str) -> None:
-    assert not says_something(caption)
+    assert not has_word(caption)
 
 
 def test_small_helpers() -> None:
-    assert squash("Flag: Côte d’Ivoire") == "flagcotedivoire"
-    assert squash("Antigua & Barbuda") == squash("antigua-and-barbuda")
+    assert name_key("Flag: Côte d’Ivoire") == "flagcotedivoire"
+    assert name_key("Antigua & Barbuda") == name_key("antigua-and-barbuda")
     assert category_slug("Food & Drink") == category_slug("FoodDrink") == "food-drink"

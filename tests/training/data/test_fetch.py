@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.fetch import FetchError, cached, fetch, members
+from training.data.fetch import FetchError, cached_archive, fetch, members
 from training.data.recipe import PackageSpec
 
 
@@ -49,10 +49,10 @@ def npm(tmp_path: Path, archive: bytes, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def test_a_package_is_downloaded_once(npm: Path, tmp_path: Path, archive: bytes) -> None:
-    assert cached(spec(archive), tmp_path / "cache") is None
+    assert cached_archive(spec(archive), tmp_path / "cache") is None
     first = fetch(spec(archive), tmp_path / "cache")
-    assert cached(spec(archive), tmp_path / "cache") == first
-    assert cached(spec(b"another"), tmp_path / "cache") is None
+    assert cached_archive(spec(archive), tmp_path / "cache") == first
+    assert cached_archive(spec(b"another"), tmp_path / "cache") is None
     assert fetch(spec(archive), tmp_path / "cache") == first
     assert (npm / "runs").read_text().splitlines() == ["pack @scope/icons@1.2.3 --silent"]
     found = dict(members(first, lambda name: name.endswith((".json", ".txt"))))

@@ -17,7 +17,7 @@ from training.data.captions import caption_key
 from training.data.emoji import Emoji
 from training.data.recipe import NearRule, SplitSpec, find_recipe, load_recipe
 from training.data.shards import read_split
-from training.data.split import SPLITS, deal, group_of, plan_splits
+from training.data.split import SPLITS, assign_subset, group_of, plan_splits
 
 HELD_CODEPOINTS = ("val_codepoint", "test_codepoint", "test_both")
 HELD_STYLES = ("val_style", "test_style", "test_both")
@@ -114,11 +114,11 @@ def spec(near: tuple[NearRule, ...] = (), always_train: tuple[str, ...] = ()) ->
 
 
 def test_dealing_is_stable_and_follows_the_fractions() -> None:
-    fates = [deal(f"group {i}", spec()) for i in range(4000)]
-    assert fates == [deal(f"group {i}", spec()) for i in range(4000)]
-    assert fates[:5] == ["test", "test", "test", "train", "val"]
-    assert fates.count("test") == pytest.approx(2000, abs=100)
-    assert fates.count("val") == pytest.approx(400, abs=60)
+    subsets = [assign_subset(f"group {i}", spec()) for i in range(4000)]
+    assert subsets == [assign_subset(f"group {i}", spec()) for i in range(4000)]
+    assert subsets[:5] == ["test", "test", "test", "train", "val"]
+    assert subsets.count("test") == pytest.approx(2000, abs=100)
+    assert subsets.count("val") == pytest.approx(400, abs=60)
 
 
 @pytest.mark.parametrize(
@@ -151,11 +151,11 @@ def test_a_held_out_emoji_takes_its_names_out_of_training() -> None:
     rule = NearRule(group="group 0", match="^red apple$")  # "group 0" is dealt to test
     table = [emoji("red apple")]
     plan = plan_splits(table, spec(near=(rule,)), [("1f34e", "apple fruit")])
-    assert plan.fates == {"group 0": "test"}
-    assert plan.place("train", "1f34e") == "test_codepoint"
-    assert plan.place("test_style", "1f34e") == "test_both"
-    assert plan.place("val_style", "1f34e") is None
-    assert plan.place("train", None) == "train"
+    assert plan.subsets == {"group 0": "test"}
+    assert plan.split_of("train", "1f34e") == "test_codepoint"
+    assert plan.split_of("test_style", "1f34e") == "test_both"
+    assert plan.split_of("val_style", "1f34e") is None
+    assert plan.split_of("train", None) == "train"
     assert plan.shares_caption("Apples, red", emoji=True)
     assert plan.shares_caption("fruit apple", emoji=False)
     # Another emoji is known by its own label; a nickname in common does not remove it.
@@ -166,7 +166,7 @@ def test_some_subgroups_are_never_held_out() -> None:
     rule = NearRule(group="group 0", match="^flag: ")
     table = [emoji("flag: Norway", subgroup="country-flag")]
     plan = plan_splits(table, spec(near=(rule,), always_train=("country-flag",)))
-    assert plan.fates == {"group 0": "train"}
+    assert plan.subsets == {"group 0": "train"}
 
 
 def test_the_demo_recipe_holds_out_enough_groups_to_measure() -> None:

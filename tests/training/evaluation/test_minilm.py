@@ -138,7 +138,7 @@ def test_without_its_package_there_is_no_encoder(
 
 
 @pytest.mark.skipif(
-    fetch.cached(PACKAGE, fetch.default_cache()) is None, reason="sparseclip data encoder"
+    fetch.cached_archive(PACKAGE, fetch.default_cache()) is None, reason="sparseclip data encoder"
 )
 def test_the_real_weights() -> None:
     """The first numbers are those of transformers 5.19 with the same files."""
