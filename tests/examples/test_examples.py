@@ -100,6 +100,13 @@ def test_training_on_own_pairs_learns_them(tmp_path: Path) -> None:
     assert 0 < int(active[1]) < 300
 
 
+def test_the_overview_is_drawn(tmp_path: Path) -> None:
+    drawing = tmp_path / "overview.png"
+    python("overview.py", drawing, IMAGES / "cat.png=dog")
+    with Image.open(drawing) as opened:
+        assert opened.width > opened.height > 100
+
+
 def test_every_example_is_run_here() -> None:
     text = Path(__file__).read_text() + (EXAMPLES / "bulk_export.sh").read_text()
     for script in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.sh")):

@@ -17,7 +17,9 @@ from serving.cli.main import main
 from tests.paths import ROOT
 from training.cli.train import train
 
-OTHER_PROGRAMS = {"buf", "cat", "cd", "curl", "export", "git", "node", "npm", "printf", "source"}
+OTHER_PROGRAMS = {
+    *("buf", "cat", "cd", "curl", "export", "git", "node", "npm", "pre-commit", "printf", "source"),
+}
 """Programs of others that a block may call; a name outside is taken for a typing error."""
 
 _KEYWORDS = {"do", "else", "then", "!"}
@@ -80,6 +82,9 @@ def check_command(words: Sequence[str]) -> None:
     }
     if program in checks:
         checks[program](arguments)
+    elif program.startswith("examples/"):
+        if not (ROOT / program).is_file():
+            raise CommandError(f"{program}: no such file")
     elif program not in OTHER_PROGRAMS:
         raise CommandError(f"{program}: no program that command_lines.py knows")
 

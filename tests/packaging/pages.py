@@ -23,7 +23,7 @@ LANGUAGES = {"bash", "json", "mermaid", "python", "sh", "text", "toml", "yaml"}
 PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
-    ROOT / "data" / "README.md",
+    *(ROOT / folder / "README.md" for folder in ("data", "examples")),
 ]
 
 _FENCE = re.compile(r"^\s*```(.*)$")

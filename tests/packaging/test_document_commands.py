@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,9 @@ from tests.paths import ROOT
 
 OF_THE_PAST = {"CHANGELOG.md"}
 """Pages that name what is no more."""
+
+ROOMS = "benchmarks|bundle|docs|examples|mllm_adapter|models|protos|serving|tests|training"
+PATH = re.compile(rf"(?:{ROOMS})/\S*")
 
 
 def named(block: Block) -> str:
@@ -68,6 +72,15 @@ def test_commands_in_the_prose_are_accepted(page: Path) -> None:
         for words in simple_commands(code):
             with suppress(IncompleteCommandError):
                 check_command(words)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in OF_THE_PAST], ids=str)
+def test_paths_in_the_prose_lead_to_files(page: Path) -> None:
+    """`serving/core/limits.py`, unless a part is a placeholder, in capitals or as a pattern."""
+    for code in inline_code(page):
+        if PATH.fullmatch(code) and not re.search(r"[A-Z]{4}|[*{<]", code):
+            bases = (ROOT, page.parent, ROOT / "benchmarks" / "results")
+            assert any((base / code).exists() for base in bases), f"{page.name}: {code}"
 
 
 @pytest.mark.parametrize(
