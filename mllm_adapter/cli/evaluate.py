@@ -19,7 +19,7 @@ COLUMNS = {
     "corrupted %": "corrupted",
     "SBERT %": "nearer_new",
 }
-"""Heads of the table of steered conditions, and what stands under them."""
+"""The columns of the table of steered conditions: heading, and key of the figure."""
 
 
 @click.command()
@@ -30,7 +30,7 @@ COLUMNS = {
     "--bundle",
     "bundle_path",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The backbone that the adapter was trained on. "
+    help="The bundle of the backbone that the adapter was trained on. "
     "Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
 )
 @click.option(
@@ -38,16 +38,20 @@ COLUMNS = {
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=Path("data/build/demo"),
     show_default=True,
-    help="A data set built by `sparseclip data build`.",
+    help="A data set that `sparseclip data build` wrote.",
 )
-@click.option("--split", default="test_style", show_default=True, help="Held-out images.")
-@click.option("--images", default=400, show_default=True, help="Steered under each condition.")
-@click.option("--shapes/--no-shapes", default=True, help="Also answer easy-vqa's test questions.")
-@click.option("--threads", default=0, help="CPU threads; 0 leaves torch's choice.")
+@click.option("--split", default="test_style", show_default=True, help="The split to evaluate on.")
 @click.option(
-    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the sweep here."
+    "--images", default=400, show_default=True, help="Steer at most this many images per condition."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a condition, a line each.")
+@click.option("--shapes/--no-shapes", default=True, help="Also ask easy-vqa's test questions.")
+@click.option("--threads", default=0, help="CPU threads; 0 means torch's default.")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the sweep to this file."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per condition, one per line."
+)
 def steering(
     adapter: Path | None,
     bundle_path: Path | None,
@@ -59,16 +63,24 @@ def steering(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """What ADAPTER, a folder with adapter.json (default: the bundle's own), answers about held-out
-    images, and how it is steered: the true label's concepts to 0, of another label's top K the
-    strongest to SS and the others in proportion ("even values": all to SS, as the paper does).
+    """Measure what an adapter answers about held-out images, and how well it is steered.
 
-    "half": the answer has half of the new label's words; "old": a word of the old one; "both": half
-    of the new and none of the old, not corrupted; "SBERT": nearer the new label than the old one by
-    all-MiniLM-L6-v2, which `sparseclip data encoder` fetches. Controls: as many concepts of like
-    frequency, the question saying what to answer, the difference of two labels' mean codes, and of
-    the LLM's hidden states behind its middle layer. "is it": answers of yes or no. "part"
-    edits one word of a label, and "both" is then every word of the new one.
+    ADAPTER is a folder with adapter.json; the default is the bundle's own. An image that is named
+    right is steered to another label: the true label's concepts are set to 0, and of the other
+    label's top K concepts the strongest is set to SS and the others in proportion. "even values"
+    sets all of them to SS, as the paper does.
+
+    Columns. "half": the answer has half of the new label's words. "old": it has a word of the old
+    label. "both": it has half of the new label's words, none of the old one's, and is not
+    corrupted. "SBERT": its sentence embedding is nearer the new label than the old one, by
+    all-MiniLM-L6-v2, which `sparseclip data encoder` fetches.
+
+    Controls. "random concepts": as many concepts that fire about as often. "told": the question
+    says what to answer. "difference of means": the difference of two labels' mean codes is added.
+    "difference of hidden states": the same with the LLM's states after its middle layer.
+
+    "is it" asks questions of yes or no. "part" edits only the words in which two labels differ;
+    "both" then needs every word of the new label.
     """
     import torch
 
@@ -94,15 +106,15 @@ def steering(
         folder = adapter or bundle.root / "adapter"
         evaluation = Evaluation(folder, bundle, data, split, judge)
         figures, answers = evaluation.unsteered()
-        figures |= evaluation.confirmed()
+        figures |= evaluation.yes_no()
         if shapes:
-            figures |= evaluation.shapes()
+            figures |= evaluation.easy_vqa()
         for name, figure in figures.items():
             add({"condition": name, **figure})
-        right = evaluation.right(answers)
-        if not right:
+        correct = evaluation.correct(answers)
+        if not correct:
             click.echo("steering: not measured; no image is named right", err=True)
-        for row in evaluation.steering(right, Sweep(images=images)) if right else ():
+        for row in evaluation.steering(correct, Sweep(images=images)) if correct else ():
             add(row)
     except (BundleError, DataError, ValueError) as error:
         raise click.ClickException(str(error)) from None
@@ -113,21 +125,21 @@ def steering(
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> None:
-    """Prints unsteered figures and the sweep as tables."""
+    """Prints one table of unsteered figures, and one of steered conditions."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    plain = Table("condition", "exact %", "half %", "SBERT cosine", "answers", title=title)
-    table = Table(*COLUMNS, title="steered")
+    unsteered = Table("condition", "exact %", "half %", "SBERT cosine", "answers", title=title)
+    steered = Table(*COLUMNS, title="steered")
     for row in rows:
         if "both" in row:
-            table.add_row(*(_cell(row.get(column)) for column in COLUMNS.values()))
+            steered.add_row(*(_cell(row.get(key)) for key in COLUMNS.values()))
         else:
-            names = ("exact", "half", "cosine", "images")
-            plain.add_row(row["condition"], *(_cell(row[name]) for name in names))
-    console.print(plain)
-    console.print(table)
+            keys = ("exact", "half", "cosine", "images")
+            unsteered.add_row(row["condition"], *(_cell(row[key]) for key in keys))
+    console.print(unsteered)
+    console.print(steered)
 
 
 def _cell(value: Any) -> str:
@@ -137,7 +149,7 @@ def _cell(value: Any) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Exact answers over K, a line for each strength, and the controls as dashes."""
+    """Plots exact answers over K: a line per strength, and the best of each control as dashes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -155,9 +167,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         "difference of hidden states": (0, (6, 3, 1, 3, 1, 3)),
     }
     for condition, style in styles.items():
-        found = [row["exact"] for row in rows if row["condition"] == condition]
-        if found:
-            axes.axhline(max(found), color="grey", ls=style, label=condition)
+        exact = [row["exact"] for row in rows if row["condition"] == condition]
+        if exact:
+            axes.axhline(max(exact), color="grey", ls=style, label=condition)
     axes.set(xlabel="concepts of the new label (K)", ylabel="answers that are the new label, %")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))

@@ -1,4 +1,4 @@
-"""All figures of an adapter: what it answers unsteered, and how it is steered."""
+"""Every figure of an adapter: its unsteered answers, and how well it is steered."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mllm_adapter.data.code_cache import BackboneGraphs, cached_code_table, cach
 from mllm_adapter.data.easy_vqa import PACKAGE, easy_vqa
 from mllm_adapter.evaluation.answerer import Answerer, GeneratedAnswer
 from mllm_adapter.evaluation.protocol import (
-    QUESTION,
-    SteeringBench,
+    NAME_QUESTION,
+    SteeringTest,
     Trial,
-    is_it,
+    is_it_question,
     mean_codes,
-    mean_states,
-    parts,
-    swaps,
+    mean_hidden_states,
+    partial_label_trials,
+    whole_label_trials,
     yes_or_no,
 )
 from mllm_adapter.evaluation.scores import (
@@ -36,175 +36,188 @@ from training.data.shards import read_index, read_split
 from training.loading.augment import AugmentConfig
 
 TRAIN_SPLIT = "train"
+DIFFERENCE_FACTORS = (1.0, 2.0, 4.0)
+"""How many times the controls add a difference of means."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """Which K and which SS; the first of each is what the controls take, and what parts take."""
+    """The values of K and SS to test. Controls use the first value of each."""
 
     tops: tuple[int, ...] = (32, 16, 8, 4, 2, 1)
+    """K, the new label's concepts that are set."""
     strengths: tuple[float, ...] = (2.0, 0.5, 1.0, 4.0)
+    """SS, the value that they are set to."""
     images: int = 400
-    """At most, of those that are named right."""
+    """The most images per condition, drawn from those that are named right."""
 
 
 class Evaluation:
-    """One adapter on one split of a data set."""
+    """One adapter on one split of a data set. Figures are dicts that go to JSON as they are."""
 
     def __init__(
         self, folder: Path, bundle: Bundle, data: Path, split: str, judge: EmbedSentences | None
     ) -> None:
+        """`judge` is the sentence encoder; without one, figures that need it are None."""
         self.answerer, self.data, self.split, self.judge = Answerer(folder), data, split, judge
         self.bundle, self.graphs = bundle, BackboneGraphs(bundle)
         self.meta = [sample.meta for sample in read_split(data, split)]
         [self.table] = cached_code_tables(self.graphs, data, split, 0, AugmentConfig())
-        self.labels = TextCodes(self.graphs.texts, self.graphs.concepts)
-        self.labels.add(m["caption"] for m in self.meta)
+        self.text_codes = TextCodes(self.graphs.texts, self.graphs.concepts)
+        self.text_codes.add(m["caption"] for m in self.meta)
 
     def unsteered(self) -> tuple[dict[str, Any], list[GeneratedAnswer]]:
-        """What it calls the images of the split, and with all codes at 0 in their place."""
-        wanted = [m["caption"] for m in self.meta]
-        questions = [QUESTION] * len(wanted)
-        codes = self.table.codes(range(len(wanted)))
+        """Asks for the name of every image. Returns the scores, also of asking with all codes at 0,
+        and the answers."""
+        captions = [m["caption"] for m in self.meta]
+        questions = [NAME_QUESTION] * len(captions)
+        codes = self.table.codes(range(len(captions)))
         answers = self.answerer(codes, questions)
-        blind = self.answerer(PatchCodes(codes.indices, codes.values * 0), questions)
+        no_image = self.answerer(_zeroed(codes), questions)
         return {
-            "unsteered": asdict(score_answers(answers, wanted, self.judge)),
-            "no_image": asdict(score_answers(blind, wanted, self.judge)),
+            "unsteered": asdict(score_answers(answers, captions, self.judge)),
+            "no_image": asdict(score_answers(no_image, captions, self.judge)),
         }, answers
 
-    def confirmed(self) -> dict[str, Any]:
-        """Whether an image is what it is, something else of its category, anything else."""
+    def yes_no(self) -> dict[str, Any]:
+        """Asks whether an image shows its label, another of its category, and any other label."""
         rng = random.Random(0)
         labels = sorted({m["caption"] for m in self.meta})
-        kinds: dict[str, set[str]] = {}
+        by_category: dict[str, set[str]] = {}
         for m in self.meta:
-            kinds.setdefault(m["category"], set()).add(m["caption"])
-        asked: dict[str, list[tuple[int, str]]] = {"itself": [], "its category": [], "another": []}
+            by_category.setdefault(m["category"], set()).add(m["caption"])
+        # For each kind of label, pairs of an image and the label that the question names.
+        pairs: dict[str, list[tuple[int, str]]] = {"itself": [], "its category": [], "another": []}
         for i, m in enumerate(self.meta):
-            asked["itself"].append((i, m["caption"]))
-            near = sorted(kinds[m["category"]] - {m["caption"]})
-            if near:
-                asked["its category"].append((i, rng.choice(near)))
-            asked["another"].append((i, rng.choice([x for x in labels if x != m["caption"]])))
-        found = {}
-        for what, rows in asked.items():
+            pairs["itself"].append((i, m["caption"]))
+            same_category = sorted(by_category[m["category"]] - {m["caption"]})
+            if same_category:
+                pairs["its category"].append((i, rng.choice(same_category)))
+            pairs["another"].append((i, rng.choice([x for x in labels if x != m["caption"]])))
+        figures = {}
+        for kind, rows in pairs.items():
             codes = self.table.codes([image for image, _ in rows])
-            answers = self.answerer(codes, [is_it(label) for _, label in rows])
-            wanted = ["yes" if what == "itself" else "no"] * len(rows)
-            found[f"is it: {what}"] = asdict(score_answers(yes_or_no(answers), wanted, None))
-        return found
+            answers = self.answerer(codes, [is_it_question(label) for _, label in rows])
+            expected = ["yes" if kind == "itself" else "no"] * len(rows)
+            figures[f"is it: {kind}"] = asdict(score_answers(yes_or_no(answers), expected, None))
+        return figures
 
-    def shapes(self) -> dict[str, Any]:
-        """Questions of easy-vqa's test part, with and without the images' codes."""
-        shapes = easy_vqa("test")
-        what = (PACKAGE.label, "test")
-        table = cached_code_table(self.graphs, self.data / "codes", lambda: shapes.images, what)
-        codes = table.codes([image for image, _ in shapes.questions])
-        questions = [turn.question for _, turn in shapes.questions]
-        wanted = [turn.answer for _, turn in shapes.questions]
-        blind = PatchCodes(codes.indices, codes.values * 0)
+    def easy_vqa(self) -> dict[str, Any]:
+        """Asks the questions of easy-vqa's test part, with the images' codes and with zeros."""
+        test = easy_vqa("test")
+        source = (PACKAGE.label, "test")
+        table = cached_code_table(self.graphs, self.data / "codes", lambda: test.images, source)
+        codes = table.codes([image for image, _ in test.questions])
+        questions = [turn.question for _, turn in test.questions]
+        expected = [turn.answer for _, turn in test.questions]
+        answers = self.answerer(codes, questions)
+        no_image = self.answerer(_zeroed(codes), questions)
         return {
-            "easy_vqa": asdict(score_answers(self.answerer(codes, questions), wanted, None)),
-            "easy_vqa_no_image": asdict(
-                score_answers(self.answerer(blind, questions), wanted, None)
-            ),
+            "easy_vqa": asdict(score_answers(answers, expected, None)),
+            "easy_vqa_no_image": asdict(score_answers(no_image, expected, None)),
         }
 
-    def steering(self, right: Sequence[int], sweep: Sweep) -> Iterator[dict[str, Any]]:
-        """A row a condition: the sweep of K and SS, controls, labels that were never trained on,
-        and edits of parts of labels. `right` are images that are named right."""
+    def steering(self, correct: Sequence[int], sweep: Sweep) -> Iterator[dict[str, Any]]:
+        """Yields the scores of one condition after another: the sweep of K and SS, the controls,
+        labels that were never trained on, and edits of a part of a label.
+
+        `correct` are the images that are named right.
+        """
         train = [sample.meta for sample in read_split(self.data, TRAIN_SPLIT)]
-        known = {m["caption"] for m in train}
-        labels = sorted({m["caption"] for m in self.meta} & known)
-        right = [image for image in right if self.meta[image]["caption"] in known]
-        bench = self._bench(swaps(self.meta, right, labels, sweep.images))
-        yield from self._swept(bench, sweep)
-        yield from self._controls(bench, sweep, train)
-        unseen = self._unseen(known)
-        said = {word for m in train for text in m["captions"] for word in words(text)}
+        trained_labels = {m["caption"] for m in train}
+        labels = sorted({m["caption"] for m in self.meta} & trained_labels)
+        correct = [image for image in correct if self.meta[image]["caption"] in trained_labels]
+        test = self._test(whole_label_trials(self.meta, correct, labels, sweep.images))
+        yield from self._sweep(test, sweep)
+        yield from self._controls(test, sweep, train)
+        unseen = self._unseen_labels(trained_labels)
+        trained_words = {word for m in train for text in m["captions"] for word in words(text)}
         top, strength = sweep.tops[0], sweep.strengths[0]
-        for condition, chosen in {
+        for condition, targets in {
             "labels never trained on": unseen,
-            "of these, with words trained on": [u for u in unseen if words(u) <= said],
+            "of these, with words trained on": [x for x in unseen if words(x) <= trained_words],
         }.items():
-            if chosen:
-                bench = self._bench(swaps(self.meta, right, chosen, sweep.images))
-                answers = bench.steered(top, strength)
-                yield self._row(condition, bench, answers, top=top, strength=strength)
+            if targets:
+                test = self._test(whole_label_trials(self.meta, correct, targets, sweep.images))
+                answers = test.steered(top, strength)
+                yield self._score(condition, test, answers, top=top, strength=strength)
         trials = [
             trial
-            for trial in parts(self.meta, right, labels, sweep.images)
-            if all(map(self.labels.has_concepts, trial.difference))
+            for trial in partial_label_trials(self.meta, correct, labels, sweep.images)
+            if all(map(self.text_codes.has_concepts, trial.difference))
         ]
-        bench = self._bench(trials)
+        test = self._test(trials)
         for top in sweep.tops[:3] if trials else ():
-            answers = bench.part_steered(top, strength)
-            yield self._row("part", bench, answers, part=True, top=top, strength=strength)
+            answers = test.part_steered(top, strength)
+            yield self._score("part", test, answers, part=True, top=top, strength=strength)
 
-    def _bench(self, trials: Sequence[Trial]) -> SteeringBench:
-        return SteeringBench(self.answerer, self.table, self.labels, trials)
-
-    def _row(
-        self,
-        name: str,
-        bench: SteeringBench,
-        answers: list[GeneratedAnswer],
-        part: bool = False,
-        **more: Any,
-    ) -> dict[str, Any]:
-        old, new = [t.old for t in bench.trials], [t.new for t in bench.trials]
-        score = score_steering(answers, old, new, self.judge, part)
-        return {"condition": name, **more, **asdict(score)}
-
-    def _swept(self, bench: SteeringBench, sweep: Sweep) -> Iterator[dict[str, Any]]:
-        for top in sweep.tops:
-            for strength in sweep.strengths:
-                answers = bench.steered(top, strength)
-                yield self._row("steered", bench, answers, top=top, strength=strength)
-        top, strength = sweep.tops[0], sweep.strengths[0]
-        for fewer in sweep.tops:
-            answers = bench.steered(fewer, strength, even=True)
-            yield self._row("even values", bench, answers, top=fewer, strength=strength)
-        for which, wanted in (("new", "yes"), ("old", "no")):
-            about = [getattr(trial, which) for trial in bench.trials]
-            said = yes_or_no(bench.steered_and_asked(top, strength, about))
-            score = score_answers(said, [wanted] * len(about), None)
-            yield {"condition": f"steered, is it the {which} label", **asdict(score)}
-
-    def _controls(
-        self, bench: SteeringBench, sweep: Sweep, train: list[Any]
-    ) -> Iterator[dict[str, Any]]:
-        top, strength = sweep.tops[0], sweep.strengths[0]
-        frequency = [concept.frequency for concept in self.bundle.concepts.concepts]
-        answers = bench.random_concepts(top, strength, frequency)
-        yield self._row("random concepts", bench, answers, top=top, strength=strength)
-        yield self._row("told", bench, bench.told())
-        [table] = cached_code_tables(self.graphs, self.data, TRAIN_SPLIT, 0, AugmentConfig())
-        labels = [label for t in bench.trials for label in (t.old, t.new)]
-        means = mean_codes(train, table, labels)
-        for factor in (1.0, 2.0, 4.0):
-            answers = bench.mean_difference(means, factor)
-            yield self._row("difference of means", bench, answers, strength=factor)
-        middle = (self.answerer.layers - 1) // 2
-        states = mean_states(train, table, labels, self.answerer, middle)
-        for factor in (1.0, 2.0, 4.0):
-            answers = bench.hidden_difference(states, middle, factor)
-            yield self._row("difference of hidden states", bench, answers, strength=factor)
-
-    def _unseen(self, known: set[str]) -> list[str]:
-        """Labels of images that the data hold out with all that they share, as far as the text
-        tower has concepts for them: `test_codepoint` beside `test_style`."""
-        beside = self.split.replace("_style", "_codepoint")
-        if beside == self.split or beside not in read_index(self.data)["splits"]:
-            return []
-        labels = sorted({s.meta["caption"] for s in read_split(self.data, beside)} - known)
-        return [label for label in labels if self.labels.has_concepts(label)]
-
-    def right(self, answers: Sequence[GeneratedAnswer]) -> list[int]:
+    def correct(self, answers: Sequence[GeneratedAnswer]) -> list[int]:
         """The images that are named right."""
         return [
             i
             for i, (answer, m) in enumerate(zip(answers, self.meta, strict=True))
             if same(answer.text, m["caption"])
         ]
+
+    def _test(self, trials: Sequence[Trial]) -> SteeringTest:
+        return SteeringTest(self.answerer, self.table, self.text_codes, trials)
+
+    def _score(
+        self,
+        condition: str,
+        test: SteeringTest,
+        answers: list[GeneratedAnswer],
+        part: bool = False,
+        **settings: float,
+    ) -> dict[str, Any]:
+        old, new = [t.old for t in test.trials], [t.new for t in test.trials]
+        score = score_steering(answers, old, new, self.judge, part)
+        return {"condition": condition, **settings, **asdict(score)}
+
+    def _sweep(self, test: SteeringTest, sweep: Sweep) -> Iterator[dict[str, Any]]:
+        for top in sweep.tops:
+            for strength in sweep.strengths:
+                answers = test.steered(top, strength)
+                yield self._score("steered", test, answers, top=top, strength=strength)
+        strength = sweep.strengths[0]
+        for top in sweep.tops:
+            answers = test.steered(top, strength, even=True)
+            yield self._score("even values", test, answers, top=top, strength=strength)
+        for which, expected in (("new", "yes"), ("old", "no")):
+            labels = [getattr(trial, which) for trial in test.trials]
+            answers = yes_or_no(test.steered_and_asked(sweep.tops[0], strength, labels))
+            score = score_answers(answers, [expected] * len(labels), None)
+            yield {"condition": f"steered, is it the {which} label", **asdict(score)}
+
+    def _controls(
+        self, test: SteeringTest, sweep: Sweep, train: list[Any]
+    ) -> Iterator[dict[str, Any]]:
+        top, strength = sweep.tops[0], sweep.strengths[0]
+        frequency = [concept.frequency for concept in self.bundle.concepts.concepts]
+        answers = test.random_concepts(top, strength, frequency)
+        yield self._score("random concepts", test, answers, top=top, strength=strength)
+        yield self._score("told", test, test.answer_in_question())
+        [table] = cached_code_tables(self.graphs, self.data, TRAIN_SPLIT, 0, AugmentConfig())
+        labels = [label for t in test.trials for label in (t.old, t.new)]
+        means = mean_codes(train, table, labels)
+        for factor in DIFFERENCE_FACTORS:
+            answers = test.mean_difference(means, factor)
+            yield self._score("difference of means", test, answers, strength=factor)
+        middle = (self.answerer.layers - 1) // 2
+        states = mean_hidden_states(train, table, labels, self.answerer, middle)
+        for factor in DIFFERENCE_FACTORS:
+            answers = test.hidden_difference(states, middle, factor)
+            yield self._score("difference of hidden states", test, answers, strength=factor)
+
+    def _unseen_labels(self, trained_labels: set[str]) -> list[str]:
+        """Labels of the images that are held out together with everything that shares their
+        codepoint (`test_codepoint` for `test_style`), as far as concepts fire on them."""
+        codepoint_split = self.split.replace("_style", "_codepoint")
+        if codepoint_split == self.split or codepoint_split not in read_index(self.data)["splits"]:
+            return []
+        captions = {sample.meta["caption"] for sample in read_split(self.data, codepoint_split)}
+        return [x for x in sorted(captions - trained_labels) if self.text_codes.has_concepts(x)]
+
+
+def _zeroed(codes: PatchCodes) -> PatchCodes:
+    return PatchCodes(codes.indices, codes.values * 0)

@@ -1,4 +1,4 @@
-"""How an answer compares with a label: words, and sentence embeddings. N answers."""
+"""How answers compare with labels: by words, and by sentence embeddings. B texts, E their width."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from numpy.typing import NDArray
 from mllm_adapter.evaluation.answerer import GeneratedAnswer
 
 EmbedSentences = Callable[[Sequence[str]], NDArray[np.float32]]
-"""Texts to unit vectors (B, E), by an encoder that is not ours."""
+"""Returns unit vectors (B, E) of texts, by a sentence encoder that is independent of the model."""
 
 STOP_WORDS = frozenset(("a", "an", "and", "at", "for", "from", "in", "of", "on", "or", "the", "to"))
 
-TOO_LONG = 3
-"""An answer of more than so many times the words of both labels is corrupted, and so is one that
-does not end (the paper calls abnormally long answers corrupted)."""
+CORRUPTED_LENGTH = 3
+"""An answer is corrupted when it has more than this many times the words of both labels together,
+or when it does not end. The paper calls abnormally long answers corrupted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringScore:
-    """Percentages over the images of one condition, and mean cosines."""
+    """Scores of one condition: percentages of its images, and mean cosines."""
 
     exact: float
     """The answer is the new label."""
     half: float
-    """It has half of the new label's words."""
+    """The answer has at least half of the new label's words."""
     old: float
-    """It has a word of the old label."""
+    """The answer has a word of the old label that the new one does not have."""
     both: float
-    """The new one appears and the rest is kept: of a whole label, half of the new one's words, none
-    of the old one's, and no corruption; of a part of one, every word of the new label."""
+    """The new label appears and the old one is gone. Where the whole label was edited: the answer
+    has half of the new label's words, no word of the old one, and is not corrupted. Where a part of
+    the label was edited, it must have every word of the new label."""
     corrupted: float
-    """It does not end, or is far too long."""
+    """The answer does not end, or is far too long."""
     nearer_new: float | None
-    """Its sentence embedding is nearer the new label's than the old one's."""
+    """The answer's sentence embedding is nearer the new label's than the old one's."""
     cosine_new: float | None
     cosine_old: float | None
     images: int
@@ -45,36 +46,39 @@ class SteeringScore:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerScore:
-    """Percentages over the images of a split, standard errors beside them."""
+    """Scores of the answers about a split's images, in percent."""
 
     exact: float
+    """The answer is the label."""
     exact_error: float
+    """The standard error of `exact`."""
     half: float
+    """The answer has at least half of the label's words."""
     cosine: float | None
-    """Mean cosine of the answer's and the label's sentence embeddings."""
+    """The mean cosine of the sentence embeddings of answer and label."""
     images: int
 
 
 def words(text: str) -> frozenset[str]:
-    """The words of a text that say something."""
+    """The words of a text, in lower case and without stop words."""
     return frozenset(re.findall(r"[^\W_]+", text.lower())) - STOP_WORDS
 
 
 def overlaps(answer: str, label: str) -> bool:
-    """The answer has half of the label's words."""
-    wanted = words(label)
-    return bool(wanted) and 2 * len(words(answer) & wanted) >= len(wanted)
+    """Whether an answer has at least half of a label's words."""
+    label_words = words(label)
+    return bool(label_words) and 2 * len(words(answer) & label_words) >= len(label_words)
 
 
 def same(answer: str, label: str) -> bool:
-    """The answer is the label, but for case and spaces."""
+    """Whether an answer is a label, apart from case and spaces."""
     return answer.lower().split() == label.lower().split()
 
 
 def score_answers(
     answers: Sequence[GeneratedAnswer], labels: Sequence[str], encode: EmbedSentences | None
 ) -> AnswerScore:
-    """Answers beside what they should have been."""
+    """Compares answers with the labels that they should have been."""
     exact = np.array([same(a.text, label) for a, label in zip(answers, labels, strict=True)])
     half = [overlaps(a.text, label) for a, label in zip(answers, labels, strict=True)]
     cosine = None
@@ -96,38 +100,41 @@ def score_steering(
     encode: EmbedSentences | None,
     part: bool = False,
 ) -> SteeringScore:
-    """Answers of images of `old` that were steered to `new`.
+    """Compares the answers about images of the label `old` that were steered to `new`.
 
-    With `part` the labels share words, and only the others were edited: words of the old label that
-    the new one has are the rest.
+    With `part`, old and new labels share words and only the words that they do not share were
+    edited, so the shared words do not count against an answer.
     """
     corrupted = [
-        not a.ended or len(a.text.split()) > TOO_LONG * len(f"{was} {now}".split())
-        for a, was, now in zip(answers, old, new, strict=True)
+        not a.ended or len(a.text.split()) > CORRUPTED_LENGTH * len(f"{before} {after}".split())
+        for a, before, after in zip(answers, old, new, strict=True)
     ]
     half = [overlaps(a.text, label) for a, label in zip(answers, new, strict=True)]
-    gone = [words(was) - words(now) for was, now in zip(old, new, strict=True)]
-    rest = [bool(words(a.text) & lost) for a, lost in zip(answers, gone, strict=True)]
-    shown = (
-        [words(now) <= words(a.text) for a, now in zip(answers, new, strict=True)] if part else half
-    )
-    both = [h and not r and not c for h, r, c in zip(shown, rest, corrupted, strict=True)]
-    nearer = to_new = to_old = None
+    only_old = [words(before) - words(after) for before, after in zip(old, new, strict=True)]
+    has_old = [bool(words(a.text) & lost) for a, lost in zip(answers, only_old, strict=True)]
+    has_new = half
+    if part:
+        has_new = [words(after) <= words(a.text) for a, after in zip(answers, new, strict=True)]
+    both = [
+        appeared and not stayed and not broken
+        for appeared, stayed, broken in zip(has_new, has_old, corrupted, strict=True)
+    ]
+    nearer_new = cosine_new = cosine_old = None
     if encode is not None:
-        said = encode([a.text for a in answers])
-        new_cosine = (said * encode(list(new))).sum(1)
-        old_cosine = (said * encode(list(old))).sum(1)
-        nearer = _percent(new_cosine > old_cosine)
-        to_new, to_old = float(new_cosine.mean()), float(old_cosine.mean())
+        embedded = encode([a.text for a in answers])
+        to_new = (embedded * encode(list(new))).sum(1)
+        to_old = (embedded * encode(list(old))).sum(1)
+        nearer_new = _percent(to_new > to_old)
+        cosine_new, cosine_old = float(to_new.mean()), float(to_old.mean())
     return SteeringScore(
         exact=_percent([same(a.text, label) for a, label in zip(answers, new, strict=True)]),
         half=_percent(half),
-        old=_percent(rest),
+        old=_percent(has_old),
         both=_percent(both),
         corrupted=_percent(corrupted),
-        nearer_new=nearer,
-        cosine_new=to_new,
-        cosine_old=to_old,
+        nearer_new=nearer_new,
+        cosine_new=cosine_new,
+        cosine_old=cosine_old,
         images=len(answers),
     )
 

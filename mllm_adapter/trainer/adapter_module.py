@@ -1,4 +1,7 @@
-"""Projector and LLM as one trainable module. B rows, T tokens, P patches, H LLM width."""
+"""Projector and LLM as one trainable module, and the optimizers of a stage.
+
+B rows, T tokens, P patches, H LLM width.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,17 @@ from mllm_adapter.model.projector import Projector
 from mllm_adapter.recipe import StageConfig
 from mllm_adapter.trainer.batches import ConversationBatch
 from mllm_adapter.trainer.conversations import IGNORED
+from training.core.optimizer import build_optimizer
+
+LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+"""The matrices of a Llama or Qwen layer that LoRA adapts."""
 
 
 class AdapterModel(nn.Module):
-    """What a stage trains: always the projector, and of the LLM nothing, LoRA's matrices, or all.
+    """What a stage trains: always the projector, and of the LLM nothing, LoRA matrices, or all.
 
-    Its state dict holds what learns and nothing else, so that a checkpoint of a projector does not
-    carry an LLM.
+    Its state dict holds only the weights that learn, so the checkpoint of a stage that trains the
+    projector alone does not carry an LLM.
     """
 
     def __init__(self, projector: Projector, llm: Any, stage: StageConfig, lora_rank: int) -> None:
@@ -29,18 +36,19 @@ class AdapterModel(nn.Module):
         if stage.llm == "lora":
             from peft import LoraConfig, get_peft_model
 
-            modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-            lora = LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules=modules)
+            lora = LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules=LORA_TARGETS)
             llm = get_peft_model(llm, lora)
         else:
             llm.requires_grad_(stage.llm == "full")
         self.llm = llm
 
     def forward(self, batch: ConversationBatch) -> Float[Tensor, ""]:
-        """The cross entropy of the answers' tokens, summed."""
+        """The cross entropy of the answers' tokens, summed over the batch."""
         projector, (codes, text) = self.projector, batch
         visual = projector.tokens(projector.sums(codes))
         inputs = text.embedded(self.llm.get_input_embeddings()(text.ids), visual)
+        # Token t predicts token t + 1. The output layer, which is H x V, runs only where the next
+        # token is learned: a few positions of the answers out of B x T.
         learned = text.labels[:, 1:] != IGNORED
         hidden = self.decoder(inputs_embeds=inputs, attention_mask=text.mask)
         logits = self.llm.get_output_embeddings()(hidden.last_hidden_state[:, :-1][learned])
@@ -48,19 +56,51 @@ class AdapterModel(nn.Module):
 
     @property
     def decoder(self) -> Any:
-        """The LLM without its output layer, which only the learned places need."""
+        """The LLM without its output layer."""
         llm = self.llm
         return llm.get_base_model().model if hasattr(llm, "get_base_model") else llm.model
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
-        """Weights that learn, by name."""
+        """The weights that learn, by name."""
         return {n: p.detach() for n, p in self.named_parameters() if p.requires_grad}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Copies weights into place; those of an earlier stage may be fewer than what learns now.
+        """Copies weights into the parameters of the same names.
 
-        Raises KeyError for one that this model does not have.
+        Weights of an earlier stage may be fewer than the parameters that learn now. Raises
+        AttributeError for a name that this model does not have.
         """
         with torch.no_grad():
             for name, value in state_dict.items():
                 self.get_parameter(name).copy_(value)
+
+
+def build_optimizers(model: AdapterModel, stage: StageConfig) -> list[torch.optim.Optimizer]:
+    """The optimizers of a stage: AdamW, and with `stage.muon` Muon for the dense matrices.
+
+    Every parameter that learns belongs to one of them. Each parameter group has a `share`, by which
+    the learning rate is multiplied.
+
+    Muon (K. Jordan 2024; scaled to AdamW's step size as in arXiv 2502.16982, section 2.2)
+    orthogonalizes a matrix's momentum: directions that few samples need are then learned as fast as
+    common ones. Embeddings and the projector's rows are sparse, so they stay with AdamW.
+    """
+    matrices = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if stage.muon and parameter.requires_grad and parameter.ndim == 2 and _is_dense(name)
+    }
+    adamw = build_optimizer(model, stage.optimizer, without=matrices)
+    if not matrices:
+        return [adamw]
+    group = {"params": list(matrices.values()), "share": 1.0}
+    muon = torch.optim.Muon(
+        [group], weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return [adamw, muon]
+
+
+def _is_dense(name: str) -> bool:
+    """Whether every sample reaches all rows of a parameter: the LLM's layers, and the projector's
+    second one."""
+    return ".layers." in name or name == "projector.out.weight"

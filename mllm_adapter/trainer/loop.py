@@ -24,10 +24,9 @@ from mllm_adapter.model.projector import Projector
 from mllm_adapter.model.prompt import PromptBuilder
 from mllm_adapter.recipe import AdapterRecipe
 from mllm_adapter.steering.text_codes import TextCodes
-from mllm_adapter.trainer.adapter_module import AdapterModel
+from mllm_adapter.trainer.adapter_module import AdapterModel, build_optimizers
 from mllm_adapter.trainer.batches import ConversationBatch, ConversationSampler, EasyVqaMix
 from mllm_adapter.trainer.initialize import initialize_projector
-from mllm_adapter.trainer.optimizer import build_optimizers
 from training.core import checkpoint
 from training.core.checkpoint import Progress
 from training.core.optimizer import learning_rate

@@ -13,7 +13,7 @@ from bundle.store import open_bundle
 from mllm_adapter.cli.evaluate import draw, steering
 from mllm_adapter.evaluation.answerer import GeneratedAnswer
 from mllm_adapter.evaluation.evaluate import Evaluation, Sweep
-from mllm_adapter.evaluation.protocol import parts, swaps
+from mllm_adapter.evaluation.protocol import partial_label_trials, whole_label_trials
 from mllm_adapter.evaluation.scores import score_answers, score_steering, words
 from mllm_adapter.trainer.loop import train
 from tests.mllm_adapter.runs import recipe, stage
@@ -52,11 +52,11 @@ def test_answers_beside_labels() -> None:
 def test_trials_have_no_word_in_common_or_some_but_not_all() -> None:
     captions = ["woman cook", "woman singer", "man cook", "red car", "dog"]
     meta: list[dict[str, Any]] = [{"caption": caption} for caption in captions]
-    for trial in swaps(meta, range(5), captions, most=5):
+    for trial in whole_label_trials(meta, range(5), captions, limit=5):
         assert not words(trial.old) & words(trial.new)
-    found = parts(meta, range(5), captions, most=5)
-    assert {trial.old for trial in found} == {"woman cook", "woman singer", "man cook"}
-    assert all(words(t.old) & words(t.new) and t.old != t.new for t in found)
+    trials = partial_label_trials(meta, range(5), captions, limit=5)
+    assert {trial.old for trial in trials} == {"woman cook", "woman singer", "man cook"}
+    assert all(words(t.old) & words(t.new) and t.old != t.new for t in trials)
 
 
 @pytest.fixture(scope="module")
