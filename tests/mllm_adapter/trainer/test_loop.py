@@ -95,7 +95,7 @@ def test_every_recipe_is_read_and_bad_ones_name_their_field() -> None:
     for override, message in {
         "stages.5.steps=1": r"stages\.5\.steps: 5 is not one of",
         "stages.0.llm=half": r"stages\[0\]\.llm: must be one of frozen, lora, full",
-        "stages=[]": r"stages: must have one at least",
+        "stages=[]": r"stages: must have at least one",
         "data.splits=1": r"data\.splits: unknown key; did you mean split",
     }.items():
         with pytest.raises(SchemaError, match=message):
