@@ -7,7 +7,7 @@ PYTHON ?= python3
 # The interpreters of test-wheel: those of these two that are installed.
 PYTHONS ?= $(shell for name in python3.11 python3.13; do $$name -c '' 2>/dev/null && echo $$name; done; true)
 PROTOS := $(wildcard protos/sparseclip/v1/*.proto)
-ROOMS  := bundle protos training mllm_adapter serving benchmarks examples
+ROOMS  := bundle protos training mllm_adapter serving benchmarks examples docs
 # google/rpc/*.proto, from the installed googleapis-common-protos.
 GOOGLE  = $(shell $(BIN)/python -c "import google.rpc, pathlib; print(pathlib.Path(google.rpc.__path__[0]).parents[1])")
 PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)

@@ -11,16 +11,20 @@ import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.livereload import LiveReloadServer
 from mkdocs.structure.files import File, Files
 
 PAGES = ("*.md", "docs/**/*.md", "data/README.md", "examples/README.md")
+SOURCES = ("bundle", "mllm_adapter", "protos", "serving", "training")
+"""Whose docstrings the reference shows."""
+
 _LINK = re.compile(r"\]\(([^)#:\s]+)[^)]*\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Replaces the pages of docs/ by those of the repository; the theme's files stay."""
-    root = Path(config.config_file_path).parent
-    pages = {page for pattern in PAGES for page in root.glob(pattern)}
+    root = Path(config.config_file_path).resolve().parent
+    pages = _pages(root)
     linked = {
         target.resolve()
         for page in pages
@@ -35,9 +39,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return Files([*kept, *repository])
 
 
-def on_serve(server: object, config: MkDocsConfig, **_: object) -> object:
+def on_serve(server: LiveReloadServer, config: MkDocsConfig, builder: object) -> LiveReloadServer:
     """Builds the site again when a page or a docstring outside of docs/ changes."""
-    root = Path(config.config_file_path).parent
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "bundle", "protos"):
-        server.watch(str(root / name))  # type: ignore[attr-defined]
+    root = Path(config.config_file_path).resolve().parent
+    for path in (*sorted(_pages(root)), *(root / name for name in SOURCES)):
+        server.watch(str(path))
     return server
+
+
+def _pages(root: Path) -> set[Path]:
+    return {page for pattern in PAGES for page in root.glob(pattern)}

@@ -66,7 +66,8 @@ def test_wheels_are_built_from_nothing_that_an_earlier_build_left() -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["bundle", "protos", "training", "mllm_adapter", "serving", "benchmarks", "examples"]
+    "room",
+    ["bundle", "protos", "training", "mllm_adapter", "serving", "benchmarks", "examples", "docs"],
 )
 def test_every_room_is_typed(room: str) -> None:
     [types] = [line for line in make("-n", "types").splitlines() if "mypy" in line]
