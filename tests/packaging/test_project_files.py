@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from typing import Any
 
@@ -51,3 +52,18 @@ def test_continuous_integration_runs_make_test() -> None:
     [job] = read(".github/workflows/ci.yml")["jobs"].values()
     commands = [step["run"] for step in job["steps"] if "run" in step]
     assert commands == ["make test"]
+
+
+def test_contributing_and_the_reference_have_every_table_of_plugins() -> None:
+    tables = {
+        (path.parent.relative_to(ROOT), name)
+        for room in ("bundle", "mllm_adapter", "serving", "training")
+        for path in (ROOT / room).rglob("__init__.py")
+        for name in re.findall(r"^([A-Z_]+): Plugins\[", path.read_text(), re.MULTILINE)
+    }
+    assert len(tables) >= 3
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    reference = (ROOT / "docs" / "api" / "plugins.md").read_text()
+    for folder, name in tables:
+        assert re.search(rf"^\|.*`{folder}/`.*`{name}`", contributing, re.MULTILINE), name
+        assert f"::: {'.'.join(folder.parts)}.base\n" in reference, name
