@@ -88,7 +88,7 @@ train-demo: $(VENV)/.dev ## Build the demo data and train the shipped model agai
 train-chat: $(VENV)/.dev ## Train the shipped bundle's chat again (an hour)
 	$(BIN)/sparseclip data build demo
 	$(BIN)/sparseclip adapter train demo $(ARGS)
-	$(BIN)/python -m pytest tests/mllm_adapter/data/test_instructions.py
+	$(BIN)/python -m pytest tests/mllm_adapter/data/test_easy_vqa.py
 
 evaluate: $(VENV)/.dev ## Measure a checkpoint: make evaluate ARGS="..."
 	$(BIN)/sparseclip evaluate $(ARGS)

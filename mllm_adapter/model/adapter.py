@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from bundle.schema import SchemaError, from_dict
@@ -112,7 +113,7 @@ def open_adapter(folder: Path) -> Adapter:
         projector.load_state_dict(
             {name: tensor.float() for name, tensor in load_file(folder / PROJECTOR_FILE).items()}
         )
-    except (OSError, RuntimeError, ValueError):  # safetensors' own error is a ValueError
+    except (OSError, RuntimeError, SafetensorError):
         raise AdapterError(
             f"{PROJECTOR_FILE}: not the weights that {CONFIG_FILE} describes"
         ) from None

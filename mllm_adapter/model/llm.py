@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from training.core.compat import transformers
@@ -71,14 +71,17 @@ def load_tokenizer(path: Path) -> Any:
 def load_embeddings(path: Path) -> Float[Tensor, "V H"]:
     """Loads only the token embeddings of a local Llama or Qwen.
 
-    Raises LLMError when there is no tensor of the usual name.
+    Raises LLMError when there is no tensor of the usual name, or a file cannot be read.
     """
     check_directory(path)
     for file in sorted(path.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            if EMBEDDING_TENSOR in tensors.keys():  # noqa: SIM118  a safe_open is not a mapping
-                table: Tensor = tensors.get_tensor(EMBEDDING_TENSOR)
-                return table
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                if EMBEDDING_TENSOR in tensors.keys():  # noqa: SIM118  a safe_open is not a mapping
+                    table: Tensor = tensors.get_tensor(EMBEDDING_TENSOR)
+                    return table
+        except SafetensorError as error:
+            raise LLMError(f"{path.name}: {file.name}: {error}") from None
     raise LLMError(f"{path.name}: no {EMBEDDING_TENSOR}: not a Llama or Qwen")
 
 
@@ -109,7 +112,7 @@ def load_llm(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
         model = library.AutoModelForCausalLM.from_pretrained(
             path, local_files_only=True, use_safetensors=True, dtype=dtype
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise LLMError(f"{path.name}: {' '.join(str(error).split())[:300]}") from None
     return model.eval(), tokenizer
 

@@ -26,9 +26,9 @@ def model(request: pytest.FixtureRequest) -> Any:
 
 @pytest_asyncio.fixture
 async def engine(model: Any) -> AsyncIterator[TransformersEngine]:
-    made = TransformersEngine(model, end=[299], max_batch=4)
-    yield made
-    await made.close()
+    opened = TransformersEngine(model, end=[299], max_batch=4)
+    yield opened
+    await opened.close()
 
 
 def prompts(count: int) -> list[torch.Tensor]:
@@ -37,8 +37,8 @@ def prompts(count: int) -> list[torch.Tensor]:
 
 
 def alone(model: Any, prompt: torch.Tensor, tokens: int = 12) -> list[int]:
-    """What transformers' own generate gives."""
-    found = model.generate(
+    """The answer of transformers' own generate."""
+    tokens_of_row = model.generate(
         inputs_embeds=prompt[None],
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
         max_new_tokens=tokens,
@@ -46,28 +46,28 @@ def alone(model: Any, prompt: torch.Tensor, tokens: int = 12) -> list[int]:
         eos_token_id=299,
         pad_token_id=299,
     )[0].tolist()
-    return [token for token in found if token != 299]
+    return [token for token in tokens_of_row if token != 299]
 
 
 async def collect(
     engine: TransformersEngine, prompt: torch.Tensor, sampling: Sampling
 ) -> list[TokenDelta]:
-    return [piece async for piece in engine.generate(prompt, sampling)]
+    return [delta async for delta in engine.generate(prompt, sampling)]
 
 
-def ids(pieces: list[TokenDelta]) -> list[int]:
-    return [token for piece in pieces for token in piece.ids]
+def ids(deltas: list[TokenDelta]) -> list[int]:
+    return [token for delta in deltas for token in delta.ids]
 
 
-async def test_more_prompts_than_places_each_as_if_it_were_alone(
+async def test_more_prompts_than_slots_each_as_if_it_were_alone(
     engine: TransformersEngine, model: Any
 ) -> None:
     several = prompts(11)
-    found = await asyncio.gather(*(collect(engine, p, GREEDY) for p in several))
-    assert [ids(pieces) for pieces in found] == [alone(model, p) for p in several]
-    assert len({tuple(ids(pieces)) for pieces in found}) > 5
-    assert all(pieces[-1].finish in ("stop", "length") for pieces in found)
-    assert all(not piece.finish for pieces in found for piece in pieces[:-1])
+    answers = await asyncio.gather(*(collect(engine, p, GREEDY) for p in several))
+    assert [ids(deltas) for deltas in answers] == [alone(model, p) for p in several]
+    assert len({tuple(ids(deltas)) for deltas in answers}) > 5
+    assert all(deltas[-1].finish in ("stop", "length") for deltas in answers)
+    assert all(not delta.finish for deltas in answers for delta in deltas[:-1])
 
 
 async def test_one_joins_and_one_leaves_in_the_middle(
@@ -81,12 +81,12 @@ async def test_one_joins_and_one_leaves_in_the_middle(
     await anext(leaving)
     rest = asyncio.create_task(collect(engine, third, long))
     await leaving.aclose()
-    tail = [piece async for piece in stream]
+    tail = [delta async for delta in stream]
     assert ids(head + tail) == alone(model, first, 30)
     assert ids(await rest) == alone(model, third, 30)
 
 
-async def test_a_closed_stream_frees_its_place_within_a_step(model: Any) -> None:
+async def test_a_closed_stream_frees_its_slot_within_a_step(model: Any) -> None:
     steps = 0
     gate = threading.Semaphore(0)
     forward = model.forward
@@ -139,9 +139,9 @@ async def test_an_answer_may_be_made_to_go_on(engine: TransformersEngine, model:
     try:
         assert ids(await collect(ending, prompts(1)[0], GREEDY)) == []
         longer = Sampling(max_tokens=5, min_tokens=5)
-        found = ids(await collect(ending, prompts(1)[0], longer))
-        assert len(found) == 5
-        assert first not in found
+        tokens = ids(await collect(ending, prompts(1)[0], longer))
+        assert len(tokens) == 5
+        assert first not in tokens
     finally:
         await ending.close()
 
@@ -161,11 +161,11 @@ def test_top_p_leaves_the_likeliest_tokens() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
     random = torch.Generator().manual_seed(0)
 
-    def seen(top_p: float) -> set[int]:
+    def drawn_tokens(top_p: float) -> set[int]:
         sampling = Sampling(temperature=1.0, top_p=top_p)
         return {choose_token(logits, sampling, random) for _ in range(200)}
 
-    assert seen(0.4) == {0}
-    assert seen(0.7) == {0, 1}
-    assert seen(0.9) == {0, 1, 2}
-    assert seen(1.0) == {0, 1, 2, 3}
+    assert drawn_tokens(0.4) == {0}
+    assert drawn_tokens(0.7) == {0, 1}
+    assert drawn_tokens(0.9) == {0, 1, 2}
+    assert drawn_tokens(1.0) == {0, 1, 2, 3}

@@ -56,7 +56,7 @@ def prompts(bundle: Bundle, engines: dict[str, ChatModel]) -> list[torch.Tensor]
 
     graphs = BackboneGraphs(bundle, threads=1)
     labels = TextCodes(graphs.texts, graphs.concepts)
-    model, made = engines["transformers"], []
+    model, embedded = engines["transformers"], []
     prompt = model.prompt([PromptMessage(role="user", text=NAME_QUESTIONS[0], images=1)])
     for path in sorted(IMAGES.glob("*.png")):
         with Image.open(path) as file:
@@ -65,24 +65,24 @@ def prompts(bundle: Bundle, engines: dict[str, ChatModel]) -> list[torch.Tensor]
         plans = [SteeringPlan(), *(labels.swap(path.stem, new, 32, 2.0) for new in NEW)]
         for plan in plans:
             image = EncodedImage(key=path.name.encode(), codes=codes, plan=plan)
-            made.append(model.embed(prompt, [image]))
-    return made
+            embedded.append(model.embed(prompt, [image]))
+    return embedded
 
 
 async def tokens(engine: GenerationEngine, prompt: torch.Tensor) -> list[int]:
-    async with aclosing(engine.generate(prompt, GREEDY)) as pieces:
-        return [token async for piece in pieces for token in piece.ids]
+    async with aclosing(engine.generate(prompt, GREEDY)) as deltas:
+        return [token async for delta in deltas for token in delta.ids]
 
 
 async def test_greedy_answers_of_both_engines_are_equal(
     engines: dict[str, ChatModel], prompts: list[torch.Tensor]
 ) -> None:
-    found = {
+    answers = {
         name: await asyncio.gather(*(tokens(model.engine, p) for p in prompts))
         for name, model in engines.items()
     }
-    assert found["vllm"] == found["transformers"]
-    assert len({tuple(answer) for answer in found["vllm"]}) >= len(NEW)
+    assert answers["vllm"] == answers["transformers"]
+    assert len({tuple(answer) for answer in answers["vllm"]}) >= len(NEW)
 
 
 async def test_a_neighbour_s_plan_changes_nothing(
@@ -111,7 +111,7 @@ async def test_an_answer_ends_where_it_must(
     for model in engines.values():
         short = [p async for p in model.engine.generate(prompts[0], Sampling(max_tokens=1))]
         assert short[-1].finish == "length"
-        assert sum(len(piece.ids) for piece in short) == 1
+        assert sum(len(delta.ids) for delta in short) == 1
         whole = [p async for p in model.engine.generate(prompts[0], Sampling(max_tokens=64))]
         assert whole[-1].finish == "stop"
 

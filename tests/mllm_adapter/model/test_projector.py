@@ -13,16 +13,16 @@ from tests.mllm_adapter.steering.test_plan import C, P, codes, one, plans
 
 def projector() -> Projector:
     torch.manual_seed(0)
-    made = Projector(C, 8)
-    torch.nn.init.normal_(made.bias)
-    return made
+    layer = Projector(C, 8)
+    torch.nn.init.normal_(layer.bias)
+    return layer
 
 
 def test_slots_hold_the_codes() -> None:
     x = codes(3)
-    found = PatchCodes.from_dense(x)
-    assert found.indices.shape[2] == (x > 0).sum(-1).max()
-    assert torch.equal(found.dense(C), x)
+    patch_codes = PatchCodes.from_dense(x)
+    assert patch_codes.indices.shape[2] == (x > 0).sum(-1).max()
+    assert torch.equal(patch_codes.dense(C), x)
 
 
 @pytest.mark.parametrize("dense", [True, False, None])
@@ -37,17 +37,17 @@ def test_both_ways_to_sum_give_the_layer(dense: bool | None) -> None:
 def test_an_edit_of_the_sum_is_the_sum_of_the_edited(a: SteeringPlan, c: SteeringPlan) -> None:
     x, layer = codes(3), projector()
     batch = SteeringBatch.from_plans([a, None, c], P)
-    found = PatchCodes.from_dense(x)
-    kept = layer.sums(found)
-    steered = layer.steered(kept, found, batch)
+    patch_codes = PatchCodes.from_dense(x)
+    sums = layer.sums(patch_codes)
+    steered = layer.steered(sums, patch_codes, batch)
     assert torch.allclose(steered, apply_steering(x, batch) @ layer.rows, atol=1e-4)
-    assert torch.equal(steered[1], kept[1])
+    assert torch.equal(steered[1], sums[1])
 
 
 def test_no_edit_no_change() -> None:
-    layer, found = projector(), PatchCodes.from_dense(codes(1))
-    kept = layer.sums(found)
-    assert layer.steered(kept, found, SteeringBatch.from_plans([SteeringPlan()], P)) is kept
+    layer, patch_codes = projector(), PatchCodes.from_dense(codes(1))
+    sums = layer.sums(patch_codes)
+    assert layer.steered(sums, patch_codes, SteeringBatch.from_plans([SteeringPlan()], P)) is sums
 
 
 def test_the_first_layer_learns_through_both_ways() -> None:
@@ -64,9 +64,9 @@ def test_the_first_layer_learns_through_both_ways() -> None:
 def test_unused_slots_go() -> None:
     x = codes(2)
     wide = x.topk(C, dim=-1)
-    found = PatchCodes(wide.indices, wide.values).trimmed()
-    assert found.indices.shape[2] < C
-    assert torch.equal(found.dense(C), x)
+    patch_codes = PatchCodes(wide.indices, wide.values).trimmed()
+    assert patch_codes.indices.shape[2] < C
+    assert torch.equal(patch_codes.dense(C), x)
 
 
 def test_a_plan_holds_inside_its_block_only() -> None:

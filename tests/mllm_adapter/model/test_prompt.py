@@ -1,4 +1,4 @@
-"""Chat templates with places for images."""
+"""Chat templates with room for images."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def tokenizer() -> Any:
     return tiny_llm()[1]
 
 
-def test_a_image_takes_its_places(tokenizer: Any) -> None:
+def test_an_image_gets_its_visual_tokens(tokenizer: Any) -> None:
     build = PromptBuilder(tokenizer, visual_tokens=3)
     prompt = build([PromptMessage(role="user", text="What is this?", images=1)])
-    [at] = prompt.image_positions
-    assert prompt.ids[at : at + 3] == [0, 0, 0]
-    assert tokenizer.decode(prompt.ids[:at]) == "<|im_start|>user\n"
-    rest = tokenizer.decode(prompt.ids[at + 3 :])
+    [position] = prompt.image_positions
+    assert prompt.ids[position : position + 3] == [0, 0, 0]
+    assert tokenizer.decode(prompt.ids[:position]) == "<|im_start|>user\n"
+    rest = tokenizer.decode(prompt.ids[position + 3 :])
     assert rest == "\nWhat is this?<|im_end|>\n<|im_start|>assistant\n"
 
 

@@ -18,7 +18,8 @@ from mllm_adapter.model.smollm2 import PACKAGE, smollm2
 from training.data import fetch
 
 pytestmark = pytest.mark.skipif(
-    fetch.cached(PACKAGE, fetch.default_cache()) is None, reason="sparseclip llm fetch smollm2"
+    fetch.cached_archive(PACKAGE, fetch.default_cache()) is None,
+    reason="sparseclip llm fetch smollm2",
 )
 
 
@@ -57,14 +58,14 @@ async def test_it_speaks(folder: Path, loaded: tuple[Any, Any]) -> None:
     engine = TransformersEngine(model, end_tokens(folder, tokenizer))
 
     async def ids(prompt: torch.Tensor) -> list[int]:
-        pieces = engine.generate(prompt, Sampling(max_tokens=12))
-        return [token async for piece in pieces for token in piece.ids]
+        deltas = engine.generate(prompt, Sampling(max_tokens=12))
+        return [token async for delta in deltas for token in delta.ids]
 
     try:
-        found = await asyncio.gather(*(ids(prompt) for prompt in prompts))
+        answers = await asyncio.gather(*(ids(prompt) for prompt in prompts))
     finally:
         await engine.close()
-    for prompt, answer in zip(prompts, found, strict=True):
+    for prompt, answer in zip(prompts, answers, strict=True):
         expected = model.generate(
             inputs_embeds=prompt[None],
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
@@ -73,4 +74,4 @@ async def test_it_speaks(folder: Path, loaded: tuple[Any, Any]) -> None:
             pad_token_id=0,
         )[0].tolist()
         assert answer == [token for token in expected if token not in (0, tokenizer.eos_token_id)]
-    assert "Paris" in tokenizer.decode(found[0])
+    assert "Paris" in tokenizer.decode(answers[0])

@@ -27,13 +27,13 @@ def losses(run: Path) -> list[float]:
 def test_a_stopped_run_goes_on_as_if_it_had_not(
     tiny_bundle: Path, icons: Path, tmp_path: Path, stop: int
 ) -> None:
-    wanted = recipe(tiny_bundle, icons, stage("frozen", 3), stage("full", 3, muon=True))
-    whole = train(wanted, tmp_path / "whole")
-    train(wanted, tmp_path / "parts", stop_after=stop)
+    small = recipe(tiny_bundle, icons, stage("frozen", 3), stage("full", 3, muon=True))
+    whole = train(small, tmp_path / "whole")
+    train(small, tmp_path / "parts", stop_after=stop)
     assert len(losses(tmp_path / "parts")) == stop
-    parts = train(wanted, tmp_path / "parts")
+    parts = train(small, tmp_path / "parts")
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
-    again = train(wanted, tmp_path / "parts")
+    again = train(small, tmp_path / "parts")
     assert again == parts
     for name in ("projector.safetensors", "llm/model.safetensors", "llm/tokenizer.json"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
@@ -42,8 +42,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(
 def test_the_first_stage_leaves_the_llm_alone(
     tiny_bundle: Path, icons: Path, tmp_path: Path, llama: Path
 ) -> None:
-    wanted = recipe(tiny_bundle, icons, stage("frozen", 2), llm={"path": str(llama)})
-    adapter = train(wanted, tmp_path)
+    small = recipe(tiny_bundle, icons, stage("frozen", 2), llm={"path": str(llama)})
+    adapter = train(small, tmp_path)
     [checkpoint] = complete_checkpoints(tmp_path)
     assert all(
         name.startswith("projector.") for name in load_file(checkpoint / "model.safetensors")
@@ -72,8 +72,8 @@ def test_lora_ends_up_in_the_llm_that_is_written(
 
 def test_it_learns(tiny_bundle: Path, icons: Path, tmp_path: Path) -> None:
     train(recipe(tiny_bundle, icons, stage("full", 200, lr=5e-3)), tmp_path)
-    found = losses(tmp_path)
-    assert sum(found[-10:]) < 0.6 * sum(found[:10])
+    history = losses(tmp_path)
+    assert sum(history[-10:]) < 0.6 * sum(history[:10])
 
 
 def test_another_recipe_is_refused_and_a_broken_one_stops(
@@ -89,8 +89,8 @@ def test_another_recipe_is_refused_and_a_broken_one_stops(
 def test_every_recipe_is_read_and_bad_ones_name_their_field() -> None:
     assert AdapterRecipe.names() == ["demo", "llama", "smollm2"]
     for name in AdapterRecipe.names():
-        found = AdapterRecipe.load(name)
-        assert AdapterRecipe.parse(json.loads(json.dumps(found.to_dict()))) == found
+        loaded = AdapterRecipe.load(name)
+        assert AdapterRecipe.parse(json.loads(json.dumps(loaded.to_dict()))) == loaded
     assert AdapterRecipe.load("smollm2", ["stages.1.steps=7"]).stages[1].steps == 7
     for override, message in {
         "stages.5.steps=1": r"stages\.5\.steps: 5 is not one of",

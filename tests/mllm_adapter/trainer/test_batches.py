@@ -1,0 +1,80 @@
+"""Training batches: drawn by seed and step, and every image once an epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mllm_adapter.data.code_cache import CodeTable
+from mllm_adapter.data.instructions import QuestionAnswer
+from mllm_adapter.model.prompt import PromptBuilder
+from mllm_adapter.trainer.batches import ConversationBatch, ConversationSampler, EasyVqaMix
+from tests.mllm_adapter.llms import tiny_llm
+
+IMAGES, PATCHES = 10, 2
+META: list[dict[str, Any]] = [
+    {"caption": f"thing {i}", "captions": [f"thing {i}"], "keywords": [], "category": None}
+    for i in range(IMAGES)
+]
+NO_EASY_VQA = EasyVqaMix(table=None, questions=(), share=0.0)
+
+
+def table(concept_offset: int = 0) -> CodeTable:
+    """One active concept per patch: an image's number, plus an offset."""
+    return CodeTable(
+        indices=np.repeat(np.arange(IMAGES) + concept_offset, PATCHES).astype(np.uint16),
+        values=np.ones(IMAGES * PATCHES, np.float16),
+        offsets=np.arange(IMAGES * PATCHES + 1),
+        patches=PATCHES,
+        concepts=2 * IMAGES,
+    )
+
+
+@pytest.fixture(scope="module")
+def build() -> PromptBuilder:
+    return PromptBuilder(tiny_llm()[1], visual_tokens=1 + PATCHES)
+
+
+def sampler(build: PromptBuilder, seed: int = 0, mix: EasyVqaMix = NO_EASY_VQA) -> Any:
+    return ConversationSampler(META, [table()], build, mix, seed=seed)
+
+
+def images(parts: list[ConversationBatch]) -> list[int]:
+    return [int(i) for part in parts for i in part.codes.indices[:, 0, 0]]
+
+
+def test_a_batch_depends_on_seed_and_step_only(build: PromptBuilder) -> None:
+    batches, again = sampler(build), sampler(build)
+    forward = [batches.batch(step, 4) for step in range(4)]
+    for step in (3, 0, 2, 1):
+        for one, other in zip(forward[step], again.batch(step, 4), strict=True):
+            assert torch.equal(one.text.ids, other.text.ids)
+            assert torch.equal(one.codes.indices, other.codes.indices)
+    assert images(sampler(build, seed=1).batch(0, 4)) != images(forward[0])
+
+
+def test_an_epoch_has_every_image_once_and_the_next_one_another_order(build: PromptBuilder) -> None:
+    batches = sampler(build)
+    steps = [images(batches.batch(step, 5)) for step in range(4)]
+    assert sorted(steps[0] + steps[1]) == sorted(steps[2] + steps[3]) == list(range(IMAGES))
+    assert set(steps[0]) != set(steps[2])
+
+
+def test_a_batch_is_split_into_parts_of_similar_length(build: PromptBuilder) -> None:
+    parts = sampler(build).batch(0, 80)
+    assert [len(part.text.ids) for part in parts] == [32, 32, 16]
+    lengths = [part.text.mask.sum(1) for part in parts]
+    assert all(len(p.text.ids[0]) == n.max() for p, n in zip(parts, lengths, strict=True))
+    assert all(a.max() <= b.min() for a, b in zip(lengths, lengths[1:], strict=False))
+
+
+def test_easy_vqa_is_mixed_in_with_its_own_codes(build: PromptBuilder) -> None:
+    question = QuestionAnswer(question="What shape is it?", answer="circle")
+    mix = EasyVqaMix(table(concept_offset=IMAGES), [(3, question)], 1.0)
+    parts = sampler(build, mix=mix).batch(0, 4)
+    assert images(parts) == [IMAGES + 3] * 4
+    learned = parts[0].text.labels[0][parts[0].text.labels[0] >= 0]
+    assert build.tokenizer.decode(learned) == "circle<|im_end|>"
