@@ -18,9 +18,9 @@ from serving.server import running
 def local_server(bundle_path: Path, *, chat: bool = True) -> Iterator[str]:
     """Serves a bundle to this process alone, and gives the address for a client.
 
-    It is the server itself, on a unix domain socket in a private directory, so a command does the
-    same with a bundle as with a server. Without `chat` its language model is not loaded, which
-    takes seconds. Raises StartupError.
+    This is the real server, on a unix domain socket in a private directory, so a command does the
+    same with a bundle as with a server. With `chat` false the language model is not loaded, which
+    would take seconds. Raises StartupError.
     """
     with tempfile.TemporaryDirectory(prefix="sparseclip-") as directory:
         config = ServerConfig(
@@ -54,7 +54,7 @@ async def _run(config: ServerConfig, started: Future[_RunningServer]) -> None:
             state = _RunningServer(server.address)
             started.set_result(state)
             await state.stop.wait()
-    except BaseException as error:  # raised where the server was asked for
+    except BaseException as error:  # raised again by local_server
         if started.done():
             raise
         started.set_exception(error)

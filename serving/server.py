@@ -1,4 +1,4 @@
-"""The server: build, run, drain."""
+"""The server: build it, run it, drain it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from bundle.plugins import PluginError
 from bundle.store import BundleError, default_bundle
-from serving.auth.tokens import TokenFile
+from serving.auth.tokens import Authenticator, TokenFile
 from serving.chat.loading import check_chat_engine
 from serving.core.config import ServerConfig
 from serving.core.errors import StartupError
@@ -24,8 +24,7 @@ from serving.core.metrics import Metrics, MetricsServer
 from serving.engines.base import EngineError, EngineFactory, open_engine
 from serving.models.registry import Registry
 from serving.rpc.health import HealthService
-from serving.rpc.interceptors.admission import CallAdmission
-from serving.rpc.interceptors.authenticate import Authenticator
+from serving.rpc.interceptors.call_admission import CallAdmission
 from serving.rpc.interceptors.chain import Chain
 from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer
 from serving.rpc.listener import bind, channel_options
@@ -42,7 +41,7 @@ PUBLIC_SERVICES = ("sparseclip.v1.EmbeddingService", "sparseclip.v1.ConceptServi
 ADMIN_SERVICES = ("sparseclip.v1.AdminService",)
 
 _FLUSH_S = 1.0
-"""For replies that are written but not sent yet, after the last call has ended."""
+"""Time for gRPC to send the replies that are written when the last call has ended."""
 
 
 class Server:
@@ -51,18 +50,19 @@ class Server:
     def __init__(self, config: ServerConfig, engine_factory: EngineFactory) -> None:
         self.config = config
         self.metrics = Metrics()
-        self.gate = CallAdmission(config.limits, self.metrics)
+        self.admission = CallAdmission(config.limits, self.metrics)
         self.registry = Registry(config, self.metrics, engine_factory, self._update_health)
         self.address = ""
-        """Of the public services, as a client takes it."""
+        """The address of the public services, as a client takes it."""
         self.admin_address: str | None = None
         self.metrics_address: str | None = None
-        self._healths: list[HealthService] = []
-        self._ports: list[grpc.aio.Server] = []
+        self._health_services: list[HealthService] = []
+        self._grpc_servers: list[grpc.aio.Server] = []
+        """One for each port."""
         self._metrics_server: MetricsServer | None = None
 
     async def start(self) -> None:
-        """Listens, answers health checks, loads the model, and then lets calls in.
+        """Listens, answers health checks, loads the model, and then admits calls.
 
         Raises StartupError; close() then frees what was started.
         """
@@ -70,9 +70,11 @@ class Server:
         await asyncio.get_running_loop().run_in_executor(None, check_chat_engine, config)
         path = Path(config.bundle) if config.bundle else _default_bundle()
         tokens = TokenFile(Path(config.tokens), self.metrics) if config.tokens else None
-        chain = Chain(Authenticator(tokens), self.gate, ErrorSanitizer(self.metrics), config.limits)
-        public = self._port(chain, PUBLIC_SERVICES)
-        embedding = EmbeddingService(self.registry, config.limits, self.gate.draining)
+        chain = Chain(
+            Authenticator(tokens), self.admission, ErrorSanitizer(self.metrics), config.limits
+        )
+        public = self._add_port(chain, PUBLIC_SERVICES)
+        embedding = EmbeddingService(self.registry, config.limits, self.admission.draining)
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(embedding, public)  # type: ignore[no-untyped-call]
         concepts = ConceptService(self.registry, config.limits)
         concepts_pb2_grpc.add_ConceptServiceServicer_to_server(concepts, public)  # type: ignore[no-untyped-call]
@@ -80,26 +82,26 @@ class Server:
         chat_pb2_grpc.add_ChatServiceServicer_to_server(chat, public)  # type: ignore[no-untyped-call]
         self.address = bind(public, config, config.port, "port")
         if config.admin_port is not None:
-            port = self._port(chain, ADMIN_SERVICES)
-            admin = AdminService(self.registry, self.gate)
-            admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, port)  # type: ignore[no-untyped-call]
-            self.admin_address = bind(port, config, config.admin_port, "admin_port")
+            admin_port = self._add_port(chain, ADMIN_SERVICES)
+            admin = AdminService(self.registry, self.admission)
+            admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, admin_port)  # type: ignore[no-untyped-call]
+            self.admin_address = bind(admin_port, config, config.admin_port, "admin_port")
         if config.metrics_port is not None:
             self._metrics_server = MetricsServer.start(
                 self.metrics, config.host, config.metrics_port
             )
             self.metrics_address = f"{config.host}:{self._metrics_server.port}"
-        for port in self._ports:
-            await port.start()
+        for grpc_server in self._grpc_servers:
+            await grpc_server.start()
         try:
             model = await self.registry.open(path)
         except (BundleError, EngineError, PluginError, OSError) as error:
             raise StartupError(f"bundle: {_one_line(error)}") from None
-        self.gate.open()
+        self.admission.open()
         self._update_health()
         log.info("serving %s %s on %s", model.name, model.version, self.address)
 
-    def _port(self, chain: Chain, services: tuple[str, ...]) -> grpc.aio.Server:
+    def _add_port(self, chain: Chain, services: tuple[str, ...]) -> grpc.aio.Server:
         server = grpc.aio.server(interceptors=(chain,), options=channel_options(self.config.limits))
         health = HealthService((*services, "grpc.health.v1.Health"))
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -109,30 +111,33 @@ class Server:
             reflection.enable_server_reflection(
                 (*services, "grpc.health.v1.Health", reflection.SERVICE_NAME), server
             )
-        self._healths.append(health)
-        self._ports.append(server)
+        self._health_services.append(health)
+        self._grpc_servers.append(server)
         return server
 
     def _update_health(self) -> None:
-        serving = self.gate.is_open and self.registry.healthy
+        serving = self.admission.is_open and self.registry.healthy
         self.metrics.serving.set(serving)
-        for health in self._healths:
-            health.set_serving(serving, without=() if self.registry.chats else (CHAT_SERVICE,))
+        for health in self._health_services:
+            health.set_serving(serving, without=() if self.registry.has_chat else (CHAT_SERVICE,))
 
     async def drain(self) -> bool:
-        """NOT_SERVING at once; waits for calls in work. False when they took too long."""
-        self.gate.drain()
+        """Stops admitting calls, and waits for those in flight.
+
+        Health says NOT_SERVING at once. False when the calls took longer than `drain_s`.
+        """
+        self.admission.drain()
         self._update_health()
-        ended = await self.gate.empty(self.config.limits.drain_s)
+        ended = await self.admission.wait_until_empty(self.config.limits.drain_s)
         if not ended:
-            log.warning("drain: %d calls are cut off", self.gate.calls)
+            log.warning("drain: %d calls are cut off", self.admission.calls)
         return ended
 
     async def close(self) -> None:
-        """Stops listening, cuts off what is still in work and frees all."""
-        self.gate.drain()
+        """Stops listening, cuts off the calls that are still in flight, and frees everything."""
+        self.admission.drain()
         self._update_health()
-        await asyncio.gather(*(port.stop(_FLUSH_S) for port in self._ports))
+        await asyncio.gather(*(server.stop(_FLUSH_S) for server in self._grpc_servers))
         await self.registry.close()
         if self._metrics_server is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._metrics_server.close)
@@ -142,7 +147,7 @@ class Server:
 async def running(
     config: ServerConfig, engine_factory: EngineFactory = open_engine
 ) -> AsyncIterator[Server]:
-    """A server that lets calls in; it is closed, without draining, after the block.
+    """A server that admits calls. It is closed, without draining, when the block ends.
 
     Raises StartupError.
     """
@@ -155,7 +160,7 @@ async def running(
 
 
 def run(config: ServerConfig) -> None:
-    """Runs until SIGTERM or SIGINT and drains; a second signal ends the process at once.
+    """Runs until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
 
     Raises StartupError, whose message is one line.
     """
@@ -163,7 +168,10 @@ def run(config: ServerConfig) -> None:
 
 
 def serve(config: ServerConfig) -> int:
-    """Runs as `run` does; gives the exit status, 1 after a line on stderr when it cannot start."""
+    """Runs as `run` does, and returns the exit status.
+
+    It is 1, after one line on stderr, when the server cannot start.
+    """
     try:
         run(config)
     except StartupError as error:
@@ -187,7 +195,7 @@ async def _serve(config: ServerConfig) -> None:
         starting = loop.create_task(stack.enter_async_context(running(config)))
         stopping = loop.create_task(stop.wait())
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
+        if not starting.done():  # a signal came while the model was loading
             starting.cancel()
             await asyncio.wait((starting,))
             return

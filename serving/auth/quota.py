@@ -1,4 +1,4 @@
-"""How much of the server one principal may use: a token bucket and a bound on calls in work."""
+"""How much of the server one principal may use: a token bucket and a bound on calls in flight."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from serving.core.errors import ErrorKind, ServingError
 
 
 class Quota:
-    """One principal's use. `burst` requests at once, then `requests_per_second` on average."""
+    """One principal's use: `burst` requests at once, then `requests_per_second` on average."""
 
     def __init__(self, principal: Principal, clock: Callable[[], float] = time.monotonic) -> None:
         self.principal = principal
         self.calls = 0
-        """Calls in work."""
+        """Calls in flight."""
         self._clock = clock
-        self._stored = principal.burst
-        self._filled = clock()
+        self._level = principal.burst
+        self._updated = clock()
 
     def start_call(self) -> None:
-        """Charges for a call. Raises ServingError when the quota does not allow it."""
+        """Charges for a call. Raises ServingError when the quota is used up."""
         bound = self.principal.concurrent_calls
         if bound is not None and self.calls >= bound:
             raise _exhausted("too many calls at the same time", 0.5)
@@ -32,7 +32,7 @@ class Quota:
         self.calls += 1
 
     def end_call(self) -> None:
-        """The call is answered."""
+        """Gives back the slot of a call that has ended."""
         self.calls -= 1
 
     async def charge_item(self) -> None:
@@ -41,16 +41,16 @@ class Quota:
             await asyncio.sleep(delay)
 
     def _charge(self) -> float:
-        """Takes one request from the bucket; gives 0, or the seconds until there is one."""
+        """Takes one request from the bucket. 0, or the seconds to wait before trying again."""
         rate = self.principal.requests_per_second
         if rate is None:
             return 0.0
         now = self._clock()
-        self._stored = min(self.principal.burst, self._stored + (now - self._filled) * rate)
-        self._filled = now
-        if self._stored < 1:
-            return (1 - self._stored) / rate
-        self._stored -= 1
+        self._level = min(self.principal.burst, self._level + (now - self._updated) * rate)
+        self._updated = now
+        if self._level < 1:
+            return (1 - self._level) / rate
+        self._level -= 1
         return 0.0
 
 

@@ -1,4 +1,4 @@
-"""One dynamic batcher: many callers' items share runs of one graph. B batch."""
+"""One dynamic batcher: items of many calls share the runs of one graph. B batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.onnx_graph import GraphName
-from serving.batching.admission import AdmissionConfig, ItemAdmission, Permits
+from serving.batching.item_admission import AdmissionConfig, ItemAdmission, Permits
+from serving.batching.results import EmbeddedItem, StageTimes
 from serving.batching.worker_thread import WorkerThread
 from serving.core.config import ServerConfig
 from serving.core.errors import ErrorKind, ServingError, expired, internal
@@ -26,29 +27,29 @@ from serving.engines.outputs import OutputRow
 log = logging.getLogger(__name__)
 
 RunBatch = Callable[[NDArray[Any]], list[OutputRow | EngineError]]
-"""Runs a batch (B, ...) on the engine; called in one of the batcher's own threads."""
+"""Runs a batch (B, ...) on the engine, in one of the batcher's threads; B results, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatcherConfig:
     """Bounds of one batcher."""
 
-    room: AdmissionConfig
-    """What is let in."""
+    admission: AdmissionConfig
+    """Which calls are admitted."""
     max_batch: int
-    """Items in one run."""
+    """Most items in one run."""
     runs: int
-    """Runs at the same time."""
+    """Concurrent runs."""
     wait_s: float
-    """How long an idle engine waits for items that are admitted and not here yet."""
+    """How long an idle engine waits for items that are admitted and still being decoded."""
 
 
 def batcher_config(graph: GraphName, config: ServerConfig, runs: int) -> BatcherConfig:
-    """The bounds of a graph's batcher in a server, for an engine of so many runs."""
+    """The bounds of a graph's batcher in a server whose engine takes `runs` concurrent runs."""
     limits, batch = config.limits, config.batch
     return BatcherConfig(
-        room=AdmissionConfig(
-            capacity=limits.queue_texts if graph == "text" else limits.queue_images,
+        admission=AdmissionConfig(
+            slots=limits.queue_texts if graph == "text" else limits.queue_images,
             max_ahead_s=limits.queue_s,
         ),
         max_batch=batch.max_texts if graph == "text" else batch.max_images,
@@ -57,28 +58,21 @@ def batcher_config(graph: GraphName, config: ServerConfig, runs: int) -> Batcher
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Done:
-    """An item's checked output, and where its time went."""
-
-    row: OutputRow
-    queue_s: float
-    inference_s: float
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _QueuedItem:
     array: NDArray[Any]
+    """One decoded item, without the batch dimension."""
     deadline: float
     arrived: float
-    future: asyncio.Future[Done]
+    decode_s: float
+    future: asyncio.Future[EmbeddedItem]
 
 
 class Batcher:
-    """Runs admitted items in batches and hands each its own result or error.
+    """Runs admitted items in batches, and gives each item its own result or error.
 
-    An idle engine takes what is there; a busy one lets items gather, and begins a run beside those
-    that go on when a batch is full or nothing more is coming.
+    An idle engine takes what is there. A busy one waits for a full batch, or for the last item that
+    is being decoded, before it starts a concurrent run.
     """
 
     def __init__(
@@ -86,123 +80,130 @@ class Batcher:
         run: RunBatch,
         config: BatcherConfig,
         metrics: BatcherMetrics,
-        outcome: Callable[[bool], None],
+        on_outcome: Callable[[bool], None],
     ) -> None:
+        """`on_outcome` is called with each item's success or failure, in the event loop."""
         self._run = run
         self._config = config
         self._metrics = metrics
-        self._outcome = outcome
-        self._waiting: dict[int, _QueuedItem] = {}
+        self._on_outcome = on_outcome
+        # A dict by arrival number: oldest first, and a cancelled item leaves in O(1).
+        self._queue: dict[int, _QueuedItem] = {}
         self._numbers = itertools.count()
         self._changed = asyncio.Event()
-        self.room = ItemAdmission(config.room, metrics.slots, self._changed)
-        """Where items get their places, before they are decoded."""
+        self.admission = ItemAdmission(config.admission, metrics.slots, self._changed)
+        """Where calls get permits for their items, before these are decoded."""
         self._threads = [WorkerThread("engine") for _ in range(config.runs)]
         self._idle = collections.deque(self._threads)
         self._task = asyncio.get_running_loop().create_task(self._loop())
 
-    def submit(self, array: NDArray[Any], deadline: float, places: Permits) -> asyncio.Future[Done]:
-        """Queues an item that has a place; cancelling the future takes it out again.
+    def submit(
+        self, array: NDArray[Any], deadline: float, permits: Permits, decode_s: float = 0.0
+    ) -> asyncio.Future[EmbeddedItem]:
+        """Queues an admitted item; cancelling the future takes it out of the queue.
 
-        `deadline` is in the event loop's time. The future raises ServingError.
+        `deadline` is in the event loop's time; `decode_s` goes into the result's times. The future
+        raises ServingError.
         """
         loop = asyncio.get_running_loop()
         number = next(self._numbers)
-        future: asyncio.Future[Done] = loop.create_future()
-        self._waiting[number] = _QueuedItem(
-            array=array, deadline=deadline, arrived=loop.time(), future=future
+        future: asyncio.Future[EmbeddedItem] = loop.create_future()
+        self._queue[number] = _QueuedItem(
+            array=array, deadline=deadline, arrived=loop.time(), decode_s=decode_s, future=future
         )
         self._metrics.queued.inc()
-        future.add_done_callback(lambda done: self._leave(number, done))
-        places.use()
+        future.add_done_callback(functools.partial(self._on_result, number))
+        permits.use()
         return future
 
-    def _leave(self, number: int, future: asyncio.Future[Done]) -> None:
-        self._forget(number)
+    def _on_result(self, number: int, future: asyncio.Future[EmbeddedItem]) -> None:
+        self._remove(number)
         if not future.cancelled():
-            future.exception()  # a caller that left does not want it
+            future.exception()  # marked as retrieved: a caller that left never asks for it
 
-    def _forget(self, number: int) -> None:
-        if self._waiting.pop(number, None) is not None:
+    def _remove(self, number: int) -> None:
+        if self._queue.pop(number, None) is not None:
             self._metrics.queued.dec()
 
     async def close(self) -> None:
-        """Ends the loop; what still waits fails as unavailable."""
+        """Ends the loop; items that are still queued fail as UNAVAILABLE."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        for waiting in list(self._waiting.values()):
-            if not waiting.future.done():
-                waiting.future.set_exception(
-                    ServingError(ErrorKind.UNAVAILABLE, "the model is closed")
-                )
+        for item in list(self._queue.values()):
+            if not item.future.done():
+                error = ServingError(ErrorKind.UNAVAILABLE, "the model is closed")
+                item.future.set_exception(error)
         for thread in self._threads:
             thread.close()
 
     async def _loop(self) -> None:
+        """Starts runs. It never waits for one to end: `_on_run` takes the results."""
         loop = asyncio.get_running_loop()
         while True:
             await self._changed.wait()
-            if self._waiting:
+            if self._queue:
                 await self._gather()
-            batch = self._take(loop.time())
+            batch = self._next_batch(loop.time())
             if not batch:
+                # No item is left, or no thread is idle. Only here is the event cleared for good:
+                # after a run was started the loop looks again, as items may be left over.
                 self._changed.clear()
                 continue
             thread = self._idle.pop()
-            arrays = [waiting.array for waiting in batch]
-            run = thread.run(functools.partial(self._isolated, arrays))
+            arrays = [item.array for item in batch]
+            run = thread.run(functools.partial(self._run_isolating, arrays))
             run.add_done_callback(functools.partial(self._on_run, thread, batch, loop.time()))
 
     async def _gather(self) -> None:
-        """Waits for items that are still being decoded, while a batch has room for them.
+        """Waits for items that are still being decoded, while the next batch has room for them.
 
-        For a moment when nothing runs, else until a run ends.
+        An idle engine waits at most `wait_s`, because its time is lost meanwhile. A busy one waits
+        until a run ends: items that gather in the meantime share one run.
         """
         idle = len(self._idle)
-        moment = self._config.wait_s if idle == self._config.runs else None
+        timeout_s = self._config.wait_s if idle == self._config.runs else None
         try:
-            async with asyncio.timeout(moment):
-                while not self._is_full() and len(self._idle) == idle:
+            async with asyncio.timeout(timeout_s):
+                while not self._is_complete() and len(self._idle) == idle:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            self._changed.set()
+            self._changed.set()  # cleared above; the loop must run what is there
 
-    def _is_full(self) -> bool:
-        """No batch can become larger by waiting."""
-        return len(self._waiting) >= self._config.max_batch or not self.room.coming
+    def _is_complete(self) -> bool:
+        """Whether waiting cannot make the next batch larger."""
+        return len(self._queue) >= self._config.max_batch or not self.admission.expected
 
-    def _take(self, now: float) -> list[_QueuedItem]:
-        """The next batch: oldest first, without those that are cancelled or too late.
+    def _next_batch(self, now: float) -> list[_QueuedItem]:
+        """Takes the oldest items off the queue, without those that are cancelled or too late.
 
-        Empty while every thread is busy. When nothing more is coming, the idle ones share what
-        there is.
+        Empty while every thread is busy.
         """
         size = self._config.max_batch if self._idle else 0
-        if self._idle and not self.room.coming:
-            size = min(size, -(-len(self._waiting) // len(self._idle)))
+        if self._idle and not self.admission.expected:
+            # Nothing more is coming, so the idle threads divide the queue evenly (rounded up).
+            size = min(size, -(-len(self._queue) // len(self._idle)))
         batch: list[_QueuedItem] = []
-        while self._waiting and len(batch) < size:
-            number = next(iter(self._waiting))
-            waiting = self._waiting[number]
-            self._forget(number)
-            if waiting.future.done():
+        while self._queue and len(batch) < size:
+            number, item = next(iter(self._queue.items()))
+            self._remove(number)
+            if item.future.done():
                 continue
-            if waiting.deadline <= now:
-                waiting.future.set_exception(expired())
+            if item.deadline <= now:
+                item.future.set_exception(expired())
             else:
-                batch.append(waiting)
+                batch.append(item)
         return batch
 
-    def _isolated(self, arrays: list[NDArray[Any]]) -> list[OutputRow | EngineError]:
-        """Runs a batch; one that fails is halved until the culprit is alone."""
+    def _run_isolating(self, arrays: list[NDArray[Any]]) -> list[OutputRow | EngineError]:
+        """Runs a batch. A batch that fails is halved until the item at fault is alone."""
         try:
             return self._run(np.stack(arrays))
         except Exception as error:
             if len(arrays) == 1:
                 return [error if isinstance(error, EngineError) else EngineError(repr(error))]
         middle = len(arrays) // 2
-        return self._isolated(arrays[:middle]) + self._isolated(arrays[middle:])
+        return self._run_isolating(arrays[:middle]) + self._run_isolating(arrays[middle:])
 
     def _on_run(
         self,
@@ -216,18 +217,18 @@ class Batcher:
         seconds = asyncio.get_running_loop().time() - started
         self._metrics.batch.observe(len(batch))
         self._metrics.inference.observe(seconds)
-        self.room.observe(seconds, seconds / len(batch) / self._config.runs)
-        for waiting, result in zip(batch, run.result(), strict=True):
-            queued = started - waiting.arrived
-            self._metrics.queue.observe(queued)
+        self.admission.observe(seconds, seconds / len(batch) / self._config.runs)
+        for item, result in zip(batch, run.result(), strict=True):
+            queue_s = started - item.arrived
+            self._metrics.queue.observe(queue_s)
             failed = isinstance(result, EngineError)
-            self._outcome(not failed)
+            self._on_outcome(not failed)
             if failed:
                 log.error("engine: %s", result)
-            if waiting.future.done():
+            if item.future.done():  # the caller left while the batch ran
                 continue
             if isinstance(result, EngineError):
-                waiting.future.set_exception(internal())
+                item.future.set_exception(internal())
             else:
-                done = Done(row=result, queue_s=queued, inference_s=seconds)
-                waiting.future.set_result(done)
+                times = StageTimes(decode_s=item.decode_s, queue_s=queue_s, inference_s=seconds)
+                item.future.set_result(EmbeddedItem(row=result, times=times))

@@ -14,43 +14,45 @@ _Submission = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Futur
 
 
 class WorkerThread:
-    """Unlike an executor's, the thread never holds up the end of the process, even when it hangs.
+    """Runs functions in the order of submission.
 
-    It takes a job from a queue and hands the result straight to the loop, which is also less work
-    a call than an executor needs.
+    Unlike a thread of ThreadPoolExecutor, this one is a daemon: a function that hangs cannot keep
+    the process alive. It also hands results straight to the event loop, without the second future
+    that `run_in_executor` makes for each call.
     """
 
     def __init__(self, name: str) -> None:
-        self._jobs: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
+        self._submissions: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
-    def run(self, job: Callable[[], T]) -> asyncio.Future[T]:
-        """The future of a job's result. Cancelling it leaves the job running."""
+    def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """The future of a function's result. Cancelling it does not stop the function."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put((job, loop, future))
+        self._submissions.put((function, loop, future))
         return future
 
     def close(self) -> None:
-        """Ends the thread after the jobs it has."""
-        self._jobs.put(None)
+        """Ends the thread once it has run what was submitted before."""
+        self._submissions.put(None)
 
     def _work(self) -> None:
-        while (taken := self._jobs.get()) is not None:
-            job, loop, future = taken
+        while (submission := self._submissions.get()) is not None:
+            function, loop, future = submission
             result, error = None, None
             try:
-                result = job()
-            except BaseException as caught:  # handed to whoever waits
-                error = caught
+                result = function()
+            except BaseException as raised:  # raised again where the future is awaited
+                error = raised
             try:
-                loop.call_soon_threadsafe(_settle, future, result, error)
-            except RuntimeError:  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_resolve, future, result, error)
+            except RuntimeError:  # the event loop is closed: nobody waits any more
                 return
-            del taken, job, future, result, error  # keep no batch alive while idle
+            # These locals would keep the last batch in memory while the thread is idle.
+            del submission, function, future, result, error
 
 
-def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+def _resolve(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
     if future.done():
         return
     if error is not None:

@@ -1,4 +1,7 @@
-"""What an image shows before and after its edits. P patches, C concepts, E edits, K slots."""
+"""What an image shows before and after its edits.
+
+P patches, C concepts, E edits, Kp slots per patch.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,16 @@ from numpy.typing import NDArray
 from serving.chat.requests import ConceptChange, ImageAudit
 from serving.chat.resolve_edits import ResolvedEdits
 
-TOP = 10
-"""Concepts named before and after."""
+STRONGEST = 10
+"""How many concepts are named before and after the edits."""
 MAX_EDITED = 64
-"""Edited concepts named in an event."""
+"""How many edited concepts are named in an event."""
 
 
 def audit(codes: Any, resolved: ResolvedEdits, concepts: int) -> ImageAudit:
-    """What mllm_adapter makes of one image's PatchCodes (1, P, K), as means over its patches.
+    """Means over the patches of one image's PatchCodes (1, P, Kp), before and after its edits.
 
-    The edited values come from the function that edits what the language model sees.
+    The values after come from the function that edits what the language model sees.
     """
     from mllm_adapter.steering.plan import SteeringBatch, edited_activations
 
@@ -28,10 +31,13 @@ def audit(codes: Any, resolved: ResolvedEdits, concepts: int) -> ImageAudit:
     patches = codes.indices.shape[1]
     batch = SteeringBatch.from_plans([plan], patches)
     weights = codes.values.numpy().ravel() / patches
-    summed = np.bincount(codes.indices.numpy().ravel(), weights=weights, minlength=concepts)
-    before = summed.astype(np.float64)
+    # The mean over the patches, (C,): a sum by concept id with weight 1/P. Unused slots add 0.
+    means = np.bincount(codes.indices.numpy().ravel(), weights=weights, minlength=concepts)
+    before = means.astype(np.float64)
     after = before.copy()
-    if len(batch.row):  # none for a plan that changes nothing
+    if len(batch.row):  # a plan that changes nothing has no rows
+        # (E, P): each edited concept on each patch. `before` is computed
+        # anew in the same way, so that an edit without effect shows no difference by rounding.
         old = codes.activations(batch.row, batch.concept)
         before[ids] = old.double().mean(-1).numpy()
         after[ids] = edited_activations(old, batch).double().mean(-1).numpy()
@@ -44,7 +50,7 @@ def audit(codes: Any, resolved: ResolvedEdits, concepts: int) -> ImageAudit:
                 concept_id=concept,
                 before=float(before[concept]),
                 after=float(after[concept]),
-                edits=resolved.named[concept],
+                edits=resolved.sources[concept],
             )
             for concept in order[:MAX_EDITED].tolist()
         ),
@@ -53,5 +59,5 @@ def audit(codes: Any, resolved: ResolvedEdits, concepts: int) -> ImageAudit:
 
 
 def _strongest(means: NDArray[np.float64]) -> tuple[tuple[int, float], ...]:
-    top = np.argsort(-means, kind="stable")[:TOP]
+    top = np.argsort(-means, kind="stable")[:STRONGEST]
     return tuple((i, float(means[i])) for i in top.tolist() if means[i] > 0)

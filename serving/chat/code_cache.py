@@ -1,4 +1,4 @@
-"""Codes of the images and phrases seen last. P patches, Kp slots of a patch."""
+"""Codes of the images and phrases used last. P patches, Kp slots per patch, C concepts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from serving.engines.outputs import OutputRow, Patches
 
-KEPT_BYTES = 64 * 2**20
+IMAGE_CACHE_BYTES = 64 * 2**20
+PHRASE_CACHE_BYTES = 8 * 2**20
 
-_ARRAYS = 512
+_OVERHEAD_BYTES = 512
+"""What an entry takes beside its values: two array objects, the tuple and the dict's slot."""
 
 
 class CachedCodes(NamedTuple):
@@ -24,54 +26,56 @@ class CachedCodes(NamedTuple):
     """(P, Kp), 0 in unused slots."""
 
     @classmethod
-    def of(cls, patches: Patches) -> CachedCodes:
-        """A copy: what the engine gave is a view of its whole batch. Unused slots may hold any
-        index there, and get a valid one."""
+    def from_patches(cls, patches: Patches) -> CachedCodes:
+        """Copies an image's codes: the engine's arrays are views that keep a whole batch alive.
+
+        An unused slot may hold any index; here it gets index 0, so that all are valid.
+        """
         values = np.array(patches.values, dtype=np.float32)
         return cls(np.where(values > 0, patches.indices, 0).astype(np.int64), values)
 
     @classmethod
-    def of_text(cls, row: OutputRow) -> CachedCodes:
+    def from_text(cls, row: OutputRow) -> CachedCodes:
         """A text's active concepts, as one patch."""
         return cls(row.indices[None].astype(np.int64), np.array(row.values[None]))
 
     def dense(self, concepts: int) -> NDArray[np.float32]:
-        """The codes of a text in full width, (C,)."""
-        full = np.zeros(concepts, dtype=np.float32)
-        full[self.indices[0]] = self.values[0]
-        return full
+        """A text's codes as a vector over all concepts, (C,)."""
+        vector = np.zeros(concepts, dtype=np.float32)
+        vector[self.indices[0]] = self.values[0]
+        return vector
 
     @property
     def size(self) -> int:
-        """Bytes, with what the arrays themselves take."""
-        return self.indices.nbytes + self.values.nbytes + _ARRAYS
+        """Bytes in memory, with the overhead of the objects."""
+        return self.indices.nbytes + self.values.nbytes + _OVERHEAD_BYTES
 
 
 class CodeCache:
-    """Codes by a key, those not asked for longest leave first.
+    """Codes by key; the least recently used leave first.
 
-    One belongs to one version of one model, whose codes they are. An image's key is the digest of
-    its bytes. Edits come after, so the same image under other edits needs neither decoding nor a
-    run of the vision model.
+    A cache belongs to one version of one model. The key of an image is the digest of its bytes.
+    Codes are those before any edit, so the same image under other edits needs neither decoding nor
+    a run of the vision model.
     """
 
-    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
-        self._kept_bytes = kept_bytes
+    def __init__(self, max_bytes: int = IMAGE_CACHE_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._codes: OrderedDict[bytes, CachedCodes] = OrderedDict()
         self._bytes = 0
 
     def get(self, key: bytes) -> CachedCodes | None:
-        """The codes of a key, if they are kept."""
+        """The codes of a key, or None when they are not in the cache."""
         codes = self._codes.get(key)
         if codes is not None:
             self._codes.move_to_end(key)
         return codes
 
     def put(self, key: bytes, codes: CachedCodes) -> None:
-        """Keeps codes."""
+        """Adds or replaces the codes of a key."""
         old = self._codes.pop(key, None)
         self._bytes += codes.size - old.size if old else codes.size + len(key)
         self._codes[key] = codes
-        while self._bytes > self._kept_bytes:
-            left, its = self._codes.popitem(last=False)
-            self._bytes -= its.size + len(left)
+        while self._bytes > self._max_bytes:
+            oldest_key, oldest = self._codes.popitem(last=False)
+            self._bytes -= oldest.size + len(oldest_key)

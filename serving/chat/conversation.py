@@ -1,4 +1,4 @@
-"""One model's conversations: see the images, edit them, and give the answer as it is made."""
+"""One model's conversations: encode the images, edit them, and give the answer as it is made."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from bundle.concepts import ConceptVocabulary
+from serving.batching.results import StageTimes
 from serving.batching.worker_thread import WorkerThread
 from serving.chat.loading import LanguageModel
 from serving.chat.prompt_assembly import AssembledPrompt, PromptAssembler
@@ -20,7 +21,7 @@ from serving.chat.requests import (
     SamplingRequest,
     StartEvent,
 )
-from serving.chat.vision import EmbedItems, VisionEncoder
+from serving.chat.vision import ConversationCodes, EmbedItems, VisionEncoder
 from serving.core.errors import ErrorKind, ServingError
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import ChatMetrics
@@ -40,68 +41,68 @@ class Chat:
         embed: EmbedItems,
         limits: LimitsConfig,
         metrics: ChatMetrics,
-        suspect: Callable[[], None],
+        on_ended: Callable[[], None],
     ) -> None:
-        """`suspect` is called when the engine was found ended."""
-        self._model, self._suspect = model, suspect
+        """`on_ended` is called when a conversation finds that the engine has ended."""
+        self._model, self._on_ended = model, on_ended
         self._metrics = metrics
         self._vision = VisionEncoder(embed, len(concepts), metrics)
-        self._desk = PromptAssembler(model, concepts, limits)
-        # Tokenising, editing and projecting are torch and Python code.
+        self._assembler = PromptAssembler(model, concepts, limits)
+        # Tokenizing, editing and projecting are torch and Python code that blocks.
         self._thread = WorkerThread("chat")
 
     @property
     def ended(self) -> bool:
-        """Its engine answers nothing any more."""
+        """Whether the engine has ended for good."""
         return bool(self._model.engine.ended)
 
     async def converse(self, call: ChatCall, deadline: float) -> AsyncGenerator[Event]:
         """The events of one conversation; `deadline` is in the event loop's time.
 
-        An async generator that owns its cancellation: closed before its end, it frees its place in
-        the engine's batch within one step. Raises ServingError.
+        An async generator that owns its cancellation: when it is closed before its end, its slot in
+        the engine's batch is free within one decoding step. Raises ServingError.
         """
         loop = asyncio.get_running_loop()
-        draft = await self._thread.run(lambda: self._desk.draft(call))
-        sight = await self._vision.look(call, draft.digests, deadline)
-        seen = loop.time()
-        layout = await self._thread.run(
-            lambda: self._desk.finish(call, draft, sight.codes, sight.phrases)
-        )
-        ready = loop.time()
-        yield StartEvent(engine=self._model.engine.description, images=layout.seen)
-        asked = loop.time()
+        tokenized = await self._thread.run(lambda: self._assembler.tokenize(call))
+        codes = await self._vision.encode(call, tokenized.digests, deadline)
+        encoded_at = loop.time()
+        assembled = await self._thread.run(lambda: self._assembler.assemble(call, tokenized, codes))
+        assembled_at = loop.time()
+        yield StartEvent(engine=self._model.engine.description, images=assembled.audits)
+        # Not `assembled_at`: the caller may have taken its time over the event.
+        asked_at = loop.time()
         first_token_s, tokens, finish = 0.0, 0, ""
-        async with aclosing(self._replies(layout)) as replies:
-            async for reply in replies:
+        async with aclosing(self._deltas(assembled)) as deltas:
+            async for delta in deltas:
                 if not first_token_s:
-                    first_token_s = loop.time() - asked
+                    first_token_s = loop.time() - asked_at
                     self._metrics.first_token.observe(first_token_s)
-                self._metrics.tokens.inc(reply.tokens)
-                tokens += reply.tokens
-                finish = reply.finish
-                if reply.tokens:
-                    yield DeltaEvent(text=reply.text, tokens=reply.tokens)
+                self._metrics.tokens.inc(delta.tokens)
+                tokens += delta.tokens
+                finish = delta.finish
+                if delta.tokens:
+                    yield DeltaEvent(text=delta.text, tokens=delta.tokens)
+        images = len(tokenized.prompt.image_positions)
         yield EndEvent(
             finish="stop" if finish == "stop" else "length",
-            prompt_tokens=len(draft.prompt.ids),
-            image_tokens=len(draft.prompt.image_positions)
-            * self._model.adapter.config.visual_tokens,
+            prompt_tokens=len(tokenized.prompt.ids),
+            image_tokens=images * self._model.adapter.config.visual_tokens,
             completion_tokens=tokens,
-            vision=sight.times,
-            prepare_s=ready - seen,
+            vision=codes.times,
+            prepare_s=assembled_at - encoded_at,
             first_token_s=first_token_s,
         )
 
-    async def _replies(self, layout: AssembledPrompt) -> AsyncGenerator[Any]:
+    async def _deltas(self, assembled: AssembledPrompt) -> AsyncGenerator[Any]:
+        answer = self._model.answer(assembled.embedded, assembled.sampling)
         try:
-            async with aclosing(self._model.answer(layout.embedded, layout.sampling)) as replies:
-                async for reply in replies:
-                    yield reply
-        except RuntimeError:  # GenerationError
+            async with aclosing(answer) as deltas:
+                async for delta in deltas:
+                    yield delta
+        except RuntimeError:  # GenerationError, whose import needs torch
             if not self.ended:
                 raise
-            self._suspect()
+            self._on_ended()
             raise ServingError(ErrorKind.UNAVAILABLE, ENDED) from None
 
     async def warm_up(self) -> None:
@@ -112,13 +113,14 @@ class Chat:
         sampling = SamplingRequest(max_tokens=1, temperature=0.0, top_p=1.0, seed=0)
         turns = (ConversationTurn(role="user", text="a", images=()),)
         call = ChatCall(selector=ModelSelector(), turns=turns, sampling=sampling)
+        no_codes = ConversationCodes(images={}, phrases={}, times=StageTimes())
 
-        def laid_out() -> AssembledPrompt:
-            return self._desk.finish(call, self._desk.draft(call), {}, {})
+        def assemble() -> AssembledPrompt:
+            return self._assembler.assemble(call, self._assembler.tokenize(call), no_codes)
 
         try:
-            layout = await self._thread.run(laid_out)
-            async for _ in self._model.answer(layout.embedded, layout.sampling):
+            assembled = await self._thread.run(assemble)
+            async for _ in self._model.answer(assembled.embedded, assembled.sampling):
                 pass
         except (RuntimeError, ServingError) as error:
             raise EngineError(f"chat: {error}") from None

@@ -1,4 +1,4 @@
-"""A bundle's adapter and its language model, where they can be had."""
+"""A bundle's adapter and its language model, if it has them and their libraries are there."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from serving.core.errors import StartupError
 
 log = logging.getLogger(__name__)
 
-LanguageModel = Any  # mllm_adapter.chat_model.ChatModel, whose import needs torch
+LanguageModel = Any
+"""mllm_adapter.chat_model.ChatModel, whose import needs torch."""
 
 ADAPTER_FILE = "adapter/adapter.json"
-"""A bundle that lists it has chat."""
+"""A bundle whose manifest lists this file has chat."""
 
 
 class NoChat(NamedTuple):
-    """Why a model answers no conversations, for the caller."""
+    """Why a model answers no conversations; the caller is told."""
 
     reason: str
 
@@ -47,7 +48,8 @@ def check_chat_engine(config: ServerConfig) -> None:
 def open_chat(bundle: Bundle, config: ServerConfig) -> LanguageModel | NoChat:
     """Loads the language model, which takes seconds; called in a thread.
 
-    What goes wrong costs the chat and not the embeddings: it is logged, and callers are told.
+    A failure here is logged and costs only the chat: embeddings are still served, and callers of
+    Chat are told why it is missing.
     """
     if ADAPTER_FILE not in bundle.manifest.files:
         return NO_ADAPTER
@@ -55,12 +57,12 @@ def open_chat(bundle: Bundle, config: ServerConfig) -> LanguageModel | NoChat:
         return TURNED_OFF
     try:
         model = _open(bundle, config)
-    except ModuleNotFoundError as error:  # check_chat_engine has seen to other engines
+    except ModuleNotFoundError as error:  # of the default engine: see check_chat_engine
         log.warning(
             "serving without chat, which needs %s: pip install 'sparseclip[chat]'", error.name
         )
         return NoChat("chat is not installed on this server: pip install 'sparseclip[chat]'")
-    except Exception:  # whatever a library makes of a directory
+    except Exception:  # libraries raise anything for files that are damaged
         log.exception("chat: the adapter cannot be loaded")
         return LOAD_FAILED
     log.info("chat: %s", model.engine.description)
@@ -75,5 +77,5 @@ def _open(bundle: Bundle, config: ServerConfig) -> LanguageModel:
     adapter = read_config(folder)
     rows, columns = architecture.patch_grid
     if (adapter.concepts, adapter.patches) != (architecture.concepts, rows * columns):
-        raise AdapterError("adapter.json: concepts, patches: not those of the bundle")
+        raise AdapterError("adapter.json: concepts, patches: they differ from those of the bundle")
     return ChatModel.open(folder, config.chat_engine, config.chat_batch)

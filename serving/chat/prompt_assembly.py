@@ -1,31 +1,30 @@
-"""A conversation laid out for the language model: tokens, plans, embeddings. All of it blocks.
+"""From a conversation to what the language model reads: tokens first, then embeddings.
 
-P patches, T tokens, H width of the language model.
+P patches, T tokens, H width of the language model. Everything here blocks, so it runs in a thread.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bundle.concepts import ConceptVocabulary
 from serving.chat.audit import audit
-from serving.chat.code_cache import CachedCodes
 from serving.chat.loading import LanguageModel
 from serving.chat.requests import ChatCall, ImageAudit
-from serving.chat.resolve_edits import EditResolver, PhraseCodes
+from serving.chat.resolve_edits import EditResolver
+from serving.chat.vision import ConversationCodes
 from serving.core.errors import invalid
 from serving.core.limits import LimitsConfig
 
-DEFAULT_TOKENS = 128
-"""Tokens of an answer where the caller names no number."""
+DEFAULT_MAX_TOKENS = 128
+"""Length of an answer when the caller sets no max_tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizedPrompt:
-    """What is known of a conversation before its images are seen."""
+    """A conversation as tokens, before its images are encoded."""
 
     prompt: Any
     """mllm_adapter.model.prompt.Prompt."""
@@ -36,17 +35,17 @@ class TokenizedPrompt:
 
 @dataclass(frozen=True, kw_only=True)
 class AssembledPrompt:
-    """What the engine is given."""
+    """What the engine is given, and what it shows of each image."""
 
     embedded: Any
     """Tensor (T, H)."""
     sampling: Any
     """mllm_adapter.engines.base.Sampling."""
-    seen: tuple[ImageAudit, ...]
+    audits: tuple[ImageAudit, ...]
 
 
 class PromptAssembler:
-    """Lays conversations out for one model, in one thread."""
+    """Assembles prompts for one model; one thread at a time may use it."""
 
     def __init__(
         self, model: LanguageModel, concepts: ConceptVocabulary, limits: LimitsConfig
@@ -62,8 +61,12 @@ class PromptAssembler:
             strength=adapter.words.strength,
         )
 
-    def draft(self, call: ChatCall) -> TokenizedPrompt:
-        """Tokens and digests. Raises ServingError for a prompt that is too long."""
+    def tokenize(self, call: ChatCall) -> TokenizedPrompt:
+        """Tokens and image digests. Raises ServingError for a prompt that is too long.
+
+        This comes before the images are encoded, so that a prompt that cannot be answered costs
+        the vision model nothing.
+        """
         from mllm_adapter.model.prompt import PromptMessage
 
         prompt = self._model.prompt(
@@ -72,46 +75,48 @@ class PromptAssembler:
                 for turn in call.turns
             ]
         )
-        length, room = len(prompt.ids), self._model.context - len(prompt.ids)
+        length = len(prompt.ids)
+        # The model's context holds the prompt and the answer.
+        available = self._model.context - length
         if length > self._limits.prompt_tokens:
             raise invalid("messages", f"{length} tokens, at most {self._limits.prompt_tokens}")
-        if room < 1:
+        if available < 1:
             raise invalid("messages", f"{length} tokens, and the model takes {self._model.context}")
-        wanted = call.sampling.max_tokens
-        if wanted > room:
-            raise invalid("sampling.max_tokens", f"the model has room for {room} after this prompt")
+        requested = call.sampling.max_tokens
+        if requested > available:
+            problem = f"the model has room for {available} after this prompt"
+            raise invalid("sampling.max_tokens", problem)
+        default = min(DEFAULT_MAX_TOKENS, available, self._limits.new_tokens)
         return TokenizedPrompt(
             prompt=prompt,
-            max_tokens=wanted or min(DEFAULT_TOKENS, room, self._limits.new_tokens),
+            max_tokens=requested or default,
             digests=tuple(hashlib.sha256(image.data).digest() for image in call.images),
         )
 
-    def finish(
-        self,
-        call: ChatCall,
-        draft: TokenizedPrompt,
-        codes: Mapping[bytes, CachedCodes],
-        phrases: PhraseCodes,
+    def assemble(
+        self, call: ChatCall, tokenized: TokenizedPrompt, codes: ConversationCodes
     ) -> AssembledPrompt:
-        """Edits and projects the images. Raises ServingError naming the field of an edit."""
+        """Edits the images' codes and projects them into the prompt.
+
+        Raises ServingError naming the field of an edit.
+        """
         from mllm_adapter.chat_model import EncodedImage
         from mllm_adapter.engines.base import Sampling
         from mllm_adapter.model.projector import PatchCodes
 
-        images, seen = [], []
-        for image, digest in zip(call.images, draft.digests, strict=True):
-            resolved = self._resolve(image, phrases)
-            patches = PatchCodes.from_arrays(*codes[digest])
+        images, audits = [], []
+        for image, digest in zip(call.images, tokenized.digests, strict=True):
+            resolved = self._resolve(image, codes.phrases)
+            patches = PatchCodes.from_arrays(*codes.images[digest])
             images.append(EncodedImage(key=digest, codes=patches, plan=resolved.plan))
-            seen.append(audit(patches, resolved, self._concepts))
-        asked = call.sampling
+            audits.append(audit(patches, resolved, self._concepts))
         return AssembledPrompt(
-            embedded=self._model.embed(draft.prompt, images),
+            embedded=self._model.embed(tokenized.prompt, images),
             sampling=Sampling(
-                max_tokens=draft.max_tokens,
-                temperature=asked.temperature,
-                top_p=asked.top_p,
-                seed=asked.seed,
+                max_tokens=tokenized.max_tokens,
+                temperature=call.sampling.temperature,
+                top_p=call.sampling.top_p,
+                seed=call.sampling.seed,
             ),
-            seen=tuple(seen),
+            audits=tuple(audits),
         )

@@ -1,11 +1,12 @@
-"""What callers of ChatService ask for and what they are told, typed: no protobuf, no torch."""
+"""What callers of ChatService ask for and what they get, typed: no protobuf, no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from serving.core.requests import ConceptRef, ModelSelector, StageTimes
+from serving.batching.results import StageTimes
+from serving.core.requests import ConceptRef, ModelSelector
 
 TurnRole = Literal["system", "user", "assistant"]
 SteeringOp = Literal["SET", "ADD", "SCALE", "ABLATE"]
@@ -14,11 +15,11 @@ AnswerFinish = Literal["stop", "length"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Phrase:
-    """A word or phrase that stands for concepts."""
+    """A word or phrase that stands for the concepts which the text tower activates for it."""
 
     text: str
     top: int = 0
-    """How many concepts; 0 is the adapter's default."""
+    """How many of these concepts are edited; 0 is the adapter's default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +31,7 @@ class RequestedEdit:
     value: float | None = None
     """None: the adapter's default strength for SET, nothing for ABLATE."""
     patches: tuple[int, ...] = ()
-    """Empty: all of them."""
+    """The patches that are edited; empty: all of them."""
 
     @property
     def field(self) -> str:
@@ -42,18 +43,19 @@ class RequestedEdit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SteeredImage:
-    """An image of a conversation."""
+    """An image of a conversation, and the edits of its concepts."""
 
     data: bytes
     edits: tuple[RequestedEdit, ...]
     strength: float
+    """How far to go with the edits, 0 to 1."""
     at: str
-    """Its path in the request, such as `messages[0].images[0]`."""
+    """The image's path in the request, such as `messages[0].images[0]`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversationTurn:
-    """One message."""
+    """One message of a conversation."""
 
     role: TurnRole
     text: str
@@ -62,10 +64,10 @@ class ConversationTurn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingRequest:
-    """How tokens are chosen."""
+    """How the next token is chosen."""
 
     max_tokens: int
-    """0: the default, as far as the context reaches."""
+    """0: the default number, or fewer where the model's context ends before."""
     temperature: float
     top_p: float
     seed: int
@@ -81,19 +83,19 @@ class ChatCall:
 
     @property
     def images(self) -> tuple[SteeredImage, ...]:
-        """The images of all messages, in their order."""
+        """The images of all turns, in order."""
         return tuple(image for turn in self.turns for image in turn.images)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConceptChange:
-    """A concept of a plan: its mean over the patches before and after."""
+    """An edited concept: its mean over the patches before and after the edits."""
 
     concept_id: int
     before: float
     after: float
     edits: tuple[int, ...]
-    """Places of the caller's edits that named it, itself or by a phrase."""
+    """Indices of the caller's edits that name it, directly or by a phrase."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,16 +103,18 @@ class ImageAudit:
     """What the language model is shown of one image: concept ids and means over the patches."""
 
     before: tuple[tuple[int, float], ...]
-    """The strongest as they were, strongest first."""
+    """The strongest concepts before the edits, strongest first."""
     after: tuple[tuple[int, float], ...]
+    """The strongest concepts after the edits, strongest first."""
     edited: tuple[ConceptChange, ...]
-    """Those that changed most first, and not more than fit an event."""
+    """The concepts that changed most, largest change first; no more than fit into an event."""
     edited_total: int
+    """How many concepts were edited."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartEvent:
-    """The first event."""
+    """The first event of an answer."""
 
     engine: str
     images: tuple[ImageAudit, ...]
@@ -126,16 +130,18 @@ class DeltaEvent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EndEvent:
-    """The last event."""
+    """The last event of an answer."""
 
     finish: AnswerFinish
     prompt_tokens: int
     image_tokens: int
     completion_tokens: int
     vision: StageTimes
-    """Of the image that took longest in each stage; zeros where none was new."""
+    """The longest time of any image, stage by stage; zeros when all came from the cache."""
     prepare_s: float
+    """Seconds from the images' codes to the assembled prompt."""
     first_token_s: float
+    """Seconds from the assembled prompt to the first token."""
 
 
 Event = StartEvent | DeltaEvent | EndEvent

@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from bundle.concepts import ConceptVocabulary
 from serving.chat.requests import Phrase, RequestedEdit, SteeredImage
 from serving.core.errors import ServingError, invalid
-from serving.core.requests import concept_id
+from serving.core.requests import find_concept
 
-Plan = Any  # mllm_adapter.steering.plan.SteeringPlan, whose import needs torch
 PhraseCodes = Mapping[str, NDArray[np.float32]]
 """Phrases to their codes (C,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedEdits:
-    """An image's plan, and where its concepts come from."""
+    """An image's plan, and which of the caller's edits name each of its concepts."""
 
-    plan: Plan
-    named: Mapping[int, tuple[int, ...]]
-    """Concept ids to the places of the caller's edits that named them."""
+    plan: Any
+    """mllm_adapter.steering.plan.SteeringPlan, whose import needs torch."""
+    sources: Mapping[int, tuple[int, ...]]
+    """Concept ids to the indices of the caller's edits that name them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,9 @@ class EditResolver:
     patches: int
     """P."""
     top: int
-    """Concepts of a phrase where the caller names no number."""
+    """How many concepts a phrase stands for when the caller sets no number."""
     strength: float
-    """What SET gives where the caller names no value."""
+    """The value of SET when the caller sets none."""
 
     def __call__(self, image: SteeredImage, codes: PhraseCodes) -> ResolvedEdits:
         """The plan of an image. Raises ServingError naming the field."""
@@ -47,67 +47,69 @@ class EditResolver:
         from mllm_adapter.steering.plan import SteeringError, SteeringPlan
 
         encode = functools.partial(_encode, codes)
-        made: list[Any] = []
-        named: dict[int, tuple[int, ...]] = {}
-        taken: set[int | str] = set()
-        for i, edit in enumerate(image.edits):
+        edits: list[Any] = []
+        sources: dict[int, tuple[int, ...]] = {}
+        targets: set[int | str] = set()
+        for i, requested in enumerate(image.edits):
             at = f"{image.at}.steering.edits[{i}]"
-            single = self._edit(edit, codes, at)
-            key = single.word if isinstance(single, WordEdit) else single.concept
-            if key in taken:
-                raise invalid(f"{at}.{edit.field}", "edited twice")
-            taken.add(key)
-            made.append(single)
-            for concept in expand([single], encode):
-                named[concept.concept] = (*named.get(concept.concept, ()), i)
+            edit = self._edit(requested, codes, at)
+            target = edit.word if isinstance(edit, WordEdit) else edit.concept
+            if target in targets:
+                raise invalid(f"{at}.{requested.field}", "edited twice")
+            targets.add(target)
+            edits.append(edit)
+            for expanded in expand([edit], encode):
+                sources[expanded.concept] = (*sources.get(expanded.concept, ()), i)
         try:
-            plan = SteeringPlan(edits=expand(made, encode), strength=image.strength)
-        except SteeringError:  # each edit was checked alone: what is left is their number
-            raise invalid(f"{image.at}.steering.edits", "more concepts than a plan has") from None
-        return ResolvedEdits(plan=plan, named=named)
+            # All edits together, so that a concept's own edit overrides those of phrases.
+            plan = SteeringPlan(edits=expand(edits, encode), strength=image.strength)
+        except SteeringError:  # each edit was checked alone: only their number can be wrong
+            problem = "more concepts than a plan may have"
+            raise invalid(f"{image.at}.steering.edits", problem) from None
+        return ResolvedEdits(plan=plan, sources=sources)
 
-    def _edit(self, edit: RequestedEdit, codes: PhraseCodes, at: str) -> Any:
+    def _edit(self, requested: RequestedEdit, codes: PhraseCodes, at: str) -> Any:
         """A WordEdit or a SteeringEdit, checked."""
         from mllm_adapter.steering.phrases import WordEdit
         from mllm_adapter.steering.plan import SteeringEdit
 
-        phrase = edit.target if isinstance(edit.target, Phrase) else None
-        concept = 0
-        if not isinstance(edit.target, Phrase):
-            concept = concept_id(self.concepts, edit.target, f"{at}.{edit.field}")
-        value = edit.value
+        target = requested.target
+        concept = 0  # a phrase's concepts are not known yet
+        if not isinstance(target, Phrase):
+            concept = find_concept(self.concepts, target, f"{at}.{requested.field}").id
+        value = requested.value
         if value is None:
-            value = self.strength if edit.op == "SET" else 0.0
-        single = SteeringEdit(
+            value = self.strength if requested.op == "SET" else 0.0
+        edit = SteeringEdit(
             concept=concept,
-            op=edit.op,
-            value=0.0 if edit.op == "ABLATE" else value,
-            patches=edit.patches or None,
+            op=requested.op,
+            value=0.0 if requested.op == "ABLATE" else value,
+            patches=requested.patches or None,
         )
-        self._check(single, at)
-        if phrase is None:
-            return single
-        if not (codes[phrase.text] > 0).any():
+        self._check(edit, at)
+        if not isinstance(target, Phrase):
+            return edit
+        if not (codes[target.text] > 0).any():
             raise invalid(f"{at}.phrase", "no concept answers to it")
         return WordEdit(
-            word=phrase.text,
-            op=single.op,
-            value=single.value,
-            top=phrase.top or self.top,
-            patches=single.patches,
+            word=target.text,
+            op=edit.op,
+            value=edit.value,
+            top=target.top or self.top,
+            patches=edit.patches,
         )
 
-    def _check(self, single: Any, at: str) -> None:
-        """What mllm_adapter says of an edit, with the path of the request's field."""
+    def _check(self, edit: Any, at: str) -> None:
+        """Raises what mllm_adapter says of an edit, with the path of the request's field."""
         from mllm_adapter.steering.plan import SteeringError, SteeringPlan
 
         try:
-            SteeringPlan(edits=(single,)).check(len(self.concepts), self.patches)
+            SteeringPlan(edits=(edit,)).check(len(self.concepts), self.patches)
         except SteeringError as error:
-            raise _named(error, at) from None
+            raise _at_field(error, at) from None
 
 
-def _named(error: Exception, at: str) -> ServingError:
+def _at_field(error: Exception, at: str) -> ServingError:
     field, _, problem = str(error).removeprefix("edits[0].").partition(": ")
     return invalid(f"{at}.{field}", problem)
 

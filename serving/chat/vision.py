@@ -1,4 +1,4 @@
-"""What the vision model makes of a conversation: images to patch codes, phrases to concepts."""
+"""The vision side of a conversation: its images become patch codes, its phrases concepts."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from serving.chat.code_cache import CachedCodes, CodeCache
+from serving.batching.results import ItemResult, StageTimes, slowest
+from serving.chat.code_cache import PHRASE_CACHE_BYTES, CachedCodes, CodeCache
 from serving.chat.requests import ChatCall, Phrase, SteeredImage
 from serving.chat.resolve_edits import PhraseCodes
 from serving.core.errors import ServingError, internal, invalid
 from serving.core.metrics import ChatMetrics
-from serving.core.requests import EmbedItem, ImageItem, ItemResult, StageTimes, TextItem, slowest
-
-_PHRASE_BYTES = 8 * 2**20
+from serving.core.requests import EmbedItem, ImageItem, TextItem
 
 
 class EmbedItems(Protocol):
-    """Model.embed."""
+    """See ServedModel.embed."""
 
     def __call__(
         self, items: Sequence[EmbedItem], deadline: float, *, patches: bool = False
@@ -26,76 +25,81 @@ class EmbedItems(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ConversationCodes:
-    """One conversation's images and phrases."""
+    """The codes of one conversation's images and phrases."""
 
-    codes: Mapping[bytes, CachedCodes]
+    images: Mapping[bytes, CachedCodes]
     """By the digest of the image."""
     phrases: PhraseCodes
     times: StageTimes
-    """Of the image that took longest in each stage; zeros where none was new."""
+    """The longest time of any image, stage by stage; zeros when all came from the cache."""
 
 
 class VisionEncoder:
-    """Asks the vision model, and remembers the images and phrases seen last."""
+    """Encodes images and phrases with the vision model, and caches the codes used last."""
 
     def __init__(self, embed: EmbedItems, concepts: int, metrics: ChatMetrics) -> None:
         self._embed = embed
         self._concepts = concepts
         self._metrics = metrics
         self._images = CodeCache()
-        self._phrases = CodeCache(_PHRASE_BYTES)
+        self._phrases = CodeCache(PHRASE_CACHE_BYTES)
 
-    async def look(
+    async def encode(
         self, call: ChatCall, digests: Sequence[bytes], deadline: float
     ) -> ConversationCodes:
-        """All that a conversation shows and names. Raises ServingError naming the image."""
-        places: dict[bytes, SteeredImage] = {}
+        """The codes of all images and phrases of a call; `digests` are those of its images.
+
+        Raises ServingError naming the image.
+        """
+        by_digest: dict[bytes, SteeredImage] = {}
         for image, digest in zip(call.images, digests, strict=True):
-            places.setdefault(digest, image)
-        images = {digest: self._images.get(digest) for digest in places}
+            by_digest.setdefault(digest, image)
+        images = {digest: self._images.get(digest) for digest in by_digest}
         phrases = {phrase: self._phrases.get(phrase.encode()) for phrase in _phrases(call)}
-        unseen = [digest for digest, codes in images.items() if codes is None]
-        unread = [phrase for phrase, codes in phrases.items() if codes is None]
-        self._metrics.images.labels("encoded").inc(len(unseen))
-        self._metrics.images.labels("kept").inc(len(images) - len(unseen))
-        items: list[EmbedItem] = [ImageItem(id="", data=places[digest].data) for digest in unseen]
-        items += [TextItem(id="", text=phrase) for phrase in unread]
+        new_images = [digest for digest, codes in images.items() if codes is None]
+        new_phrases = [phrase for phrase, codes in phrases.items() if codes is None]
+        self._metrics.images.labels("encoded").inc(len(new_images))
+        self._metrics.images.labels("kept").inc(len(images) - len(new_images))
+        # All that is new goes into one call, so that it shares one admission and its runs.
+        items: list[EmbedItem] = [ImageItem(id="", data=by_digest[d].data) for d in new_images]
+        items += [TextItem(id="", text=phrase) for phrase in new_phrases]
         results = await self._embed(items, deadline, patches=True) if items else []
-        for digest, result in zip(unseen, results, strict=False):
-            images[digest] = codes = _image(result, places[digest].at)
+        image_results, phrase_results = results[: len(new_images)], results[len(new_images) :]
+        for digest, result in zip(new_images, image_results, strict=True):
+            images[digest] = codes = _image_codes(result, by_digest[digest].at)
             self._images.put(digest, codes)
-        for phrase, result in zip(unread, results[len(unseen) :], strict=True):
-            phrases[phrase] = codes = _phrase(result)
+        for phrase, result in zip(new_phrases, phrase_results, strict=True):
+            phrases[phrase] = codes = _phrase_codes(result)
             self._phrases.put(phrase.encode(), codes)
         return ConversationCodes(
-            codes={digest: codes for digest, codes in images.items() if codes is not None},
+            images={digest: codes for digest, codes in images.items() if codes is not None},
             phrases={
                 phrase: codes.dense(self._concepts)
                 for phrase, codes in phrases.items()
                 if codes is not None
             },
-            times=slowest(results[: len(unseen)]),
+            times=slowest(image_results),
         )
 
 
 def _phrases(call: ChatCall) -> list[str]:
-    """Each phrase once."""
+    """The distinct phrases of a call, in order."""
     targets = [edit.target for image in call.images for edit in image.edits]
     return list(dict.fromkeys(target.text for target in targets if isinstance(target, Phrase)))
 
 
-def _image(result: ItemResult, at: str) -> CachedCodes:
-    """An image's codes. Raises its error, with the path of the image in the request."""
+def _image_codes(result: ItemResult, at: str) -> CachedCodes:
+    """An image's codes. Raises the image's error, with its path in the request."""
     if isinstance(result, ServingError):
         if result.field == "image":
             raise invalid(f"{at}.data", result.message.removeprefix("image: "))
         raise result
     if result.row.patches is None:
         raise internal()
-    return CachedCodes.of(result.row.patches)
+    return CachedCodes.from_patches(result.row.patches)
 
 
-def _phrase(result: ItemResult) -> CachedCodes:
+def _phrase_codes(result: ItemResult) -> CachedCodes:
     if isinstance(result, ServingError):
         raise result
-    return CachedCodes.of_text(result.row)
+    return CachedCodes.from_text(result.row)

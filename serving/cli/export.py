@@ -176,13 +176,13 @@ def _concepts(bundle: Path, named: Sequence[str]) -> tuple[int, ...]:
         return ()
     from bundle.store import open_bundle
     from serving.core.errors import ServingError
-    from serving.core.requests import concept_id
+    from serving.core.requests import find_concept
     from serving.export.job import ExportError
 
     known, found = open_bundle(bundle).concepts, set[int]()
     for text in named:
         try:
-            found.add(concept_id(known, concept_key(text), f"--patch {text}"))
+            found.add(find_concept(known, concept_key(text), f"--patch {text}").id)
         except ServingError as error:
             raise ExportError(error.message) from None
     return tuple(sorted(found))

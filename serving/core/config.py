@@ -1,4 +1,4 @@
-"""The server's configuration: what can be set, where it comes from, what does not go together."""
+"""The server's configuration: every setting, and how it is read and checked."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class TlsConfig:
     certificate: str
     """PEM file with the server's certificate chain."""
     key: str
-    """PEM file with its private key."""
+    """PEM file with the server's private key."""
     client_ca: str | None = None
-    """PEM file with authorities: a caller then needs a certificate of one of them (mTLS)."""
+    """PEM file with authorities; callers then need a certificate from one of them (mTLS)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,11 @@ class BatchConfig:
     """How items of different calls share runs of the engine."""
 
     max_images: int = 16
-    """Images in one run."""
+    """Most images in one run."""
     max_texts: int = 64
-    """Texts in one run."""
+    """Most texts in one run."""
     wait_ms: float = 2.0
-    """How long an idle engine waits for items that are admitted but still being decoded."""
+    """Milliseconds that an idle engine waits for admitted items that are still being decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,47 +47,47 @@ class ServerConfig:
     """All settings of `sparseclip serve`."""
 
     bundle: str | None = None
-    """The directory of a version or a model. Default: $SPARSECLIP_BUNDLE, or the demo bundle."""
+    """Directory of a model or of one version. Default: $SPARSECLIP_BUNDLE, or the demo bundle."""
     models: str | None = None
-    """A directory of models, from which AdminService loads by name."""
+    """Directory of models, from which AdminService loads versions by name."""
     max_models: int = 4
-    """Versions loaded at the same time."""
+    """Versions that may be loaded at the same time."""
     host: str = "127.0.0.1"
-    """The address to listen on."""
+    """Address to listen on."""
     port: int = 50051
-    """The port of the public services; 0 takes a free one."""
+    """Port of the public services; 0 takes a free one."""
     socket: str | None = None
-    """Listen on this unix domain socket instead of host and port."""
+    """Unix domain socket to listen on, instead of host and port."""
     admin_port: int | None = None
-    """The port of AdminService; needs tokens. Default: not served."""
+    """Port of AdminService; needs tokens. Default: AdminService is not served."""
     metrics_port: int | None = None
-    """The port of the Prometheus metrics. Default: not served."""
+    """Port of the Prometheus metrics. Default: metrics are not served."""
     tokens: str | None = None
-    """The file of principals. Default: whoever reaches the port may embed."""
+    """File of principals and their tokens. Default: every caller may use the public services."""
     tls: TlsConfig | None = None
     """Serve over TLS."""
     insecure: bool = False
-    """Allow plaintext, or callers without any proof of identity, beyond this machine."""
+    """Allow plaintext, or callers without token or certificate, beyond this machine."""
     reflection: bool = False
     """Serve gRPC server reflection."""
     decode_workers: int | None = None
-    """Processes that decode images. Default: one a core, at most 4."""
+    """Processes that decode images. Default: one per core, at most 4."""
     engine: EngineConfig = field(default_factory=EngineConfig)
-    """How the model runs."""
+    """The engine that runs the model."""
     batch: BatchConfig = field(default_factory=BatchConfig)
-    """How items share runs."""
+    """How items of different calls are batched."""
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     """What calls and callers may use."""
     chat: Literal["auto", "off"] = "auto"
-    """Serve ChatService for bundles that have an adapter, where its libraries are installed."""
+    """auto serves ChatService if the bundle has an adapter and the extra chat is installed."""
     chat_engine: Annotated[str, GENERATION_ENGINES] = GENERATION_ENGINES.names[0]
-    """What runs the language model."""
+    """Engine that runs the language model."""
     chat_batch: int = 32
-    """Conversations that it decodes at the same time; others wait."""
+    """Conversations that the language model answers at the same time; others wait."""
     failures_before_probe: int = 3
-    """Failed items in a row after which the model is probed, and not served if it fails that."""
+    """Consecutive failed items before a probe; a model that fails it is taken out of service."""
     probe_s: float = 1.0
-    """Seconds between probes of a model that failed one."""
+    """Seconds between probes of a model that is out of service."""
 
     def __post_init__(self) -> None:
         for name in ("port", "admin_port", "metrics_port"):
@@ -108,7 +108,7 @@ class ServerConfig:
         if self.admin_port is not None and self.tokens is None:
             raise StartupError("admin_port: needs tokens, since only admins may call it")
         if self.admin_port is not None and self.socket is not None:
-            raise StartupError("admin_port: is not served beside a socket")
+            raise StartupError("admin_port: cannot be combined with socket")
         if self.is_local or self.insecure:
             return
         if self.tls is None:
@@ -120,7 +120,7 @@ class ServerConfig:
 
     @property
     def is_local(self) -> bool:
-        """Nobody beyond this machine can reach the ports."""
+        """Whether only this machine can reach the ports."""
         if self.socket is not None or self.host == "localhost":
             return True
         try:
@@ -130,10 +130,10 @@ class ServerConfig:
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> ServerConfig:
-    """Reads a configuration file and lays the overrides over it.
+    """Reads a configuration file and applies the overrides, which win over the file.
 
-    Overrides have dotted names, such as `limits.drain_s`; those that are None are left out.
-    Raises StartupError, naming the field, for anything that does not fit.
+    Overrides have dotted names, such as `limits.drain_s`; None stands for no override. Raises
+    StartupError, which names the field, for a key or value that is not accepted.
     """
     data = dict(read_mapping(path, "config")) if path is not None else {}
     for name, value in (overrides or {}).items():
@@ -152,7 +152,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
 
 
 def read_mapping(path: Path, field_name: str) -> dict[str, Any]:
-    """Reads a TOML, JSON or YAML file by its ending. Raises StartupError naming the field."""
+    """Reads a file as TOML, JSON or YAML, by its ending. Raises StartupError naming the field."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -185,7 +185,7 @@ def _yaml(text: str, field_name: str) -> object:
 
 
 def documentation(cls: type = ServerConfig) -> dict[str, str]:
-    """The sentence under each field of a configuration class, for --help."""
+    """The sentence under each field of a configuration class; --help and the docs show it."""
     import ast
     import inspect
     import textwrap

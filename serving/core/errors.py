@@ -1,4 +1,4 @@
-"""What can go wrong with a call or an item of it: one enum, mapped to gRPC in status.py."""
+"""What can go wrong with a call or with one of its items. rpc/status.py maps it to gRPC."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ class ErrorKind(enum.Enum):
     INVALID = enum.auto()
     """The request breaks the contract; sending it again cannot help."""
     UNAUTHENTICATED = enum.auto()
+    """The caller did not prove who it is."""
     FORBIDDEN = enum.auto()
+    """The caller is known, but its roles do not allow the call."""
     NOT_FOUND = enum.auto()
+    """The request asks for something that does not exist."""
     CONFLICT = enum.auto()
-    """The server's state does not allow it, such as unloading the last model."""
+    """The server's state does not allow the call, such as unloading the last model."""
     EXHAUSTED = enum.auto()
     """A queue or a quota is full: try again later."""
     UNAVAILABLE = enum.auto()
-    """Starting, draining or broken: try again later, or elsewhere."""
+    """The server is starting, draining or broken: try again later, or elsewhere."""
     EXPIRED = enum.auto()
+    """The deadline passed."""
     INTERNAL = enum.auto()
+    """The server is at fault."""
 
 
 class ServingError(Exception):
@@ -43,15 +48,15 @@ class StartupError(Exception):
 
 
 def invalid(field: str, problem: str) -> ServingError:
-    """A field of the request that is not accepted."""
+    """The error for a field of the request that is not accepted."""
     return ServingError(ErrorKind.INVALID, f"{field}: {problem}", field=field)
 
 
 def internal() -> ServingError:
-    """Something of ours broke. What it was goes to the log, never to the caller."""
+    """The error for a fault of the server. Its cause goes to the log, never to the caller."""
     return ServingError(ErrorKind.INTERNAL, "internal error")
 
 
 def expired() -> ServingError:
-    """The deadline passed before the answer was there."""
+    """The error for a deadline that passed before the answer was ready."""
     return ServingError(ErrorKind.EXPIRED, "deadline exceeded")

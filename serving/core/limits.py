@@ -11,70 +11,70 @@ _MIB = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class LimitsConfig:
-    """What one call, one caller and the server as a whole may use. Sizes in bytes."""
+    """What one call, one caller and the server as a whole may use. Sizes are in bytes."""
 
     message_bytes: int = 16 * _MIB
-    """One request message, after decompression."""
-    image_bytes: int = 8 * _MIB
-    """One encoded image."""
-    image_pixels: int = 40_000_000
-    """Width times height of an image, read from its header."""
-    image_side: int = 16_384
-    """The longer side of an image."""
+    """Size of one request message, after decompression."""
+    image_bytes: int = ImageLimits.bytes
+    """Size of one encoded image."""
+    image_pixels: int = ImageLimits.pixels
+    """Width times height of one image, read from its header."""
+    image_side: int = ImageLimits.side
+    """Longer side of one image, in pixels."""
     images_per_call: int = 32
     """Images in one unary call."""
     texts_per_call: int = 256
     """Texts in one unary call."""
     text_bytes: int = 8 * 1024
-    """One text in UTF-8."""
+    """Size of one text, encoded as UTF-8."""
     id_bytes: int = 256
-    """One id that a caller gives an item, in UTF-8."""
+    """Size of the id that a caller gives an item, encoded as UTF-8."""
     top_concepts: int = 1_000
-    """Named concepts an item."""
+    """Named concepts per item."""
     patch_concepts: int = 64
-    """Concepts whose maps over the patches one call may ask for."""
+    """Concepts per call whose maps over the patches are sent."""
     messages_per_chat: int = 128
-    """Messages of one conversation; its images are bounded as those of any call."""
+    """Messages in one conversation; its images count towards images_per_call."""
     prompt_tokens: int = 4_096
-    """Tokens that a conversation may be for the language model, its images included."""
+    """Maximum prompt length in tokens, visual tokens included."""
     new_tokens: int = 1_024
-    """Tokens of one answer."""
+    """Tokens in one answer."""
     steering_edits: int = 64
-    """Edits of one image, as the caller writes them: a phrase is one."""
+    """Edits per image as the caller writes them; a phrase counts as one edit."""
     chats_in_flight: int = 64
-    """Conversations that are being answered."""
+    """Conversations in flight."""
     queue_images: int = 512
-    """Images admitted and not answered yet."""
+    """Images admitted and not yet answered."""
     queue_texts: int = 2_048
-    """Texts admitted and not answered yet."""
+    """Texts admitted and not yet answered."""
     queue_s: float = 2.0
-    """Seconds of work ahead of a new call beyond which it is refused."""
+    """A new call is refused when more than this much work is ahead of it."""
     default_deadline_s: float = 10.0
-    """The deadline of a unary call that names none."""
+    """Deadline of a unary call that sets none."""
     chat_default_deadline_s: float = 60.0
-    """The deadline of a conversation that names none."""
+    """Deadline of a conversation that sets none."""
     max_deadline_s: float = 120.0
-    """No call lasts longer, whatever deadline it names; streams that name none get this."""
+    """Longest deadline of any call, and the deadline of a stream that sets none."""
     stream_window: int = 64
-    """Items of one stream that are in work or not read by the caller yet."""
+    """Items of one stream that are in flight, or answered and not yet read."""
     stream_stall_s: float = 30.0
-    """A stream whose caller reads nothing for so long is aborted."""
+    """A stream is aborted when its caller reads nothing for this long."""
     calls_in_flight: int = 1_024
-    """Calls in all; health checks do not count."""
+    """Calls in flight; health checks do not count."""
     bytes_in_flight: int = 512 * _MIB
-    """Request messages of all calls in work."""
+    """Total size of the request messages in flight."""
     streams_per_connection: int = 100
-    """HTTP/2 streams that one connection may have open."""
+    """Concurrent HTTP/2 streams on one connection."""
     metadata_bytes: int = 8 * 1024
-    """The headers of one call."""
+    """Size of the headers of one call."""
     connection_idle_s: float = 300.0
-    """A connection without calls is closed after so long."""
+    """A connection without calls is closed after this long."""
     handshake_s: float = 10.0
-    """A connection that has not said hello by then is closed."""
+    """A connection is closed when its handshake takes longer than this."""
     decode_s: float = 10.0
-    """A worker that takes longer for one image is killed."""
+    """A decode worker is killed when one image takes longer than this."""
     drain_s: float = 30.0
-    """How long calls in flight may take to end after SIGTERM."""
+    """How long calls in flight may take to finish after SIGTERM."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -83,5 +83,5 @@ class LimitsConfig:
 
     @property
     def image(self) -> ImageLimits:
-        """Those that the decoder checks."""
+        """The limits that the decoder checks."""
         return ImageLimits(bytes=self.image_bytes, pixels=self.image_pixels, side=self.image_side)

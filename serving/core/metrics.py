@@ -1,4 +1,4 @@
-"""What the server measures of itself, for Prometheus; served on a port of its own."""
+"""What the server measures, for Prometheus; served over HTTP on a port of its own."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from serving.core.errors import StartupError
 
-_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
-_BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_SECONDS_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatcherMetrics:
-    """One batcher's own series."""
+    """The series of one batcher."""
 
     queued: Gauge
     """Items that wait for a run."""
     slots: Gauge
-    """Items admitted and not answered yet."""
+    """Items admitted and not yet answered."""
     batch: Histogram
-    """Items in a run."""
+    """Items per run."""
     queue: Histogram
-    """Seconds an item waited."""
+    """Seconds that an item waited for its run."""
     inference: Histogram
     """Seconds a run took."""
 
@@ -35,32 +35,36 @@ class ChatMetrics:
     """The series of conversations."""
 
     in_flight: Gauge
-    """Conversations that are being answered."""
+    """Conversations in flight."""
     tokens: Counter
     """Tokens generated."""
     first_token: Histogram
-    """Seconds from the laid out prompt to the first token."""
+    """Seconds from the assembled prompt to the first token."""
     images: Counter
-    """Images by where their codes came from: the vision model (`encoded`) or memory (`kept`)."""
+    """Images by the source of their codes: the vision model (`encoded`) or the cache (`kept`)."""
 
     @classmethod
     def register(cls, registry: CollectorRegistry) -> ChatMetrics:
-        """The series, in a registry."""
+        """Makes the series in a registry."""
         return cls(
-            in_flight=Gauge("sparseclip_chats_in_flight", "Conversations.", registry=registry),
+            in_flight=Gauge(
+                "sparseclip_chats_in_flight", "Conversations in flight.", registry=registry
+            ),
             tokens=Counter("sparseclip_chat_tokens", "Tokens generated.", registry=registry),
             first_token=Histogram(
                 "sparseclip_chat_first_token_seconds",
-                "Time from the laid out prompt to the first token.",
-                buckets=_SECONDS,
+                "Time from the assembled prompt to the first token.",
+                buckets=_SECONDS_BUCKETS,
                 registry=registry,
             ),
-            images=Counter("sparseclip_chat_images", "Images.", ["codes"], registry=registry),
+            images=Counter(
+                "sparseclip_chat_images", "Images in conversations.", ["codes"], registry=registry
+            ),
         )
 
 
 class Metrics:
-    """All series of one server, in a registry of its own."""
+    """All series of one server, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -72,44 +76,54 @@ class Metrics:
         )
         self.seconds = Histogram(
             "sparseclip_call_seconds",
-            "Time of a call from its bytes to its reply.",
+            "Time of a call, from its bytes to its reply.",
             ["method"],
-            buckets=_SECONDS,
+            buckets=_SECONDS_BUCKETS,
             registry=self.registry,
         )
-        self.in_flight = Gauge("sparseclip_calls_in_flight", "Calls.", registry=self.registry)
+        self.in_flight = Gauge(
+            "sparseclip_calls_in_flight", "Calls in flight.", registry=self.registry
+        )
         self.bytes_in_flight = Gauge(
-            "sparseclip_request_bytes_in_flight", "Bytes of requests.", registry=self.registry
+            "sparseclip_request_bytes_in_flight",
+            "Bytes of requests in flight.",
+            registry=self.registry,
         )
         self.leases = Gauge(
-            "sparseclip_model_leases", "Calls that use a model.", registry=self.registry
+            "sparseclip_model_leases", "Calls that hold a model.", registry=self.registry
         )
-        self.serving = Gauge("sparseclip_serving", "1: health says so.", registry=self.registry)
+        self.serving = Gauge(
+            "sparseclip_serving", "1 while health says SERVING.", registry=self.registry
+        )
         self.decode_workers = Gauge(
-            "sparseclip_decode_workers", "Workers alive.", registry=self.registry
+            "sparseclip_decode_workers", "Live decode workers.", registry=self.registry
         )
         self.decode_restarts = Counter(
-            "sparseclip_decode_restarts", "Workers that died.", registry=self.registry
+            "sparseclip_decode_restarts",
+            "Decode workers that died and were replaced.",
+            registry=self.registry,
         )
         self.tokens_rejected = Counter(
             "sparseclip_tokens_file_rejected",
-            "Changed token files that were not valid.",
+            "Token files that changed and were not valid.",
             registry=self.registry,
         )
         self._queued = self._gauge("sparseclip_queued_items", "Items that wait for a run.")
-        self._slots = self._gauge("sparseclip_admitted_items", "Items admitted, not answered.")
+        self._slots = self._gauge(
+            "sparseclip_admitted_items", "Items admitted and not yet answered."
+        )
         self._batch = Histogram(
             "sparseclip_batch_items",
-            "Items in a run.",
+            "Items per run.",
             ["graph"],
-            buckets=_BATCH,
+            buckets=_BATCH_BUCKETS,
             registry=self.registry,
         )
         self._stage = Histogram(
             "sparseclip_stage_seconds",
-            "Time in a stage.",
+            "Time of an item in a stage.",
             ["graph", "stage"],
-            buckets=_SECONDS,
+            buckets=_SECONDS_BUCKETS,
             registry=self.registry,
         )
 
@@ -129,7 +143,7 @@ class Metrics:
         )
 
     def decode(self, graph: str) -> Histogram:
-        """Seconds of decoding images (`image`) or tokenising texts (`text`)."""
+        """Seconds of decoding images (`image`) or tokenizing texts (`text`)."""
         return self._stage.labels(graph, "decode")
 
 
@@ -147,7 +161,7 @@ class MetricsServer:
 
     @classmethod
     def start(cls, metrics: Metrics, host: str, port: int) -> MetricsServer:
-        """Listens. Raises StartupError when the port cannot be had."""
+        """Starts to listen. Raises StartupError when the port cannot be used."""
         try:
             server, thread = start_http_server(port, addr=host, registry=metrics.registry)
         except OSError:

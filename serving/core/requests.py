@@ -1,16 +1,11 @@
-"""What callers ask for, typed: no protobuf beyond convert.py and the services."""
+"""What callers ask for, typed: protobuf ends in rpc/, and nothing below it sees a message."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bundle.concepts import Concept, ConceptVocabulary
-from serving.core.errors import ServingError, invalid
-from serving.engines.outputs import OutputRow
+from serving.core.errors import ErrorKind, ServingError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +18,7 @@ class ModelSelector:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelId:
-    """A model that answers."""
+    """One version of one model."""
 
     name: str
     version: str
@@ -31,7 +26,7 @@ class ModelId:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageItem:
-    """An encoded image."""
+    """An encoded image to embed."""
 
     id: str
     data: bytes
@@ -39,7 +34,7 @@ class ImageItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextItem:
-    """A text."""
+    """A text to embed."""
 
     id: str
     text: str
@@ -48,19 +43,31 @@ class TextItem:
 EmbedItem = ImageItem | TextItem
 
 ConceptRef = int | str
-"""A concept by id or by its exact name."""
+"""A concept by its id or by its exact name."""
 
 
-def concept_id(concepts: ConceptVocabulary, key: ConceptRef, field: str) -> int:
-    """Resolves an id or an exact name. Raises ServingError naming the field."""
-    if isinstance(key, int):
-        if key >= len(concepts):
-            raise invalid(field, f"no concept has an id over {len(concepts) - 1}")
-        return key
-    concept = concepts.by_name(key)
-    if concept is None:
-        raise invalid(field, "no concept has this name")
-    return concept.id
+def find_concept(
+    vocabulary: ConceptVocabulary,
+    ref: ConceptRef,
+    field: str,
+    *,
+    kind: ErrorKind = ErrorKind.INVALID,
+) -> Concept:
+    """Looks up a concept by id or exact name. Raises ServingError, which names the field.
+
+    The error is INVALID where a concept is an argument of the call, as in the patch maps of Embed.
+    GetConcept asks for the concept itself and passes NOT_FOUND.
+    """
+    if isinstance(ref, int):
+        if ref < len(vocabulary):
+            return vocabulary[ref]
+        problem = f"no concept has an id over {len(vocabulary) - 1}"
+    else:
+        concept = vocabulary.by_name(ref)
+        if concept is not None:
+            return concept
+        problem = "no concept has this name"
+    raise ServingError(kind, f"{field}: {problem}", field=field)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,55 +89,15 @@ class EmbedCall:
     outputs: OutputSelection
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StageTimes:
-    """Seconds that an item spent in each stage."""
-
-    decode_s: float = 0.0
-    queue_s: float = 0.0
-    inference_s: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EmbeddedItem:
-    """One item's answer."""
-
-    row: OutputRow
-    times: StageTimes
-
-
-ItemResult = EmbeddedItem | ServingError
-
-
-def slowest(results: Iterable[ItemResult]) -> StageTimes:
-    """In each stage the time of the item that took longest."""
-    times = [result.times for result in results if isinstance(result, EmbeddedItem)]
-    return StageTimes(
-        decode_s=max((t.decode_s for t in times), default=0.0),
-        queue_s=max((t.queue_s for t in times), default=0.0),
-        inference_s=max((t.inference_s for t in times), default=0.0),
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
-class PageRequest:
-    """A stretch of the vocabulary."""
+class ListConceptsCall:
+    """A validated call of ListConcepts: one page of the vocabulary."""
 
     start: int
     """The first concept id."""
     size: int
-    active: bool
+    active_only: bool
     """Leave out concepts that are not active."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankedConcept:
-    """A concept that a search found."""
-
-    concept: Concept
-    activation: float
-    """The text tower's; 0 when only the name matched."""
-    name_match: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,27 +107,7 @@ class ExplainCall:
     selector: ModelSelector
     image: bytes
     concepts: tuple[ConceptRef, ...]
-    """Empty: the `top` strongest."""
+    """Empty: the `top` strongest concepts of the image."""
     top: int
     overlay: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExplainedConcept:
-    """One concept's map over an image."""
-
-    concept_id: int
-    value: float
-    values: NDArray[np.float32]
-    """(P,)."""
-    overlay_png: bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Explained:
-    """The maps of an image."""
-
-    maps: tuple[ExplainedConcept, ...]
-    exact: bool
-    """Each value is the mean of its map."""
-    times: StageTimes
+    """Also render each map over the image."""

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class DecodePool:
-    """Hands images to workers; a worker that dies is replaced, and its image fails."""
+    """Hands images to workers. A worker that dies is replaced; what it was decoding fails."""
 
     def __init__(
         self,
@@ -36,27 +36,27 @@ class DecodePool:
         metrics: Metrics,
         slots: int = 1,
     ) -> None:
-        """`slots` is how many images `decode_many` takes."""
+        """`seconds` is how long one image may take, `slots` how many images a request may hold."""
         self._preprocessing = preprocessing
         self._limits = limits
-        self._count, self._slots = workers, slots
+        self._worker_count, self._slots = workers, slots
         self._seconds = seconds
         self._metrics = metrics
         self._workers: set[DecodeProcess] = set()
-        # The last to have worked is the next to work: its caches are warm.
+        # Last in, first out: the worker that finished last has warm caches.
         self._idle: asyncio.LifoQueue[DecodeProcess] = asyncio.LifoQueue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     @property
     def pids(self) -> frozenset[int]:
-        """Process ids of the workers alive."""
+        """Process ids of the live workers."""
         return frozenset(worker.process.pid for worker in self._workers)
 
     async def start(self) -> None:
         """Starts the workers. Raises StartupError when one does not come up."""
         try:
-            await asyncio.gather(*(self._add() for _ in range(self._count)))
+            await asyncio.gather(*(self._add() for _ in range(self._worker_count)))
         except (OSError, WorkerDiedError):
             await self.close()
             raise StartupError("decode_workers: a worker does not start") from None
@@ -64,8 +64,8 @@ class DecodePool:
     async def decode(self, data: bytes) -> NDArray[np.float32]:
         """Pixels (3, S, S) of an encoded image.
 
-        Raises ServingError: INVALID for the image, INTERNAL when its worker died. A cancelled
-        call leaves at once; the worker finishes on its own before it takes another image.
+        Raises ServingError: INVALID for an image that is not accepted, INTERNAL when its worker
+        died. A cancelled call returns at once; its worker finishes before it takes another image.
         """
         [pixels] = await self.decode_many([data])
         if isinstance(pixels, ServingError):
@@ -75,13 +75,13 @@ class DecodePool:
     async def decode_many(
         self, images: Sequence[bytes]
     ) -> list[NDArray[np.float32] | ServingError]:
-        """The same for a few images by one worker: pixels or INVALID of each.
+        """Decodes up to `slots` images with one worker: the pixels or the INVALID error of each.
 
-        Raises ServingError, INTERNAL, when the worker died.
+        Raises ServingError: INTERNAL when the worker died.
         """
-        limit = self._limits.bytes  # what the shared memory holds of each
-        fit = [data for data in images if len(data) <= limit]
-        decoded = iter(await self._by_one_worker(fit) if fit else ())
+        limit = self._limits.bytes  # the shared memory has this many bytes for each image
+        accepted = [data for data in images if len(data) <= limit]
+        decoded = iter(await self._decode_with_worker(accepted) if accepted else ())
         return [
             next(decoded)
             if len(data) <= limit
@@ -89,21 +89,23 @@ class DecodePool:
             for data in images
         ]
 
-    async def _by_one_worker(
+    async def _decode_with_worker(
         self, images: Sequence[bytes]
     ) -> list[NDArray[np.float32] | ServingError]:
         worker = await self._idle.get()
-        while worker.process.poll() is not None:  # it died idle, which is no image's fault
+        while worker.process.poll() is not None:  # it died while it was idle: no image fails
             self._replace(worker)
             worker = await self._idle.get()
-        answer = worker.decode(images, self._seconds)
-        answer.add_done_callback(lambda done: self._on_done(worker, done))
+        reply = worker.decode(images, self._seconds)
+        # The callback, not this coroutine, makes the worker idle again: a cancelled call leaves
+        # here while its worker is still decoding.
+        reply.add_done_callback(lambda done: self._on_reply(worker, done))
         try:
-            found: list[NDArray[np.float32] | ServingError] = await asyncio.shield(answer)
+            decoded: list[NDArray[np.float32] | ServingError] = await asyncio.shield(reply)
         except WorkerDiedError as error:
             log.error("decode: %s", error)
             raise internal() from None
-        return found
+        return decoded
 
     async def close(self) -> None:
         """Ends every worker."""
@@ -114,8 +116,8 @@ class DecodePool:
         for worker in list(self._workers):
             self._remove(worker)
 
-    def _on_done(self, worker: DecodeProcess, answer: asyncio.Future[Any]) -> None:
-        if not isinstance(answer.exception(), WorkerDiedError):
+    def _on_reply(self, worker: DecodeProcess, reply: asyncio.Future[Any]) -> None:
+        if not isinstance(reply.exception(), WorkerDiedError):
             self._idle.put_nowait(worker)
         elif not self._closed:
             self._replace(worker)
@@ -128,6 +130,7 @@ class DecodePool:
         task.add_done_callback(self._tasks.discard)
 
     async def _refill(self) -> None:
+        """Starts a worker, after longer and longer pauses while that fails."""
         for delay in itertools.chain((0.0, 0.1, 0.5, 1.0), itertools.repeat(5.0)):
             await asyncio.sleep(delay)
             try:

@@ -1,9 +1,15 @@
 """A process that decodes images. serving.decoding.process starts it; no server imports it.
 
-It talks over one socket and one piece of shared memory. A request says how many encoded images
-are at the start of the memory, one behind the other, and how long each is; the pixels of the first
-go to the first slot behind them, and so on, and the reply is a JSON list with null for each
-image, or the text of its error.
+It shares one socket and one piece of memory with the server. S image side, n slots:
+
+    memory    | encoded images, one after another | pixels of slot 0 | slot 1 | ... | slot n-1 |
+    offset    0                                   n * limits.bytes   + 4 * 3 * S * S for each slot
+
+A request on the socket holds a count and n lengths, of which the first `count` are used. Image i
+starts where image i-1 ends, and its pixels go to slot i. The reply is a JSON list with an entry for
+each image: null, or the message of its error. The server sends the next request only after the
+reply, so both sides never use the memory at the same time. The first reply, an empty list, says
+that the worker is ready.
 """
 
 from __future__ import annotations
@@ -24,19 +30,21 @@ from bundle.manifest import Preprocessing
 from bundle.schema import from_dict
 
 
-def request_of(slots: int) -> struct.Struct:
-    """The layout of a request: a count, and so many lengths, of which the first ones count."""
+def request_struct(slots: int) -> struct.Struct:
+    """The layout of a request: a count and `slots` lengths, 64 bits each, little-endian."""
     return struct.Struct(f"<{1 + slots}Q")
 
 
 def main(settings: str) -> None:
-    """Serves until the other end of the socket closes."""
+    """Serves until the other end of the socket closes; `settings` is JSON from DecodeProcess."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may close at any time
         _serve(settings)
 
 
 def _serve(settings: str) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # the server drains first, then hangs up
+    # Ctrl-C and a supervisor's SIGTERM reach the whole process group. The server drains its calls,
+    # for which it needs its workers, and then closes the socket.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     given = json.loads(settings)
     limits = ImageLimits(**given["limits"])
@@ -47,7 +55,7 @@ def _serve(settings: str) -> None:
     os.close(given["memory"])
     pixels = np.frombuffer(memory, np.float32, slots * 3 * size * size, slots * limits.bytes)
     pixels = pixels.reshape(slots, 3, size, size)
-    layout = request_of(slots)
+    layout = request_struct(slots)
     connection.send(b"[]")
     while request := connection.recv(layout.size):
         count, *lengths = layout.unpack(request)

@@ -1,4 +1,7 @@
-"""What runs a bundle's graphs: the contract in base.py, one file for each engine."""
+"""Engines run a bundle's graphs: base.py has the contract, and each engine has a file.
+
+An engine is a class that follows `base.Engine`, and a line in this table.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The engine: arrays in, arrays out. B batch, T tokens, P patches, C concepts, D CLIP width."""
+"""The engine contract: arrays in, arrays out.
+
+B batch, S image side, T tokens, P patches, C concepts, K active concepts, D CLIP width.
+"""
 
 from __future__ import annotations
 
@@ -18,29 +21,29 @@ class EngineConfig:
     """How the graphs run."""
 
     name: Annotated[str, ENGINES] = ENGINES.names[0]
-    """Which engine runs them."""
+    """Engine that runs the graphs."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where; cuda needs an onnxruntime that was built for it."""
+    """Device that runs the graphs; cuda needs an onnxruntime built for CUDA."""
     threads: int = 0
-    """Threads of one run; 0 takes one for a small model, else one for every core."""
+    """Threads per run; 0 uses one for a small model, otherwise one per core."""
     runs: int = 0
-    """Runs of one graph at the same time; 0 takes as many as there are cores for (cuda: 1)."""
+    """Concurrent runs of one graph; 0 uses as many as the cores allow, or 1 on cuda."""
     spin: bool = False
-    """Whether threads spin between runs: faster when idle cores are free, else slower."""
+    """Let threads spin between runs: faster while other cores are idle, otherwise slower."""
     memory_mib: int = 0
-    """Bound of the device's arena (cuda); 0 leaves it to onnxruntime. On a CPU max_images is it."""
+    """CUDA arena limit in MiB; 0 for onnxruntime's default. On CPU, max_images bounds memory."""
 
 
 class EngineError(RuntimeError):
-    """A run failed, or gave something that no run may give. For the log, not for the wire."""
+    """A run failed, or its output is one that no model gives. For the log, not for the wire."""
 
 
 class EngineUnavailableError(EngineError):
-    """The engine or its device is not there; the message is one line that names the setting."""
+    """The device is not available; the message is one line that names the setting."""
 
 
 class OutOfMemoryError(EngineError):
-    """The device, or the machine, has no room for so many rows at once."""
+    """The device or the machine has too little memory for a batch of this size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,41 +55,41 @@ class PatchOutput:
     values: NDArray[Any]
     """(B, P, Kp) float32, 0 in unused slots."""
     active: NDArray[Any]
-    """(B, P): how many fired, also those beyond Kp."""
+    """(B, P): how many concepts are active on each patch, those beyond Kp included."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOutput:
-    """What one run gives, unchecked."""
+    """What one run gives; `outputs.rows_of` checks it."""
 
     indices: NDArray[Any]
     """(B, K), integers."""
     values: NDArray[Any]
     """(B, K) float32, 0 in unused slots."""
     active: NDArray[Any]
-    """(B,): how many fired, also those beyond K."""
+    """(B,): how many concepts are active, those beyond K included."""
     norm: NDArray[Any]
-    """(B,) float32: L2 over all C."""
+    """(B,) float32: the L2 norm of the code over all C."""
     dense: NDArray[Any]
     """(B, D) float32."""
     patches: PatchOutput | None = None
-    """Of the graph `patches` alone."""
+    """Codes of every patch; only the graph `patches` gives them."""
 
 
 class Engine(Protocol):
-    """Runs the three graphs of one bundle, each in up to `runs` threads at a time."""
+    """Runs the three graphs of one bundle. Up to `runs` threads may call `run` for each graph."""
 
     @classmethod
     def open(cls, bundle: Bundle, config: EngineConfig, cores: int = 0) -> Self:
-        """Loads the three graphs side by side, for `cores` cores; 0 takes all there are.
+        """Loads the three graphs for a machine of `cores` cores; 0 means all that are available.
 
-        Raises EngineUnavailableError for a device that is not there, EngineError for a file that
-        is not one of a bundle's graphs.
+        Raises EngineUnavailableError for a device that is not available, EngineError for a file
+        that is not a graph.
         """
 
     @classmethod
     def describe(cls, config: EngineConfig) -> str:
-        """What `description` would be on this machine, without loading anything.
+        """What `description` would be on this machine, without loading a graph.
 
         Raises EngineUnavailableError.
         """
@@ -97,31 +100,33 @@ class Engine(Protocol):
 
     @property
     def runs(self) -> int:
-        """Runs of one graph at the same time that use the device up."""
+        """How many concurrent runs of one graph keep the device busy."""
 
     def run(self, graph: GraphName, inputs: NDArray[Any]) -> EngineOutput:
-        """Pixels (B, 3, S, S) float32, or tokens (B, T) int64, to outputs.
+        """Runs a graph on pixels (B, 3, S, S) float32, or on tokens (B, T) int64.
 
-        Raises EngineError.
+        Raises OutOfMemoryError when a smaller batch may succeed, EngineError for other failures.
         """
 
     def close(self) -> None:
-        """Frees the graphs; no run follows."""
+        """Frees the graphs; `run` is not called again."""
 
 
 class EngineFactory(Protocol):
-    """What a server or an export opens its engine with; tests put faulty engines in its place."""
+    """How a server or an export opens its engine; tests pass one that opens faulty engines."""
 
     def __call__(self, bundle: Bundle, config: EngineConfig, cores: int = 0) -> Engine:
         """See Engine.open."""
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def open_engine(bundle: Bundle, config: EngineConfig, cores: int = 0) -> Engine:
-    """Opens the engine that `config` names. Raises PluginError when a library of it is missing,
-    and what Engine.open raises."""
+    """Opens the engine that `config` names.
+
+    Raises PluginError when a library of the engine is missing, and what Engine.open raises.
+    """
     return ENGINES.load(config.name).open(bundle, config, cores)

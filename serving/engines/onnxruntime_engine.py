@@ -33,11 +33,11 @@ OUT_OF_MEMORY_MESSAGES = (
     "bad_alloc",
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
-"""Parts of onnxruntime's messages when memory is short: it has no exception class for that."""
+"""Substrings of onnxruntime's out-of-memory messages; it has no exception class for them."""
 
 SMALL_GRAPH_BYTES = 32 * 2**20
-"""A run of a graph up to this size takes milliseconds. Threads would then wait for each other more
-than they save: two runs of one thread each are faster than one run of two."""
+"""A run of a graph up to this size takes milliseconds. Its threads would wait for each other longer
+than they save, so two runs with one thread each are faster than one run with two threads."""
 
 
 class OnnxRuntimeEngine:
@@ -65,12 +65,12 @@ class OnnxRuntimeEngine:
                     graph,
                     threads=threads,
                     providers=providers,
-                    # A memory pattern is kept for every batch size seen; the arena alone is bounded
-                    # by the largest batch, which the warm-up runs.
+                    # onnxruntime would keep a memory pattern for every batch size it meets. The
+                    # arena alone is bounded: by the largest batch, which the warm-up runs.
                     settings={"inter_op_num_threads": 1, "enable_mem_pattern": False},
                     entries={"session.intra_op.allow_spinning": "1" if config.spin else "0"},
                 )
-            except Exception as error:  # onnxruntime has an exception class for each failure
+            except Exception as error:  # onnxruntime has a class of its own for each failure
                 raise EngineError(f"{graph}.onnx: {error}") from error
 
         # Reading a graph and optimising it releases the GIL.

@@ -1,4 +1,7 @@
-"""From an engine's batch to rows that can be trusted. K active concepts, C concepts, P patches."""
+"""From an engine's output to checked rows, one per item.
+
+B batch, K active concepts, Kp slots per patch, C concepts, P patches, D CLIP width.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ from serving.engines.base import EngineError, EngineOutput, PatchOutput
 
 @dataclass(frozen=True, kw_only=True)
 class Patches:
-    """The codes of one image's patches, TopK slots unsorted."""
+    """The codes of one image's patches; the slots of a patch are in no order."""
 
     indices: NDArray[np.int64]
     """(P, Kp)."""
     values: NDArray[np.float32]
     """(P, Kp), >= 0; 0 in unused slots."""
     complete: bool
-    """No patch had more active concepts than Kp."""
+    """Whether no patch had more active concepts than Kp."""
 
     def map(self, concept_id: int) -> NDArray[np.float32]:
         """One concept's activation on every patch, (P,)."""
@@ -41,7 +44,9 @@ class OutputRow:
     values: NDArray[np.float32]
     """(K,), finite and > 0."""
     active: int
+    """How many concepts are active, those beyond the graph's TopK included."""
     norm: float
+    """The L2 norm of the code over all C."""
     dense: NDArray[np.float32]
     """(D,)."""
     patches: Patches | None
@@ -57,13 +62,14 @@ def rows_of(
 ) -> list[OutputRow | EngineError]:
     """Checks the output of a graph's run row by row.
 
-    A row that holds NaN, infinity, a negative value or an id outside of C becomes an EngineError.
-    Raises EngineError when the shapes are not those of `batch` rows.
+    A row with NaN, infinity, a negative value or an id outside of C becomes an EngineError. Raises
+    EngineError when the output does not have the shapes of `batch` rows.
     """
     _check_shapes(output, batch, architecture, graph)
     indices, values = output.indices, output.values
-    good = (
-        _fit(indices, values, architecture.concepts)
+    # (B,): which rows a model can have given.
+    valid = (
+        _valid_codes(indices, values, architecture.concepts)
         & np.isfinite(output.norm)
         & (output.norm >= 0)
         & np.isfinite(output.dense).all(axis=1)
@@ -71,13 +77,15 @@ def rows_of(
     )
     maps = output.patches
     if maps is not None:
-        good &= _fit(maps.indices, maps.values, architecture.concepts).all(axis=1)
-        good &= (maps.active >= 0).all(axis=1)
-    keep = np.flatnonzero(good)
+        valid &= _valid_codes(maps.indices, maps.values, architecture.concepts).all(axis=1)
+        valid &= (maps.active >= 0).all(axis=1)
+    keep = np.flatnonzero(valid)
     codes = SparseCodes.from_topk(indices[keep], values[keep], architecture.concepts)
-    rows: list[OutputRow | EngineError] = [EngineError("a row of numbers no model gives")] * batch
-    for place, b in enumerate(keep):
-        row_indices, row_values = codes.row(place)
+    rows: list[OutputRow | EngineError] = [
+        EngineError("a row holds numbers that no model gives")
+    ] * batch
+    for position, b in enumerate(keep):
+        row_indices, row_values = codes.row(position)
         rows[b] = OutputRow(
             indices=row_indices,
             values=row_values,
@@ -89,10 +97,11 @@ def rows_of(
     return rows
 
 
-def _fit(indices: NDArray[Any], values: NDArray[Any], concepts: int) -> NDArray[np.bool_]:
+def _valid_codes(indices: NDArray[Any], values: NDArray[Any], concepts: int) -> NDArray[np.bool_]:
+    """Which codes (..., K) are valid, (...). The index of an unused slot may be anything."""
     ids = (indices >= 0) & (indices < concepts)
-    fit: NDArray[np.bool_] = (np.isfinite(values) & (values >= 0) & (ids | (values == 0))).all(-1)
-    return fit
+    valid: NDArray[np.bool_] = (np.isfinite(values) & (values >= 0) & (ids | (values == 0))).all(-1)
+    return valid
 
 
 def _patches(maps: PatchOutput, b: int) -> Patches:

@@ -1,4 +1,4 @@
-"""From codes to explanations: maps of concepts over an image, and a search for concepts."""
+"""Maps of concepts over an image, and a search for concepts. P patches, S image side."""
 
 from __future__ import annotations
 
@@ -11,59 +11,87 @@ from numpy.typing import NDArray
 
 from bundle.concepts import Concept, ConceptVocabulary
 from bundle.manifest import Preprocessing
+from serving.batching.results import StageTimes
 from serving.core.errors import ServingError
-from serving.core.requests import (
-    ExplainCall,
-    Explained,
-    ExplainedConcept,
-    RankedConcept,
-    StageTimes,
-    TextItem,
-    concept_id,
-)
+from serving.core.requests import ExplainCall, TextItem, find_concept
 from serving.engines.outputs import OutputRow, Patches
 from serving.models.model import ServedModel
 from serving.models.overlay import render_overlay
 
 
+@dataclass(frozen=True, kw_only=True)
+class RankedConcept:
+    """One match of a search for concepts."""
+
+    concept: Concept
+    activation: float
+    """What the text tower gives it for the query; 0 when only the name matched."""
+    name_match: bool
+    """Whether the query is one of its names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptMap:
+    """One concept's map over an image."""
+
+    concept_id: int
+    value: float
+    """The concept's activation for the whole image."""
+    values: NDArray[np.float32]
+    """The activation on each patch, (P,)."""
+    overlay_png: bytes
+    """The map over the image; empty when it was not asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageExplanation:
+    """The maps of an image."""
+
+    maps: tuple[ConceptMap, ...]
+    exact: bool
+    """Whether each value is the mean of its map."""
+    times: StageTimes
+
+
 async def search_concepts(
     model: ServedModel, query: str, limit: int, deadline: float
 ) -> list[RankedConcept]:
-    """Concepts for a word or phrase, best first: its own names, then what the text tower says.
+    """Concepts for a word or phrase, best first: by name, then by the text tower's activation.
 
     `deadline` is in the event loop's time. Raises ServingError.
     """
     result = (await model.embed([TextItem(id="", text=query)], deadline))[0]
     if isinstance(result, ServingError):
         raise result
-    names = await model.text_thread.run(lambda: model.concepts.search(query, limit))
-    return ranked(query, dict(result.row.top(limit)), names, model.concepts)[:limit]
+    by_name = await model.text_thread.run(lambda: model.concepts.search(query, limit))
+    return ranked(query, dict(result.row.top(limit)), by_name, model.concepts)[:limit]
 
 
-async def explain_image(model: ServedModel, call: ExplainCall, deadline: float) -> Explained:
+async def explain_image(model: ServedModel, call: ExplainCall, deadline: float) -> ImageExplanation:
     """Where an image shows concepts. Raises ServingError."""
-    wanted = [
-        concept_id(model.concepts, key, f"concepts[{i}]") for i, key in enumerate(call.concepts)
+    named = [
+        find_concept(model.concepts, ref, f"concepts[{i}]").id
+        for i, ref in enumerate(call.concepts)
     ]
     loop = asyncio.get_running_loop()
     started = loop.time()
     batcher = model.batchers["patches"]
-    with batcher.room.admit(1, deadline) as places:
+    with batcher.admission.admit(1, deadline) as permits:
         pixels = await model.decoders.decode(call.image)
         decode_s = loop.time() - started
-        done = await batcher.submit(pixels, deadline, places)
+        item = await batcher.submit(pixels, deadline, permits, decode_s)
     image = ExplainedImage(
         pixels=pixels,
-        row=done.row,
+        row=item.row,
         grid=model.architecture.patch_grid,
         preprocessing=model.preprocessing,
     )
-    chosen = wanted or [concept for concept, _ in done.row.top(call.top)]
-    maps = await loop.run_in_executor(None, image.maps, chosen, call.overlay)
-    return Explained(
+    concept_ids = named or [concept for concept, _ in item.row.top(call.top)]
+    maps = await loop.run_in_executor(None, image.maps, concept_ids, call.overlay)
+    return ImageExplanation(
         maps=maps,
         exact=model.architecture.pool == "patch_mean" and image.complete,
-        times=StageTimes(decode_s=decode_s, queue_s=done.queue_s, inference_s=done.inference_s),
+        times=item.times,
     )
 
 
@@ -72,36 +100,37 @@ class ExplainedImage:
     """An image that went through the patches graph."""
 
     pixels: NDArray[np.float32]
-    """(3, S, S)."""
+    """The image as the model saw it, (3, S, S)."""
     row: OutputRow
     grid: tuple[int, int]
+    """Rows and columns of patches."""
     preprocessing: Preprocessing
 
     @property
     def patches(self) -> Patches:
-        """Its patch codes."""
+        """The image's patch codes."""
         if self.row.patches is None:
             raise ValueError("the row comes from a graph without patches")
         return self.row.patches
 
     @property
     def complete(self) -> bool:
-        """No concept of any patch was cut."""
+        """Whether the codes of every patch hold all of its active concepts."""
         return self.patches.complete
 
-    def maps(self, concept_ids: Sequence[int], overlay: bool) -> tuple[ExplainedConcept, ...]:
-        """Each concept's map; with `overlay`, also as an image."""
-        known = dict(zip(self.row.indices.tolist(), self.row.values.tolist(), strict=True))
+    def maps(self, concept_ids: Sequence[int], overlay: bool) -> tuple[ConceptMap, ...]:
+        """Each concept's map; with `overlay`, also drawn over the image."""
+        activations = dict(zip(self.row.indices.tolist(), self.row.values.tolist(), strict=True))
         maps = []
-        for concept in concept_ids:
-            values = self.patches.map(concept)
+        for concept_id in concept_ids:
+            values = self.patches.map(concept_id)
             png = b""
             if overlay:
                 png = render_overlay(self.pixels, values, self.grid, self.preprocessing)
             maps.append(
-                ExplainedConcept(
-                    concept_id=concept,
-                    value=known.get(concept, 0.0),
+                ConceptMap(
+                    concept_id=concept_id,
+                    value=activations.get(concept_id, 0.0),
                     values=values,
                     overlay_png=png,
                 )
@@ -115,16 +144,17 @@ def ranked(
     by_name: Sequence[Concept],
     vocabulary: ConceptVocabulary,
 ) -> list[RankedConcept]:
-    """Concepts that are called by the query, then those it activates, then similar names."""
-    wanted = " ".join(query.casefold().split())
-    matches = []
-    for concept in {c.id: c for c in (*(vocabulary[i] for i in activations), *by_name)}.values():
-        names = (concept.name, *concept.aliases)
-        matches.append(
-            RankedConcept(
-                concept=concept,
-                activation=activations.get(concept.id, 0.0),
-                name_match=any(name.casefold() == wanted for name in names),
-            )
+    """Concepts that the query names, then those that it activates, then those of similar names."""
+    normalized = " ".join(query.casefold().split())
+    candidates = {c.id: c for c in (*(vocabulary[i] for i in activations), *by_name)}
+    matches = [
+        RankedConcept(
+            concept=concept,
+            activation=activations.get(concept.id, 0.0),
+            name_match=any(
+                name.casefold() == normalized for name in (concept.name, *concept.aliases)
+            ),
         )
-    return sorted(matches, key=lambda m: (not m.name_match, -m.activation))
+        for concept in candidates.values()
+    ]
+    return sorted(matches, key=lambda match: (not match.name_match, -match.activation))

@@ -3,48 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.onnx_graph import GRAPHS, GraphName
-from bundle.store import Bundle, open_bundle
-from serving.batching.admission import Permits
-from serving.batching.batcher import Batcher, Done, batcher_config
+from bundle.store import Bundle
+from serving.batching.batcher import Batcher, RunBatch, batcher_config
+from serving.batching.item_admission import Permits
+from serving.batching.results import ItemResult
 from serving.batching.worker_thread import WorkerThread
 from serving.chat.conversation import ENDED, Chat
-from serving.chat.loading import LanguageModel, NoChat, open_chat
+from serving.chat.loading import LanguageModel, NoChat
 from serving.core.config import ServerConfig
 from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.metrics import Metrics
-from serving.core.requests import (
-    EmbeddedItem,
-    EmbedItem,
-    ImageItem,
-    ItemResult,
-    ModelId,
-    StageTimes,
-    TextItem,
-)
+from serving.core.requests import EmbedItem, ImageItem, ModelId, TextItem
 from serving.decoding.pool import DecodePool
-from serving.engines.base import Engine, EngineError, EngineFactory, available_cores
+from serving.engines.base import Engine, EngineError, available_cores
 from serving.engines.outputs import OutputRow, rows_of
-
-log = logging.getLogger(__name__)
 
 
 class ServedModel:
-    """Answers items from one version of one bundle."""
+    """Answers items with one version of one bundle."""
 
     def __init__(
         self,
         bundle: Bundle,
         engine: Engine,
-        chat_model: LanguageModel | NoChat,
+        language_model: LanguageModel | NoChat,
         config: ServerConfig,
         metrics: Metrics,
     ) -> None:
@@ -55,13 +44,12 @@ class ServedModel:
         self.concepts = bundle.concepts
         self.engine = engine
         self.suspect = asyncio.Event()
-        """Set when so many items in a row failed that a probe is due."""
+        """Set when the model should be probed: after several failed items, or when chat ended."""
         self._tokenizer = bundle.tokenizer
         self._failures = 0
-        self._failures_allowed = config.failures_before_probe
+        self._failures_before_probe = config.failures_before_probe
         self._limits = config.limits
-        self._metrics = metrics
-        self._decode_times: dict[str, Any] = {g: metrics.decode(g) for g in ("image", "text")}
+        self._decode_seconds: dict[str, Any] = {g: metrics.decode(g) for g in ("image", "text")}
         self.decoders = DecodePool(
             manifest.preprocessing,
             config.limits.image,
@@ -69,22 +57,22 @@ class ServedModel:
             seconds=config.limits.decode_s,
             metrics=metrics,
         )
-        # Cleaning and cutting text is Python code: on a thread it yields to the event loop.
+        # Cleaning and cutting text is Python code: in a thread it lets the event loop run.
         self.text_thread = WorkerThread("tokenizer")
         self.batchers = {
             graph: Batcher(
-                self._runner(graph),
+                self.runner(graph),
                 batcher_config(graph, config, engine.runs),
                 metrics.batcher(graph),
-                self._count,
+                self._on_outcome,
             )
             for graph in GRAPHS
         }
-        self._chat = (
-            chat_model
-            if isinstance(chat_model, NoChat)
+        self._chat: Chat | NoChat = (
+            language_model
+            if isinstance(language_model, NoChat)
             else Chat(
-                chat_model,
+                language_model,
                 self.concepts,
                 self.embed,
                 config.limits,
@@ -94,13 +82,13 @@ class ServedModel:
         )
 
     @property
-    def chats(self) -> bool:
-        """It answers conversations."""
+    def has_chat(self) -> bool:
+        """Whether the model answers conversations."""
         return isinstance(self._chat, Chat) and not self._chat.ended
 
     @property
     def chat(self) -> Chat:
-        """Its conversations. Raises ServingError that says why it has none."""
+        """The model's conversations. Raises ServingError, which says why there are none."""
         if isinstance(self._chat, NoChat):
             raise ServingError(ErrorKind.CONFLICT, self._chat.reason)
         if self._chat.ended:
@@ -108,67 +96,45 @@ class ServedModel:
             raise ServingError(ErrorKind.UNAVAILABLE, ENDED)
         return self._chat
 
-    @classmethod
-    async def load(
-        cls, path: Path, config: ServerConfig, metrics: Metrics, engine_factory: EngineFactory
-    ) -> ServedModel:
-        """Opens a bundle, loads its graphs, starts its workers and warms all of it up.
+    @property
+    def admitted_images(self) -> int:
+        """Images admitted and not yet answered."""
+        return sum(self.batchers[graph].admission.admitted for graph in ("image", "patches"))
 
-        Raises BundleError or EngineError; nothing is left behind then.
-        """
-        loop = asyncio.get_running_loop()
+    def sample(self, graph: GraphName) -> NDArray[Any]:
+        """A plain input of a graph: tokens (T,), or a grey image (3, S, S)."""
+        if graph == "text":
+            tokens: NDArray[Any] = self._tokenizer.encode(["a"])[0]
+            return tokens
+        size = self.preprocessing.size
+        return np.zeros((3, size, size), dtype=np.float32)
 
-        def read() -> tuple[Bundle, Engine, LanguageModel | NoChat]:
-            bundle = open_bundle(path)
-            engine = engine_factory(bundle, config.engine)
-            # What is read on first use would stop the event loop then.
-            bundle.concepts.search("a", 1)
-            bundle.tokenizer.encode(["a"])
-            return bundle, engine, open_chat(bundle, config)
+    def runner(self, graph: GraphName) -> RunBatch:
+        """A function that runs a batch of a graph's inputs and checks every row of the output."""
 
-        bundle, engine, chat_model = await loop.run_in_executor(None, read)
-        model = cls(bundle, engine, chat_model, config, metrics)
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(model.decoders.start())
-                group.create_task(model.warm_up(config.batch.max_images, config.batch.max_texts))
-                if model.chats:
-                    group.create_task(model.chat.warm_up())
-        except BaseException as error:
-            await model.close()
-            if isinstance(error, BaseExceptionGroup):
-                raise error.exceptions[0] from None
-            raise
-        return model
+        def run(inputs: NDArray[Any]) -> list[OutputRow | EngineError]:
+            output = self.engine.run(graph, inputs)
+            return rows_of(output, len(inputs), self.architecture, graph)
 
-    async def warm_up(self, images: int, texts: int) -> None:
-        """Runs every graph at one item and at the largest batch. Raises EngineError."""
-        loop = asyncio.get_running_loop()
-        for graph in GRAPHS:
-            for batch in {1, texts if graph == "text" else images}:
-                inputs = np.repeat(self._sample(graph)[None], batch, axis=0)
-                for row in await loop.run_in_executor(None, self._runner(graph), inputs):
-                    if isinstance(row, EngineError):
-                        raise row
+        return run
 
     async def probe(self, seconds: float) -> bool:
-        """Whether a plain image gets an answer; if so, failures count from 0 again."""
-        loop = asyncio.get_running_loop()
+        """Whether a plain image is answered in time; if so, failures count from 0 again."""
+        deadline = asyncio.get_running_loop().time() + seconds
         batcher = self.batchers["image"]
         try:
-            async with asyncio.timeout(seconds):
-                deadline = loop.time() + seconds
-                with batcher.room.admit(1, deadline) as places:
-                    await batcher.submit(self._sample("image"), deadline, places)
+            async with asyncio.timeout_at(deadline):
+                with batcher.admission.admit(1, deadline) as permits:
+                    await batcher.submit(self.sample("image"), deadline, permits)
         except (ServingError, TimeoutError):
             return False
         self._failures = 0
         self.suspect.clear()
         return True
 
-    def _count(self, succeeded: bool) -> None:
+    def _on_outcome(self, succeeded: bool) -> None:
         self._failures = 0 if succeeded else self._failures + 1
-        if self._failures >= self._failures_allowed:
+        if self._failures >= self._failures_before_probe:
             self.suspect.set()
 
     async def embed(
@@ -177,117 +143,96 @@ class ServedModel:
         """Answers items in their order; one that fails does not disturb the others.
 
         `deadline` is in the event loop's time. With `patches`, images also get patch codes.
-        Raises ServingError when there is no room for all of the items.
+        Raises ServingError when the items are not admitted: all of them are, or none.
         """
         images = [item for item in items if isinstance(item, ImageItem)]
         texts = [item for item in items if isinstance(item, TextItem)]
-        batcher = self._for_images(patches)
+        batcher = self._image_batcher(patches)
         with (
-            batcher.room.admit(len(images), deadline) as places,
-            self.batchers["text"].room.admit(len(texts), deadline) as text_places,
+            batcher.admission.admit(len(images), deadline) as image_permits,
+            self.batchers["text"].admission.admit(len(texts), deadline) as text_permits,
         ):
-            if len(images) == 1 and not texts:
-                return [await self._image(images[0], deadline, batcher, places)]
+            if len(images) == 1 and not texts:  # the common call, without the cost of a task group
+                return [await self._embed_image(images[0], deadline, batcher, image_permits)]
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._image(item, deadline, batcher, places))
+                image_tasks = [
+                    group.create_task(self._embed_image(item, deadline, batcher, image_permits))
                     for item in images
                 ]
-                rest = group.create_task(self._texts(texts, deadline, text_places))
-        from_images, from_texts = iter([task.result() for task in tasks]), iter(rest.result())
-        return [next(from_images if isinstance(i, ImageItem) else from_texts) for i in items]
+                text_task = group.create_task(self._embed_texts(texts, deadline, text_permits))
+        image_results = iter([task.result() for task in image_tasks])
+        text_results = iter(text_task.result())
+        return [next(image_results if isinstance(i, ImageItem) else text_results) for i in items]
 
     async def embed_when_free(
         self, item: EmbedItem, deadline: float, *, patches: bool = False
     ) -> ItemResult:
-        """Answers one item of a stream, after waiting for a place."""
+        """Answers one item of a stream, after waiting for a slot that streams may use."""
         if isinstance(item, ImageItem):
-            batcher = self._for_images(patches)
-            async with batcher.room.admit_when_free() as places:
-                return await self._image(item, deadline, batcher, places)
-        async with self.batchers["text"].room.admit_when_free() as places:
-            return (await self._texts([item], deadline, places))[0]
+            batcher = self._image_batcher(patches)
+            async with batcher.admission.admit_when_free() as permits:
+                return await self._embed_image(item, deadline, batcher, permits)
+        async with self.batchers["text"].admission.admit_when_free() as permits:
+            return (await self._embed_texts([item], deadline, permits))[0]
 
-    def _for_images(self, patches: bool) -> Batcher:
+    def _image_batcher(self, patches: bool) -> Batcher:
         return self.batchers["patches" if patches else "image"]
 
-    async def _image(
-        self, item: ImageItem, deadline: float, batcher: Batcher, places: Permits
+    async def _embed_image(
+        self, item: ImageItem, deadline: float, batcher: Batcher, permits: Permits
     ) -> ItemResult:
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
             pixels = await self.decoders.decode(item.data)
         except ServingError as error:
-            places.use()
+            permits.use()  # the batcher need not wait for this image
             return error
         decode_s = loop.time() - started
-        self._decode_times["image"].observe(decode_s)
+        self._decode_seconds["image"].observe(decode_s)
         try:
-            return _embedded(await batcher.submit(pixels, deadline, places), decode_s)
+            return await batcher.submit(pixels, deadline, permits, decode_s)
         except ServingError as error:
             return error
 
-    async def _texts(
-        self, items: Sequence[TextItem], deadline: float, places: Permits
+    async def _embed_texts(
+        self, items: Sequence[TextItem], deadline: float, permits: Permits
     ) -> list[ItemResult]:
+        """Tokenizes texts in one go; a text that is too long fails alone."""
         if not items:
             return []
         loop = asyncio.get_running_loop()
         started = loop.time()
-        allowed = self._limits.text_bytes
-        refusal = invalid("text", f"more than {allowed} bytes")
-        fits = [len(item.text.encode()) <= allowed for item in items]
+        limit = self._limits.text_bytes
+        fits = [len(item.text.encode()) <= limit for item in items]
         texts = [item.text for item, fit in zip(items, fits, strict=True) if fit]
         for _ in range(len(items) - len(texts)):
-            places.use()
+            permits.use()
         tokens = await self.text_thread.run(lambda: self._tokenizer.encode(texts))
         decode_s = loop.time() - started
-        self._decode_times["text"].observe(decode_s)
-        futures = [self.batchers["text"].submit(row, deadline, places) for row in tokens]
-        waiting, results = iter(futures), list[ItemResult]()
+        self._decode_seconds["text"].observe(decode_s)
+        batcher = self.batchers["text"]
+        futures = [batcher.submit(row, deadline, permits, decode_s) for row in tokens]
+        pending = iter(futures)
+        results: list[ItemResult] = []
         try:
             for fit in fits:
                 try:
-                    done = await next(waiting) if fit else None
-                    results.append(_embedded(done, decode_s) if done else refusal)
+                    too_long = invalid("text", f"more than {limit} bytes")
+                    results.append(await next(pending) if fit else too_long)
                 except ServingError as error:
                     results.append(error)
         finally:
-            for future in futures:
+            for future in futures:  # a cancelled call leaves nothing in the queue
                 future.cancel()
         return results
 
-    @property
-    def admitted_images(self) -> int:
-        """Images let in and not answered yet."""
-        return sum(self.batchers[graph].room.admitted for graph in ("image", "patches"))
-
     async def close(self) -> None:
         """Ends the workers and frees the graphs."""
-        if self.chats:
+        if self.has_chat:
             await self.chat.close()
         for batcher in self.batchers.values():
             await batcher.close()
         await self.decoders.close()
         self.text_thread.close()
         self.engine.close()
-
-    def _sample(self, graph: GraphName) -> NDArray[Any]:
-        if graph == "text":
-            row: NDArray[Any] = self._tokenizer.encode(["a"])[0]
-            return row
-        size = self.preprocessing.size
-        return np.zeros((3, size, size), dtype=np.float32)
-
-    def _runner(self, graph: GraphName) -> Callable[[NDArray[Any]], list[OutputRow | EngineError]]:
-        def run(inputs: NDArray[Any]) -> list[OutputRow | EngineError]:
-            output = self.engine.run(graph, inputs)
-            return rows_of(output, len(inputs), self.architecture, graph)
-
-        return run
-
-
-def _embedded(done: Done, decode_s: float) -> EmbeddedItem:
-    times = StageTimes(decode_s=decode_s, queue_s=done.queue_s, inference_s=done.inference_s)
-    return EmbeddedItem(row=done.row, times=times)

@@ -1,4 +1,4 @@
-"""The loaded models: names to versions, leases, atomic switches, and a watch over each."""
+"""The loaded models: names and versions, leases, atomic switches, and a watch over each model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from serving.core.errors import ErrorKind, ServingError, StartupError
 from serving.core.metrics import Metrics
 from serving.core.requests import ModelId, ModelSelector
 from serving.engines.base import EngineError, EngineFactory
+from serving.models.loading import load_model
 from serving.models.model import ServedModel
 
 log = logging.getLogger(__name__)
+
+_MIN_PROBE_TIMEOUT_S = 5.0
+"""A probe may take this long, however often the configuration asks for one."""
 
 
 class VersionState(enum.Enum):
@@ -28,6 +32,7 @@ class VersionState(enum.Enum):
     LOADING = enum.auto()
     SERVING = enum.auto()
     FAILED = enum.auto()
+    """It could not be loaded, or it does not pass its probes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +42,9 @@ class VersionStatus:
     id: ModelId
     state: VersionState
     is_default: bool
+    """Whether calls that name no model get this version."""
     engine: str
+    """What runs it; empty unless it is loaded."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -46,56 +53,64 @@ class _LoadedVersion:
     watch: asyncio.Task[None] | None = None
     healthy: bool = True
     leases: int = 0
-    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    unused: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while no call holds a lease."""
 
 
 class Registry:
-    """Hands out models. The first one loaded is the default."""
+    """Hands out models. The model of the first version that is loaded is the default."""
 
     def __init__(
         self,
         config: ServerConfig,
         metrics: Metrics,
         engine_factory: EngineFactory,
-        changed: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
+        """`on_change` is called when what is served, or its health, may have changed."""
         self._config = config
         self._metrics = metrics
         self._engine_factory = engine_factory
-        self._changed = changed
-        self._entries: dict[ModelId, _LoadedVersion] = {}
+        self._on_change = on_change
+        self._loaded: dict[ModelId, _LoadedVersion] = {}
+        # The version that each model's calls get when they name none. All access is from the event
+        # loop, so one assignment here is the whole switch: a call sees the old version or the new.
         self._current: dict[str, ModelId] = {}
-        self._default = ""
+        self._default_name = ""
         self._unfinished: dict[ModelId, VersionState] = {}
         self._loading = asyncio.Lock()
 
     @property
     def healthy(self) -> bool:
-        """The default model answers."""
-        current = self._current.get(self._default)
-        return current is not None and self._entries[current].healthy
+        """Whether the default model answers."""
+        default = self._default()
+        return default is not None and default.healthy
 
     @property
-    def chats(self) -> bool:
-        """The default model answers conversations."""
-        current = self._current.get(self._default)
-        return current is not None and self._entries[current].model.chats
+    def has_chat(self) -> bool:
+        """Whether the default model answers conversations."""
+        default = self._default()
+        return default is not None and default.model.has_chat
+
+    def _default(self) -> _LoadedVersion | None:
+        model_id = self._current.get(self._default_name)
+        return None if model_id is None else self._loaded[model_id]
 
     @property
     def models(self) -> list[ServedModel]:
         """Every model that is loaded."""
-        return [entry.model for entry in self._entries.values()]
+        return [version.model for version in self._loaded.values()]
 
-    def listings(self) -> list[VersionStatus]:
-        """Every version that is loaded, being loaded, or could not be loaded."""
+    def versions(self) -> list[VersionStatus]:
+        """Every version that is loaded, is being loaded, or could not be loaded."""
         return [
             VersionStatus(
                 id=model_id,
-                state=VersionState.SERVING if entry.healthy else VersionState.FAILED,
-                is_default=model_id == self._current.get(self._default),
-                engine=entry.model.engine.description,
+                state=VersionState.SERVING if version.healthy else VersionState.FAILED,
+                is_default=model_id == self._current.get(self._default_name),
+                engine=version.model.engine.description,
             )
-            for model_id, entry in self._entries.items()
+            for model_id, version in self._loaded.items()
         ] + [
             VersionStatus(id=model_id, state=state, is_default=False, engine="")
             for model_id, state in self._unfinished.items()
@@ -103,64 +118,66 @@ class Registry:
 
     @contextmanager
     def lease(self, selector: ModelSelector) -> Iterator[ServedModel]:
-        """The model that a caller names; it stays loaded inside the block.
+        """The model that a caller names; it stays loaded until the block ends.
 
         Raises ServingError when it is not loaded.
         """
-        name = selector.name or self._default
-        model_id = self._current.get(name)
+        name = selector.name or self._default_name
         if selector.version:
-            model_id = ModelId(name=name, version=selector.version)
-        entry = self._entries.get(model_id) if model_id else None
-        if entry is None:
+            model_id: ModelId | None = ModelId(name=name, version=selector.version)
+        else:
+            model_id = self._current.get(name)
+        version = self._loaded.get(model_id) if model_id else None
+        if version is None:
             raise ServingError(ErrorKind.NOT_FOUND, "this model is not loaded", field="model")
-        entry.leases += 1
-        entry.idle.clear()
+        # Unloading removes a version from `_loaded` first and closes it when its last lease ends.
+        # So no lease begins on a version that is leaving, and none loses its model half-way.
+        version.leases += 1
+        version.unused.clear()
         self._metrics.leases.inc()
         try:
-            yield entry.model
+            yield version.model
         finally:
-            entry.leases -= 1
+            version.leases -= 1
             self._metrics.leases.dec()
-            if entry.leases == 0:
-                entry.idle.set()
+            if version.leases == 0:
+                version.unused.set()
 
     async def open(self, path: Path) -> ModelId:
-        """Loads a bundle from a path and makes it current. Raises BundleError or EngineError."""
-        model = await ServedModel.load(path, self._config, self._metrics, self._engine_factory)
+        """Loads a bundle from a path and makes it current. Raises what load_model raises."""
+        model = await load_model(path, self._config, self._metrics, self._engine_factory)
         return self._install(model)
 
     async def load(self, name: str, version: str) -> ModelId:
-        """Loads a version from the directory of models and makes it current, in one step.
+        """Loads a version from the directory of models and makes it current.
 
-        A version that is loaded already is only made current. Raises ServingError; the version
-        before then stays.
+        Without a version, the directory's current one is loaded. A version that is loaded already
+        is only made current. Raises ServingError; what was current then stays so.
         """
         if self._config.models is None:
             raise ServingError(ErrorKind.CONFLICT, "this server has no directory of models")
         if not is_name(name) or (version and not is_name(version)):
             raise ServingError(ErrorKind.INVALID, "name, version: not names", field="name")
-        async with self._loading:
+        async with self._loading:  # one at a time: two could pass the check of max_models together
             directory = Path(self._config.models) / name
             try:
                 model_id = ModelId(name=name, version=version or current_version(directory))
             except BundleError:
-                raise _unknown() from None
-            if model_id in self._entries:
+                raise _no_such_model() from None
+            if model_id in self._loaded:
                 self._make_current(model_id)
                 return model_id
             if not (directory / model_id.version).is_dir():
-                raise _unknown()
-            if len(self._entries) >= self._config.max_models:
-                raise ServingError(
-                    ErrorKind.CONFLICT, "too many models are loaded: unload one first"
-                )
+                raise _no_such_model()
+            if len(self._loaded) >= self._config.max_models:
+                message = "too many models are loaded: unload one first"
+                raise ServingError(ErrorKind.CONFLICT, message)
             return await self._load_new(model_id, directory / model_id.version)
 
     async def _load_new(self, model_id: ModelId, path: Path) -> ModelId:
         self._unfinished[model_id] = VersionState.LOADING
         try:
-            model = await ServedModel.load(path, self._config, self._metrics, self._engine_factory)
+            model = await load_model(path, self._config, self._metrics, self._engine_factory)
             if model.id != model_id:
                 await model.close()
                 raise BundleError("the manifest names another model")
@@ -176,82 +193,82 @@ class Registry:
         return self._install(model)
 
     def _install(self, model: ServedModel) -> ModelId:
-        entry = _LoadedVersion(model=model)
-        entry.idle.set()
-        entry.watch = asyncio.get_running_loop().create_task(self._watch(entry))
-        self._entries[model.id] = entry
-        self._default = self._default or model.id.name
+        version = _LoadedVersion(model=model)
+        version.unused.set()
+        version.watch = asyncio.get_running_loop().create_task(self._watch(version))
+        self._loaded[model.id] = version
+        self._default_name = self._default_name or model.id.name
         self._make_current(model.id)
         return model.id
 
     def _make_current(self, model_id: ModelId) -> None:
         self._current[model_id.name] = model_id
-        self._changed()
+        self._on_change()
 
     async def unload(self, selector: ModelSelector) -> list[ModelId]:
-        """Takes versions out of service and frees each when its last call has ended.
+        """Takes versions out of service, and frees each one when its last call has ended.
 
-        Raises ServingError when nothing matches, or nothing would be left of the default model.
+        Without a version, every version of the model is unloaded. Raises ServingError when none is
+        loaded, or when the default model would be left without a version.
         """
-        chosen = [
-            model_id
-            for model_id in self._entries
-            if model_id.name == selector.name and selector.version in ("", model_id.version)
-        ]
-        if not chosen:
+        loaded = [model_id for model_id in self._loaded if model_id.name == selector.name]
+        leaving = [m for m in loaded if selector.version in ("", m.version)]
+        staying = [m for m in loaded if m not in leaving]
+        if not leaving:
             raise ServingError(ErrorKind.NOT_FOUND, "this model is not loaded", field="name")
-        rest = [m for m in self._entries if m.name == selector.name and m not in chosen]
-        if selector.name == self._default and not rest:
+        if selector.name == self._default_name and not staying:
             raise ServingError(ErrorKind.CONFLICT, "the default model must keep one version")
-        entries = [self._entries.pop(model_id) for model_id in chosen]
-        if self._current[selector.name] in chosen:
+        versions = [self._loaded.pop(model_id) for model_id in leaving]
+        if self._current[selector.name] in leaving:
             del self._current[selector.name]
-            if rest:
-                self._make_current(rest[-1])
-        await asyncio.shield(asyncio.gather(*(self._retire(entry) for entry in entries)))
-        return chosen
+            if staying:
+                self._make_current(staying[-1])
+        # Shielded: a version that is out of service must be freed, even if the caller leaves.
+        await asyncio.shield(asyncio.gather(*(self._retire(version) for version in versions)))
+        return leaving
 
     async def close(self) -> None:
         """Frees every model, without waiting for its calls."""
-        for entry in self._entries.values():
-            await self._end(entry)
-        self._entries.clear()
+        for version in self._loaded.values():
+            await self._free(version)
+        self._loaded.clear()
         self._current.clear()
 
-    async def _retire(self, entry: _LoadedVersion) -> None:
-        await entry.idle.wait()
-        await self._end(entry)
+    async def _retire(self, version: _LoadedVersion) -> None:
+        await version.unused.wait()
+        await self._free(version)
 
-    async def _end(self, entry: _LoadedVersion) -> None:
-        if entry.watch is not None:
-            entry.watch.cancel()
-        await entry.model.close()
+    async def _free(self, version: _LoadedVersion) -> None:
+        if version.watch is not None:
+            version.watch.cancel()
+        await version.model.close()
 
-    async def _watch(self, entry: _LoadedVersion) -> None:
-        """Probes a model when items fail in a row; out of service until a probe succeeds."""
-        seconds = self._config.probe_s
+    async def _watch(self, version: _LoadedVersion) -> None:
+        """Probes a suspect model. One that fails is out of service until a probe succeeds."""
+        interval_s = self._config.probe_s
         while True:
-            await entry.model.suspect.wait()
-            healthy = await entry.model.probe(max(seconds, 5.0))
-            if healthy != entry.healthy:
-                log.warning("model %s: %s", entry.model.id.version, "well" if healthy else "broken")
-                entry.healthy = healthy
+            await version.model.suspect.wait()
+            healthy = await version.model.probe(max(interval_s, _MIN_PROBE_TIMEOUT_S))
+            if healthy != version.healthy:
+                name = version.model.id.version
+                log.warning("model %s: %s", name, "healthy again" if healthy else "fails its probe")
+                version.healthy = healthy
                 if not healthy:
-                    self._roll_back(entry.model.id)
-            self._changed()  # its chat may have ended alone
+                    self._roll_back(version.model.id)
+            self._on_change()  # even if health is the same: the chat engine alone may have ended
             if not healthy:
-                await asyncio.sleep(seconds)
+                await asyncio.sleep(interval_s)
 
     def _roll_back(self, broken: ModelId) -> None:
-        """Makes the last loaded version that is well current in place of a broken one."""
+        """Makes the healthy version that was loaded last current, in place of a broken one."""
         if self._current.get(broken.name) != broken:
             return
-        for model_id, entry in reversed(self._entries.items()):
-            if model_id.name == broken.name and entry.healthy:
+        for model_id, version in reversed(self._loaded.items()):
+            if model_id.name == broken.name and version.healthy:
                 log.warning("model %s: back to version %s", broken.name, model_id.version)
                 self._current[broken.name] = model_id
                 return
 
 
-def _unknown() -> ServingError:
+def _no_such_model() -> ServingError:
     return ServingError(ErrorKind.NOT_FOUND, "no such model in the directory", field="name")

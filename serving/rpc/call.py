@@ -1,4 +1,4 @@
-"""What is known of the call that the current task answers."""
+"""What the interceptors learned about the call that the current task answers."""
 
 from __future__ import annotations
 
@@ -7,39 +7,48 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
+
+import grpc
 
 from serving.auth.quota import Quota
 from serving.auth.tokens import Principal
 
+RpcContext = grpc.aio.ServicerContext[Any, Any]
+"""What gRPC passes to a handler beside the request; the messages have types of their own."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerCall:
-    """Set by the interceptors before a handler runs."""
+    """One call; the interceptors make it before the handler runs."""
 
     method: str
+    """The full name, `/package.Service/Method`."""
     principal: Principal
     quota: Quota
     started: float
-    """In the event loop's time, as the deadline."""
+    """When the call was admitted, in the event loop's time."""
     deadline: float
+    """When the call must end, in the event loop's time."""
 
     @property
     def elapsed(self) -> float:
-        """Seconds since its first message was parsed."""
+        """Seconds since the call was admitted."""
         return asyncio.get_running_loop().time() - self.started
 
 
+# Tasks inherit it: what a handler starts belongs to the same call.
 _CALL: ContextVar[ServerCall] = ContextVar("call")
 
 
 def current_call() -> ServerCall:
-    """The call that this task, or the task that made it, answers."""
+    """The call that this task answers, or that the task which started it answers."""
     return _CALL.get()
 
 
 @contextmanager
 def answering(call: ServerCall) -> Iterator[None]:
-    """Makes `call` the current one."""
+    """Makes `call` the current one inside the block."""
     token = _CALL.set(call)
     try:
         yield

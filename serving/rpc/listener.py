@@ -1,4 +1,4 @@
-"""Ports: options of HTTP/2, TLS, binding."""
+"""How a port listens: options of HTTP/2, TLS credentials, and the address."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serving.core.limits import LimitsConfig
 
 
 def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
-    """Options of a listening port (names: grpc's channel_arg_names.h)."""
+    """Options of a listening port; grpc's channel_arg_names.h has their names."""
     max_call_ms = int(limits.max_deadline_s * 1000)
     return [
         ("grpc.max_receive_message_length", limits.message_bytes),
@@ -21,10 +21,10 @@ def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", limits.streams_per_connection),
         ("grpc.max_metadata_size", limits.metadata_bytes),
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
-        # With reuse a second server on the same port would start, and take half of the calls.
+        # With port reuse a second server on the port would start, and take half of the calls.
         ("grpc.so_reuseport", 0),
         ("grpc.max_connection_idle_ms", int(limits.connection_idle_s * 1000)),
-        # Connections that only seem alive, such as streams held open, end with their age.
+        # A connection that only seems alive, such as one with a stream held open, ends by its age.
         ("grpc.max_connection_age_ms", max(10 * max_call_ms, 3_600_000)),
         ("grpc.max_connection_age_grace_ms", max_call_ms),
         ("grpc.server_handshake_timeout_ms", int(limits.handshake_s * 1000)),
@@ -37,9 +37,9 @@ def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
 
 
 def bind(server: grpc.aio.Server, config: ServerConfig, port: int, field: str) -> str:
-    """Listens on a port of the configured host, or on its socket; gives the address for callers.
+    """Listens on the configured socket, or on `port` of the configured host.
 
-    Raises StartupError naming the field.
+    Gives the address that clients use. Raises StartupError naming the field.
     """
     if config.socket is not None:
         address = f"unix:{Path(config.socket).absolute()}"
@@ -71,10 +71,13 @@ def _credentials(tls: TlsConfig) -> grpc.ServerCredentials:
 
 
 def _check(tls: TlsConfig) -> None:
-    """grpc takes any bytes and fails later, at every handshake; the standard library fails now."""
+    """Checks the files with the standard library, which fails now.
+
+    grpc accepts any bytes, and then fails at every handshake. Raises StartupError.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # A password of a protected key would be asked for on the terminal.
+        # Without `password`, the password of a protected key is asked for on the terminal.
         context.load_cert_chain(tls.certificate, tls.key, password=lambda: "")
     except (OSError, ValueError):
         raise StartupError("tls.key: not the key of tls.certificate") from None

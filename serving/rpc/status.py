@@ -1,4 +1,4 @@
-"""Our errors as gRPC sees them: the one place where kinds become status codes."""
+"""The server's errors in gRPC: the one place where kinds become status codes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DEFAULT_RETRY_S = 1.0
 
 
 def to_status(error: ServingError) -> status_pb2.Status:
-    """google.rpc.Status: BadRequest for a named field, RetryInfo where another try makes sense."""
+    """google.rpc.Status, with BadRequest for a named field and RetryInfo if a retry may help."""
     status = status_pb2.Status(code=CODES[error.kind].value[0], message=error.message)
     if error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(

@@ -1,4 +1,4 @@
-"""A bounded window of items in work: what a stream reads depends on what its caller has read."""
+"""A bounded window of items in flight: how much a stream reads depends on what its caller reads."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
+from serving.batching.results import ItemResult
 from serving.core.errors import ErrorKind, ServingError, invalid
-from serving.core.requests import EmbedItem, ItemResult
+from serving.core.requests import EmbedItem
 
 
 class AnsweredItem(NamedTuple):
@@ -18,11 +19,19 @@ class AnsweredItem(NamedTuple):
 
 
 class StreamWindow:
-    """Reads items, answers up to `size` of them at once and gives answers as they finish.
+    """Reads items, answers up to `size` of them at once, and gives answers as they finish.
 
-    A place in the window is free again only after the answer was taken, so a caller who does not
-    read stops being read. When `stop` is set nothing more is read; what was read is answered.
+    A slot is free again only when the caller has taken the answer, so a caller who does not read is
+    not read from either, and at most `size` items and answers are in memory. When `stop` is set,
+    nothing more is read; what was read is still answered.
     """
+
+    # One task reads, one task answers each item, and `answers` (in the caller's task) takes the
+    # answers off a queue:
+    #
+    #     _read --(a slot each)--> _answer_item ... --> _finished --> answers
+    #       ^                                                            |
+    #       +---------------------- the slot is released <---------------+
 
     def __init__(
         self,
@@ -35,7 +44,7 @@ class StreamWindow:
         self._items = items
         self._answer = answer
         self._stop = stop
-        self._places = asyncio.Semaphore(size)
+        self._slots = asyncio.Semaphore(size)
         self._ids: set[str] = set()
         self._finished: asyncio.Queue[AnsweredItem | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -43,21 +52,22 @@ class StreamWindow:
     async def answers(self) -> AsyncGenerator[AnsweredItem, None]:
         """Answers in the order in which they finish.
 
-        Raises ServingError: for an id that is missing or in work already, or UNAVAILABLE after
-        the last answer when `stop` cut the stream short.
+        Raises ServingError: INVALID for an id that is missing or in flight already, UNAVAILABLE
+        after the last answer when `stop` cut the stream short.
         """
         reader = asyncio.create_task(self._read())
-        reader.add_done_callback(self._finish_up)
+        reader.add_done_callback(self._wake)
         stopper = asyncio.create_task(self._stop.wait())
         stopper.add_done_callback(lambda _: reader.cancel())
         try:
             while not (reader.done() and not self._tasks and self._finished.empty()):
-                answer = await self._finished.get()
-                if answer is None:
+                answered = await self._finished.get()
+                if answered is None:  # something ended: look at the condition again
                     continue
-                yield answer
-                self._ids.discard(answer.item.id)
-                self._places.release()
+                yield answered
+                # Back here, the caller has taken the answer.
+                self._ids.discard(answered.item.id)
+                self._slots.release()
             if reader.cancelled():
                 raise ServingError(ErrorKind.UNAVAILABLE, "the server is shutting down")
             await reader  # raises what reading raised
@@ -69,7 +79,7 @@ class StreamWindow:
 
     async def _read(self) -> None:
         while True:
-            await self._places.acquire()
+            await self._slots.acquire()
             try:
                 item = await anext(self._items)
             except StopAsyncIteration:
@@ -77,21 +87,21 @@ class StreamWindow:
             if not item.id:
                 raise invalid("input.id", "items of a stream need one")
             if item.id in self._ids:
-                raise invalid("input.id", "is in work already")
+                raise invalid("input.id", "is in flight already")
             self._ids.add(item.id)
-            task = asyncio.create_task(self._work(item))
+            task = asyncio.create_task(self._answer_item(item))
             self._tasks.add(task)
-            task.add_done_callback(self._done)
+            task.add_done_callback(self._on_answered)
 
-    async def _work(self, item: EmbedItem) -> None:
+    async def _answer_item(self, item: EmbedItem) -> None:
         self._finished.put_nowait(AnsweredItem(item, await self._answer(item)))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _on_answered(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._finish_up(task)
+        self._wake(task)
 
-    def _finish_up(self, task: asyncio.Task[None]) -> None:
-        """Wakes the loop above, which looks whether all is done."""
+    def _wake(self, task: asyncio.Task[None]) -> None:
+        """Makes `answers` look again whether all is done."""
         if not task.cancelled():
-            task.exception()
+            task.exception()  # marked as retrieved; `answers` raises the reader's itself
         self._finished.put_nowait(None)

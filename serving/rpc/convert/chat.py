@@ -1,4 +1,4 @@
-"""Between the messages of ChatService and our types; requests are validated on the way in."""
+"""Between the messages of ChatService and the server's types. Requests are validated here."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ _OPS: dict[int, SteeringOp] = {
 }
 _FINISHES = {"stop": chat_pb2.CHAT_FINISH_STOP, "length": chat_pb2.CHAT_FINISH_LENGTH}
 
-# Below it logits overflow, and one row's NaN would end the whole batch.
-_COOLEST, _HOTTEST = 0.01, 2.0
-# No grid is larger; the model's own is checked when it is known.
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.01, 2.0
+"""Below the minimum logits overflow, and the NaN of one row would end the whole batch."""
+
 _MAX_PATCHES = 4_096
+"""More than any model's grid has. The model's own grid is checked once the model is known."""
 
 
 def chat_call(request: chat_pb2.ChatRequest, limits: LimitsConfig) -> ChatCall:
@@ -63,6 +64,7 @@ def chat_call(request: chat_pb2.ChatRequest, limits: LimitsConfig) -> ChatCall:
         turns=turns,
         sampling=_sampling(request.sampling, limits),
     )
+    # Each phrase is one text for the model, so their number is bounded as that of texts is.
     phrases = {e.target for i in call.images for e in i.edits if isinstance(e.target, Phrase)}
     if len(phrases) > limits.texts_per_call:
         raise invalid("messages", f"more than {limits.texts_per_call} phrases")
@@ -136,10 +138,12 @@ def _target(message: chat_pb2.SteeringEdit, limits: LimitsConfig, at: str) -> Co
 def _sampling(message: chat_pb2.ChatSampling, limits: LimitsConfig) -> SamplingRequest:
     if message.max_tokens > limits.new_tokens:
         raise invalid("sampling.max_tokens", f"must be at most {limits.new_tokens}")
-    # A float of 32 bits is a little off the decimal number that the caller wrote.
+    # The factor allows for rounding: as a 32-bit float, 0.01 is a little less than 0.01.
     temperature = message.temperature
-    if temperature and not _COOLEST * 0.9999 <= temperature <= _HOTTEST:
-        raise invalid("sampling.temperature", f"must be 0, or {_COOLEST} to {_HOTTEST:g}")
+    if temperature and not _MIN_TEMPERATURE * 0.9999 <= temperature <= _MAX_TEMPERATURE:
+        raise invalid(
+            "sampling.temperature", f"must be 0, or {_MIN_TEMPERATURE} to {_MAX_TEMPERATURE:g}"
+        )
     if not 0 <= message.top_p <= 1:
         raise invalid("sampling.top_p", "must be 0 to 1")
     return SamplingRequest(
@@ -151,7 +155,7 @@ def _sampling(message: chat_pb2.ChatSampling, limits: LimitsConfig) -> SamplingR
 
 
 def response(event: Event, model: ServedModel, total_s: float) -> chat_pb2.ChatResponse:
-    """One event; `total_s` is what the call has taken so far."""
+    """One event of an answer; `total_s` is how long the call has taken so far."""
     if isinstance(event, DeltaEvent):
         delta = chat_pb2.ChatDelta(text=event.text, tokens=event.tokens)
         return chat_pb2.ChatResponse(delta=delta)
@@ -159,7 +163,7 @@ def response(event: Event, model: ServedModel, total_s: float) -> chat_pb2.ChatR
         start = chat_pb2.ChatStart(
             model=convert.model_version(model.id),
             engine=event.engine,
-            images=[_seen(seen, model) for seen in event.images],
+            images=[_image_concepts(audit, model) for audit in event.images],
         )
         return chat_pb2.ChatResponse(start=start)
     vision = convert.timings(event.vision)
@@ -183,10 +187,10 @@ def response(event: Event, model: ServedModel, total_s: float) -> chat_pb2.ChatR
     )
 
 
-def _seen(seen: ImageAudit, model: ServedModel) -> chat_pb2.ImageConcepts:
+def _image_concepts(audit: ImageAudit, model: ServedModel) -> chat_pb2.ImageConcepts:
     return chat_pb2.ImageConcepts(
-        before=convert.scored(seen.before, model.concepts),
-        after=convert.scored(seen.after, model.concepts),
+        before=convert.scored(audit.before, model.concepts),
+        after=convert.scored(audit.after, model.concepts),
         edited=[
             chat_pb2.EditedConcept(
                 concept_id=entry.concept_id,
@@ -195,7 +199,7 @@ def _seen(seen: ImageAudit, model: ServedModel) -> chat_pb2.ImageConcepts:
                 after=entry.after,
                 edits=entry.edits,
             )
-            for entry in seen.edited
+            for entry in audit.edited
         ],
-        edited_total=seen.edited_total,
+        edited_total=audit.edited_total,
     )

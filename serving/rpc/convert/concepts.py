@@ -1,19 +1,14 @@
-"""Between the messages of ConceptService and our types; requests are validated on the way in."""
+"""Between the messages of ConceptService and the server's types. Requests are validated here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from bundle.concepts import Concept, Evidence
-from serving.core.errors import ErrorKind, ServingError, invalid
+from serving.core.errors import ErrorKind, invalid
 from serving.core.limits import LimitsConfig
-from serving.core.requests import (
-    ConceptRef,
-    ExplainCall,
-    Explained,
-    PageRequest,
-    RankedConcept,
-)
+from serving.core.requests import ConceptRef, ExplainCall, ListConceptsCall, find_concept
+from serving.models.explain import ImageExplanation, RankedConcept
 from serving.models.model import ServedModel
 from serving.rpc.convert import embedding as convert
 from sparseclip.v1 import concepts_pb2
@@ -42,39 +37,38 @@ def _evidence(entries: Iterable[Evidence]) -> list[concepts_pb2.Evidence]:
     return [concepts_pb2.Evidence(source=e.source, value=e.value) for e in entries]
 
 
-def page(request: concepts_pb2.ListConceptsRequest) -> PageRequest:
-    """A page's bounds. Raises ServingError naming the field."""
+def list_call(request: concepts_pb2.ListConceptsRequest) -> ListConceptsCall:
+    """A validated call. Raises ServingError naming the field."""
     if request.page_size > _PAGE_MAX:
         raise invalid("page_size", f"must be at most {_PAGE_MAX}")
     token = request.page_token
     if token and not (token.isascii() and token.isdecimal() and len(token) <= 10):
-        raise invalid("page_token", "not one of a response")
-    return PageRequest(
-        start=int(token or 0), size=request.page_size or _PAGE_DEFAULT, active=request.active_only
+        raise invalid("page_token", "does not come from a response")
+    return ListConceptsCall(
+        start=int(token or 0),
+        size=request.page_size or _PAGE_DEFAULT,
+        active_only=request.active_only,
     )
 
 
-def list_response(model: ServedModel, asked: PageRequest) -> concepts_pb2.ListConceptsResponse:
+def list_response(model: ServedModel, call: ListConceptsCall) -> concepts_pb2.ListConceptsResponse:
     """The concepts of a page; its token is the id at which the next one starts."""
-    chosen = [c for c in model.concepts.concepts if c.active or not asked.active]
-    rest = [c for c in chosen if c.id >= asked.start]
+    listed = [c for c in model.concepts.concepts if c.active or not call.active_only]
+    rest = [c for c in listed if c.id >= call.start]
     return concepts_pb2.ListConceptsResponse(
         model=convert.model_version(model.id),
-        concepts=[concept(entry) for entry in rest[: asked.size]],
-        next_page_token=str(rest[asked.size].id) if len(rest) > asked.size else "",
-        total=len(chosen),
+        concepts=[concept(entry) for entry in rest[: call.size]],
+        next_page_token=str(rest[call.size].id) if len(rest) > call.size else "",
+        total=len(listed),
     )
 
 
-def find(model: ServedModel, key: ConceptRef) -> Concept:
-    """A concept by id or name. Raises ServingError when there is none."""
-    if isinstance(key, int):
-        found = model.concepts[key] if key < len(model.concepts) else None
-    else:
-        found = model.concepts.by_name(key)
-    if found is None:
-        raise ServingError(ErrorKind.NOT_FOUND, "there is no such concept", field="concept")
-    return found
+def get_response(model: ServedModel, ref: ConceptRef) -> concepts_pb2.GetConceptResponse:
+    """The concept that is asked for. Raises ServingError: NOT_FOUND when there is none."""
+    entry = find_concept(model.concepts, ref, "concept", kind=ErrorKind.NOT_FOUND)
+    return concepts_pb2.GetConceptResponse(
+        model=convert.model_version(model.id), concept=concept(entry)
+    )
 
 
 def search_query(
@@ -118,28 +112,28 @@ def explain_call(request: concepts_pb2.ExplainImageRequest, limits: LimitsConfig
     return ExplainCall(
         selector=convert.selector(request.model),
         image=request.image,
-        concepts=convert.concept_keys(request.concepts, limits, "concepts"),
+        concepts=convert.concept_refs(request.concepts, limits, "concepts"),
         top=request.top_concepts or _EXPLAIN_DEFAULT,
         overlay=request.overlay,
     )
 
 
 def explain_response(
-    model: ServedModel, explained: Explained, total_s: float
+    model: ServedModel, explanation: ImageExplanation, total_s: float
 ) -> concepts_pb2.ExplainImageResponse:
-    """The maps of an image."""
+    """The maps of an image, with the model's grid of patches."""
     rows, columns = model.architecture.patch_grid
     response = concepts_pb2.ExplainImageResponse(
         model=convert.model_version(model.id),
         rows=rows,
         columns=columns,
-        timings=convert.timings(explained.times, total_s),
+        timings=convert.timings(explanation.times, total_s),
     )
-    for entry in explained.maps:
+    for entry in explanation.maps:
         response.explanations.add(
             concept=convert.scored([(entry.concept_id, entry.value)], model.concepts)[0],
             values=entry.values.tolist(),
-            exact=explained.exact,
+            exact=explanation.exact,
             overlay_png=entry.overlay_png,
         )
     return response

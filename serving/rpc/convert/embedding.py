@@ -1,10 +1,11 @@
-"""Between protobuf messages and our types, both ways; requests are validated on the way in."""
+"""Between the messages of EmbeddingService and the server's types. Requests are validated here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from bundle.concepts import ConceptVocabulary
+from serving.batching.results import ItemResult, StageTimes, slowest
 from serving.core.errors import ServingError, invalid
 from serving.core.limits import LimitsConfig
 from serving.core.requests import (
@@ -12,14 +13,11 @@ from serving.core.requests import (
     EmbedCall,
     EmbedItem,
     ImageItem,
-    ItemResult,
     ModelId,
     ModelSelector,
     OutputSelection,
-    StageTimes,
     TextItem,
-    concept_id,
-    slowest,
+    find_concept,
 )
 from serving.models.model import ServedModel
 from serving.rpc.status import to_status
@@ -27,12 +25,12 @@ from sparseclip.v1 import embedding_pb2, types_pb2
 
 
 def selector(message: types_pb2.ModelSelector) -> ModelSelector:
-    """A model's name and version."""
+    """Which model a call names."""
     return ModelSelector(name=message.name, version=message.version)
 
 
 def embed_call(request: embedding_pb2.EmbedRequest, limits: LimitsConfig) -> EmbedCall:
-    """A unary call. Raises ServingError naming the field."""
+    """A validated call. Raises ServingError naming the field."""
     if not request.inputs:
         raise invalid("inputs", "at least one is needed")
     if len(request.inputs) > limits.images_per_call + limits.texts_per_call:
@@ -45,12 +43,12 @@ def embed_call(request: embedding_pb2.EmbedRequest, limits: LimitsConfig) -> Emb
         raise invalid("inputs", f"more than {limits.images_per_call} images")
     if len(items) - images > limits.texts_per_call:
         raise invalid("inputs", f"more than {limits.texts_per_call} texts")
-    seen: set[str] = set()
+    ids: set[str] = set()
     for i, entry in enumerate(items):
-        if entry.id in seen:
+        if entry.id in ids:
             raise invalid(f"inputs[{i}].id", "appears twice")
         if entry.id:
-            seen.add(entry.id)
+            ids.add(entry.id)
     return EmbedCall(
         selector=selector(request.model), items=items, outputs=outputs(request.outputs, limits)
     )
@@ -66,7 +64,10 @@ def stream_start(
 
 
 def embed_item(message: embedding_pb2.EmbedInput, limits: LimitsConfig, at: str) -> EmbedItem:
-    """One input. An image's or text's own size is checked later: it fails alone then."""
+    """One input. Its size is checked later, so that an item that is too large fails alone.
+
+    Raises ServingError naming the field.
+    """
     if len(message.id.encode()) > limits.id_bytes:
         raise invalid(f"{at}.id", f"more than {limits.id_bytes} bytes")
     match message.WhichOneof("content"):
@@ -81,26 +82,26 @@ def outputs(message: embedding_pb2.OutputSelection, limits: LimitsConfig) -> Out
     """What to send. Raises ServingError naming the field."""
     if message.top_concepts > limits.top_concepts:
         raise invalid("outputs.top_concepts", f"must be at most {limits.top_concepts}")
-    keys = concept_keys(message.patch_concepts, limits, "outputs.patch_concepts")
-    nothing = not (message.top_concepts or message.dense or keys)
+    refs = concept_refs(message.patch_concepts, limits, "outputs.patch_concepts")
+    selected = message.top_concepts or message.dense or refs
     return OutputSelection(
-        sparse=message.sparse or nothing,
+        sparse=message.sparse or not selected,
         top_concepts=message.top_concepts,
         dense=message.dense,
-        patch_concepts=keys,
+        patch_concepts=refs,
     )
 
 
-def concept_keys(
+def concept_refs(
     messages: Sequence[types_pb2.ConceptRef], limits: LimitsConfig, at: str
 ) -> tuple[ConceptRef, ...]:
     """Concepts by id or name. Raises ServingError naming the field."""
     if len(messages) > limits.patch_concepts:
         raise invalid(at, f"more than {limits.patch_concepts}")
-    return tuple(concept_key(message, f"{at}[{i}]") for i, message in enumerate(messages))
+    return tuple(concept_ref(message, f"{at}[{i}]") for i, message in enumerate(messages))
 
 
-def concept_key(message: types_pb2.ConceptRef, at: str) -> ConceptRef:
+def concept_ref(message: types_pb2.ConceptRef, at: str) -> ConceptRef:
     """A concept by id or name. Raises ServingError naming the field."""
     match message.WhichOneof("ref"):
         case "concept_id":
@@ -110,11 +111,11 @@ def concept_key(message: types_pb2.ConceptRef, at: str) -> ConceptRef:
     raise invalid(at, "a concept_id or a name is needed")
 
 
-def patch_ids(asked: OutputSelection, model: ServedModel) -> list[int]:
-    """The concepts whose maps to send. Raises ServingError naming the field."""
+def patch_ids(selection: OutputSelection, model: ServedModel) -> list[int]:
+    """Ids of the concepts whose maps to send. Raises ServingError naming the field."""
     return [
-        concept_id(model.concepts, key, f"outputs.patch_concepts[{i}]")
-        for i, key in enumerate(asked.patch_concepts)
+        find_concept(model.concepts, ref, f"outputs.patch_concepts[{i}]").id
+        for i, ref in enumerate(selection.patch_concepts)
     ]
 
 
@@ -124,7 +125,7 @@ def model_version(model: ModelId) -> types_pb2.ModelVersion:
 
 
 def timings(times: StageTimes, total_s: float = 0.0) -> types_pb2.StageTimings:
-    """Seconds to microseconds."""
+    """Times of stages, in microseconds."""
     return types_pb2.StageTimings(
         decode_us=round(times.decode_s * 1e6),
         queue_us=round(times.queue_s * 1e6),
@@ -134,9 +135,9 @@ def timings(times: StageTimes, total_s: float = 0.0) -> types_pb2.StageTimings:
 
 
 def embed_response(
-    asked: EmbedCall,
+    call: EmbedCall,
     results: Sequence[ItemResult],
-    maps: Sequence[int],
+    patch_ids: Sequence[int],
     model: ServedModel,
     total_s: float,
 ) -> embedding_pb2.EmbedResponse:
@@ -144,8 +145,8 @@ def embed_response(
     return embedding_pb2.EmbedResponse(
         model=model_version(model.id),
         results=[
-            embed_result(item, result, asked.outputs, maps, model)
-            for item, result in zip(asked.items, results, strict=True)
+            embed_result(item, result, call.outputs, patch_ids, model)
+            for item, result in zip(call.items, results, strict=True)
         ],
         timings=timings(slowest(results), total_s),
     )
@@ -158,7 +159,7 @@ def embed_result(
     patch_ids: Sequence[int],
     model: ServedModel,
 ) -> embedding_pb2.EmbedResult:
-    """One item's answer, with the outputs that were asked for."""
+    """One item's answer with the selected outputs, or its error."""
     if isinstance(result, ServingError):
         return embedding_pb2.EmbedResult(id=item.id, status=to_status(result))
     row = result.row
@@ -183,16 +184,16 @@ def embed_result(
 
 
 def scored(
-    strongest: Iterable[tuple[int, float]], vocabulary: ConceptVocabulary
+    concepts: Iterable[tuple[int, float]], vocabulary: ConceptVocabulary
 ) -> list[types_pb2.ScoredConcept]:
     """Concept ids and values with their names."""
     return [
         types_pb2.ScoredConcept(concept_id=i, name=vocabulary[i].name, value=value)
-        for i, value in strongest
+        for i, value in concepts
     ]
 
 
-def described(model: ServedModel, limits: LimitsConfig) -> embedding_pb2.GetModelResponse:
+def model_response(model: ServedModel, limits: LimitsConfig) -> embedding_pb2.GetModelResponse:
     """A model's shapes and the limits of this server."""
     architecture = model.architecture
     rows, columns = architecture.patch_grid

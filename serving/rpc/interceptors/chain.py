@@ -1,9 +1,9 @@
 """The order in which a call is let in.
 
-sanitiser( principal -> method policy -> deadline -> admission -> parse -> handler )
+error sanitizer( authentication -> method policy -> admission -> deadline -> parse -> handler )
 
-Principal and policy are settled on the headers alone: a caller who is refused there has not had a
-byte of its message read.
+Authentication and policy look at the headers alone: not a byte of the message of a caller who is
+refused there has been read.
 """
 
 from __future__ import annotations
@@ -11,25 +11,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
-from serving.auth.tokens import Principal
+from serving.auth.tokens import ANONYMOUS, Authenticator, Principal
 from serving.core.errors import ErrorKind, ServingError
 from serving.core.limits import LimitsConfig
-from serving.rpc.call import ServerCall, answering
-from serving.rpc.interceptors.admission import CallAdmission
-from serving.rpc.interceptors.authenticate import Authenticator
-from serving.rpc.interceptors.deadline import deadline_of
+from serving.rpc.call import RpcContext, ServerCall, answering
+from serving.rpc.interceptors.call_admission import CallAdmission
 from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer
 from serving.rpc.interceptors.parse import parse
 from serving.rpc.interceptors.policy import Policy, policy_of
 
 Handler = Any  # grpc.RpcMethodHandler, whose fields grpc's types do not name
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -38,13 +35,13 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def __init__(
         self,
         authenticator: Authenticator,
-        gate: CallAdmission,
-        sanitiser: ErrorSanitizer,
+        admission: CallAdmission,
+        sanitizer: ErrorSanitizer,
         limits: LimitsConfig,
     ) -> None:
         self._authenticator = authenticator
-        self._gate = gate
-        self._sanitiser = sanitiser
+        self._admission = admission
+        self._sanitizer = sanitizer
         self._limits = limits
 
     async def intercept_service(
@@ -56,7 +53,10 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         method = str(handler_call_details.method)
         policy = policy_of(method)
         try:
-            principal = self._authenticator.identify(handler_call_details, policy)
+            principal = ANONYMOUS
+            if not policy.public:
+                headers = handler_call_details.invocation_metadata or ()
+                principal = self._authenticator.identify(headers)
             policy.check(principal)
             handler = await continuation(handler_call_details)
         except Exception as error:
@@ -68,32 +68,41 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return self._unary(method, handler, policy, principal)
 
     def _refusal(self, method: str, error: Exception) -> Handler:
-        async def refuse(_: AsyncIterator[bytes], context: Context) -> None:
-            await self._sanitiser.abort(method, context, error)
+        async def refuse(_: AsyncIterator[bytes], context: RpcContext) -> None:
+            await self._sanitizer.abort(method, context, error)
 
-        # On the wire unary calls are streams too, and a stream's handler need not read.
+        # On the wire a unary call is a stream too, and the handler of a stream need not read.
         return grpc.stream_stream_rpc_method_handler(refuse)
+
+    @contextlib.contextmanager
+    def _admitted(
+        self, method: str, principal: Principal, size: int, policy: Policy, context: RpcContext
+    ) -> Iterator[ServerCall]:
+        """Admits a call, sets its deadline and makes it the current one."""
+        with self._admission.admit(principal, size, policy) as quota:
+            now = asyncio.get_running_loop().time()
+            seconds = policy.seconds(context.time_remaining(), self._limits)
+            call = ServerCall(
+                method=method,
+                principal=principal,
+                quota=quota,
+                started=now,
+                deadline=now + seconds,
+            )
+            with answering(call):
+                yield call
 
     def _unary(
         self, method: str, handler: Handler, policy: Policy, principal: Principal
     ) -> Handler:
-        async def answer(raw: bytes, context: Context) -> Message:
-            async with self._sanitiser.guarding(method, context):
-                with self._gate.admitting(principal, len(raw), policy) as quota:
-                    started, deadline = deadline_of(context, policy, self._limits)
+        async def answer(raw: bytes, context: RpcContext) -> Message:
+            async with self._sanitizer.guarding(method, context):
+                with self._admitted(method, principal, len(raw), policy, context) as call:
                     request = parse(handler.request_deserializer, raw)
-                    call = ServerCall(
-                        method=method,
-                        principal=principal,
-                        quota=quota,
-                        started=started,
-                        deadline=deadline,
-                    )
-                    with answering(call):
-                        async with asyncio.timeout_at(deadline):
-                            reply: Message = await handler.unary_unary(request, context)
-                            return reply
-            raise AssertionError("unreachable")
+                    async with asyncio.timeout_at(call.deadline):
+                        reply: Message = await handler.unary_unary(request, context)
+                        return reply
+            raise AssertionError("unreachable")  # the sanitizer ends the call when the body raises
 
         return grpc.unary_unary_rpc_method_handler(
             answer, response_serializer=handler.response_serializer
@@ -102,21 +111,13 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _streaming(
         self, method: str, handler: Handler, policy: Policy, principal: Principal
     ) -> Handler:
-        async def answer(incoming: Any, context: Context) -> None:
-            async with self._sanitiser.guarding(method, context):
+        async def answer(incoming: Any, context: RpcContext) -> None:
+            async with self._sanitizer.guarding(method, context):
+                # The messages of a stream are bounded one by one, by its window.
                 size = 0 if handler.request_streaming else len(incoming)
-                with self._gate.admitting(principal, size, policy) as quota:
-                    started, deadline = deadline_of(context, policy, self._limits)
-                    call = ServerCall(
-                        method=method,
-                        principal=principal,
-                        quota=quota,
-                        started=started,
-                        deadline=deadline,
-                    )
-                    with answering(call):
-                        async with asyncio.timeout_at(deadline if policy.bounded else None):
-                            await self._run_stream(handler, incoming, context)
+                with self._admitted(method, principal, size, policy, context) as call:
+                    async with asyncio.timeout_at(call.deadline if policy.bounded else None):
+                        await self._run_stream(handler, incoming, context)
 
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(
@@ -126,7 +127,7 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             answer, response_serializer=handler.response_serializer
         )
 
-    async def _run_stream(self, handler: Handler, incoming: Any, context: Context) -> None:
+    async def _run_stream(self, handler: Handler, incoming: Any, context: RpcContext) -> None:
         read = handler.request_deserializer
         if handler.request_streaming:
             replies = handler.stream_stream(_parsed(read, incoming), context)
@@ -134,6 +135,7 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             replies = handler.unary_stream(parse(read, incoming), context)
         if not inspect.isasyncgen(replies):
             raise TypeError(f"the handler of a stream must be an async generator: {handler}")
+        # aclosing: a caller that leaves ends the generator now, not when it is collected.
         async with contextlib.aclosing(replies):
             async for reply in replies:
                 try:

@@ -1,4 +1,4 @@
-"""The outermost layer: whatever goes wrong reaches the caller as one of our errors."""
+"""The outermost layer: whatever goes wrong reaches the caller as one of the server's own errors."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import grpc
 
 from serving.core.errors import ServingError, expired, internal
 from serving.core.metrics import Metrics
+from serving.rpc.call import RpcContext
 from serving.rpc.status import CODES, DETAILS_KEY, to_status
 
 log = logging.getLogger(__name__)
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ErrorSanitizer:
@@ -27,12 +26,12 @@ class ErrorSanitizer:
         self._metrics = metrics
 
     @asynccontextmanager
-    async def guarding(self, method: str, context: Context) -> AsyncIterator[None]:
-        """Ends the call with a sanitised status when the body raises."""
+    async def guarding(self, method: str, context: RpcContext) -> AsyncIterator[None]:
+        """Ends the call with a sanitized status when the block raises."""
         started = time.perf_counter()
         try:
             yield
-        except grpc.aio.AbortError:  # a library's handler, such as health, ended the call itself
+        except grpc.aio.AbortError:  # a library's handler, such as reflection, ended the call
             self._metrics.calls.labels(method, "ABORTED_BY_HANDLER").inc()
             raise
         except asyncio.CancelledError:
@@ -44,21 +43,22 @@ class ErrorSanitizer:
             self._metrics.calls.labels(method, "OK").inc()
             self._metrics.seconds.labels(method).observe(time.perf_counter() - started)
 
-    async def abort(self, method: str, context: Context, error: Exception) -> NoReturn:
+    async def abort(self, method: str, context: RpcContext, error: Exception) -> NoReturn:
         """Ends the call with the status of an error."""
-        ours = sanitize(error)
-        self._metrics.calls.labels(method, CODES[ours.kind].name).inc()
-        status = to_status(ours)
+        safe = sanitize(error)
+        code = CODES[safe.kind]
+        self._metrics.calls.labels(method, code.name).inc()
+        status = to_status(safe)
         details = ((DETAILS_KEY, status.SerializeToString()),) if status.details else ()
         try:
-            await context.abort(CODES[ours.kind], ours.message, details)
-        except grpc.aio.InternalError:  # the call is over already: nobody is there to be told
+            await context.abort(code, safe.message, details)
+        except grpc.aio.InternalError:  # the call has ended already: nobody waits for the status
             raise asyncio.CancelledError from None
         raise AssertionError("unreachable")
 
 
 def sanitize(error: Exception) -> ServingError:
-    """Our error in it, or an internal one whose cause goes to the log alone."""
+    """The server's own error in an exception. Any other becomes internal, with its cause logged."""
     if isinstance(error, ServingError):
         return error
     if isinstance(error, TimeoutError):

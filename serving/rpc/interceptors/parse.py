@@ -1,4 +1,4 @@
-"""Bytes to messages; corrupt bytes, infinite numbers and unknown enum values end here."""
+"""From bytes to messages; refuses corrupt bytes, infinite numbers and unknown enum values."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FLOATS = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
 
 
 def parse(read: Callable[[bytes], Any], raw: bytes) -> Any:
-    """The message in `raw`.
+    """The message that `raw` encodes.
 
-    Raises ServingError with a constant text for bytes that are no such message, and one naming
-    the field for NaN, infinity or an unknown enum number. Unknown fields are ignored.
+    Raises ServingError with a constant text for bytes that do not encode one, and with the
+    name of the field for NaN, infinity or an unknown enum number. Unknown fields are ignored.
     """
     try:
         message = read(raw)
@@ -33,7 +33,8 @@ def parse(read: Callable[[bytes], Any], raw: bytes) -> Any:
 def check_numbers(message: Message, at: str) -> None:
     """Raises ServingError naming the first field with a number that no field may hold.
 
-    Types that hold neither floats nor enums are not looked into, so images cost nothing here.
+    Messages whose type can hold neither a float nor an enum are skipped: the check of a request
+    with images costs no more than one without.
     """
     if not _is_numeric(message.DESCRIPTOR):
         return
@@ -62,17 +63,17 @@ def _check(field: FieldDescriptor, value: Any, path: str) -> None:
 
 @functools.cache
 def _is_numeric(descriptor: Descriptor) -> bool:
-    """Whether a message of this type can hold a float or an enum, however deep."""
-    seen: set[str] = set()
-    open_ = [descriptor]
-    while open_:
-        current = open_.pop()
-        if current.full_name in seen:
+    """Whether a message of this type can hold a float or an enum, at any depth."""
+    visited: set[str] = set()
+    pending = [descriptor]
+    while pending:
+        current = pending.pop()
+        if current.full_name in visited:
             continue
-        seen.add(current.full_name)
+        visited.add(current.full_name)
         for field in current.fields:
             if field.cpp_type in _FLOATS or field.enum_type is not None:
                 return True
             if field.message_type is not None:
-                open_.append(field.message_type)
+                pending.append(field.message_type)
     return False

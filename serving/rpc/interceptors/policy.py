@@ -1,4 +1,4 @@
-"""What each method demands of its caller."""
+"""What each method demands of its caller, and how long a call of it may take."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from serving.auth.tokens import Principal, PrincipalRole
-from serving.core.errors import ErrorKind, ServingError
+from serving.core.errors import ErrorKind, ServingError, expired
+from serving.core.limits import LimitsConfig
 
-Deadline = Literal["default_deadline_s", "chat_default_deadline_s", "max_deadline_s"]
+DeadlineLimit = Literal["default_deadline_s", "chat_default_deadline_s", "max_deadline_s"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,31 +17,43 @@ class Policy:
     """The rules of one method."""
 
     role: PrincipalRole = "embed"
-    """What the caller must be."""
+    """The role that the caller needs."""
     public: bool = False
-    """Callable without a token."""
-    gated: bool = True
-    """Counts towards the bounds on calls in work, and is refused while starting and draining."""
+    """Whether the method may be called without a token."""
+    admission: bool = True
+    """Whether calls count towards the bounds, and are refused while starting and draining."""
     bounded: bool = True
-    """Ends at its deadline."""
-    deadline: Deadline = "default_deadline_s"
-    """The limit that ends a call without a deadline of its own."""
+    """Whether a call ends at its deadline."""
+    default_deadline: DeadlineLimit = "default_deadline_s"
+    """The limit that bounds a call which sets no deadline."""
 
     def check(self, principal: Principal) -> None:
         """Raises ServingError for a caller without the role."""
         if not self.public and self.role not in principal.roles:
             raise ServingError(ErrorKind.FORBIDDEN, "this needs another role")
 
+    def seconds(self, remaining: float | None, limits: LimitsConfig) -> float:
+        """How long a call may take, when its caller's deadline leaves `remaining` seconds.
 
-# Whatever is not listed here has the strictest reading: a known caller with the embed role.
+        None stands for no deadline. Raises ServingError for a deadline that has passed.
+        """
+        if remaining is None:
+            default: float = getattr(limits, self.default_deadline)
+            remaining = default
+        if remaining <= 0:
+            raise expired()
+        return min(remaining, limits.max_deadline_s)
+
+
+# A method that is not listed here gets the strictest rules: a known caller with the embed role.
 _METHODS: dict[str, Policy] = {
-    "/grpc.health.v1.Health/Check": Policy(public=True, gated=False),
-    "/grpc.health.v1.Health/Watch": Policy(gated=False, bounded=False),
-    "/sparseclip.v1.EmbeddingService/EmbedStream": Policy(deadline="max_deadline_s"),
-    "/sparseclip.v1.ChatService/Chat": Policy(deadline="chat_default_deadline_s"),
+    "/grpc.health.v1.Health/Check": Policy(public=True, admission=False),
+    "/grpc.health.v1.Health/Watch": Policy(admission=False, bounded=False),
+    "/sparseclip.v1.EmbeddingService/EmbedStream": Policy(default_deadline="max_deadline_s"),
+    "/sparseclip.v1.ChatService/Chat": Policy(default_deadline="chat_default_deadline_s"),
 }
 _SERVICES: dict[str, Policy] = {
-    "sparseclip.v1.AdminService": Policy(role="admin", deadline="max_deadline_s"),
+    "sparseclip.v1.AdminService": Policy(role="admin", default_deadline="max_deadline_s"),
 }
 _DEFAULT = Policy()
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import grpc
-
 from serving.core.limits import LimitsConfig
 from serving.models.explain import explain_image, search_concepts
 from serving.models.registry import Registry
-from serving.rpc.call import current_call
+from serving.rpc.call import RpcContext, current_call
 from serving.rpc.convert import concepts as convert_concepts
 from serving.rpc.convert import embedding as convert
 from sparseclip.v1 import concepts_pb2, concepts_pb2_grpc
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ConceptService(concepts_pb2_grpc.ConceptServiceServicer):
@@ -25,39 +19,36 @@ class ConceptService(concepts_pb2_grpc.ConceptServiceServicer):
         self._limits = limits
 
     async def ListConcepts(  # noqa: N802
-        self, request: concepts_pb2.ListConceptsRequest, context: Context
+        self, request: concepts_pb2.ListConceptsRequest, context: RpcContext
     ) -> concepts_pb2.ListConceptsResponse:
-        """Concepts in order of their ids, a page at a time."""
-        page = convert_concepts.page(request)
+        """Concepts in order of their ids, one page per call."""
+        page = convert_concepts.list_call(request)
         with self._registry.lease(convert.selector(request.model)) as model:
             return convert_concepts.list_response(model, page)
 
     async def GetConcept(  # noqa: N802
-        self, request: concepts_pb2.GetConceptRequest, context: Context
+        self, request: concepts_pb2.GetConceptRequest, context: RpcContext
     ) -> concepts_pb2.GetConceptResponse:
         """One concept by id or name."""
-        key = convert.concept_key(request.concept, "concept")
+        ref = convert.concept_ref(request.concept, "concept")
         with self._registry.lease(convert.selector(request.model)) as model:
-            entry = convert_concepts.find(model, key)
-            return concepts_pb2.GetConceptResponse(
-                model=convert.model_version(model.id), concept=convert_concepts.concept(entry)
-            )
+            return convert_concepts.get_response(model, ref)
 
     async def SearchConcepts(  # noqa: N802
-        self, request: concepts_pb2.SearchConceptsRequest, context: Context
+        self, request: concepts_pb2.SearchConceptsRequest, context: RpcContext
     ) -> concepts_pb2.SearchConceptsResponse:
         """Concepts for a word: by the text tower, and by name."""
         query, limit = convert_concepts.search_query(request, self._limits)
         with self._registry.lease(convert.selector(request.model)) as model:
-            found = await search_concepts(model, query, limit, current_call().deadline)
-            return convert_concepts.search_response(model, found)
+            matches = await search_concepts(model, query, limit, current_call().deadline)
+            return convert_concepts.search_response(model, matches)
 
     async def ExplainImage(  # noqa: N802
-        self, request: concepts_pb2.ExplainImageRequest, context: Context
+        self, request: concepts_pb2.ExplainImageRequest, context: RpcContext
     ) -> concepts_pb2.ExplainImageResponse:
         """The maps of concepts over an image's patches."""
-        asked = convert_concepts.explain_call(request, self._limits)
+        explain = convert_concepts.explain_call(request, self._limits)
         call = current_call()
-        with self._registry.lease(asked.selector) as model:
-            explained = await explain_image(model, asked, call.deadline)
-            return convert_concepts.explain_response(model, explained, call.elapsed)
+        with self._registry.lease(explain.selector) as model:
+            explanation = await explain_image(model, explain, call.deadline)
+            return convert_concepts.explain_response(model, explanation, call.elapsed)

@@ -4,52 +4,49 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
-import grpc
-
+from serving.batching.results import ItemResult
 from serving.core.errors import invalid
 from serving.core.limits import LimitsConfig
-from serving.core.requests import EmbedItem, ItemResult
+from serving.core.requests import EmbedItem
 from serving.models.registry import Registry
-from serving.rpc.call import ServerCall, current_call
+from serving.rpc.call import RpcContext, ServerCall, current_call
 from serving.rpc.convert import embedding as convert
 from serving.rpc.stream_window import StreamWindow
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
     """Sparse, named concepts of images and texts."""
 
     def __init__(self, registry: Registry, limits: LimitsConfig, draining: asyncio.Event) -> None:
+        """`draining` is set when the server begins to end: streams then stop reading."""
         self._registry = registry
         self._limits = limits
         self._draining = draining
 
     async def Embed(  # noqa: N802
-        self, request: embedding_pb2.EmbedRequest, context: Context
+        self, request: embedding_pb2.EmbedRequest, context: RpcContext
     ) -> embedding_pb2.EmbedResponse:
-        """Many items in one call; each has its own status."""
-        asked = convert.embed_call(request, self._limits)
-        with self._registry.lease(asked.selector) as model:
-            maps = convert.patch_ids(asked.outputs, model)
+        """Answers all items of one call; each has its own status."""
+        embed = convert.embed_call(request, self._limits)
+        with self._registry.lease(embed.selector) as model:
+            patch_ids = convert.patch_ids(embed.outputs, model)
             call = current_call()
-            results = await model.embed(asked.items, call.deadline, patches=bool(maps))
-            return convert.embed_response(asked, results, maps, model, call.elapsed)
+            results = await model.embed(embed.items, call.deadline, patches=bool(patch_ids))
+            return convert.embed_response(embed, results, patch_ids, model, call.elapsed)
 
     async def EmbedStream(  # noqa: N802
-        self, request_iterator: AsyncIterator[embedding_pb2.EmbedStreamRequest], context: Context
+        self, request_iterator: AsyncIterator[embedding_pb2.EmbedStreamRequest], context: RpcContext
     ) -> AsyncIterator[embedding_pb2.EmbedStreamResponse]:
         """Any number of items, answered as they finish."""
         call = current_call()
         selector, outputs = convert.stream_start(await anext(request_iterator, None), self._limits)
         with self._registry.lease(selector) as model:
-            maps = convert.patch_ids(outputs, model)
+            patch_ids = convert.patch_ids(outputs, model)
 
             async def answer(item: EmbedItem) -> ItemResult:
-                return await model.embed_when_free(item, call.deadline, patches=bool(maps))
+                return await model.embed_when_free(item, call.deadline, patches=bool(patch_ids))
 
             window = StreamWindow(
                 self._items(request_iterator, call),
@@ -60,7 +57,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
             async for item, result in window.answers():
                 yield embedding_pb2.EmbedStreamResponse(
                     model=convert.model_version(model.id),
-                    result=convert.embed_result(item, result, outputs, maps, model),
+                    result=convert.embed_result(item, result, outputs, patch_ids, model),
                 )
 
     async def _items(
@@ -73,8 +70,8 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
             yield convert.embed_item(message.input, self._limits, "input")
 
     async def GetModel(  # noqa: N802
-        self, request: embedding_pb2.GetModelRequest, context: Context
+        self, request: embedding_pb2.GetModelRequest, context: RpcContext
     ) -> embedding_pb2.GetModelResponse:
         """A model's shapes and this server's limits."""
         with self._registry.lease(convert.selector(request.model)) as model:
-            return convert.described(model, self._limits)
+            return convert.model_response(model, self._limits)

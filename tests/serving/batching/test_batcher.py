@@ -12,8 +12,9 @@ import numpy as np
 import pytest_asyncio
 from numpy.typing import NDArray
 
-from serving.batching.admission import AdmissionConfig, Permits
-from serving.batching.batcher import Batcher, BatcherConfig, Done
+from serving.batching.batcher import Batcher, BatcherConfig
+from serving.batching.item_admission import AdmissionConfig, Permits
+from serving.batching.results import EmbeddedItem
 from serving.core.metrics import Metrics
 from serving.engines.base import EngineError
 from serving.engines.outputs import OutputRow
@@ -48,23 +49,25 @@ class Gated:
 async def gated() -> AsyncIterator[tuple[Batcher, Gated]]:
     """A batcher of batches of 4 and two runs at a time, and its gate, closed."""
     gate = Gated()
-    room = AdmissionConfig(capacity=64, max_ahead_s=60.0)
-    config = BatcherConfig(room=room, max_batch=4, runs=2, wait_s=0.002)
+    admission = AdmissionConfig(slots=64, max_ahead_s=60.0)
+    config = BatcherConfig(admission=admission, max_batch=4, runs=2, wait_s=0.002)
     batcher = Batcher(gate, config, Metrics().batcher("image"), lambda succeeded: None)
     yield batcher, gate
     gate.open.set()
     await batcher.close()
 
 
-def submit(batcher: Batcher, places: Permits, numbers: range) -> list[asyncio.Future[Done]]:
+def submit(
+    batcher: Batcher, permits: Permits, numbers: range
+) -> list[asyncio.Future[EmbeddedItem]]:
     deadline = asyncio.get_running_loop().time() + 30
-    return [batcher.submit(np.array([n], dtype=np.float32), deadline, places) for n in numbers]
+    return [batcher.submit(np.array([n], dtype=np.float32), deadline, permits) for n in numbers]
 
 
 async def test_idle_runs_share_what_there_is(gated: tuple[Batcher, Gated]) -> None:
     batcher, gate = gated
-    with batcher.room.admit(6, math.inf) as places:
-        futures = submit(batcher, places, range(6))
+    with batcher.admission.admit(6, math.inf) as permits:
+        futures = submit(batcher, permits, range(6))
         assert await eventually(lambda: gate.sizes == [3, 3])
         gate.open.set()
         assert [(await future).row.norm for future in futures] == list(range(6))
@@ -72,14 +75,14 @@ async def test_idle_runs_share_what_there_is(gated: tuple[Batcher, Gated]) -> No
 
 async def test_a_second_run_waits_for_what_is_coming(gated: tuple[Batcher, Gated]) -> None:
     batcher, gate = gated
-    with batcher.room.admit(5, math.inf) as places:
-        futures = submit(batcher, places, range(1))
+    with batcher.admission.admit(5, math.inf) as permits:
+        futures = submit(batcher, permits, range(1))
         assert await eventually(lambda: gate.sizes == [1])  # the engine was idle
-        futures += submit(batcher, places, range(1, 3))
+        futures += submit(batcher, permits, range(1, 3))
         await asyncio.sleep(0.05)
         assert gate.sizes == [1]
-        futures += submit(batcher, places, range(3, 4))
-        places.use()  # the last one could not be decoded
+        futures += submit(batcher, permits, range(3, 4))
+        permits.use()  # the last one could not be decoded
         assert await eventually(lambda: gate.sizes == [1, 3])
         gate.open.set()
         assert [(await future).row.norm for future in futures] == list(range(4))
@@ -87,10 +90,10 @@ async def test_a_second_run_waits_for_what_is_coming(gated: tuple[Batcher, Gated
 
 async def test_a_full_batch_does_not_wait(gated: tuple[Batcher, Gated]) -> None:
     batcher, gate = gated
-    with batcher.room.admit(20, math.inf) as places:
-        futures = submit(batcher, places, range(1))
+    with batcher.admission.admit(20, math.inf) as permits:
+        futures = submit(batcher, permits, range(1))
         assert await eventually(lambda: gate.sizes == [1])
-        futures += submit(batcher, places, range(1, 9))
+        futures += submit(batcher, permits, range(1, 9))
         assert await eventually(lambda: gate.sizes == [1, 4])
         await asyncio.sleep(0.05)
         assert gate.sizes == [1, 4]  # both are busy: four wait
@@ -101,10 +104,10 @@ async def test_a_full_batch_does_not_wait(gated: tuple[Batcher, Gated]) -> None:
 
 async def test_what_waits_is_taken_when_a_run_ends(gated: tuple[Batcher, Gated]) -> None:
     batcher, gate = gated
-    with batcher.room.admit(9, math.inf) as places:
-        futures = submit(batcher, places, range(1))
+    with batcher.admission.admit(9, math.inf) as permits:
+        futures = submit(batcher, permits, range(1))
         assert await eventually(lambda: gate.sizes == [1])
-        futures += submit(batcher, places, range(1, 3))  # six are still being decoded
+        futures += submit(batcher, permits, range(1, 3))  # six are still being decoded
         gate.open.set()
         assert [(await future).row.norm for future in futures] == list(range(3))
         assert gate.sizes == [1, 2]

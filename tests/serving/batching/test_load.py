@@ -28,7 +28,7 @@ async def test_f23_a_full_queue_refuses_at_once(tiny_bundle: Path) -> None:
     async with serving(tiny_bundle, limits={"queue_images": size}) as running, unharmed(running):
         with blocked(running):
             calls = [start(running, embed_request(PNG), timeout=60) for _ in range(size)]
-            assert await eventually(lambda: batcher(running).room.admitted == size)
+            assert await eventually(lambda: batcher(running).admission.admitted == size)
             times = []
             for _ in range(extra):
                 started = time.perf_counter()
@@ -45,12 +45,12 @@ async def test_f23_a_full_queue_refuses_at_once(tiny_bundle: Path) -> None:
 
 async def test_f23_work_ahead_is_bounded_in_seconds(tiny_bundle: Path) -> None:
     async with serving(tiny_bundle, limits={"queue_s": 0.5}) as running, unharmed(running):
-        batcher(running).room._item_times.extend([0.2] * 16)  # as if the engine were that slow
+        batcher(running).admission._item_times.extend([0.2] * 16)  # as if the engine were that slow
         with blocked(running):
             calls = [await occupy(running)]
             for n in (2, 3):
                 calls.append(start(running, embed_request(PNG), timeout=60))
-                assert await eventually(lambda n=n: batcher(running).room.admitted == n)
+                assert await eventually(lambda n=n: batcher(running).admission.admitted == n)
             error = await refused(running.stub.Embed(embed_request(PNG), timeout=60))
             assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         await asyncio.gather(*calls)
@@ -61,7 +61,7 @@ async def test_f24_health_answers_under_saturation(tiny_bundle: Path) -> None:
     async with serving(tiny_bundle, limits=limits) as running, unharmed(running):
         with blocked(running):
             calls = [start(running, embed_request(PNG), timeout=60) for _ in range(64)]
-            assert await eventually(lambda: running.server.gate.calls == 64)
+            assert await eventually(lambda: running.server.admission.calls == 64)
             error = await refused(running.stub.GetModel(embedding_pb2.GetModelRequest()))
             assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
             times = []
@@ -80,7 +80,7 @@ async def test_f25_a_deadline_shorter_than_the_queue(tiny_bundle: Path) -> None:
             seen = len(running.engine.seen)
             late = start(running, embed_request(encoded_image(7)), timeout=0.3)
             assert (await refused(late)).code is grpc.StatusCode.DEADLINE_EXCEEDED
-            assert await eventually(lambda: batcher(running).room.admitted == 1)
+            assert await eventually(lambda: batcher(running).admission.admitted == 1)
         await first
         await running.golden()
         # The blocked image and the golden one; the late one was never run.
@@ -126,6 +126,6 @@ async def test_batches_form_while_the_engine_is_busy(tiny_bundle: Path) -> None:
             calls = [await occupy(running)]
             running.engine.sizes.clear()
             calls += [start(running, embed_request(PNG), timeout=60) for _ in range(20)]
-            assert await eventually(lambda: len(batcher(running)._waiting) == 20)
+            assert await eventually(lambda: len(batcher(running)._queue) == 20)
         await asyncio.gather(*calls)
         assert running.engine.sizes == [1, 8, 8, 4]

@@ -195,7 +195,7 @@ async def test_f42_answers_in_work_end_before_the_server_does(chat_bundle: Path)
             inside = asyncio.ensure_future(replies(running, question()))
             assert await eventually(lambda: chats_in_flight(running) == 1)
             draining = asyncio.ensure_future(running.server.drain())
-            assert await eventually(lambda: not running.server.gate.is_open)
+            assert await eventually(lambda: not running.server.admission.is_open)
             error = await refused(replies(running, question()))
             assert error.code is grpc.StatusCode.UNAVAILABLE
             assert not draining.done()

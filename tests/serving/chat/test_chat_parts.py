@@ -1,21 +1,19 @@
-"""Parts of a conversation on their own: the memory of codes, plans, what was edited, the room."""
+"""Parts of a conversation on their own: the code cache, plans, audits."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from prometheus_client import CollectorRegistry, Gauge
 
 from bundle.concepts import ConceptVocabulary
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.steering.plan import SteeringBatch, SteeringPlan, apply_steering
 from serving.chat.audit import audit
 from serving.chat.code_cache import CachedCodes, CodeCache
-from serving.chat.concurrency import ChatAdmission
 from serving.chat.requests import Phrase, RequestedEdit, SteeredImage
 from serving.chat.resolve_edits import EditResolver
-from serving.core.errors import ErrorKind, ServingError
+from serving.core.errors import ServingError
 from serving.engines.outputs import Patches
 from tests.tiny import CONCEPTS, tiny_concepts
 
@@ -31,11 +29,11 @@ def codes_of(slots: int, seed: int = 0) -> CachedCodes:
 
 
 def phrase_codes(**active: dict[int, float]) -> dict[str, np.ndarray]:
-    found = {}
+    codes = {}
     for phrase, values in active.items():
-        found[phrase] = np.zeros(CONCEPTS, dtype=np.float32)
-        found[phrase][list(values)] = list(values.values())
-    return found
+        codes[phrase] = np.zeros(CONCEPTS, dtype=np.float32)
+        codes[phrase][list(values)] = list(values.values())
+    return codes
 
 
 def image(*edits: RequestedEdit, strength: float = 1.0) -> SteeredImage:
@@ -47,7 +45,7 @@ def test_codes_are_copies_with_valid_ids() -> None:
     whole[1, 0, 2] = 0
     ids = np.full((4, 2, 3), 7, dtype=np.int32)
     ids[1, 0, 2] = 2**30  # an unused slot may hold anything
-    codes = CachedCodes.of(Patches(indices=ids[1], values=whole[1], complete=True))
+    codes = CachedCodes.from_patches(Patches(indices=ids[1], values=whole[1], complete=True))
     assert codes.indices.tolist() == [[7, 7, 0], [7, 7, 7]]
     assert codes.indices.dtype == np.int64
     assert not np.shares_memory(codes.values, whole)
@@ -55,7 +53,7 @@ def test_codes_are_copies_with_valid_ids() -> None:
 
 def test_the_memory_is_bounded_in_bytes() -> None:
     size = codes_of(10).size
-    cache = CodeCache(kept_bytes=3 * (size + 1))
+    cache = CodeCache(max_bytes=3 * (size + 1))
     for name in b"abc":
         cache.put(bytes([name]), codes_of(10, seed=name))
     assert cache.get(b"a") is not None  # asked for: it stays
@@ -83,7 +81,7 @@ def test_a_concepts_own_edit_goes_before_those_of_phrases() -> None:
     assert (plan[5].op, plan[5].value, plan[5].patches) == ("SET", 2.0, None)
     assert plan[8].op == "SET"
     assert (plan[9].op, plan[9].value, plan[9].patches) == ("ADD", -0.5, (3,))
-    assert resolved.named == {5: (0,), 8: (0, 1), 9: (0, 2)}
+    assert resolved.sources == {5: (0,), 8: (0, 1), 9: (0, 2)}
 
 
 def test_a_phrase_without_concepts_is_named() -> None:
@@ -129,16 +127,3 @@ def test_a_plan_that_changes_nothing_is_told_as_such() -> None:
     assert seen.before == seen.after
     [entry] = seen.edited
     assert entry.before == entry.after
-
-
-def test_the_room_counts() -> None:
-    gauge = Gauge("inside", "Conversations.", registry=CollectorRegistry())
-    room = ChatAdmission(2, gauge)
-    with room.admit(), room.admit():
-        with pytest.raises(ServingError) as caught, room.admit():
-            pass
-        assert (caught.value.kind, caught.value.retry_after) == (ErrorKind.EXHAUSTED, 1.0)
-        assert gauge._value.get() == 2
-    assert gauge._value.get() == 0
-    with room.admit():
-        pass

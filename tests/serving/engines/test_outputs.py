@@ -74,7 +74,7 @@ async def test_f31_one_bad_row_fails_alone(tiny_bundle: Path, name: str) -> None
             call = asyncio.ensure_future(
                 running.stub.Embed(embed_request(PNG, PNG, PNG), timeout=30)
             )
-            waiting = running.server.registry.models[0].batchers["image"]._waiting
+            waiting = running.server.registry.models[0].batchers["image"]._queue
             assert await eventually(lambda: len(waiting) == 3)
         reply = await call
         await first

@@ -37,17 +37,17 @@ async def test_f27_cancelled_calls_leave_no_trace(tiny_bundle: Path, point: str)
                 elif point == "queue":
                     first = await occupy(running)
                     leaving = start(running, embed_request(*[PNG] * 8), timeout=60)
-                    assert await eventually(lambda: len(batcher(running)._waiting) == 8)
+                    assert await eventually(lambda: len(batcher(running)._queue) == 8)
                 elif point == "decode":
                     leaving = start(running, embed_request(big, big), timeout=60)
-                    assert await eventually(lambda: batcher(running).room.admitted == 2)
+                    assert await eventually(lambda: batcher(running).admission.admitted == 2)
                 else:
                     leaving = start(running, embed_request(*[big] * 4), timeout=60)
                     await asyncio.sleep(0)
                 staying = start(running, embed_request(*neighbours), timeout=60)
                 leaving.cancel()
                 admitted = 4 if point == "queue" else 3
-                assert await eventually(lambda n=admitted: batcher(running).room.admitted == n)
+                assert await eventually(lambda n=admitted: batcher(running).admission.admitted == n)
             assert_same(await staying, alone)
             if point == "queue":
                 await first
@@ -62,10 +62,10 @@ async def test_f27_a_stream_left_between_messages(tiny_bundle: Path) -> None:
                 await call.write(item("a"))
                 assert await eventually(running.engine.entered.is_set)
                 await call.write(item("b"))
-                assert await eventually(lambda: batcher(running).room.admitted == 2)
+                assert await eventually(lambda: batcher(running).admission.admitted == 2)
                 call.cancel()
-                assert await eventually(lambda: batcher(running).room.admitted == 0)
-                assert await eventually(lambda: running.server.gate.calls == 0)
+                assert await eventually(lambda: batcher(running).admission.admitted == 0)
+                assert await eventually(lambda: running.server.admission.calls == 0)
 
 
 def start_of_stream() -> embedding_pb2.EmbedStreamRequest:
@@ -96,8 +96,8 @@ async def test_f28_a_reader_that_never_reads(tiny_bundle: Path) -> None:
             assert await eventually(lambda: sent > 8)
 
             # Nobody reads, so no more is read, and then the call is ended.
-            assert await eventually(lambda: running.server.gate.calls == 0, seconds=30)
+            assert await eventually(lambda: running.server.admission.calls == 0, seconds=30)
             assert sent < 20_000
             assert len(running.engine.seen) < 2_000
-            assert batcher(running).room.admitted == 0
+            assert batcher(running).admission.admitted == 0
             call.cancel()

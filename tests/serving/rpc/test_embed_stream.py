@@ -83,7 +83,7 @@ async def test_an_id_in_work_is_refused(shared: Running) -> None:
             for message in (START, item("a", image=PNG), item("a", image=PNG)):
                 await call.write(message)
             batcher = shared.server.registry.models[0].batchers["image"]
-            assert await eventually(lambda: batcher.room.admitted == 1)
+            assert await eventually(lambda: batcher.admission.admitted == 1)
         error = await refused(drain(call))
         assert [violation.field for violation in error.violations] == ["input.id"]
 
@@ -101,12 +101,12 @@ async def test_bulk_streams_leave_room_for_callers_who_wait(tiny_bundle: Path) -
             stream = asyncio.ensure_future(
                 drain(running.stub.EmbedStream(iter([START, *items]), timeout=60))
             )
-            assert await eventually(lambda: batcher.room.admitted == 8)
+            assert await eventually(lambda: batcher.admission.admitted == 8)
             calls = [
                 asyncio.ensure_future(running.stub.Embed(embed_request(PNG), timeout=60))
                 for _ in range(8)
             ]
-            assert await eventually(lambda: batcher.room.admitted == 16)
+            assert await eventually(lambda: batcher.admission.admitted == 16)
         for reply in await asyncio.gather(*calls):
             assert reply.results[0].status.code == 0
         assert len(await stream) == 40

@@ -1,0 +1,160 @@
+"""Admission control of one batcher: a bounded number of slots, held until a call is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from prometheus_client import Gauge
+
+from serving.core.errors import ErrorKind, ServingError
+
+STREAM_SHARE = 0.5
+"""The share of a queue that streams may fill. The rest is kept for unary calls, whose callers wait
+for the answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdmissionConfig:
+    """Bounds of what is in flight in one batcher."""
+
+    slots: int
+    """Items admitted and not yet answered."""
+    max_ahead_s: float
+    """A new call is refused when more than this many seconds of work are ahead of it."""
+
+
+class Permits:
+    """The slots of one call, one for each item. A permit is used when its item is queued."""
+
+    def __init__(self, count: int, changed: asyncio.Event) -> None:
+        self._changed = changed
+        self.unused = count
+        """Items that are still being decoded."""
+
+    def use(self) -> None:
+        """Uses one permit: its item is in the queue, or failed before it got there."""
+        self.unused -= 1
+        self._changed.set()
+
+
+class ItemAdmission:
+    """Counts the items that are admitted and not yet answered, decoded or not.
+
+    Items count before they are decoded, so that the memory of waiting calls is bounded too.
+    `changed` is set whenever a permit is used or a call gives its slots back.
+    """
+
+    def __init__(self, config: AdmissionConfig, slots: Gauge, changed: asyncio.Event) -> None:
+        self._config = config
+        self._slots = slots
+        self._changed = changed
+        self._permits: set[Permits] = set()
+        self._waiting_streams: collections.deque[asyncio.Future[None]] = collections.deque()
+        self._item_times: collections.deque[float] = collections.deque(maxlen=16)
+        self._run_times: collections.deque[float] = collections.deque(maxlen=16)
+        self.admitted = 0
+        """Items admitted and not yet answered: slots in use."""
+
+    @property
+    def expected(self) -> int:
+        """Items admitted and still being decoded; they will be queued soon."""
+        return sum(permits.unused for permits in self._permits)
+
+    def observe(self, run_s: float, item_s: float) -> None:
+        """Records a finished run.
+
+        `run_s` is its wall-clock time. `item_s` is an item's share of the whole engine: the run's
+        time over its batch size and over the number of concurrent runs.
+        """
+        self._run_times.append(run_s)
+        self._item_times.append(item_s)
+
+    @contextmanager
+    def admit(self, count: int, deadline: float) -> Iterator[Permits]:
+        """Holds slots for `count` items until the block ends.
+
+        `deadline` is in the event loop's time. Raises ServingError at once when the slots are
+        taken, too much work is ahead, or the deadline could not be met. Work finished late only
+        delays work that could be on time.
+        """
+        if count and not (self._has_capacity(count) and self._can_meet(deadline, count)):
+            seconds = max(0.1, min(self._ahead_s(), 5.0))
+            raise ServingError(ErrorKind.EXHAUSTED, "the queue is full", retry_after=seconds)
+        with self._hold(count) as permits:
+            yield permits
+
+    @asynccontextmanager
+    async def admit_when_free(self) -> AsyncIterator[Permits]:
+        """Waits for a slot that streams may use, and holds it for one item."""
+        while not self._has_capacity(1, STREAM_SHARE):
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting_streams.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                # `_wake_stream` may have chosen this waiter already: pass the slot on.
+                self._wake_stream()
+                raise
+        with self._hold(1) as permits:
+            yield permits
+
+    @contextmanager
+    def _hold(self, count: int) -> Iterator[Permits]:
+        permits = Permits(count, self._changed)
+        self._permits.add(permits)
+        self._count(count)
+        try:
+            yield permits
+        finally:
+            # Removing the permits also drops those that are unused: nobody waits for their items.
+            self._permits.remove(permits)
+            self._count(-count)
+            self._changed.set()
+            self._wake_stream()
+
+    def _has_capacity(self, count: int, share: float = 1.0) -> bool:
+        # With a share of less than one slot, one item is still admitted.
+        if self.admitted + count > max(1.0, share * self._config.slots):
+            return False
+        return self._ahead_s() <= share * self._config.max_ahead_s
+
+    def _can_meet(self, deadline: float, count: int) -> bool:
+        """Whether the last of `count` items is likely to be answered by the deadline."""
+        if not self.admitted:
+            # Nothing is ahead. The measured times may be those of a stall that is over, and only a
+            # new run can correct them, so an idle engine always takes the call.
+            return True
+        left_s = deadline - asyncio.get_running_loop().time()
+        # The items ahead and those of this call leave the queue at one per `item_s`. The last one
+        # then waits for its own run to end, which takes `run_s` whatever its batch size.
+        item_s, run_s = _typical(self._item_times), _typical(self._run_times)
+        return (self.admitted + count) * item_s + run_s <= left_s
+
+    def _ahead_s(self) -> float:
+        """Seconds that the engine needs for what is admitted; 0 before the first run."""
+        return self.admitted * _typical(self._item_times)
+
+    def _count(self, change: int) -> None:
+        self.admitted += change
+        self._slots.inc(change)
+
+    def _wake_stream(self) -> None:
+        """Lets the stream item that has waited longest look for a slot again."""
+        while self._waiting_streams and self._has_capacity(1, STREAM_SHARE):
+            turn = self._waiting_streams.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+
+def _typical(times: collections.deque[float]) -> float:
+    """The lower quartile of the last times in seconds; 0 when there are none.
+
+    Small batches and stalls make runs look slower than they usually are. An estimate that is too
+    high refuses calls for nothing; one that is too low is corrected by the deadline.
+    """
+    return sorted(times)[len(times) // 4] if times else 0.0

@@ -1,0 +1,119 @@
+"""Bounds on calls in flight: all of them, those of each principal, and conversations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import Gauge
+
+from serving.auth.quota import Quota
+from serving.auth.tokens import Principal
+from serving.core.errors import ErrorKind, ServingError
+from serving.core.limits import LimitsConfig
+from serving.core.metrics import Metrics
+from serving.rpc.interceptors.policy import Policy
+
+
+class CallAdmission:
+    """Counts calls and their bytes. No call is admitted while the server starts or drains."""
+
+    def __init__(self, limits: LimitsConfig, metrics: Metrics) -> None:
+        self._limits = limits
+        self._metrics = metrics
+        self.is_open = False
+        """Whether calls are admitted."""
+        self._bytes = 0
+        self._quotas: dict[str, Quota] = {}
+        self._no_calls = asyncio.Event()
+        self._no_calls.set()
+        self.calls = 0
+        """Calls in flight."""
+        self.draining = asyncio.Event()
+        """Set when the server begins to end: streams then stop reading."""
+
+    def open(self) -> None:
+        """Admits calls from now on."""
+        self.is_open = True
+
+    def drain(self) -> None:
+        """Admits no more calls; those in flight go on."""
+        self.is_open = False
+        self.draining.set()
+
+    async def wait_until_empty(self, seconds: float) -> bool:
+        """Waits until no call is in flight. False when that takes longer than `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._no_calls.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @contextmanager
+    def admit(self, principal: Principal, size: int, policy: Policy) -> Iterator[Quota]:
+        """Holds a slot for a call whose message has `size` bytes. Raises ServingError."""
+        quota = self._quota(principal)
+        if not policy.admission:
+            yield quota
+            return
+        if not self.is_open:
+            state = "shutting down" if self.draining.is_set() else "starting"
+            raise ServingError(ErrorKind.UNAVAILABLE, f"the server is {state}")
+        if self.calls >= self._limits.calls_in_flight:
+            raise ServingError(ErrorKind.EXHAUSTED, "too many calls", retry_after=0.5)
+        # A single message that is larger than the bound is admitted while nothing else is.
+        if self.calls and self._bytes + size > self._limits.bytes_in_flight:
+            raise ServingError(ErrorKind.EXHAUSTED, "too many bytes in flight", retry_after=0.5)
+        quota.start_call()
+        self._count(1, size)
+        try:
+            yield quota
+        finally:
+            quota.end_call()
+            self._count(-1, -size)
+
+    def _count(self, calls: int, size: int) -> None:
+        self.calls += calls
+        self._bytes += size
+        self._metrics.in_flight.set(self.calls)
+        self._metrics.bytes_in_flight.set(self._bytes)
+        if self.calls:
+            self._no_calls.clear()
+        else:
+            self._no_calls.set()
+
+    def _quota(self, principal: Principal) -> Quota:
+        quota = self._quotas.get(principal.name)
+        # A changed token file makes a new principal of the same name, whose quota starts afresh.
+        if quota is None or quota.principal != principal:
+            quota = self._quotas[principal.name] = Quota(principal)
+        return quota
+
+
+class ChatAdmission:
+    """Counts conversations in flight, from their admission to their last event.
+
+    They have a bound of their own because they last much longer than other calls.
+    """
+
+    def __init__(self, slots: int, gauge: Gauge) -> None:
+        self._slots = slots
+        self._gauge = gauge
+        self._in_flight = 0
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Holds a slot for one conversation. Raises ServingError when none is free."""
+        if self._in_flight >= self._slots:
+            raise ServingError(ErrorKind.EXHAUSTED, "too many conversations", retry_after=1.0)
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self._in_flight += change
+        self._gauge.inc(change)
