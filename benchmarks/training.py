@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--loss-concepts", type=int, default=16384)
     parser.add_argument("--loss-ranks", type=int, default=4)
     parser.add_argument("--peak-tflops", type=float, help="of the device in bf16, for its share")
+    parser.add_argument("--precision", choices=["auto", "bf16", "fp32"], default="auto")
     parser.add_argument("--loss", choices=["naive", "tiled"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.loss:
@@ -85,6 +86,7 @@ def steps(arguments: argparse.Namespace, cached: bool = False) -> dict[str, Any]
     result: dict[str, Any] = {
         "recipe": arguments.recipe,
         "batch": arguments.batch,
+        "precision": arms["sparse"].precision,
         "sparse_over_dense": statistics.median(ratios),
         "sparse_over_dense_range": [min(ratios), max(ratios)],
     }
@@ -109,7 +111,9 @@ class Arm:
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
+        from training.core.distributed import Ranks
         from training.core.optimizer import build_optimizer
+        from training.core.precision import autocast, gather_dtype, resolve
         from training.loading.pairs import Batch, to_device
         from training.losses.clip import ClipLoss
         from training.model.sparse_clip import SparseCLIP
@@ -118,6 +122,8 @@ class Arm:
 
         recipe = TrainingRecipe.load(arguments.recipe, changes)
         self.device = torch.device(arguments.device)
+        alone = Ranks(rank=0, count=1, device=self.device)
+        self.precision = resolve(arguments.precision, alone)
         torch.manual_seed(0)
         self.model = SparseCLIP(recipe.model).to(self.device).train()
         if recipe.start.freeze_image:
@@ -129,13 +135,18 @@ class Arm:
         if recipe.loop.channels_last:
             self.model.image.channels_last()
         if cached:
-            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+            with torch.no_grad(), autocast(self.precision, self.device):
                 pixels = self.model.image.frozen(pixels)
             self.model.image.reads_frozen = True
         shape = (arguments.batch, text.context_length)
         self.batch = Batch(pixels, torch.randint(1, text.vocabulary, shape, device=self.device))
-        loss = ClipLoss(tile=recipe.loop.tile, gather_dtype=torch.bfloat16)
-        self.step = Step(self.model, loss, micro_batch=0, bf16=True, device=self.device)
+        self.step = Step(
+            self.model,
+            ClipLoss(tile=recipe.loop.tile, gather_dtype=gather_dtype(self.precision)),
+            micro_batch=0,
+            precision=self.precision,
+            device=self.device,
+        )
         with FlopCounterMode(display=False) as counter:
             self.step(self.batch)
         self.flops = counter.get_total_flops()

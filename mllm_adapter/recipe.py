@@ -10,6 +10,7 @@ from typing import Literal
 from bundle.schema import SchemaError
 from mllm_adapter.model.llm import SmallLLM
 from training.core.optimizer import OptimizerConfig
+from training.core.precision import Precision
 from training.core.recipe_file import BaseRecipe
 from training.loading.augment import AugmentConfig
 
@@ -80,7 +81,9 @@ class StageConfig:
 class RunConfig:
     """Where a run computes, and after how many steps it logs and saves."""
 
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Precision = "auto"
+    """Of autocast, and of an LLM's weights that stay as they are. auto is bf16 where the device
+    computes it, else fp32; the run's recipe.json has the choice."""
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0

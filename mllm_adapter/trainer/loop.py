@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ from mllm_adapter.trainer.batches import ConversationBatch, ConversationSampler,
 from mllm_adapter.trainer.initialize import initialize_projector
 from training.core import checkpoint
 from training.core.checkpoint import Progress
+from training.core.distributed import Ranks
 from training.core.optimizer import learning_rate
-from training.core.run import TrainingError, open_run
+from training.core.precision import autocast, resolve
+from training.core.run import TrainingError, begun_recipe, open_run
 from training.core.run_log import Journal
 from training.core.seeds import derive_seed
 from training.data.shards import read_split
@@ -51,13 +54,22 @@ def train(recipe: AdapterRecipe, run: Path, stop_after: int | None = None) -> Pa
     return _AdapterRun(recipe, run).go(stop_after)
 
 
+def _resolved(recipe: AdapterRecipe, run: Path, device: torch.device) -> AdapterRecipe:
+    """The recipe with its precision: that which the run was begun with, or the device's."""
+    asked, begun = recipe.run.precision, begun_recipe(run, AdapterRecipe)
+    if asked == "auto" and begun is not None:
+        asked = begun.run.precision
+    precision = resolve(asked, Ranks(rank=0, count=1, device=device))
+    return replace(recipe, run=replace(recipe.run, precision=precision))
+
+
 class _AdapterRun:
     def __init__(self, recipe: AdapterRecipe, run: Path) -> None:
-        self.recipe, self.run = recipe, run
-        self.progress = open_run(run, recipe).progress
         self.device = torch.device(
             "cuda" if recipe.run.device != "cpu" and torch.cuda.is_available() else "cpu"
         )
+        self.recipe, self.run = _resolved(recipe, run, self.device), run
+        self.progress = open_run(run, self.recipe).progress
         bundle = open_bundle(Path(recipe.bundle) if recipe.bundle else default_bundle())
         self.backbone = f"{bundle.manifest.name}/{bundle.manifest.version}"
         graphs = BackboneGraphs(bundle, recipe.run.threads)
@@ -99,7 +111,8 @@ class _AdapterRun:
                 PACKAGED_LLMS[config.path]() if config.path in PACKAGED_LLMS else Path(config.path)
             )
             trains_all = any(stage.llm == "full" for stage in self.recipe.stages)
-            return load_llm(path, torch.float32 if trains_all else torch.bfloat16)
+            bf16 = self.recipe.run.precision == "bf16" and not trains_all
+            return load_llm(path, torch.bfloat16 if bf16 else torch.float32)
         return new_llm(config.small, Instructions(meta).texts())
 
     def go(self, stop_after: int | None) -> Path:
@@ -177,9 +190,7 @@ class _AdapterRun:
         tokens = sum(part.text.learned for part in parts)
         total = 0.0
         for part in parts:
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.recipe.run.precision == "bf16"
-            ):
+            with autocast(self.recipe.run.precision, self.device):
                 loss = model(part.to(self.device)) / tokens
             loss.backward()
             total += float(loss.detach())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -87,6 +88,9 @@ def run_recipe(
         if options.show:
             click.echo(yaml.safe_dump(recipe.to_dict(), sort_keys=False), nl=False)
             return None
+        # The run's own lines, such as its precision, and only warnings of the libraries below.
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("training").setLevel(logging.INFO)
         run = options.output or Path(options.folder.replace("RECIPE", recipe.name))
         return train(recipe, run, options.stop_after)
     except (ValueError, DataError, TrainingError) as error:  # SchemaError, CheckpointError too

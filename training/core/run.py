@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from bundle.atomic import is_draft, write_file
 from training.core.checkpoint import (
@@ -17,6 +17,9 @@ from training.core.recipe_file import BaseRecipe
 
 RECIPE = "recipe.json"
 """The file that a run writes first."""
+
+
+R = TypeVar("R", bound=BaseRecipe)
 
 
 class TrainingError(RuntimeError):
@@ -48,11 +51,19 @@ def open_run(run: Path, recipe: BaseRecipe, *, is_first: bool = True) -> Startin
     return StartingPoint(checkpoints[-1], progress)
 
 
+def begun_recipe(run: Path, kind: type[R]) -> R | None:
+    """The recipe that the run in the folder `run` was begun with; None when there is none."""
+    try:
+        return kind.parse(json.loads((run / RECIPE).read_bytes()))
+    except (OSError, ValueError):  # not there, not JSON, or a recipe of another kind
+        return None
+
+
 def _begin(run: Path, recipe: BaseRecipe) -> None:
     names = sorted(path.name for path in run.iterdir()) if run.is_dir() else []
     foreign = [name for name in names if not is_draft(name)]
     if RECIPE in foreign:  # the run was stopped before its first checkpoint
-        _refuse_other(run, _read_recipe(run / RECIPE, type(recipe)), recipe)
+        _refuse_other(run, begun_recipe(run, type(recipe)), recipe)
     elif foreign:
         raise CheckpointError(
             f"{run}: not empty and not a run: it holds {foreign[0]!r}. "
@@ -60,13 +71,6 @@ def _begin(run: Path, recipe: BaseRecipe) -> None:
         )
     else:
         write_file(run / RECIPE, json.dumps(recipe.to_dict(), indent=2).encode())
-
-
-def _read_recipe(path: Path, kind: type[BaseRecipe]) -> BaseRecipe | None:
-    try:
-        return kind.parse(json.loads(path.read_text()))
-    except ValueError:  # not JSON, or a recipe of another kind
-        return None
 
 
 def _refuse_other(run: Path, saved: BaseRecipe | None, recipe: BaseRecipe) -> None:

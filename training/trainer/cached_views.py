@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from bundle.atomic import draft_of
 from training.core.distributed import Ranks
+from training.core.precision import autocast
 from training.data.shards import INDEX
 from training.loading.pairs import Pairs, to_device
 from training.loading.views import FreshViews
@@ -82,8 +83,7 @@ def _compute(
         for number, chunk in enumerate(index.split(CHUNK)):
             generator = torch.Generator().manual_seed(number)
             pixels = to_device(views(chunk, generator), device, recipe.loop.channels_last)
-            bf16 = recipe.loop.precision == "bf16"
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            with autocast(recipe.loop.precision, device):
                 pieces.append(tower.frozen(pixels).cpu().contiguous())
             bar.update(len(chunk))
     return torch.cat(pieces)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from training.core import checkpoint
 from training.core.checkpoint import Progress
 from training.core.distributed import Ranks, ranks
 from training.core.optimizer import build_optimizer, learning_rate
-from training.core.run import TrainingError, open_run
+from training.core.precision import gather_dtype, resolve
+from training.core.run import TrainingError, begun_recipe, open_run
 from training.core.run_log import Journal
 from training.core.seeds import derive_seed
 from training.losses import LOSSES
@@ -34,7 +36,7 @@ def train(recipe: TrainingRecipe, run: Path, stop_after: int | None = None) -> P
     """Trains a recipe in the folder `run` and returns the last checkpoint.
 
     A folder with checkpoints of the same recipe is resumed, with the losses that the uninterrupted
-    run would have had. `stop_after` ends the run early, at so many steps.
+    run would have had, in its precision. `stop_after` ends the run early, at so many steps.
 
     Raises CheckpointError when the folder holds another recipe's run, TrainingError when the loss
     is not a number (with `diagnostics.json` left behind).
@@ -42,7 +44,16 @@ def train(recipe: TrainingRecipe, run: Path, stop_after: int | None = None) -> P
     if recipe.loop.threads:
         torch.set_num_threads(recipe.loop.threads)
     with ranks(recipe.loop.device) as group:
-        return _Run(recipe, run, group).go(stop_after)
+        return _Run(_resolved(recipe, run, group), run, group).go(stop_after)
+
+
+def _resolved(recipe: TrainingRecipe, run: Path, group: Ranks) -> TrainingRecipe:
+    """The recipe with its precision: that which the run was begun with, or the device's."""
+    asked, begun = recipe.loop.precision, begun_recipe(run, TrainingRecipe)
+    if asked == "auto" and begun is not None:
+        asked = begun.loop.precision
+    loop = replace(recipe.loop, precision=resolve(asked, group))
+    return replace(recipe, loop=loop)
 
 
 class _Run:
@@ -67,10 +78,12 @@ class _Run:
             wrapped = DistributedDataParallel(
                 self.model, device_ids=[group.device] if group.device.type == "cuda" else None
             )
-        bf16 = loop.precision == "bf16"
-        loss = LOSSES.load(loop.loss)(tile=loop.tile, gather_dtype=torch.bfloat16 if bf16 else None)
         self.step = Step(
-            wrapped, loss, micro_batch=loop.micro_batch, bf16=bf16, device=group.device
+            wrapped,
+            LOSSES.load(loop.loss)(tile=loop.tile, gather_dtype=gather_dtype(loop.precision)),
+            micro_batch=loop.micro_batch,
+            precision=loop.precision,
+            device=group.device,
         )
 
     def _resume(self) -> Progress:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from bundle.schema import SchemaError
 from training.core.optimizer import OptimizerConfig
+from training.core.precision import Precision
 from training.core.recipe_file import BaseRecipe
 from training.loading.augment import AugmentConfig
 from training.loading.pairs import PairsConfig
@@ -61,8 +62,9 @@ class LoopConfig:
     """Pairs a step, over all ranks."""
     micro_batch: int = 0
     """Pairs a forward pass and rank; smaller than a rank's share means cached gradients."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """bf16 is autocast; the loss and the optimiser stay in fp32."""
+    precision: Precision = "auto"
+    """bf16 is autocast; the loss and the optimiser stay in fp32. auto is bf16 where the device
+    computes it, else fp32; the run's recipe.json has the choice."""
     channels_last: bool = False
     """Memory format of the image tower; faster for convolutions."""
     loss: Annotated[str, LOSSES] = "clip"

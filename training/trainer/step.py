@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from training.core.precision import Precision, autocast
 from training.loading.pairs import Batch
 from training.losses.base import Loss
 from training.model.sparse_clip import LossInputs, normalize
@@ -36,11 +37,17 @@ class Step:
     """
 
     def __init__(
-        self, model: nn.Module, loss: Loss, *, micro_batch: int, bf16: bool, device: torch.device
+        self,
+        model: nn.Module,
+        loss: Loss,
+        *,
+        micro_batch: int,
+        precision: Precision,
+        device: torch.device,
     ) -> None:
         self.model, self.loss = model, loss
         self.micro_batch, self.device = micro_batch, device
-        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+        self.autocast = autocast(precision, device)
 
     def __call__(self, batch: Batch) -> StepResult:
         """Adds the step's gradients to the parameters."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from bundle.schema import SchemaError
 from mllm_adapter.model.adapter import open_adapter
 from mllm_adapter.model.llm import load_llm
 from mllm_adapter.recipe import AdapterRecipe
+from mllm_adapter.trainer import loop
 from mllm_adapter.trainer.loop import train
 from tests.mllm_adapter.runs import recipe, stage
+from training.core import precision
 from training.core.checkpoint import CheckpointError, complete_checkpoints
 from training.core.run import TrainingError
 
@@ -51,6 +54,37 @@ def test_the_first_stage_leaves_the_llm_alone(
     before, after = load_llm(llama)[0], load_llm(adapter / "llm")[0]
     for name, weight in before.state_dict().items():
         assert torch.allclose(weight, after.state_dict()[name], atol=1e-2, rtol=1e-2), name
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.parametrize("llm", ["frozen", "full"])
+def test_weights_are_read_in_the_precision_that_is_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_bundle: Path,
+    icons: Path,
+    tmp_path: Path,
+    llama: Path,
+    bf16: bool,
+    llm: str,
+) -> None:
+    """Weights that learn are fp32 in any case."""
+    dtypes: list[torch.dtype] = []
+
+    def load(path: Path, dtype: torch.dtype) -> object:
+        dtypes.append(dtype)
+        return load_llm(path, dtype)
+
+    monkeypatch.setattr(precision, "computes_bf16", lambda device: bf16)
+    monkeypatch.setattr(loop, "load_llm", load)
+    auto = recipe(tiny_bundle, icons, stage(llm, 2), llm={"path": str(llama)})
+    auto = replace(auto, run=replace(auto.run, precision="auto"))
+    train(auto, tmp_path, stop_after=1)
+    assert dtypes == [torch.bfloat16 if bf16 and llm == "frozen" else torch.float32]
+    recorded = json.loads((tmp_path / "recipe.json").read_text())
+    assert recorded["run"]["precision"] == ("bf16" if bf16 else "fp32")
+    monkeypatch.setattr(precision, "computes_bf16", lambda device: not bf16)
+    train(auto, tmp_path)  # in the precision that it was begun with
+    assert len(losses(tmp_path)) == 2
 
 
 def test_lora_ends_up_in_the_llm_that_is_written(

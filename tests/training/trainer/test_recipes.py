@@ -47,8 +47,8 @@ def test_builds_and_steps(name: str) -> None:
         torch.randn(2, 3, side, side),
         torch.randint(1, text.vocabulary, (2, text.context_length)),
     )
-    loss = ClipLoss(tile=1, gather_dtype=torch.bfloat16)
-    step = Step(model, loss, micro_batch=1, bf16=True, device=torch.device("cpu"))
+    loss = ClipLoss(tile=1)
+    step = Step(model, loss, micro_batch=1, precision="fp32", device=torch.device("cpu"))
     if name == "demo":  # batch statistics want more than one
         step.micro_batch = 0
     result = step(batch)

@@ -1,0 +1,69 @@
+"""The precision in which a run computes: bf16 where the device really does, else fp32.
+
+A CPU without bf16 instructions computes bf16 all the same, element by element: up to 60 times
+slower than fp32, and slowest in the backward pass of autocast.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+from typing import Literal
+
+import torch
+
+from training.core.distributed import Ranks
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+_log = logging.getLogger(__name__)
+
+
+def resolve(asked: Precision, group: Ranks) -> Precision:
+    """bf16 or fp32, the same on all ranks, and logs which and why.
+
+    `auto` is bf16 when the device of every rank computes it. What is asked for by name is taken,
+    with a warning when it is bf16 and a device does not compute it.
+    """
+    lacking = torch.tensor(int(not computes_bf16(group.device)), device=group.device)
+    everywhere = not group.total(lacking).item()
+    precision = asked if asked != "auto" else "bf16" if everywhere else "fp32"
+    if not group.is_first:
+        return precision
+    where = f"this {'GPU' if group.device.type == 'cuda' else 'CPU'}"
+    if precision == "bf16" and not everywhere:
+        _log.warning("precision: bf16, which %s does not compute: fp32 is far faster here", where)
+    elif asked == "auto":
+        does = "computes" if everywhere else "does not compute"
+        _log.info("precision: %s, as %s %s bf16", precision, where, does)
+    else:
+        _log.info("precision: %s", precision)
+    return precision
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for bf16 that torch uses.
+
+    On a CPU the variables ATEN_CPU_CAPABILITY=avx2 and ONEDNN_MAX_CPU_ISA=AVX2 take them away.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    # On x86 that says no more than AVX-512, which alone computes bf16 in fp32's time.
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    return not x86 or bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def gather_dtype(precision: Precision) -> torch.dtype | None:
+    """The type in which features travel between ranks; None for their own."""
+    return torch.bfloat16 if precision == "bf16" else None
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """The context of a forward pass in a resolved precision; weights stay in fp32."""
+    if precision == "auto":
+        raise ValueError("precision: auto is to be resolved first")
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
