@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bundle.tokenizer import MAX_CHARACTERS, Tokenizer, TokenizerError, byte_characters
 from training.model.tokenizer import (
-    STOCK,
+    STOCK_VOCABULARY,
     open_clip_tokenizer,
     truncated_bpe,
     write_tokenizer_json,
@@ -63,7 +63,7 @@ class Pair(NamedTuple):
     ours: Tokenizer
 
 
-@pytest.fixture(scope="module", params=[(8192, 32), (STOCK, 77), (514, 24)])
+@pytest.fixture(scope="module", params=[(8192, 32), (STOCK_VOCABULARY, 77), (514, 24)])
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     size, context = request.param
     theirs = open_clip_tokenizer(size, context)
@@ -152,13 +152,13 @@ def test_the_file_runs_in_any_tokenizers(tmp_path: Path) -> None:
 
 
 def test_a_truncated_vocabulary_is_the_head_of_the_stock_one(tmp_path: Path) -> None:
-    small, stock = open_clip_tokenizer(8192, 77), open_clip_tokenizer(STOCK, 77)
+    small, stock = open_clip_tokenizer(8192, 77), open_clip_tokenizer(STOCK_VOCABULARY, 77)
     assert small.vocab_size == 8192
     assert [small.decoder[i] for i in range(8190)] == [stock.decoder[i] for i in range(8190)]
     truncated_bpe(8192, tmp_path / "a.gz")
     truncated_bpe(8192, tmp_path / "b.gz")
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
-    for size in (513, STOCK + 1):
+    for size in (513, STOCK_VOCABULARY + 1):
         with pytest.raises(ValueError, match="vocabulary: must be"):
             truncated_bpe(size, tmp_path / "c.gz")
 

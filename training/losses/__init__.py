@@ -1,4 +1,4 @@
-"""What a batch of codes is trained by: the contract in base.py, one file for each loss."""
+"""What a run minimises: the contract in base.py, one file for each loss."""
 
 from __future__ import annotations
 

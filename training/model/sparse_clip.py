@@ -18,34 +18,35 @@ from training.model.towers import ImageTower, TextTower, Towers, build_towers, t
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Two open_clip towers and the heads over them.
+    """Two open_clip towers, and a head on each.
 
-    Sparse CLIP (arXiv 2601.20075) is `relu` on and a `width_factor` far above 1; with `relu` off
-    and `width_factor` 1 the same code is CLIP.
+    Sparse CLIP (arXiv 2601.20075) has `relu` on and a `width_factor` far above 1. With `relu` off
+    and a `width_factor` of 1 the same code is CLIP.
     """
 
     name: str = ""
-    """An open_clip configuration, such as ViT-B-32; empty when `vision` and `text` say it all."""
+    """An open_clip configuration, such as ViT-B-32; empty when `vision` and `text` say all."""
     vision: dict[str, Any] = field(default_factory=dict)
-    """Laid over the configuration's vision_cfg."""
+    """Values that replace those of the configuration's vision_cfg."""
     text: dict[str, Any] = field(default_factory=dict)
-    """Laid over the configuration's text_cfg."""
+    """Values that replace those of the configuration's text_cfg."""
     embed_dim: int = 512
-    """D of CLIP: the usual width of the shared space."""
+    """D, the width of CLIP's shared space."""
     width_factor: int = 32
     """C = embed_dim * width_factor."""
     relu: bool = True
     """A ReLU after the last projection of both towers."""
     rep_relu: bool = False
-    """GELU's gradient behind the ReLU, so that dead concepts can come back."""
+    """Use GELU's gradient for the ReLU, so that dead concepts can recover."""
     bias: float | None = None
-    """What biases of the last projections start at; null for no bias, as in CLIP."""
+    """Initial value of the last projections' biases; null for no bias, as in CLIP."""
     head: Literal["replaced", "stacked"] = "stacked"
-    """`replaced`: tower width -> C. `stacked`: tower width -> D -> C."""
+    """`replaced` projects the tower's width to C; `stacked` projects it to D, then to C."""
     pool: Literal["cls", "patch_mean"] = "cls"
-    """`cls`: the codes of the pooled token. `patch_mean`: the mean of the patches' codes."""
+    """An image's codes: `cls` encodes the pooled token, `patch_mean` takes the mean of the patches'
+    codes."""
     logit_scale_init: float = 1 / 0.07
-    """exp(logit scale) at the start."""
+    """Initial value of exp(logit scale)."""
     logit_scale_cap: float = 100.0
     """The sparsity knob: exp(logit scale) is clamped here. A lower cap gives sparser codes."""
 
@@ -55,22 +56,23 @@ class ModelConfig:
         return self.embed_dim * self.width_factor
 
 
-class Encoded(NamedTuple):
-    """Un-normalised codes, and the dense vectors that the last projection read."""
+class Encoding(NamedTuple):
+    """Un-normalised codes, and the dense vectors that the last projection turned into them."""
 
     codes: Float[Tensor, "B C"]
     dense: Float[Tensor, "B D"]
 
 
 class LossInputs(NamedTuple):
-    """What a loss reads of a batch."""
+    """What a loss is computed from."""
 
     image: Float[Tensor, "B C"]
-    """Un-normalised codes, as those of the texts."""
+    """Un-normalised codes of the images."""
     text: Float[Tensor, "B C"]
+    """Un-normalised codes of the texts."""
     scale: Float[Tensor, ""]
     parameters: dict[str, Float[Tensor, ""]]
-    """The scalars that the loss learns beside the scale, by name."""
+    """The scalars that the loss learns beside the scale, by name; see Loss.parameters."""
 
 
 class SparseCLIP(nn.Module):
@@ -82,8 +84,8 @@ class SparseCLIP(nn.Module):
         towers: Towers | None = None,
         loss_parameters: Mapping[str, float] | None = None,
     ) -> None:
-        """`loss_parameters` are scalars that the loss of a training run learns, with what each
-        starts at; a bundle does not hold them."""
+        """`towers` are built from `config` unless they are given. `loss_parameters` are the initial
+        values of the scalars that a training run's loss learns; a bundle does not hold them."""
         super().__init__()
         self.config = config
         if towers is None:
@@ -117,7 +119,7 @@ class SparseCLIP(nn.Module):
 
     @property
     def patch_grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
+        """Rows and columns of patches; their product is P."""
         return self.image.grid
 
     @property
@@ -127,30 +129,30 @@ class SparseCLIP(nn.Module):
 
     @torch.no_grad()
     def clamp_scale(self) -> None:
-        """Holds the parameter itself at the cap, after each optimiser step, as open_clip does."""
+        """Clamps the parameter itself to the cap, as open_clip does after each optimiser step."""
         self.log_scale.clamp_(0, math.log(self.config.logit_scale_cap))
 
-    def encode_image(self, pixels: Float[Tensor, "B 3 S S"]) -> Encoded:
+    def encode_image(self, pixels: Float[Tensor, "B 3 S S"]) -> Encoding:
         """Images to codes (B, C) and dense vectors (B, D)."""
         features = self.image(pixels)
         if self.config.pool == "cls":
             dense = self.image_head.dense(features.pooled)
-            return Encoded(self.image_head.codes(dense), dense)
+            return Encoding(self.image_head.codes(dense), dense)
         patches = self.image_head.dense(features.patches)
-        return Encoded(self.image_head.pooled_codes(patches), patches.mean(dim=1))
+        return Encoding(self.image_head.pooled_codes(patches), patches.mean(dim=1))
 
     def encode_patches(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B P C"]:
         """Images to the codes of each patch."""
         return self.image_head.codes(self.image_head.dense(self.image(pixels).patches))
 
-    def encode_text(self, tokens: Int[Tensor, "B T"]) -> Encoded:
+    def encode_text(self, tokens: Int[Tensor, "B T"]) -> Encoding:
         """Texts to codes (B, C) and dense vectors (B, D)."""
         dense = self.text_head.dense(self.text(tokens))
-        return Encoded(self.text_head.codes(dense), dense)
+        return Encoding(self.text_head.codes(dense), dense)
 
     def forward(self, pixels: Float[Tensor, "B 3 S S"], tokens: Int[Tensor, "B T"]) -> LossInputs:
-        """All that learns, in one call: DistributedDataParallel averages the gradients of what its
-        module's forward returns, and of nothing else."""
+        """Codes, scale and the loss's scalars in one call: DistributedDataParallel expects every
+        parameter that learns to take part in the forward pass."""
         return LossInputs(
             self.encode_image(pixels).codes,
             self.encode_text(tokens).codes,
@@ -160,5 +162,5 @@ class SparseCLIP(nn.Module):
 
 
 def normalize(codes: Float[Tensor, "B C"], eps: float = 1e-6) -> Float[Tensor, "B C"]:
-    """Rows of unit length. The norm is taken in float32, and an all-zero row stays zero."""
+    """Rows of unit length. The norm is computed in float32; an all-zero row stays zero."""
     return F.normalize(codes.float(), dim=-1, eps=eps)

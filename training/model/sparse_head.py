@@ -11,12 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-CHUNK = 2**26
-"""Patch codes are pooled in slices of at most so many numbers, recomputed in the backward pass."""
+PATCH_CODES_PER_SLICE = 2**26
+"""Patch codes that exist at a time while they are pooled; a slice is computed again in the backward
+pass."""
 
 
 class RepReLU(torch.autograd.Function):
-    """ReLU forward with GELU's gradient, so that a dead concept still gets one.
+    """ReLU forward, GELU's gradient backward, so that a dead concept still gets a gradient.
 
     Non-negative Contrastive Learning (ICLR 2024), `rep_relu`.
     """
@@ -34,10 +35,11 @@ class RepReLU(torch.autograd.Function):
 
 
 class SparseHead(nn.Module):
-    """Features to codes: `relu(x W + b)`, with `W` (W, C) or, stacked, (W, D) then (D, C).
+    """Features to codes: relu(x A + b), where A is (W, C) or, stacked, the product of (W, D) and
+    (D, C).
 
-    With `relu` off, C = D and no `b` this is CLIP's own projection. A `b` below zero makes codes
-    sparse from the first step on.
+    With `relu` off, C = D and no b, this is CLIP's own projection. A negative b makes codes sparse
+    from the first step.
     """
 
     def __init__(
@@ -63,24 +65,24 @@ class SparseHead(nn.Module):
             nn.init.normal_(self.embed.weight, std=width**-0.5)
 
     def dense(self, x: Float[Tensor, "... W"]) -> Float[Tensor, "... D"]:
-        """The vector that the last projection reads."""
+        """Features to dense vectors, the inputs of the last projection."""
         return cast(Tensor, self.embed(x)) if self.embed is not None else x
 
     def codes(self, dense: Float[Tensor, "... D"]) -> Float[Tensor, "... C"]:
-        """Un-normalised codes of dense vectors."""
+        """Dense vectors to un-normalised codes."""
         return self._activate(self.project(dense))
 
     def pooled_codes(
         self, dense: Float[Tensor, "B P D"], step: int | None = None
     ) -> Float[Tensor, "B C"]:
-        """The mean over patches of each patch's codes.
+        """The mean of the patches' codes.
 
-        The (B, P, C) codes exist one slice of `step` concepts at a time only: as many as CHUNK
-        allows, unless given.
+        All codes together are (B, P, C). Only (B, P, step) of them exist at a time; `step` follows
+        from PATCH_CODES_PER_SLICE unless it is given.
         """
         batch, patches, _ = dense.shape
         concepts = self.project.out_features
-        step = step or max(1, CHUNK // (batch * patches))
+        step = step or max(1, PATCH_CODES_PER_SLICE // (batch * patches))
         weights = torch.split(self.project.weight, step)
         biases: Sequence[Tensor | None] = [None] * len(weights)
         if self.project.bias is not None:
@@ -88,8 +90,9 @@ class SparseHead(nn.Module):
         slices = list(zip(weights, biases, strict=True))
         if step >= concepts or not torch.is_grad_enabled():
             return torch.cat([self._pool(dense, w, b) for w, b in slices], dim=1)
-        recomputed = [checkpoint(self._pool, dense, w, b, use_reentrant=False) for w, b in slices]
-        return torch.cat(recomputed, dim=1)
+        # Without checkpoints autograd would keep the codes of every slice for the backward pass.
+        pooled = [checkpoint(self._pool, dense, w, b, use_reentrant=False) for w, b in slices]
+        return torch.cat(pooled, dim=1)
 
     def _pool(self, dense: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return self._activate(F.linear(dense, weight, bias)).mean(dim=1)

@@ -1,4 +1,4 @@
-"""CLIP's vocabulary for the text tower: the stock one, or its first merges only."""
+"""CLIP's tokenizer for the text tower, with the stock vocabulary or with its first merges only."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 from bundle.tokenizer import PATTERN
 from training.core.compat import open_clip
 
-STOCK = 49_408
-"""Ids of CLIP's own vocabulary: 2 x 256 bytes, 48,894 merges, 2 special tokens."""
+STOCK_VOCABULARY = 49_408
+"""Size of CLIP's vocabulary: 2 x 256 bytes, 48,894 merges, 2 special tokens."""
 
 
 def truncated_bpe(size: int, path: Path) -> None:
-    """Writes open_clip's merges file cut to a vocabulary of `size` ids, gzipped, the same bytes
-    each time.
+    """Writes open_clip's merges file, cut to a vocabulary of `size` ids and gzipped; the same size
+    always gives the same bytes.
 
-    A small model spends its parameters on the frequent words and spells the rare ones. Raises
-    ValueError for a size outside of 514 (bytes alone) to 49,408.
+    A small model so spends its parameters on frequent words and spells rare ones. Raises ValueError
+    for a size outside of 514 (bytes alone) to 49,408.
     """
-    if not 514 <= size <= STOCK:
-        raise ValueError(f"vocabulary: must be 514 to {STOCK}")
+    if not 514 <= size <= STOCK_VOCABULARY:
+        raise ValueError(f"vocabulary: must be 514 to {STOCK_VOCABULARY}")
     open_clip()
     from open_clip.tokenizer import default_bpe
 
@@ -40,7 +40,7 @@ def truncated_bpe(size: int, path: Path) -> None:
 def open_clip_tokenizer(size: int, context_length: int) -> Any:
     """open_clip's SimpleTokenizer with a vocabulary of `size` ids."""
     module = open_clip()
-    if size == STOCK:
+    if size == STOCK_VOCABULARY:
         return module.SimpleTokenizer(context_length=context_length)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bpe.txt.gz"
@@ -49,10 +49,10 @@ def open_clip_tokenizer(size: int, context_length: int) -> Any:
 
 
 def write_tokenizer_json(tokenizer: Any, path: Path) -> None:
-    """Writes an open_clip SimpleTokenizer as tokenizer.json, whole: any `tokenizers` runs it.
+    """Writes an open_clip SimpleTokenizer as a tokenizer.json that the library `tokenizers` runs.
 
-    Only ftfy's and HTML's part of the cleaning has no place in that format; `bundle.tokenizer`
-    adds it. Raises ValueError for a tokenizer with another cleaning, or one that drops tokens.
+    The format cannot express ftfy's cleaning and HTML unescaping; `bundle.tokenizer` adds both.
+    Raises ValueError for a tokenizer with other cleaning, or one that drops tokens.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from tokenizers.processors import TemplateProcessing
@@ -61,20 +61,22 @@ def write_tokenizer_json(tokenizer: Any, path: Path) -> None:
         raise ValueError("tokenizer: only the default cleaning without a reduction mask")
     merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.__getitem__)
     specials = [tokenizer.decoder[i] for i in tokenizer.all_special_ids]
-    whole = Tokenizer(models.BPE(vocab=tokenizer.encoder, merges=merges, end_of_word_suffix="</w>"))
-    whole.normalizer = normalizers.Sequence(
+    exported = Tokenizer(
+        models.BPE(vocab=tokenizer.encoder, merges=merges, end_of_word_suffix="</w>")
+    )
+    exported.normalizer = normalizers.Sequence(
         [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(), normalizers.Lowercase()]
     )
-    whole.pre_tokenizer = pre_tokenizers.Sequence(
+    exported.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(PATTERN[1:]), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    whole.decoder = decoders.ByteLevel()
-    whole.add_special_tokens(specials)
-    whole.post_processor = TemplateProcessing(
+    exported.decoder = decoders.ByteLevel()
+    exported.add_special_tokens(specials)
+    exported.post_processor = TemplateProcessing(
         single=f"{specials[0]} $A {specials[1]}",
         special_tokens=list(zip(specials, tokenizer.all_special_ids, strict=True))[:2],
     )
-    whole.save(str(path), pretty=False)
+    exported.save(str(path), pretty=False)

@@ -15,17 +15,17 @@ from training.core.compat import open_clip
 
 
 class ImageFeatures(NamedTuple):
-    """What an image tower sees, after its last LayerNorm."""
+    """The output of an image tower, after its last LayerNorm."""
 
     pooled: Float[Tensor, "B W"]
     patches: Float[Tensor, "B P W"]
 
 
 class ImageTower(nn.Module):
-    """A VisionTransformer or timm trunk of open_clip, read before its projection.
+    """A VisionTransformer or timm trunk of open_clip, without its projection.
 
-    A transformer's pooled vector is its class token; a trunk without one gives the mean of its last
-    feature map. timm trunks get a LayerNorm of our own, as they have no common last norm.
+    The pooled vector is a transformer's class token; for a trunk without one it is the mean of the
+    last feature map. A LayerNorm is added to timm trunks, as they share no last norm.
     """
 
     width: int
@@ -54,10 +54,10 @@ class ImageTower(nn.Module):
             raise ValueError("model.vision: must be a VisionTransformer or a timm trunk")
         self.image_size = _square(visual.image_size)
         self.reads_frozen = False
-        """`forward` takes what `frozen` gave, not pixels."""
+        """Whether `forward` takes the output of `frozen` instead of pixels."""
 
     def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
-        """Pixels to features."""
+        """Pixels (or the output of `frozen`, see `reads_frozen`) to features."""
         if self.reads_frozen:
             return self._rest(pixels)
         if self.is_vit:
@@ -79,19 +79,22 @@ class ImageTower(nn.Module):
 
     @torch.no_grad()
     def frozen(self, pixels: Float[Tensor, "B 3 S S"]) -> Tensor:
-        """Pixels to the output of the last block before one that learns: a feature map, or a
-        transformer's tokens (B, 1 + P, W). `forward` can go on from there."""
-        kept: list[Tensor] = []
+        """Pixels to the output of the last block before the first one that learns.
+
+        It is a feature map, or a transformer's tokens (B, 1 + P, W), from which `forward` can
+        continue. Raises ValueError for a tower that cannot be cut there.
+        """
+        outputs: list[Tensor] = []
         block = self._blocks()[self._cut() - 1]
-        hook = block.register_forward_hook(lambda _block, _inputs, output: kept.append(output))
+        hook = block.register_forward_hook(lambda _block, _inputs, output: outputs.append(output))
         training = self.training
-        self.eval()  # the blocks behind it run too, and are not to count these images
+        self.eval()  # later blocks run, too, and must not add these images to batch statistics
         try:
             self._map(pixels)
         finally:
             hook.remove()
             self.train(training)
-        return kept[0]
+        return outputs[0]
 
     def _rest(self, hidden: Tensor) -> ImageFeatures:
         for block in self._blocks()[self._cut() :]:
@@ -110,7 +113,7 @@ class ImageTower(nn.Module):
         return [block for stage in trunk.blocks for block in stage]
 
     def _cut(self) -> int:
-        """How many blocks come before the first that learns."""
+        """The number of blocks before the first one that learns."""
         blocks = self._blocks()
         for i, block in enumerate(blocks):
             if any(weight.requires_grad for weight in block.parameters()):
@@ -119,25 +122,26 @@ class ImageTower(nn.Module):
                 return i
         return len(blocks)
 
-    def take(self, weights: dict[str, Tensor]) -> None:
-        """Copies a timm trunk's weights from a dictionary of the same order; what follows the
-        trunk's last feature map is left out.
+    def load_trunk_weights(self, weights: dict[str, Tensor]) -> None:
+        """Copies a timm trunk's weights from a dictionary in the same order, under any names.
+        Weights that come after those of the trunk, such as a classifier's, are left out.
 
         Raises ValueError when they are another network's.
         """
-        own = self.trunk.trunk.state_dict()
-        pairs = list(zip(weights, own, strict=False))
-        if any(weights[a].shape != own[b].shape for a, b in pairs) or len(pairs) < len(own):
+        current = self.trunk.trunk.state_dict()
+        names = list(zip(current, weights, strict=False))
+        misfit = any(current[name].shape != weights[given].shape for name, given in names)
+        if misfit or len(names) < len(current):
             raise ValueError("start.image: its weights are of another network than model.vision")
-        self.trunk.trunk.load_state_dict({b: weights[a] for a, b in pairs})
+        self.trunk.trunk.load_state_dict({name: weights[given] for name, given in names})
 
     def channels_last(self) -> None:
-        """Lays the weights of convolutions out with channels last, which is faster for them."""
+        """Stores the weights of convolutions with channels last, which makes them faster."""
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def freeze(self, unlocked_groups: int = 0) -> None:
-        """Keeps the weights and batch statistics as they are, but for the last groups of layers
-        (blocks, as timm and open_clip count them) and the norm behind them."""
+        """Freezes weights and batch statistics, except those of the last `unlocked_groups` groups
+        of layers (blocks, as timm and open_clip count them) and of the norm after them."""
         self.requires_grad_(False)
         if unlocked_groups:
             norm = self.trunk.ln_post if self.is_vit else self.norm
@@ -147,7 +151,7 @@ class ImageTower(nn.Module):
         self.train(self.training)
 
     def _groups(self) -> list[list[nn.Parameter]]:
-        """The trunk's parameters, layer by layer, those nearest to the pixels first."""
+        """The trunk's parameters by layer, from the pixels on."""
         if self.is_vit:
             return [list(block.parameters()) for block in self.trunk.transformer.resblocks]
         from timm.models import group_parameters
@@ -157,7 +161,8 @@ class ImageTower(nn.Module):
         return [[trunk.get_parameter(name) for name in named[i]] for i in sorted(named)]
 
     def train(self, mode: bool = True) -> ImageTower:
-        """torch's own, but what is frozen stays in evaluation mode: its batch statistics, too."""
+        """As torch does, except that frozen modules stay in evaluation mode, so that their batch
+        statistics do not change."""
         super().train(mode)
         for module in self.modules():
             weights = list(module.parameters())
@@ -173,7 +178,8 @@ class ImageTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """A TextTransformer of open_clip, read after its last LayerNorm at the end-of-text token."""
+    """A TextTransformer of open_clip without its projection: the end-of-text token after the last
+    LayerNorm."""
 
     def __init__(self, text: Any) -> None:
         super().__init__()
@@ -186,7 +192,7 @@ class TextTower(nn.Module):
         self.vocabulary = int(text.vocab_size)
 
     def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B W"]:
-        """Token ids to one vector a text."""
+        """Token ids to one vector per text."""
         out: Tensor = self.trunk(tokens)
         return out
 
@@ -202,24 +208,25 @@ class Towers(NamedTuple):
 
 
 def tower_config(name: str, vision: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
-    """open_clip's configuration `name` (may be empty) with `vision` and `text` laid over it.
+    """open_clip's configuration `name`, or none for an empty name, with the values of `vision` and
+    `text` in place of its own.
 
-    Raises ValueError for a name or a key that open_clip does not know.
+    Raises ValueError for a name or a key that open_clip does not have.
     """
     base: dict[str, Any] = {"vision_cfg": {}, "text_cfg": {}}
     if name:
-        found = open_clip().get_model_config(name)
-        if found is None:
+        named = open_clip().get_model_config(name)
+        if named is None:
             raise ValueError(f"model.name: open_clip has no configuration {name!r}")
-        base = copy.deepcopy(found)
+        base = copy.deepcopy(named)
     for section, values, owner in (
         ("vision", vision, "CLIPVisionCfg"),
         ("text", text, "CLIPTextCfg"),
     ):
-        known = [f.name for f in dataclasses.fields(getattr(open_clip(), owner))]
+        fields = [f.name for f in dataclasses.fields(getattr(open_clip(), owner))]
         for key in values:
-            if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
+            if key not in fields:
+                close = difflib.get_close_matches(key, fields, n=1)
                 hint = f"; did you mean {close[0]}?" if close else ""
                 raise ValueError(f"model.{section}.{key}: open_clip has no such value{hint}")
         base[f"{section}_cfg"].update(values)
@@ -227,7 +234,7 @@ def tower_config(name: str, vision: dict[str, Any], text: dict[str, Any]) -> dic
 
 
 def build_towers(config: dict[str, Any], embed_dim: int) -> Towers:
-    """Randomly initialised towers from `tower_config`'s result."""
+    """Randomly initialised towers from the result of `tower_config`."""
     config = {k: v for k, v in config.items() if k in ("vision_cfg", "text_cfg", "quick_gelu")}
     clip = open_clip()
     model = clip.CustomTextCLIP(embed_dim=embed_dim, **config)
@@ -237,7 +244,7 @@ def build_towers(config: dict[str, Any], embed_dim: int) -> Towers:
 def pretrained_towers(name: str, pretrained: str) -> Towers:
     """Towers with the weights of an open_clip tag, or of a local `.safetensors` file.
 
-    Raises ValueError for a file of another format: those hold pickles, which we do not read.
+    Raises ValueError for a file of another format: it would hold pickles, which are not read.
     """
     is_file = "/" in pretrained or "." in pretrained
     if is_file and not pretrained.endswith(".safetensors"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from training.model.efficientnet import TRUNK, imagenet_weights
+from training.model.efficientnet import TIMM_NAME, imagenet_weights
 from training.model.sparse_clip import SparseCLIP
 from training.model.towers import pretrained_towers
 from training.trainer.recipe import TrainingRecipe
@@ -28,9 +28,9 @@ def start_model(recipe: TrainingRecipe) -> SparseCLIP:
     else:
         model = new_model(recipe)
     if start.image == "efficientnet_lite0":
-        if recipe.model.vision.get("timm_model_name") != TRUNK:
-            raise ValueError(f"start.image: wants model.vision.timm_model_name={TRUNK}")
-        model.image.take(imagenet_weights())
+        if recipe.model.vision.get("timm_model_name") != TIMM_NAME:
+            raise ValueError(f"start.image: wants model.vision.timm_model_name={TIMM_NAME}")
+        model.image.load_trunk_weights(imagenet_weights())
     if start.checkpoint:
         _take(model, Path(start.checkpoint))
     if start.unlocked_groups and not start.freeze_image:

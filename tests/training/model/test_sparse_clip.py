@@ -44,7 +44,7 @@ def test_image_code_is_the_mean_of_its_map(
     torch.testing.assert_close(codes, model.encode_patches(pixels).mean(dim=1))
     whole = torch.autograd.grad(codes.square().sum(), model.image_head.project.weight)[0]
     # In slices of a few concepts, recomputed backward: the same values and gradients.
-    monkeypatch.setattr(head_module, "CHUNK", 64)
+    monkeypatch.setattr(head_module, "PATCH_CODES_PER_SLICE", 64)
     sliced = model.encode_image(pixels).codes
     torch.testing.assert_close(sliced, codes)
     again = torch.autograd.grad(sliced.square().sum(), model.image_head.project.weight)[0]

