@@ -48,7 +48,7 @@ def vit_b32(models: Path) -> Path:
     from bundle.concepts import Concept
     from bundle.manifest import Preprocessing, Training
     from training.core.compat import open_clip
-    from training.export.bundle_writer import Golden, export_bundle
+    from training.export.bundle_writer import GoldenInputs, export_bundle
     from training.model.sparse_clip import ModelConfig, SparseCLIP
 
     torch.manual_seed(0)
@@ -63,7 +63,7 @@ def vit_b32(models: Path) -> Path:
     model = SparseCLIP(config).eval()
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
-    golden = Golden(images=[Image.fromarray(image) for image in noise], texts=["a cat", "a dog"])
+    golden = GoldenInputs(images=[Image.fromarray(image) for image in noise], texts=["a cat", "a dog"])
     return export_bundle(
         model,
         open_clip().get_tokenizer("ViT-B-32"),

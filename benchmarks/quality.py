@@ -87,7 +87,7 @@ def measure(arguments: argparse.Namespace, arm: str, seed: int) -> dict[str, Any
 
     from training.core.checkpoint import find_checkpoint
     from training.evaluation.encoder import CheckpointEncoder
-    from training.evaluation.evaluate import evaluate_split, flat, held_out_splits
+    from training.evaluation.evaluate import evaluate_split, figures_by_name, held_out_splits
     from training.trainer.loop import train
     from training.trainer.recipe import TrainingRecipe
     from training.trainer.trained_model import read_state
@@ -98,7 +98,7 @@ def measure(arguments: argparse.Namespace, arm: str, seed: int) -> dict[str, Any
     last = train(recipe, run)
     encoder = CheckpointEncoder(last)
     folder = recipe.data.folder
-    figures = flat([evaluate_split(encoder, folder, s) for s in held_out_splits(folder)])
+    figures = figures_by_name([evaluate_split(encoder, folder, s) for s in held_out_splits(folder)])
     _, progress = read_state(find_checkpoint(run))
     return {
         "recipe": arguments.recipe,

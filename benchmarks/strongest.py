@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bundle.store import default_bundle
-from training.evaluation.encoder import BundleEncoder, Codes
+from training.evaluation.encoder import BundleEncoder, CodeMatrix
 from training.evaluation.evaluate import encode_splits, evaluate_encoded
 
 RESULTS = Path(__file__).parent / "results"
@@ -50,7 +50,7 @@ def main() -> None:
     (RESULTS / "strongest.json").write_text(text + "\n")
 
 
-def strongest(codes: Codes, kept: int) -> Codes:
+def strongest(codes: CodeMatrix, kept: int) -> CodeMatrix:
     """Rows (N, C) with all but their `kept` largest values set to 0."""
     if kept >= codes.shape[1]:
         return codes

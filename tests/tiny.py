@@ -115,7 +115,7 @@ def export_tiny(
     storage: Literal["float16", "float32"] = "float16",
 ) -> Path:
     """Exports a tiny model the way a real one is exported."""
-    from training.export.bundle_writer import Golden, export_bundle
+    from training.export.bundle_writer import GoldenInputs, export_bundle
 
     return export_bundle(
         tiny_model() if model is None else model,
@@ -128,7 +128,7 @@ def export_tiny(
         models_dir=models_dir,
         name=name,
         version=version,
-        golden=Golden(images=tiny_images(), texts=TEXTS),
+        golden=GoldenInputs(images=tiny_images(), texts=TEXTS),
         card_text="# tiny\n\nRandom weights, for tests.\n",
         licence_text="Apache License, Version 2.0\n",
         storage=storage,

@@ -71,13 +71,13 @@ def export(
         vacant_version(models_dir, name, version)  # before the minutes that the rest takes
     from training.core.checkpoint import CheckpointError
     from training.data.recipe import DataError
-    from training.export.bundle_writer import ExportError
-    from training.export.release import Release, release
+    from training.export.bundle_writer import BundleExportError
+    from training.export.release import ReleaseConfig, release
 
     judge = find_judge()
-    with _one_line(CheckpointError, DataError, ExportError):
+    with _one_line(CheckpointError, DataError, BundleExportError):
         path = release(
-            Release(
+            ReleaseConfig(
                 run=checkpoint,
                 data=data,
                 models_dir=models_dir,

@@ -1,4 +1,4 @@
-"""Names for concepts: the words whose text codes fire them, with images as evidence.
+"""Names for concepts: the words whose text codes activate them, checked against images.
 
 V words, N images, C concepts.
 """
@@ -15,85 +15,87 @@ from scipy import sparse
 from bundle.concepts import Concept, Evidence
 from training.evaluation.metrics import Floats, unit
 
-WORDS = 5
-"""Words kept as evidence; the first is the name, the next few are aliases."""
+WORDS_KEPT = 5
+"""Words that a concept keeps: the first is its name, the next three are its aliases."""
 
-FAINT = 0.1
-"""A word that scores less than so much of what the first one does is no evidence."""
+MIN_RELATIVE_SCORE = 0.1
+"""Words scoring below this fraction of the best word's score are dropped."""
 
-IMAGES = 4
-"""ImageCodes kept as evidence."""
+IMAGES_KEPT = 4
+"""Images that a concept keeps as evidence."""
 
-PRIOR = 10
-"""A word's images are joined by so many average ones: a word of one image, or of none, is only
-the text tower's guess."""
+PRIOR_IMAGES = 10
+"""Pseudo-count: each word is smoothed with this many average images, as a word with few or no
+images rests on the text tower alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageCodes:
-    """Encoded images, N of them, as evidence."""
+    """The codes of N images, with what is known about each image."""
 
     codes: Floats
-    """(N, C), of the image tower."""
+    """(N, C), from the image tower."""
     sources: Sequence[str]
-    """What each is known by."""
+    """(N,), the source that a concept's evidence names."""
     tags: Sequence[Collection[str]]
-    """The words each goes by."""
+    """(N,), the words of each image's caption and keywords."""
     held_out: NDArray[np.bool_]
-    """(N,), those that were not trained on: how often a concept fires is counted on them."""
+    """(N,), true for images that were not trained on. Frequencies are counted on these."""
 
 
 def name_concepts(words: Sequence[str], word_codes: Floats, images: ImageCodes) -> list[Concept]:
     """Names each of C concepts.
 
-    `word_codes` (V, C) are the text tower's codes of the vocabulary `words`. A word speaks for a
-    concept by the share of its own unit code that the concept holds (a word that fires everything
-    a little names nothing), times the share that it holds in the images tagged with the word. A
-    concept is active when it fires on at least two images that are held out.
+    `word_codes` (V, C) are the text tower's codes of the vocabulary `words`. A word's score for a
+    concept is the concept's value in the word's unit code, times the concept's mean value in the
+    unit codes of images tagged with the word. A word that activates every concept a little so
+    scores low everywhere. A concept is active when it fires on at least two held-out images.
     """
     image_codes, sources = images.codes, images.sources
-    shares = unit(word_codes) * _support(words, images)
+    scores = unit(word_codes) * _support(words, images)  # (V, C)
     fired = image_codes[images.held_out] > 0
     frequency = fired.mean(axis=0)
     image_mean, text_mean = image_codes.mean(axis=0), word_codes.mean(axis=0)
-    # Each side is scaled to its own mean first, or the louder tower would own every concept.
+    # Each tower is scaled by its mean, or the one with larger codes would claim every concept.
     image_energy = image_mean / max(float(image_mean.mean()), 1e-12)
     text_energy = text_mean / max(float(text_mean.mean()), 1e-12)
     energy = image_energy + text_energy
     modality = np.divide(image_energy, energy, out=np.full_like(energy, 0.5), where=energy > 0)
-    best_words = _top(shares, WORDS)
-    best_images = _top(image_codes, IMAGES)
+    best_words = _top(scores, WORDS_KEPT)
+    best_images = _top(image_codes, IMAGES_KEPT)
     concepts = []
     for k in range(word_codes.shape[1]):
-        floor = FAINT * shares[best_words[k][0], k]
-        mine = [w for w in best_words[k] if shares[w, k] > floor]
-        shown = [i for i in best_images[k] if image_codes[i, k] > 0]
+        floor = MIN_RELATIVE_SCORE * scores[best_words[k][0], k]
+        top_words = [w for w in best_words[k] if scores[w, k] > floor]
+        top_images = [i for i in best_images[k] if image_codes[i, k] > 0]
         concepts.append(
             Concept(
                 id=k,
-                name=words[mine[0]] if mine else f"concept {k}",
-                aliases=tuple(words[w] for w in mine[1:4]),
+                name=words[top_words[0]] if top_words else f"concept {k}",
+                aliases=tuple(words[w] for w in top_words[1:4]),
                 frequency=round(float(frequency[k]), 5),
                 modality=round(float(modality[k]), 5),
                 active=bool(fired[:, k].sum() >= 2),
-                words=tuple(_evidence(words[w], shares[w, k]) for w in mine),
-                images=tuple(_evidence(sources[i], image_codes[i, k]) for i in shown),
+                words=tuple(_evidence(words[w], scores[w, k]) for w in top_words),
+                images=tuple(_evidence(sources[i], image_codes[i, k]) for i in top_images),
             )
         )
     return concepts
 
 
 def _support(words: Sequence[str], images: ImageCodes) -> Floats:
-    """For each word the mean unit code of the images tagged with it and PRIOR average ones;
-    (V, C)."""
-    place = {word: i for i, word in enumerate(words)}
-    pairs = [(place[t], n) for n, tags in enumerate(images.tags) for t in tags if t in place]
+    """(V, C): for each word the mean unit code of the images tagged with it and of PRIOR_IMAGES
+    average ones."""
+    row = {word: i for i, word in enumerate(words)}
+    pairs = [(row[tag], n) for n, tags in enumerate(images.tags) for tag in tags if tag in row]
     rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     shape = (len(words), len(images.tags))
     tagged = sparse.csr_array((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape)
     count: Floats = np.asarray(tagged.sum(axis=1))
     codes = unit(images.codes)
-    support: Floats = (tagged @ codes + PRIOR * codes.mean(axis=0)) / (count + PRIOR)[:, None]
+    support: Floats = (tagged @ codes + PRIOR_IMAGES * codes.mean(axis=0)) / (count + PRIOR_IMAGES)[
+        :, None
+    ]
     return support.astype(np.float32)
 
 
@@ -102,7 +104,7 @@ def _evidence(source: str, value: float) -> Evidence:
 
 
 def _top(codes: Floats, count: int) -> NDArray[np.int64]:
-    """The rows with the highest values of each column: (C, count)."""
+    """(C, count): the rows with the highest values of each column, highest first."""
     count = min(count, len(codes))
     part = np.argpartition(-codes, count - 1, axis=0)[:count]
     order = np.argsort(-np.take_along_axis(codes, part, axis=0), axis=0, kind="stable")

@@ -1,8 +1,9 @@
-"""One way to encode images and texts, with a checkpoint or a bundle. B batch, C concepts."""
+"""One interface to encode images and texts by a checkpoint or a bundle. B batch, C concepts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Codes = NDArray[np.float32]
+CodeMatrix = NDArray[np.float32]
+"""Dense codes, (B, C)."""
 
 
 class Encoder(Protocol):
@@ -18,17 +20,17 @@ class Encoder(Protocol):
 
     name: str
 
-    def images(self, images: Sequence[Image.Image]) -> Codes:
-        """Codes of images, alpha and all."""
+    def images(self, images: Sequence[Image.Image]) -> CodeMatrix:
+        """Codes of images of any mode; transparency is composed onto the background."""
         ...
 
-    def texts(self, texts: Sequence[str]) -> Codes:
+    def texts(self, texts: Sequence[str]) -> CodeMatrix:
         """Codes of texts."""
         ...
 
 
 class BundleEncoder:
-    """The graphs of a bundle in ONNX Runtime: what is served."""
+    """The graphs of a bundle in ONNX Runtime, as they are served."""
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         from bundle.onnx_graph import OnnxGraph
@@ -41,12 +43,12 @@ class BundleEncoder:
         self._image = OnnxGraph(self.bundle.file("image.onnx"), "image", threads=threads)
         self._text = OnnxGraph(self.bundle.file("text.onnx"), "text", threads=threads)
 
-    def images(self, images: Sequence[Image.Image]) -> Codes:
+    def images(self, images: Sequence[Image.Image]) -> CodeMatrix:
         """Codes of images."""
         pixels = np.stack([self.bundle.preprocessor(image) for image in images])
         return self._image.codes(pixels, self.concepts)
 
-    def texts(self, texts: Sequence[str]) -> Codes:
+    def texts(self, texts: Sequence[str]) -> CodeMatrix:
         """Codes of texts."""
         return self._text.codes(self.bundle.tokenizer.encode(texts), self.concepts)
 
@@ -70,42 +72,47 @@ class CheckpointEncoder:
         self.encode = open_clip_tokenizer(text.vocabulary, text.context_length)
         self.preprocess = Preprocessor(preprocessing(self.model.image.image_size))
 
-    def images(self, images: Sequence[Image.Image]) -> Codes:
+    def images(self, images: Sequence[Image.Image]) -> CodeMatrix:
         """Codes of images."""
         pixels = np.stack([self.preprocess(image) for image in images])
         return self._codes(self.model.encode_image, pixels)
 
-    def texts(self, texts: Sequence[str]) -> Codes:
+    def texts(self, texts: Sequence[str]) -> CodeMatrix:
         """Codes of texts."""
         return self._codes(self.model.encode_text, self.encode(list(texts)).numpy())
 
-    def _codes(self, encode: Any, array: NDArray[Any]) -> Codes:
+    def _codes(self, encode: Any, array: NDArray[Any]) -> CodeMatrix:
         import torch
 
         with torch.inference_mode():
             codes = encode(torch.from_numpy(array).to(self.device)).codes
-        result: Codes = codes.float().cpu().numpy()
+        result: CodeMatrix = codes.float().cpu().numpy()
         return result
 
 
 def open_encoder(path: Path) -> Encoder:
-    """A bundle (version or model folder), or a checkpoint (or a run's folder)."""
+    """Opens a bundle (a version or a model folder) or a checkpoint (or a run's folder).
+
+    Raises BundleError or CheckpointError.
+    """
     is_bundle = (path / "manifest.json").is_file() or (path / "CURRENT").is_file()
     return BundleEncoder(path) if is_bundle else CheckpointEncoder(path)
 
 
-def encode_all(encode: Any, items: Iterable[Any], count: int, what: str, batch: int = 64) -> Codes:
-    """Codes (N, C) of many items, with a progress bar."""
+def encode_all(
+    encode: Callable[[list[Any]], CodeMatrix],
+    items: Iterable[Any],
+    count: int,
+    kind: str,
+    batch_size: int = 64,
+) -> CodeMatrix:
+    """Encodes `count` items to codes (N, C), with a progress bar that names their `kind`."""
     from tqdm import tqdm
 
-    rows, held = [], []
-    with tqdm(total=count, desc=what, unit=what, leave=False) as bar:
-        for item in items:
-            held.append(item)
-            if len(held) == batch:
-                rows.append(encode(held))
-                bar.update(len(held))
-                held = []
-        if held:
-            rows.append(encode(held))
-    return np.concatenate(rows)
+    codes = []
+    with tqdm(total=count, desc=kind, unit=kind, leave=False) as bar:
+        iterator = iter(items)
+        while batch := list(islice(iterator, batch_size)):
+            codes.append(encode(batch))
+            bar.update(len(batch))
+    return np.concatenate(codes)

@@ -11,24 +11,29 @@ import numpy as np
 
 from training.data.shards import Sample, read_index, read_split
 from training.evaluation.clarity import Clarity, Judge, judge_images, measure_clarity
-from training.evaluation.encoder import Codes, Encoder, encode_all
+from training.evaluation.encoder import CodeMatrix, Encoder, encode_all
 from training.evaluation.metrics import Sparsity, ZeroShot, sparsity, zero_shot
 
-TRAINED = "train"
-"""The split of a data set that is trained on; all others are held out."""
+TRAIN_SPLIT = "train"
+"""The split that is trained on; all others are held out."""
 
-OF_CONCEPTS = ("clarity", "clarity_random", "monosemanticity", "monosemanticity_random")
-"""Figures whose names end in the judge's: it sets their scale."""
+CLARITY_FIGURES = ("clarity", "clarity_random", "monosemanticity", "monosemanticity_random")
+"""Figures whose names end in the judge's name, as the judge sets their scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedSplit:
-    """The N images of a split and their codes."""
+    """The N samples of a split, with the codes of their images."""
 
     name: str
     samples: Sequence[Sample]
-    codes: Codes
-    """(N, C), of the image tower."""
+    codes: CodeMatrix
+    """(N, C), from the image tower."""
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the split was not trained on."""
+        return self.name != TRAIN_SPLIT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,20 +45,20 @@ class SplitFigures:
     image_sparsity: Sparsity
     text_sparsity: Sparsity
     clarity: Clarity | None
-    """None without a judge, or when no concept fires on two things."""
+    """None without a judge, or when no concept fires on two different things."""
 
 
 def held_out_splits(folder: Path) -> list[str]:
     """The splits of a data set that are not trained on."""
-    return [s for s in read_index(folder)["splits"] if s != TRAINED]
+    return [s for s in read_index(folder)["splits"] if s != TRAIN_SPLIT]
 
 
 def encode_splits(encoder: Encoder, folder: Path, names: Sequence[str]) -> list[EncodedSplit]:
-    """Reads the splits' shards once and encodes each image once."""
+    """Encodes the images of splits, reading each shard once. Raises DataError."""
     splits = [list(read_split(folder, name)) for name in names]
-    shown = (sample.image() for samples in splits for sample in samples)
+    images = (sample.image() for samples in splits for sample in samples)
     sizes = [len(samples) for samples in splits]
-    codes = encode_all(encoder.images, shown, sum(sizes), "images")
+    codes = encode_all(encoder.images, images, sum(sizes), "images")
     parts = np.split(codes, np.cumsum(sizes)[:-1])
     return [
         EncodedSplit(name=name, samples=samples, codes=part)
@@ -64,7 +69,7 @@ def encode_splits(encoder: Encoder, folder: Path, names: Sequence[str]) -> list[
 def evaluate_split(
     encoder: Encoder, folder: Path, split: str, judge: Judge | None = None
 ) -> SplitFigures:
-    """The figures of a split that is not encoded yet."""
+    """Encodes a split and measures it. Raises DataError."""
     [encoded] = encode_splits(encoder, folder, [split])
     return evaluate_encoded(encoder, encoded, judge)
 
@@ -72,11 +77,11 @@ def evaluate_split(
 def evaluate_encoded(
     encoder: Encoder, split: EncodedSplit, judge: Judge | None = None
 ) -> SplitFigures:
-    """Encodes a split's distinct captions, and compares them with its images."""
+    """Measures an encoded split: its images against its distinct captions."""
     meta = [sample.meta for sample in split.samples]
     names = sorted({m["caption"] for m in meta})
-    place = {name: i for i, name in enumerate(names)}
-    label = np.array([place[m["caption"]] for m in meta])
+    index = {name: i for i, name in enumerate(names)}
+    label = np.array([index[m["caption"]] for m in meta])
     group = [str(m["group"] or m["caption"]) for m in meta]
     text = encode_all(encoder.texts, names, len(names), f"{split.name} captions")
     judged = None if judge is None else judge_images(meta, judge)
@@ -89,8 +94,8 @@ def evaluate_encoded(
     )
 
 
-def flat(figures: list[SplitFigures]) -> dict[str, float]:
-    """Figures by dotted name, as a manifest keeps them."""
+def figures_by_name(figures: list[SplitFigures]) -> dict[str, float]:
+    """Figures by dotted name (`test_style.top1`), as a manifest keeps them."""
     result: dict[str, float] = {}
     for f in figures:
         z = f.zero_shot
@@ -105,7 +110,8 @@ def flat(figures: list[SplitFigures]) -> dict[str, float]:
         }
         if f.clarity is not None:
             rows |= {
-                f"{figure}.{f.clarity.judge}": getattr(f.clarity, figure) for figure in OF_CONCEPTS
+                f"{figure}.{f.clarity.judge}": getattr(f.clarity, figure)
+                for figure in CLARITY_FIGURES
             }
         result.update({f"{f.split}.{k}": round(float(v), 3) for k, v in rows.items()})
     return result

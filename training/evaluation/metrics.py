@@ -1,4 +1,4 @@
-"""Figures of a model on labelled images. N images, L labels, C concepts, G groups."""
+"""Zero-shot, retrieval and sparsity figures. N images, L labels, C concepts, G groups."""
 
 from __future__ import annotations
 
@@ -12,36 +12,38 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
-    """A share in percent with its standard error."""
+class Rate:
+    """A rate in percent, with its standard error."""
 
     percent: float
     error: float
-    """Standard error in points, clustered by group: images of one codepoint stand together."""
+    """Standard error in percentage points, clustered by group: images of one codepoint are not
+    independent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShot:
-    """How often an image's own label is the nearest, and how often a label finds its image."""
+    """How often an image's nearest labels include its own, and a label's nearest images one of its
+    own."""
 
     images: int
     labels: int
     chance: float
-    """Top-1 of a guess, in percent."""
-    top1: Share
-    top5: Share
-    text_to_image_1: Share
-    text_to_image_5: Share
+    """Top-1 of random guessing, in percent."""
+    top1: Rate
+    top5: Rate
+    text_to_image_1: Rate
+    text_to_image_5: Rate
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sparsity:
-    """Counts of codes above 0 over a named set."""
+    """How many codes are above 0."""
 
     l0: float
-    """Mean active concepts a row."""
+    """Mean active concepts per row."""
     l0_share: float
-    """The same in percent of C."""
+    """L0 in percent of C."""
     active: float
     """Percent of concepts that fire on at least two rows."""
     dead: float
@@ -56,44 +58,44 @@ def unit(codes: Floats) -> Floats:
 
 
 def zero_shot(image: Floats, text: Floats, label: Ints, group: list[str]) -> ZeroShot:
-    """Cosine classification of images (N, C) among label texts (L, C), and the way back.
+    """Classifies images (N, C) among label texts (L, C) by cosine, and retrieves images by text.
 
-    `label` (N,) is each image's label; `group` (N,) clusters the standard errors. A text finds
-    its image when any image of that label is among the nearest.
+    `label` (N,) is the index of each image's label; `group` (N,) clusters the standard errors. A
+    label text is found when any image of that label is among its nearest images.
     """
     cosine = unit(image) @ unit(text).T
-    own = np.take_along_axis(cosine, label[:, None], axis=1)
-    rank = (cosine > own).sum(axis=1)
-    best = np.full(len(text), np.inf)
+    true_cosine = np.take_along_axis(cosine, label[:, None], axis=1)
+    label_rank = (cosine > true_cosine).sum(axis=1)  # (N,), 0 when the own label is the nearest
+    image_rank = np.full(len(text), np.inf)  # (L,), of each label's nearest own image
     for j in range(len(text)):
-        mine = label == j
-        if mine.any():
-            best[j] = (cosine[:, j] > cosine[mine, j].max()).sum()
-    asked = np.isfinite(best)
-    first = {int(j): group[int(np.flatnonzero(label == j)[0])] for j in np.flatnonzero(asked)}
-    label_group = [first[int(j)] for j in np.flatnonzero(asked)]
+        of_label = label == j
+        if of_label.any():
+            image_rank[j] = (cosine[:, j] > cosine[of_label, j].max()).sum()
+    present = np.flatnonzero(np.isfinite(image_rank))  # labels that have an image
+    image_rank = image_rank[present]
+    label_group = [group[int(np.flatnonzero(label == j)[0])] for j in present]
     return ZeroShot(
         images=len(image),
         labels=len(text),
         chance=100 / len(text),
-        top1=share(rank < 1, group),
-        top5=share(rank < 5, group),
-        text_to_image_1=share(best[asked] < 1, label_group),
-        text_to_image_5=share(best[asked] < 5, label_group),
+        top1=rate(label_rank < 1, group),
+        top5=rate(label_rank < 5, group),
+        text_to_image_1=rate(image_rank < 1, label_group),
+        text_to_image_5=rate(image_rank < 5, label_group),
     )
 
 
-def share(hits: NDArray[np.bool_], group: list[str]) -> Share:
-    """The share of hits with its standard error clustered by `group`."""
+def rate(hits: NDArray[np.bool_], group: list[str]) -> Rate:
+    """The rate of hits (N,), with its standard error clustered by `group` (N,)."""
     p = float(hits.mean())
-    _, place = np.unique(np.asarray(group), return_inverse=True)
-    residual = np.bincount(place, weights=hits - p)
+    _, cluster = np.unique(np.asarray(group), return_inverse=True)
+    residual = np.bincount(cluster, weights=hits - p)  # (G,)
     error = float(np.sqrt((residual**2).sum()) / len(hits))
-    return Share(percent=100 * p, error=100 * error)
+    return Rate(percent=100 * p, error=100 * error)
 
 
 def sparsity(codes: Floats) -> Sparsity:
-    """Density figures of rows (N, C)."""
+    """Sparsity of codes (N, C)."""
     fired = codes > 0
     counts = fired.sum(axis=0)
     concepts = codes.shape[1]

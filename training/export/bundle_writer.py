@@ -1,4 +1,4 @@
-"""A trained model as a bundle. B batch, T tokens, S image side, C concepts, D dense width."""
+"""Writes a trained model as a bundle. B batch, T tokens, S image side, C concepts, D width."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from training.model.tokenizer import write_tokenizer_json
 Storage = Literal["float16", "float32"]
 
 
-class ExportError(ValueError):
+class BundleExportError(ValueError):
     """A model that cannot become a bundle; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Golden:
-    """Inputs on which graphs must agree with torch; the TopK widths come from them, too."""
+class GoldenInputs:
+    """Inputs on which the graphs must agree with torch; the widths of TopK are chosen on them."""
 
     images: Sequence[Image.Image]
     texts: Sequence[str]
@@ -52,7 +52,7 @@ def export_bundle(
     models_dir: Path,
     name: str,
     version: str,
-    golden: Golden,
+    golden: GoldenInputs,
     card_text: str,
     licence_text: str,
     storage: Storage = "float16",
@@ -60,22 +60,23 @@ def export_bundle(
     """Writes `models_dir/name/version`, makes it current, and returns its directory.
 
     `tokenizer` is the open_clip SimpleTokenizer that the model was trained with. With float16
-    storage the weights are rounded first and the graphs are compared with the rounded model, as
-    that is what ships; computation stays in float32. The given model is not changed. Raises
-    ExportError, and leaves nothing behind, for a model without ReLU, inputs that do not fit it, or
-    a graph that fails the parity gate. Raises BundleError for a version that exists.
+    storage the weights are rounded first, and the graphs are compared with the rounded model, which
+    is the one that ships; computation stays in float32. `model` itself is not changed.
+
+    Raises BundleExportError for a model without ReLU, inputs that do not fit it, or a graph that
+    fails the parity gate, and BundleError for a version that exists. Then nothing is left behind.
     """
     concepts = list(concepts)
     _check(model, tokenizer, preprocessing, len(concepts), golden)
-    model = shipped(model, storage)
-    with tempfile.TemporaryDirectory() as scratch:
-        work = Path(scratch)
+    model = as_shipped(model, storage)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
         (work / "LICENSE").write_text(licence_text, encoding="utf-8")
         (work / "CARD.md").write_text(card_text, encoding="utf-8")
         ConceptVocabulary.write(work / "concepts.jsonl", concepts)
         write_tokenizer_json(tokenizer, work / "tokenizer.json")
         _write_weights(model, work / "weights.safetensors", half=storage == "float16")
-        # From here on with what a server will use: its tokenizer and its preprocessing.
+        # From here on with the tokenizer and the preprocessing that a server will use.
         reader = Tokenizer.open(work / "tokenizer.json", model.text.context_length)
         tokens = reader.encode(golden.texts)
         pixels = np.stack([Preprocessor(preprocessing)(image) for image in golden.images])
@@ -84,7 +85,7 @@ def export_bundle(
         try:
             parity = check_graphs(model, work, pixels, tokens)
         except ParityError as error:
-            raise ExportError(str(error)) from error
+            raise BundleExportError(str(error)) from error
         manifest = Manifest(
             name=name,
             version=version,
@@ -99,19 +100,20 @@ def export_bundle(
         return write_bundle(models_dir, manifest, lambda folder: _copy(work, folder))
 
 
-def shipped(model: SparseCLIP, storage: Storage = "float16") -> SparseCLIP:
-    """A copy in float32 and evaluation mode whose weights are those that a bundle would hold.
+def as_shipped(model: SparseCLIP, storage: Storage = "float16") -> SparseCLIP:
+    """A copy of the model in float32 and evaluation mode, with the weights that a bundle holds.
 
-    Single numbers stay exact. Raises ExportError for a weight beyond the range of float16.
+    With float16 storage all weights but single numbers are rounded. Raises BundleExportError for a
+    weight beyond the range of float16.
     """
     model = copy.deepcopy(model).cpu().float().eval()
     if storage == "float16":
         with torch.no_grad():
             for name, tensor in model.state_dict(keep_vars=True).items():
-                if _rounds(tensor):
+                if _is_rounded(tensor):
                     tensor.copy_(tensor.half().float())
                     if not torch.isfinite(tensor).all():
-                        raise ExportError(f"{name}: does not fit float16")
+                        raise BundleExportError(f"{name}: does not fit float16")
     return model
 
 
@@ -127,28 +129,32 @@ def load_weights(bundle: Bundle) -> SparseCLIP:
 
 
 def _check(
-    model: SparseCLIP, tokenizer: Any, preprocessing: Preprocessing, concepts: int, golden: Golden
+    model: SparseCLIP,
+    tokenizer: Any,
+    preprocessing: Preprocessing,
+    concepts: int,
+    golden: GoldenInputs,
 ) -> None:
     if not model.config.relu:
-        raise ExportError("model: has no ReLU, so it has no sparse codes to export")
+        raise BundleExportError("model: has no ReLU, so it has no sparse codes to export")
     if concepts != model.config.concepts:
-        raise ExportError(f"concepts: {concepts} for a model of {model.config.concepts}")
+        raise BundleExportError(f"concepts: {concepts} for a model of {model.config.concepts}")
     if tokenizer.vocab_size != model.text.vocabulary:
-        raise ExportError("tokenizer: has another vocabulary than the text tower")
+        raise BundleExportError("tokenizer: has another vocabulary than the text tower")
     if preprocessing.size != model.image.image_size:
-        raise ExportError(f"preprocessing.size: must be {model.image.image_size}")
+        raise BundleExportError(f"preprocessing.size: must be {model.image.image_size}")
     if not golden.images or not golden.texts:
-        raise ExportError("golden: needs at least one image and one text")
+        raise BundleExportError("golden: needs at least one image and one text")
 
 
-def _rounds(tensor: torch.Tensor) -> bool:
-    """Single numbers (the logit scale, counters) stay exact: they cost nothing."""
+def _is_rounded(tensor: torch.Tensor) -> bool:
+    """Single numbers (the logit scale, counters) stay exact, as that costs no space."""
     return tensor.is_floating_point() and tensor.ndim > 0
 
 
 def _write_weights(model: SparseCLIP, path: Path, *, half: bool) -> None:
     tensors = {
-        name: (tensor.half() if half and _rounds(tensor) else tensor).contiguous()
+        name: (tensor.half() if half and _is_rounded(tensor) else tensor).contiguous()
         for name, tensor in model.state_dict().items()
         if not name.startswith("loss_parameters.")
     }

@@ -1,4 +1,4 @@
-"""CARD.md: what a model is, what it was trained on, what it can do, and what it cannot."""
+"""CARD.md: what a model is, what it was trained on, its figures and its limits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = (
 )
 
 
-def card(
+def model_card(
     name: str,
     version: str,
     recipe: TrainingRecipe,

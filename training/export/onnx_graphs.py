@@ -22,28 +22,29 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir
 
-POOL_CHUNK = 2**20
-"""Patch codes an image that pooling holds at a time, so that 256 x 55,296 of them never exist."""
+PATCH_CODES_PER_SLICE = 2**20
+"""Patch codes per image that exist at a time while they are pooled. All of them could be
+256 x 55,296."""
 
 ROW_OUTPUTS = ("indices", "values", "active", "norm", "dense")
 PATCH_OUTPUTS = ("patch_indices", "patch_values", "patch_active")
 
 
-class Row(NamedTuple):
-    """What every graph gives for each of its inputs."""
+class RowOutputs(NamedTuple):
+    """The outputs of every graph, one row per input."""
 
     indices: Int[Tensor, "B K"]
     values: Float[Tensor, "B K"]
-    """Strongest first; 0 in the slots that no active concept takes."""
+    """Strongest first; 0 in slots beyond the active concepts."""
     active: Int[Tensor, B]
-    """Active concepts of all C: above K, the row was cut."""
+    """Number of active concepts among all C; a row with more than K was cut."""
     norm: Float[Tensor, B]
-    """L2 norm of the whole row, before any cut."""
+    """L2 norm of the row before it was cut to K concepts."""
     dense: Float[Tensor, "B D"]
 
 
-class PatchRow(NamedTuple):
-    """What the patch graph gives: a row's outputs, and the same for each patch."""
+class PatchOutputs(NamedTuple):
+    """The outputs of the patch graph: those of a row, and the codes of each patch."""
 
     indices: Int[Tensor, "B K"]
     values: Float[Tensor, "B K"]
@@ -57,60 +58,60 @@ class PatchRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TopK:
-    """How many slots each kind of row has in the graphs."""
+    """K for each kind of row: the number of concepts that a graph returns."""
 
     image: int
     text: int
     patch: int
 
 
-def _row(codes: Tensor, dense: Tensor, k: int) -> Row:
+def _row(codes: Tensor, dense: Tensor, k: int) -> RowOutputs:
     values, indices = codes.topk(k, dim=-1)
     norm = codes.square().sum(dim=-1).sqrt()
-    return Row(indices, values, (codes > 0).sum(dim=-1), norm, dense)
+    return RowOutputs(indices, values, (codes > 0).sum(dim=-1), norm, dense)
 
 
 class ImageGraph(nn.Module):
-    """pixels (B, 3, S, S) -> Row."""
+    """Pixels (B, 3, S, S) to RowOutputs."""
 
     def __init__(self, model: SparseCLIP, topk: TopK) -> None:
         super().__init__()
         self.model, self.k = model, topk.image
 
-    def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> Row:
-        """The graph's outputs."""
+    def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> RowOutputs:
+        """The image's codes, cut to its strongest concepts."""
         head, features = self.model.image_head, self.model.image(pixels)
         if self.model.config.pool == "cls":
             dense = head.dense(features.pooled)
             return _row(head.codes(dense), dense, self.k)
         patches = head.dense(features.patches)
-        # The graph's batch is not known when it is made, so the slices must ignore it.
-        codes = head.pooled_codes(patches, step=max(1, POOL_CHUNK // patches.shape[1]))
+        # The batch size is unknown while the graph is traced, so slices must not depend on it.
+        codes = head.pooled_codes(patches, step=max(1, PATCH_CODES_PER_SLICE // patches.shape[1]))
         return _row(codes, patches.mean(dim=1), self.k)
 
 
 class TextGraph(nn.Module):
-    """tokens (B, T) -> Row."""
+    """Token ids (B, T) to RowOutputs."""
 
     def __init__(self, model: SparseCLIP, topk: TopK) -> None:
         super().__init__()
         self.model, self.k = model, topk.text
 
-    def forward(self, tokens: Int[Tensor, "B T"]) -> Row:
-        """The graph's outputs."""
+    def forward(self, tokens: Int[Tensor, "B T"]) -> RowOutputs:
+        """The text's codes, cut to its strongest concepts."""
         encoded = self.model.encode_text(tokens)
         return _row(encoded.codes, encoded.dense, self.k)
 
 
 class PatchGraph(nn.Module):
-    """pixels (B, 3, S, S) -> PatchRow. The tower runs once for both."""
+    """Pixels (B, 3, S, S) to PatchOutputs. The tower runs once for the row and its patches."""
 
     def __init__(self, model: SparseCLIP, topk: TopK) -> None:
         super().__init__()
         self.model, self.k, self.patch_k = model, topk.image, topk.patch
 
-    def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> PatchRow:
-        """The graph's outputs."""
+    def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> PatchOutputs:
+        """The codes of the image and of its patches, each cut to its strongest concepts."""
         head, features = self.model.image_head, self.model.image(pixels)
         patches = head.dense(features.patches)
         patch_codes = head.codes(patches)
@@ -121,13 +122,14 @@ class PatchGraph(nn.Module):
             dense, codes = patches.mean(dim=1), patch_codes.mean(dim=1)
         values, indices = patch_codes.topk(self.patch_k, dim=-1)
         active = (patch_codes > 0).sum(dim=-1)
-        return PatchRow(*_row(codes, dense, self.k), indices, values, active)
+        return PatchOutputs(*_row(codes, dense, self.k), indices, values, active)
 
 
 def write_graphs(model: SparseCLIP, topk: TopK, folder: Path, *, half: bool) -> None:
-    """Writes image.onnx, text.onnx and patches.onnx, each one file with a free batch.
+    """Writes image.onnx, text.onnx and patches.onnx, each one file for any batch size.
 
-    With `half`, weights that float16 holds exactly are stored so; computation stays in float32.
+    With `half`, weights that float16 represents exactly are stored as float16; computation stays in
+    float32.
     """
     side, config = model.image.image_size, model.text
     pixels = torch.zeros(2, 3, side, side)
@@ -160,16 +162,16 @@ def _trace(
             optimize=False,
         )
         if program is None:
-            raise RuntimeError("torch.onnx.export gave no program")
+            raise RuntimeError("torch.onnx.export returned no program")
         _fold(program.model)
     return program.model_proto
 
 
 def _fold(model: onnx_ir.Model) -> None:
-    """What the exporter's own `optimize` does, less its rewriting of patterns.
+    """Does what the exporter's own `optimize` does, except for its rewriting of patterns.
 
-    That would fold each BatchNorm into its convolution, and the product is no longer a float16
-    number. ONNX Runtime folds them when it loads the graph, to the same nodes.
+    That would fold each BatchNorm into its convolution, and the product could no longer be stored
+    as float16. ONNX Runtime folds them to the same nodes when it loads the graph.
     """
     import onnx_ir.passes.common as passes
     from onnxscript.optimizer import fold_constants_ir
@@ -186,7 +188,7 @@ def _fold(model: onnx_ir.Model) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter prints its progress, and warns about its own internals."""
+    """Silences the exporter, which prints its progress and warns about its own internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -201,7 +203,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _strip(proto: onnx.ModelProto) -> None:
-    """Removes stack traces and file names, which the exporter leaves on every node."""
+    """Removes the stack traces and file names that the exporter leaves on every node."""
     graph = proto.graph
     for items in (
         [graph],
@@ -221,7 +223,7 @@ def _strip(proto: onnx.ModelProto) -> None:
 
 
 def _store_half(proto: onnx.ModelProto) -> None:
-    """Stores float32 weights as float16 behind a Cast, where that loses nothing.
+    """Stores float32 weights as float16, followed by a Cast, where that is exact.
 
     Runtimes fold the Cast when they load the graph.
     """

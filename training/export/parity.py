@@ -1,4 +1,4 @@
-"""The gate of an export: do the graphs say what torch says? B batch, P patches, C concepts."""
+"""The parity gate of an export: ONNX graphs against torch. B batch, P patches, C concepts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from training.model.sparse_clip import SparseCLIP
 MIN_COSINE = 0.9995
 MIN_JACCARD = 0.98
 
-NOISE = 1e-4
-"""Below this share of its row's largest value, a value that only one side has is a rounding of 0,
-not another support."""
+ROUNDING_NOISE = 1e-4
+"""A value below this fraction of its row's largest one, on one side only, is a rounding of 0 and
+does not count as another support."""
 
-_BATCH = 8
+_BATCH_SIZE = 8
 
 Array = NDArray[Any]
 
@@ -32,7 +32,7 @@ class ParityError(ValueError):
 
 
 class GraphParity(NamedTuple):
-    """Agreement of the three graphs."""
+    """How well each of the three graphs agrees with torch."""
 
     image: Parity
     text: Parity
@@ -41,82 +41,92 @@ class GraphParity(NamedTuple):
 
 @torch.no_grad()
 def choose_topk(model: SparseCLIP, pixels: Array, tokens: Array) -> TopK:
-    """The widths of the graphs' TopK: half as much again as any golden row needs, at most C.
+    """The widths of the graphs' TopK: 1.5 times what the densest golden row needs, at most C.
 
-    Rounded up to a multiple of 32, for rows that are denser than the golden ones.
+    Widths are rounded up to a multiple of 32. Both leave room for rows denser than the golden ones.
     """
-    most = {"image": 0, "text": 0, "patch": 0}
+    most_active = {"image": 0, "text": 0, "patch": 0}
     for x in _batches(pixels):
-        most["image"] = max(most["image"], _active(model.encode_image(torch.from_numpy(x)).codes))
-        most["patch"] = max(most["patch"], _active(model.encode_patches(torch.from_numpy(x))))
+        images = torch.from_numpy(x)
+        most_active["image"] = max(
+            most_active["image"], _max_active(model.encode_image(images).codes)
+        )
+        most_active["patch"] = max(most_active["patch"], _max_active(model.encode_patches(images)))
     for x in _batches(tokens):
-        most["text"] = max(most["text"], _active(model.encode_text(torch.from_numpy(x)).codes))
+        codes = model.encode_text(torch.from_numpy(x)).codes
+        most_active["text"] = max(most_active["text"], _max_active(codes))
     concepts = model.config.concepts
-    return TopK(**{k: min(concepts, -(-max(1, n + n // 2) // 32) * 32) for k, n in most.items()})
+    widths = {k: -(-max(1, n + n // 2) // 32) * 32 for k, n in most_active.items()}
+    return TopK(**{kind: min(concepts, width) for kind, width in widths.items()})
 
 
 @torch.no_grad()
 def check_graphs(model: SparseCLIP, folder: Path, pixels: Array, tokens: Array) -> GraphParity:
     """Compares image.onnx, text.onnx and patches.onnx with torch in float32, row by row.
 
-    Raises ParityError for a cosine below 0.9995, a support whose Jaccard index is below 0.98, or a
-    count or a norm that does not fit.
+    Raises ParityError for a cosine below MIN_COSINE, a support whose Jaccard index is below
+    MIN_JACCARD, or a wrong norm or count of active concepts.
     """
-    image, text, patches = _Tally("image"), _Tally("text"), _Tally("patches")
+    image, text, patches = _ParityTally("image"), _ParityTally("text"), _ParityTally("patches")
     graphs = {name: OnnxGraph(folder / f"{name}.onnx", name) for name in GRAPHS}
     for x in _batches(pixels):
         codes, dense = (t.numpy() for t in model.encode_image(torch.from_numpy(x)))
         for tally in (image, patches):
-            found = graphs[tally.graph].run(x)
-            tally.add(codes, found["indices"], found["values"], found["active"])
-            tally.add_dense(dense, found["dense"])
-            tally.add_norm(codes, found["norm"])
-        each = model.encode_patches(torch.from_numpy(x)).flatten(0, 1).numpy()
-        rows = {k: v.reshape(len(each), -1) for k, v in found.items() if k.startswith("patch_")}
-        patches.add(each, rows["patch_indices"], rows["patch_values"], rows["patch_active"][:, 0])
+            outputs = graphs[tally.graph].run(x)
+            tally.add(codes, outputs["indices"], outputs["values"], outputs["active"])
+            tally.add_dense(dense, outputs["dense"])
+            tally.add_norm(codes, outputs["norm"])
+        # The outputs are those of patches.onnx, the second of the two: its B * P patch rows.
+        patch_codes = model.encode_patches(torch.from_numpy(x)).flatten(0, 1).numpy()
+        indices, values, active = (
+            outputs[f"patch_{name}"].reshape(len(patch_codes), -1)
+            for name in ("indices", "values", "active")
+        )
+        patches.add(patch_codes, indices, values, active[:, 0])
     for x in _batches(tokens):
         codes, dense = (t.numpy() for t in model.encode_text(torch.from_numpy(x)))
-        found = graphs["text"].run(x)
-        text.add(codes, found["indices"], found["values"], found["active"])
-        text.add_dense(dense, found["dense"])
-        text.add_norm(codes, found["norm"])
+        outputs = graphs["text"].run(x)
+        text.add(codes, outputs["indices"], outputs["values"], outputs["active"])
+        text.add_dense(dense, outputs["dense"])
+        text.add_norm(codes, outputs["norm"])
     return GraphParity(image.result(), text.result(), patches.result())
 
 
-class _Tally:
-    """The worst of one graph's rows."""
+class _ParityTally:
+    """The worst figures of one graph over all rows."""
 
     def __init__(self, graph: GraphName) -> None:
         self.graph, self._items = graph, 0
         self._cosine, self._jaccard, self._error = 1.0, 1.0, 0.0
 
     def add(self, expected: Array, indices: Array, values: Array, active: Array) -> None:
-        """Rows of codes (B, C) beside a TopK's (B, K)."""
-        found = np.zeros_like(expected)
-        np.put_along_axis(found, indices, values, axis=1)
+        """Compares torch's codes (B, C) with those of a TopK (B, K). Raises ParityError for a wrong
+        count of active concepts."""
+        actual = np.zeros_like(expected)
+        np.put_along_axis(actual, indices, values, axis=1)
         self._items += len(expected)
-        self._error = max(self._error, float(np.abs(found - expected).max()))
-        self._cosine = min(self._cosine, float(_cosine(found, expected).min()))
-        noise = NOISE * np.maximum(found, expected).max(axis=1, keepdims=True)
-        union = (found > noise) | (expected > noise)
-        both = union & (found > 0) & (expected > 0)
+        self._error = max(self._error, float(np.abs(actual - expected).max()))
+        self._cosine = min(self._cosine, float(_cosine(actual, expected).min()))
+        noise = ROUNDING_NOISE * np.maximum(actual, expected).max(axis=1, keepdims=True)
+        union = (actual > noise) | (expected > noise)
+        both = union & (actual > 0) & (expected > 0)
         jaccard = (both.sum(axis=1) + 1e-9) / (union.sum(axis=1) + 1e-9)
         self._jaccard = min(self._jaccard, float(jaccard.min()))
         counts = (expected > 0).sum(axis=1)
         if (np.abs(active - counts) > np.maximum(2, 0.02 * counts)).any():
             raise ParityError(f"{self.graph}.onnx: active differs from the count in torch")
 
-    def add_dense(self, expected: Array, found: Array) -> None:
-        """Dense vectors (B, D)."""
-        self._cosine = min(self._cosine, float(_cosine(found, expected).min()))
+    def add_dense(self, expected: Array, actual: Array) -> None:
+        """Compares dense vectors (B, D)."""
+        self._cosine = min(self._cosine, float(_cosine(actual, expected).min()))
 
     def add_norm(self, codes: Array, norm: Array) -> None:
-        """Norms (B,) of rows of codes (B, C)."""
+        """Compares the norms (B,) of codes (B, C). Raises ParityError."""
         if not np.allclose(norm, np.linalg.norm(codes, axis=1), rtol=1e-3, atol=1e-6):
             raise ParityError(f"{self.graph}.onnx: norm differs from torch")
 
     def result(self) -> Parity:
-        """The figures, if they pass."""
+        """The figures of a graph that passes. Raises ParityError for one that does not."""
         onnxruntime = import_onnxruntime()
         if not (self._cosine >= MIN_COSINE and self._jaccard >= MIN_JACCARD):  # NaN fails, too
             raise ParityError(
@@ -133,7 +143,7 @@ class _Tally:
 
 
 def _cosine(a: Array, b: Array) -> Array:
-    """Cosines of rows in float64; 1 for two rows of zeros, 0 for one."""
+    """Cosines (B,) of rows, in float64: 1 when both rows are zero, 0 when one is."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     sizes = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
     empty = (sizes[0] == 0) & (sizes[1] == 0)
@@ -142,9 +152,9 @@ def _cosine(a: Array, b: Array) -> Array:
 
 
 def _batches(items: Array) -> Iterator[Array]:
-    for start in range(0, len(items), _BATCH):
-        yield items[start : start + _BATCH]
+    for start in range(0, len(items), _BATCH_SIZE):
+        yield items[start : start + _BATCH_SIZE]
 
 
-def _active(codes: torch.Tensor) -> int:
+def _max_active(codes: torch.Tensor) -> int:
     return int((codes > 0).sum(dim=-1).max())

@@ -1,4 +1,4 @@
-"""From a run to a bundle: figures, names, golden inputs and a card, then the export."""
+"""Turns a run into a bundle: figures, concept names, golden inputs and a card, then the export."""
 
 from __future__ import annotations
 
@@ -21,56 +21,57 @@ from training.evaluation.clarity import Judge, concept_clarity, judge_images
 from training.evaluation.concept_naming import ImageCodes, name_concepts
 from training.evaluation.encoder import CheckpointEncoder, Encoder, encode_all
 from training.evaluation.evaluate import (
-    TRAINED,
     EncodedSplit,
     encode_splits,
     evaluate_encoded,
-    flat,
+    figures_by_name,
 )
-from training.export.bundle_writer import Golden, export_bundle, shipped
-from training.export.model_card import card
+from training.export.bundle_writer import GoldenInputs, as_shipped, export_bundle
+from training.export.model_card import model_card
 from training.model.efficientnet import PACKAGE
 from training.model.pixels import preprocessing
 from training.trainer.recipe import StartConfig
 from training.trainer.trained_model import read_state
 
-GOLDEN = 256
-"""Images, and as many captions, on which the graphs are compared with torch."""
+GOLDEN_ITEMS = 256
+"""Number of images, and of captions, on which the graphs are compared with torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Release:
+class ReleaseConfig:
     """Where a bundle comes from and where it goes."""
 
     run: Path
-    """A run's folder, or one checkpoint."""
+    """The folder of a run, or of one checkpoint."""
     data: Path
-    """The data set it was trained on."""
+    """The folder of the data set that the model was trained on."""
     models_dir: Path
     name: str
     version: str
     licence: Path
     """The file that becomes the bundle's LICENSE."""
     judge: Judge | None = None
-    """Measures clarity; without one it stays unknown."""
+    """Measures clarity; without a judge it stays unknown."""
 
 
-def release(order: Release) -> Path:
-    """Evaluates, names and exports a run's last weights; returns the bundle's folder.
+def release(config: ReleaseConfig) -> Path:
+    """Evaluates a run's last weights, names their concepts, and exports them; returns the bundle's
+    folder.
 
-    Raises CheckpointError, DataError, ExportError or BundleError, and leaves nothing behind then.
+    Raises CheckpointError, DataError, BundleExportError or BundleError, and then leaves nothing
+    behind.
     """
-    checkpoint = find_checkpoint(order.run)
+    checkpoint = find_checkpoint(config.run)
     recipe, progress = read_state(checkpoint)
     encoder = CheckpointEncoder(checkpoint)
-    encoder.model = shipped(encoder.model)  # figures and names are of the weights that ship
-    index = read_index(order.data)
-    splits = encode_splits(encoder, order.data, list(index["splits"]))
-    held_out = [split for split in splits if split.name != TRAINED]
-    figures = [evaluate_encoded(encoder, split, order.judge) for split in held_out]
-    concepts = _concepts(encoder, splits, _wordnet(order.data))
-    if order.judge is not None:
-        concepts = _judged(concepts, held_out, order.judge)
+    encoder.model = as_shipped(encoder.model)  # figures and names describe the weights that ship
+    index = read_index(config.data)
+    splits = encode_splits(encoder, config.data, list(index["splits"]))
+    held_out = [split for split in splits if split.held_out]
+    figures = [evaluate_encoded(encoder, split, config.judge) for split in held_out]
+    concepts = _concepts(encoder, splits, _wordnet(config.data))
+    if config.judge is not None:
+        concepts = _with_clarity(concepts, held_out, config.judge)
     record = Training(
         recipe=recipe.name,
         data=f"{index['recipe']}@{index['recipe_sha256'][:12]}",
@@ -81,7 +82,7 @@ def release(order: Release) -> Path:
         started_from=_start(recipe.start),
         hardware=f"{platform.machine()} CPU",
         seconds=round(progress.seconds, 1),
-        figures=flat(figures),
+        figures=figures_by_name(figures),
     )
     return export_bundle(
         encoder.model,
@@ -89,12 +90,12 @@ def release(order: Release) -> Path:
         preprocessing=preprocessing(encoder.model.image.image_size),
         concepts=concepts,
         training_record=record,
-        models_dir=order.models_dir,
-        name=order.name,
-        version=order.version,
+        models_dir=config.models_dir,
+        name=config.name,
+        version=config.version,
         golden=_golden(held_out),
-        card_text=card(order.name, order.version, recipe, record, figures, index, concepts),
-        licence_text=order.licence.read_text(encoding="utf-8"),
+        card_text=model_card(config.name, config.version, recipe, record, figures, index, concepts),
+        licence_text=config.licence.read_text(encoding="utf-8"),
     )
 
 
@@ -108,26 +109,26 @@ def _start(start: StartConfig) -> str:
 def _concepts(
     encoder: Encoder, splits: Sequence[EncodedSplit], wordnet: Sequence[str]
 ) -> list[Concept]:
-    """Concepts named by the captions and keywords of at most two words of the training images,
-    then by WordNet's words, with all images as evidence."""
+    """Names the concepts by the training images' captions and keywords of at most two words, and by
+    the words of WordNet. All images are evidence."""
     samples = [sample for split in splits for sample in split.samples]
-    trained = [sample for split in splits if split.name == TRAINED for sample in split.samples]
-    known = [word for sample in trained for word in sorted(_tags(sample.meta))]
-    words = list(dict.fromkeys([*known, *wordnet]))
+    trained = [sample for split in splits if not split.held_out for sample in split.samples]
+    tags = [word for sample in trained for word in sorted(_tags(sample.meta))]
+    words = list(dict.fromkeys([*tags, *wordnet]))
     word_codes = encode_all(encoder.texts, words, len(words), "words")
     evidence = ImageCodes(
         codes=np.concatenate([split.codes for split in splits]),
         sources=[f"{s.meta['set']}/{s.meta['name']}" for s in samples],
         tags=[_tags(sample.meta) for sample in samples],
-        held_out=np.repeat([s.name != TRAINED for s in splits], [len(s.samples) for s in splits]),
+        held_out=np.repeat([s.held_out for s in splits], [len(s.samples) for s in splits]),
     )
     return name_concepts(words, word_codes, evidence)
 
 
-def _judged(
+def _with_clarity(
     concepts: Sequence[Concept], held_out: Sequence[EncodedSplit], judge: Judge
 ) -> list[Concept]:
-    """The concepts with their clarity on the images that are held out."""
+    """The concepts, with their clarity on the held-out images."""
     images = judge_images([s.meta for split in held_out for s in split.samples], judge)
     clarity = concept_clarity(np.concatenate([split.codes for split in held_out]), images)
     return [
@@ -146,10 +147,11 @@ def _wordnet(data: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
-def _golden(held_out: Sequence[EncodedSplit]) -> Golden:
+def _golden(held_out: Sequence[EncodedSplit]) -> GoldenInputs:
     samples = [sample for split in held_out for sample in split.samples]
-    chosen = sorted(set(np.linspace(0, len(samples) - 1, GOLDEN).round().astype(int).tolist()))
-    return Golden(
-        images=[samples[i].image() for i in chosen],
-        texts=[samples[i].meta["caption"] for i in chosen],
+    indices = set(np.linspace(0, len(samples) - 1, GOLDEN_ITEMS).round().astype(int).tolist())
+    golden = [samples[i] for i in sorted(indices)]
+    return GoldenInputs(
+        images=[sample.image() for sample in golden],
+        texts=[sample.meta["caption"] for sample in golden],
     )

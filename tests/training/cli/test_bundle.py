@@ -20,7 +20,7 @@ from tests.paths import ROOT
 from tests.tiny import WORDS
 from tests.training.conftest import ICONS, tiny_recipe
 from training.cli.bundle import bundle
-from training.evaluation.encoder import Codes
+from training.evaluation.encoder import CodeMatrix
 
 
 def test_verify(tiny_bundle: Path) -> None:
@@ -86,7 +86,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_export_a_checkpoint(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # pooling in slices of 50 of the 128 concepts, as large models do; the gate would see a mistake
-    monkeypatch.setattr("training.export.onnx_graphs.POOL_CHUNK", 4 * 50)
+    monkeypatch.setattr("training.export.onnx_graphs.PATCH_CODES_PER_SLICE", 4 * 50)
     monkeypatch.setenv("SPARSECLIP_CACHE", str(tmp_path / "empty"))
     arguments = ["export", str(run), "--name", "icons", "--version", "0.1"]
     options = ["--models-dir", str(tmp_path), "--data", str(ICONS)]
@@ -117,7 +117,7 @@ class Letters:
 
     name = "letters"
 
-    def __call__(self, texts: Sequence[str]) -> Codes:
+    def __call__(self, texts: Sequence[str]) -> CodeMatrix:
         return np.eye(128, dtype=np.float32)[[ord(text[0]) % 128 for text in texts]]
 
 
@@ -126,9 +126,9 @@ def test_a_release_reads_and_encodes_once(
 ) -> None:
     from training.data import shards
     from training.evaluation.encoder import CheckpointEncoder
-    from training.evaluation.evaluate import evaluate_split, flat, held_out_splits
-    from training.export.bundle_writer import shipped
-    from training.export.release import Release, release
+    from training.evaluation.evaluate import evaluate_split, figures_by_name, held_out_splits
+    from training.export.bundle_writer import as_shipped
+    from training.export.release import ReleaseConfig, release
 
     read: list[str] = []
     shown: list[Image.Image] = []
@@ -138,13 +138,13 @@ def test_a_release_reads_and_encodes_once(
         read.append(path.name)
         return tar(path)
 
-    def encoding(self: CheckpointEncoder, batch: Sequence[Image.Image]) -> Codes:
+    def encoding(self: CheckpointEncoder, batch: Sequence[Image.Image]) -> CodeMatrix:
         shown.extend(batch)
         return images(self, batch)
 
     monkeypatch.setattr(shards, "read_tar", reading)
     monkeypatch.setattr(CheckpointEncoder, "images", encoding)
-    order = Release(
+    order = ReleaseConfig(
         run=run,
         data=ICONS,
         models_dir=tmp_path,
@@ -160,9 +160,9 @@ def test_a_release_reads_and_encodes_once(
 
     monkeypatch.undo()
     encoder = CheckpointEncoder(run)
-    encoder.model = shipped(encoder.model)
+    encoder.model = as_shipped(encoder.model)
     names = held_out_splits(ICONS)
-    apart = flat([evaluate_split(encoder, ICONS, split, Letters()) for split in names])
+    apart = figures_by_name([evaluate_split(encoder, ICONS, split, Letters()) for split in names])
     assert "test_style.clarity_random.letters" in apart
     assert opened.manifest.training.figures == pytest.approx(apart, abs=0.002)
     assert "Judged by letters" in opened.file("CARD.md").read_text()
@@ -172,11 +172,11 @@ def test_a_release_reads_and_encodes_once(
 
 def test_a_shipped_model_is_a_rounded_copy(run: Path) -> None:
     from training.evaluation.encoder import CheckpointEncoder
-    from training.export.bundle_writer import shipped
+    from training.export.bundle_writer import as_shipped
 
     encoder = CheckpointEncoder(run)
     exact = encoder.texts(["a dog"])
-    encoder.model = shipped(encoder.model)
+    encoder.model = as_shipped(encoder.model)
     rounded = encoder.texts(["a dog"])
     assert not np.array_equal(exact, rounded)
     assert np.allclose(exact, rounded, atol=0.01)

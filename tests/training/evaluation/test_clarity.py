@@ -10,7 +10,7 @@ import pytest
 
 from training.evaluation import clarity as room
 from training.evaluation.clarity import (
-    Judged,
+    JudgedImages,
     concept_clarity,
     fired,
     judge_images,
@@ -23,13 +23,13 @@ from training.evaluation.metrics import Floats, unit
 DRAW = np.random.default_rng(0)
 
 
-def judged(images: int, things: Sequence[int], width: int = 5) -> Judged:
+def judged(images: int, things: Sequence[int], width: int = 5) -> JudgedImages:
     """Images with random embeddings."""
     vectors = unit(DRAW.standard_normal((images, width)).astype(np.float32))
-    return Judged(judge="dice", embeddings=vectors, things=np.array(things))
+    return JudgedImages(judge="dice", embeddings=vectors, things=np.array(things))
 
 
-def by_pairs(weights: Floats, images: Judged) -> list[float]:
+def by_pairs(weights: Floats, images: JudgedImages) -> list[float]:
     """The definition, a pair at a time."""
     result = []
     for w in weights.T:
@@ -44,7 +44,7 @@ def by_pairs(weights: Floats, images: Judged) -> list[float]:
 
 
 def test_the_closed_form_is_the_mean_over_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "BLOCK", 4)  # nine concepts, in three parts
+    monkeypatch.setattr(room, "CONCEPTS_PER_BLOCK", 4)  # nine concepts, in three parts
     images = judged(12, [3, 0, 1, 1, 2, 0, 3, 3, 4, 5, 0, 2])
     codes = np.maximum(DRAW.standard_normal((12, 9)), 0).astype(np.float32)
     for weights in (fired(codes), min_max(codes)):
@@ -68,7 +68,7 @@ def test_with_things_all_different_it_is_the_formula_of_the_literature() -> None
 
 def test_drawings_of_one_thing_prove_nothing() -> None:
     vectors = np.array([[1, 0], [1, 0], [1, 0], [0.6, 0.8]], dtype=np.float32)
-    images = Judged(judge="", embeddings=vectors, things=np.array([0, 0, 0, 1]))
+    images = JudgedImages(judge="", embeddings=vectors, things=np.array([0, 0, 0, 1]))
     codes = np.array(
         [[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 1, 2, 0]], dtype=np.float32
     )  # three drawings of one thing; two of it and another; one image; none

@@ -14,8 +14,8 @@ from tests.training.conftest import ICONS, tiny_recipe
 from training.cli.evaluate import evaluate
 from training.evaluation.concept_naming import ImageCodes, name_concepts
 from training.evaluation.encoder import CheckpointEncoder
-from training.evaluation.evaluate import evaluate_split, flat, held_out_splits
-from training.evaluation.metrics import Floats, share, sparsity, unit, zero_shot
+from training.evaluation.evaluate import evaluate_split, figures_by_name, held_out_splits
+from training.evaluation.metrics import Floats, rate, sparsity, unit, zero_shot
 from training.trainer.loop import train
 
 
@@ -41,8 +41,8 @@ def test_zero_shot_counts_ranks() -> None:
 
 def test_errors_are_clustered() -> None:
     hits = np.array([True, True, True, True, False, False, False, False])
-    apart = share(hits, list("abcdefgh"))
-    together = share(hits, list("aaaabbbb"))
+    apart = rate(hits, list("abcdefgh"))
+    together = rate(hits, list("aaaabbbb"))
     assert apart.percent == together.percent == 50
     assert apart.error == pytest.approx(100 * 0.5 / 8**0.5)
     assert together.error == pytest.approx(100 * 0.5 / 2**0.5)
@@ -95,8 +95,8 @@ def test_checkpoint_from_end_to_end(run: Path) -> None:
         assert 0 < f.image_sparsity.l0 < 128
         assert 0 <= f.zero_shot.top1.percent <= f.zero_shot.top5.percent <= 100
         assert f.clarity is None
-    assert {f"{s}.top1" for s in splits} <= set(flat(figures))
-    assert not any("clarity" in name for name in flat(figures))
+    assert {f"{s}.top1" for s in splits} <= set(figures_by_name(figures))
+    assert not any("clarity" in name for name in figures_by_name(figures))
 
 
 class Dice:

@@ -29,7 +29,12 @@ from tests.tiny import (
     tiny_preprocessing,
     tiny_tokenizer,
 )
-from training.export.bundle_writer import ExportError, Golden, export_bundle, load_weights
+from training.export.bundle_writer import (
+    BundleExportError,
+    GoldenInputs,
+    export_bundle,
+    load_weights,
+)
 from training.export.parity import ParityError, check_graphs
 from training.model.sparse_clip import SparseCLIP
 from training.model.sparse_head import SparseHead
@@ -161,8 +166,8 @@ def test_half_storage(tiny_bundle: Path, other_bundle: Path) -> None:
 def test_the_model_that_was_given_is_not_changed(tmp_path: Path) -> None:
     model = tiny_model()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    with pytest.raises(ExportError):
-        export(model, tmp_path, golden=Golden(images=[], texts=TEXTS))
+    with pytest.raises(BundleExportError):
+        export(model, tmp_path, golden=GoldenInputs(images=[], texts=TEXTS))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
@@ -203,7 +208,7 @@ def export(model: SparseCLIP, models: Path, **changes: Any) -> Path:
         "models_dir": models,
         "name": "tiny",
         "version": "1",
-        "golden": Golden(images=tiny_images(), texts=TEXTS),
+        "golden": GoldenInputs(images=tiny_images(), texts=TEXTS),
         "card_text": "card\n",
         "licence_text": "licence\n",
     }
@@ -229,7 +234,7 @@ class Forgetful(SparseHead):
 def test_a_graph_that_disagrees_fails_the_export(tmp_path: Path) -> None:
     model = tiny_model(pool="cls")
     model.image_head.__class__ = Forgetful
-    with pytest.raises(ExportError, match=r"^(image|patches)\.onnx: .*torch"):
+    with pytest.raises(BundleExportError, match=r"^(image|patches)\.onnx: .*torch"):
         export_tiny(tmp_path, model=model)
     assert list(tmp_path.iterdir()) == []
 
@@ -267,16 +272,16 @@ def test_what_does_not_fit_is_refused_before_any_work(tmp_path: Path) -> None:
         (silent, {}, "^model: has no ReLU"),
         (large, {}, r"^text_head\.project\.weight: does not fit float16"),
         (model, {"concepts": tiny_concepts()[:-1]}, "^concepts: 255 for a model of 256"),
-        (model, {"golden": Golden(images=tiny_images(), texts=())}, "^golden: "),
+        (model, {"golden": GoldenInputs(images=tiny_images(), texts=())}, "^golden: "),
         (
             model,
             {"preprocessing": dataclasses.replace(tiny_preprocessing(), size=64)},
             "^preprocessing.size: must be 32",
         ),
     ):
-        with pytest.raises(ExportError, match=message):
+        with pytest.raises(BundleExportError, match=message):
             export(given, tmp_path, **changes)
-    with pytest.raises(ExportError, match="^tokenizer: has another vocabulary"):
+    with pytest.raises(BundleExportError, match="^tokenizer: has another vocabulary"):
         export_bundle(
             model,
             open_clip_tokenizer(601, 16),
@@ -286,7 +291,7 @@ def test_what_does_not_fit_is_refused_before_any_work(tmp_path: Path) -> None:
             models_dir=tmp_path,
             name="tiny",
             version="1",
-            golden=Golden(images=tiny_images(), texts=TEXTS),
+            golden=GoldenInputs(images=tiny_images(), texts=TEXTS),
             card_text="",
             licence_text="",
         )
