@@ -8,6 +8,10 @@ from typing import Literal, NamedTuple
 
 Format = Literal["JPEG", "PNG", "WEBP"]
 
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
+"""Endings of the names of files that hold an image. Only a search through folders looks at them:
+a file that is named is read whatever its name is."""
+
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 MAX_SEGMENTS = 16_384

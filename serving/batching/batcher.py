@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bundle.onnx_graph import GraphName
 from serving.batching.item_admission import AdmissionConfig, ItemAdmission, Permits
-from serving.batching.results import EmbeddedItem, StageTimes
+from serving.batching.item_results import EmbeddedItem, StageTimes
 from serving.batching.worker_thread import WorkerThread
 from serving.core.config import ServerConfig
 from serving.core.errors import ErrorKind, ServingError, expired, internal
@@ -37,7 +37,7 @@ class BatcherConfig:
     admission: AdmissionConfig
     """Which calls are admitted."""
     max_batch: int
-    """Most items in one run."""
+    """Maximum number of items in one run."""
     runs: int
     """Concurrent runs."""
     wait_s: float

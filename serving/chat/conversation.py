@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from bundle.concepts import ConceptVocabulary
-from serving.batching.results import StageTimes
+from serving.batching.item_results import StageTimes
 from serving.batching.worker_thread import WorkerThread
 from serving.chat.loading import LanguageModel
 from serving.chat.prompt_assembly import AssembledPrompt, PromptAssembler

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from serving.batching.results import StageTimes
+from serving.batching.item_results import StageTimes
 from serving.core.requests import ConceptRef, ModelSelector
 
 TurnRole = Literal["system", "user", "assistant"]

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from serving.batching.results import ItemResult, StageTimes, slowest
+from serving.batching.item_results import ItemResult, StageTimes, slowest
 from serving.chat.code_cache import PHRASE_CACHE_BYTES, CachedCodes, CodeCache
 from serving.chat.requests import ChatCall, Phrase, SteeredImage
 from serving.chat.resolve_edits import PhraseCodes

@@ -8,41 +8,67 @@ from typing import Any
 
 import click
 
-from serving.cli.chat_repl import ChatAnswer, ChatSession, say
+from bundle.image_header import IMAGE_SUFFIXES
+from serving.cli.chat_repl import ChatAnswer, ChatSession, print_text
 from serving.cli.connection import Target, target_options
 from serving.cli.edits import Edits, parse_edit, read_plan
-from serving.cli.inputs import SUFFIXES, expand
+from serving.cli.inputs import expand
 from serving.cli.output import as_record, print_json
 from sparseclip import ChatSampling, Edit
 
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[IMAGE|FOLDER]... [QUESTION]")
-@click.option("--set", "sets", multiple=True, metavar="WORD[=VALUE]", help="Show it this strongly.")
-@click.option("--add", "adds", multiple=True, metavar="WORD=VALUE", help="Show it by so much more.")
-@click.option("--scale", "scales", multiple=True, metavar="WORD=FACTOR", help="Multiply it.")
-@click.option("--suppress", "suppressed", multiple=True, metavar="WORD", help="Hide it.")
+@click.option(
+    "--set", "sets", multiple=True, metavar="WORD[=VALUE]", help="Set the activation of WORD."
+)
+@click.option(
+    "--add",
+    "adds",
+    multiple=True,
+    metavar="WORD=VALUE",
+    help="Add VALUE to the activation of WORD.",
+)
+@click.option(
+    "--scale",
+    "scales",
+    multiple=True,
+    metavar="WORD=FACTOR",
+    help="Multiply the activation of WORD by FACTOR.",
+)
+@click.option(
+    "--suppress",
+    "suppressed",
+    multiple=True,
+    metavar="WORD",
+    help="Set the activation of WORD to 0.",
+)
 @click.option(
     "--plan",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A JSON file of edits and strength; the options above add to it.",
+    help="Read edits and strength from a JSON file; the options above add edits to it.",
 )
 @click.option(
-    "--strength", type=click.FloatRange(0, 1), help="How far to go with the edits.  [default: 1]"
+    "--strength", type=click.FloatRange(0, 1), help="How much of the edits to apply.  [default: 1]"
 )
 @click.option(
-    "--top", type=click.IntRange(min=1), help="Concepts of a word. Default: the adapter's."
+    "--top", type=click.IntRange(min=1), help="Concepts per word. Default: the adapter's number."
 )
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Tokens of an answer.")
+@click.option(
+    "--max-tokens", type=click.IntRange(min=1), help="Maximum number of tokens in an answer."
+)
 @click.option(
     "--temperature",
     type=click.FloatRange(min=0),
     default=0.0,
     show_default=True,
-    help="0 takes the likeliest token.",
+    help="Randomness of the answer; 0 takes the likeliest token.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of a temperature above 0."
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    help="Seed of the random choice of tokens.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @target_options(timeout=60.0)
@@ -61,40 +87,40 @@ def chat(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Ask about images. Without a question: talk, a question a line.
+    """Ask about images. Without a question, start a conversation: one question per line.
 
-    A WORD is any word or phrase, `#123` a concept by its id, `=name` a concept by its exact name.
-    Edits hold for every image.
+    A WORD is any word or phrase, or `#123` for a concept by its id, or `=name` for a concept by
+    its exact name. Edits apply to every image.
     """
     images, question = _split(words)
     if as_json and question is None:
         raise click.UsageError("--json needs a question")
-    read = read_plan(plan) if plan else None
-    edits: list[Edit] = [*(read.edits if read else ())]
+    steering = read_plan(plan) if plan else None
+    edits: list[Edit] = [*(steering.edits if steering else ())]
     edits += [parse_edit("SET", text, top or 0) for text in sets]
     edits += [parse_edit("ADD", text, top or 0) for text in adds]
     edits += [parse_edit("SCALE", text, top or 0) for text in scales]
     edits += [parse_edit("ABLATE", text, top or 0) for text in suppressed]
     if edits and not images:
-        raise click.UsageError("edits are of images: name one")
+        raise click.UsageError("edits apply to images: name one")
     if strength is None:
-        strength = read.strength if read else 1.0
+        strength = steering.strength if steering else 1.0
     sampling = ChatSampling(max_tokens=max_tokens or 0, temperature=temperature, seed=seed)
     with target.open(chat=True) as client:
-        talk = ChatSession(
+        session = ChatSession(
             client, images, Edits(edits, strength), sampling, target.timeout, top=top or 0
         )
         if question is None:
-            talk.run()
+            session.run()
         elif as_json:
-            print_json(_record(images, question, talk.ask(question, lambda text: None)))
+            print_json(_record(images, question, session.ask(question, lambda text: None)))
         else:
-            talk.ask(question, say)
+            session.ask(question, print_text)
             click.echo()
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
-    """Images, and the question: the last word unless it names a file or a folder."""
+    """Images, and the question: the last word, unless it names a file or a folder."""
     if not words or _is_path(words[-1]):
         return expand(words), None
     return expand(words[:-1]), words[-1]
@@ -103,8 +129,8 @@ def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
 def _is_path(word: str) -> bool:
     path = Path(word)
     try:
-        return path.suffix.lower() in SUFFIXES or path.exists()
-    except OSError:  # too long for a path
+        return path.suffix.lower() in IMAGE_SUFFIXES or path.exists()
+    except OSError:  # a question may be too long for a path
         return False
 
 

@@ -1,4 +1,4 @@
-"""The interactive conversation of `sparseclip chat`: a question a line, and commands."""
+"""The conversation of `sparseclip chat`: one question per line, and commands."""
 
 from __future__ import annotations
 
@@ -22,19 +22,24 @@ from sparseclip import (
     Client,
     EditOp,
     ImageConcepts,
+    ScoredConcept,
 )
 
 HELP = """\
-A line is a question. /set WORD[=VALUE], /add WORD=VALUE, /scale WORD=FACTOR and /suppress WORD
-edit what the model sees and begin the conversation anew; /reset drops all edits. /show names the
-images' concepts before and after the last answer, /new forgets the conversation, /quit ends."""
+Each line is a question, or a command:
+  /set WORD[=VALUE], /add WORD=VALUE, /scale WORD=FACTOR, /suppress WORD
+          edit what the model sees, and start a new conversation
+  /reset  drop all edits, and start a new conversation
+  /show   name the images' concepts before and after the edits of the last answer
+  /new    start a new conversation
+  /quit   end"""
 
 _OPS: dict[str, EditOp] = {"set": "SET", "add": "ADD", "scale": "SCALE", "suppress": "ABLATE"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatAnswer:
-    """An answer with its first and last event."""
+    """An answer, with its first and last event."""
 
     start: ChatStart
     text: str
@@ -56,17 +61,19 @@ class ChatSession:
         self._client, self._images = client, images
         self._edits, self._sampling = edits, sampling
         self._timeout, self._top = timeout, top
-        self._said: list[ChatMessage] = []
-        self._seen: tuple[ImageConcepts, ...] = ()
+        self._history: list[ChatMessage] = []
+        self._concepts: tuple[ImageConcepts, ...] = ()
+        """What the last answer was based on, image by image."""
 
     def ask(self, question: str, show: Callable[[str], None]) -> ChatAnswer:
-        """Asks, and shows the answer's text as it comes. Raises CallError."""
-        asked = [*self._said, ChatMessage(text=question)]
+        """Asks a question, and passes the answer's text to `show` as it comes. Raises CallError."""
+        history = [*self._history, ChatMessage(text=question)]
         images = [ChatImage(image=p, steering=self._edits.steering) for p in self._images]
-        messages = [replace(asked[0], images=images), *asked[1:]]
+        # The images belong to the first message, and every call sends the whole conversation.
+        messages = [replace(history[0], images=images), *history[1:]]
         start, end, text = None, None, ""
-        answering = self._client.chat(messages, sampling=self._sampling, timeout=self._timeout)
-        with closing(answering) as events:
+        answer = self._client.chat(messages, sampling=self._sampling, timeout=self._timeout)
+        with closing(answer) as events:
             for event in events:
                 start = event if isinstance(event, ChatStart) else start
                 end = event if isinstance(event, ChatEnd) else end
@@ -74,10 +81,9 @@ class ChatSession:
                 show(event.text)
         if start is None or end is None:
             raise click.ClickException("the server ended the answer early")
-        self._said = (
-            [*asked, ChatMessage(role="assistant", text=text)] if text.strip() else self._said
-        )
-        self._seen = start.images
+        if text.strip():  # the server refuses a message without text
+            self._history = [*history, ChatMessage(role="assistant", text=text)]
+        self._concepts = start.images
         return ChatAnswer(start=start, text=text, end=end)
 
     def run(self) -> None:
@@ -90,9 +96,9 @@ class ChatSession:
                 if line.startswith("/"):
                     self._command(line[1:])
                 else:
-                    self.ask(line, say)
+                    self.ask(line, print_text)
                     click.echo()
-            except KeyboardInterrupt:  # the answer ends, not the conversation
+            except KeyboardInterrupt:  # ends the answer, not the conversation
                 click.echo()
             except click.UsageError as error:
                 click.echo(f"Error: {error.message}", err=True)
@@ -106,31 +112,30 @@ class ChatSession:
         elif name == "reset":
             self._edits.clear()
         elif name == "show":
-            for image, seen in zip(self._images, self._seen, strict=False):
-                click.echo(f"{image}\n  before: {_names(seen, False)}")
-                click.echo(f"  after:  {_names(seen, True)}")
+            for image, concepts in zip(self._images, self._concepts, strict=False):
+                click.echo(f"{image}\n  before: {_cell(concepts.before)}")
+                click.echo(f"  after:  {_cell(concepts.after)}")
             return
         elif name != "new":
             raise click.UsageError(f"/{name}: no such command\n{HELP}")
-        self._said = []
+        self._history = []
         click.echo(str(self._edits), err=True)
 
 
-def say(text: str) -> None:
-    """A piece of an answer, at once, without characters that would steer a terminal."""
+def print_text(text: str) -> None:
+    """Prints a piece of an answer at once, without characters that could control a terminal."""
     click.echo("".join(c for c in text if c.isprintable() or c in "\n\t"), nl=False)
     sys.stdout.flush()
 
 
-def _names(seen: ImageConcepts, after: bool) -> str:
-    concepts = seen.after if after else seen.before
+def _cell(concepts: Sequence[ScoredConcept]) -> str:
     return named([(entry.name, entry.value) for entry in concepts])
 
 
 def _lines() -> Iterator[str]:
-    """What a person types, or a file holds; blank lines are left out."""
+    """The lines of stdin, typed or piped, without blank ones."""
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  gives input() history and editing
+        import readline  # noqa: F401  (gives input() history and editing)
     while True:
         try:
             line = input("> " if sys.stdin.isatty() else "").strip()

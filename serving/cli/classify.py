@@ -1,4 +1,4 @@
-"""`sparseclip classify`: zero-shot labels for images."""
+"""`sparseclip classify`: zero-shot classification of images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from serving.cli.output import ResultWriter, as_record, json_option, named, prog
     multiple=True,
     default=("{}",),
     show_default=True,
-    help="A sentence around a label's {} (repeatable: their codes are averaged).",
+    help="A sentence in which {} stands for the label (repeatable: codes are averaged).",
 )
 @json_option
 @with_target
@@ -38,7 +38,7 @@ def classify(
     """Score images against labels that you choose."""
     names = [name.strip() for entry in labels for name in entry.split(",") if name.strip()]
     paths = expand(images)
-    report = ResultWriter("source", "label", "score", "next", as_json=as_json)
+    writer = ResultWriter("source", "label", "score", "next", as_json=as_json)
     with target.open() as client:
         try:
             classifier = client.classifier(names, templates=templates)
@@ -48,10 +48,10 @@ def classify(
         for embedded in progress(answers, total=len(paths), text="classifying"):
             answer = classifier.score(embedded)
             if not answer.ok:
-                report.fail(answer.source, answer.status)
+                writer.fail(answer.source, answer.status)
                 continue
             ranked = sorted(answer.scores.items(), key=lambda entry: -entry[1])
-            report.add(
+            writer.add(
                 {
                     "source": answer.source,
                     "label": answer.label,
@@ -63,4 +63,4 @@ def classify(
                 f"{answer.scores[answer.label]:.3f}",
                 named(ranked[1:4], digits=3),
             )
-    report.close()
+    writer.close()

@@ -22,17 +22,17 @@ def concepts() -> None:
 
 
 @concepts.command("list")
-@click.option("--limit", type=click.IntRange(min=1), help="Stop after so many. Default: all.")
+@click.option("--limit", type=click.IntRange(min=1), help="Stop after this many. Default: all.")
 @click.option("--active-only", is_flag=True, help="Leave out concepts that hardly ever fire.")
 @json_option
 @with_target
 def list_command(target: Target, limit: int | None, active_only: bool, as_json: bool) -> None:
     """List concepts by id."""
-    report = ResultWriter(*_COLUMNS, as_json=as_json)
+    writer = ResultWriter(*_COLUMNS, as_json=as_json)
     with target.open() as client:
         for concept in islice(client.concepts(active_only=active_only), limit):
-            report.add(as_record(concept), *_cells(concept))
-    report.close()
+            writer.add(as_record(concept), *_cells(concept))
+    writer.close()
 
 
 @concepts.command()
@@ -41,44 +41,44 @@ def list_command(target: Target, limit: int | None, active_only: bool, as_json: 
 @with_target
 def get(target: Target, keys: tuple[str, ...], as_json: bool) -> None:
     """Show concepts with the evidence for their names."""
-    report = ResultWriter(*_COLUMNS, "images", as_json=as_json)
+    writer = ResultWriter(*_COLUMNS, "images", as_json=as_json)
     with target.open() as client:
         for key in keys:
             try:
                 concept = client.get_concept(concept_key(key))
             except CallError as error:
-                report.fail_call(key, error)
+                writer.fail_call(key, error)
                 continue
             images = "; ".join(entry.source for entry in concept.images[:3])
-            report.add({"source": key} | as_record(concept), *_cells(concept), images)
-    report.close()
+            writer.add({"source": key} | as_record(concept), *_cells(concept), images)
+    writer.close()
 
 
 @concepts.command()
 @click.argument("queries", nargs=-1, required=True, metavar="WORD...")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="How many a word."
+    "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Matches per word."
 )
 @json_option
 @with_target
 def search(target: Target, queries: tuple[str, ...], limit: int, as_json: bool) -> None:
-    """Find the concepts that words or phrases bring up."""
-    report = ResultWriter("query", "activation", *_COLUMNS, as_json=as_json)
+    """Find the concepts that words or phrases activate."""
+    writer = ResultWriter("query", "activation", *_COLUMNS, as_json=as_json)
     with target.open() as client:
         for query in queries:
             try:
                 matches = client.search_concepts(query, limit=limit)
             except CallError as error:
-                report.fail_call(query, error)
+                writer.fail_call(query, error)
                 continue
             if as_json:
-                report.add({"source": query, "matches": [as_record(match) for match in matches]})
+                writer.add({"source": query, "matches": [as_record(match) for match in matches]})
                 continue
             for match in matches:
-                mark = "name" if match.name_match and not match.activation else ""
-                shown = mark or f"{match.activation:.2f}"
-                report.add({}, query, shown, *_cells(match.concept))
-    report.close()
+                only_name = match.name_match and not match.activation
+                shown = "name" if only_name else f"{match.activation:.2f}"
+                writer.add({}, query, shown, *_cells(match.concept))
+    writer.close()
 
 
 def _cells(concept: Concept) -> Iterable[str]:

@@ -1,14 +1,16 @@
-"""A configuration dataclass as command-line options: one flag a field, its sentence as the help."""
+"""A configuration dataclass as command-line options: a flag per field, its sentence as the help."""
 
 from __future__ import annotations
 
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import click
+
+from serving.core.config import documentation
 
 
 class SectionedCommand(click.Command):
@@ -27,25 +29,26 @@ class SectionedCommand(click.Command):
 
 
 class FieldOption(click.Option):
-    """The option of one field."""
+    """The option of one field of a configuration class."""
 
     def __init__(self, flag: str, *, field: str, **attributes: Any) -> None:
         super().__init__([flag, _parameter(field)], **attributes)
         self.field = field
-        """Its dotted name, such as `limits.drain_s`."""
+        """The field's dotted name, such as `limits.drain_s`."""
         self.section = field.rpartition(".")[0]
 
 
-def options(
-    cls: type, documentation: Callable[[type], dict[str, str]], at: str = ""
-) -> Iterator[FieldOption]:
-    """The options of a configuration class and of those inside it. None means: not given."""
+def options(cls: type, at: str = "") -> Iterator[FieldOption]:
+    """The options of a configuration class and of the classes inside it.
+
+    The value of an option that is not given is None, so that a file's value stays in force.
+    """
     hints, sentences = typing.get_type_hints(cls, include_extras=True), documentation(cls)
     for field in dataclasses.fields(cls):
         name = f"{at}{field.name}"
         kind, optional = _unwrap(hints[field.name])
         if dataclasses.is_dataclass(kind):
-            yield from options(typing.cast(type, kind), documentation, at=f"{name}.")
+            yield from options(typing.cast(type, kind), at=f"{name}.")
             continue
         # `engine.name` is --engine: what is chosen, beside its settings such as --engine-device.
         flag = "--" + name.removesuffix(".name").replace(".", "-").replace("_", "-")
@@ -60,11 +63,9 @@ def options(
         yield FieldOption(flag, field=name, type=_type(kind), default=None, help=help_text)
 
 
-def values(
-    cls: type, documentation: Callable[[type], dict[str, str]], given: dict[str, Any]
-) -> dict[str, Any]:
-    """The given options by dotted field name, None where an option was left out."""
-    return {option.field: given[_parameter(option.field)] for option in options(cls, documentation)}
+def values(cls: type, given: dict[str, Any]) -> dict[str, Any]:
+    """The given options by dotted field name; None for an option that was not given."""
+    return {option.field: given[_parameter(option.field)] for option in options(cls)}
 
 
 def _parameter(field: str) -> str:
@@ -72,7 +73,7 @@ def _parameter(field: str) -> str:
 
 
 def _unwrap(hint: Any) -> tuple[Any, bool]:
-    """The type without None, and whether None was allowed."""
+    """The type without None, and whether None is allowed."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
         if len(kinds) != 1:

@@ -1,4 +1,4 @@
-"""Where a command's model is: a server (`--server`), or a bundle opened in this process."""
+"""Where a command's model runs: on a server (`--server`), or in this process (`--bundle`)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Target:
     def open(self, *, chat: bool = False) -> Iterator[Client]:
         """A client of the named server, or of one inside this process that serves the bundle.
 
-        `chat` says whether the one inside this process also loads the bundle's language model.
+        `chat` says whether the server inside this process also loads the bundle's language model.
         A call that fails as a whole ends the command with one line and exit code 1.
         """
         if self.server and self.bundle:
@@ -47,7 +47,7 @@ class Target:
                 client = stack.enter_context(
                     Client(
                         address,
-                        # A token in the environment is for servers, not for this process.
+                        # $SPARSECLIP_TOKEN is for servers; the one in this process has no tokens.
                         token=self.token if self.server else None,
                         tls=tls,
                         insecure=self.insecure,
@@ -75,7 +75,8 @@ def _in_process(bundle: Path | None, chat: bool) -> Iterator[str]:
     from serving.local import local_server
 
     if chat:
-        import mllm_adapter.chat_model  # noqa: F401  what is missing for it is told in one line
+        # A missing library ends the command here, with the line that names the extra.
+        import mllm_adapter.chat_model  # noqa: F401
     with ExitStack() as stack:
         try:
             address = stack.enter_context(local_server(bundle or default_bundle(), chat=chat))
@@ -86,22 +87,32 @@ def _in_process(bundle: Path | None, chat: bool) -> Iterator[str]:
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
-    click.option("--server", metavar="HOST:PORT", help="Use this server (or unix:PATH)."),
+    click.option(
+        "--server", metavar="HOST:PORT", help="Use the server at this address, or at unix:PATH."
+    ),
     click.option(
         "--bundle",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Without a server: open this bundle in this process. "
+        help="Without --server: open this bundle in this process. "
         "Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
     ),
     click.option(
-        "--token", envvar="SPARSECLIP_TOKEN", show_envvar=True, help="The caller's token."
+        "--token", envvar="SPARSECLIP_TOKEN", show_envvar=True, help="The caller's bearer token."
     ),
-    click.option("--tls", is_flag=True, help="Use TLS, trusting the public authorities."),
-    click.option("--tls-ca", type=_FILE, help="Use TLS, trusting the authorities in this file."),
-    click.option("--cert", type=_FILE, help="The caller's own certificate (mTLS)."),
-    click.option("--key", type=_FILE, help="The key of --cert."),
-    click.option("--insecure", is_flag=True, help="Let the token travel without TLS."),
-    click.option("--model", default="", help="A model of the server. Default: its default."),
+    click.option(
+        "--tls", is_flag=True, help="Use TLS, and trust the public certificate authorities."
+    ),
+    click.option(
+        "--tls-ca", type=_FILE, help="Use TLS, and trust the certificate authorities in this file."
+    ),
+    click.option("--cert", type=_FILE, help="The caller's certificate (mTLS)."),
+    click.option("--key", type=_FILE, help="The private key of --cert."),
+    click.option("--insecure", is_flag=True, help="Send the token even without TLS."),
+    click.option(
+        "--model",
+        default="",
+        help="Use this model of the server. Default: the server's default model.",
+    ),
 ]
 
 
@@ -109,7 +120,7 @@ Command = Callable[..., None]
 
 
 def target_options(*, timeout: float) -> Callable[[Command], Command]:
-    """Adds the options of Target to a command and gives it the Target as `target`."""
+    """Adds the options of Target to a command, which gets the Target as `target`."""
 
     def decorate(command: Command) -> Command:
         @wraps(command)
@@ -122,7 +133,7 @@ def target_options(*, timeout: float) -> Callable[[Command], Command]:
             type=click.FloatRange(min=0, min_open=True),
             default=timeout,
             show_default=True,
-            help="The deadline of each call in seconds.",
+            help="Deadline of each call, in seconds.",
         )(wrapped)
         for option in reversed(_OPTIONS):
             decorated = option(decorated)

@@ -1,4 +1,4 @@
-"""Edits as a person types them: `dog=2`, `#123=0.5`, `=exact name`; and those in force."""
+"""Edits as a person types them (`dog=2`, `#123=0.5`, `=exact name`), and the set of them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import click
 
 from sparseclip import Edit, EditOp, Steering
 
-_NUMBER = re.compile(r"#(\d{1,10})")
+_CONCEPT_ID = re.compile(r"#(\d{1,10})")
 _SIGNS: dict[EditOp, str] = {"SET": "=", "ADD": "+", "SCALE": "*", "ABLATE": ""}
 
 
 def parse_edit(op: EditOp, text: str, top: int = 0) -> Edit:
-    """One edit: a target, and `=VALUE` where the operation takes one.
+    """An edit from its target, followed by `=VALUE` where the operation takes one.
 
-    `#123` is a concept by its id, `=name` one by its exact name, anything else a word or phrase,
-    which becomes `top` concepts. Raises UsageError.
+    `#123` is a concept by its id, `=name` a concept by its exact name. Anything else is a word or
+    phrase, which stands for `top` concepts. Raises UsageError.
     """
     exact = text.startswith("=")
     target, value = text.removeprefix("="), None
@@ -31,19 +31,19 @@ def parse_edit(op: EditOp, text: str, top: int = 0) -> Edit:
     target = target.strip()
     if not target:
         raise click.UsageError(f"{text!r}: names no concept, word or phrase")
-    found = _NUMBER.fullmatch(target)
+    concept_id = _CONCEPT_ID.fullmatch(target)
     try:
         if exact:
             return Edit(op=op, concept=target, value=value)
-        if found:
-            return Edit(op=op, concept=int(found[1]), value=value)
+        if concept_id:
+            return Edit(op=op, concept=int(concept_id[1]), value=value)
         return Edit(op=op, phrase=target, value=value, top=top)
     except ValueError as error:
         raise click.UsageError(f"{text}: {error}") from None
 
 
 def read_plan(path: Path) -> Steering:
-    """A plan from its JSON file. Raises UsageError."""
+    """Reads a steering plan from a JSON file. Raises UsageError."""
     try:
         return Steering.from_json(path.read_text(encoding="utf-8"))
     except OSError:
@@ -53,7 +53,7 @@ def read_plan(path: Path) -> Steering:
 
 
 class Edits:
-    """The edits in force, one a target: a later one takes the place of an earlier one."""
+    """The edits that apply, one per target: a later edit replaces an earlier one."""
 
     def __init__(self, edits: Iterable[Edit], strength: float) -> None:
         self._edits: dict[int | str | tuple[str], Edit] = {}
@@ -62,7 +62,8 @@ class Edits:
             self.put(edit)
 
     def put(self, edit: Edit) -> None:
-        """Adds an edit."""
+        """Adds an edit, or replaces the one of the same target."""
+        # A phrase may read like the name of a concept, so its key is a tuple.
         key = edit.concept if edit.phrase is None else (edit.phrase,)
         assert key is not None
         self._edits.pop(key, None)
@@ -74,7 +75,7 @@ class Edits:
 
     @property
     def steering(self) -> Steering:
-        """As the client takes them."""
+        """The edits as the client takes them."""
         return Steering(edits=tuple(self._edits.values()), strength=self._strength)
 
     def __str__(self) -> str:
@@ -82,7 +83,7 @@ class Edits:
 
 
 def shown(edit: Edit) -> str:
-    """An edit in a few characters, such as `dog = 2`."""
+    """An edit for display, such as `dog = 2`."""
     name = edit.phrase
     if name is None:
         name = f"#{edit.concept}" if isinstance(edit.concept, int) else f"={edit.concept}"

@@ -22,8 +22,10 @@ from sparseclip import Embedding, Item, Outputs
     show_default=True,
     help="How many concepts to name.",
 )
-@click.option("--dense", is_flag=True, help="JSON: add the dense vector.")
-@click.option("--patch", "patch", multiple=True, help="JSON: add this concept's map (repeatable).")
+@click.option("--dense", is_flag=True, help="With --json: add the dense vector.")
+@click.option(
+    "--patch", "patch", multiple=True, help="With --json: add this concept's map (repeatable)."
+)
 @json_option
 @with_target
 def embed(
@@ -43,25 +45,25 @@ def embed(
     outputs = Outputs(
         top_concepts=top, dense=dense, patch_concepts=tuple(concept_key(key) for key in patch)
     )
-    report = ResultWriter("source", "concepts", "active", "ms", as_json=as_json)
+    writer = ResultWriter("source", "concepts", "active", "ms", as_json=as_json)
     with target.open() as client:
         answers = client.embed_stream(items, outputs=outputs)
         for answer in progress(answers, total=len(items), text="embedding"):
             if not answer.ok:
-                report.fail(answer.source, answer.status)
+                writer.fail(answer.source, answer.status)
                 continue
-            report.add(
+            writer.add(
                 record(answer),
                 answer.source,
                 named([(concept.name, concept.value) for concept in answer.concepts]),
                 str(answer.active),
                 f"{(answer.timings.decode_us + answer.timings.inference_us) / 1e3:.1f}",
             )
-    report.close()
+    writer.close()
 
 
 def record(answer: Embedding) -> dict[str, Any]:
-    """An answer as a JSON object: its codes in full, and the optional outputs where asked for."""
+    """An answer as a JSON object: the whole code, and the optional outputs that were selected."""
     fields: dict[str, Any] = {
         "source": answer.source,
         "model": as_record(answer.model) if answer.model else None,

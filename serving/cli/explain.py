@@ -21,19 +21,19 @@ _SHADES = " ░▒▓█"
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
 @click.option(
-    "--concept", "keys", multiple=True, metavar="ID|NAME", help="This concept (repeatable)."
+    "--concept", "keys", multiple=True, metavar="ID|NAME", help="Explain this concept (repeatable)."
 )
 @click.option(
     "--top",
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Without --concept: so many of the strongest.",
+    help="Without --concept: how many of the strongest concepts to explain.",
 )
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write each map over the image, as PNG files in this folder.",
+    help="Draw each map over its image, as a PNG file in this folder.",
 )
 @json_option
 @with_target
@@ -47,23 +47,23 @@ def explain(
 ) -> None:
     """Show where in images concepts fire, patch by patch."""
     paths = expand(images)
-    wanted = [concept_key(key) for key in keys]
-    report = ResultWriter("source", "error", as_json=as_json)
+    concepts = [concept_key(key) for key in keys]
+    writer = ResultWriter("source", "error", as_json=as_json)
     with target.open() as client:
         for number, path in enumerate(progress(paths, total=len(paths), text="explaining")):
             try:
                 answer = client.explain(
-                    path, concepts=wanted, top_concepts=top, overlay=out is not None
+                    path, concepts=concepts, top_concepts=top, overlay=out is not None
                 )
             except CallError as error:
-                report.fail_call(path, error)
+                writer.fail_call(path, error)
                 continue
             overlays = [_write(out, number, path, entry) for entry in answer.explanations]
             if as_json:
-                report.add(_record(answer, overlays))
+                writer.add(_record(answer, overlays))
             else:
                 _show(answer, overlays)
-    report.close()
+    writer.close()
 
 
 def _record(answer: Explanation, overlays: list[str | None]) -> dict[str, Any]:
@@ -88,21 +88,24 @@ def _show(answer: Explanation, overlays: list[str | None]) -> None:
     console = stdout()
     console.print(f"[bold]{escape(answer.source)}[/bold]")
     for entry, overlay in zip(answer.explanations, overlays, strict=True):
-        place = f" -> {overlay}" if overlay else ""
-        console.print(f"  {escape(entry.concept.name)} {entry.concept.value:.2f}{escape(place)}")
+        arrow = f" -> {overlay}" if overlay else ""
+        console.print(f"  {escape(entry.concept.name)} {entry.concept.value:.2f}{escape(arrow)}")
         for line in shade(entry.values):
             console.print(f"    {line}", markup=False)
 
 
 def shade(values: FloatArray) -> list[str]:
-    """A map as lines of text, two characters a patch; the strongest patch is the darkest."""
+    """A map as lines of text, two characters per patch; the strongest patch is the darkest."""
     peak = float(values.max(initial=0.0))
     steps = np.ceil(values / peak * (len(_SHADES) - 1)) if peak > 0 else np.zeros_like(values)
     return ["".join(_SHADES[int(step)] * 2 for step in row) for row in steps]
 
 
 def _write(folder: Path | None, number: int, image: str, entry: ConceptExplanation) -> str | None:
-    """Writes one overlay; its name says image, place and concept, so that none is overwritten."""
+    """Writes one overlay, and gives its path.
+
+    The name holds the image's number, its stem and the concept: no two overlays share a file.
+    """
     if folder is None:
         return None
     name = re.sub(r"[^a-z0-9]+", "-", entry.concept.name.lower()).strip("-")

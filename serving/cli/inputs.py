@@ -7,33 +7,32 @@ from pathlib import Path
 
 import click
 
+from bundle.image_header import IMAGE_SUFFIXES
 from sparseclip._items import is_address
-
-SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".webp"})
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
-    """Files as they are; a folder as the images in and below it, by name.
+    """The files that are named, and in place of a folder the images in and below it, by path.
 
-    A file that is missing stays in the list: it becomes a row with its error. Raises UsageError
-    for an address and for a folder without images.
+    A file that does not exist stays in the list, and becomes a row with its error. Raises
+    UsageError for an address, and for a folder without images.
     """
-    found: list[str] = []
+    paths: list[str] = []
     for argument in arguments:
         if is_address(argument):
             raise click.UsageError(f"{argument}: addresses are not fetched, name a file instead")
         if not Path(argument).is_dir():
-            found.append(argument)
+            paths.append(argument)
             continue
         inside = sorted(
             str(path)
             for path in Path(argument).rglob("*")
-            if path.suffix.lower() in SUFFIXES and path.is_file()
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
         )
         if not inside:
             raise click.UsageError(f"{argument}: no JPEG, PNG or WebP file in this folder")
-        found += inside
-    return found
+        paths += inside
+    return paths
 
 
 def concept_key(text: str) -> int | str:

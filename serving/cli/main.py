@@ -10,11 +10,13 @@ from importlib.metadata import version
 
 import click
 
-# Our own packages: one of them missing is a broken install, not a missing extra.
-_OURS = frozenset({"benchmarks", "bundle", "mllm_adapter", "serving", "sparseclip", "training"})
+# When one of these cannot be imported, the install is broken: no extra would help.
+_OWN_PACKAGES = frozenset(
+    {"benchmarks", "bundle", "mllm_adapter", "serving", "sparseclip", "training"}
+)
 
-# What only some options of a command need has an extra of its own name.
-_OPTIONAL = frozenset({"lance", "ray", "zarr"})
+# Libraries that only some options of a command need; each has an extra of the same name.
+_OWN_EXTRA = frozenset({"lance", "ray", "zarr"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +28,9 @@ class LazyCommand:
     help: str
     """Its line in `sparseclip --help`."""
     extra: str
-    """The extra of the package that it needs."""
-    words: Mapping[str, str] = field(default_factory=dict)
-    """First arguments that have a command of their own: targets by word."""
+    """The extra that installs what the command needs."""
+    subcommands: Mapping[str, str] = field(default_factory=dict)
+    """Subcommands that the first argument may name, with their targets."""
 
 
 COMMANDS = {
@@ -59,7 +61,7 @@ COMMANDS = {
         target="serving.cli.export:export",
         help="Embed a whole collection into files.",
         extra="export",
-        words={"verify": "serving.cli.export_verify:verify"},
+        subcommands={"verify": "serving.cli.export_verify:verify"},
     ),
     "report": LazyCommand(
         target="serving.cli.report:report",
@@ -85,7 +87,7 @@ COMMANDS = {
         target="training.cli.evaluate:evaluate",
         help="Measure a model, or how an adapter is steered, on held-out data.",
         extra="train,chat",
-        words={"steering": "mllm_adapter.cli.evaluate:steering"},
+        subcommands={"steering": "mllm_adapter.cli.evaluate:steering"},
     ),
     "train": LazyCommand(
         target="training.cli.train:train", help="Train a model from a recipe.", extra="train"
@@ -118,7 +120,7 @@ def _load(target: str) -> click.Command:
 
 
 class CommandWithSubcommands(click.Command):
-    """A command whose first argument may be a word that has a command of its own."""
+    """A command whose first argument may name a subcommand, or be an argument of the command."""
 
     def __init__(self, name: str, lazy: LazyCommand) -> None:
         super().__init__(name, help=lazy.help)
@@ -131,11 +133,11 @@ class CommandWithSubcommands(click.Command):
         parent: click.Context | None = None,
         **extra: object,
     ) -> click.Context:
-        word = args[0] if args else ""
-        if word not in self._lazy.words:
+        name = args[0] if args else ""
+        if name not in self._lazy.subcommands:
             return _load(self._lazy.target).make_context(info_name, args, parent, **extra)
-        command = _load(self._lazy.words[word])
-        return command.make_context(f"{info_name} {word}", args[1:], parent, **extra)
+        command = _load(self._lazy.subcommands[name])
+        return command.make_context(f"{info_name} {name}", args[1:], parent, **extra)
 
 
 class LazyGroup(click.Group):
@@ -149,7 +151,9 @@ class LazyGroup(click.Group):
         if lazy is None:
             return None
         try:
-            return CommandWithSubcommands(cmd_name, lazy) if lazy.words else _load(lazy.target)
+            return (
+                CommandWithSubcommands(cmd_name, lazy) if lazy.subcommands else _load(lazy.target)
+            )
         except ModuleNotFoundError as error:
             raise _missing(error, lazy.extra) from None
 
@@ -158,7 +162,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
-        # grpc's own log lines stand beside our one line otherwise, with addresses in them.
+        # Without this, grpc writes its own log lines, with addresses, beside the one error line.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         try:
             return super().invoke(ctx)
@@ -170,11 +174,11 @@ class LazyGroup(click.Group):
 
 
 def _missing(error: ModuleNotFoundError, extra: str) -> Exception:
-    """One line that says what to install, for a missing module that is not ours."""
+    """The error for a missing module: one line that says what to install."""
     missing = (error.name or "").split(".")[0]
-    if missing in _OURS:
+    if missing in _OWN_PACKAGES:
         return error
-    extra = missing if missing in _OPTIONAL else extra
+    extra = missing if missing in _OWN_EXTRA else extra
     return click.ClickException(f"this needs {error.name}: pip install 'sparseclip[{extra}]'")
 
 

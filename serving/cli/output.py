@@ -1,4 +1,4 @@
-"""What a command prints: a readable table, or one JSON object a line; and its exit code."""
+"""What a command prints: a readable table, or one JSON object per line; and its exit code."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from sparseclip import CallError, ItemStatus
 
 T = TypeVar("T")
 
-_ITEM_FAULTS = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND})
+_ITEM_ERRORS = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND})
+"""Codes of a call that failed because of its item; the next item may succeed."""
 
-# So wide that a row stays on one line in a file or a pipe.
-_UNFOLDED = 10_000
+_FILE_WIDTH = 10_000
+"""Columns of a table in a file or a pipe, where each row stays on one line."""
 
-# From this many items on, a terminal shows a progress bar.
-_MANY = 8
+_MIN_PROGRESS_ITEMS = 8
+"""A terminal shows a progress bar from this many items on."""
 
 json_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object a line."
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line."
 )
 
 
 class ResultWriter:
-    """Rows in the making. JSON goes out row by row, a table at the end."""
+    """Writes rows: JSON as each row comes, a table when all are there."""
 
     def __init__(self, *columns: str, as_json: bool) -> None:
         self._as_json = as_json
@@ -44,18 +45,18 @@ class ResultWriter:
 
     @property
     def as_json(self) -> bool:
-        """The rows are JSON objects."""
+        """Whether rows are printed as JSON."""
         return self._as_json
 
     def add(self, record: dict[str, Any], *cells: str) -> None:
-        """A row: the object for JSON, the cells for the table."""
+        """Adds a row: `record` for JSON, `cells` for the table."""
         if self._as_json:
             print_json(record)
         else:
             self._table.add_row(*(escape(cell) for cell in cells))
 
     def fail(self, source: str, status: ItemStatus) -> None:
-        """A row for an item that failed."""
+        """Adds a row for an item that failed."""
         self._failures += 1
         if self._as_json:
             error = {"code": status.code.name, "message": status.message}
@@ -64,8 +65,11 @@ class ResultWriter:
             self._table.add_row(escape(source), f"[red]{escape(status.message)}[/red]")
 
     def fail_call(self, source: str, error: CallError) -> None:
-        """The same for a call about one item. Raises the error when it is not the item's fault."""
-        if error.code not in _ITEM_FAULTS:
+        """Adds a row for a call about one item that failed.
+
+        Raises the error when the item is not at fault: the next call would fail too.
+        """
+        if error.code not in _ITEM_ERRORS:
             raise error
         self.fail(source, ItemStatus(code=error.code, message=error.message))
 
@@ -78,25 +82,25 @@ class ResultWriter:
 
 
 def stdout() -> Console:
-    """The console for results."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNFOLDED)
+    """The console that results go to."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
 
 
 def print_json(record: dict[str, Any]) -> None:
-    """One object on one line."""
+    """Prints one object on one line."""
     click.echo(json.dumps(record, ensure_ascii=False))
 
 
 def progress(items: Iterable[T], *, total: int, text: str) -> Iterator[T]:
-    """The items, with a progress bar on stderr when they are many and a person is watching."""
-    quiet = total < _MANY or not sys.stderr.isatty()
+    """The items, with a progress bar when they are many and stderr is a terminal."""
+    quiet = total < _MIN_PROGRESS_ITEMS or not sys.stderr.isatty()
     yield from track(
         items, description=text, total=total, console=Console(stderr=True), disable=quiet
     )
 
 
 def watched(items: Sequence[T], text: str) -> Iterable[T]:
-    """The same, of items that can be counted."""
+    """The items of a sequence, with a progress bar as `progress` shows it."""
     return progress(items, total=len(items), text=text)
 
 
@@ -106,5 +110,5 @@ def as_record(value: Any) -> dict[str, Any]:
 
 
 def named(scores: Sequence[tuple[str, float]], *, digits: int = 2) -> str:
-    """`name 1.23, name 0.45` for a cell."""
+    """The cell `name 1.23, name 0.45`."""
     return ", ".join(f"{name} {value:.{digits}f}" for name, value in scores)

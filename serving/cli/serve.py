@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from serving.cli.config_options import SectionedCommand, options, values
-from serving.core.config import ServerConfig, documentation, load_config
+from serving.core.config import ServerConfig, load_config
 from serving.core.errors import StartupError
 
 
@@ -17,17 +17,17 @@ from serving.core.errors import StartupError
 @click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A TOML, JSON or YAML file with these fields; flags go before it.",
+    help="A TOML, JSON or YAML file with these fields; flags override it.",
 )
 def serve(config: Path | None, **given: Any) -> None:
     """Serve a bundle over gRPC until SIGTERM or Ctrl-C."""
     from serving import server
 
     try:
-        resolved = load_config(config, values(ServerConfig, documentation, given))
+        resolved = load_config(config, values(ServerConfig, given))
     except StartupError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(server.serve(resolved))
 
 
-serve.params.extend(options(ServerConfig, documentation))
+serve.params.extend(options(ServerConfig))

@@ -35,9 +35,9 @@ class BatchConfig:
     """How items of different calls share runs of the engine."""
 
     max_images: int = 16
-    """Most images in one run."""
+    """Maximum number of images in one run."""
     max_texts: int = 64
-    """Most texts in one run."""
+    """Maximum number of texts in one run."""
     wait_ms: float = 2.0
     """Milliseconds that an idle engine waits for admitted items that are still being decoded."""
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bundle.concepts import Concept, ConceptVocabulary
 from bundle.manifest import Preprocessing
-from serving.batching.results import StageTimes
+from serving.batching.item_results import StageTimes
 from serving.core.errors import ServingError
 from serving.core.requests import ExplainCall, TextItem, find_concept
 from serving.engines.outputs import OutputRow, Patches

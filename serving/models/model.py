@@ -13,7 +13,7 @@ from bundle.onnx_graph import GRAPHS, GraphName
 from bundle.store import Bundle
 from serving.batching.batcher import Batcher, RunBatch, batcher_config
 from serving.batching.item_admission import Permits
-from serving.batching.results import ItemResult
+from serving.batching.item_results import ItemResult
 from serving.batching.worker_thread import WorkerThread
 from serving.chat.conversation import ENDED, Chat
 from serving.chat.loading import LanguageModel, NoChat

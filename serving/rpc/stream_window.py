@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
-from serving.batching.results import ItemResult
+from serving.batching.item_results import ItemResult
 from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.requests import EmbedItem
 

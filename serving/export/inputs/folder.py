@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from bundle.image_header import IMAGE_SUFFIXES
 from serving.export.inputs.base import Content, Entry, InputError, Modality, Unread
 from serving.storage.location import Part, Place, read_many
 from serving.storage.parallel import mapped
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 GONE = "not found"
 UNREADABLE = "cannot be read"
 
@@ -26,7 +26,7 @@ class Folder:
     def entries(self) -> Iterator[Entry]:
         """See Input.entries."""
         for path, stamp in self._place.walk():
-            if path.lower().endswith(SUFFIXES):
+            if path.lower().endswith(IMAGE_SUFFIXES):
                 yield Entry(path, path, stamp)
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Content]:

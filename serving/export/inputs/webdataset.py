@@ -5,8 +5,9 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator, Sequence
 
+from bundle.image_header import IMAGE_SUFFIXES
 from serving.export.inputs.base import Content, Entry, InputError, Modality, Unread
-from serving.export.inputs.folder import SUFFIXES, UNREADABLE
+from serving.export.inputs.folder import UNREADABLE
 from serving.storage.location import Part, Place, read_many
 
 
@@ -32,7 +33,7 @@ class Tars:
                     tarfile.open(fileobj=stream, mode="r:") as tar,
                 ):
                     for member in tar:
-                        if member.isfile() and member.name.lower().endswith(SUFFIXES):
+                        if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
                             start, end = member.offset_data, member.offset_data + member.size
                             key = member.name.rpartition(".")[0]
                             yield Entry(f"{file}/{key}", f"{file}:{start}:{end}", stamp)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bundle.concepts import ConceptVocabulary
-from serving.batching.results import ItemResult, StageTimes, slowest
+from serving.batching.item_results import ItemResult, StageTimes, slowest
 from serving.core.errors import ServingError, invalid
 from serving.core.limits import LimitsConfig
 from serving.core.requests import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from serving.batching.results import ItemResult
+from serving.batching.item_results import ItemResult
 from serving.core.errors import invalid
 from serving.core.limits import LimitsConfig
 from serving.core.requests import EmbedItem

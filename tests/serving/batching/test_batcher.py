@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serving.batching.batcher import Batcher, BatcherConfig
 from serving.batching.item_admission import AdmissionConfig, Permits
-from serving.batching.results import EmbeddedItem
+from serving.batching.item_results import EmbeddedItem
 from serving.core.metrics import Metrics
 from serving.engines.base import EngineError
 from serving.engines.outputs import OutputRow

@@ -15,7 +15,7 @@ import pytest
 from serving.chat.loading import check_chat_engine
 from serving.cli.config_options import FieldOption, options, values
 from serving.cli.serve import serve
-from serving.core.config import ServerConfig, documentation, load_config
+from serving.core.config import ServerConfig, load_config
 from sparseclip import Client
 from tests.serving.cli.conftest import Run
 
@@ -35,11 +35,11 @@ def leaves(value: object, at: str = "") -> Iterator[str]:
 def parse(*arguments: str) -> ServerConfig:
     given = serve.make_context("serve", list(arguments)).params
     given.pop("config")
-    return load_config(None, values(ServerConfig, documentation, given))
+    return load_config(None, values(ServerConfig, given))
 
 
 def test_every_field_has_a_flag_with_a_sentence() -> None:
-    found = {option.field: option for option in options(ServerConfig, documentation)}
+    found = {option.field: option for option in options(ServerConfig)}
     assert set(leaves(ServerConfig())) - {"tls"} <= set(found)
     assert {"tls.certificate", "tls.key", "tls.client_ca"} <= set(found)
     for field, option in found.items():
@@ -106,7 +106,7 @@ def test_a_config_file_lies_below_the_flags(tmp_path: Path) -> None:
     file.write_text("port = 6000\nmax_models = 2\n")
     given = serve.make_context("serve", ["--port", "7000"]).params
     given.pop("config")
-    config = load_config(file, values(ServerConfig, documentation, given))
+    config = load_config(file, values(ServerConfig, given))
     assert (config.port, config.max_models) == (7000, 2)
 
 
