@@ -63,7 +63,9 @@ def vit_b32(models: Path) -> Path:
     model = SparseCLIP(config).eval()
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
-    golden = GoldenInputs(images=[Image.fromarray(image) for image in noise], texts=["a cat", "a dog"])
+    golden = GoldenInputs(
+        images=[Image.fromarray(image) for image in noise], texts=["a cat", "a dog"]
+    )
     return export_bundle(
         model,
         open_clip().get_tokenizer("ViT-B-32"),
