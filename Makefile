@@ -8,9 +8,7 @@ PYTHON ?= python3
 PYTHONS ?= $(shell for name in python3.11 python3.13; do $$name -c '' 2>/dev/null && echo $$name; done; true)
 PROTOS := $(wildcard protos/sparseclip/v1/*.proto)
 ROOMS  := bundle protos training mllm_adapter serving benchmarks examples docs
-# google/rpc/*.proto, from the installed googleapis-common-protos.
-GOOGLE  = $(shell $(BIN)/python -c "import google.rpc, pathlib; print(pathlib.Path(google.rpc.__path__[0]).parents[1])")
-PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE)
+PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import grpc
 import numpy as np
-from google.rpc import status_pb2
+from google.rpc.status_pb2 import Status
 
 from sparseclip._items import Outputs
 from sparseclip.concepts import Concept, ConceptExplanation, ConceptKey, Evidence, Explanation
@@ -64,7 +64,7 @@ def scored_concept_from_proto(message: types_pb2.ScoredConcept) -> ScoredConcept
     return ScoredConcept(concept_id=message.concept_id, name=message.name, value=message.value)
 
 
-def item_status_from_proto(message: status_pb2.Status) -> ItemStatus:
+def item_status_from_proto(message: Status) -> ItemStatus:
     """How one item went. A code that this client does not know counts as UNKNOWN."""
     return ItemStatus(code=status_code(message.code), message=message.message)
 

@@ -67,9 +67,9 @@ class ImageConcepts:
     """What one image shows the language model: means over the image's patches."""
 
     before: tuple[ScoredConcept, ...]
-    """The ten strongest concepts before the edits, strongest first."""
+    """The strongest concepts before the edits, strongest first; at most ten."""
     after: tuple[ScoredConcept, ...]
-    """The ten strongest concepts after the edits, strongest first."""
+    """The strongest concepts after the edits, strongest first; at most ten."""
     edited: tuple[EditedConcept, ...]
     """The edited concepts, most changed first; at most 64."""
     edited_total: int

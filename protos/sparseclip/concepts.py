@@ -62,7 +62,7 @@ class ConceptMatch:
     activation: float
     """How strongly the text tower activates it for the query; 0 when only its name matched."""
     name_match: bool
-    """The query is one of its names."""
+    """The query is its name or one of its aliases, in any case of letters."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

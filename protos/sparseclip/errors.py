@@ -9,7 +9,8 @@ from typing import cast
 import grpc
 from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.status_pb2 import Status
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -85,8 +86,8 @@ class CallError(Exception):
         violations: list[FieldViolation] = []
         retry_after = None
         for detail in _details(metadata):
-            bad_request = error_details_pb2.BadRequest()
-            retry_info = error_details_pb2.RetryInfo()
+            bad_request = BadRequest()
+            retry_info = RetryInfo()
             if detail.Unpack(bad_request):
                 violations += (
                     FieldViolation(field=violation.field, description=violation.description)
@@ -108,7 +109,7 @@ def _details(metadata: Iterable[tuple[str, str | bytes]]) -> list[any_pb2.Any]:
     for key, value in metadata:
         if key == _DETAILS_KEY and isinstance(value, bytes):
             try:
-                return list(status_pb2.Status.FromString(value).details)
+                return list(Status.FromString(value).details)
             except DecodeError:
                 return []
     return []

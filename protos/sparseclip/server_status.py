@@ -35,7 +35,7 @@ class ModelStatus:
     is_default: bool
     """It answers the calls that name no model."""
     engine: str
-    """What runs its graphs: library, version and device."""
+    """What runs its graphs: library, version and device; empty for a model that is not loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +44,15 @@ class ServerStatus:
 
     models: tuple[ModelStatus, ...]
     queued_images: int
-    """Images that wait for a batch."""
+    """Images that were admitted and are not answered yet."""
     queued_texts: int
-    """Texts that wait for a batch."""
+    """Texts that were admitted and are not answered yet."""
     calls_in_flight: int
+    """Calls that are being answered; health checks do not count."""
     uptime_seconds: int
+    """Seconds since the server started."""
     server_version: str
+    """The version of the server's software."""
 
 
 @dataclass(frozen=True, kw_only=True)

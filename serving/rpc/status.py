@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.status_pb2 import Status
 
 from serving.core.errors import ErrorKind, ServingError
 
@@ -26,23 +27,21 @@ _RETRYABLE = (ErrorKind.EXHAUSTED, ErrorKind.UNAVAILABLE)
 _DEFAULT_RETRY_S = 1.0
 
 
-def to_status(error: ServingError) -> status_pb2.Status:
+def to_status(error: ServingError) -> Status:
     """google.rpc.Status, with BadRequest for a named field and RetryInfo if a retry may help."""
-    status = status_pb2.Status(code=CODES[error.kind].value[0], message=error.message)
+    status = Status(code=CODES[error.kind].value[0], message=error.message)
     if error.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.field, description=error.message
-        )
-        _add(status, error_details_pb2.BadRequest(field_violations=[violation]))
+        violation = BadRequest.FieldViolation(field=error.field, description=error.message)
+        _add(status, BadRequest(field_violations=[violation]))
     if error.kind in _RETRYABLE:
         seconds = _DEFAULT_RETRY_S if error.retry_after is None else error.retry_after
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(max(1, int(seconds * 1000)))
-        _add(status, error_details_pb2.RetryInfo(retry_delay=delay))
+        _add(status, RetryInfo(retry_delay=delay))
     return status
 
 
-def _add(status: status_pb2.Status, detail: object) -> None:
+def _add(status: Status, detail: object) -> None:
     packed = any_pb2.Any()
     packed.Pack(detail)  # type: ignore[arg-type]
     status.details.append(packed)

@@ -5,6 +5,7 @@ The language of a block says how it is held:
     python      runs, and must print something
     sh          each line runs, and must print something
     bash        is not run (it takes long, or needs a server): its commands are checked
+    js          runs in tests/sparseclip, where Node and its gRPC packages are
     toml, json, yaml    is parsed
     text, mermaid       output, trees and diagrams
 """
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 from tests.paths import ROOT
 
-LANGUAGES = {"bash", "json", "mermaid", "python", "sh", "text", "toml", "yaml"}
+LANGUAGES = {"bash", "js", "json", "mermaid", "python", "sh", "text", "toml", "yaml"}
 
 PAGES = [
     *sorted(ROOT.glob("*.md")),

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Loads and unloads models. Served on a port of its own, to principals with the admin role.
+    """Loads and unloads models. Served on a port of its own, to callers with the role admin.
     """
 
     def __init__(self, channel):
@@ -53,25 +53,27 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """Loads and unloads models. Served on a port of its own, to principals with the admin role.
+    """Loads and unloads models. Served on a port of its own, to callers with the role admin.
     """
 
     def LoadModel(self, request, context):
-        """Loads a version from the server's model repository, warms it up, and then makes it current. The
-        version before keeps answering until then, and stays if the load fails.
+        """Loads a version of a model from the server's model repository, warms it up, and makes it
+        current. The version that was current keeps answering until then, and stays if the load fails.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModel(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Unloads a version of a model. The reply comes when the last call that used it has ended.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Gives the server's models and its load at this moment.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -103,7 +105,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Loads and unloads models. Served on a port of its own, to principals with the admin role.
+    """Loads and unloads models. Served on a port of its own, to callers with the role admin.
     """
 
     @staticmethod

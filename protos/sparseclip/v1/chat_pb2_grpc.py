@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ChatServiceStub:
-    """Talks about images whose concepts a caller may edit before the language model sees them.
+    """Talks about images. A caller may edit the concepts of an image before the language model sees
+    them.
     """
 
     def __init__(self, channel):
@@ -43,13 +44,15 @@ class ChatServiceStub:
 
 
 class ChatServiceServicer:
-    """Talks about images whose concepts a caller may edit before the language model sees them.
+    """Talks about images. A caller may edit the concepts of an image before the language model sees
+    them.
     """
 
     def Chat(self, request, context):
         """Answers the last message of a conversation. The first event says what the images show before
-        and after the edits, the last one how the answer ended; between them the text comes as it is
-        made. Cancelling the call ends the work.
+        and after the edits, the last one why the answer ended; between them the text comes as it is
+        generated. Cancelling the call ends the work. Fails with FAILED_PRECONDITION on a server that
+        has no language model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,7 +75,8 @@ def add_ChatServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ChatService:
-    """Talks about images whose concepts a caller may edit before the language model sees them.
+    """Talks about images. A caller may edit the concepts of an image before the language model sees
+    them.
     """
 
     @staticmethod

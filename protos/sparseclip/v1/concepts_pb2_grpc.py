@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ConceptServiceStub:
-    """What a model's concepts mean, and where an image shows them.
+    """Says what a model's concepts mean, and where an image shows them.
     """
 
     def __init__(self, channel):
@@ -58,30 +58,34 @@ class ConceptServiceStub:
 
 
 class ConceptServiceServicer:
-    """What a model's concepts mean, and where an image shows them.
+    """Says what a model's concepts mean, and where an image shows them.
     """
 
     def ListConcepts(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the concepts page by page, in the order of their ids.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetConcept(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Gives one concept. Fails with NOT_FOUND when there is none.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchConcepts(self, request, context):
-        """Finds concepts by a word or phrase: through the text tower, and by name.
+        """Finds the concepts that the text tower activates for a word or phrase, and those whose name or
+        alias holds it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExplainImage(self, request, context):
-        """Where in an image concepts fire: their values on the grid of patches, and an image of it.
+        """Shows where concepts fire in an image: their activation on every patch, and on request each of
+        these maps drawn over the image.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,7 +123,7 @@ def add_ConceptServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConceptService:
-    """What a model's concepts mean, and where an image shows them.
+    """Says what a model's concepts mean, and where an image shows them.
     """
 
     @staticmethod

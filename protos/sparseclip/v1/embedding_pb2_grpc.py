@@ -57,16 +57,18 @@ class EmbeddingServiceServicer:
     """
 
     def Embed(self, request, context):
-        """Embeds up to 32 images and 256 texts in one call. An item that fails has its own status; the
-        others are answered.
+        """Embeds several images and texts. An item that fails has its own status and the others are
+        answered; a request that is wrong as a whole fails as a whole. GetModel tells how many items a
+        call may hold.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EmbedStream(self, request_iterator, context):
-        """Embeds any number of items, answered as they finish, in any order, matched by id. The first
-        message names the model and the outputs.
+        """Embeds any number of items. The first request names the model and the outputs, every other one
+        holds an item. Each item is answered when it is finished, in any order; its id tells which one
+        it is. The server stops reading while too many items are unfinished or unread.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
