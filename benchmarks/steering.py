@@ -1,7 +1,7 @@
-"""What steering costs: tokens a second, a moved slider, and the projector's first layer.
+"""What steering costs: tokens per second, a moved slider, and the projector's first layer.
 
-Every ratio comes from alternating blocks of one run. For vLLM, run it in the environment of
-`make test-vllm`, which has both libraries:
+Every ratio is taken between alternating blocks of one run. To compare with vLLM, run it in the
+environment of `make test-vllm`, which has both libraries:
 
     python -m benchmarks.steering
     .venv-vllm/bin/python -m benchmarks.steering --engines transformers vllm --name steering_vllm
@@ -28,18 +28,28 @@ WORDS = ("rocket", "red apple", "dog", "sailboat", "hot beverage", "tulip", "cat
 def main() -> None:
     """Measures, prints and writes benchmarks/results/NAME.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--bundle", type=Path, help="default: the shipped one")
+    parser.add_argument("--bundle", type=Path, help="a bundle with chat; default: the demo bundle")
     parser.add_argument(
         "--engines", nargs="+", choices=["transformers", "vllm"], default=["transformers"]
     )
-    parser.add_argument("--chats", nargs="+", type=int, default=[1, 8, 32])
-    parser.add_argument("--tokens", type=int, default=256, help="of each answer")
-    parser.add_argument("--blocks", type=int, default=5, help="alternations")
-    parser.add_argument("--width", type=int, default=576, help="H of the projector's timing")
-    parser.add_argument("--patches", type=int, default=256, help="P of the projector's timing")
-    parser.add_argument("--name", default="steering", help="of the results file")
+    parser.add_argument(
+        "--chats", nargs="+", type=int, default=[1, 8, 32], help="numbers of conversations at once"
+    )
+    parser.add_argument("--tokens", type=int, default=256, help="tokens of each answer")
+    parser.add_argument(
+        "--blocks", type=int, default=5, help="how often the alternatives take turns"
+    )
+    parser.add_argument(
+        "--width", type=int, default=576, help="the LLM width H at which the first layer is timed"
+    )
+    parser.add_argument(
+        "--patches", type=int, default=256, help="the patches P at which the first layer is timed"
+    )
+    parser.add_argument(
+        "--name", default="steering", help="name of the file in benchmarks/results, without .json"
+    )
     arguments = parser.parse_args()
-    # The library that decodes takes the cores; vLLM's own threads spin otherwise.
+    # vLLM: no usage report, 1 GiB for the KV cache, and no look-up on a hub.
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -56,37 +66,37 @@ def main() -> None:
 
 
 async def conversations(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Tokens a second of each engine, steered and not, and what a moved slider takes."""
+    """Tokens per second of each engine, steered and unsteered, and the time of a moved slider."""
     from bundle.store import default_bundle, open_bundle
     from mllm_adapter.chat_model import ChatModel
 
     bundle = open_bundle(arguments.bundle or default_bundle())
-    found: dict[str, Any] = {"bundle": f"{bundle.manifest.name}/{bundle.manifest.version}"}
+    result: dict[str, Any] = {"bundle": f"{bundle.manifest.name}/{bundle.manifest.version}"}
     models = {}
     for name in arguments.engines:
-        more: dict[str, Any] = {"dtype": "float32"} if name == "vllm" else {}
-        models[name] = ChatModel.open(bundle.root / "adapter", name, **more)
+        options: dict[str, Any] = {"dtype": "float32"} if name == "vllm" else {}
+        models[name] = ChatModel.open(bundle.root / "adapter", name, **options)
     scenes = {name: Scene(bundle, model, arguments.tokens) for name, model in models.items()}
-    found["slider"] = slider(next(iter(scenes.values())), arguments.blocks)
-    found["engines"] = {name: model.engine.description for name, model in models.items()}
-    found["tokens_per_second"] = {}
+    result["slider"] = slider(next(iter(scenes.values())), arguments.blocks)
+    result["engines"] = {name: model.engine.description for name, model in models.items()}
+    result["tokens_per_second"] = {}
     for chats in arguments.chats:
         rates: dict[str, list[float]] = {}
         for scene in scenes.values():
-            await scene.rate(chats, steered=True)
+            await scene.rate(chats, steered=True)  # warm-up
         for block in range(arguments.blocks):
             for name, scene in scenes.items():
                 for steered in (False, True) if block % 2 else (True, False):
                     key = f"{name} {'steered' if steered else 'unsteered'}"
                     rates.setdefault(key, []).append(await scene.rate(chats, steered))
-        found["tokens_per_second"][str(chats)] = summary(rates, arguments.engines)
+        result["tokens_per_second"][str(chats)] = summary(rates, arguments.engines)
     for model in models.values():
         await model.close()
-    return found
+    return result
 
 
 def summary(rates: dict[str, list[float]], engines: list[str]) -> dict[str, Any]:
-    """Medians, and ratios of neighbouring blocks with their range."""
+    """The median rates, and the ratios within each block with their range."""
     result: dict[str, Any] = {key: statistics.median(values) for key, values in rates.items()}
     pairs = {
         f"steered_over_unsteered {name}": (f"{name} steered", f"{name} unsteered")
@@ -94,15 +104,15 @@ def summary(rates: dict[str, list[float]], engines: list[str]) -> dict[str, Any]
     }
     if len(engines) > 1:
         pairs["vllm_over_transformers"] = ("vllm steered", "transformers steered")
-    for name, (above, below) in pairs.items():
-        ratios = [a / b for a, b in zip(rates[above], rates[below], strict=True)]
+    for name, (numerator, denominator) in pairs.items():
+        ratios = [a / b for a, b in zip(rates[numerator], rates[denominator], strict=True)]
         result[name] = statistics.median(ratios)
         result[f"{name} range"] = [min(ratios), max(ratios)]
     return result
 
 
 class Scene:
-    """One adapter, a few images, and a plan of its own for every conversation."""
+    """One adapter, a few images, and a different plan for every conversation."""
 
     def __init__(self, bundle: Any, model: Any, tokens: int) -> None:
         from mllm_adapter.data.code_cache import BackboneGraphs
@@ -114,34 +124,34 @@ class Scene:
         self.bundle, self.model = bundle, model
         self.sampling = Sampling(max_tokens=tokens, min_tokens=tokens)
         self.graphs = BackboneGraphs(bundle, threads=1)
-        self.labels = TextCodes(self.graphs.texts, self.graphs.concepts)
-        self.labels.add(WORDS)
+        self.text_codes = TextCodes(self.graphs.texts, self.graphs.concepts)
+        self.text_codes.add(WORDS)
         self.files = [path.read_bytes() for path in sorted(IMAGES.glob("*.png"))]
         self.codes = [self.encode(data) for data in self.files]
         self.prompt = model.prompt([PromptMessage(role="user", text=NAME_QUESTIONS[0], images=1)])
 
     def encode(self, data: bytes) -> Any:
-        """An image's bytes to its codes: what an image costs when it is first seen."""
+        """The codes of an image's bytes: the cost of an image that is new."""
         from bundle.image import ImageLimits, decode_image
 
         pixels = self.bundle.preprocessor(decode_image(data, ImageLimits()))
         return self.graphs.codes(pixels[None])
 
     def plan(self, number: int, steered: bool) -> Any:
-        """The plan of a conversation; no two are alike."""
+        """The plan of conversation `number`. No two are alike."""
         from mllm_adapter.steering.plan import SteeringPlan
 
         if not steered:
             return SteeringPlan()
-        return self.labels.swap("cat", WORDS[number % len(WORDS)], 32, 1.0 + number / 64)
+        return self.text_codes.swap("cat", WORDS[number % len(WORDS)], 32, 1.0 + number / 64)
 
     async def rate(self, chats: int, steered: bool) -> float:
-        """Tokens a second of so many conversations at once, from their plans to the last token."""
+        """Tokens per second of `chats` conversations at once, from plans to last tokens."""
         from mllm_adapter.chat_model import EncodedImage
 
         async def one(number: int) -> int:
-            plan, place = self.plan(number, steered), number % len(self.codes)
-            image = EncodedImage(key=bytes([place]), codes=self.codes[place], plan=plan)
+            plan, index = self.plan(number, steered), number % len(self.codes)
+            image = EncodedImage(key=bytes([index]), codes=self.codes[index], plan=plan)
             embedded = self.model.embed(self.prompt, [image])
             return sum([r.tokens async for r in self.model.answer(embedded, self.sampling)])
 
@@ -151,8 +161,7 @@ class Scene:
 
 
 def slider(scene: Scene, blocks: int) -> dict[str, Any]:
-    """Milliseconds from a slider's new value to new visual tokens, and from a new image's bytes
-    to its first ones."""
+    """Milliseconds from a slider's new value to visual tokens, and from a new image's bytes."""
     from mllm_adapter.chat_model import EncodedImage
     from mllm_adapter.steering.phrases import WordEdit, expand
     from mllm_adapter.steering.plan import SteeringPlan
@@ -160,32 +169,32 @@ def slider(scene: Scene, blocks: int) -> dict[str, Any]:
     model, [data, *_] = scene.model, scene.files
     counter = iter(range(10**9))
 
-    def first() -> None:
+    def new_image() -> None:
         image = EncodedImage(
             key=next(counter).to_bytes(8, "big"), codes=scene.encode(data), plan=SteeringPlan()
         )
         model.visual_tokens(image)
 
-    kept = scene.codes[0]
+    codes = scene.codes[0]
 
-    def moved() -> None:
+    def moved_slider() -> None:
         strength = 1.0 + (next(counter) % 100) / 100
         edit = WordEdit(word="dog", op="SET", value=strength, top=32)
-        plan = SteeringPlan(edits=expand([edit], scene.labels.encode))
-        model.visual_tokens(EncodedImage(key=b"kept", codes=kept, plan=plan))
+        plan = SteeringPlan(edits=expand([edit], scene.text_codes.encode))
+        model.visual_tokens(EncodedImage(key=b"kept", codes=codes, plan=plan))
 
-    firsts, moves = alternate(first, moved, blocks, repeats=40)
-    ratios = [m / f for m, f in zip(moves, firsts, strict=True)]
+    new_times, moved_times = alternate(new_image, moved_slider, blocks, repeats=40)
+    ratios = [moved / new for moved, new in zip(moved_times, new_times, strict=True)]
     return {
-        "first_encode_ms": 1000 * statistics.median(firsts),
-        "moved_ms": 1000 * statistics.median(moves),
+        "first_encode_ms": 1000 * statistics.median(new_times),
+        "moved_ms": 1000 * statistics.median(moved_times),
         "moved_over_first": statistics.median(ratios),
         "moved_over_first_range": [min(ratios), max(ratios)],
     }
 
 
 def first_layer(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """The projector's first layer of one image as a sum over rows and as a product."""
+    """Times the projector's first layer for one image, as a sum over rows and as a product."""
     import torch
 
     from mllm_adapter.model.projector import PatchCodes, Projector
@@ -227,20 +236,20 @@ def first_layer(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def alternate(
     one: Callable[[], Any], other: Callable[[], Any], blocks: int, repeats: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds a call of both, in alternating blocks."""
+    """Seconds per call of both functions, in alternating blocks."""
     times: tuple[list[float], list[float]] = ([], [])
     one(), other()
     for _ in range(blocks):
-        for call, found in zip((one, other), times, strict=True):
+        for call, seconds in zip((one, other), times, strict=True):
             began = time.perf_counter()
             for _ in range(repeats):
                 call()
-            found.append((time.perf_counter() - began) / repeats)
+            seconds.append((time.perf_counter() - began) / repeats)
     return times
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """The machine and the versions of the run."""
     import torch
 
     return {

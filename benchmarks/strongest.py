@@ -1,8 +1,9 @@
-"""How many concepts does an image need? Accuracy of codes cut to their K strongest concepts.
+"""How many concepts an image needs: accuracy when its code is cut to its K strongest concepts.
 
-Texts keep theirs. What a caller loses who stores 32 numbers an image, for one:
+It shows, for example, what a caller loses by storing 32 numbers per image. Codes of texts are not
+cut.
 
-    python -m benchmarks.strongest                  # the shipped bundle, on the unseen style
+    python -m benchmarks.strongest                  # the demo bundle, on the unseen style
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     """Measures, prints and writes benchmarks/results/strongest.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--bundle", type=Path, help="default: the shipped one")
+    parser.add_argument("--bundle", type=Path, help="default: the demo bundle")
     parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
     parser.add_argument("--split", default="test_style")
     parser.add_argument("--kept", type=int, nargs="+", default=[8, 16, 32, 64, 128, 256])
@@ -51,12 +52,12 @@ def main() -> None:
 
 
 def strongest(codes: CodeMatrix, kept: int) -> CodeMatrix:
-    """Rows (N, C) with all but their `kept` largest values set to 0."""
+    """Codes (N, C) in which all but the `kept` largest values of each row are 0."""
     if kept >= codes.shape[1]:
         return codes
-    places = np.argpartition(codes, -kept, axis=1)[:, -kept:]
+    top = np.argpartition(codes, -kept, axis=1)[:, -kept:]
     cut = np.zeros_like(codes)
-    np.put_along_axis(cut, places, np.take_along_axis(codes, places, axis=1), axis=1)
+    np.put_along_axis(cut, top, np.take_along_axis(codes, top, axis=1), axis=1)
     return cut
 
 
