@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,14 +35,12 @@ from bundle.image import ImageLimits
 from bundle.store import default_bundle, open_bundle
 from serving.core.metrics import Metrics
 from serving.decoding.pool import DecodePool
-from serving.engines.base import EngineConfig, available_cores
-from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
+from serving.engines.base import EngineConfig, available_cores, open_engine
 from serving.export.job import OutputConfig
 from serving.export.pipeline import SLOTS
 from serving.export.plan import Plan
 from serving.export.request import Task
-from serving.export.runners import processes
-from serving.export.runners import ray_runner as ray
+from serving.export.runners import RUNNERS
 from serving.export.worker import Exporter
 
 RESULTS = Path(__file__).parent / "results"
@@ -139,7 +137,7 @@ def decode_rate(bundle: Path, data: list[bytes], workers: int) -> float:
 def model_rate(bundle: Path, count: int, cores: int) -> float:
     """Images a second of the engine on so many cores, a run a core as in an export."""
     opened = open_bundle(bundle)
-    engine = OnnxRuntimeEngine.open(opened, EngineConfig(threads=1), cores)
+    engine = open_engine(opened, EngineConfig(threads=1), cores)
     side = opened.manifest.preprocessing.size
     pixels = np.random.default_rng(0).standard_normal((BATCH, 3, side, side), dtype=np.float32)
     engine.run("image", pixels)
@@ -174,12 +172,12 @@ def export_rate(asked: Task) -> float:
     return asyncio.run(work())
 
 
-def receipt_rate(run: Callable[..., None], asked: Task, count: int) -> float:
+def receipt_rate(runner: str, asked: Task, count: int) -> float:
     """Entries a second by the times of receipts, without each worker's first: workers start at
     their own time, and tell of several shards at once."""
     job = asked.settle()
     numbers = range(Plan.of(asked.open_output(), job).shards)
-    run(asked, job, numbers, lambda step: None, workers=count)
+    RUNNERS.load(runner).open(count).run(asked, job, numbers, lambda step: None)
     return by_receipts(Path(asked.output), asked.outputs.rows, count)
 
 
@@ -195,15 +193,14 @@ def workers(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
     work: a worker's decoder beside its model keeps little more than a core busy."""
     source = images(work.kept, arguments.images // SLOWER)
     bundle = vit_b32(work.kept / "models")
-    runners = {"processes": processes.run, "ray": ray.run}
     found: dict[str, Any] = {"images": arguments.images // SLOWER, "model": "vit_b32"}
-    for name, run in runners.items():
+    for name in ("processes", "ray"):
         rates: dict[str, list[float]] = {"1": [], "2": []}
         for block in range(arguments.repeats):
             for count in (1, 2):
                 output = work.new / f"{name}-{count}-{block}"
                 asked = task(source, output, bundle, 1, batches=1)
-                rates[str(count)].append(receipt_rate(run, asked, count))
+                rates[str(count)].append(receipt_rate(name, asked, count))
         found[name] = {
             **{f"{count} workers": summary(values) for count, values in rates.items()},
             "2 over 1": summary([b / a for a, b in zip(*rates.values(), strict=True)]),

@@ -31,10 +31,8 @@ from numpy.typing import NDArray
 from benchmarks.retrieval_truth import BATCH, TOP, Asked, Truth, nearest, read
 from benchmarks.serving import RESULTS, machine
 from bundle.store import default_bundle, open_bundle
-from serving.index.databases.base import Code
-from serving.index.databases.bulk_files import Bulk
-from serving.index.databases.choose import opened
-from serving.index.export_rows import Rows
+from serving.index.databases.base import Code, SearchableDatabase, open_database
+from serving.index.export_rows import ExportRows
 from serving.local import local_server
 from sparseclip import Client
 from training.data.shards import read_split, shards_of
@@ -129,9 +127,9 @@ def measure(
 def database(location: str, hnsw: bool, export: Path, truth: Truth, asked: Asked) -> dict[str, Any]:
     """One database: loaded, measured, searched."""
     name = "hnsw" if hnsw else "rows"
-    rows = Rows.open(str(export))
-    with opened(location, name, hnsw=hnsw) as sink:
-        assert not isinstance(sink, Bulk)
+    rows = ExportRows.open(str(export))
+    with open_database(location, name, hnsw=hnsw) as sink:
+        assert isinstance(sink, SearchableDatabase)
         sink.prepare(rows.origin)
         began = time.perf_counter()
         for batch in rows.batches(BATCH):
@@ -220,8 +218,8 @@ def nine_bits(truth: Truth, queries: Sequence[Code]) -> float:
 
 def bulk(kind: str, export: Path, work: Path) -> int:
     """Bytes of a row in bulk files."""
-    rows = Rows.open(str(export))
-    with opened(f"{kind}:{work / kind}", "rows") as sink:
+    rows = ExportRows.open(str(export))
+    with open_database(f"{kind}:{work / kind}", "rows") as sink:
         sink.prepare(rows.origin)
         for batch in rows.batches(BATCH):
             sink.load(batch)

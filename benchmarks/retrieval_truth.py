@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from serving.index.databases.base import Code, Row
-from serving.index.export_rows import Rows
-from serving.index.query import Part, make_query
+from serving.index.databases.base import Code, IndexRow
+from serving.index.export_rows import ExportRows
+from serving.index.query import QueryTerm, make_query
 from sparseclip import Client
 from training.data.shards import Sample
 
@@ -31,7 +31,7 @@ BATCH = 500
 class Truth:
     """An export in memory, and brute force over it."""
 
-    rows: list[Row]
+    rows: list[IndexRow]
     codes: csr_array
     """(B, C), unit rows."""
     dense: NDArray[np.float32]
@@ -57,7 +57,7 @@ def read(export: Path, width: int) -> Truth:
     """Codes and dense vectors of an export."""
     import pyarrow.dataset as dataset
 
-    rows = [row for batch in Rows.open(str(export)).batches(BATCH) for row in batch]
+    rows = [row for batch in ExportRows.open(str(export)).batches(BATCH) for row in batch]
     table = dataset.dataset(export / "data").to_table(["id", "dense"])
     if table["id"].to_pylist() != [row.id for row in rows]:
         raise SystemExit("the export's files are not in the order of its plan")
@@ -104,10 +104,10 @@ class Asked:
         images = [int(row) for row in rng.permutation(len(found))[:count]]
         others = [str(name) for name in rng.permutation(names)[:count]]
         parts = {
-            "text": [[Part(text=text)] for text in texts],
-            "image": [[Part(image=found[row].png)] for row in images],
+            "text": [[QueryTerm(text=text)] for text in texts],
+            "image": [[QueryTerm(image=found[row].png)] for row in images],
             "text without another": [
-                [Part(text=text), Part(text=other, weight=-0.5)]
+                [QueryTerm(text=text), QueryTerm(text=other, weight=-0.5)]
                 for text, other in zip(texts, others, strict=True)
                 if text != other
             ],

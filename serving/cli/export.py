@@ -1,26 +1,23 @@
-"""`sparseclip export INPUT OUTPUT`."""
+"""`sparseclip export INPUT OUTPUT`, and `sparseclip export verify OUTPUT`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from serving.cli.inputs import concept_key
-from serving.engines.base import available_cores
-from serving.export.formats.base import FormatName
-from serving.export.inputs.choose import Kind
+from serving.cli.output import print_json, watched
+from serving.engines import ENGINES
+from serving.export.formats import FORMATS
+from serving.export.inputs import AUTO, INPUTS
+from serving.export.runners import RUNNERS, default_runner
 
 if TYPE_CHECKING:
-    from serving.export.job import Job
     from serving.export.progress import Step, Tally
-    from serving.export.request import Task
-
-    Runner = Callable[[Task, Job, Sequence[int], Callable[[Step], None]], None]
 
 
 @click.command()
@@ -28,73 +25,105 @@ if TYPE_CHECKING:
 @click.argument("output")
 @click.option(
     "--kind",
-    type=click.Choice(get_args(Kind)),
-    default="auto",
+    type=click.Choice([AUTO, *INPUTS.names]),
+    default=AUTO,
     show_default=True,
-    help="What INPUT is: images in a folder, tar shards, a table, or a list of paths.",
+    help="What INPUT is: images in a folder, tar shards, a table, or a list of paths. "
+    "auto tells it by the names of the files.",
 )
-@click.option("--column", default="", help="Of a table: the column with images or texts.")
-@click.option("--id-column", default="", help="Of a table: the column with ids.")
+@click.option("--column", default="", help="The column of a table that holds the images or texts.")
+@click.option(
+    "--id-column",
+    default="",
+    help="The column of a table that holds the ids. Without it, an id is a file and a row.",
+)
 @click.option(
     "--bundle",
     "bundle_path",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A bundle. Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
+    help="The bundle that embeds. Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
 )
-@click.option("--sparse/--no-sparse", default=True, show_default=True, help="The codes.")
-@click.option("--top", default=10, show_default=True, help="Named concepts of a row; 0: none.")
-@click.option("--dense", is_flag=True, help="The dense vector as well.")
+@click.option(
+    "--sparse/--no-sparse",
+    default=True,
+    show_default=True,
+    help="Whether to write the codes: the indices and values of the active concepts.",
+)
+@click.option(
+    "--top",
+    default=10,
+    show_default=True,
+    help="How many of a row's strongest concepts to write with their names; 0 writes none.",
+)
+@click.option("--dense", is_flag=True, help="Write the dense vector as well.")
 @click.option(
     "--patch",
     "patches",
     multiple=True,
     metavar="CONCEPT",
-    help="Where in an image this concept is, by its id or name (repeatable).",
+    help="Write where in an image this concept fires. CONCEPT is an id or a name (repeatable).",
 )
 @click.option(
     "--format",
-    "form",
-    type=click.Choice(get_args(FormatName)),
-    default="parquet",
+    "format_name",
+    type=click.Choice(FORMATS.names),
+    default=FORMATS.names[0],
     show_default=True,
-    help="Of the output's files.",
+    help="The format of the data files.",
 )
-@click.option("--rows", default=4096, show_default=True, help="Entries of a shard.")
-@click.option("--batch", default=32, show_default=True, help="Rows of one run of the model.")
+@click.option("--rows", default=4096, show_default=True, help="How many entries a shard holds.")
 @click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where."
+    "--batch", default=32, show_default=True, help="How many rows one run of the model takes."
+)
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES.names),
+    default=ENGINES.names[0],
+    show_default=True,
+    help="The engine that runs the model.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="The device that the engine runs on.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Processes, with a CUDA device each; of a cluster: actors.",
+    help="How many workers to run. With cuda each has a device of its own.",
 )
 @click.option(
     "--cores",
     type=click.IntRange(min=0),
     default=0,
-    help="Of a worker. Default: its share of this machine's; of a cluster: 1.",
+    help="How many cores a worker uses. Default: its share of this machine's cores; 1 on Ray.",
 )
 @click.option(
     "--decoders",
     type=click.IntRange(min=0),
     default=0,
-    help="Decoding processes of a worker. Default: one a core, at most 8.",
+    help="How many processes of a worker decode images. Default: one for each core, at most 8.",
 )
 @click.option(
     "--runner",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    help="Workers of this machine, or of a Ray cluster.",
+    "runner_name",
+    type=click.Choice(RUNNERS.names),
+    help="Where workers run: in this process, in processes of this machine, or on a Ray cluster. "
+    "Default: local for one worker, processes for several.",
 )
-@click.option("--address", default="", help="Of the Ray cluster. Default: a Ray of this machine.")
+@click.option(
+    "--address",
+    default="",
+    help="The address of the Ray cluster. Default: a Ray of this machine, started for the export.",
+)
 def export(
     source: str,
     output: str,
-    kind: Kind,
+    kind: str,
     column: str,
     id_column: str,
     bundle_path: Path | None,
@@ -102,22 +131,23 @@ def export(
     top: int,
     dense: bool,
     patches: tuple[str, ...],
-    form: FormatName,
+    format_name: str,
     rows: int,
     batch: int,
+    engine: str,
     device: Literal["cpu", "cuda"],
     workers: int,
     cores: int,
     decoders: int,
-    runner: str,
+    runner_name: str | None,
     address: str,
 ) -> None:
     """Embed all images or texts of INPUT into OUTPUT: files of sparse codes.
 
     INPUT is a folder (with all below it), tar shards (WebDataset), a Parquet or Arrow table, or a
-    text file that names images, a line each. Both may be on an object store (s3://, gs://,
-    az://). Run again after any stop, it goes on where it was; several processes may work at one
-    OUTPUT. What cannot be read is in OUTPUT/quarantine with its reason.
+    text file that names an image on each line. Both may be on an object store (s3://, gs://,
+    az://). Run again after any stop, the export goes on where it was; several processes may work
+    at one OUTPUT. What cannot be read is in OUTPUT/quarantine with its reason.
 
     `sparseclip export verify OUTPUT` checks every file of an export.
     """
@@ -130,10 +160,13 @@ def export(
     from serving.export.request import Task
     from serving.export.worker import ERRORS
 
-    if address and runner != "ray":
-        raise click.UsageError("--address: needs --runner ray")
-    cores = cores or (max(1, available_cores() // workers) if runner == "local" else 1)
+    runner_name = runner_name or default_runner(workers)
     try:
+        runner_class = RUNNERS.load(runner_name)
+        if address and not runner_class.has_address:
+            raise click.UsageError(f"--address: the runner {runner_name} has no cluster")
+        runner = runner_class.open(workers, address)
+        cores = cores or runner_class.default_cores(workers)
         bundle_path = bundle_path or default_bundle()
         task = Task(
             source=source,
@@ -146,20 +179,20 @@ def export(
                 sparse=sparse,
                 top=top,
                 dense=dense,
-                patches=_concepts(bundle_path, patches),
-                format=form,
+                patches=_concept_ids(bundle_path, patches),
+                format=format_name,
                 rows=rows,
                 batch=batch,
             ),
-            engine=EngineConfig(device=device),
+            engine=EngineConfig(name=engine, device=device),
             cores=cores,
             decoders=decoders or min(8, cores),
         )
         job = task.settle()
         place = task.open_output()
         plan, tally = Plan.of(place, job), Tally()
-        with _shown(plan.entries, tally) as on_step:
-            _runner(runner, workers, address)(task, job, range(plan.shards), on_step)
+        with _progress_bar(plan.entries, tally) as on_step:
+            runner.run(task, job, range(plan.shards), on_step)
         done = finish(place, job, open_bundle(task.bundle), Run.of(tally))
     except ERRORS as error:
         raise click.ClickException(str(error)) from None
@@ -170,41 +203,53 @@ def export(
     )
 
 
-def _concepts(bundle: Path, named: Sequence[str]) -> tuple[int, ...]:
-    """Ids of concepts, ascending. Raises ExportError for one that the bundle has not."""
-    if not named:
+@click.command()
+@click.argument("output")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify(output: str, as_json: bool) -> None:
+    """Check every file of the export in OUTPUT against its receipt, and that all rows are there."""
+    from bundle.plugins import PluginError
+    from serving.export.finalize import problems
+    from serving.export.job import ExportError
+    from serving.storage.location import Place, PlaceError
+
+    try:
+        found = list(problems(Place.of(output), watched))
+    except (ExportError, PlaceError, PluginError) as error:
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        print_json({"problems": found})
+    else:
+        for problem in found:
+            click.echo(problem)
+        click.echo("whole" if not found else f"{len(found)} problems; export again to mend them")
+    if found:
+        raise click.exceptions.Exit(1)
+
+
+def _concept_ids(bundle: Path, concepts: Sequence[str]) -> tuple[int, ...]:
+    """Ids of concepts that are named or numbered, ascending. Raises ExportError for one that the
+    bundle does not have."""
+    if not concepts:
         return ()
     from bundle.store import open_bundle
     from serving.core.errors import ServingError
     from serving.core.requests import find_concept
     from serving.export.job import ExportError
 
-    known, found = open_bundle(bundle).concepts, set[int]()
-    for text in named:
+    vocabulary, ids = open_bundle(bundle).concepts, set[int]()
+    for text in concepts:
         try:
-            found.add(find_concept(known, concept_key(text), f"--patch {text}").id)
+            ids.add(find_concept(vocabulary, concept_key(text), f"--patch {text}").id)
         except ServingError as error:
             raise ExportError(error.message) from None
-    return tuple(sorted(found))
-
-
-def _runner(name: str, workers: int, address: str) -> Runner:
-    if name == "ray":
-        from serving.export.runners import ray_runner as ray
-
-        return partial(ray.run, workers=workers, address=address)
-    if workers > 1:
-        from serving.export.runners import processes
-
-        return partial(processes.run, workers=workers)
-    from serving.export.runners import local
-
-    return local.run
+    return tuple(sorted(ids))
 
 
 @contextmanager
-def _shown(entries: int, tally: Tally) -> Iterator[Callable[[Step], None]]:
-    """Counts steps, and shows them as a bar with the rate and how busy each stage is."""
+def _progress_bar(entries: int, tally: Tally) -> Iterator[Callable[[Step], None]]:
+    """Counts shards as they are finished, and shows them as a bar with the rate and how busy each
+    stage is."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -216,11 +261,11 @@ def _shown(entries: int, tally: Tally) -> Iterator[Callable[[Step], None]]:
         TextColumn("{task.fields[busy]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=entries, rate=0.0, busy="")
+        bar = progress.add_task("", total=entries, rate=0.0, busy="")
 
         def on_step(step: Step) -> None:
             tally.add(step)
             busy = " ".join(f"{stage} {share:.0%}" for stage, share in tally.busy.items())
-            progress.update(task, advance=step.entries, rate=tally.rate, busy=busy)
+            progress.update(bar, advance=step.entries, rate=tally.rate, busy=busy)
 
         yield on_step

@@ -11,13 +11,18 @@ import click
 from serving.cli.output import watched
 
 if TYPE_CHECKING:
-    from serving.index.databases.base import Row
+    from serving.index.databases.base import IndexRow
 
-BATCH = 500
+ROWS_PER_CALL = 500
 """Rows of one call of a database."""
 
-_DATABASE_OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
-    click.option("--name", default="sparseclip", show_default=True, help="Collection or table."),
+_COLLECTION_OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
+    click.option(
+        "--name",
+        default="sparseclip",
+        show_default=True,
+        help="The collection or table of the database.",
+    ),
     click.option(
         "--database-token",
         envvar="SPARSECLIP_DATABASE_TOKEN",
@@ -28,8 +33,8 @@ _DATABASE_OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
 
 
 def with_collection(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that say what in a database is meant."""
-    for option in reversed(_DATABASE_OPTIONS):
+    """Adds the options that name a collection of a database."""
+    for option in reversed(_COLLECTION_OPTIONS):
         command = option(command)
     return command
 
@@ -38,35 +43,41 @@ def with_collection(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("source", metavar="EXPORT")
 @click.argument("database")
 @with_collection
-@click.option("--hnsw", is_flag=True, help="pgvector: also an index, which finds most, faster.")
+@click.option(
+    "--hnsw",
+    is_flag=True,
+    help="Build an HNSW index as well (pgvector): a search is faster and may miss some rows.",
+)
 def index(source: str, database: str, name: str, database_token: str | None, hnsw: bool) -> None:
     """Put the codes of EXPORT, as `sparseclip export` wrote them, into DATABASE.
 
     DATABASE is qdrant:FOLDER or qdrant:URL, milvus:FILE.db or milvus:URL, pgvector:DSN, or
     opensearch:FOLDER and elasticsearch:FOLDER, which get files for those databases' bulk calls.
-    Run again, it puts in the same rows by their ids. Other models' codes in it are refused.
+    Run again, it puts in the same rows by their ids. A collection that holds another model's codes
+    is refused.
     """
+    from bundle.plugins import PluginError
     from serving.export.job import ExportError
-    from serving.index.databases.base import SinkError
-    from serving.index.databases.choose import opened
-    from serving.index.export_rows import Rows
+    from serving.index.databases.base import DatabaseError, open_database
+    from serving.index.export_rows import ExportRows
     from serving.storage.location import PlaceError
 
     began = time.monotonic()
     try:
-        rows = Rows.open(source, watched)
-        with opened(database, name, token=database_token, hnsw=hnsw) as sink:
-            sink.prepare(rows.origin)
-            for batch in _shown(rows.batches(BATCH), rows.total):
-                sink.load(batch)
-            sink.finish()
-    except (ExportError, PlaceError, SinkError) as error:
+        rows = ExportRows.open(source, watched)
+        with open_database(database, name, token=database_token, hnsw=hnsw) as collection:
+            collection.prepare(rows.origin)
+            for batch in _with_progress(rows.batches(ROWS_PER_CALL), rows.total):
+                collection.load(batch)
+            collection.finish()
+    except (DatabaseError, ExportError, PlaceError, PluginError) as error:
         raise click.ClickException(str(error)) from None
     rate = rows.total / max(time.monotonic() - began, 1e-9)
     click.echo(f"{rows.total:,} rows of {rows.origin.model} in {name}; {rate:,.0f} rows/s")
 
 
-def _shown(batches: Iterator[list[Row]], total: int) -> Iterator[list[Row]]:
+def _with_progress(batches: Iterator[list[IndexRow]], total: int) -> Iterator[list[IndexRow]]:
+    """The batches, while a bar shows how many rows are done."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -76,7 +87,7 @@ def _shown(batches: Iterator[list[Row]], total: int) -> Iterator[list[Row]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=total)
+        bar = progress.add_task("", total=total)
         for batch in batches:
             yield batch
-            progress.update(task, advance=len(batch))
+            progress.update(bar, advance=len(batch))

@@ -15,9 +15,6 @@ _OWN_PACKAGES = frozenset(
     {"benchmarks", "bundle", "mllm_adapter", "serving", "sparseclip", "training"}
 )
 
-# Libraries that only some options of a command need; each has an extra of the same name.
-_OWN_EXTRA = frozenset({"lance", "ray", "zarr"})
-
 
 @dataclass(frozen=True, kw_only=True)
 class LazyCommand:
@@ -61,7 +58,7 @@ COMMANDS = {
         target="serving.cli.export:export",
         help="Embed a whole collection into files.",
         extra="export",
-        subcommands={"verify": "serving.cli.export_verify:verify"},
+        subcommands={"verify": "serving.cli.export:verify"},
     ),
     "report": LazyCommand(
         target="serving.cli.report:report",
@@ -178,7 +175,6 @@ def _missing(error: ModuleNotFoundError, extra: str) -> Exception:
     missing = (error.name or "").split(".")[0]
     if missing in _OWN_PACKAGES:
         return error
-    extra = missing if missing in _OWN_EXTRA else extra
     return click.ClickException(f"this needs {error.name}: pip install 'sparseclip[{extra}]'")
 
 

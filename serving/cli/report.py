@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import click
 
 from serving.cli.output import watched
-from serving.export.inputs.choose import Kind
+from serving.export.inputs import AUTO, INPUTS
 
 
 @click.command()
@@ -23,19 +22,19 @@ from serving.export.inputs.choose import Kind
 @click.option(
     "--input",
     "source",
-    help="What EXPORT was made from: its images or texts are shown. Default: ids only.",
+    help="The input of EXPORT: the page then shows its images or texts, not only ids.",
 )
 @click.option(
     "--kind",
-    type=click.Choice(get_args(Kind)),
-    default="auto",
+    type=click.Choice([AUTO, *INPUTS.names]),
+    default=AUTO,
     show_default=True,
-    help="Of the input, as for the export.",
+    help="What the input is, as for `sparseclip export`.",
 )
 @click.option(
     "--bundle",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The bundle that made EXPORT, for all names. "
+    help="The bundle that made EXPORT: it has the names of all concepts. "
     "Default: $SPARSECLIP_BUNDLE, or the demo bundle, if that made it.",
 )
 @click.option(
@@ -43,16 +42,20 @@ from serving.export.inputs.choose import Kind
     type=click.IntRange(min=0),
     default=48,
     show_default=True,
-    help="Concepts with examples.",
+    help="How many concepts to show with examples.",
 )
 @click.option(
-    "--top", type=click.IntRange(min=1), default=8, show_default=True, help="Examples of each."
+    "--top",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="How many examples to show of each concept.",
 )
 def report(
     export: str,
     output: str,
     source: str | None,
-    kind: Kind,
+    kind: str,
     bundle: Path | None,
     concepts: int,
     top: int,
@@ -63,9 +66,9 @@ def report(
     The page needs no network and no other file. Of an export that is not finished, or whose files
     were altered, it shows the finished shards and says so.
     """
+    from bundle.plugins import PluginError
     from bundle.store import BundleError
-    from serving.export.inputs.base import InputError
-    from serving.export.inputs.choose import open_input
+    from serving.export.inputs.base import InputError, open_input
     from serving.export.job import ExportError
     from serving.export.reader import Shards
     from serving.report.page import is_page, render
@@ -87,7 +90,7 @@ def report(
         )
         page = render(found).encode()
         place.write(page)
-    except (BundleError, ExportError, InputError, PlaceError) as error:
+    except (BundleError, ExportError, InputError, PlaceError, PluginError) as error:
         raise click.ClickException(str(error)) from None
     unread = sum(bool(example.problem) for example in found.examples.values())
     click.echo(

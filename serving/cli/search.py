@@ -14,29 +14,35 @@ from serving.cli.output import ResultWriter, json_option, print_json
 
 if TYPE_CHECKING:
     from serving.index.databases.base import Origin
-    from serving.index.query import Part
+    from serving.index.query import QueryTerm
 
 
 @click.command()
 @click.argument("database")
-@click.option("--text", "texts", multiple=True, help="Like this text (repeatable).")
-@click.option("--image", "images", multiple=True, help="Like this image (repeatable).")
+@click.option("--text", "texts", multiple=True, help="Find what is like this text (repeatable).")
+@click.option(
+    "--image", "images", multiple=True, help="Find what is like this image file (repeatable)."
+)
 @click.option(
     "--concept",
     "concepts",
     multiple=True,
     metavar="WORD[=WEIGHT]",
-    help="With so much of this (repeatable).  [default weight: 1]",
+    help="Find what holds this, with this weight; 1 by default (repeatable).",
 )
 @click.option(
     "--without",
     "withouts",
     multiple=True,
     metavar="WORD[=WEIGHT]",
-    help="With none of this (repeatable).",
+    help="Find what does not hold this, with this weight; 1 by default (repeatable).",
 )
 @click.option(
-    "--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many rows."
+    "--top",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="How many rows to find.",
 )
 @with_collection
 @json_option
@@ -55,27 +61,32 @@ def search(
 ) -> None:
     """Find the rows of DATABASE, which `sparseclip index` filled, that are nearest to a query.
 
-    A WORD is any word or phrase, `#123` a concept by its id, `=name` a concept by its exact name.
-    All that is given is added up, each at its weight. Of opensearch: and elasticsearch: folders
-    the answer is the query to send to that database.
+    A WORD is any word or phrase, `#123` is a concept by its id, and `=name` a concept by its exact
+    name. The query is the weighted sum of all of them. For opensearch: and elasticsearch: folders
+    the command prints the request to send to that database.
     """
-    from serving.index.databases.base import SinkError
-    from serving.index.databases.bulk_files import Bulk
-    from serving.index.databases.choose import opened
+    from bundle.plugins import PluginError
+    from serving.index.databases.base import (
+        DatabaseError,
+        RequestWriter,
+        SearchableDatabase,
+        open_database,
+    )
     from serving.index.query import QueryError, make_query
 
     try:
-        parts = _parts(texts, images, concepts, withouts)
-        with opened(database, name, token=database_token) as sink:
-            origin = sink.origin()
+        terms = _query_terms(texts, images, concepts, withouts)
+        with open_database(database, name, token=database_token) as collection:
+            origin = collection.origin()
             with target.open() as client:
-                query = make_query(client, parts)
-            _refuse_other(target, origin, query.model, f"name {name}")
-            if isinstance(sink, Bulk):
-                print_json(sink.body(query.code, top))
+                query = make_query(client, terms)
+            _refuse_other_model(target, origin, query.model, f"name {name}")
+            if isinstance(collection, RequestWriter):
+                print_json(collection.search_request(query.code, top))
                 return
-            hits = sink.search(query.code, top)
-    except (QueryError, SinkError) as error:
+            assert isinstance(collection, SearchableDatabase)
+            hits = collection.search(query.code, top)
+    except (DatabaseError, PluginError, QueryError) as error:
         raise click.ClickException(str(error)) from None
     report = ResultWriter("score", "id", "source", as_json=as_json)
     for hit in hits:
@@ -90,27 +101,28 @@ def search(
         click.echo("nothing shares a concept with the query", err=True)
 
 
-def _parts(
+def _query_terms(
     texts: Sequence[str], images: Sequence[str], concepts: Sequence[str], withouts: Sequence[str]
-) -> list[Part]:
-    from serving.index.query import Part
+) -> list[QueryTerm]:
+    from serving.index.query import QueryTerm
 
     if not (texts or images or concepts):
         raise click.UsageError("name a --text, --image or --concept to look for")
-    parts = [Part(text=text) for text in texts]
-    parts += [Part(image=path) for path in images]
+    terms = [QueryTerm(text=text) for text in texts]
+    terms += [QueryTerm(image=path) for path in images]
     for sign, words in ((1.0, concepts), (-1.0, withouts)):
         for word in words:
             edit = parse_edit("SET", word)
             weight = sign * (1.0 if edit.value is None else edit.value)
-            parts.append(Part(text=edit.phrase, concept=edit.concept, weight=weight))
-    return parts
+            terms.append(QueryTerm(text=edit.phrase, concept=edit.concept, weight=weight))
+    return terms
 
 
-def _refuse_other(target: Target, indexed: Origin, model: str, where: str) -> None:
-    """Raises SinkError unless the query is of the model whose codes are searched.
+def _refuse_other_model(target: Target, indexed: Origin, model: str, where: str) -> None:
+    """Raises DatabaseError unless the query comes from the model whose codes are searched.
 
-    A server tells a model's name and version only; a bundle of this process is compared whole.
+    A server tells only a model's name and version. A bundle of this process is compared by its
+    digest as well.
     """
     from bundle.store import default_bundle, open_bundle
     from serving.index.databases.base import Origin

@@ -13,11 +13,12 @@ from functools import partial
 from bundle.atomic import is_draft
 from bundle.store import Bundle
 from serving.export.columns import tables_of
-from serving.export.formats.base import Format, Part, format_of
+from serving.export.formats import FORMATS
+from serving.export.formats.base import ExportFormat, ShardFiles
 from serving.export.job import JOB, ExportError, Job
 from serving.export.plan import PLAN, Plan
 from serving.export.progress import Tally
-from serving.export.receipt import DATA, QUARANTINE, RECEIPTS, Receipt, part_of, read_receipt
+from serving.export.receipt import DATA, QUARANTINE, RECEIPTS, Receipt, data_files, read_receipt
 from serving.export.verify import Watch, checked, unwatched
 from serving.storage.location import Place
 from serving.storage.parallel import mapped
@@ -74,30 +75,30 @@ def finish(output: Place, job: Job, bundle: Bundle, run: Run) -> Done:
 
     Raises ExportError unless the receipts account for every entry.
     """
-    form = format_of(job.outputs.format)
+    form = FORMATS.load(job.outputs.format)()
     _sweep(output, form)
     rows = quarantined = size = 0
-    parts: list[Part] = []
+    shards: list[ShardFiles] = []
     total = hashlib.sha256()
     for receipt in mapped(partial(_receipt, output), range(Plan.of(output, job).shards)):
         rows += receipt.rows
         quarantined += receipt.quarantined
         size += sum(info.bytes for info in receipt.files.values())
         total.update(receipt.to_json())
-        parts.append(part_of(receipt))
+        shards.append(data_files(receipt))
     if rows + quarantined != job.entries:
         raise ExportError(
             f"{rows} rows and {quarantined} in quarantine are not {job.entries} entries"
         )
     schema = tables_of([], [], job.outputs, bundle, job.modality).rows.schema
-    form.finish(output.at(DATA), schema, parts)
+    form.finish(output.at(DATA), schema, shards)
     done = Done(
         job=job.digest,
         model=job.model,
         entries=job.entries,
         rows=rows,
         quarantined=quarantined,
-        shards=len(parts),
+        shards=len(shards),
         size=size,
         receipts=total.hexdigest(),
         run=run,
@@ -106,7 +107,7 @@ def finish(output: Place, job: Job, bundle: Bundle, run: Run) -> Done:
     return done
 
 
-def _sweep(output: Place, form: Format) -> None:
+def _sweep(output: Place, form: ExportFormat) -> None:
     """Removes drafts of killed workers, in the folders that an export writes in and no other."""
     output.sweep()
     for name in (PLAN, RECEIPTS, QUARANTINE, *form.folders):
@@ -127,7 +128,7 @@ def problems(output: Place, watch: Watch = unwatched) -> Iterator[str]:
     if job is None:
         raise ExportError(f"not an export: no {JOB}")
     rows = quarantined = 0
-    known = {f"{DATA}/{name}" for name in format_of(job.outputs.format).extra}
+    known = {f"{DATA}/{name}" for name in FORMATS.load(job.outputs.format)().extra}
     for shard in checked(output, job, watch):
         yield from shard.problems
         if shard.receipt is not None:

@@ -6,10 +6,10 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from bundle.schema import SchemaError, from_dict
-from serving.export.formats.base import FormatName
+from serving.export.formats import FORMATS
 from serving.export.inputs.base import Modality
 from serving.storage.location import Place
 
@@ -32,8 +32,8 @@ class OutputConfig:
     """The dense vector."""
     patches: tuple[int, ...] = ()
     """Concepts, ascending, whose codes on every patch of an image are kept."""
-    format: FormatName = "parquet"
-    """Of the files."""
+    format: Annotated[str, FORMATS] = FORMATS.names[0]
+    """The format of the data files."""
     rows: int = 4096
     """Entries of a shard."""
     batch: int = 32

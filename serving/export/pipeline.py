@@ -26,7 +26,7 @@ from serving.engines.base import Engine, EngineError, OutOfMemoryError
 from serving.engines.outputs import OutputRow, rows_of
 from serving.export.clock import Clock
 from serving.export.columns import Embedded, Failed, Result
-from serving.export.inputs.base import Content, Entry, Input, Unread
+from serving.export.inputs.base import Content, Input, InputEntry, Unread
 from serving.export.job import ExportError, OutputConfig
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Pipeline:
         self._readers.shutdown()
         self._runners.shutdown()
 
-    async def rows(self, entries: Sequence[Entry]) -> list[Result]:
+    async def rows(self, entries: Sequence[InputEntry]) -> list[Result]:
         """A row or a reason for each entry, in their order.
 
         Raises ExportError when the model fails on all of a batch.
@@ -98,7 +98,7 @@ class Pipeline:
             raise errors.exceptions[0] from None
         return [row for task in tasks for row in task.result()]
 
-    async def _one(self, entries: Sequence[Entry]) -> list[Result]:
+    async def _one(self, entries: Sequence[InputEntry]) -> list[Result]:
         loop = asyncio.get_running_loop()
         async with self._slots:
             contents = await loop.run_in_executor(self._readers, self._read, entries)
@@ -107,7 +107,7 @@ class Pipeline:
             rows = iter(await self._run(ready) if ready else ())
         return [given if isinstance(given, Failed) else next(rows) for given in inputs]
 
-    def _read(self, entries: Sequence[Entry]) -> list[Content]:
+    def _read(self, entries: Sequence[InputEntry]) -> list[Content]:
         with self.clock.busy("read"):
             return list(self._source.read(entries))
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from bundle.schema import SchemaError, from_dict
-from serving.export.inputs.base import Entry, Input
+from serving.export.inputs.base import Input, InputEntry
 from serving.export.job import ExportError, Job
 from serving.storage.location import Place
 
@@ -26,7 +26,7 @@ class Shard(NamedTuple):
     """A run of the plan's entries."""
 
     number: int
-    entries: list[Entry]
+    entries: list[InputEntry]
     digest: str
     """sha256 of the entries."""
 
@@ -73,7 +73,7 @@ class Plan:
         try:
             with place.open() as stream:
                 columns = parquet.ParquetFile(stream).read_row_group(number % GROUPS).to_pydict()
-            entries = list(map(Entry, *(columns[name] for name in Entry._fields)))
+            entries = list(map(InputEntry, *(columns[name] for name in InputEntry._fields)))
         except (OSError, KeyError, pyarrow.ArrowException):
             told = f"{PLAN}/{place.name}: missing or damaged; export to a new folder"
             raise ExportError(told) from None
@@ -85,12 +85,12 @@ def write_plan(source: Input, output: Place, rows: int) -> Totals:
     import pyarrow
     import pyarrow.parquet as parquet
 
-    schema = pyarrow.schema([(name, pyarrow.string()) for name in Entry._fields])
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in InputEntry._fields])
     shards = itertools.count()
     with contextlib.ExitStack() as file:
         writer: Any = None
 
-        def keep(entries: list[Entry]) -> None:
+        def keep(entries: list[InputEntry]) -> None:
             nonlocal writer
             number = next(shards)
             if number % GROUPS == 0:
@@ -99,7 +99,7 @@ def write_plan(source: Input, output: Place, rows: int) -> Totals:
                 stream = file.enter_context(place.create())
                 writer = parquet.ParquetWriter(stream, schema, compression="zstd")
                 file.enter_context(writer)
-            columns: Any = dict(zip(Entry._fields, zip(*entries, strict=True), strict=True))
+            columns: Any = dict(zip(InputEntry._fields, zip(*entries, strict=True), strict=True))
             writer.write_table(pyarrow.table(columns, schema=schema), row_group_size=rows)
 
         totals = totals_of(source, rows, keep)
@@ -125,7 +125,7 @@ def is_plan_file(name: str) -> bool:
 
 
 def _digest_of(source: Input) -> str:
-    return digest_of([Entry(type(source).__name__, *file) for file in source.files.items()])
+    return digest_of([InputEntry(type(source).__name__, *file) for file in source.files.items()])
 
 
 def _name(file: int) -> str:
@@ -133,7 +133,7 @@ def _name(file: int) -> str:
 
 
 def totals_of(
-    source: Input, rows: int, keep: Callable[[list[Entry]], None] = lambda entries: None
+    source: Input, rows: int, keep: Callable[[list[InputEntry]], None] = lambda entries: None
 ) -> Totals:
     """What the plan of an input is; `keep` gets the entries of each shard."""
     count, total = 0, hashlib.sha256()
@@ -144,7 +144,7 @@ def totals_of(
     return Totals(count, total.hexdigest())
 
 
-def digest_of(entries: list[Entry]) -> str:
+def digest_of(entries: list[InputEntry]) -> str:
     """sha256 of entries: ids, sources and stamps."""
     total = hashlib.sha256()
     for entry in entries:
@@ -154,6 +154,6 @@ def digest_of(entries: list[Entry]) -> str:
     return total.hexdigest()
 
 
-def _cut(entries: Iterator[Entry], rows: int) -> Iterator[list[Entry]]:
+def _cut(entries: Iterator[InputEntry], rows: int) -> Iterator[list[InputEntry]]:
     while part := list(itertools.islice(entries, rows)):
         yield part

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.export.finalize import DONE
-from serving.export.formats.base import Format, format_of
+from serving.export.formats import FORMATS
+from serving.export.formats.base import ExportFormat
 from serving.export.formats.parquet_format import parquet_batches
 from serving.export.job import JOB, ExportError, Job
-from serving.export.receipt import DATA, QUARANTINE, Receipt, part_of
+from serving.export.receipt import DATA, QUARANTINE, Receipt, data_files
 from serving.export.verify import Watch, checked, unwatched
 from serving.storage.location import Place
 
@@ -24,7 +25,7 @@ class Shards:
 
     output: Place
     job: Job
-    form: Format
+    form: ExportFormat
     planned: int
     """Shards that the whole export has."""
     receipts: list[Receipt]
@@ -60,7 +61,7 @@ class Shards:
         return cls(
             output=output,
             job=job,
-            form=format_of(job.outputs.format),
+            form=FORMATS.load(job.outputs.format)(),
             planned=planned,
             receipts=receipts,
             altered=altered,
@@ -90,7 +91,7 @@ class Shards:
 
     def batches(self, receipt: Receipt, columns: list[str], rows: int = BATCH) -> Iterator[Any]:
         """A shard's rows as pyarrow.RecordBatch of at most so many, in the export's order."""
-        names = [name for name, _ in part_of(receipt).files]
+        names = list(data_files(receipt).sizes)
         return self.form.read(self.output.at(DATA), names, columns, rows)
 
     def quarantine(self, receipt: Receipt, columns: list[str]) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bundle.schema import SchemaError, from_dict
 from serving.export.columns import Tables
-from serving.export.formats.base import Format, Part
+from serving.export.formats.base import ExportFormat, ShardFiles
 from serving.export.formats.parquet_format import parquet_bytes
 from serving.export.plan import Shard
 from serving.storage.location import Place
@@ -48,7 +48,7 @@ def content_of(job: str, shard: Shard) -> str:
     return hashlib.sha256(f"{job} {shard.number} {shard.digest}".encode()).hexdigest()
 
 
-def commit(output: Place, job: str, shard: Shard, tables: Tables, form: Format) -> Receipt:
+def commit(output: Place, job: str, shard: Shard, tables: Tables, form: ExportFormat) -> Receipt:
     """Writes a shard's files and then its receipt. Killed at any moment, the shard is either
     finished or not."""
     content = content_of(job, shard)
@@ -71,11 +71,14 @@ def commit(output: Place, job: str, shard: Shard, tables: Tables, form: Format) 
     return receipt
 
 
-def part_of(receipt: Receipt) -> Part:
-    """Its rows and its files of data."""
-    files = receipt.files.items()
-    data = [(name.partition("/")[2], info.bytes) for name, info in files if name.startswith(DATA)]
-    return Part(receipt.rows, data)
+def data_files(receipt: Receipt) -> ShardFiles:
+    """The files of a shard in the data folder."""
+    sizes = {
+        name.removeprefix(f"{DATA}/"): info.bytes
+        for name, info in receipt.files.items()
+        if name.startswith(f"{DATA}/")
+    }
+    return ShardFiles(rows=receipt.rows, sizes=sizes)
 
 
 def stem(number: int) -> str:

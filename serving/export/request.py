@@ -10,9 +10,9 @@ from bundle.atomic import is_draft
 from bundle.store import open_bundle
 from serving.engines import ENGINES
 from serving.engines.base import EngineConfig
-from serving.export.formats.base import format_of
-from serving.export.inputs.base import Input
-from serving.export.inputs.choose import Kind, open_input
+from serving.export.formats import FORMATS
+from serving.export.inputs import AUTO
+from serving.export.inputs.base import Input, open_input
 from serving.export.job import ExportError, Job, OutputConfig
 from serving.export.plan import PLAN, is_plan_file, known_totals, totals_of, write_plan
 from serving.storage.location import Place
@@ -23,7 +23,8 @@ class Task:
     """Where from, where to, and with what. Locations must mean the same to every worker."""
 
     source: str
-    kind: Kind = "auto"
+    kind: str = AUTO
+    """A name of INPUTS, or AUTO."""
     column: str = ""
     id_column: str = ""
     output: str
@@ -36,7 +37,7 @@ class Task:
     """Decoding processes of a worker."""
 
     def open_input(self) -> Input:
-        """Raises InputError or PlaceError."""
+        """Raises InputError, PlaceError or PluginError."""
         return open_input(self.source, self.kind, self.column, self.id_column)
 
     def open_output(self) -> Place:
@@ -49,7 +50,7 @@ class Task:
         Raises ExportError when the folder holds another, InputError for an input that cannot be
         listed, PlaceError, BundleError, PluginError or EngineUnavailableError.
         """
-        format_of(self.outputs.format)  # its library is there
+        FORMATS.load(self.outputs.format)  # fails now, not after a plan, when a library is missing
         source, output = self.open_input(), self.open_output()
         if source.modality == "text" and self.outputs.patches:
             raise ExportError("patch: texts have no patches")

@@ -15,7 +15,7 @@ from bundle.store import BundleError, open_bundle
 from serving.core.errors import StartupError
 from serving.engines.base import EngineConfig, EngineError, open_engine
 from serving.export.columns import tables_of
-from serving.export.formats.base import format_of
+from serving.export.formats import FORMATS
 from serving.export.inputs.base import InputError
 from serving.export.job import ExportError, Job
 from serving.export.pipeline import Pipeline
@@ -31,8 +31,8 @@ from serving.storage.parallel import mapped
 ERRORS = (BundleError, EngineError, ExportError, InputError, PlaceError, PluginError, StartupError)
 """What a worker raises when it cannot go on; each says why."""
 
-AHEAD = 2
-"""Shards in work: while one is written, the next one is decoded."""
+SHARDS_IN_FLIGHT = 2
+"""Shards that a worker makes at the same time: while one is written, the next one is decoded."""
 LOOKED_AT = 1024
 """Shards of which it is found out at once whether they are finished."""
 WAIT_S = 0.5
@@ -57,6 +57,7 @@ class Exporter:
         if engine.description != job.runtime:
             raise ExportError(f"runtime is {engine.description!r} here, not {job.runtime!r}")
         self._plan = Plan.of(self._output, job)
+        self._format = FORMATS.load(job.outputs.format)()
         self._pipeline = Pipeline(
             self._bundle, engine, task.open_input(), job.outputs, task.decoders
         )
@@ -105,7 +106,7 @@ class Exporter:
         given, left = iter(numbers), list[int]()
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(AHEAD):
+                for _ in range(SHARDS_IN_FLIGHT):
                     group.create_task(self._work(given, left, on_step))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
@@ -133,8 +134,7 @@ class Exporter:
             job = self._job
             with self._pipeline.clock.busy("write"):
                 tables = tables_of(shard.entries, rows, job.outputs, self._bundle, job.modality)
-                form = format_of(job.outputs.format)
-                return commit(self._output, job.digest, shard, tables, form)
+                return commit(self._output, job.digest, shard, tables, self._format)
 
         return self._step(await loop.run_in_executor(self._writer, write), kept=False)
 

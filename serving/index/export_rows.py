@@ -12,54 +12,56 @@ from serving.export.finalize import DONE
 from serving.export.job import ExportError
 from serving.export.reader import Shards
 from serving.export.verify import Watch, unwatched
-from serving.index.databases.base import Code, Origin, Row
+from serving.index.databases.base import Code, IndexRow, Origin
 
 COLUMNS = ["id", "source", "indices", "values", "norm"]
+MAX_NUMBERS_IN_MESSAGE = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class ExportRows:
     """An export that is whole."""
 
     shards: Shards
 
     @classmethod
-    def open(cls, location: str, watch: Watch = unwatched) -> Rows:
+    def open(cls, location: str, watch: Watch = unwatched) -> ExportRows:
         """The export in a folder. Raises ExportError unless all of it is there and as its receipts
         say, or PlaceError."""
         shards = Shards.open(location, watch)
         if not shards.done:
             raise ExportError(f"{location}: not finished: no {DONE}; run the export again")
         if not shards.whole:
-            numbers = ", ".join(map(str, shards.altered[:10])) or "some"
+            altered = shards.altered[:MAX_NUMBERS_IN_MESSAGE]
             raise ExportError(
-                f"{location}: shards missing or altered since they were written: {numbers}; "
+                f"{location}: shards missing or altered since they were written: "
+                f"{', '.join(map(str, altered)) or 'some'}; "
                 "`sparseclip export verify` tells more, and exporting again mends it"
             )
         return cls(shards=shards)
 
     @property
     def total(self) -> int:
-        """Rows, those without any concept included."""
+        """How many rows there are, those without any concept included."""
         return self.shards.rows
 
     @property
     def origin(self) -> Origin:
-        """The model that made it."""
+        """The model that made the export."""
         return Origin(model=self.shards.job.model, bundle=self.shards.job.bundle)
 
-    def batches(self, size: int) -> Iterator[list[Row]]:
-        """All rows in the export's order."""
+    def batches(self, size: int) -> Iterator[list[IndexRow]]:
+        """All rows in the export's order, at most `size` at a time."""
         for receipt in self.shards.receipts:
-            yield from map(_rows, self.shards.batches(receipt, COLUMNS, size))
+            yield from map(_unit_rows, self.shards.batches(receipt, COLUMNS, size))
 
 
-def _rows(batch: Any) -> list[Row]:
-    """A pyarrow.RecordBatch as rows of unit codes."""
+def _unit_rows(batch: Any) -> list[IndexRow]:
+    """A pyarrow.RecordBatch of COLUMNS as rows of unit codes."""
     lengths = batch["indices"].value_lengths().to_numpy()
     ends = np.cumsum(lengths)[:-1]
     norms = np.maximum(batch["norm"].to_numpy(), 1e-12)
     indices = batch["indices"].flatten().to_numpy()
     values = batch["values"].flatten().to_numpy() / np.repeat(norms, lengths)
     codes = map(Code, np.split(indices, ends), np.split(values, ends))
-    return list(map(Row, batch["id"].to_pylist(), batch["source"].to_pylist(), codes))
+    return list(map(IndexRow, batch["id"].to_pylist(), batch["source"].to_pylist(), codes))

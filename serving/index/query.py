@@ -19,7 +19,7 @@ class QueryError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class QueryTerm:
     """One thing that is looked for: a text or phrase, an image, or a single concept."""
 
     text: str | None = None
@@ -53,7 +53,7 @@ class Query:
     """Name and version."""
 
 
-def make_query(client: Client, parts: Sequence[Part]) -> Query:
+def make_query(client: Client, parts: Sequence[QueryTerm]) -> Query:
     """The weighted sum of all parts' unit codes, as a unit vector.
 
     Raises QueryError naming the part, or CallError.
@@ -81,7 +81,7 @@ def make_query(client: Client, parts: Sequence[Part]) -> Query:
 
 
 def _unit(
-    part: Part, answer: Embedding, info: ModelInfo
+    part: QueryTerm, answer: Embedding, info: ModelInfo
 ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     if not answer.ok:
         raise QueryError(f"{part}: {answer.status.message}")
@@ -92,7 +92,7 @@ def _unit(
     return answer.indices, answer.values / max(answer.norm, 1e-12)
 
 
-def _concept(client: Client, part: Part) -> int:
+def _concept(client: Client, part: QueryTerm) -> int:
     assert part.concept is not None
     try:
         return client.get_concept(part.concept).concept_id

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from bundle.image import ImageError, ImageLimits, decode_image
-from serving.export.inputs.base import Content, Entry, Input, InputError, Unread
+from serving.export.inputs.base import Content, Input, InputEntry, InputError, Unread
 from serving.export.reader import Shards
 from serving.export.verify import Watch
 
@@ -50,10 +50,10 @@ def examples_of(
     }
 
 
-def _entries(shards: Shards, rows: list[int], watch: Watch) -> dict[int, Entry]:
+def _entries(shards: Shards, rows: list[int], watch: Watch) -> dict[int, InputEntry]:
     """What rows (ascending) are of; only the shards that hold some are read."""
     wanted = np.array(rows, np.int64)
-    found: dict[int, Entry] = {}
+    found: dict[int, InputEntry] = {}
     start = 0
     for receipt in watch(shards.receipts, "finding examples"):
         end = start + receipt.rows
@@ -64,20 +64,20 @@ def _entries(shards: Shards, rows: list[int], watch: Watch) -> dict[int, Entry]:
                 taken = batch.take(numbers - start)
                 ids, sources = taken["id"].to_pylist(), taken["source"].to_pylist()
                 for number, id, source in zip(numbers.tolist(), ids, sources, strict=True):
-                    found[number] = Entry(id, source, "")
+                    found[number] = InputEntry(id, source, "")
                 start += batch.num_rows
         start = end
     return found
 
 
-def _contents(source: Input, entries: list[Entry]) -> Iterator[Content]:
+def _contents(source: Input, entries: list[InputEntry]) -> Iterator[Content]:
     try:
         yield from source.read(entries)
     except (ValueError, IndexError):  # it does not write sources in this way, or has fewer rows
         raise InputError("--input: not what the export was made from") from None
 
 
-def _example(entry: Entry, content: Content) -> Example:
+def _example(entry: InputEntry, content: Content) -> Example:
     if isinstance(content, Unread):
         return Example(id=entry.id, source=entry.source, problem=content.reason)
     if isinstance(content, str):

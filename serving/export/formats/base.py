@@ -1,38 +1,27 @@
-"""The contract of a format: a shard's rows as files, and what makes all shards one thing."""
+"""The contract of a format: a shard's rows as files, and what joins all shards into one whole."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from serving.storage.location import Place
 
-FormatName = Literal["parquet", "zarr", "lance"]
 
-
-class Part(NamedTuple):
-    """A finished shard."""
+@dataclass(frozen=True, kw_only=True)
+class ShardFiles:
+    """The data files of a finished shard."""
 
     rows: int
-    files: Sequence[tuple[str, int]]
-    """Names in the data folder, and bytes."""
+    """Rows in all of them."""
+    sizes: Mapping[str, int]
+    """Bytes of each file, by its name in the data folder."""
 
 
-class Format(Protocol):
-    """Equal rows give equal bytes."""
-
-    def files(self, table: Any, stem: str) -> dict[str, bytes]:
-        """The files of a shard's rows (a pyarrow.Table), by their names in the data folder, each of
-        which begins with `stem`."""
-
-    def read(
-        self, data: Place, names: Sequence[str], columns: Sequence[str], rows: int
-    ) -> Iterator[Any]:
-        """Some columns of a shard, whose files in the data folder have these names, as
-        pyarrow.RecordBatch of at most so many rows, in the order in which they were written."""
-
-    def finish(self, data: Place, schema: Any, parts: Sequence[Part]) -> None:
-        """Once all shards are in the data folder: writes what lets readers open them as one."""
+class ExportFormat(Protocol):
+    """Made without arguments. Equal rows must give equal bytes: an export that was killed and
+    resumed is compared with one that was not."""
 
     @property
     def extra(self) -> frozenset[str]:
@@ -42,17 +31,16 @@ class Format(Protocol):
     def folders(self) -> tuple[str, ...]:
         """Folders beside the data folder that `finish` writes in."""
 
+    def files(self, table: Any, stem: str) -> dict[str, bytes]:
+        """The files of a shard's rows (a pyarrow.Table), by their names in the data folder. Each
+        name begins with `stem`."""
 
-def format_of(name: FormatName) -> Format:
-    """The format of that name. Raises ImportError when its library is not installed."""
-    if name == "zarr":
-        from serving.export.formats.zarr_format import Zarr
+    def read(
+        self, data: Place, names: Sequence[str], columns: Sequence[str], rows: int
+    ) -> Iterator[Any]:
+        """Some columns of one shard as pyarrow.RecordBatch of at most `rows` rows, in the order in
+        which they were written. `names` are the shard's files in the data folder."""
 
-        return Zarr()
-    if name == "lance":
-        from serving.export.formats.lance_format import Lance
-
-        return Lance()
-    from serving.export.formats.parquet_format import Parquet
-
-    return Parquet()
+    def finish(self, data: Place, schema: Any, shards: Sequence[ShardFiles]) -> None:
+        """Writes what lets readers open all shards as one, once they are in the data folder.
+        `schema` is the pyarrow.Schema that all of them have."""

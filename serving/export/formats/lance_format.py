@@ -16,7 +16,7 @@ import pyarrow
 from lance.file import LanceFileReader
 from lance.fragment import DataFile, FragmentMetadata, write_fragments
 
-from serving.export.formats.base import Part
+from serving.export.formats.base import ShardFiles
 from serving.storage.location import Place
 
 _VERSION = "2.1"
@@ -24,14 +24,14 @@ _VERSION = "2.1"
 _VERSIONS = "_versions"
 
 
-class Lance:
-    """See Format. Lance has its data files in a folder `data`, as an export has."""
+class LanceFormat:
+    """See ExportFormat. Lance has its data files in a folder `data`, as an export has."""
 
     extra: frozenset[str] = frozenset()
     folders: tuple[str, ...] = (_VERSIONS, "_transactions")
 
     def files(self, table: Any, stem: str) -> dict[str, bytes]:
-        """See Format.files."""
+        """See ExportFormat.files."""
         with tempfile.TemporaryDirectory() as folder:
             written = _fragments(table, folder)
             if not written:  # of no rows
@@ -43,7 +43,7 @@ class Lance:
     def read(
         self, data: Place, names: Sequence[str], columns: Sequence[str], rows: int
     ) -> Iterator[Any]:
-        """See Format.read."""
+        """See ExportFormat.read."""
         for name in names:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / name
@@ -52,16 +52,16 @@ class Lance:
                 for batch in reader.read_all(batch_size=rows).to_batches():
                     yield batch.select(list(columns))
 
-    def finish(self, data: Place, schema: Any, parts: Sequence[Part]) -> None:
+    def finish(self, data: Place, schema: Any, shards: Sequence[ShardFiles]) -> None:
         """Commits a version of the dataset that has all fragments, unless the last one has them."""
         root = data.parent
         with tempfile.TemporaryDirectory() as folder:
             before = {path for path, _ in root.at(_VERSIONS).walk()}
             for path in before:
                 _write(Path(folder) / _VERSIONS / path, root.at(f"{_VERSIONS}/{path}").read())
-            if _names(folder) == [name for part in parts for name, _ in part.files]:
+            if _names(folder) == [name for shard in shards for name in shard.sizes]:
                 return
-            operation = lance.LanceOperation.Overwrite(schema, _all(schema, parts))
+            operation = lance.LanceOperation.Overwrite(schema, _all(schema, shards))
             lance.LanceDataset.commit(folder, operation)
             for file in sorted(Path(folder).rglob("*")):  # what was done before what says so
                 if file.is_file() and file.name not in before:
@@ -77,14 +77,14 @@ def _names(folder: str) -> list[str]:
     return [file.path for fragment in found for file in fragment.data_files()]
 
 
-def _all(schema: Any, parts: Sequence[Part]) -> list[Any]:
+def _all(schema: Any, shards: Sequence[ShardFiles]) -> list[Any]:
     """The fragments of an export."""
     row = pyarrow.table([pyarrow.nulls(1, field.type) for field in schema], schema=schema)
     with tempfile.TemporaryDirectory() as folder:
         like = _fragments(row, folder)[0].files[0]
     fragments: list[Any] = []
-    for part in parts:
-        for name, size in part.files:
+    for shard in shards:
+        for name, size in shard.sizes.items():
             file = DataFile(
                 name,
                 like.fields,
@@ -94,7 +94,7 @@ def _all(schema: Any, parts: Sequence[Part]) -> list[Any]:
                 size,
             )
             fragments.append(
-                FragmentMetadata(id=len(fragments), files=[file], physical_rows=part.rows)
+                FragmentMetadata(id=len(fragments), files=[file], physical_rows=shard.rows)
             )
     return fragments
 

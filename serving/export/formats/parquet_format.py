@@ -6,7 +6,9 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from serving.export.formats.base import Part
+import pyarrow.parquet as parquet
+
+from serving.export.formats.base import ShardFiles
 from serving.storage.location import Place
 
 REPEATED = [
@@ -27,31 +29,29 @@ FLOATS = [
 """Columns whose bytes compress better apart: 31% of a row with a dense vector, with the above."""
 
 
-class Parquet:
-    """See Format."""
+class ParquetFormat:
+    """See ExportFormat."""
 
     extra: frozenset[str] = frozenset()
     folders: tuple[str, ...] = ()
 
     def files(self, table: Any, stem: str) -> dict[str, bytes]:
-        """See Format.files."""
+        """See ExportFormat.files."""
         return {f"{stem}.parquet": parquet_bytes(table)}
 
     def read(
         self, data: Place, names: Sequence[str], columns: Sequence[str], rows: int
     ) -> Iterator[Any]:
-        """See Format.read."""
+        """See ExportFormat.read."""
         for name in names:
             yield from parquet_batches(data.at(name), columns, rows)
 
-    def finish(self, data: Place, schema: Any, parts: Sequence[Part]) -> None:
+    def finish(self, data: Place, schema: Any, shards: Sequence[ShardFiles]) -> None:
         """A folder of Parquet files needs nothing more."""
 
 
 def parquet_bytes(table: Any) -> bytes:
     """A table as one Parquet file."""
-    import pyarrow.parquet as parquet
-
     stream = io.BytesIO()
     parquet.write_table(
         table,
@@ -65,7 +65,5 @@ def parquet_bytes(table: Any) -> bytes:
 
 def parquet_batches(place: Place, columns: Sequence[str], rows: int) -> Iterator[Any]:
     """Columns of a Parquet file as pyarrow.RecordBatch of at most so many rows."""
-    import pyarrow.parquet as parquet
-
     with place.open() as stream:
         yield from parquet.ParquetFile(stream).iter_batches(rows, columns=list(columns))

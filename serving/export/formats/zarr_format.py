@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from serving.export.columns import concept_lists
-from serving.export.formats.base import Part
+from serving.export.formats.arrow_lists import concept_column
+from serving.export.formats.base import ShardFiles
 from serving.storage.location import Place
 
 _GROUP = "zarr.json"
@@ -25,8 +25,8 @@ _ARRAYS = {
 """Of what a column is made; any other is one array of its name."""
 
 
-class Zarr:
-    """See Format. Arrays of a shard: id, source, active, norm (R,); indices, values (N,) and
+class ZarrFormat:
+    """See ExportFormat. Arrays of a shard: id, source, active, norm (R,); indices, values (N,) and
     offsets (R + 1,); top_id, top_name, top_value (R, T), with -1, "" and 0 where a row has fewer;
     dense (R, D); patch_ID (R, H, W)."""
 
@@ -34,14 +34,14 @@ class Zarr:
     folders: tuple[str, ...] = ()
 
     def files(self, table: Any, stem: str) -> dict[str, bytes]:
-        """See Format.files. A chunk an array: a shard is what is read together."""
+        """See ExportFormat.files. A chunk an array: a shard is what is read together."""
         arrays = _arrays(table)
         return {f"{stem}/{name}": data for name, data in _stored(arrays).items()}
 
     def read(
         self, data: Place, names: Sequence[str], columns: Sequence[str], rows: int
     ) -> Iterator[Any]:
-        """See Format.read."""
+        """See ExportFormat.read."""
         wanted = {_GROUP} | {array for name in columns for array in _ARRAYS.get(name, (name,))}
         files: dict[str, Buffer] = {}
         for name in names:
@@ -53,7 +53,7 @@ class Zarr:
         table = pyarrow.table({name: _column(group, name) for name in columns})
         yield from table.to_batches(rows)
 
-    def finish(self, data: Place, schema: Any, parts: Sequence[Part]) -> None:
+    def finish(self, data: Place, schema: Any, shards: Sequence[ShardFiles]) -> None:
         """Makes the data folder a group."""
         data.at(_GROUP).write(_stored({})[_GROUP])
 
@@ -105,7 +105,7 @@ def _column(group: zarr.Group, name: str) -> Any:
     if name == "concepts":
         ids, names, values = arrays
         there = ids >= 0
-        return concept_lists(there.sum(axis=1), ids[there], names[there].tolist(), values[there])
+        return concept_column(there.sum(axis=1), ids[there], names[there].tolist(), values[there])
     [array] = arrays
     if array.ndim > 1:
         lists = pyarrow.array(array.ravel())

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol, Self
+
+from serving.export.inputs import AUTO, INPUTS
+from serving.storage.location import Part, Place, read_many
 
 Modality = Literal["image", "text"]
+
+TAR_SUFFIX = ".tar"
+TABLE_SUFFIXES = (".parquet", ".arrow", ".feather")
+
+NOT_FOUND = "not found"
+UNREADABLE = "cannot be read"
 
 
 class InputError(ValueError):
     """An input that cannot be exported; the message says why."""
 
 
-class Entry(NamedTuple):
+class InputEntry(NamedTuple):
     """One row of the export to be."""
 
     id: str
     source: str
-    """Where it is, as the input finds it again."""
+    """Where the entry is, as the input finds it again."""
     stamp: str
     """Changes when what is there changes."""
 
@@ -35,17 +44,67 @@ Content = bytes | str | Unread
 class Input(Protocol):
     """What is exported."""
 
+    has_columns: ClassVar[bool]
+    """Whether a user names the column to export, and may name one of ids."""
+
+    @classmethod
+    def open(cls, location: Place, column: str = "", id_column: str = "") -> Self:
+        """Opens a file or a folder that is there. The columns are empty unless the user named some,
+        and always where `has_columns` is false.
+
+        Raises InputError when the location is not of this kind, or has no such column.
+        """
+
     @property
     def modality(self) -> Modality:
         """What its entries are."""
 
     @property
     def files(self) -> Mapping[str, str]:
-        """Names and stamps of files that hold many entries each, which are the same while these
-        are; none where an entry is a file."""
+        """Names and stamps of files that hold many entries each. While these are the same, so are
+        the entries, and they are not listed again. Empty where each entry is a file."""
 
-    def entries(self) -> Iterator[Entry]:
-        """All of it, in an order that depends on nothing but the input. Raises InputError."""
+    def entries(self) -> Iterator[InputEntry]:
+        """All entries, in an order that depends on nothing but the input. Raises InputError."""
 
-    def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
-        """What chosen entries hold, in their order. What goes wrong with one costs that one."""
+    def read(self, entries: Sequence[InputEntry]) -> Iterator[Content]:
+        """What these entries hold, in their order. An entry that cannot be read gives Unread and
+        does not keep the others from being read."""
+
+
+def open_input(location: str, kind: str = AUTO, column: str = "", id_column: str = "") -> Input:
+    """Opens an input of a kind that INPUTS names, or of the kind that its name tells.
+
+    Raises InputError or PlaceError, saying what is wrong with which location, or PluginError.
+    """
+    place = Place.of(location)
+    if not place.exists():
+        raise InputError(f"{location}: not found")
+    plugin = INPUTS.load(detect_kind(place) if kind == AUTO else kind)
+    if (column or id_column) and not plugin.has_columns:
+        raise InputError(f"column: {location} is no table")
+    return plugin.open(place, column, id_column)
+
+
+def detect_kind(place: Place) -> str:
+    """The kind of a file or folder by its names: a tar file, a table, a folder that holds either
+    (the first that is found decides), any other folder, and any other file as a list of paths."""
+    if not place.is_folder():
+        if place.path.endswith(TAR_SUFFIX):
+            return "webdataset"
+        return "table" if place.path.endswith(TABLE_SUFFIXES) else "list"
+    for path, _ in place.walk():
+        if path.endswith(TAR_SUFFIX):
+            return "webdataset"
+        if path.endswith(TABLE_SUFFIXES):
+            return "table"
+    return "folder"
+
+
+def read_files(locations: Sequence[Place]) -> Iterator[Content]:
+    """The bytes of whole files, in their order."""
+    for data in read_many([Part(location) for location in locations]):
+        if isinstance(data, FileNotFoundError):
+            yield Unread(NOT_FOUND)
+        else:
+            yield Unread(UNREADABLE) if isinstance(data, OSError) else data

@@ -7,6 +7,10 @@ import bisect
 import itertools
 from typing import Any, Protocol
 
+import pyarrow
+import pyarrow.parquet as parquet
+from pyarrow import ipc
+
 from serving.export.inputs.base import InputError
 from serving.storage.location import Place
 
@@ -30,8 +34,6 @@ class ParquetGroups:
     """See Groups."""
 
     def __init__(self, place: Place) -> None:
-        import pyarrow.parquet as parquet
-
         self._file = parquet.ParquetFile(place.fs.open(place.path, "rb"))
         self.schema = self._file.schema_arrow
         metadata = self._file.metadata
@@ -47,9 +49,6 @@ class ArrowGroups:
     """See Groups."""
 
     def __init__(self, place: Place) -> None:
-        import pyarrow
-        from pyarrow import ipc
-
         local = pyarrow.memory_map(place.path) if place.local else place.fs.open(place.path, "rb")
         self._file = ipc.open_file(local)
         self.schema = self._file.schema
@@ -63,8 +62,6 @@ class ArrowGroups:
 
 def open_groups(place: Place) -> Groups:
     """Opens a file by its name. Raises InputError."""
-    import pyarrow
-
     try:
         with place.told():
             return ParquetGroups(place) if place.path.endswith(".parquet") else ArrowGroups(place)

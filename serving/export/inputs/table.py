@@ -6,14 +6,23 @@ import functools
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from serving.export.inputs.base import Content, Entry, InputError, Modality, Unread
-from serving.export.inputs.folder import UNREADABLE
+import pyarrow
+from pyarrow import types
+
+from serving.export.inputs.base import (
+    TABLE_SUFFIXES,
+    UNREADABLE,
+    Content,
+    InputEntry,
+    InputError,
+    Modality,
+    Unread,
+)
 from serving.export.inputs.row_groups import Groups, group_of, open_groups
 from serving.storage.location import Place
 
-SUFFIXES = (".parquet", ".arrow", ".feather")
 EMPTY = "no value"
 KEPT = 4
 """Files that are open, and groups of rows in memory: neighbours in a group cost one read."""
@@ -22,18 +31,27 @@ KEPT = 4
 class Table:
     """Rows of a column; an entry's id is its file and row, or what the column `id_column` says."""
 
-    def __init__(self, place: Place, column: str, id_column: str = "") -> None:
-        """`place` is a file, or a folder that holds some. Raises InputError naming the column."""
-        self._folder, self.files = place.files(SUFFIXES)
+    has_columns: ClassVar[bool] = True
+
+    def __init__(self, location: Place, column: str, id_column: str) -> None:
+        """Raises InputError naming the column that is missing or of a type that is not exported."""
+        self._folder, self.files = location.files(TABLE_SUFFIXES)
         self._column, self._id = column, id_column
         self._lock = threading.Lock()
         self._kept_file = functools.lru_cache(KEPT)(self._open)
         self._kept_column = functools.lru_cache(KEPT)(self._read_column)
         if not self.files:
-            raise InputError(f"{place.name}: no {', '.join(SUFFIXES)} file in this folder")
+            raise InputError(f"{location.name}: no {', '.join(TABLE_SUFFIXES)} file in this folder")
         self.modality: Modality = self._modality(self._open(next(iter(self.files))).schema)
 
-    def entries(self) -> Iterator[Entry]:
+    @classmethod
+    def open(cls, location: Place, column: str = "", id_column: str = "") -> Self:
+        """See Input.open. The location is a table, or a folder that holds some."""
+        if not column:
+            raise InputError("column: name the column that holds the images or the texts")
+        return cls(location, column, id_column)
+
+    def entries(self) -> Iterator[InputEntry]:
         """See Input.entries."""
         for file, stamp in self.files.items():
             data = self._open(file)
@@ -43,17 +61,15 @@ class Table:
                 ids = data.column(group, self._id).to_pylist() if self._id else None
                 for row in range(start, end):
                     source = f"{file}:{row}"
-                    yield Entry(str(ids[row - start]) if ids else source, source, stamp)
+                    yield InputEntry(str(ids[row - start]) if ids else source, source, stamp)
 
-    def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
+    def read(self, entries: Sequence[InputEntry]) -> Iterator[Content]:
         """See Input.read."""
         for entry in entries:
             file, _, row = entry.source.rpartition(":")
             yield self._value(file, int(row))
 
     def _value(self, file: str, row: int) -> Content:
-        import pyarrow
-
         try:
             # One at a time, so that what several threads want is read once.
             with self._lock, self._folder.told():
@@ -75,8 +91,6 @@ class Table:
         return found
 
     def _modality(self, schema: Any) -> Modality:
-        from pyarrow import types
-
         kind = schema.field(self._column).type
         if types.is_string(kind) or types.is_large_string(kind):
             return "text"

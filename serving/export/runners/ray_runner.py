@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster, as actors of one Ray Data pipeline over the shards' numbers."""
+"""Workers on a Ray cluster, as actors of one Ray Data pipeline over the numbers of the shards."""
 
 from __future__ import annotations
 
@@ -6,64 +6,94 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self
+
+import ray
+import ray.data
+from ray.exceptions import RayError
 
 from serving.export.job import ExportError, Job
 from serving.export.progress import Step
 from serving.export.request import Task
-from serving.export.worker import AHEAD, ERRORS, Exporter
+from serving.export.runners.base import OnStep
+from serving.export.worker import ERRORS, SHARDS_IN_FLIGHT, Exporter
 
-SHARDS = 2 * AHEAD
-"""That an actor takes at once."""
+SHARDS_PER_CALL = 2 * SHARDS_IN_FLIGHT
+"""Shards that an actor gets at once: enough that it need not wait for the next ones."""
 CONNECT_S = 5.0
 _ERROR = "error: "
 
 
-def run(
-    task: Task,
-    job: Job,
-    numbers: Sequence[int],
-    on_step: Callable[[Step], None],
-    *,
-    workers: int,
-    address: str = "",
-) -> None:
-    """Makes the shards on the cluster at `address`, or on a Ray of this machine that is started for
-    it. What an actor or a node that dies had in work is given to another.
+class RayRunner:
+    """See Runner. The shards of an actor or a node that dies are given to another one."""
 
-    Raises ExportError with what a worker says.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it tells its makers otherwise
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error a start, of no consequence
-    import ray
-    from ray.exceptions import RayError
+    has_address: ClassVar[bool] = True
 
-    _answers(address)
-    ours = not ray.is_initialized()
-    if ours:
+    def __init__(self, workers: int, address: str) -> None:
+        self._workers, self._address = workers, address
+
+    @classmethod
+    def open(cls, workers: int, address: str = "") -> Self:
+        """See Runner.open. Without an address, a Ray of this machine is started for the export."""
+        return cls(workers, address)
+
+    @classmethod
+    def default_cores(cls, workers: int) -> int:
+        """One: the cores of this machine say nothing about those of the cluster."""
+        return 1
+
+    def run(self, task: Task, job: Job, numbers: Sequence[int], on_step: OnStep) -> None:
+        """See Runner.run."""
+        _refuse_silence(self._address)
+        started = not ray.is_initialized()
+        if started:
+            self._connect()
+        try:
+            for message in self._messages(task, job, numbers):
+                if message.startswith(_ERROR):
+                    raise ExportError(message.removeprefix(_ERROR))
+                on_step(Step.from_json(message))
+        except RayError as error:
+            line = str(error).splitlines()[0]
+            raise ExportError(f"ray: {line}; what is finished stays") from None
+        finally:
+            if started:
+                ray.shutdown()
+
+    def _connect(self) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers otherwise
+        # Ray logs an error at each start, of no consequence, beside our own lines.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         try:
             ray.init(
-                address=address or "local",
+                address=self._address or "local",
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ExportError(f"address: {address}: {error}") from None
-    try:
-        for told in _told(task, job, numbers, workers):
-            if told.startswith(_ERROR):
-                raise ExportError(told.removeprefix(_ERROR))
-            on_step(Step.from_json(told))
-    except RayError as error:
-        raise ExportError(f"ray: {str(error).splitlines()[0]}; what is finished stays") from None
-    finally:
-        if ours:
-            ray.shutdown()
+            raise ExportError(f"address: {self._address}: {error}") from None
+
+    def _messages(self, task: Task, job: Job, numbers: Sequence[int]) -> Iterator[str]:
+        """What the actors report: a Step as JSON for every shard, or the text of an error."""
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False  # the command shows its own
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        blocks = -(-len(numbers) // SHARDS_PER_CALL)
+        messages = ray.data.from_items(list(numbers), override_num_blocks=blocks).map_batches(
+            _Actor,
+            fn_constructor_args=(task, job),
+            batch_size=SHARDS_PER_CALL,
+            compute=ray.data.ActorPoolStrategy(size=self._workers),
+            num_cpus=task.cores,
+            num_gpus=1 if task.engine.device == "cuda" else 0,
+        )
+        for row in messages.iter_rows():
+            yield row["message"]
 
 
-def _answers(address: str) -> None:
+def _refuse_silence(address: str) -> None:
     """Raises ExportError when nobody listens at HOST:PORT: Ray itself tries for many minutes."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not colon:
@@ -74,28 +104,9 @@ def _answers(address: str) -> None:
         raise ExportError(f"address: {address}: {error}") from None
 
 
-def _told(task: Task, job: Job, numbers: Sequence[int], workers: int) -> Iterator[str]:
-    import ray.data
-
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # ours is the one
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    shards = ray.data.from_items(list(numbers), override_num_blocks=-(-len(numbers) // SHARDS))
-    done = shards.map_batches(
-        _Actor,
-        fn_constructor_args=(task, job),
-        batch_size=SHARDS,
-        compute=ray.data.ActorPoolStrategy(size=workers),
-        num_cpus=task.cores,
-        num_gpus=1 if task.engine.device == "cuda" else 0,
-    )
-    for row in done.iter_rows():
-        yield row["told"]
-
-
 class _Actor:
-    """A worker for as long as its actor lives. What it raises it tells as data: Ray would begin an
-    actor that fails again and again."""
+    """One worker, open as long as its actor lives. It returns its errors as data, because Ray
+    starts an actor that raises again and again."""
 
     def __init__(self, task: Task, job: Job) -> None:
         self._task, self._job = task, job
@@ -103,15 +114,15 @@ class _Actor:
         self._exporter: Exporter | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        told: list[str] = []
+        messages: list[str] = []
         numbers = [int(number) for number in batch["item"]]
         try:
-            self._runner.run(self._make(numbers, lambda step: told.append(step.to_json())))
+            self._runner.run(self._make(numbers, lambda step: messages.append(step.to_json())))
         except ERRORS as error:
-            told.append(f"{_ERROR}{error}")
-        return {"told": told}
+            messages.append(f"{_ERROR}{error}")
+        return {"message": messages}
 
-    async def _make(self, numbers: Sequence[int], on_step: Callable[[Step], None]) -> None:
+    async def _make(self, numbers: Sequence[int], on_step: OnStep) -> None:
         if self._exporter is None:
             self._exporter = await Exporter(self._task, self._job).__aenter__()
         await self._exporter.run(numbers, on_step)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.index.databases import DATABASES
 
-class SinkError(RuntimeError):
+_COLLECTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,55}")
+
+
+class DatabaseError(RuntimeError):
     """A database that cannot be used; the message says why."""
 
 
@@ -30,7 +36,7 @@ class Code(NamedTuple):
         return dict(zip(self.indices.tolist(), self.values.tolist(), strict=True))
 
 
-class Row(NamedTuple):
+class IndexRow(NamedTuple):
     """A row of an export."""
 
     id: str
@@ -62,48 +68,126 @@ class Origin:
 
     @classmethod
     def read(cls, text: str | None, where: str) -> Origin:
-        """What `to_json` wrote; `where` begins the message. Raises SinkError for anything else."""
+        """Reads what `to_json` wrote. Raises DatabaseError for anything else; `where` begins the
+        message."""
         try:
             data = json.loads(text or "")
             return cls(model=str(data["model"]), bundle=str(data["bundle"]))
         except (ValueError, TypeError, KeyError):
-            raise SinkError(f"{where}: is there, but not from `sparseclip index`") from None
+            raise DatabaseError(f"{where}: is there, but not from `sparseclip index`") from None
 
     def refuse_other(self, other: Origin, where: str) -> None:
-        """Raises SinkError unless codes of the two compare."""
+        """Raises DatabaseError unless codes of the two compare."""
         if self.model != other.model:
-            raise SinkError(f"{where}: holds codes of {self.model}, not of {other.model}")
+            raise DatabaseError(f"{where}: holds codes of {self.model}, not of {other.model}")
         if self.bundle != other.bundle:
-            raise SinkError(f"{where}: holds codes of another {self.model} than this")
+            raise DatabaseError(f"{where}: holds codes of another {self.model} than this")
 
 
-class Sink(Protocol):
-    """Where rows go. All methods raise SinkError."""
+@dataclass(frozen=True, kw_only=True)
+class DatabaseOptions:
+    """What a user says about a collection beside its database's address."""
+
+    name: str
+    """The collection or table."""
+    token: str | None = None
+    """The key of a server; databases without one ignore it."""
+    hnsw: bool = False
+    """Build an HNSW index as well. Only databases that have one take it."""
+
+
+class Database(Protocol):
+    """A collection of rows in a database. All methods raise DatabaseError.
+
+    A database that answers queries is a SearchableDatabase; one that is only written to, and
+    searched by its own means, is a RequestWriter.
+    """
+
+    has_hnsw: ClassVar[bool]
+    """Whether `DatabaseOptions.hnsw` means something."""
+
+    @classmethod
+    def open(cls, location: str, options: DatabaseOptions) -> Database:
+        """Opens the collection at an address: what follows the database's name and a colon in
+        `sparseclip index`. Creates nothing, so that a search at a mistyped address leaves nothing
+        there."""
 
     def prepare(self, origin: Origin) -> None:
-        """Makes the collection, or makes sure that the one there is of the same model."""
+        """Creates the collection, or makes sure that the one there holds the same model's codes."""
 
-    def load(self, rows: Sequence[Row]) -> None:
-        """Puts rows in; a row takes the place of one with the same id."""
+    def load(self, rows: Sequence[IndexRow]) -> None:
+        """Puts rows in. A row replaces the one with the same id."""
 
     def finish(self) -> None:
-        """Makes all that was loaded last, and ready to be searched."""
+        """Makes what was loaded durable and ready to be searched."""
+
+    def origin(self) -> Origin:
+        """The model whose codes the collection holds."""
 
     def close(self) -> None:
         """Ends the connection."""
 
 
-class Database(Sink, Protocol):
-    """A sink that answers."""
-
-    def origin(self) -> Origin:
-        """The model whose codes it holds."""
+@runtime_checkable
+class SearchableDatabase(Database, Protocol):
+    """A database that answers queries itself."""
 
     def count(self) -> int:
-        """Rows that it holds."""
+        """How many rows the collection holds."""
 
     def search(self, query: Code, top: int) -> list[Hit]:
         """The `top` rows of the highest cosine with the query, best first; none of 0 or less."""
+
+
+@runtime_checkable
+class RequestWriter(Database, Protocol):
+    """A database that nothing here connects to: it gets files, and answers requests that a user
+    sends."""
+
+    def search_request(self, query: Code, top: int) -> dict[str, Any]:
+        """The JSON body of the request for the `top` rows of the highest cosine with the query."""
+
+
+@contextmanager
+def open_database(
+    address: str, name: str, *, token: str | None = None, hnsw: bool = False
+) -> Iterator[Database]:
+    """A collection at `DATABASE:LOCATION`, closed at the end of the block. Raises DatabaseError, or
+    PluginError for a database that is not in DATABASES or not installed."""
+    kind, _, location = address.partition(":")
+    plugin = DATABASES.load(kind)
+    if not location:
+        raise DatabaseError(f"database: {kind}: a location must follow, as in {kind}:...")
+    if not _COLLECTION_NAME.fullmatch(name):
+        raise DatabaseError(
+            f"name: {name!r}: small letters, digits and _, at most 56, a letter first"
+        )
+    if hnsw and not plugin.has_hnsw:
+        raise DatabaseError(f"hnsw: {kind} does not have it")
+    database = plugin.open(location, DatabaseOptions(name=name, token=token, hnsw=hnsw))
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def translate_errors(
+    database: str,
+    is_its_error: Callable[[BaseException], bool],
+    message: Callable[[BaseException], str] = str,
+) -> Iterator[None]:
+    """Raises DatabaseError in place of the errors of a database's library, with the first line of
+    their message: some add an address, a key or a traceback in the lines below."""
+    try:
+        yield
+    except DatabaseError:
+        raise
+    except BaseException as error:
+        if not is_its_error(error):
+            raise
+        line = message(error).strip().partition("\n")[0]
+        raise DatabaseError(f"{database}: {line or type(error).__name__}") from None
 
 
 def key_of(row_id: str) -> str:

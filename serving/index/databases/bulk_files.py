@@ -1,131 +1,167 @@
-"""OpenSearch and Elasticsearch: files for their `_bulk` call, the index to make, and queries.
+"""OpenSearch and Elasticsearch: files for their `_bulk` call, the index to create, and requests.
 
-Both keep 9 significant bits of a value and take none that is negative.
+Nothing here connects to a server: a user sends the files with any HTTP client. Both databases keep
+9 significant bits of a value and take no negative one.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Self
 
 from bundle.atomic import is_draft
-from serving.index.databases.base import Code, Origin, Row, SinkError, key_of
+from serving.index.databases.base import (
+    Code,
+    DatabaseError,
+    DatabaseOptions,
+    IndexRow,
+    Origin,
+    key_of,
+)
 from serving.storage.location import Place, PlaceError
 
-Dialect = Literal["opensearch", "elasticsearch"]
-
 FIELD = "code"
+_FILE_NAME = re.compile(r"bulk-(\d{6,})\.ndjson")
 INDEX = "index.json"
-LARGEST = 50_000_000
-"""Bytes of a file: servers refuse calls of more than 100 MB."""
+MAX_FILE_BYTES = 50_000_000
+"""Servers refuse calls of more than 100 MB."""
 
 
-class Bulk:
-    """A folder of files that make an index."""
+class BulkFiles(ABC):
+    """See RequestWriter. A folder, or a prefix of an object store, that holds one export."""
 
-    def __init__(self, dialect: Dialect, location: str, name: str, largest: int = LARGEST) -> None:
-        """Into a folder or an object store. Raises SinkError."""
-        try:
-            self._place = Place.of(location)
-        except PlaceError as error:
-            raise SinkError(f"{dialect}: {error}") from None
-        self._dialect, self._name, self._largest = dialect, name, largest
-        self._where = f"{dialect}:{location}"
+    has_hnsw: ClassVar[bool] = False
+    database: ClassVar[str]
+    """Its name, for messages."""
+
+    def __init__(self, folder: Place, name: str, where: str) -> None:
+        """`where` begins messages about the folder."""
+        self._folder, self._name, self._where = folder, name, where
         self._lines: list[bytes] = []
         self._size = self._files = 0
 
+    @classmethod
+    def open(cls, location: str, options: DatabaseOptions) -> Self:
+        """See Database.open. The location is a path or an fsspec URL."""
+        try:
+            folder = Place.of(location)
+        except PlaceError as error:
+            raise DatabaseError(f"{cls.database}: {error}") from None
+        return cls(folder, options.name, f"{cls.database}:{location}")
+
     def prepare(self, origin: Origin) -> None:
-        """Writes what to make the index with, unless the folder holds another model's or files of
-        something else."""
-        names = self._place.names()
+        """See Database.prepare. Writes what to create the index with. Refuses a folder that holds
+        files of something else."""
+        names = self._folder.names()
         if INDEX in names:
             self.origin().refuse_other(origin, self._where)
         elif foreign := [name for name in names if not is_draft(name)]:
-            raise SinkError(
+            raise DatabaseError(
                 f"{self._where}: not empty and not from `sparseclip index`: it holds "
                 f"{foreign[0]!r}. Choose a new or an empty folder"
             )
-        self._place.at(INDEX).write(json.dumps(self._index(origin), indent=1).encode())
-
-    def origin(self) -> Origin:
-        """The model whose codes it holds."""
-        try:
-            data = json.loads(self._place.at(INDEX).read())
-            said = data["mappings"]["_meta"]["sparseclip"]
-        except OSError:
-            raise SinkError(f"{self._where}: no {INDEX}") from None
-        except (ValueError, TypeError, KeyError):
-            said = None
-        return Origin.read(said, self._where)
-
-    def load(self, rows: Sequence[Row]) -> None:
-        """Puts rows into files; those without a concept, which no query finds, not."""
-        for row in rows:
-            if len(row.code.indices):
-                self._add(self._lines_of(row))
-
-    def finish(self) -> None:
-        """Writes the last file, and removes what a longer run left."""
-        self._write()
-        for name in self._place.names():
-            number = _FILE.fullmatch(name)
-            if number and int(number[1]) >= self._files:
-                self._place.at(name).remove()
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def body(self, query: Code, top: int) -> dict[str, Any]:
-        """What to send to `_search`. Raises SinkError for a query with negative weights."""
-        if (query.values < 0).any():
-            raise SinkError(f"{self._dialect}: its queries take no negative weights")
-        return {"query": self._query(_tokens(query)), "size": top, "_source": ["id", "source"]}
-
-    def _query(self, tokens: dict[str, float]) -> dict[str, Any]:
-        if self._dialect == "opensearch":
-            return {"neural_sparse": {FIELD: {"query_tokens": tokens}}}
-        return {"sparse_vector": {"field": FIELD, "query_vector": tokens, "prune": False}}
-
-    def _index(self, origin: Origin) -> dict[str, Any]:
-        # OpenSearch's own `sparse_vector` finds only some of the nearest; rank_features all.
-        code: dict[str, Any] = {"type": "rank_features"}
-        if self._dialect == "elasticsearch":
-            code = {"type": "sparse_vector", "index_options": {"prune": False}}
         keyword = {"type": "keyword"}
-        return {
+        index = {
             "mappings": {
                 "_meta": {"sparseclip": origin.to_json()},
-                "properties": {"id": keyword, "source": keyword, FIELD: code},
+                "properties": {"id": keyword, "source": keyword, FIELD: self._field_type()},
             }
         }
+        self._folder.at(INDEX).write(json.dumps(index, indent=1).encode())
 
-    def _lines_of(self, row: Row) -> bytes:
-        # Their own ids end at 512 bytes, ours do not.
+    def origin(self) -> Origin:
+        """See Database.origin."""
+        try:
+            index = json.loads(self._folder.at(INDEX).read())
+            text = index["mappings"]["_meta"]["sparseclip"]
+        except OSError:
+            raise DatabaseError(f"{self._where}: no {INDEX}") from None
+        except (ValueError, TypeError, KeyError):
+            text = None
+        return Origin.read(text, self._where)
+
+    def load(self, rows: Sequence[IndexRow]) -> None:
+        """See Database.load. Rows without a concept are left out: no query could find them."""
+        for row in rows:
+            if len(row.code.indices):
+                self._add(self._document(row))
+
+    def finish(self) -> None:
+        """See Database.finish. Removes the files that a longer export left in this folder."""
+        self._write()
+        for name in self._folder.names():
+            number = _FILE_NAME.fullmatch(name)
+            if number and int(number[1]) >= self._files:
+                self._folder.at(name).remove()
+
+    def close(self) -> None:
+        """See Database.close. Drops the rows that `finish` did not write."""
+        self._lines.clear()
+
+    def search_request(self, query: Code, top: int) -> dict[str, Any]:
+        """See RequestWriter.search_request. Raises DatabaseError for negative weights."""
+        if (query.values < 0).any():
+            raise DatabaseError(f"{self.database}: its queries take no negative weights")
+        return {"query": self._query(_tokens(query)), "size": top, "_source": ["id", "source"]}
+
+    @abstractmethod
+    def _field_type(self) -> dict[str, Any]:
+        """The mapping of the field that holds the codes."""
+
+    @abstractmethod
+    def _query(self, tokens: dict[str, float]) -> dict[str, Any]:
+        """The query for rows with these tokens."""
+
+    def _document(self, row: IndexRow) -> bytes:
+        # The databases' own ids end at 512 bytes, those of an export do not.
         action = {"index": {"_index": self._name, "_id": key_of(row.id)}}
         document = {"id": row.id, "source": row.source, FIELD: _tokens(row.code)}
         return f"{json.dumps(action)}\n{json.dumps(document)}\n".encode()
 
     def _add(self, lines: bytes) -> None:
-        if self._lines and self._size + len(lines) > self._largest:
+        if self._lines and self._size + len(lines) > MAX_FILE_BYTES:
             self._write()
         self._lines.append(lines)
         self._size += len(lines)
 
     def _write(self) -> None:
         if self._lines:
-            self._place.at(_file(self._files)).write(b"".join(self._lines))
+            self._folder.at(_file_name(self._files)).write(b"".join(self._lines))
             self._files, self._lines, self._size = self._files + 1, [], 0
 
 
-_FILE = re.compile(r"bulk-(\d{6,})\.ndjson")
+class OpenSearchFiles(BulkFiles):
+    """OpenSearch. Its own `sparse_vector` finds only some of the nearest rows; rank_features finds
+    all."""
+
+    database = "opensearch"
+
+    def _field_type(self) -> dict[str, Any]:
+        return {"type": "rank_features"}
+
+    def _query(self, tokens: dict[str, float]) -> dict[str, Any]:
+        return {"neural_sparse": {FIELD: {"query_tokens": tokens}}}
 
 
-def _file(number: int) -> str:
+class ElasticsearchFiles(BulkFiles):
+    """Elasticsearch. It prunes queries by default, and would miss rows."""
+
+    database = "elasticsearch"
+
+    def _field_type(self) -> dict[str, Any]:
+        return {"type": "sparse_vector", "index_options": {"prune": False}}
+
+    def _query(self, tokens: dict[str, float]) -> dict[str, Any]:
+        return {"sparse_vector": {"field": FIELD, "query_vector": tokens, "prune": False}}
+
+
+def _file_name(number: int) -> str:
     return f"bulk-{number:06d}.ndjson"
 
 
 def _tokens(code: Code) -> dict[str, float]:
-    """Six digits, as 9 bits are less than three."""
+    """Concept ids as text, and values of six digits: the databases' 9 bits are less than three."""
     return {str(concept): float(f"{value:.6g}") for concept, value in code.pairs().items()}

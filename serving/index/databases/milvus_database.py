@@ -3,65 +3,89 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Self
 
-from serving.index.databases.base import Code, Hit, Origin, Row, SinkError
-from serving.index.databases.rescore import Found, search_signed
+from pymilvus import DataType, MilvusClient
+from pymilvus.exceptions import MilvusException
 
-if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+from serving.index.databases.base import (
+    Code,
+    DatabaseError,
+    DatabaseOptions,
+    Hit,
+    IndexRow,
+    Origin,
+    translate_errors,
+)
+from serving.index.databases.rescoring import Candidate, search_signed
 
 VECTOR = "code"
 ORIGIN = "sparseclip.origin"
 """A property of the collection."""
-LONGEST = 65_535
-"""Bytes of an id or a source, Milvus's limit."""
-MOST = 16_384
-"""Rows of one answer, Milvus's limit."""
+MAX_TEXT_BYTES = 65_535
+"""Milvus's limit for an id or a source."""
+MAX_ROWS = 16_384
+"""Milvus's limit for the rows of one answer."""
 
 
-class Milvus:
-    """A collection of Milvus."""
+def _message(error: BaseException) -> str:
+    return str(error.message if isinstance(error, MilvusException) else error)
+
+
+_translate_errors = partial(
+    translate_errors,
+    "milvus",
+    lambda error: isinstance(error, MilvusException | OSError | ValueError),
+    _message,
+)
+
+
+class MilvusDatabase:
+    """See SearchableDatabase. Milvus Lite makes its file as soon as it is opened, so a file that is
+    not there is opened by `prepare` only."""
+
+    has_hnsw: ClassVar[bool] = False
 
     def __init__(self, location: str, name: str, token: str | None) -> None:
-        """Opens a server at an address, or a file that is there. Raises SinkError."""
-        # It logs what it raises, with a traceback, beside our own line.
+        # pymilvus logs what it raises, with a traceback, beside our own line.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-        if "://" not in location and not location.endswith(".db"):
-            raise SinkError(f"milvus: {location}: neither an address nor a file ending in .db")
         self._name, self._where = name, f"name {name}"
         self._location, self._token = location, token
-        self._opened: MilvusClient | None = None
-        if "://" in location or Path(location).exists():
-            self._open()
+        self._connection: MilvusClient | None = None
 
-    def _open(self) -> None:
-        from pymilvus import MilvusClient
+    @classmethod
+    def open(cls, location: str, options: DatabaseOptions) -> Self:
+        """See Database.open. The location is a server's address, or a file that ends in .db."""
+        is_server = "://" in location
+        if not is_server and not location.endswith(".db"):
+            raise DatabaseError(f"milvus: {location}: neither an address nor a file ending in .db")
+        database = cls(location, options.name, options.token)
+        if is_server or Path(location).exists():
+            database._connect()
+        return database
 
-        with _told():
-            self._opened = MilvusClient(self._location, token=self._token or "", timeout=60)
+    def _connect(self) -> None:
+        with _translate_errors():
+            self._connection = MilvusClient(self._location, token=self._token or "", timeout=60)
 
     @property
     def _client(self) -> MilvusClient:
-        # Opening a file makes it, which is left to `prepare`.
-        if self._opened is None:
-            raise SinkError(f"milvus: {self._location}: not found")
-        return self._opened
+        if self._connection is None:
+            raise DatabaseError(f"milvus: {self._location}: not found")
+        return self._connection
 
     def prepare(self, origin: Origin) -> None:
-        """Makes the collection, or makes sure that the one there is of the same model."""
-        from pymilvus import DataType
-
-        if self._opened is None:
-            self._open()
-        with _told():
+        """See Database.prepare."""
+        if self._connection is None:
+            self._connect()
+        with _translate_errors():
             if not self._client.has_collection(self._name):
                 schema = self._client.create_schema(auto_id=False)
-                schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=LONGEST)
-                schema.add_field("source", DataType.VARCHAR, max_length=LONGEST)
+                schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=MAX_TEXT_BYTES)
+                schema.add_field("source", DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
                 schema.add_field(VECTOR, DataType.SPARSE_FLOAT_VECTOR)
                 index = self._client.prepare_index_params()
                 index.add_index(VECTOR, index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
@@ -75,53 +99,55 @@ class Milvus:
         self.origin().refuse_other(origin, self._where)
 
     def origin(self) -> Origin:
-        """The model whose codes it holds."""
-        with _told():
+        """See Database.origin."""
+        with _translate_errors():
             if not self._client.has_collection(self._name):
-                raise SinkError(f"{self._where}: there is no such collection")
-            told = self._client.describe_collection(self._name)
+                raise DatabaseError(f"{self._where}: there is no such collection")
+            description = self._client.describe_collection(self._name)
             self._client.load_collection(self._name)
-        return Origin.read(told.get("properties", {}).get(ORIGIN), self._where)
+        return Origin.read(description.get("properties", {}).get(ORIGIN), self._where)
 
-    def load(self, rows: Sequence[Row]) -> None:
-        """Puts rows in; those without a concept, which Milvus refuses and no query finds, not."""
+    def load(self, rows: Sequence[IndexRow]) -> None:
+        """See Database.load. Rows without a concept are left out: Milvus refuses them, and no query
+        could find them."""
         data = [
             {"id": row.id, "source": row.source, VECTOR: row.code.pairs()}
             for row in rows
             if len(row.code.indices)
         ]
         if data:
-            with _told():
+            with _translate_errors():
                 self._client.upsert(self._name, data)
 
     def finish(self) -> None:
-        """Writes what is in memory."""
-        with _told():
+        """See Database.finish."""
+        with _translate_errors():
             self._client.flush(self._name)
 
     def count(self) -> int:
-        """Rows that it holds."""
-        with _told():
+        """See SearchableDatabase.count."""
+        with _translate_errors():
             [row] = self._client.query(self._name, filter="", output_fields=["count(*)"])
             return int(row["count(*)"])
 
     def search(self, query: Code, top: int) -> list[Hit]:
-        """The nearest rows. Milvus takes no negative weights: with some, rows are scored here."""
+        """See SearchableDatabase.search. Milvus takes no negative weights: for a query that has
+        some, rows are fetched and scored here."""
         if (query.values < 0).any():
-            return search_signed(self._found, query, top, MOST)
+            return search_signed(self._candidates, query, top, MAX_ROWS)
         return [
             Hit(hit["id"], hit["entity"]["source"], hit["distance"])
             for hit in self._nearest(query, top, ["source"])
         ]
 
-    def _found(self, query: Code, count: int) -> list[Found]:
+    def _candidates(self, query: Code, count: int) -> list[Candidate]:
         return [
-            Found(hit["id"], hit["entity"]["source"], hit["entity"][VECTOR])
+            Candidate(hit["id"], hit["entity"]["source"], hit["entity"][VECTOR])
             for hit in self._nearest(query, count, ["source", VECTOR])
         ]
 
     def _nearest(self, query: Code, count: int, fields: list[str]) -> list[dict[str, Any]]:
-        with _told():
+        with _translate_errors():
             [hits] = self._client.search(
                 self._name,
                 data=[query.pairs()],
@@ -133,20 +159,6 @@ class Milvus:
         return list(hits)
 
     def close(self) -> None:
-        """Ends the connection, or lets go of the file."""
-        if self._opened is not None:
-            self._opened.close()
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Milvus's errors as one line."""
-    from pymilvus.exceptions import MilvusException
-
-    try:
-        yield
-    except MilvusException as error:
-        line = str(error.message).strip().partition("\n")[0]
-        raise SinkError(f"milvus: {line}") from None
-    except (OSError, ValueError) as error:
-        raise SinkError(f"milvus: {error}") from None
+        """See Database.close."""
+        if self._connection is not None:
+            self._connection.close()

@@ -5,119 +5,136 @@ pgvector stores at most 16,000 concepts of a row, and puts at most 1,000 into an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar, Self
 
-from serving.index.databases.base import Code, Hit, Origin, Row, SinkError
+import psycopg
+from pgvector import SparseVector
+from pgvector.psycopg import register_vector
+from psycopg import sql
+
+from serving.index.databases.base import (
+    Code,
+    DatabaseError,
+    DatabaseOptions,
+    Hit,
+    IndexRow,
+    Origin,
+    translate_errors,
+)
 
 WIDTH = 1_000_000_000
-"""Dimensions of the column, pgvector's limit: rows cost what their concepts cost whatever it is."""
-EXPLORED = 100
-"""Rows that a search through HNSW keeps in view. With more, PostgreSQL's planner leaves the index
-aside in larger tables."""
+"""Dimensions of the column: pgvector's limit. A row costs what its concepts cost, however wide the
+column is, so one width fits every model."""
+HNSW_CANDIDATES = 100
+"""Rows that a search through HNSW keeps as candidates (`hnsw.ef_search`). With more, PostgreSQL's
+planner does not use the index of a larger table."""
+
+# The first line of psycopg's messages holds no connection string.
+_translate_errors = partial(
+    translate_errors, "pgvector", lambda error: isinstance(error, psycopg.Error)
+)
 
 
-class Pgvector:
-    """A table of PostgreSQL."""
+class PgvectorDatabase:
+    """See SearchableDatabase: a table of PostgreSQL."""
+
+    has_hnsw: ClassVar[bool] = True
 
     def __init__(self, dsn: str, name: str, hnsw: bool) -> None:
-        """Connects. With `hnsw`, `finish` builds that index. Raises SinkError."""
-        import psycopg
-        from psycopg import sql
-
+        """Connects. With `hnsw`, `finish` builds that index. Raises DatabaseError."""
         self._name, self._hnsw = name, hnsw
         self._where = f"name {name}"
         self._table = sql.Identifier(name)
         self._index = sql.Identifier(f"{name}_code")
-        with _told():
+        with _translate_errors():
             self._connection = psycopg.connect(dsn, autocommit=True, connect_timeout=10)
-            self._extended = self._extend()
+            self._has_pgvector = self._register_types()
+
+    @classmethod
+    def open(cls, location: str, options: DatabaseOptions) -> Self:
+        """See Database.open. The location is a connection string of libpq."""
+        return cls(location, options.name, options.hnsw)
 
     def prepare(self, origin: Origin) -> None:
-        """Makes the table, or makes sure that the one there is of the same model."""
-        from psycopg import sql
-
-        with _told():
-            if not self._extended:
+        """See Database.prepare."""
+        with _translate_errors():
+            if not self._has_pgvector:
                 self._connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-                self._extended = self._extend()
-        with _told(), self._connection.transaction():
-            if not self._there():
+                self._has_pgvector = self._register_types()
+        with _translate_errors(), self._connection.transaction():
+            if not self._table_exists():
                 create = "CREATE TABLE {} (id text PRIMARY KEY, source text NOT NULL, code {})"
                 column = sql.SQL(f"sparsevec({WIDTH}) NOT NULL")
                 self._connection.execute(sql.SQL(create).format(self._table, column))
                 comment = sql.SQL("COMMENT ON TABLE {} IS {}")
-                said = sql.Literal(origin.to_json())
-                self._connection.execute(comment.format(self._table, said))
+                text = sql.Literal(origin.to_json())
+                self._connection.execute(comment.format(self._table, text))
         self.origin().refuse_other(origin, self._where)
 
     def origin(self) -> Origin:
-        """The model whose codes it holds."""
-        with _told():
-            if not self._there():
-                raise SinkError(f"{self._where}: there is no such table")
+        """See Database.origin."""
+        with _translate_errors():
+            if not self._table_exists():
+                raise DatabaseError(f"{self._where}: there is no such table")
             comment = "SELECT obj_description(to_regclass(%s), 'pg_class')"
-            [said] = self._one(comment, self._name)
-        return Origin.read(said, self._where)
+            [text] = self._one(comment, self._name)
+        return Origin.read(text, self._where)
 
-    def load(self, rows: Sequence[Row]) -> None:
-        """Puts rows in, all of them or none."""
-        from psycopg import sql
-
+    def load(self, rows: Sequence[IndexRow]) -> None:
+        """See Database.load. All rows go in, or none."""
         insert = sql.SQL(
             "INSERT INTO {} (id, source, code) VALUES (%s, %s, %s) ON CONFLICT (id) "
             "DO UPDATE SET source = EXCLUDED.source, code = EXCLUDED.code"
         ).format(self._table)
         data = [(row.id, row.source, _vector(row.code)) for row in rows]
-        with _told(), self._connection.transaction(), self._connection.cursor() as cursor:
+        with (
+            _translate_errors(),
+            self._connection.transaction(),
+            self._connection.cursor() as cursor,
+        ):
             cursor.executemany(insert, data)
 
     def finish(self) -> None:
-        """Builds the index, where one was asked for, and lets the planner know the table."""
-        from psycopg import sql
-
-        with _told():
+        """See Database.finish. Builds the HNSW index if it was asked for, and collects the
+        statistics by which PostgreSQL's planner decides to use it."""
+        with _translate_errors():
             if self._hnsw:
                 create = "CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (code sparsevec_ip_ops)"
                 self._connection.execute(sql.SQL(create).format(self._index, self._table))
             self._connection.execute(sql.SQL("ANALYZE {}").format(self._table))
 
     def count(self) -> int:
-        """Rows that it holds."""
-        from psycopg import sql
-
-        with _told():
+        """See SearchableDatabase.count."""
+        with _translate_errors():
             return int(self._one(sql.SQL("SELECT count(*) FROM {}").format(self._table))[0])
 
     def search(self, query: Code, top: int) -> list[Hit]:
-        """The nearest rows. Negative weights are part of pgvector's queries."""
-        from psycopg import sql
-
+        """See SearchableDatabase.search. pgvector's queries take negative weights."""
         # <#> is the negative inner product, as PostgreSQL walks an index in ascending order only.
         select = sql.SQL(
             "SELECT id, source, code <#> %s AS distance FROM {} ORDER BY distance LIMIT %s"
         ).format(self._table)
-        with _told():
-            self._connection.execute(f"SET hnsw.ef_search = {max(top, EXPLORED)}")
-            found = self._connection.execute(select, (_vector(query), top)).fetchall()
-        return [Hit(row, source, -distance) for row, source, distance in found if distance < 0]
+        with _translate_errors():
+            self._connection.execute(f"SET hnsw.ef_search = {max(top, HNSW_CANDIDATES)}")
+            rows = self._connection.execute(select, (_vector(query), top)).fetchall()
+        return [Hit(id, source, -distance) for id, source, distance in rows if distance < 0]
 
     def close(self) -> None:
-        """Ends the connection."""
+        """See Database.close."""
         self._connection.close()
 
-    def _extend(self) -> bool:
-        """Lets the connection know pgvector's types; False where the base has no pgvector yet."""
-        from pgvector.psycopg import register_vector
-
-        known = "SELECT 1 FROM pg_extension WHERE extname = 'vector'"
-        if self._connection.execute(known).fetchone() is None:
+    def _register_types(self) -> bool:
+        """Makes pgvector's types known to the connection; False where the database has no pgvector
+        yet. Only `prepare` installs it, because a search must change nothing."""
+        installed = "SELECT 1 FROM pg_extension WHERE extname = 'vector'"
+        if self._connection.execute(installed).fetchone() is None:
             return False
         register_vector(self._connection)
         return True
 
-    def _there(self) -> bool:
+    def _table_exists(self) -> bool:
         return bool(self._one("SELECT to_regclass(%s) IS NOT NULL", self._name)[0])
 
     def _one(self, statement: Any, *values: str) -> Any:
@@ -125,18 +142,4 @@ class Pgvector:
 
 
 def _vector(code: Code) -> Any:
-    from pgvector import SparseVector
-
     return SparseVector(code.pairs(), WIDTH)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """PostgreSQL's errors as one line, without the connection string."""
-    import psycopg
-
-    try:
-        yield
-    except psycopg.Error as error:
-        line = str(error).strip().partition("\n")[0]
-        raise SinkError(f"pgvector: {line or type(error).__name__}") from None

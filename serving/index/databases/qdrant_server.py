@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar, Self
 
-from serving.index.databases.base import Code, Hit, Origin, Row, SinkError, key_of
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ApiException
+
+from serving.index.databases.base import (
+    Code,
+    DatabaseError,
+    DatabaseOptions,
+    Hit,
+    IndexRow,
+    Origin,
+    key_of,
+    translate_errors,
+)
 
 VECTOR = "code"
 ORIGIN = "sparseclip"
-"""In the collection's metadata."""
+"""A key of the collection's metadata."""
+
+_translate_errors = partial(
+    translate_errors,
+    "qdrant",
+    lambda error: isinstance(error, ApiException | OSError | RuntimeError | ValueError),
+)
 
 
-class Qdrant:
-    """A collection of Qdrant."""
+class QdrantServer:
+    """See SearchableDatabase."""
+
+    has_hnsw: ClassVar[bool] = False
 
     def __init__(self, location: str, name: str, token: str | None) -> None:
-        """Opens a server at http:// or https://. Raises SinkError."""
-        from qdrant_client import QdrantClient
-
+        """Connects to http:// or https://. Raises DatabaseError."""
         self._name, self._where = name, f"name {name}"
-        with _told():
-            # Its check of versions warns where the server is away, beside our own line.
+        with _translate_errors():
+            # The client's check of versions warns where the server is away, beside our own line.
             self._client = QdrantClient(
                 url=location, api_key=token, timeout=60, check_compatibility=False
             )
 
-    def prepare(self, origin: Origin) -> None:
-        """Makes the collection, or makes sure that the one there is of the same model."""
-        from qdrant_client import models
+    @classmethod
+    def open(cls, location: str, options: DatabaseOptions) -> Self:
+        """See Database.open. The location is a URL."""
+        return cls(location, options.name, options.token)
 
-        with _told():
+    def prepare(self, origin: Origin) -> None:
+        """See Database.prepare."""
+        with _translate_errors():
             if not self._client.collection_exists(self._name):
                 self._client.create_collection(
                     self._name,
@@ -42,17 +63,15 @@ class Qdrant:
         self.origin().refuse_other(origin, self._where)
 
     def origin(self) -> Origin:
-        """The model whose codes it holds."""
-        with _told():
+        """See Database.origin."""
+        with _translate_errors():
             if not self._client.collection_exists(self._name):
-                raise SinkError(f"{self._where}: there is no such collection")
+                raise DatabaseError(f"{self._where}: there is no such collection")
             metadata = self._client.get_collection(self._name).config.metadata
         return Origin.read((metadata or {}).get(ORIGIN), self._where)
 
-    def load(self, rows: Sequence[Row]) -> None:
-        """Puts rows in."""
-        from qdrant_client import models
-
+    def load(self, rows: Sequence[IndexRow]) -> None:
+        """See Database.load."""
         points = [
             models.PointStruct(
                 id=key_of(row.id),
@@ -61,46 +80,30 @@ class Qdrant:
             )
             for row in rows
         ]
-        with _told():
+        with _translate_errors():
             self._client.upsert(self._name, points, wait=True)
 
     def finish(self) -> None:
-        """Nothing is left to do: every load waits until its rows are there."""
+        """See Database.finish. Nothing is left to do: every load waits until its rows are there."""
 
     def count(self) -> int:
-        """Rows that it holds."""
-        with _told():
+        """See SearchableDatabase.count."""
+        with _translate_errors():
             return self._client.count(self._name).count
 
     def search(self, query: Code, top: int) -> list[Hit]:
-        """The nearest rows. Negative weights are part of Qdrant's queries."""
-        with _told():
+        """See SearchableDatabase.search. Qdrant's queries take negative weights."""
+        with _translate_errors():
             points = self._client.query_points(
                 self._name, query=_vector(query), using=VECTOR, limit=top
             ).points
-        found = [(point.payload or {}, point.score) for point in points if point.score > 0]
-        return [Hit(payload["id"], payload["source"], score) for payload, score in found]
+        scored = [(point.payload or {}, point.score) for point in points if point.score > 0]
+        return [Hit(payload["id"], payload["source"], score) for payload, score in scored]
 
     def close(self) -> None:
-        """Ends the connection."""
+        """See Database.close."""
         self._client.close()
 
 
 def _vector(code: Code) -> Any:
-    from qdrant_client import models
-
     return models.SparseVector(indices=code.indices.tolist(), values=code.values.tolist())
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Qdrant's errors as one line."""
-    from qdrant_client.http.exceptions import ApiException
-
-    try:
-        yield
-    except SinkError:
-        raise
-    except (ApiException, OSError, RuntimeError, ValueError) as error:
-        line = str(error).strip().partition("\n")[0]
-        raise SinkError(f"qdrant: {line or type(error).__name__}") from None

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from bundle.store import open_bundle
 from bundle.verify import MANIFEST
 from serving.cli.main import main
-from serving.index.databases.base import Code, Database, Row
-from serving.index.export_rows import Rows
+from serving.index.databases.base import Code, IndexRow, SearchableDatabase
+from serving.index.export_rows import ExportRows
 from serving.local import local_server
 from sparseclip import Client
 from tests.serving.export.collections import folder
@@ -33,7 +33,7 @@ Locate = Callable[[str, Path], str]
 class Collection:
     """Rows that are known in full."""
 
-    rows: list[Row]
+    rows: list[IndexRow]
     matrix: NDArray[np.float64]
     """(B, C), unit rows."""
 
@@ -57,8 +57,8 @@ def export(source: Path, output: Path, bundle: Path) -> Path:
     return output
 
 
-def load(sink: Database, exported: Path, size: int = 16) -> None:
-    rows = Rows.open(str(exported))
+def load(sink: SearchableDatabase, exported: Path, size: int = 16) -> None:
+    rows = ExportRows.open(str(exported))
     sink.prepare(rows.origin)
     for batch in rows.batches(size):
         sink.load(batch)
@@ -88,7 +88,7 @@ def other_export(other_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def collection(exported: Path) -> Collection:
-    rows = [row for batch in Rows.open(str(exported)).batches(7) for row in batch]
+    rows = [row for batch in ExportRows.open(str(exported)).batches(7) for row in batch]
     matrix = np.zeros((len(rows), CONCEPTS))
     for place, row in zip(matrix, rows, strict=True):
         place[row.code.indices] = row.code.values

@@ -90,8 +90,9 @@ def test_another_model_is_refused(
 
 
 BAD_DATABASES = [
-    ("nothing:here", "database: 'nothing' is none of qdrant:..., milvus:..."),
-    ("qdrant", "database: 'qdrant' is none of"),
+    ("nothing:here", "database: 'nothing' is none of qdrant, milvus, pgvector, opensearch,"),
+    ("qdrnt:folder", "database: 'qdrnt' is none of "),
+    ("qdrant", "database: qdrant: a location must follow, as in qdrant:..."),
     ("milvus:folder", "milvus: folder: neither an address nor a file ending in .db"),
     ("qdrant:localhost:6333", "qdrant: localhost:6333: an address begins with http://"),
     ("qdrant:http://127.0.0.1:1", "qdrant: "),
@@ -161,6 +162,6 @@ def test_a_query_that_cannot_be_answered_is_named(
     assert message in told.splitlines()[-1]
 
 
-def test_hnsw_is_of_pgvector_only(exported: Path, tmp_path: Path) -> None:
+def test_hnsw_of_a_database_without_it_is_refused(exported: Path, tmp_path: Path) -> None:
     told = run("index", exported, f"milvus:{tmp_path / 'm.db'}", "--hnsw", code=1)
-    assert told == "Error: hnsw: only pgvector has it\n"
+    assert told == "Error: hnsw: milvus does not have it\n"

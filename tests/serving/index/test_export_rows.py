@@ -10,7 +10,7 @@ import pyarrow.dataset as dataset
 import pytest
 
 from serving.export.job import ExportError
-from serving.index.export_rows import Rows
+from serving.index.export_rows import ExportRows
 from tests.serving.index.conftest import BROKEN, COUNT, Collection
 
 
@@ -22,14 +22,14 @@ def test_rows_are_the_unit_codes_of_the_export(exported: Path, collection: Colle
         assert row.code.indices.tolist() == expected["indices"]
         values = np.array(expected["values"], np.float32) / np.float32(expected["norm"])
         np.testing.assert_allclose(row.code.values, values, rtol=1e-6)
-    assert Rows.open(str(exported)).total == len(table)
+    assert ExportRows.open(str(exported)).total == len(table)
 
 
 @pytest.mark.parametrize("size", [1, 16, 1000])
 def test_any_size_of_batch_gives_the_same_rows(
     size: int, exported: Path, collection: Collection
 ) -> None:
-    batches = list(Rows.open(str(exported)).batches(size))
+    batches = list(ExportRows.open(str(exported)).batches(size))
     assert max(map(len, batches)) <= size
     rows = [row for batch in batches for row in batch]
     assert [row.id for row in rows] == [row.id for row in collection.rows]
@@ -41,9 +41,9 @@ def test_an_unfinished_export_is_refused(exported: Path, tmp_path: Path) -> None
     output = shutil.copytree(exported, tmp_path / "export")
     (output / "DONE.json").unlink()
     with pytest.raises(ExportError, match="not finished: no DONE.json"):
-        Rows.open(str(output))
+        ExportRows.open(str(output))
     with pytest.raises(ExportError, match="not an export: no job.json"):
-        Rows.open(str(tmp_path / "nowhere"))
+        ExportRows.open(str(tmp_path / "nowhere"))
 
 
 def test_an_export_that_is_not_whole_is_refused(exported: Path, tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_an_export_that_is_not_whole_is_refused(exported: Path, tmp_path: Path) 
     second = sorted((output / "data").iterdir())[1]
     second.write_bytes(second.read_bytes()[:-1] + b"x")
     with pytest.raises(ExportError, match="altered since they were written: 1;"):
-        Rows.open(str(output))
+        ExportRows.open(str(output))
     (output / "receipts" / "part-000001.json").unlink()
     with pytest.raises(ExportError, match="missing or altered since they were written: some;"):
-        Rows.open(str(output))
+        ExportRows.open(str(output))

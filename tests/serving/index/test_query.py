@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serving.index.query import Part, QueryError, make_query
+from serving.index.query import QueryError, QueryTerm, make_query
 from sparseclip import Client
 from tests.serving.export.collections import BROKEN, png
 from tests.tiny import CONCEPTS
 
 
-def dense(client: Client, *parts: Part) -> np.ndarray:
+def dense(client: Client, *parts: QueryTerm) -> np.ndarray:
     code = make_query(client, parts).code
     assert (np.diff(code.indices.astype(int)) > 0).all()
     row = np.zeros(CONCEPTS)
@@ -23,21 +23,24 @@ def dense(client: Client, *parts: Part) -> np.ndarray:
 def test_a_text_or_a_image_is_its_unit_code(client: Client) -> None:
     text, image = "a red circle", png(5)
     expected = client.embed([image], [text]).to_csr(normalize=True).toarray()
-    np.testing.assert_allclose(dense(client, Part(image=image)), expected[0], atol=1e-6)
-    np.testing.assert_allclose(dense(client, Part(text=text)), expected[1], atol=1e-6)
-    assert make_query(client, [Part(text=text)]).model == "tiny/1"
+    np.testing.assert_allclose(dense(client, QueryTerm(image=image)), expected[0], atol=1e-6)
+    np.testing.assert_allclose(dense(client, QueryTerm(text=text)), expected[1], atol=1e-6)
+    assert make_query(client, [QueryTerm(text=text)]).model == "tiny/1"
 
 
 def test_concepts_are_named_by_id_and_by_name(client: Client) -> None:
-    row = dense(client, Part(concept="red"), Part(concept=7, weight=0.5))
+    row = dense(client, QueryTerm(concept="red"), QueryTerm(concept=7, weight=0.5))
     assert np.flatnonzero(row).tolist() == [0, 7]
     assert row[0] / row[7] == pytest.approx(2)
 
 
 def test_parts_add_up_at_their_weights(client: Client) -> None:
-    dog, cat = dense(client, Part(text="dog")), dense(client, Part(text="a cat under a tree"))
+    dog, cat = (
+        dense(client, QueryTerm(text="dog")),
+        dense(client, QueryTerm(text="a cat under a tree")),
+    )
     expected = dog - 0.5 * cat
-    row = dense(client, Part(text="dog"), Part(text="a cat under a tree", weight=-0.5))
+    row = dense(client, QueryTerm(text="dog"), QueryTerm(text="a cat under a tree", weight=-0.5))
     np.testing.assert_allclose(row, expected / np.linalg.norm(expected), atol=1e-6)
     assert (row < 0).any()
 
@@ -45,17 +48,20 @@ def test_parts_add_up_at_their_weights(client: Client) -> None:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ([Part(concept="no such")], "concept 'no such': "),
-        ([Part(concept=CONCEPTS)], f"concept {CONCEPTS}: "),
-        ([Part(text="x" * 100_000)], "text 'xxx"),
-        ([Part(image=BROKEN)], "image: "),
-        ([Part(image="nowhere.png")], "image nowhere.png: "),
-        ([Part(concept=3, weight=-1)], "query: nothing in it is looked for"),
-        ([Part(concept=3), Part(concept=3, weight=-1)], "query: nothing in it is looked for"),
+        ([QueryTerm(concept="no such")], "concept 'no such': "),
+        ([QueryTerm(concept=CONCEPTS)], f"concept {CONCEPTS}: "),
+        ([QueryTerm(text="x" * 100_000)], "text 'xxx"),
+        ([QueryTerm(image=BROKEN)], "image: "),
+        ([QueryTerm(image="nowhere.png")], "image nowhere.png: "),
+        ([QueryTerm(concept=3, weight=-1)], "query: nothing in it is looked for"),
+        (
+            [QueryTerm(concept=3), QueryTerm(concept=3, weight=-1)],
+            "query: nothing in it is looked for",
+        ),
     ],
 )
 def test_what_cannot_be_searched_for_is_named(
-    client: Client, parts: list[Part], message: str
+    client: Client, parts: list[QueryTerm], message: str
 ) -> None:
     with pytest.raises(QueryError) as told:
         make_query(client, parts)
@@ -66,4 +72,4 @@ def test_what_cannot_be_searched_for_is_named(
 @pytest.mark.parametrize("weight", [0.0, float("nan"), float("inf")])
 def test_a_weight_is_a_number_other_than_0(weight: float) -> None:
     with pytest.raises(QueryError, match="text 'dog': its weight"):
-        Part(text="dog", weight=weight)
+        QueryTerm(text="dog", weight=weight)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import get_args
 
 import lance
 import numpy as np
@@ -14,7 +14,7 @@ import zarr
 from click.testing import CliRunner
 
 from serving.cli.main import main
-from serving.export.formats.base import FormatName
+from serving.export.formats import FORMATS
 from serving.export.reader import Shards
 from tests.serving.export.collections import BROKEN, png
 from tests.serving.export.command import files, options, run
@@ -87,7 +87,7 @@ def test_a_shard_without_rows(tiny_bundle: Path, tmp_path: Path) -> None:
     assert rows_of(tmp_path / "parquet").num_rows == 2
 
 
-@pytest.mark.parametrize("form", get_args(FormatName))
+@pytest.mark.parametrize("form", FORMATS.names)
 def test_all_columns_are_read_back(
     form: str, images: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -110,7 +110,7 @@ def test_all_columns_are_read_back(
 
 def test_report_and_index_read_any_format(images: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     made = []
-    for form in get_args(FormatName):
+    for form in FORMATS.names:
         output = tmp_path / form
         run(images, output, *options(tiny_bundle, rows=16), "--format", form)
         for words in (
@@ -123,3 +123,13 @@ def test_report_and_index_read_any_format(images: Path, tiny_bundle: Path, tmp_p
         data = {name: page.data[name] for name in ("active", "concepts", "pairs", "quarantine")}
         made.append((data, (tmp_path / f"{form}-bulk" / "bulk-000000.ndjson").read_bytes()))
     assert made[1:] == made[:-1]
+
+
+def test_a_format_whose_library_is_missing_names_its_extra(
+    images: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "serving.export.formats.zarr_format", raising=False)
+    monkeypatch.setitem(sys.modules, "zarr", None)  # as if it were not installed
+    told = run(images, tmp_path / "out", *options(tiny_bundle), "--format", "zarr", code=1)
+    assert told == "Error: format zarr: zarr is not installed; pip install 'sparseclip[zarr]'\n"
+    assert not (tmp_path / "out").exists()

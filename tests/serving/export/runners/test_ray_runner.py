@@ -53,7 +53,7 @@ def test_a_killed_actor_loses_nothing(images: Path, tiny_bundle: Path, tmp_path:
 
 def test_a_cluster_that_is_not_there(images: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     told = run(images, tmp_path / "out", "--address", "x", *options(tiny_bundle), code=2)
-    assert "--address: needs --runner ray" in told
+    assert "--address: the runner local has no cluster" in told
     asked = ["--runner", "ray", "--address", "127.0.0.1:1", *options(tiny_bundle)]
     told = run(images, tmp_path / "out", *asked, code=1)
     assert "\nError: address: 127.0.0.1:1: " in told

@@ -5,27 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 
-from serving.index.databases.base import Code, Origin, SinkError, key_of
-from serving.index.databases.bulk_files import Bulk, Dialect
-from serving.index.export_rows import Rows
+from serving.index.databases import DATABASES, bulk_files
+from serving.index.databases.base import Code, DatabaseError, DatabaseOptions, Origin, key_of
+from serving.index.export_rows import ExportRows
 from tests.serving.index.conftest import Collection
 
-DIALECTS = get_args(Dialect)
+DIALECTS = ("opensearch", "elasticsearch")
 
 
-def load(folder: Path, exported: Path, dialect: Dialect, largest: int = 20_000) -> Bulk:
-    rows = Rows.open(str(exported))
-    bulk = Bulk(dialect, str(folder), "rows", largest)
-    bulk.prepare(rows.origin)
-    for batch in rows.batches(16):
-        bulk.load(batch)
-    bulk.finish()
-    return bulk
+def open_files(folder: Path, dialect: str) -> Any:
+    return DATABASES.load(dialect).open(str(folder), DatabaseOptions(name="rows"))
+
+
+def load(folder: Path, exported: Path, dialect: str, largest: int = 20_000) -> Any:
+    rows, files = ExportRows.open(str(exported)), open_files(folder, dialect)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bulk_files, "MAX_FILE_BYTES", largest)
+        files.prepare(rows.origin)
+        for batch in rows.batches(16):
+            files.load(batch)
+        files.finish()
+    return files
 
 
 def documents(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -39,7 +44,7 @@ def documents(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_row_is_a_document(
-    dialect: Dialect, exported: Path, collection: Collection, tmp_path: Path
+    dialect: str, exported: Path, collection: Collection, tmp_path: Path
 ) -> None:
     load(tmp_path, exported, dialect)
     found = list(documents(tmp_path))
@@ -91,21 +96,21 @@ def test_files_of_its_user_stay(exported: Path, tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_refused(name: str, exported: Path, tmp_path: Path) -> None:
     mine = tmp_path / name
     mine.mkdir() if name == "folder" else mine.write_text("mine")
-    with pytest.raises(SinkError, match=f"not from `sparseclip index`: it holds '{name}'"):
+    with pytest.raises(DatabaseError, match=f"not from `sparseclip index`: it holds '{name}'"):
         load(tmp_path, exported, "opensearch")
     assert list(tmp_path.rglob("*")) == [mine]
 
 
 def test_the_index_keeps_the_model_and_prunes_nothing(exported: Path, tmp_path: Path) -> None:
-    origin = Rows.open(str(exported)).origin
+    origin = ExportRows.open(str(exported)).origin
     types = {}
     for dialect in DIALECTS:
-        bulk = load(tmp_path / dialect, exported, dialect)
-        assert bulk.origin() == origin
-        made = json.loads((tmp_path / dialect / "index.json").read_text())
-        types[dialect] = made["mappings"]["properties"]["code"]
-        with pytest.raises(SinkError, match="holds codes of tiny/1, not of tiny/9"):
-            bulk.prepare(Origin(model="tiny/9", bundle=origin.bundle))
+        files = load(tmp_path / dialect, exported, dialect)
+        assert files.origin() == origin
+        index = json.loads((tmp_path / dialect / "index.json").read_text())
+        types[dialect] = index["mappings"]["properties"]["code"]
+        with pytest.raises(DatabaseError, match="holds codes of tiny/1, not of tiny/9"):
+            files.prepare(Origin(model="tiny/9", bundle=origin.bundle))
     assert types["opensearch"] == {"type": "rank_features"}
     assert types["elasticsearch"] == {"type": "sparse_vector", "index_options": {"prune": False}}
 
@@ -113,12 +118,12 @@ def test_the_index_keeps_the_model_and_prunes_nothing(exported: Path, tmp_path: 
 def test_queries_are_bodies_for_search(tmp_path: Path) -> None:
     query = Code(np.array([3, 12], np.uint32), np.array([0.6, 0.8], np.float32))
     tokens = {"3": 0.6, "12": 0.8}
-    asked = {dialect: Bulk(dialect, str(tmp_path), "rows").body(query, 5) for dialect in DIALECTS}
-    assert asked["opensearch"]["query"] == {"neural_sparse": {"code": {"query_tokens": tokens}}}
-    assert asked["elasticsearch"]["query"] == {
+    requests = {name: open_files(tmp_path, name).search_request(query, 5) for name in DIALECTS}
+    assert requests["opensearch"]["query"] == {"neural_sparse": {"code": {"query_tokens": tokens}}}
+    assert requests["elasticsearch"]["query"] == {
         "sparse_vector": {"field": "code", "query_vector": tokens, "prune": False}
     }
-    assert {body["size"] for body in asked.values()} == {5}
+    assert {body["size"] for body in requests.values()} == {5}
     signed = Code(query.indices, np.array([0.6, -0.8], np.float32))
-    with pytest.raises(SinkError, match="opensearch: its queries take no negative weights"):
-        Bulk("opensearch", str(tmp_path), "rows").body(signed, 5)
+    with pytest.raises(DatabaseError, match="opensearch: its queries take no negative weights"):
+        open_files(tmp_path, "opensearch").search_request(signed, 5)

@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.index.databases.base import Code, Database, Origin, SinkError
-from serving.index.databases.bulk_files import Bulk
-from serving.index.databases.choose import opened
-from serving.index.export_rows import Rows
-from serving.index.query import Part, make_query
+from serving.index.databases.base import (
+    Code,
+    DatabaseError,
+    Origin,
+    SearchableDatabase,
+    open_database,
+)
+from serving.index.export_rows import ExportRows
+from serving.index.query import QueryTerm, make_query
 from sparseclip import Client
 from tests.serving.export.collections import png
 from tests.serving.index.conftest import Collection, Locate, load
@@ -26,11 +30,11 @@ SERVER = "qdrant server"
 TOP = 10
 
 PARTS = {
-    "text": [Part(text="a red circle")],
-    "image": [Part(image=png(7))],
-    "concepts": [Part(concept=1), Part(concept=3, weight=0.5), Part(concept=100)],
-    "without a concept": [Part(image=png(8)), Part(concept=1, weight=-0.5)],
-    "without a phrase": [Part(image=png(9)), Part(text="dog", weight=-0.7)],
+    "text": [QueryTerm(text="a red circle")],
+    "image": [QueryTerm(image=png(7))],
+    "concepts": [QueryTerm(concept=1), QueryTerm(concept=3, weight=0.5), QueryTerm(concept=100)],
+    "without a concept": [QueryTerm(image=png(8)), QueryTerm(concept=1, weight=-0.5)],
+    "without a phrase": [QueryTerm(image=png(9)), QueryTerm(text="dog", weight=-0.7)],
 }
 
 
@@ -40,7 +44,7 @@ def database(
     exported: Path,
     locate: Locate,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Database]:
+) -> Iterator[SearchableDatabase]:
     """Each, with the export in it."""
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
@@ -48,24 +52,23 @@ def database(
                 location = in_memory(patch)
             else:
                 location = locate(request.param, tmp_path_factory.mktemp("database"))
-            sink = stack.enter_context(opened(location, "rows"))
-        assert not isinstance(sink, Bulk)
+            sink = stack.enter_context(open_database(location, "rows"))
         load(sink, exported)
         yield sink
 
 
 def in_memory(patch: pytest.MonkeyPatch) -> str:
     """Where a Qdrant of this process is, instead of a server."""
-    import qdrant_client
+    from serving.index.databases import qdrant_server
 
-    made = qdrant_client.QdrantClient(":memory:")
-    patch.setattr(qdrant_client, "QdrantClient", lambda **_: made)
+    client = qdrant_server.QdrantClient(":memory:")
+    patch.setattr(qdrant_server, "QdrantClient", lambda **_: client)
     return "qdrant:http://memory"
 
 
 @pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
 def test_the_nearest_rows_are_found(
-    parts: list[Part], database: Database, client: Client, collection: Collection
+    parts: list[QueryTerm], database: SearchableDatabase, client: Client, collection: Collection
 ) -> None:
     query = make_query(client, parts).code
     hits = database.search(query, TOP)
@@ -79,14 +82,14 @@ def test_the_nearest_rows_are_found(
         assert hit.source == sources[hit.id]
 
 
-def test_a_row_is_nearest_to_itself(database: Database, collection: Collection) -> None:
+def test_a_row_is_nearest_to_itself(database: SearchableDatabase, collection: Collection) -> None:
     for row in collection.rows[::9]:
         [hit] = database.search(row.code, 1)
         assert hit.score == pytest.approx(1, abs=1e-5)
 
 
 def test_loading_again_leaves_the_same_rows(
-    database: Database, exported: Path, collection: Collection
+    database: SearchableDatabase, exported: Path, collection: Collection
 ) -> None:
     query = collection.rows[4].code
     before = database.search(query, TOP)
@@ -98,7 +101,7 @@ def test_loading_again_leaves_the_same_rows(
 
 
 def test_a_row_takes_the_place_of_the_one_with_its_id(
-    database: Database, exported: Path, collection: Collection
+    database: SearchableDatabase, exported: Path, collection: Collection
 ) -> None:
     first, second = collection.rows[:2]
     database.load([first._replace(source="moved", code=second.code)])
@@ -109,12 +112,12 @@ def test_a_row_takes_the_place_of_the_one_with_its_id(
     assert hit.source == first.source
 
 
-def test_codes_of_another_model_are_refused(database: Database, exported: Path) -> None:
-    origin = Rows.open(str(exported)).origin
+def test_codes_of_another_model_are_refused(database: SearchableDatabase, exported: Path) -> None:
+    origin = ExportRows.open(str(exported)).origin
     assert database.origin() == origin
-    with pytest.raises(SinkError, match="name rows: holds codes of tiny/1, not of tiny/9"):
+    with pytest.raises(DatabaseError, match="name rows: holds codes of tiny/1, not of tiny/9"):
         database.prepare(Origin(model="tiny/9", bundle=origin.bundle))
-    with pytest.raises(SinkError, match="name rows: holds codes of another tiny/1"):
+    with pytest.raises(DatabaseError, match="name rows: holds codes of another tiny/1"):
         database.prepare(Origin(model="tiny/1", bundle="0" * 64))
     assert database.origin() == origin
 
@@ -124,10 +127,10 @@ def test_a_collection_that_is_not_there_is_named(
     kind: str, locate: Locate, exported: Path, tmp_path: Path
 ) -> None:
     location = locate(kind, tmp_path)
-    with opened(location, "there") as sink:
-        sink.prepare(Rows.open(str(exported)).origin)
+    with open_database(location, "there") as sink:
+        sink.prepare(ExportRows.open(str(exported)).origin)
     before = sorted(tmp_path.rglob("*"))
-    with opened(location, "gone") as sink, pytest.raises(SinkError) as told:
+    with open_database(location, "gone") as sink, pytest.raises(DatabaseError) as told:
         sink.origin()
     assert str(told.value).startswith("name gone: there is no such ")
     assert sorted(tmp_path.rglob("*")) == before
@@ -138,10 +141,9 @@ def test_reading_makes_nothing(
     kind: str, locate: Locate, collection: Collection, tmp_path: Path
 ) -> None:
     location = locate(kind, tmp_path)
-    with opened(location, "rows") as sink:
-        assert not isinstance(sink, Bulk)
+    with open_database(location, "rows") as sink:
         for read in (sink.origin, sink.count, lambda: sink.search(collection.rows[0].code, 1)):
-            with pytest.raises(SinkError) as told:
+            with pytest.raises(DatabaseError) as told:
                 read()
             assert str(told.value) == f"{location.replace(':', ': ', 1)}: not found"
     assert list(tmp_path.iterdir()) == []
@@ -154,12 +156,11 @@ def test_reading_a_base_without_pgvector_leaves_it_without(postgres: str, export
         connection.execute("CREATE DATABASE bare")
     bare = postgres.replace("/postgres?", "/bare?")
     known = "SELECT count(*) FROM pg_extension WHERE extname = 'vector'"
-    with opened(f"pgvector:{bare}", "rows") as sink, psycopg.connect(bare) as connection:
-        with pytest.raises(SinkError, match="name rows: there is no such table"):
+    with open_database(f"pgvector:{bare}", "rows") as sink, psycopg.connect(bare) as connection:
+        with pytest.raises(DatabaseError, match="name rows: there is no such table"):
             sink.origin()
         assert connection.execute(known).fetchone() == (0,)
-    with opened(f"pgvector:{bare}", "rows") as sink:
-        assert not isinstance(sink, Bulk)
+    with open_database(f"pgvector:{bare}", "rows") as sink:
         load(sink, exported)
         assert sink.count() > 0
 
@@ -169,8 +170,11 @@ def test_a_table_of_someone_else_is_left_alone(postgres: str, exported: Path) ->
 
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("CREATE TABLE theirs (id text)")
-    with opened(f"pgvector:{postgres}", "theirs") as sink, pytest.raises(SinkError) as told:
-        sink.prepare(Rows.open(str(exported)).origin)
+    with (
+        open_database(f"pgvector:{postgres}", "theirs") as sink,
+        pytest.raises(DatabaseError) as told,
+    ):
+        sink.prepare(ExportRows.open(str(exported)).origin)
     assert str(told.value) == "name theirs: is there, but not from `sparseclip index`"
 
 
@@ -178,12 +182,10 @@ def test_a_file_that_ends_and_is_opened_again_holds_all(
     exported: Path, collection: Collection, locate: Locate, tmp_path: Path
 ) -> None:
     for kind in FILES:
-        with opened(locate(kind, tmp_path), "rows") as sink:
-            assert not isinstance(sink, Bulk)
+        with open_database(locate(kind, tmp_path), "rows") as sink:
             load(sink, exported)
-        with opened(locate(kind, tmp_path), "rows") as sink:
-            assert not isinstance(sink, Bulk)
-            assert sink.origin() == Rows.open(str(exported)).origin
+        with open_database(locate(kind, tmp_path), "rows") as sink:
+            assert sink.origin() == ExportRows.open(str(exported)).origin
             [hit] = sink.search(collection.rows[5].code, 1)
             assert hit.score == pytest.approx(1, abs=1e-5)
 
@@ -193,15 +195,14 @@ def test_an_hnsw_index_is_built_and_takes_no_wider_rows(
 ) -> None:
     import psycopg
 
-    with opened(f"pgvector:{postgres}", "quick", hnsw=True) as sink:
-        assert not isinstance(sink, Bulk)
+    with open_database(f"pgvector:{postgres}", "quick", hnsw=True) as sink:
         load(sink, exported)
         query = collection.rows[4].code
         found = {hit.id for hit in sink.search(query, TOP)}
         expected = sorted(collection.scores(query).items(), key=lambda item: -item[1])[:TOP]
         assert len(found & {row for row, _ in expected}) >= 9
         wide = Code(np.arange(1001, dtype=np.uint32), np.full(1001, 0.03, np.float32))
-        with pytest.raises(SinkError, match="pgvector: sparsevec cannot have more than 1000"):
+        with pytest.raises(DatabaseError, match="pgvector: sparsevec cannot have more than 1000"):
             sink.load([collection.rows[0]._replace(code=wide)])
     with psycopg.connect(postgres) as connection:
         indexes = connection.execute("SELECT indexdef FROM pg_indexes WHERE tablename = 'quick'")

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.index.databases.base import SinkError
-from serving.index.databases.bulk_files import Bulk
-from serving.index.databases.choose import opened
+from serving.index.databases.base import DatabaseError, open_database
 from tests.serving.index.conftest import Collection, load
 
 
@@ -23,23 +21,19 @@ def test_a_folder_of_pickles_is_refused(exported: Path, tmp_path: Path) -> None:
     client.close()
     expected = f"qdrant: {tmp_path}: holds pickles of an earlier sparseclip, which are not read"
     for name in ("rows", "other"):
-        with pytest.raises(SinkError) as told, opened(f"qdrant:{tmp_path}", name):
+        with pytest.raises(DatabaseError) as told, open_database(f"qdrant:{tmp_path}", name):
             pass
         assert str(told.value) == f"{expected}: remove it and index again"
 
 
 def test_a_folder_is_open_once_and_holds_many_collections(exported: Path, tmp_path: Path) -> None:
     location = f"qdrant:{tmp_path}"
-    with opened(location, "first") as first, opened(location, "second") as second:
-        assert not isinstance(first, Bulk)
-        assert not isinstance(second, Bulk)
+    with open_database(location, "first") as first, open_database(location, "second") as second:
         load(first, exported)
         load(second, exported)
         assert first.count() == second.count()
-        with opened(location, "first") as again:
-            assert not isinstance(again, Bulk)
-            with pytest.raises(SinkError) as told:
-                again.count()
+        with open_database(location, "first") as again, pytest.raises(DatabaseError) as told:
+            again.count()
     assert str(told.value) == f"qdrant: {tmp_path / 'first'}: another process has it open"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
 
@@ -48,47 +42,43 @@ def test_what_the_engine_of_a_folder_cannot_do_is_one_line(
     exported: Path, collection: Collection, tmp_path: Path
 ) -> None:
     location = f"qdrant:{tmp_path}"
-    with opened(location, "rows") as sink:
-        assert not isinstance(sink, Bulk)
+    with open_database(location, "rows") as sink:
         load(sink, exported)
     [path] = tmp_path.rglob("segment.json")
     kept = path.read_bytes()
     path.write_text("{")
-    with opened(location, "rows") as sink:
-        assert not isinstance(sink, Bulk)
-        with pytest.raises(SinkError, match=r"qdrant: .*segment") as told:
+    with open_database(location, "rows") as sink:
+        with pytest.raises(DatabaseError, match=r"qdrant: .*segment") as told:
             sink.count()
         assert "\n" not in str(told.value)
     path.write_bytes(kept)
     row = collection.rows[0]
     broken = row._replace(code=row.code._replace(values=row.code.values[:1]))
-    with opened(location, "rows") as sink:
-        assert not isinstance(sink, Bulk)
-        with pytest.raises(SinkError, match="qdrant: index out of bounds"):  # Rust panics
-            sink.load([broken])
+    panic = pytest.raises(DatabaseError, match="qdrant: index out of bounds")  # of Rust
+    with open_database(location, "rows") as sink, panic:
+        sink.load([broken])
 
 
 def test_a_full_disk_is_told(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with opened(f"qdrant:{tmp_path}", "rows") as sink:
-        assert not isinstance(sink, Bulk)
+    with open_database(f"qdrant:{tmp_path}", "rows") as sink:
         load(sink, exported)
         free = shutil.disk_usage(tmp_path)._replace(free=2**20)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
-        with pytest.raises(SinkError, match="less than 64 MB free"):
+        with pytest.raises(DatabaseError, match="less than 64 MB free"):
             load(sink, exported)
         assert sink.count() > 0
 
 
 LOADING = """
 import sys
-from serving.index.databases.choose import opened
-from serving.index.export_rows import Rows
+from serving.index.databases.base import open_database
+from serving.index.export_rows import ExportRows
 
 export, location = sys.argv[1:]
-rows = Rows.open(export)
-with opened(location, "rows") as sink:
+rows = ExportRows.open(export)
+with open_database(location, "rows") as sink:
     sink.prepare(rows.origin)
     batch = next(rows.batches(8))
     for number in range(1_000_000):
@@ -109,8 +99,7 @@ def test_a_load_that_is_killed_leaves_what_it_loaded(
             while int(process.stdout.readline()) < loads:
                 pass
             process.kill()
-        with opened(location, "rows") as sink:
-            assert not isinstance(sink, Bulk)
+        with open_database(location, "rows") as sink:
             count = sink.count()
             assert count >= loads * 8
             assert count % 8 == 0

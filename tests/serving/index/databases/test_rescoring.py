@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serving.index.databases.base import Code
-from serving.index.databases.rescore import Found, search_signed
+from serving.index.databases.rescoring import Candidate, search_signed
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -16,12 +16,12 @@ def test_the_answer_is_that_of_all_rows(seed: int) -> None:
     weights = rng.normal(size=12).astype(np.float32)
     asked: list[int] = []
 
-    def find(query: Code, count: int) -> list[Found]:
+    def find(query: Code, count: int) -> list[Candidate]:
         asked.append(count)
         assert (query.values > 0).all()
         scores = rows[:, query.indices] @ query.values
         best = [row for row in np.argsort(-scores)[:count] if scores[row] > 0]
-        return [Found(str(row), "", dict(enumerate(rows[row]))) for row in best]
+        return [Candidate(str(row), "", dict(enumerate(rows[row]))) for row in best]
 
     query = Code(np.arange(12, dtype=np.uint32), weights)
     hits = search_signed(find, query, 10, 300)
@@ -37,9 +37,9 @@ def test_no_more_is_fetched_than_a_database_gives() -> None:
     code = {0: 1.0, 1: 1.0}
     asked: list[int] = []
 
-    def find(query: Code, count: int) -> list[Found]:
+    def find(query: Code, count: int) -> list[Candidate]:
         asked.append(count)
-        return [Found(str(row), "", code) for row in range(count)]
+        return [Candidate(str(row), "", code) for row in range(count)]
 
     query = Code(np.array([0, 1], np.uint32), np.array([1, -2], np.float32))
     assert search_signed(find, query, 3, 40) == []

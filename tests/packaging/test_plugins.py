@@ -1,0 +1,125 @@
+"""Every table of plug-ins: its names load, its classes keep the contract, no file is forgotten."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from bundle.plugins import PluginError, Plugins
+from tests.packaging.import_graph import module_graph, modules
+from tests.paths import ROOT
+
+TABLES = {
+    "DATABASES",
+    "ENGINES",
+    "FORMATS",
+    "GENERATION_ENGINES",
+    "INPUTS",
+    "LOSSES",
+    "RUNNERS",
+}
+NOT_IN_DEV = {"vllm"}
+"""Extras that `make test` does not install; each has the name of its library."""
+
+
+class Table(NamedTuple):
+    """A table and its folder."""
+
+    name: str
+    plugins: Plugins[Any]
+    folder: str
+    contract: type
+    """The class in the folder's base.py that the table's type names."""
+
+
+def tables() -> Iterator[Table]:
+    """Every table that stands in the `__init__.py` of a folder."""
+    for module, path in modules().items():
+        if path.name != "__init__.py" or "Plugins(" not in path.read_text():
+            continue
+        folder = importlib.import_module(module)
+        for name, kind in folder.__annotations__.items():
+            match = re.fullmatch(r"Plugins\[(\w+)\]", str(kind))
+            if match:
+                contract = getattr(importlib.import_module(f"{module}.base"), match[1])
+                yield Table(name, getattr(folder, name), module, contract)
+
+
+ALL = list(tables())
+NAMES = [(table, name) for table in ALL for name in table.plugins.names]
+
+
+def test_these_are_the_tables() -> None:
+    assert {table.name for table in ALL} == TABLES
+
+
+@pytest.mark.parametrize(
+    ("table", "name"), NAMES, ids=[f"{table.plugins.kind}-{name}" for table, name in NAMES]
+)
+def test_a_name_loads_a_class_that_keeps_the_contract(table: Table, name: str) -> None:
+    extra = table.plugins.table[name].extra
+    if extra in NOT_IN_DEV and importlib.util.find_spec(extra) is None:
+        with pytest.raises(PluginError, match=rf"pip install 'sparseclip\[{extra}\]'"):
+            table.plugins.load(name)
+        return
+    plugin = table.plugins.load(name)
+    assert plugin.__module__.startswith(f"{table.folder}.")
+    assert not inspect.isabstract(plugin)
+    assert members(table.contract) - declared(plugin) == set()
+
+
+@pytest.mark.parametrize("table", ALL, ids=[table.name for table in ALL])
+def test_every_file_of_a_folder_is_a_plugin_or_serves_one(table: Table) -> None:
+    """A plug-in that the table does not name is not reachable from those that it names."""
+    known = modules()
+    inside = {module for module in known if module.rpartition(".")[0] == table.folder}
+    graph = module_graph(known)
+    reached = {plugin.target.partition(":")[0] for plugin in table.plugins.table.values()}
+    assert reached <= inside
+    reached.add(f"{table.folder}.base")
+    while more := {name for module in reached for name in graph[module]} & inside - reached:
+        reached |= more
+    used_above = {
+        name
+        for module, imported in graph.items()
+        if not module.startswith(table.folder)
+        for name in imported
+    }
+    assert inside - reached - used_above == set()
+
+
+def test_extras_are_those_of_the_package() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    extras = set(re.findall(r"^(\w+) = \[", text, re.MULTILINE))
+    named = {plugin.extra for table in ALL for plugin in table.plugins.table.values()}
+    assert named - extras == set()
+
+
+def members(contract: type) -> set[str]:
+    """What a contract asks for: methods, properties and annotated attributes."""
+    names = set[str]()
+    for base in contract.__mro__:
+        if base is object or base.__module__ == "typing":
+            continue
+        names |= {name for name in vars(base) if not name.startswith("_")}
+        names |= {name for name in getattr(base, "__annotations__", {}) if name[0] != "_"}
+    return names
+
+
+def declared(plugin: type) -> set[str]:
+    """What a class has, and what its methods set on `self`."""
+    names = set(dir(plugin))
+    for base in plugin.__mro__[:-1]:
+        names |= set(getattr(base, "__annotations__", {}))
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(base)))):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                names |= {node.attr} if ast.unparse(node.value) == "self" else set()
+    return names
