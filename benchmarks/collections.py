@@ -45,7 +45,7 @@ def vit_b32(models: Path) -> Path:
         return models / "vit_b32" / "1"
     import torch
 
-    from bundle.concepts import Concept
+    from bundle.concepts import NamedConcept
     from bundle.manifest import Preprocessing, Training
     from training.core.compat import open_clip
     from training.export.bundle_writer import GoldenInputs, export_bundle
@@ -74,7 +74,9 @@ def vit_b32(models: Path) -> Path:
             mean=(0.48145466, 0.4578275, 0.40821073),
             std=(0.26862954, 0.26130258, 0.27577711),
         ),
-        concepts=[Concept(id=i, name=f"concept {i}") for i in range(512 * CONCEPTS_OVER_WIDTH)],
+        concepts=[
+            NamedConcept(id=i, name=f"concept {i}") for i in range(512 * CONCEPTS_OVER_WIDTH)
+        ],
         training_record=Training(
             recipe="none", data="none", pairs=0, epochs=0.0, samples_seen=0, seed=0
         ),

@@ -17,7 +17,7 @@ class ConceptsError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class ConceptEvidence:
     """A word, or an image by its source, that makes a concept fire."""
 
     source: str
@@ -26,7 +26,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Concept:
+class NamedConcept:
     """One dimension of the codes."""
 
     id: int
@@ -43,15 +43,15 @@ class Concept:
     """The share of its activation that comes from images, in [0, 1]."""
     active: bool = False
     """It fired on at least two evaluation images."""
-    words: tuple[Evidence, ...] = ()
-    images: tuple[Evidence, ...] = ()
+    words: tuple[ConceptEvidence, ...] = ()
+    images: tuple[ConceptEvidence, ...] = ()
 
 
 @dataclass(frozen=True)
 class ConceptVocabulary:
     """All concepts of a model in order of their ids, 0 to C - 1."""
 
-    concepts: tuple[Concept, ...]
+    concepts: tuple[NamedConcept, ...]
 
     @classmethod
     def open(cls, path: Path) -> ConceptVocabulary:
@@ -60,13 +60,13 @@ class ConceptVocabulary:
         Raises ConceptsError, naming the line, for one that is not a concept, an id out of order
         or a name that is empty, unprintable or taken.
         """
-        concepts: list[Concept] = []
+        concepts: list[NamedConcept] = []
         taken: set[str] = set()
         with path.open("rb") as file:
             for number, line in enumerate(file):
                 at = f"{path.name}, line {number + 1}"
                 try:
-                    concept = from_dict(Concept, json.loads(line), at="")
+                    concept = from_dict(NamedConcept, json.loads(line), at="")
                 except SchemaError as error:
                     raise ConceptsError(f"{at}: {error}") from None
                 except (ValueError, RecursionError):
@@ -80,7 +80,7 @@ class ConceptVocabulary:
         return cls(tuple(concepts))
 
     @staticmethod
-    def write(path: Path, concepts: Iterable[Concept]) -> None:
+    def write(path: Path, concepts: Iterable[NamedConcept]) -> None:
         """Writes concepts in order of their ids, names made printable and unique.
 
         Of concepts that share a name the first keeps it and the others become `name (2)` and so
@@ -106,18 +106,18 @@ class ConceptVocabulary:
     def __len__(self) -> int:
         return len(self.concepts)
 
-    def __getitem__(self, concept_id: int) -> Concept:
+    def __getitem__(self, concept_id: int) -> NamedConcept:
         """The concept of an id. Raises IndexError outside of 0 to C - 1."""
         if concept_id < 0:
             raise IndexError("concept id: must not be negative")
         return self.concepts[concept_id]
 
-    def by_name(self, name: str) -> Concept | None:
+    def by_name(self, name: str) -> NamedConcept | None:
         """The concept of exactly this name, or None."""
         found = self._ids.get(name)
         return None if found is None else self.concepts[found]
 
-    def search(self, query: str, limit: int) -> tuple[Concept, ...]:
+    def search(self, query: str, limit: int) -> tuple[NamedConcept, ...]:
         """Concepts whose names or aliases hold the query, best first, at most `limit`.
 
         A whole match goes before the start of a name, that before the start of a word and that

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
-from bundle.concepts import Concept, Evidence
+from bundle.concepts import ConceptEvidence, NamedConcept
 from bundle.manifest import Preprocessing, Training
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ def tiny_tokenizer() -> Any:
     return open_clip_tokenizer(VOCABULARY, CONTEXT)
 
 
-def tiny_concepts() -> list[Concept]:
+def tiny_concepts() -> list[NamedConcept]:
     """All concepts, the first ones with words for names."""
     return [
-        Concept(
+        NamedConcept(
             id=i,
             name=WORDS[i] if i < len(WORDS) else f"concept {i}",
             aliases=(f"{WORDS[i]}s",) if i < len(WORDS) else (),
@@ -80,8 +80,8 @@ def tiny_concepts() -> list[Concept]:
             clarity=0.5 if i % 2 else None,
             modality=0.5,
             active=i % 7 != 6,
-            words=(Evidence(source=WORDS[i % len(WORDS)], value=1.5),),
-            images=(Evidence(source=f"icons/{i}.png", value=2.5),),
+            words=(ConceptEvidence(source=WORDS[i % len(WORDS)], value=1.5),),
+            images=(ConceptEvidence(source=f"icons/{i}.png", value=2.5),),
         )
         for i in range(CONCEPTS)
     ]

@@ -50,7 +50,7 @@ from sparseclip.results import (
     Timings,
 )
 from sparseclip.server_status import Health, LoadedModel, ModelState, ModelStatus, ServerStatus
-from sparseclip.steering import Edit, EditOp, Steering
+from sparseclip.steering import Edit, EditOperation, Steering
 
 __all__ = [
     "AdminClient",
@@ -77,7 +77,7 @@ __all__ = [
     "ConceptMatch",
     "ConceptPage",
     "Edit",
-    "EditOp",
+    "EditOperation",
     "EditedConcept",
     "Embedding",
     "Embeddings",

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-EditOp = Literal["SET", "ADD", "SCALE", "ABLATE"]
+EditOperation = Literal["SET", "ADD", "SCALE", "ABLATE"]
 """What an edit makes of an activation a: value, max(0, a + value), a * value, or 0."""
-OPS: tuple[EditOp, ...] = get_args(EditOp)
+OPS: tuple[EditOperation, ...] = get_args(EditOperation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Edit:
     server accepts.
     """
 
-    op: EditOp
+    op: EditOperation
     concept: int | str | None = None
     """The concept's id or exact name."""
     phrase: str | None = None

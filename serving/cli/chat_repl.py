@@ -20,7 +20,7 @@ from sparseclip import (
     ChatSampling,
     ChatStart,
     Client,
-    EditOp,
+    EditOperation,
     ImageConcepts,
     ScoredConcept,
 )
@@ -34,7 +34,12 @@ Each line is a question, or a command:
   /new    start a new conversation
   /quit   end"""
 
-_OPS: dict[str, EditOp] = {"set": "SET", "add": "ADD", "scale": "SCALE", "suppress": "ABLATE"}
+_OPS: dict[str, EditOperation] = {
+    "set": "SET",
+    "add": "ADD",
+    "scale": "SCALE",
+    "suppress": "ABLATE",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

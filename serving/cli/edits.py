@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from sparseclip import Edit, EditOp, Steering
+from sparseclip import Edit, EditOperation, Steering
 
 _CONCEPT_ID = re.compile(r"#(\d{1,10})")
-_SIGNS: dict[EditOp, str] = {"SET": "=", "ADD": "+", "SCALE": "*", "ABLATE": ""}
+_SIGNS: dict[EditOperation, str] = {"SET": "=", "ADD": "+", "SCALE": "*", "ABLATE": ""}
 
 
-def parse_edit(op: EditOp, text: str, top: int = 0) -> Edit:
+def parse_edit(op: EditOperation, text: str, top: int = 0) -> Edit:
     """An edit from its target, followed by `=VALUE` where the operation takes one.
 
     `#123` is a concept by its id, `=name` a concept by its exact name. Anything else is a word or

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bundle.concepts import Concept, ConceptVocabulary
+from bundle.concepts import ConceptVocabulary, NamedConcept
 from serving.core.errors import ErrorKind, ServingError
 
 
@@ -52,7 +52,7 @@ def find_concept(
     field: str,
     *,
     kind: ErrorKind = ErrorKind.INVALID,
-) -> Concept:
+) -> NamedConcept:
     """Looks up a concept by id or exact name. Raises ServingError, which names the field.
 
     The error is INVALID where a concept is an argument of the call, as in the patch maps of Embed.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.concepts import Concept, ConceptVocabulary
+from bundle.concepts import ConceptVocabulary, NamedConcept
 from bundle.manifest import Preprocessing
 from serving.batching.item_results import StageTimes
 from serving.core.errors import ServingError
@@ -23,7 +23,7 @@ from serving.models.overlay import render_overlay
 class RankedConcept:
     """One match of a search for concepts."""
 
-    concept: Concept
+    concept: NamedConcept
     activation: float
     """What the text tower gives it for the query; 0 when only the name matched."""
     name_match: bool
@@ -141,7 +141,7 @@ class ExplainedImage:
 def ranked(
     query: str,
     activations: Mapping[int, float],
-    by_name: Sequence[Concept],
+    by_name: Sequence[NamedConcept],
     vocabulary: ConceptVocabulary,
 ) -> list[RankedConcept]:
     """Concepts that the query names, then those that it activates, then those of similar names."""

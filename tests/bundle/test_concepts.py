@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from bundle.concepts import Concept, ConceptsError, ConceptVocabulary, Evidence
+from bundle.concepts import ConceptEvidence, ConceptsError, ConceptVocabulary, NamedConcept
 
 
-def named(*names: str, aliases: tuple[str, ...] = ()) -> list[Concept]:
-    return [Concept(id=i, name=name, aliases=aliases) for i, name in enumerate(names)]
+def named(*names: str, aliases: tuple[str, ...] = ()) -> list[NamedConcept]:
+    return [NamedConcept(id=i, name=name, aliases=aliases) for i, name in enumerate(names)]
 
 
-def through(path: Path, concepts: list[Concept]) -> ConceptVocabulary:
+def through(path: Path, concepts: list[NamedConcept]) -> ConceptVocabulary:
     ConceptVocabulary.write(path / "concepts.jsonl", concepts)
     return ConceptVocabulary.open(path / "concepts.jsonl")
 
 
 def test_everything_survives(tmp_path: Path) -> None:
     concepts = [
-        Concept(
+        NamedConcept(
             id=0,
             name="hot dog 🌭",
             aliases=("frankfurter", "Würstchen"),
@@ -29,10 +29,10 @@ def test_everything_survives(tmp_path: Path) -> None:
             clarity=0.5,
             modality=0.75,
             active=True,
-            words=(Evidence(source="hot dog", value=2.5),),
-            images=(Evidence(source="icons/1f32d.png", value=3.5),),
+            words=(ConceptEvidence(source="hot dog", value=2.5),),
+            images=(ConceptEvidence(source="icons/1f32d.png", value=3.5),),
         ),
-        Concept(id=1, name="cat"),
+        NamedConcept(id=1, name="cat"),
     ]
     vocabulary = through(tmp_path, concepts)
     assert vocabulary.concepts == tuple(concepts)
@@ -63,15 +63,15 @@ def test_names_become_unique_and_printable(tmp_path: Path) -> None:
 def test_ids_must_be_all_of_them(tmp_path: Path) -> None:
     for ids in ((0, 2), (1,), (0, 0)):
         with pytest.raises(ConceptsError, match="^id: must be"):
-            through(tmp_path, [Concept(id=i, name=f"c{n}") for n, i in enumerate(ids)])
-    swapped = [Concept(id=1, name="b"), Concept(id=0, name="a")]
+            through(tmp_path, [NamedConcept(id=i, name=f"c{n}") for n, i in enumerate(ids)])
+    swapped = [NamedConcept(id=1, name="b"), NamedConcept(id=0, name="a")]
     assert [c.name for c in through(tmp_path, swapped).concepts] == ["a", "b"]
 
 
 def test_what_json_cannot_hold(tmp_path: Path) -> None:
     for bad in (
-        Concept(id=0, name="x", frequency=float("nan")),
-        Concept(id=0, name="x", aliases=("\ud800",)),
+        NamedConcept(id=0, name="x", frequency=float("nan")),
+        NamedConcept(id=0, name="x", aliases=("\ud800",)),
     ):
         with pytest.raises(ConceptsError, match="^concept 0: "):
             through(tmp_path, [bad])
@@ -107,15 +107,15 @@ def test_a_mistake_names_its_line(tmp_path: Path, lines: list[str | bytes], mess
 def test_search_ranks_as_it_says() -> None:
     vocabulary = ConceptVocabulary(
         (
-            Concept(id=0, name="hot dog", active=True),
-            Concept(id=1, name="dog", active=False),
-            Concept(id=2, name="dogfish", active=True, frequency=0.1),
-            Concept(id=3, name="dogma", active=True, frequency=0.2),
-            Concept(id=4, name="underdog", active=True),
-            Concept(id=5, name="puppy", aliases=("pet", "dog"), active=True),
-            Concept(id=6, name="cat", aliases=("not a dog",), active=True),
-            Concept(id=7, name="dogs", active=False),
-            Concept(id=8, name="fish", active=True),
+            NamedConcept(id=0, name="hot dog", active=True),
+            NamedConcept(id=1, name="dog", active=False),
+            NamedConcept(id=2, name="dogfish", active=True, frequency=0.1),
+            NamedConcept(id=3, name="dogma", active=True, frequency=0.2),
+            NamedConcept(id=4, name="underdog", active=True),
+            NamedConcept(id=5, name="puppy", aliases=("pet", "dog"), active=True),
+            NamedConcept(id=6, name="cat", aliases=("not a dog",), active=True),
+            NamedConcept(id=7, name="dogs", active=False),
+            NamedConcept(id=8, name="fish", active=True),
         )
     )
 
@@ -131,8 +131,8 @@ def test_search_ranks_as_it_says() -> None:
 
 
 def test_it_holds_the_largest_model(tmp_path: Path) -> None:
-    evidence = tuple(Evidence(source=f"word {i}", value=float(i)) for i in range(4))
-    many = [Concept(id=i, name=f"c {i % 500}", words=evidence) for i in range(8_000)]
+    evidence = tuple(ConceptEvidence(source=f"word {i}", value=float(i)) for i in range(4))
+    many = [NamedConcept(id=i, name=f"c {i % 500}", words=evidence) for i in range(8_000)]
     vocabulary = through(tmp_path, many)
     assert len({c.name for c in vocabulary.concepts}) == 8_000
     assert vocabulary.by_name("c 499 (16)") is not None

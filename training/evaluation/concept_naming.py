@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from bundle.concepts import Concept, Evidence
+from bundle.concepts import ConceptEvidence, NamedConcept
 from training.evaluation.metrics import Floats, unit
 
 WORDS_KEPT = 5
@@ -43,7 +43,9 @@ class ImageCodes:
     """(N,), true for images that were not trained on. Frequencies are counted on these."""
 
 
-def name_concepts(words: Sequence[str], word_codes: Floats, images: ImageCodes) -> list[Concept]:
+def name_concepts(
+    words: Sequence[str], word_codes: Floats, images: ImageCodes
+) -> list[NamedConcept]:
     """Names each of C concepts.
 
     `word_codes` (V, C) are the text tower's codes of the vocabulary `words`. A word's score for a
@@ -69,7 +71,7 @@ def name_concepts(words: Sequence[str], word_codes: Floats, images: ImageCodes) 
         top_words = [w for w in best_words[k] if scores[w, k] > floor]
         top_images = [i for i in best_images[k] if image_codes[i, k] > 0]
         concepts.append(
-            Concept(
+            NamedConcept(
                 id=k,
                 name=words[top_words[0]] if top_words else f"concept {k}",
                 aliases=tuple(words[w] for w in top_words[1:4]),
@@ -99,8 +101,8 @@ def _support(words: Sequence[str], images: ImageCodes) -> Floats:
     return support.astype(np.float32)
 
 
-def _evidence(source: str, value: float) -> Evidence:
-    return Evidence(source=source, value=round(float(value), 5))
+def _evidence(source: str, value: float) -> ConceptEvidence:
+    return ConceptEvidence(source=source, value=round(float(value), 5))
 
 
 def _top(codes: Floats, count: int) -> NDArray[np.int64]:

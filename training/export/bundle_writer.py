@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from bundle.concepts import Concept, ConceptVocabulary
+from bundle.concepts import ConceptVocabulary, NamedConcept
 from bundle.image import Preprocessor
 from bundle.manifest import Architecture, Manifest, Preprocessing, Training
 from bundle.schema import from_dict
@@ -47,7 +47,7 @@ def export_bundle(
     tokenizer: Any,
     *,
     preprocessing: Preprocessing,
-    concepts: Iterable[Concept],
+    concepts: Iterable[NamedConcept],
     training_record: Training,
     models_dir: Path,
     name: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bundle.concepts import Concept
+from bundle.concepts import NamedConcept
 from bundle.manifest import Training
 from training.evaluation.evaluate import SplitFigures
 from training.trainer.recipe import TrainingRecipe
@@ -30,7 +30,7 @@ def model_card(
     record: Training,
     figures: Sequence[SplitFigures],
     index: Mapping[str, Any],
-    concepts: Sequence[Concept],
+    concepts: Sequence[NamedConcept],
 ) -> str:
     """The card as Markdown, from the run's own records."""
     model = recipe.model

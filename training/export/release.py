@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bundle.concepts import Concept
+from bundle.concepts import NamedConcept
 from bundle.manifest import Training
 from training.core.checkpoint import find_checkpoint
 from training.data.shards import read_index
@@ -108,7 +108,7 @@ def _start(start: StartConfig) -> str:
 
 def _concepts(
     encoder: Encoder, splits: Sequence[EncodedSplit], wordnet: Sequence[str]
-) -> list[Concept]:
+) -> list[NamedConcept]:
     """Names the concepts by the training images' captions and keywords of at most two words, and by
     the words of WordNet. All images are evidence."""
     samples = [sample for split in splits for sample in split.samples]
@@ -126,8 +126,8 @@ def _concepts(
 
 
 def _with_clarity(
-    concepts: Sequence[Concept], held_out: Sequence[EncodedSplit], judge: Judge
-) -> list[Concept]:
+    concepts: Sequence[NamedConcept], held_out: Sequence[EncodedSplit], judge: Judge
+) -> list[NamedConcept]:
     """The concepts, with their clarity on the held-out images."""
     images = judge_images([s.meta for split in held_out for s in split.samples], judge)
     clarity = concept_clarity(np.concatenate([split.codes for split in held_out]), images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bundle.concepts import Concept, Evidence
+from bundle.concepts import ConceptEvidence, NamedConcept
 from serving.core.errors import ErrorKind, invalid
 from serving.core.limits import LimitsConfig
 from serving.core.requests import ConceptRef, ExplainCall, ListConceptsCall, find_concept
@@ -18,7 +18,7 @@ _SEARCH_DEFAULT, _SEARCH_MAX = 10, 100
 _EXPLAIN_DEFAULT, _EXPLAIN_MAX = 5, 32
 
 
-def concept(entry: Concept) -> concepts_pb2.Concept:
+def concept(entry: NamedConcept) -> concepts_pb2.Concept:
     """A concept with its evidence."""
     return concepts_pb2.Concept(
         concept_id=entry.id,
@@ -33,7 +33,7 @@ def concept(entry: Concept) -> concepts_pb2.Concept:
     )
 
 
-def _evidence(entries: Iterable[Evidence]) -> list[concepts_pb2.Evidence]:
+def _evidence(entries: Iterable[ConceptEvidence]) -> list[concepts_pb2.Evidence]:
     return [concepts_pb2.Evidence(source=e.source, value=e.value) for e in entries]
 
 
