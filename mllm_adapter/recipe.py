@@ -82,8 +82,8 @@ class RunConfig:
     """Where a run computes, and after how many steps it logs and saves."""
 
     precision: Precision = "auto"
-    """Of autocast, and of an LLM's weights that stay as they are. auto is bf16 where the device
-    computes it, else fp32; the run's recipe.json has the choice."""
+    """The precision of autocast, and of the weights of an LLM that does not learn. `auto` is bf16
+    where the device computes it, else fp32; the run's recipe.json records the choice."""
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0

@@ -1,4 +1,4 @@
-"""Tiny bundles that have chat: random codes to random visual tokens of a random language model."""
+"""Tiny bundles with chat: a random projector and a random language model."""
 
 from __future__ import annotations
 

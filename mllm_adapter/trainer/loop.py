@@ -55,11 +55,12 @@ def train(recipe: AdapterRecipe, run: Path, stop_after: int | None = None) -> Pa
 
 
 def _resolved(recipe: AdapterRecipe, run: Path, device: torch.device) -> AdapterRecipe:
-    """The recipe with its precision: that which the run was begun with, or the device's."""
-    asked, begun = recipe.run.precision, begun_recipe(run, AdapterRecipe)
-    if asked == "auto" and begun is not None:
-        asked = begun.run.precision
-    precision = resolve(asked, Ranks(rank=0, count=1, device=device))
+    """The recipe with `auto` replaced: by the precision of the run if it exists, else by the
+    device's."""
+    precision, begun = recipe.run.precision, begun_recipe(run, AdapterRecipe)
+    if precision == "auto" and begun is not None:
+        precision = begun.run.precision
+    precision = resolve(precision, Ranks(rank=0, count=1, device=device))
     return replace(recipe, run=replace(recipe.run, precision=precision))
 
 

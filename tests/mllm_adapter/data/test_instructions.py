@@ -34,7 +34,7 @@ META: list[dict[str, Any]] = [
 
 
 def asked(question: str, forms: tuple[str, ...]) -> str | None:
-    """What a form's question asks about, or None."""
+    """The thing that a question of some forms names, or None for a question of another form."""
     for form in forms:
         match = re.fullmatch(re.escape(form).replace(r"\{\}", "(.+)"), question)
         if match:
