@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import descriptor_pb2
-
 from google.rpc import error_details_pb2
+
 from tests.paths import ROOT
 
 SOURCES = sorted((ROOT / "protos" / "sparseclip" / "v1").glob("*.proto"))
