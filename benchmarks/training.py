@@ -113,17 +113,17 @@ class Arm:
 
         from training.core.distributed import Ranks
         from training.core.optimizer import build_optimizer
-        from training.core.precision import autocast, gather_dtype, resolve
-        from training.loading.pairs import Batch, to_device
+        from training.core.precision import autocast, gather_dtype, resolve_precision
+        from training.loading.pairs import PairBatch, to_device
         from training.losses.clip import ClipLoss
         from training.model.sparse_clip import SparseCLIP
         from training.trainer.recipe import TrainingRecipe
-        from training.trainer.step import Step
+        from training.trainer.step import TrainingStep
 
         recipe = TrainingRecipe.load(arguments.recipe, changes)
         self.device = torch.device(arguments.device)
         alone = Ranks(rank=0, count=1, device=self.device)
-        self.precision = resolve(arguments.precision, alone)
+        self.precision = resolve_precision(arguments.precision, alone)
         torch.manual_seed(0)
         self.model = SparseCLIP(recipe.model).to(self.device).train()
         if recipe.start.freeze_image:
@@ -139,8 +139,8 @@ class Arm:
                 pixels = self.model.image.frozen(pixels)
             self.model.image.reads_frozen = True
         shape = (arguments.batch, text.context_length)
-        self.batch = Batch(pixels, torch.randint(1, text.vocabulary, shape, device=self.device))
-        self.step = Step(
+        self.batch = PairBatch(pixels, torch.randint(1, text.vocabulary, shape, device=self.device))
+        self.step = TrainingStep(
             self.model,
             ClipLoss(tile=recipe.loop.tile, gather_dtype=gather_dtype(self.precision)),
             micro_batch=0,
@@ -188,10 +188,10 @@ def loss_memory(arguments: argparse.Namespace) -> int:
     import torch
 
     from training.core.compat import open_clip
-    from training.core.distributed import ranks
+    from training.core.distributed import join_ranks
     from training.losses.clip import tiled_clip_loss
 
-    with ranks(arguments.device) as group:
+    with join_ranks(arguments.device) as group:
         naive = open_clip().ClipLoss(
             local_loss=True, gather_with_grad=True, rank=group.rank, world_size=group.count
         )

@@ -93,7 +93,7 @@ def build_optimizers(model: AdapterModel, stage: StageConfig) -> list[torch.opti
     adamw = build_optimizer(model, stage.optimizer, without=matrices)
     if not matrices:
         return [adamw]
-    group = {"params": list(matrices.values()), "share": 1.0}
+    group = {"params": list(matrices.values()), "lr_scale": 1.0}
     muon = torch.optim.Muon(
         [group], weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw"
     )

@@ -31,10 +31,10 @@ from mllm_adapter.trainer.initialize import initialize_projector
 from training.core import checkpoint
 from training.core.checkpoint import Progress
 from training.core.distributed import Ranks
-from training.core.optimizer import learning_rate
-from training.core.precision import autocast, resolve
+from training.core.optimizer import learning_rate, set_learning_rate
+from training.core.precision import autocast, resolve_precision
 from training.core.run import TrainingError, begun_recipe, open_run
-from training.core.run_log import Journal
+from training.core.run_log import RunLog
 from training.core.seeds import derive_seed
 from training.data.shards import read_split
 
@@ -57,10 +57,12 @@ def train(recipe: AdapterRecipe, run: Path, stop_after: int | None = None) -> Pa
 def _resolved(recipe: AdapterRecipe, run: Path, device: torch.device) -> AdapterRecipe:
     """The recipe with `auto` replaced: by the precision of the run if it exists, else by the
     device's."""
-    precision, begun = recipe.run.precision, begun_recipe(run, AdapterRecipe)
-    if precision == "auto" and begun is not None:
-        precision = begun.run.precision
-    precision = resolve(precision, Ranks(rank=0, count=1, device=device))
+    begun = begun_recipe(run, AdapterRecipe)
+    precision = resolve_precision(
+        recipe.run.precision,
+        Ranks(rank=0, count=1, device=device),
+        None if begun is None else begun.run.precision,
+    )
     return replace(recipe, run=replace(recipe.run, precision=precision))
 
 
@@ -120,20 +122,20 @@ class _AdapterRun:
         total = self.stage_ends[-1]
         last = min(total, stop_after or total)
         with ExitStack() as stack:
-            journal = Journal(self.run, steps=total, done=self.progress.step)
-            stack.callback(journal.close)
+            log = RunLog(self.run, steps=total, done=self.progress.step)
+            stack.callback(log.close)
             start = 0
             for number, end in enumerate(self.stage_ends):
                 # A finished run comes here too, for its last stage: it has no step left to train,
                 # but reads the weights from which the adapter is written.
                 if self.progress.step < min(end, last) or self.progress.step == end == total:
-                    self._stage(number, start, min(end, last), journal)
+                    self._stage(number, start, min(end, last), log)
                 start = end
         if self.progress.step < total:
             return checkpoint.complete_checkpoints(self.run)[-1]
         return self._finish()
 
-    def _stage(self, number: int, start: int, last: int, journal: Journal) -> None:
+    def _stage(self, number: int, start: int, last: int, log: RunLog) -> None:
         stage, run = self.recipe.stages[number], self.recipe.run
         model = AdapterModel(self.projector, self.llm, stage, self.recipe.llm.lora_rank)
         model.to(self.device).train()
@@ -155,8 +157,7 @@ class _AdapterRun:
                 raise TrainingError(f"step {step}: the loss is {loss}")
             norm = nn.utils.clip_grad_norm_(model.parameters(), stage.clip_norm)
             for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * group["share"]
+                set_learning_rate(optimizer, lr)
                 optimizer.step()
                 optimizer.zero_grad()
             losses.append(loss)
@@ -165,7 +166,7 @@ class _AdapterRun:
                 samples=self.progress.samples + stage.batch_size,
                 seconds=seconds_before + time.monotonic() - began,
             )
-            journal.advance()
+            log.advance()
             if (step + 1) % run.log_every == 0:
                 mean = statistics.fmean(losses)
                 rate = len(losses) * stage.batch_size / (time.monotonic() - logged)
@@ -176,7 +177,7 @@ class _AdapterRun:
                     "grad_norm": float(norm),
                     "samples_per_second": rate,
                 }
-                journal.write(step + 1, line, {"stage": f"{number + 1}", "loss": f"{mean:.3f}"})
+                log.write(step + 1, line, {"stage": f"{number + 1}", "loss": f"{mean:.3f}"})
                 losses, logged = [], time.monotonic()
             if (step + 1) % run.checkpoint_every == 0 or step + 1 == last:
                 checkpoint.save(

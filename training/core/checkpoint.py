@@ -30,13 +30,14 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run is. All randomness of a step derives from the seed and the step's number."""
+    """How far a run is. Randomness needs no state: it derives from the seed and the step."""
 
     step: int
-    """Optimiser steps done."""
+    """Optimiser steps taken."""
     samples: int
+    """Pairs or conversations in these steps, over all ranks."""
     seconds: float
-    """Spent training, over all starts of the run."""
+    """Time of these steps, also before the run was resumed."""
 
 
 def save(
@@ -58,10 +59,10 @@ def save(
     with staging_directory(folder) as staging:
         draft = staging / target.name
         draft.mkdir()
-        save_file(_plain(model.state_dict()), draft / "model.safetensors")
-        save_file(_plain(_moments(model, optimizers)), draft / "optimizer.safetensors")
+        save_file(_on_cpu(model.state_dict()), draft / "model.safetensors")
+        save_file(_on_cpu(_optimizer_states(model, optimizers)), draft / "optimizer.safetensors")
         if average:
-            save_file(_plain(average), draft / "average.safetensors")
+            save_file(_on_cpu(average), draft / "average.safetensors")
         state = {"recipe": recipe, "progress": vars(progress)}
         (draft / "state.json").write_text(json.dumps(state, indent=2))
         replace_directory(draft, target)
@@ -71,8 +72,7 @@ def save(
 
 
 def complete_checkpoints(run: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first. A copy that a person made, under
-    another name, is not among them."""
+    """The complete checkpoints of a run, oldest first, without copies that have other names."""
     return sorted(
         path
         for path in (run / "checkpoints").glob("step-*")
@@ -98,7 +98,7 @@ def restore(
     optimizers: Sequence[torch.optim.Optimizer],
     average: dict[str, Tensor],
 ) -> None:
-    """Loads weights, the optimisers' moments and the weights' average in place."""
+    """Loads a checkpoint's weights, optimiser states and averaged weights into those given."""
     model.load_state_dict(load_file(checkpoint / "model.safetensors"))
     parameters = dict(model.named_parameters())
     owners = {
@@ -108,9 +108,11 @@ def restore(
         for parameter in group["params"]
     }
     for name, value in load_file(checkpoint / "optimizer.safetensors").items():
-        parameter, key = parameters[name.rpartition("/")[0]], name.rpartition("/")[2]
-        kept = value.clone() if key == "step" else value.to(parameter.device)
-        owners[parameter].state[parameter][key] = kept
+        parameter_name, _, key = name.rpartition("/")
+        parameter = parameters[parameter_name]
+        # torch keeps the count of steps on the CPU, wherever the parameter is.
+        state = value.clone() if key == "step" else value.to(parameter.device)
+        owners[parameter].state[parameter][key] = state
     if average:
         for name, value in load_file(checkpoint / "average.safetensors").items():
             average[name].copy_(value)
@@ -129,7 +131,10 @@ def find_checkpoint(path: Path) -> Path:
     return checkpoints[-1]
 
 
-def _moments(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+def _optimizer_states(
+    model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> dict[str, Tensor]:
+    """The optimisers' tensors by `PARAMETER/KEY`."""
     return {
         f"{name}/{key}": value
         for optimizer in optimizers
@@ -138,5 +143,5 @@ def _moments(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> d
     }
 
 
-def _plain(tensors: dict[str, Any]) -> dict[str, Tensor]:
+def _on_cpu(tensors: dict[str, Any]) -> dict[str, Tensor]:
     return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}

@@ -19,21 +19,26 @@ Precision = Literal["auto", "bf16", "fp32"]
 _log = logging.getLogger(__name__)
 
 
-def resolve(asked: Precision, group: Ranks) -> Precision:
-    """bf16 or fp32, the same on all ranks, and logs which and why.
+def resolve_precision(
+    requested: Precision, ranks: Ranks, begun: Precision | None = None
+) -> Precision:
+    """Turns a requested precision into bf16 or fp32, the same on all ranks, and logs the choice.
 
-    `auto` is bf16 when the device of every rank computes it. What is asked for by name is taken,
-    with a warning when it is bf16 and a device does not compute it.
+    `auto` becomes the precision with which the run was begun, if there is one; else bf16 when the
+    device of every rank computes it. Any other request is granted, with a warning for bf16 on a
+    device that does not compute it.
     """
-    lacking = torch.tensor(int(not computes_bf16(group.device)), device=group.device)
-    everywhere = not group.total(lacking).item()
-    precision = asked if asked != "auto" else "bf16" if everywhere else "fp32"
-    if not group.is_first:
+    if requested == "auto" and begun is not None:
+        requested = begun
+    incapable = torch.tensor(int(not computes_bf16(ranks.device)), device=ranks.device)
+    everywhere = not ranks.total(incapable).item()
+    precision = requested if requested != "auto" else "bf16" if everywhere else "fp32"
+    if not ranks.is_first:
         return precision
-    where = f"this {'GPU' if group.device.type == 'cuda' else 'CPU'}"
+    where = f"this {'GPU' if ranks.device.type == 'cuda' else 'CPU'}"
     if precision == "bf16" and not everywhere:
         _log.warning("precision: bf16, which %s does not compute: fp32 is far faster here", where)
-    elif asked == "auto":
+    elif requested == "auto":
         does = "computes" if everywhere else "does not compute"
         _log.info("precision: %s, as %s %s bf16", precision, where, does)
     else:
@@ -65,5 +70,5 @@ def gather_dtype(precision: Precision) -> torch.dtype | None:
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """The context of a forward pass in a resolved precision; weights stay in fp32."""
     if precision == "auto":
-        raise ValueError("precision: auto is to be resolved first")
+        raise ValueError("precision: auto must be resolved first")
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,4 +1,4 @@
-"""A run's folder: begun once, resumed wherever it was stopped, and refused to another recipe."""
+"""The folder of a run, in which the run is begun or resumed, and no other recipe is trained."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from training.core.checkpoint import (
 )
 from training.core.recipe_file import BaseRecipe
 
-RECIPE = "recipe.json"
+RECIPE_FILE = "recipe.json"
 """The file that a run writes first."""
-
 
 R = TypeVar("R", bound=BaseRecipe)
 
 
 class TrainingError(RuntimeError):
-    """A run that must not go on; the message says why."""
+    """A run that must not continue; the message says why."""
 
 
 class StartingPoint(NamedTuple):
@@ -54,7 +53,7 @@ def open_run(run: Path, recipe: BaseRecipe, *, is_first: bool = True) -> Startin
 def begun_recipe(run: Path, kind: type[R]) -> R | None:
     """The recipe that the run in the folder `run` was begun with; None when there is none."""
     try:
-        return kind.parse(json.loads((run / RECIPE).read_bytes()))
+        return kind.parse(json.loads((run / RECIPE_FILE).read_bytes()))
     except (OSError, ValueError):  # not there, not JSON, or a recipe of another kind
         return None
 
@@ -62,7 +61,7 @@ def begun_recipe(run: Path, kind: type[R]) -> R | None:
 def _begin(run: Path, recipe: BaseRecipe) -> None:
     names = sorted(path.name for path in run.iterdir()) if run.is_dir() else []
     foreign = [name for name in names if not is_draft(name)]
-    if RECIPE in foreign:  # the run was stopped before its first checkpoint
+    if RECIPE_FILE in foreign:  # the run was stopped before its first checkpoint
         _refuse_other(run, begun_recipe(run, type(recipe)), recipe)
     elif foreign:
         raise CheckpointError(
@@ -70,7 +69,7 @@ def _begin(run: Path, recipe: BaseRecipe) -> None:
             "Choose a new or an empty folder"
         )
     else:
-        write_file(run / RECIPE, json.dumps(recipe.to_dict(), indent=2).encode())
+        write_file(run / RECIPE_FILE, json.dumps(recipe.to_dict(), indent=2).encode())
 
 
 def _refuse_other(run: Path, saved: BaseRecipe | None, recipe: BaseRecipe) -> None:

@@ -1,4 +1,4 @@
-"""A run's record: a JSON line, TensorBoard scalars and a progress bar at each log step."""
+"""A run's log: at each log step a JSON line, TensorBoard scalars, and figures at a progress bar."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from pathlib import Path
 from tqdm import tqdm
 
 
-class Journal:
+class RunLog:
     """Writes `log.jsonl` and `tensorboard/` in a run's folder, from one process."""
 
     def __init__(self, run: Path, *, steps: int, done: int) -> None:
+        """Continues the log of a run that has `done` of its `steps` behind it."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._trim(run / "log.jsonl", done)
+        _drop_lines_after(run / "log.jsonl", done)
         self._file = (run / "log.jsonl").open("a")
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=done)
+        self._tensorboard = SummaryWriter(str(run / "tensorboard"), purge_step=done)
         self._bar = tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True)
 
     def advance(self) -> None:
-        """Counts one finished step."""
+        """Moves the progress bar by one step."""
         self._bar.update()
 
-    def write(self, step: int, line: Mapping[str, float], shown: Mapping[str, str]) -> None:
-        """Records figures of a step (numbered from 1); `shown` goes beside the bar."""
-        self._file.write(json.dumps({"step": step, **line}) + "\n")
+    def write(self, step: int, figures: Mapping[str, float], bar: Mapping[str, str]) -> None:
+        """Records the figures of a step, numbered from 1, and shows `bar` at the progress bar."""
+        self._file.write(json.dumps({"step": step, **figures}) + "\n")
         self._file.flush()
-        for key, value in line.items():
-            self._board.add_scalar(key, value, step)
-        self._bar.set_postfix(shown)
+        for key, value in figures.items():
+            self._tensorboard.add_scalar(key, value, step)
+        self._bar.set_postfix(bar)
 
     def close(self) -> None:
-        """Flushes everything."""
+        """Flushes and closes all three."""
         self._bar.close()
-        self._board.close()
+        self._tensorboard.close()
         self._file.close()
 
-    @staticmethod
-    def _trim(path: Path, done: int) -> None:
-        """Drops lines past the checkpoint that the run resumes from: those steps come again."""
-        if path.is_file():
-            lines = [x for x in path.read_text().splitlines() if json.loads(x)["step"] <= done]
-            path.write_text("".join(x + "\n" for x in lines))
+
+def _drop_lines_after(path: Path, step: int) -> None:
+    """Removes the lines of steps after the checkpoint that a run resumes from: it repeats them."""
+    if path.is_file():
+        lines = [x for x in path.read_text().splitlines() if json.loads(x)["step"] <= step]
+        path.write_text("".join(x + "\n" for x in lines))

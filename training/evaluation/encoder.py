@@ -69,7 +69,7 @@ class CheckpointEncoder:
         self.device = device
         self.name = f"{self.recipe.name}/{path.name}"
         text = self.model.text
-        self.encode = open_clip_tokenizer(text.vocabulary, text.context_length)
+        self.tokenizer = open_clip_tokenizer(text.vocabulary, text.context_length)
         self.preprocess = Preprocessor(preprocessing(self.model.image.image_size))
 
     def images(self, images: Sequence[Image.Image]) -> CodeMatrix:
@@ -79,7 +79,7 @@ class CheckpointEncoder:
 
     def texts(self, texts: Sequence[str]) -> CodeMatrix:
         """Codes of texts."""
-        return self._codes(self.model.encode_text, self.encode(list(texts)).numpy())
+        return self._codes(self.model.encode_text, self.tokenizer(list(texts)).numpy())
 
     def _codes(self, encode: Any, array: NDArray[Any]) -> CodeMatrix:
         import torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,31 +13,45 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 Uniform = Callable[..., Tensor]
-"""`uniform(low, high, *shape)`: (B, *shape) numbers of the batch's generator."""
+"""`uniform(low, high, *shape)` draws (B, *shape) numbers, uniform in [low, high)."""
+
+
+class BatchPart(NamedTuple):
+    """The part of a batch that one of several ranks processes; all parts have one size."""
+
+    rank: int
+    ranks: int
+
+    def slice_of(self, length: int) -> slice:
+        """The rows of a batch of `length` that belong to this part."""
+        return slice(length * self.rank // self.ranks, length * (self.rank + 1) // self.ranks)
+
+
+WHOLE = BatchPart(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How far a view may stray from its image."""
+    """How much a view may differ from its image. The defaults suit drawings."""
 
     scale: tuple[float, float] = (0.75, 1.15)
-    """Zoom: the image's side over the view's."""
+    """Range of the zoom: the side of the image over the side of the view."""
     aspect: float = 0.15
-    """The sides' ratio changes by up to this share."""
+    """Largest relative change of the aspect ratio."""
     rotate: float = 15.0
-    """Degrees to either side."""
+    """Largest rotation to either side, in degrees."""
     shift: float = 0.08
-    """Share of the side, in x and y."""
+    """Largest shift in x and in y, as a fraction of the side."""
     flip: float = 0.0
-    """Probability of a mirror image; left and right are words, so none by default."""
+    """Probability of a mirror image. 0 by default, as captions say `left` and `right`."""
     background: float = 0.6
-    """Probability of a random colour behind transparent pixels instead of white."""
+    """Probability that transparent pixels show a random colour instead of white."""
     colour: float = 0.5
-    """Strength of changes in brightness, contrast, saturation and hue, in [0, 1]."""
+    """Strength of the changes of brightness, contrast, saturation and hue, in [0, 1]."""
     grey: float = 0.1
     """Probability of a grey image."""
     erase: float = 0.0
-    """Probability of one rectangle of background somewhere over the image."""
+    """Probability that a rectangle of the image shows the background."""
 
 
 def augment(
@@ -44,37 +59,38 @@ def augment(
     size: int,
     config: AugmentConfig,
     generator: torch.Generator,
-    share: tuple[int, int] = (0, 1),
+    part: BatchPart = WHOLE,
 ) -> Float[Tensor, "B 3 S S"]:
-    """One random view an image, in [0, 1]. The same generator state gives the same views.
+    """One random view of each image, in [0, 1]. The same generator state gives the same views.
 
-    With `share` (i, n) the images are the i-th of n equal parts of a batch, and get the views
-    that they would get in the whole.
+    The images may be one part of a batch; they get the views that they would get in the whole.
     """
     n, device = len(rgba), rgba.device
-    part, parts = share
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        whole = torch.rand(n * parts, *shape, generator=generator, device=device)
-        return whole[n * part : n * (part + 1)] * (high - low) + low
+        # Every rank draws for the whole batch, so that a run's views do not depend on its ranks.
+        batch_size = n * part.ranks
+        batch = torch.rand(batch_size, *shape, generator=generator, device=device)
+        return batch[part.slice_of(batch_size)] * (high - low) + low
 
     plain = uniform(0, 1, 1, 1, 1) >= config.background
     background = torch.where(plain, 1.0, uniform(0, 1, 3, 1, 1))
-    # The view is sampled from premultiplied colours and alpha, so that what lies outside of the
-    # image is background too.
+    # Sampled are premultiplied colours and alpha: outside of the image both are 0, so that the view
+    # shows the background there, too.
     x = rgba.float() / 255
     layers = torch.cat([x[:, :3] * x[:, 3:], x[:, 3:]], dim=1)
     grid = F.affine_grid(_affine(config, uniform), [n, 4, size, size], align_corners=False)
-    while layers.shape[-1] >= 2 * size:  # against aliasing
+    while layers.shape[-1] >= 2 * size:  # halves the image first, against aliasing
         layers = F.avg_pool2d(layers, 2)
     layers = F.grid_sample(layers, grid, mode="bilinear", align_corners=False)
     if config.erase:
-        layers = layers * _keep(config.erase, size, uniform, device)
+        layers = layers * _erased(config.erase, size, uniform, device)
     x = layers[:, :3] + background * (1 - layers[:, 3:])
     return _recolour(x, config, uniform).clamp(0, 1)
 
 
 def _affine(config: AugmentConfig, uniform: Uniform) -> Float[Tensor, "B 2 3"]:
+    """Maps from view to image coordinates, both in [-1, 1]."""
     u = uniform
     zoom = u(config.scale[0], config.scale[1])
     stretch = 1 + u(-config.aspect, config.aspect)
@@ -89,21 +105,23 @@ def _affine(config: AugmentConfig, uniform: Uniform) -> Float[Tensor, "B 2 3"]:
     return torch.stack(rows, 1)
 
 
-def _keep(share: float, size: int, uniform: Uniform, device: torch.device) -> Tensor:
+def _erased(probability: float, size: int, uniform: Uniform, device: torch.device) -> Tensor:
+    """(B, 1, S, S): 0 in the rectangle that is erased, 1 elsewhere."""
     u = uniform
     axis = torch.arange(size, device=device)
     low = u(0, 0.8 * size, 2)
     high = low + u(0.1 * size, 0.4 * size, 2)
     inside = [(axis >= low[:, i : i + 1]) & (axis < high[:, i : i + 1]) for i in range(2)]
     hole = inside[0][:, :, None] & inside[1][:, None, :]
-    hole &= (u(0, 1) < share)[:, None, None]
+    hole &= (u(0, 1) < probability)[:, None, None]
     return (~hole)[:, None].float()
 
 
 def _recolour(x: Tensor, config: AugmentConfig, uniform: Uniform) -> Tensor:
     u, c = uniform, config.colour
     luma = torch.tensor([0.299, 0.587, 0.114], device=x.device)
-    # Hue is a rotation about the grey axis, saturation a blend with grey: one 3 x 3 matrix each.
+    # One 3 x 3 matrix per image: hue is a rotation about the grey axis, saturation a blend with
+    # grey.
     angle = u(-c, c) * (math.pi / 3)
     saturation = 1 + u(-c, c)
     saturation = torch.where(u(0, 1) < config.grey, 0.0, saturation)

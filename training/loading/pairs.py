@@ -19,56 +19,60 @@ from torch import Tensor
 
 from training.core.seeds import derive_seed
 from training.data.shards import read_split
+from training.loading.augment import WHOLE, BatchPart
 from training.loading.views import Views
 
 
-class Encode(Protocol):
+class Tokenize(Protocol):
     """An open_clip tokenizer: texts to token ids (B, T)."""
 
     def __call__(self, texts: str | list[str]) -> Tensor: ...
 
 
-class Batch(NamedTuple):
-    """One step's input."""
+class PairBatch(NamedTuple):
+    """Pairs of one step, those of this rank or of all."""
 
     pixels: Float[Tensor, "B 3 S S"]
-    """Or what the tower's frozen layers gave for them."""
+    """With cached views: the output of the image tower's frozen layers for the pixels."""
     tokens: Int[Tensor, "B T"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairsConfig:
-    """Which pairs to train on."""
+    """Which pairs a run trains on, and how it reads them."""
 
     path: str = "data/build/demo"
-    """A data set's folder, as `sparseclip data build` writes it; SPARSECLIP_DATA overrides it."""
+    """Folder of a data set that `sparseclip data build` wrote, or of WebDataset shards.
+    $SPARSECLIP_DATA overrides it."""
     split: str = "train"
     canonical: float = 0.5
-    """Probability of an item's first caption; the others share the rest."""
+    """Probability of an image's first caption; the other captions are equally likely."""
     weights: dict[str, float] = field(default_factory=dict)
-    """How often an epoch shows each image of a style; once for styles not named here."""
+    """Style -> how often an epoch shows each of its images; once for styles that are not listed."""
     stream_pairs: int = 0
-    """More than 0: read the folder's shards as they are needed, and count so many pairs an
-    epoch. 0: hold the split in memory."""
+    """Above 0, the folder's shards are read as they are needed, and an epoch has this many pairs.
+    0 holds the split in memory."""
     stream_shuffle: int = 10_000
-    """Pairs held back to mix a stream."""
+    """Size of the buffer in which streamed pairs are shuffled."""
     workers: int = 4
-    """Processes that decode a stream."""
+    """Processes that decode streamed pairs."""
     cached_views: int = 0
-    """With `start.freeze_image`: random views of an image that go through the frozen layers once
-    and are kept beside the data; fewer for a style of weight below 1. Steps draw from them. 0: each
-    step makes views of its own."""
+    """With `start.freeze_image`, this many random views of each image pass through the frozen
+    layers once; the outputs are kept beside the data, and steps draw from them. A style with a
+    weight below 1 has proportionally fewer. 0 makes new views at each step."""
 
     @property
     def folder(self) -> Path:
-        """Where the shards are."""
+        """The folder of the data: SPARSECLIP_DATA, or `path`."""
         return Path(os.environ.get("SPARSECLIP_DATA", self.path))
 
 
-class Pairs:
-    """A split held in memory, with every caption's tokens."""
+class PairsInMemory:
+    """A split of N images held in memory, with the tokens of every caption."""
 
-    def __init__(self, folder: Path, split: str, encode: Encode, limit: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, split: str, tokenize: Tokenize, limit: int | None = None
+    ) -> None:
         samples = []
         for sample in read_split(folder, split):
             samples.append(sample)
@@ -78,10 +82,11 @@ class Pairs:
         self._pngs = [s.png for s in samples]
         captions = [c for m in self.meta for c in m["captions"]]
         counts = [len(m["captions"]) for m in self.meta]
+        # Image i has captions first[i] to first[i] + counts[i] - 1 of `tokens`.
         self.first = torch.tensor([0, *np.cumsum(counts)[:-1]])
         self.counts = torch.tensor(counts)
         self.tokens = torch.cat(
-            [encode(captions[i : i + 4096]) for i in range(0, len(captions), 4096)]
+            [tokenize(captions[i : i + 4096]) for i in range(0, len(captions), 4096)]
         )
 
     def __len__(self) -> int:
@@ -89,7 +94,7 @@ class Pairs:
 
     @cached_property
     def rgba(self) -> UInt8[Tensor, "N 4 R R"]:
-        """The images, decoded when first asked for: cached views can do without."""
+        """The images, decoded at the first access: a run with cached views never needs them."""
         return torch.from_numpy(np.stack([_rgba(png) for png in self._pngs]))
 
     def batch(
@@ -98,33 +103,36 @@ class Pairs:
         views: Views,
         canonical: float,
         generator: torch.Generator,
-        share: tuple[int, int] = (0, 1),
-    ) -> Batch:
-        """Random views and captions of the items `index` (B,), or of the i-th of n equal parts of
-        them, `share` being (i, n): a part's views and captions are those of the whole."""
-        part, parts = share
-        mine = slice(len(index) * part // parts, len(index) * (part + 1) // parts)
-        other = torch.rand(len(index), 2, generator=generator)[mine]
-        index = index[mine]
-        spare = (self.counts[index] - 1).clamp(min=0)
-        pick = torch.where(other[:, 0] < canonical, 0, 1 + (other[:, 1] * spare).long())
-        pick = torch.minimum(pick, spare)
-        tokens = self.tokens[self.first[index] + pick]
-        return Batch(views(index, generator, share), tokens)
+        part: BatchPart = WHOLE,
+    ) -> PairBatch:
+        """Random views and captions of a part of the images `index` (B,), the same as in the whole.
+
+        `canonical` is the probability of an image's first caption.
+        """
+        rows = part.slice_of(len(index))
+        # Drawn for the whole batch, so that a run's captions do not depend on its ranks.
+        draws = torch.rand(len(index), 2, generator=generator)[rows]
+        index = index[rows]
+        others = (self.counts[index] - 1).clamp(min=0)  # captions beside the first
+        caption = torch.where(draws[:, 0] < canonical, 0, 1 + (draws[:, 1] * others).long())
+        caption = torch.minimum(caption, others)
+        tokens = self.tokens[self.first[index] + caption]
+        return PairBatch(views(index, generator, part), tokens)
 
     def epoch_size(self, weights: Mapping[str, float]) -> int:
-        """Images an epoch shows, by the weights of their styles."""
+        """Images per epoch: the sum of the weights of their styles."""
         return round(float(self._weights(weights).sum()))
 
     def epoch(self, weights: Mapping[str, float], seed: int, epoch: int) -> Int[Tensor, " M"]:
-        """The images of an epoch in random order: a style of weight 2.5 gives each of its
-        images twice, and half of them a third time."""
-        generator = _generator(seed, -1 - epoch)
+        """The images of an epoch in random order. Each image of a style of weight 2.5 appears
+        twice, and half of them a third time."""
+        generator = _generator(seed, -1 - epoch)  # steps have the numbers from 0 on
         weight = self._weights(weights)
         times = weight.floor().long()
-        spare = (weight - times) * torch.rand(len(self), generator=generator)
+        # The fractions' images are chosen at random, so many that the epoch has its size.
+        priority = (weight - times) * torch.rand(len(self), generator=generator)
         extra = self.epoch_size(weights) - int(times.sum())
-        times[spare.argsort(descending=True)[:extra]] += 1
+        times[priority.argsort(descending=True)[:extra]] += 1
         index = torch.repeat_interleave(torch.arange(len(self)), times)
         return index[torch.randperm(len(index), generator=generator)]
 
@@ -134,24 +142,22 @@ class Pairs:
     def batches(
         self,
         start: int,
-        batch: int,
+        batch_size: int,
         seed: int,
         config: PairsConfig,
         views: Views,
-        share: tuple[int, int] = (0, 1),
-    ) -> Iterator[Batch]:
-        """Batches from step `start` on, for ever; a batch depends on the seed and its step only.
-
-        `share` (i, n) gives the i-th of n equal parts of each batch.
-        """
-        per_epoch = self.epoch_size(config.weights) // batch
+        part: BatchPart = WHOLE,
+    ) -> Iterator[PairBatch]:
+        """A part of each batch from step `start` on, without end. A batch depends on the seed and
+        its step only."""
+        per_epoch = self.epoch_size(config.weights) // batch_size
         for epoch in count(start // per_epoch):
             order = self.epoch(config.weights, seed, epoch)
             for i in range(start % per_epoch, per_epoch):
                 step = epoch * per_epoch + i
-                index = order[i * batch : (i + 1) * batch]
+                index = order[i * batch_size : (i + 1) * batch_size]
                 generator = _generator(seed, step)
-                yield self.batch(index, views, config.canonical, generator, share)
+                yield self.batch(index, views, config.canonical, generator, part)
             start = 0
 
 
@@ -160,7 +166,8 @@ def _generator(seed: int, number: int) -> torch.Generator:
 
 
 def to_device(pixels: Tensor, device: torch.device, channels_last: bool) -> Tensor:
-    """A batch where the model is; maps (B, channels, height, width) with channels last if asked."""
+    """Moves a batch to the model's device. With `channels_last`, 4-dimensional ones also get that
+    memory format."""
     pixels = pixels.to(device, non_blocking=True)
     if channels_last and pixels.ndim == 4:
         pixels = pixels.contiguous(memory_format=torch.channels_last)

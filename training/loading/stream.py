@@ -1,4 +1,4 @@
-"""Image-caption pairs read from shards as they are needed, for sets that do not fit in memory."""
+"""Image-caption pairs streamed from shards, for sets that do not fit into memory. S image side."""
 
 from __future__ import annotations
 
@@ -18,29 +18,32 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from bundle.image import ImageError, ImageLimits, decode_image
 from training.data.recipe import DataError
-from training.loading.pairs import Batch, Encode
+from training.loading.pairs import PairBatch, Tokenize
 from training.model.pixels import standardize
 
-BAD_SHARE = 0.1
-"""More unreadable pairs than this share of those seen end the run: the data is not what it says."""
+MAX_UNREADABLE = 0.1
+"""A larger fraction of unreadable pairs ends the run."""
+
+MIN_PAIRS = 1000
+"""Pairs that are read before that fraction is judged."""
 
 
-class Stream(IterableDataset[tuple[Tensor, Tensor]]):
-    """One rank's batches, for ever: epoch after epoch, each in an order of its own.
+class PairStream(IterableDataset[tuple[Tensor, Tensor]]):
+    """One rank's batches, without end: epoch after epoch, each in another order.
 
     Shards are WebDataset tars with `jpg`, `png` or `webp` beside `txt` or `json` (a `caption`).
-    The order depends on seed, epoch, rank and worker only, so that a resumed run skips to its place
-    without decoding what it skips. Unreadable pairs are counted and left out (a resumed run is then
-    that many pairs behind).
+    The order depends on seed, epoch, rank and worker only, so a resumed run skips the pairs that it
+    has read without decoding them. Unreadable pairs are counted and left out; as skipping does not
+    notice them, a resumed run reads as many pairs once more.
     """
 
     def __init__(
         self,
         folder: Path,
-        encode: Encode,
+        tokenize: Tokenize,
         *,
         size: int,
-        batch: int,
+        batch_size: int,
         seed: int,
         rank: int,
         ranks: int,
@@ -50,74 +53,82 @@ class Stream(IterableDataset[tuple[Tensor, Tensor]]):
         self.shards = sorted(str(p) for p in folder.glob("*.tar"))
         if not self.shards:
             raise DataError(f"data.path: {folder.name} holds no .tar shards")
-        self.encode, self.size, self.batch_size = encode, size, batch
+        self.tokenize, self.size, self.batch_size = tokenize, size, batch_size
         self.seed, self.rank, self.ranks, self.shuffle = seed, rank, ranks, shuffle
         self.start = start
-        self.seen = self.bad = 0
+        self.read_pairs = self.unreadable = 0
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         info = torch.utils.data.get_worker_info()
-        place, workers = (info.id, info.num_workers) if info else (0, 1)
-        # Batch i of the run is worker i % workers', and the loader asks its workers in turn.
-        worker = (place + self.start) % workers
+        worker_id, workers = (info.id, info.num_workers) if info else (0, 1)
+        # Worker i % workers makes batch i of the run. The loader asks its workers in turn, starting
+        # with the one of id 0, which in a resumed run stands in for worker start % workers.
+        worker = (worker_id + self.start) % workers
         skip = len(range(worker, self.start, workers)) * self.batch_size
         part = self.rank * workers + worker
         pairs = self._decoded(islice(self._raw(part, self.ranks * workers), skip, None))
         while True:
             pixels, captions = zip(*islice(pairs, self.batch_size), strict=True)
-            yield torch.stack(pixels), self.encode(list(captions))
+            yield torch.stack(pixels), self.tokenize(list(captions))
 
     def _raw(self, part: int, parts: int) -> Iterator[tuple[dict[str, Any], int]]:
-        """Undecoded pairs of this part, shuffled, with their epoch."""
+        """Undecoded pairs of one part of the data, shuffled, with their epoch."""
         import webdataset
 
         for epoch in count():
             order = random.Random(f"{self.seed}/{epoch}")
             shards = list(self.shards)
             order.shuffle(shards)
-            mine = shards[part::parts] if len(shards) >= parts else shards
+            # With fewer shards than parts, every part reads all shards and keeps every n-th pair.
+            by_shard = len(shards) >= parts
+            own_shards = shards[part::parts] if by_shard else shards
             mixer = random.Random(f"{self.seed}/{epoch}/{part}")
-            held: list[dict[str, Any]] = []
-            # Ranks and workers have their shards already: webdataset is not to share them again.
+            buffer: list[dict[str, Any]] = []
+            # No splitters: the shards are divided among ranks and workers already.
             source = webdataset.WebDataset(
-                mine, shardshuffle=False, empty_check=False, nodesplitter=None, workersplitter=None
+                own_shards,
+                shardshuffle=False,
+                empty_check=False,
+                nodesplitter=None,
+                workersplitter=None,
             )
             for i, sample in enumerate(source):
-                if len(shards) < parts and i % parts != part:
+                if not by_shard and i % parts != part:
                     continue
-                held.append(sample)
-                if len(held) > self.shuffle:
-                    spot = mixer.randrange(len(held))
-                    held[spot], held[-1] = held[-1], held[spot]
-                    yield held.pop(), epoch
-            mixer.shuffle(held)
-            yield from ((sample, epoch) for sample in held)
+                buffer.append(sample)
+                if len(buffer) > self.shuffle:
+                    picked = mixer.randrange(len(buffer))
+                    buffer[picked], buffer[-1] = buffer[-1], buffer[picked]
+                    yield buffer.pop(), epoch
+            mixer.shuffle(buffer)
+            yield from ((sample, epoch) for sample in buffer)
 
     def _decoded(self, raw: Iterator[tuple[dict[str, Any], int]]) -> Iterator[tuple[Tensor, str]]:
         for sample, epoch in raw:
-            self.seen += 1
+            self.read_pairs += 1
             view = random.Random(f"{self.seed}/{epoch}/{sample['__key__']}")
             try:
                 yield random_crop(_image(sample), self.size, view), _caption(sample)
             except (ImageError, ValueError, KeyError):
-                self.bad += 1
-                if self.seen >= 1000 and self.bad > BAD_SHARE * self.seen:
+                self.unreadable += 1
+                enough = self.read_pairs >= MIN_PAIRS
+                if enough and self.unreadable > MAX_UNREADABLE * self.read_pairs:
                     raise DataError(
-                        f"data.path: {self.bad} of {self.seen} pairs are unreadable"
+                        f"data.path: {self.unreadable} of {self.read_pairs} pairs are unreadable"
                     ) from None
 
 
-def stream_batches(stream: Stream, workers: int) -> Iterator[Batch]:
+def stream_batches(stream: PairStream, workers: int) -> Iterator[PairBatch]:
     """Batches decoded by `workers` processes ahead of time."""
     loader = DataLoader(
         stream, batch_size=None, num_workers=workers, persistent_workers=workers > 0
     )
     for pixels, tokens in loader:
-        yield Batch(pixels, tokens)
+        yield PairBatch(pixels, tokens)
 
 
 def random_crop(image: Image.Image, size: int, view: random.Random) -> Tensor:
-    """open_clip's training view: 90 to 100% of the area, sides 3:4 to 4:3, resized to (3, S, S)."""
+    """open_clip's training view, (3, S, S): 90 to 100% of the area, at 3:4 to 4:3, resized."""
     image = image.convert("RGB")
     width, height = image.size
     area = width * height * view.uniform(0.9, 1.0)

@@ -1,7 +1,8 @@
-"""Random views of images, kept as the frozen layers see them. N images, b images of a rank.
+"""Random views that passed through the frozen layers once. N images, b on a rank, V views in all.
 
-What a frozen layer makes of a view never changes, so a run that trains only the layers behind it
-can read that instead of pixels (locked-image tuning on precomputed embeddings, arXiv 2111.07991).
+The output of a frozen layer for a view never changes. A run that trains only the layers after it
+can read that output instead of pixels (locked-image tuning, arXiv 2111.07991, on precomputed
+embeddings).
 """
 
 from __future__ import annotations
@@ -22,77 +23,87 @@ from bundle.atomic import draft_of
 from training.core.distributed import Ranks
 from training.core.precision import autocast
 from training.data.shards import INDEX
-from training.loading.pairs import Pairs, to_device
+from training.loading.augment import WHOLE, BatchPart
+from training.loading.pairs import PairsInMemory, to_device
 from training.loading.views import FreshViews
 from training.model.towers import ImageTower
 from training.trainer.recipe import TrainingRecipe
 
-CHUNK = 128
-"""Views that go through the tower at a time."""
+VIEWS_PER_FORWARD = 128
+"""Views that pass through the tower together. Each group has a seed of its own, so another size
+gives other views."""
 
 
 class CachedViews:
-    """What the frozen layers gave for each of an image's views, in memory that a file backs."""
+    """The frozen layers' outputs for every view of every image, in memory backed by a file."""
 
     def __init__(self, hidden: Tensor, counts: Int[Tensor, " N"]) -> None:
+        """`hidden` (V, ...) has the counts[0] views of image 0 first, then those of image 1, ..."""
         self.hidden, self.counts = hidden, counts
         self.first = counts.cumsum(0) - counts
 
     def __call__(
-        self, index: Int[Tensor, " b"], generator: torch.Generator, share: tuple[int, int] = (0, 1)
+        self, index: Int[Tensor, " b"], generator: torch.Generator, part: BatchPart = WHOLE
     ) -> Tensor:
-        """The hidden values of one view each, as `ImageTower.frozen` gave them."""
-        part, parts = share
-        draws = torch.rand(len(index) * parts, generator=generator)
-        mine = draws[len(index) * part : len(index) * (part + 1)]
-        return self.hidden[self.first[index] + (mine * self.counts[index]).long()]
+        """See Views; the views are outputs of `ImageTower.frozen`, (b, ...)."""
+        batch_size = len(index) * part.ranks
+        # Drawn for the whole batch, so that a run's views do not depend on its ranks.
+        draws = torch.rand(batch_size, generator=generator)[part.slice_of(batch_size)]
+        return self.hidden[self.first[index] + (draws * self.counts[index]).long()]
 
 
-def view_counts(pairs: Pairs, views: int, weights: Mapping[str, float]) -> Int[Tensor, " N"]:
-    """Views of each image: in proportion to its style's weight, but one at least."""
+def view_counts(
+    pairs: PairsInMemory, views: int, weights: Mapping[str, float]
+) -> Int[Tensor, " N"]:
+    """Number of views of each image: `views`, or fewer for a style with a weight below 1, but at
+    least one."""
     counts = [math.ceil(views * min(1.0, weights.get(m["style"], 1.0))) for m in pairs.meta]
     return torch.tensor(counts).clamp(min=1)
 
 
 def cached_views(
-    pairs: Pairs, tower: ImageTower, recipe: TrainingRecipe, group: Ranks
+    pairs: PairsInMemory, tower: ImageTower, recipe: TrainingRecipe, ranks: Ranks
 ) -> CachedViews:
-    """The views of a recipe, computed by the first rank unless a run before this one did.
+    """The views of a recipe, which the first rank computes unless an earlier run has.
 
-    They depend on the data, the frozen weights and how views are drawn, not on the run's seed, so
-    that runs share them. Raises ValueError when the tower cannot be cut behind its frozen blocks.
+    They depend on the data, the frozen weights and the augmentation, but not on the run's seed, so
+    that runs share them. Raises ValueError when the tower cannot be cut after its frozen blocks.
     """
     counts = view_counts(pairs, recipe.data.cached_views, recipe.data.weights)
-    path = recipe.data.folder / "views" / f"{_key(tower, recipe)}.safetensors"
-    if group.is_first and not path.is_file():
-        hidden = _compute(pairs, counts, tower, recipe, group.device)
+    path = recipe.data.folder / "views" / f"{_cache_key(tower, recipe)}.safetensors"
+    if ranks.is_first and not path.is_file():
+        hidden = _compute(pairs, counts, tower, recipe, ranks.device)
         with draft_of(path) as file:
             save_file({"hidden": hidden}, file.name)
-    group.wait()
+    ranks.wait()
     return CachedViews(load_file(path)["hidden"], counts)
 
 
 @torch.no_grad()
 def _compute(
-    pairs: Pairs, counts: Tensor, tower: ImageTower, recipe: TrainingRecipe, device: torch.device
+    pairs: PairsInMemory,
+    counts: Tensor,
+    tower: ImageTower,
+    recipe: TrainingRecipe,
+    device: torch.device,
 ) -> Tensor:
-    index = torch.repeat_interleave(torch.arange(len(pairs)), counts)
+    index = torch.repeat_interleave(torch.arange(len(pairs)), counts)  # (V,), each view's image
     views = FreshViews(pairs.rgba, tower.image_size, recipe.augment)
-    pieces = []
+    outputs = []
     with tqdm(total=len(index), desc="views", unit="view", leave=False) as bar:
-        for number, chunk in enumerate(index.split(CHUNK)):
+        for number, group in enumerate(index.split(VIEWS_PER_FORWARD)):
             generator = torch.Generator().manual_seed(number)
-            pixels = to_device(views(chunk, generator), device, recipe.loop.channels_last)
+            pixels = to_device(views(group, generator), device, recipe.loop.channels_last)
             with autocast(recipe.loop.precision, device):
-                pieces.append(tower.frozen(pixels).cpu().contiguous())
-            bar.update(len(chunk))
-    return torch.cat(pieces)
+                outputs.append(tower.frozen(pixels).cpu().contiguous())
+            bar.update(len(group))
+    return torch.cat(outputs)
 
 
-def _key(tower: ImageTower, recipe: TrainingRecipe) -> str:
-    """A digest of all that the views depend on."""
+def _cache_key(tower: ImageTower, recipe: TrainingRecipe) -> str:
+    """A digest of all that the views depend on: it names their file, so it must stay as it is."""
     data = recipe.data
-    chosen = {
+    settings = {
         "split": data.split,
         "weights": data.weights,
         "views": data.cached_views,
@@ -100,7 +111,7 @@ def _key(tower: ImageTower, recipe: TrainingRecipe) -> str:
         "size": tower.image_size,
         "precision": recipe.loop.precision,
     }
-    digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     digest.update((data.folder / INDEX).read_bytes())
     learning = {name for name, weight in tower.named_parameters() if weight.requires_grad}
     for name, value in tower.state_dict().items():

@@ -1,4 +1,4 @@
-"""The model that a run starts with: random, or warm."""
+"""The model with which a run starts: with random weights, or with pretrained ones."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from training.trainer.recipe import TrainingRecipe
 from training.trainer.trained_model import load_model, new_model
 
 
-def start_model(recipe: TrainingRecipe) -> SparseCLIP:
-    """Builds the recipe's model as its `start` section says.
+def initial_model(recipe: TrainingRecipe) -> SparseCLIP:
+    """Builds a recipe's model, with the weights that its `start` section names.
 
-    Raises ValueError naming the field when towers and model do not fit, DataError when a package
-    cannot be had.
+    Raises ValueError naming the field when they do not fit the model, and DataError when a package
+    cannot be fetched.
     """
     start = recipe.start
     if start.open_clip:
@@ -32,7 +32,7 @@ def start_model(recipe: TrainingRecipe) -> SparseCLIP:
             raise ValueError(f"start.image: wants model.vision.timm_model_name={TIMM_NAME}")
         model.image.load_trunk_weights(imagenet_weights())
     if start.checkpoint:
-        _take(model, Path(start.checkpoint))
+        _copy_fitting(model, Path(start.checkpoint))
     if start.unlocked_groups and not start.freeze_image:
         raise ValueError("start.unlocked_groups: wants start.freeze_image")
     if start.freeze_image:
@@ -41,15 +41,15 @@ def start_model(recipe: TrainingRecipe) -> SparseCLIP:
 
 
 @torch.no_grad()
-def _take(model: SparseCLIP, path: Path) -> None:
-    """Copies the checkpoint's weights whose names and shapes fit: a dense run's towers serve a
-    sparse one, whose heads start at random."""
+def _copy_fitting(model: SparseCLIP, path: Path) -> None:
+    """Copies the checkpoint's weights whose names and shapes fit. The towers of a dense run fit a
+    sparse model, whose heads stay random."""
     source = load_model(path)[0].state_dict()
     fitting = {
-        k: source[k]
-        for k, v in model.state_dict().items()
-        if k in source and v.shape == source[k].shape
+        name: source[name]
+        for name, value in model.state_dict().items()
+        if name in source and value.shape == source[name].shape
     }
-    if not any(k.startswith("image.") for k in fitting):
+    if not any(name.startswith("image.") for name in fitting):
         raise ValueError("start.checkpoint: none of its image tower fits this model")
     model.load_state_dict(fitting, strict=False)

@@ -1,4 +1,4 @@
-"""The training loop: batches in, checkpoints out. B batch, C concepts, S image side."""
+"""The training loop: batches in, checkpoints out."""
 
 from __future__ import annotations
 
@@ -15,120 +15,118 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training.core import checkpoint
 from training.core.checkpoint import Progress
-from training.core.distributed import Ranks, ranks
-from training.core.optimizer import build_optimizer, learning_rate
-from training.core.precision import gather_dtype, resolve
+from training.core.distributed import Ranks, join_ranks
+from training.core.optimizer import build_optimizer, learning_rate, set_learning_rate
+from training.core.precision import gather_dtype, resolve_precision
 from training.core.run import TrainingError, begun_recipe, open_run
-from training.core.run_log import Journal
+from training.core.run_log import RunLog
 from training.core.seeds import derive_seed
 from training.losses import LOSSES
-from training.trainer.batch_source import Source
-from training.trainer.initialize import start_model
-from training.trainer.meter import Meter
+from training.trainer.batch_source import BatchSource
+from training.trainer.initialize import initial_model
 from training.trainer.recipe import TrainingRecipe
-from training.trainer.step import Step
+from training.trainer.step import TrainingStep
+from training.trainer.step_metrics import StepAverages
 
 RANK_STRIDE = 1_009
-"""A prime above the number of ranks: the ranks of a step draw different dropout and so on."""
+"""A prime above the number of ranks, so that no two ranks and steps share a seed."""
 
 
 def train(recipe: TrainingRecipe, run: Path, stop_after: int | None = None) -> Path:
     """Trains a recipe in the folder `run` and returns the last checkpoint.
 
-    A folder with checkpoints of the same recipe is resumed, with the losses that the uninterrupted
-    run would have had, in its precision. `stop_after` ends the run early, at so many steps.
+    A run that was stopped resumes from its last checkpoint, in its precision and with the losses
+    that it would have had without the stop. With `stop_after` the run ends after that many steps in
+    all.
 
-    Raises CheckpointError when the folder holds another recipe's run, TrainingError when the loss
-    is not a number (with `diagnostics.json` left behind).
+    Raises CheckpointError when the folder holds another recipe's run or something else, and
+    TrainingError when the loss is not finite; the folder then has a `diagnostics.json`.
     """
     if recipe.loop.threads:
         torch.set_num_threads(recipe.loop.threads)
-    with ranks(recipe.loop.device) as group:
-        return _Run(_resolved(recipe, run, group), run, group).go(stop_after)
+    with join_ranks(recipe.loop.device) as ranks:
+        begun = begun_recipe(run, TrainingRecipe)
+        precision = resolve_precision(
+            recipe.loop.precision, ranks, None if begun is None else begun.loop.precision
+        )
+        resolved = replace(recipe, loop=replace(recipe.loop, precision=precision))
+        return _TrainingRun(resolved, run, ranks).go(stop_after)
 
 
-def _resolved(recipe: TrainingRecipe, run: Path, group: Ranks) -> TrainingRecipe:
-    """The recipe with its precision: that which the run was begun with, or the device's."""
-    asked, begun = recipe.loop.precision, begun_recipe(run, TrainingRecipe)
-    if asked == "auto" and begun is not None:
-        asked = begun.loop.precision
-    loop = replace(recipe.loop, precision=resolve(asked, group))
-    return replace(recipe, loop=loop)
-
-
-class _Run:
-    def __init__(self, recipe: TrainingRecipe, run: Path, group: Ranks) -> None:
-        self.recipe, self.run, self.group = recipe, run, group
+class _TrainingRun:
+    def __init__(self, recipe: TrainingRecipe, run: Path, ranks: Ranks) -> None:
+        self.recipe, self.run, self.ranks = recipe, run, ranks
         loop = recipe.loop
-        if loop.batch_size % group.count:
-            raise ValueError(f"loop.batch_size: must divide into {group.count} ranks")
+        if loop.batch_size % ranks.count:
+            raise ValueError(f"loop.batch_size: must divide into {ranks.count} ranks")
         torch.manual_seed(loop.seed)
-        self.model = start_model(recipe).to(group.device)
+        self.model = initial_model(recipe).to(ranks.device)
         if loop.channels_last:
             self.model.image.channels_last()
         self.optimizer = build_optimizer(self.model, recipe.optimizer)
-        self.source = Source(recipe, self.model, group)
+        self.source = BatchSource(recipe, self.model, ranks)
         self.steps = self.source.steps
         self.average = (
             {k: v.detach().clone() for k, v in self.model.state_dict().items()} if loop.ema else {}
         )
-        self.progress = self._resume()
+        """The running average of the weights; empty when the recipe keeps none."""
+        self.progress = self._open()
         wrapped: nn.Module = self.model
-        if group.count > 1:
+        if ranks.count > 1:
             wrapped = DistributedDataParallel(
-                self.model, device_ids=[group.device] if group.device.type == "cuda" else None
+                self.model, device_ids=[ranks.device] if ranks.device.type == "cuda" else None
             )
-        self.step = Step(
+        self.step = TrainingStep(
             wrapped,
             LOSSES.load(loop.loss)(tile=loop.tile, gather_dtype=gather_dtype(loop.precision)),
             micro_batch=loop.micro_batch,
             precision=loop.precision,
-            device=group.device,
+            device=ranks.device,
         )
 
-    def _resume(self) -> Progress:
-        start = open_run(self.run, self.recipe, is_first=self.group.is_first)
+    def _open(self) -> Progress:
+        start = open_run(self.run, self.recipe, is_first=self.ranks.is_first)
         if start.checkpoint is not None:
             checkpoint.restore(start.checkpoint, self.model, [self.optimizer], self.average)
         return start.progress
 
     def go(self, stop_after: int | None) -> Path:
-        loop, group = self.recipe.loop, self.group
+        loop, ranks = self.recipe.loop, self.ranks
         last = min(self.steps, stop_after or self.steps)
         done = self.progress.step
-        journal = Journal(self.run, steps=self.steps, done=done) if group.is_first else None
-        meter = Meter(journal, group, loop.log_every)
-        began, before = time.monotonic(), self.progress.seconds
+        log = RunLog(self.run, steps=self.steps, done=done) if ranks.is_first else None
+        averages = StepAverages(log, ranks, loop.log_every)
+        began, seconds_before = time.monotonic(), self.progress.seconds
         self.model.train()
         batches = self.source.batches(done)
         try:
             for step in range(done, last):
-                # Whatever is random inside the towers depends on the step only, as the data does: a
-                # resumed run repeats it without any stored generator state.
-                torch.manual_seed(derive_seed(loop.seed, step * RANK_STRIDE + group.rank))
+                # Randomness inside the towers depends on the step only, as that of the data does,
+                # so that a resumed run repeats it without a stored generator state.
+                torch.manual_seed(derive_seed(loop.seed, step * RANK_STRIDE + ranks.rank))
                 lr = learning_rate(step, self.steps, self.recipe.optimizer)
                 result = self.step(next(batches))
                 if not math.isfinite(float(result.loss)):
-                    self._diagnose(step, result.loss)
+                    self._stop_with_diagnostics(step, result.loss)
                 norm = self._update(lr)
-                self._follow(step)
+                self._update_average(step)
                 self.progress = Progress(
                     step=step + 1,
                     samples=self.progress.samples + loop.batch_size,
-                    seconds=before + time.monotonic() - began,
+                    seconds=seconds_before + time.monotonic() - began,
                 )
-                meter.add(step + 1, result, samples=loop.batch_size, lr=lr, norm=norm)
+                averages.add(step + 1, result, samples=loop.batch_size, lr=lr, norm=norm)
                 if (step + 1) % loop.checkpoint_every == 0 or step + 1 == last:
                     self._save()
         finally:
-            if journal is not None:
-                journal.close()
-        group.wait()
+            if log is not None:
+                log.close()
+        ranks.wait()
         return checkpoint.complete_checkpoints(self.run)[-1]
 
     def _update(self, lr: float) -> Tensor:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr * group["share"]
+        """Takes an optimiser step with the gradients, and returns their norm before clipping."""
+        set_learning_rate(self.optimizer, lr)
         limit = self.recipe.optimizer.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.optimizer.step()
@@ -137,19 +135,20 @@ class _Run:
         return norm
 
     @torch.no_grad()
-    def _follow(self, step: int) -> None:
+    def _update_average(self, step: int) -> None:
         """Moves the average towards the weights, faster in the first steps."""
         if not self.average:
             return
-        keep = min(self.recipe.loop.ema, (1 + step) / (10 + step))
+        # Early on the average would else consist of the initial weights.
+        decay = min(self.recipe.loop.ema, (1 + step) / (10 + step))
         for name, value in self.model.state_dict().items():
             if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - keep)
-            else:
+                self.average[name].lerp_(value, 1 - decay)
+            else:  # counters of batch norms
                 self.average[name].copy_(value)
 
     def _save(self) -> None:
-        if self.group.is_first:
+        if self.ranks.is_first:
             checkpoint.save(
                 self.run,
                 self.model,
@@ -158,9 +157,9 @@ class _Run:
                 self.recipe.to_dict(),
                 self.progress,
             )
-        self.group.wait()
+        self.ranks.wait()
 
-    def _diagnose(self, step: int, loss: Tensor) -> None:
+    def _stop_with_diagnostics(self, step: int, loss: Tensor) -> None:
         report: dict[str, Any] = {
             "step": step,
             "loss": str(float(loss)),
@@ -174,6 +173,6 @@ class _Run:
                 if p.grad is not None and not torch.isfinite(p.grad).all()
             ],
         }
-        if self.group.is_first:
+        if self.ranks.is_first:
             (self.run / "diagnostics.json").write_text(json.dumps(report, indent=2))
         raise TrainingError(f"step {step}: the loss is {float(loss)}; see diagnostics.json")

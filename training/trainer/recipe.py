@@ -28,7 +28,7 @@ NOT_NEGATIVE = [
     *("optimizer.image_trunk", "optimizer.weight_decay", "optimizer.clip_norm"),
     *("loop.micro_batch", "loop.threads", "loop.seed", "start.unlocked_groups"),
 ]
-SHARES = [
+FRACTIONS = [
     *("data.canonical", "optimizer.warmup", "loop.ema"),
     *("augment.flip", "augment.background", "augment.colour", "augment.grey", "augment.erase"),
 ]
@@ -36,56 +36,57 @@ SHARES = [
 
 @dataclass(frozen=True, kw_only=True)
 class StartConfig:
-    """Where the weights come from."""
+    """The weights that a run starts with."""
 
     open_clip: str = ""
-    """An open_clip configuration whose pretrained towers to start from; empty starts at random."""
+    """The open_clip configuration whose pretrained towers the run starts from; empty for none."""
     pretrained: str = ""
-    """Its tag, or a `.safetensors` file."""
+    """The tag of its weights, or a `.safetensors` file."""
     image: Literal["", "efficientnet_lite0"] = ""
-    """An image trunk trained on ImageNet, from a package that is fetched once. `model.vision`
-    must be that network."""
+    """An image trunk trained on ImageNet, whose package is fetched once. `model.vision` must be
+    that network."""
     checkpoint: str = ""
-    """A checkpoint folder of ours: weights whose names and shapes fit are taken."""
+    """Folder of a run or a checkpoint; weights whose names and shapes fit are copied from it."""
     freeze_image: bool = False
-    """Keep the image tower as it is and train the heads and the text tower (LiT)."""
+    """Train the heads and the text tower only, and keep the image tower as it is (LiT)."""
     unlocked_groups: int = 0
-    """With `freeze_image`: so many groups of layers, the last ones, are trained all the same."""
+    """With `freeze_image`, the number of last groups of layers that are trained nevertheless."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """How long, how much at a time, and on what."""
+    """How long a run takes, in which batches, on which device."""
 
     epochs: float = 30
     batch_size: int = 256
-    """Pairs a step, over all ranks."""
+    """Pairs per step, over all ranks."""
     micro_batch: int = 0
-    """Pairs a forward pass and rank; smaller than a rank's share means cached gradients."""
+    """Pairs per forward pass on a rank. Below a rank's part of the batch, gradients are cached; 0
+    for no limit."""
     precision: Precision = "auto"
     """bf16 is autocast; the loss and the optimiser stay in fp32. auto is bf16 where the device
     computes it, else fp32; the run's recipe.json has the choice."""
     channels_last: bool = False
-    """Memory format of the image tower; faster for convolutions."""
+    """Store the image tower's tensors with channels last, which is faster for convolutions."""
     loss: Annotated[str, LOSSES] = "clip"
-    """The loss of a batch of codes."""
+    """Name of the loss, from the table in training/losses."""
     ema: float = 0.0
-    """Decay of an average of the weights, which is then what is kept; 0 for none."""
+    """Decay of a running average of the weights, which is then what a bundle gets; 0 for none."""
     tile: int = 4096
-    """Rows and columns of logits that the loss holds at a time."""
+    """Rows and columns of the logits that exist at a time."""
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
-    """CPU threads; 0 leaves torch's choice."""
+    """CPU threads; 0 for torch's default."""
     log_every: int = 20
-    """Steps between log lines."""
+    """Steps between lines of the log."""
     checkpoint_every: int = 200
     """Steps between checkpoints."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe(BaseRecipe):
-    """All that decides a run, up to the data's bytes."""
+    """Everything that decides the result of a run, except the data itself."""
 
     FOLDER = Path(__file__).parents[1] / "recipes"
 
@@ -101,10 +102,10 @@ class TrainingRecipe(BaseRecipe):
         checks: list[tuple[list[str], str, Callable[[float], bool]]] = [
             (POSITIVE, "greater than 0", lambda value: value > 0),
             (NOT_NEGATIVE, "0 or more", lambda value: value >= 0),
-            (SHARES, "0 to 1", lambda value: 0 <= value <= 1),
+            (FRACTIONS, "0 to 1", lambda value: 0 <= value <= 1),
         ]
-        for fields, range_, fits in checks:
+        for fields, valid_range, fits in checks:
             for name in fields:
                 value = attrgetter(name)(self)
                 if not (math.isfinite(value) and fits(value)):
-                    raise SchemaError(f"{name}: must be {range_}")
+                    raise SchemaError(f"{name}: must be {valid_range}")

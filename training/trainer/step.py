@@ -1,38 +1,31 @@
-"""One optimiser step's forward and backward passes, whole or with cached gradients."""
+"""The forward and backward passes of one optimiser step, whole or with cached gradients.
+
+b pairs on a rank, C concepts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from training.core.precision import Precision, autocast
-from training.loading.pairs import Batch
+from training.loading.pairs import PairBatch
 from training.losses.base import Loss
 from training.model.sparse_clip import LossInputs, normalize
+from training.trainer.step_metrics import StepResult, measure
 
 
-class StepResult(NamedTuple):
-    """What a step measured on this rank's pairs."""
-
-    loss: Float[Tensor, ""]
-    scale: Float[Tensor, ""]
-    image_l0: Float[Tensor, ""]
-    text_l0: Float[Tensor, ""]
-    fired: Int[Tensor, " C"]
-    """On how many images each concept fired."""
-
-
-class Step:
+class TrainingStep:
     """Computes the gradients of one step, over all ranks.
 
-    With `micro_batch` below the rank's share, codes are computed piece by piece without gradients,
-    the loss gives each piece its gradient, and a second pass carries it through the towers
-    (gradient caching, arXiv 2101.06983). The result is that of the whole batch, for towers without
+    With a `micro_batch` below b it caches gradients (arXiv 2101.06983). A first pass computes the
+    codes of one micro-batch after another, without gradients. The loss of all b pairs gives the
+    gradient by the codes. A second pass computes each micro-batch again and propagates its part of
+    that gradient through the towers. The result is that of the whole batch, unless the towers have
     batch statistics.
     """
 
@@ -45,67 +38,66 @@ class Step:
         precision: Precision,
         device: torch.device,
     ) -> None:
+        """`model` is a SparseCLIP, or DistributedDataParallel around one. With a `micro_batch` of 0
+        the batch is not split."""
         self.model, self.loss = model, loss
         self.micro_batch, self.device = micro_batch, device
         self.autocast = autocast(precision, device)
 
-    def __call__(self, batch: Batch) -> StepResult:
-        """Adds the step's gradients to the parameters."""
+    def __call__(self, batch: PairBatch) -> StepResult:
+        """Adds the gradients of this rank's part of a batch to the parameters' gradients."""
         if 0 < self.micro_batch < len(batch.pixels):
             return self._cached(batch)
         with self.autocast:
             outputs: LossInputs = self.model(batch.pixels, batch.tokens)
         loss = self._loss(outputs)
         loss.backward()
-        return _measure(loss, outputs)
+        return measure(loss, outputs)
 
     def _loss(self, outputs: LossInputs) -> Tensor:
         image, text, scale, parameters = outputs
         return self.loss(normalize(image), normalize(text), scale, parameters)
 
-    def _cached(self, batch: Batch) -> StepResult:
-        pieces = [
-            Batch(p, t)
-            for p, t in zip(
-                torch.split(batch.pixels, self.micro_batch),
-                torch.split(batch.tokens, self.micro_batch),
-                strict=True,
-            )
-        ]
-        states, outputs = [], []
-        for piece in pieces:
-            states.append(_random_state(self.device))
+    def _cached(self, batch: PairBatch) -> StepResult:
+        pixels = torch.split(batch.pixels, self.micro_batch)
+        tokens = torch.split(batch.tokens, self.micro_batch)
+        micro_batches = [PairBatch(*pair) for pair in zip(pixels, tokens, strict=True)]
+        random_states, outputs = [], []
+        for micro_batch in micro_batches:
+            random_states.append(_random_state(self.device))
             with torch.no_grad(), self.autocast:
-                outputs.append(self.model(piece.pixels, piece.tokens))
-        whole = _joined(outputs)
-        loss = self._loss(whole)
-        loss.backward()
-        image_grads = torch.split(_gradient(whole.image), self.micro_batch)
-        text_grads = torch.split(_gradient(whole.text), self.micro_batch)
-        scalars = [whole.scale, *whole.parameters.values()]
-        for i, piece in enumerate(pieces):
-            last = i == len(pieces) - 1
-            wait: Any = nullcontext() if last else getattr(self.model, "no_sync", nullcontext)()
-            _set_random_state(states[i], self.device)
-            with wait:
+                outputs.append(self.model(*micro_batch))
+        leaves = _as_leaves(outputs)
+        loss = self._loss(leaves)
+        loss.backward()  # stops at the leaves, which now hold the gradient by codes and scalars
+        image_grads = torch.split(_gradient(leaves.image), self.micro_batch)
+        text_grads = torch.split(_gradient(leaves.text), self.micro_batch)
+        scalars = [leaves.scale, *leaves.parameters.values()]
+        for i, micro_batch in enumerate(micro_batches):
+            is_last = i == len(micro_batches) - 1
+            # Ranks average their gradients once, with the last micro-batch.
+            no_sync: Any = getattr(self.model, "no_sync", nullcontext)
+            # Both passes must draw the same dropout masks, or the gradient is not of this forward.
+            _set_random_state(random_states[i], self.device)
+            with nullcontext() if is_last else no_sync():
                 with self.autocast:
-                    image, text, scale, parameters = self.model(piece.pixels, piece.tokens)
-                # The scalars' gradients are whole already: they go back once, with the last piece.
-                scalar_grads = [_gradient(x) if last else torch.zeros_like(x) for x in scalars]
+                    image, text, scale, parameters = self.model(*micro_batch)
+                # The scalars' gradients are those of the whole batch: they count once.
+                scalar_grads = [_gradient(x) if is_last else torch.zeros_like(x) for x in scalars]
                 torch.autograd.backward(
                     [image, text, scale, *parameters.values()],
                     [image_grads[i], text_grads[i], *scalar_grads],
                 )
-        return _measure(loss, whole)
+        return measure(loss, leaves)
 
 
-def _joined(outputs: Sequence[LossInputs]) -> LossInputs:
-    """The whole batch's codes, and its scalars, cut off from the towers: leaves that the loss gives
-    their gradients."""
+def _as_leaves(outputs: Sequence[LossInputs]) -> LossInputs:
+    """The micro-batches' outputs as one batch of leaf tensors (b, C), on which the loss leaves its
+    gradient."""
     last = outputs[-1]
     return LossInputs(
-        torch.cat([piece.image for piece in outputs]).requires_grad_(),
-        torch.cat([piece.text for piece in outputs]).requires_grad_(),
+        torch.cat([output.image for output in outputs]).requires_grad_(),
+        torch.cat([output.text for output in outputs]).requires_grad_(),
         last.scale.clone().requires_grad_(),
         {name: x.detach().clone().requires_grad_() for name, x in last.parameters.items()},
     )
@@ -114,18 +106,6 @@ def _joined(outputs: Sequence[LossInputs]) -> LossInputs:
 def _gradient(leaf: Tensor) -> Tensor:
     assert leaf.grad is not None
     return leaf.grad
-
-
-@torch.no_grad()
-def _measure(loss: Tensor, outputs: LossInputs) -> StepResult:
-    image, text = outputs.image > 0, outputs.text > 0
-    return StepResult(
-        loss=loss.detach(),
-        scale=outputs.scale.detach(),
-        image_l0=image.sum(1).float().mean(),
-        text_l0=text.sum(1).float().mean(),
-        fired=image.sum(0),
-    )
 
 
 def _random_state(device: torch.device) -> Tensor:

@@ -18,7 +18,7 @@ from tests.training.conftest import tiny_recipe
 from training.core import precision
 from training.core.checkpoint import CheckpointError, find_checkpoint
 from training.core.distributed import Ranks
-from training.core.precision import autocast, computes_bf16, resolve
+from training.core.precision import autocast, computes_bf16, resolve_precision
 from training.trainer.loop import train
 from training.trainer.trained_model import read_state
 
@@ -107,8 +107,10 @@ def test_the_choice_is_told(
 ) -> None:
     cpu(monkeypatch, bf16=bf16)
     with caplog.at_level(logging.INFO, "training"):
-        assert resolve(asked, ONE) == chosen
-        assert resolve(asked, Ranks(rank=1, count=1, device=CPU)) == chosen  # says nothing
+        assert resolve_precision(asked, ONE) == chosen
+        assert (
+            resolve_precision(asked, Ranks(rank=1, count=1, device=CPU)) == chosen
+        )  # says nothing
     assert caplog.record_tuples == [("training.core.precision", level, told)]
 
 
@@ -118,7 +120,7 @@ def test_all_ranks_take_what_every_one_computes(monkeypatch: pytest.MonkeyPatch)
 
     cpu(monkeypatch, bf16=True)
     monkeypatch.setattr(Ranks, "total", with_one_that_does_not)
-    assert resolve("auto", ONE) == "fp32"
+    assert resolve_precision("auto", ONE) == "fp32"
 
 
 def test_only_bf16_is_autocast() -> None:
@@ -126,7 +128,7 @@ def test_only_bf16_is_autocast() -> None:
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
     with autocast("fp32", CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
-    with pytest.raises(ValueError, match="auto is to be resolved first"):
+    with pytest.raises(ValueError, match="auto must be resolved first"):
         autocast("auto", CPU)
 
 

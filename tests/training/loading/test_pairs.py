@@ -8,22 +8,22 @@ import pytest
 import torch
 
 from tests.training.conftest import ICONS
-from training.loading.augment import AugmentConfig, augment
-from training.loading.pairs import Pairs, PairsConfig
+from training.loading.augment import AugmentConfig, BatchPart, augment
+from training.loading.pairs import PairsConfig, PairsInMemory
 from training.loading.views import FreshViews
 from training.model.tokenizer import open_clip_tokenizer
 
 
 @pytest.fixture(scope="module")
-def pairs() -> Pairs:
-    return Pairs(ICONS, "train", open_clip_tokenizer(600, 12))
+def pairs() -> PairsInMemory:
+    return PairsInMemory(ICONS, "train", open_clip_tokenizer(600, 12))
 
 
-def fresh(pairs: Pairs) -> FreshViews:
+def fresh(pairs: PairsInMemory) -> FreshViews:
     return FreshViews(pairs.rgba, 16, AugmentConfig())
 
 
-def test_an_epoch_follows_the_weights(pairs: Pairs) -> None:
+def test_an_epoch_follows_the_weights(pairs: PairsInMemory) -> None:
     styles = [m["style"] for m in pairs.meta]
     style = max(set(styles), key=styles.count)
     count = styles.count(style)
@@ -37,7 +37,7 @@ def test_an_epoch_follows_the_weights(pairs: Pairs) -> None:
     assert not torch.equal(epoch, pairs.epoch({style: 2.5}, seed=1, epoch=1))
 
 
-def test_batches_start_anywhere(pairs: Pairs) -> None:
+def test_batches_start_anywhere(pairs: PairsInMemory) -> None:
     def batches(start: int):  # type: ignore[no-untyped-def]
         return pairs.batches(start, 8, 3, PairsConfig(), fresh(pairs))
 
@@ -47,15 +47,17 @@ def test_batches_start_anywhere(pairs: Pairs) -> None:
         assert torch.equal(a.tokens, b.tokens)
 
 
-def test_a_rank_s_part_is_that_of_the_whole(pairs: Pairs) -> None:
+def test_a_rank_s_part_is_that_of_the_whole(pairs: PairsInMemory) -> None:
     whole = pairs.batches(0, 8, 3, PairsConfig(), fresh(pairs))
-    parts = [pairs.batches(0, 8, 3, PairsConfig(), fresh(pairs), share=(i, 2)) for i in range(2)]
+    parts = [
+        pairs.batches(0, 8, 3, PairsConfig(), fresh(pairs), part=BatchPart(i, 2)) for i in range(2)
+    ]
     for batch, first, second in islice(zip(whole, *parts, strict=True), 3):
         assert torch.equal(batch.pixels, torch.cat([first.pixels, second.pixels]))
         assert torch.equal(batch.tokens, torch.cat([first.tokens, second.tokens]))
 
 
-def test_tokens_are_captions_of_their_own_image(pairs: Pairs) -> None:
+def test_tokens_are_captions_of_their_own_image(pairs: PairsInMemory) -> None:
     encode = open_clip_tokenizer(600, 12)
     index = torch.arange(len(pairs)).repeat(4)
     batch = pairs.batch(index, fresh(pairs), 0.5, torch.Generator().manual_seed(0))

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from training.data.recipe import DataError
-from training.loading.pairs import Batch
-from training.loading.stream import Stream, stream_batches
+from training.loading.pairs import PairBatch
+from training.loading.stream import PairStream, stream_batches
 
 SIDE = 8
 
 
-def encode(texts: str | list[str]) -> torch.Tensor:
+def tokenize(texts: str | list[str]) -> torch.Tensor:
     return torch.tensor([[int(text)] for text in texts])
 
 
@@ -37,12 +37,21 @@ def write_shards(folder: Path, shards: int, pairs: int, bad: set[int] = frozense
                 number += 1
 
 
-def stream(folder: Path, start: int = 0, rank: int = 0, ranks: int = 1) -> Stream:
-    return Stream(folder, encode, size=SIDE, batch=4, seed=1, rank=rank, ranks=ranks, shuffle=6,
-                  start=start)  # fmt: skip
+def stream(folder: Path, start: int = 0, rank: int = 0, ranks: int = 1) -> PairStream:
+    return PairStream(
+        folder,
+        tokenize,
+        size=SIDE,
+        batch_size=4,
+        seed=1,
+        rank=rank,
+        ranks=ranks,
+        shuffle=6,
+        start=start,
+    )
 
 
-def ids(batches: list[Batch]) -> list[int]:
+def ids(batches: list[PairBatch]) -> list[int]:
     return [int(i) for batch in batches for i in batch.tokens[:, 0]]
 
 
@@ -81,7 +90,7 @@ def test_bad_pairs_are_counted_and_left_out(tmp_path: Path) -> None:
     seen = [int(i) for _, tokens in islice(iter(source), 4) for i in tokens[:, 0]]
     assert not {3, 11} & set(seen)
     assert len(set(seen)) == 16
-    assert source.bad <= 2
+    assert source.unreadable <= 2
 
 
 def test_mostly_bad_data_ends_the_run(tmp_path: Path) -> None:

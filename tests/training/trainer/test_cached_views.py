@@ -13,10 +13,11 @@ import training.trainer.cached_views
 from tests.training.conftest import ICONS, tiny_recipe
 from tests.training.trainer.test_initialize import trunk_recipe
 from training.core.distributed import Ranks
-from training.loading.pairs import Pairs
+from training.loading.augment import BatchPart
+from training.loading.pairs import PairsInMemory
 from training.model.tokenizer import open_clip_tokenizer
 from training.trainer.cached_views import CachedViews, cached_views, view_counts
-from training.trainer.initialize import start_model
+from training.trainer.initialize import initial_model
 from training.trainer.loop import train
 from training.trainer.recipe import TrainingRecipe
 
@@ -40,7 +41,7 @@ def cached_recipe(icons: Path, **sections: dict[str, object]) -> TrainingRecipe:
 def test_the_tower_goes_on_from_what_was_frozen(kind: str, unlocked: int) -> None:
     start = {"freeze_image": True, "unlocked_groups": unlocked}
     recipe = trunk_recipe(start=start) if kind == "timm" else tiny_recipe(start=start)
-    tower = start_model(recipe).image.train()
+    tower = initial_model(recipe).image.train()
     before = {k: v.clone() for k, v in tower.state_dict().items()}
     pixels = torch.randn(4, 3, tower.image_size, tower.image_size)
     hidden = tower.frozen(pixels)
@@ -54,7 +55,7 @@ def test_the_tower_goes_on_from_what_was_frozen(kind: str, unlocked: int) -> Non
 
 
 def test_a_image_has_views_by_its_style_s_weight() -> None:
-    pairs = Pairs(ICONS, "train", open_clip_tokenizer(600, 12))
+    pairs = PairsInMemory(ICONS, "train", open_clip_tokenizer(600, 12))
     rare, common = sorted({m["style"] for m in pairs.meta})[:2]
     counts = view_counts(pairs, 12, {rare: 0.2, common: 3.0})
     for style, count in ((rare, 3), (common, 12)):
@@ -69,7 +70,7 @@ def test_a_part_of_a_batch_has_the_whole_s_views() -> None:
     owner = torch.tensor([0, *[1] * 4, *[2] * 5])
     assert torch.equal(owner[whole[:, 0]], index)
     halves = [
-        views(half, torch.Generator().manual_seed(1), (i, 2))
+        views(half, torch.Generator().manual_seed(1), BatchPart(i, 2))
         for i, half in enumerate(index.split(3))
     ]
     assert torch.equal(torch.cat(halves), whole)
@@ -95,8 +96,8 @@ def test_runs_share_views_and_resume(icons: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_views_are_random_and_of_their_image(icons: Path) -> None:
     recipe = cached_recipe(icons)
-    model = start_model(recipe)
-    pairs = Pairs(icons, "train", open_clip_tokenizer(600, 12))
+    model = initial_model(recipe)
+    pairs = PairsInMemory(icons, "train", open_clip_tokenizer(600, 12))
     views = cached_views(pairs, model.image, recipe, ONE)
     assert len(views.hidden) == 3 * len(pairs)
     assert not torch.equal(views.hidden[0], views.hidden[1])

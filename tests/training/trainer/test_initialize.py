@@ -17,7 +17,7 @@ from training.core.compat import open_clip
 from training.model.efficientnet import TIMM_NAME, for_clip_pixels, imagenet_weights
 from training.model.pixels import standardize
 from training.model.sparse_clip import SparseCLIP
-from training.trainer.initialize import start_model
+from training.trainer.initialize import initial_model
 from training.trainer.loop import train
 from training.trainer.recipe import TrainingRecipe
 
@@ -70,7 +70,7 @@ def _their_name(name: str) -> str:
 
 
 def test_a_trunk_from_its_package(package: dict[str, Tensor]) -> None:
-    model = start_model(trunk_recipe(start={"image": "efficientnet_lite0"}))
+    model = initial_model(trunk_recipe(start={"image": "efficientnet_lite0"}))
     own = model.image.trunk.trunk.state_dict()
     torch.testing.assert_close(
         own["blocks.6.0.conv_pwl.weight"], package["theirs_blocks.6.0.conv_pwl.weight"]
@@ -81,7 +81,7 @@ def test_a_trunk_from_its_package(package: dict[str, Tensor]) -> None:
 
 def test_a_package_of_another_network(package: dict[str, Tensor]) -> None:
     with pytest.raises(ValueError, match=r"start\.image: wants model\.vision\.timm_model_name"):
-        start_model(tiny_recipe(start={"image": "efficientnet_lite0"}))
+        initial_model(tiny_recipe(start={"image": "efficientnet_lite0"}))
     model = SparseCLIP(trunk_recipe().model)
     with pytest.raises(ValueError, match=r"start\.image: its weights are of another network"):
         model.image.load_trunk_weights(dict(list(package.items())[5:]))
@@ -92,7 +92,7 @@ def test_the_last_group_learns_and_the_rest_stays(tmp_path: Path, kind: str) -> 
     start = {"freeze_image": True, "unlocked_groups": 1}
     recipe = trunk_recipe(start=start) if kind == "timm" else tiny_recipe(start=start)
     torch.manual_seed(recipe.loop.seed)
-    before = start_model(recipe).state_dict()
+    before = initial_model(recipe).state_dict()
     train(recipe, tmp_path, stop_after=2)
     [checkpoint] = (tmp_path / "checkpoints").glob("step-*")
     after = load_file(checkpoint / "model.safetensors")

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from bundle.schema import SchemaError
-from training.loading.pairs import Batch
+from training.loading.pairs import PairBatch
 from training.losses.clip import ClipLoss
 from training.model.sparse_clip import SparseCLIP
 from training.trainer.recipe import TrainingRecipe
-from training.trainer.step import Step
+from training.trainer.step import TrainingStep
 
 
 def test_the_recipes_are_there() -> None:
@@ -43,12 +43,12 @@ def test_builds_and_steps(name: str) -> None:
     recipe = TrainingRecipe.load(name)
     model = SparseCLIP(recipe.model)  # warm_start's towers, random: no hub in a test
     side, text = model.image.image_size, model.text
-    batch = Batch(
+    batch = PairBatch(
         torch.randn(2, 3, side, side),
         torch.randint(1, text.vocabulary, (2, text.context_length)),
     )
     loss = ClipLoss(tile=1)
-    step = Step(model, loss, micro_batch=1, precision="fp32", device=torch.device("cpu"))
+    step = TrainingStep(model, loss, micro_batch=1, precision="fp32", device=torch.device("cpu"))
     if name == "demo":  # batch statistics want more than one
         step.micro_batch = 0
     result = step(batch)
