@@ -78,8 +78,8 @@ class AdapterModel(nn.Module):
 def build_optimizers(model: AdapterModel, stage: StageConfig) -> list[torch.optim.Optimizer]:
     """The optimizers of a stage: AdamW, and with `stage.muon` Muon for the dense matrices.
 
-    Every parameter that learns belongs to one of them. Each parameter group has a `share`, by which
-    the learning rate is multiplied.
+    Every parameter that learns belongs to one of them. Each parameter group has an `lr_scale`, by
+    which the learning rate is multiplied.
 
     Muon (K. Jordan 2024; scaled to AdamW's step size as in arXiv 2502.16982, section 2.2)
     orthogonalizes a matrix's momentum: directions that few samples need are then learned as fast as
