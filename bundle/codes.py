@@ -1,4 +1,4 @@
-"""Sparse codes in CSR form. B batch, C concepts, K active concepts of a row, N all of a batch."""
+"""Sparse codes in CSR form. B batch, C concepts, K active concepts of a row, N of all rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class CodesError(ValueError):
-    """Codes that break the CSR contract; the message names the array and the row."""
+    """Codes that break the CSR contract; the message names the array."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,31 +31,32 @@ class SparseCodes:
     ) -> SparseCodes:
         """Builds codes from a graph's TopK: indices and values (B, K), unused slots holding 0.
 
-        Raises CodesError for a value that is negative, NaN or infinite, or an id outside of C.
+        Raises CodesError for other shapes, for a value that is negative, NaN or infinite, and for
+        an id outside of 0 to C - 1.
         """
         if indices.shape != values.shape or indices.ndim != 2:
             raise CodesError(f"indices {indices.shape} and values {values.shape} must be (B, K)")
         if not np.isfinite(values).all() or (values < 0).any():
             raise CodesError("values: negative or not finite")
-        kept = values > 0
-        if (indices[kept] < 0).any() or (indices[kept] >= concepts).any():
+        used = values > 0
+        if (indices[used] < 0).any() or (indices[used] >= concepts).any():
             raise CodesError(f"indices: an id outside of 0..{concepts - 1}")
-        order = np.argsort(np.where(kept, indices, np.iinfo(np.int64).max), axis=1, kind="stable")
+        order = np.argsort(np.where(used, indices, np.iinfo(np.int64).max), axis=1, kind="stable")
         indices = np.take_along_axis(indices, order, axis=1)
         values = np.take_along_axis(values, order, axis=1)
-        kept = np.take_along_axis(kept, order, axis=1)
+        used = np.take_along_axis(used, order, axis=1)
         offsets = np.zeros(len(values) + 1, dtype=np.uint32)
-        np.cumsum(kept.sum(axis=1), out=offsets[1:])
+        np.cumsum(used.sum(axis=1), out=offsets[1:])
         return cls(
-            indices=indices[kept].astype(np.uint32),
-            values=values[kept].astype(np.float32),
+            indices=indices[used].astype(np.uint32),
+            values=values[used].astype(np.float32),
             offsets=offsets,
             concepts=concepts,
         )
 
     @classmethod
     def from_dense(cls, dense: NDArray[np.floating]) -> SparseCodes:
-        """Builds codes from non-negative rows (B, C)."""
+        """Builds codes from rows (B, C). Raises CodesError for a value that `from_topk` refuses."""
         return cls.from_topk(
             np.broadcast_to(np.arange(dense.shape[1]), dense.shape), dense, concepts=dense.shape[1]
         )
@@ -69,14 +70,14 @@ class SparseCodes:
         return self.indices[start:stop], self.values[start:stop]
 
     def to_dense(self) -> NDArray[np.float32]:
-        """The same rows as (B, C) float32."""
+        """The codes with their zeros: (B, C) float32."""
         dense = np.zeros((len(self), self.concepts), dtype=np.float32)
         rows = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         dense[rows, self.indices] = self.values
         return dense
 
     def validate(self) -> None:
-        """Raises CodesError, naming the array, unless every line of the class contract holds."""
+        """Raises CodesError, naming the array, unless they are as the class describes."""
         if self.offsets.ndim != 1 or len(self.offsets) < 1 or self.offsets[0] != 0:
             raise CodesError("offsets: must be (B+1,) and start at 0")
         if (np.diff(self.offsets.astype(np.int64)) < 0).any():
@@ -88,8 +89,8 @@ class SparseCodes:
         if (self.indices >= self.concepts).any():
             raise CodesError(f"indices: an id outside of 0..{self.concepts - 1}")
         step = np.diff(self.indices.astype(np.int64))
-        inside = np.ones(len(step), dtype=bool)
-        borders = self.offsets[1:-1].astype(np.int64) - 1
-        inside[borders[(borders >= 0) & (borders < len(step))]] = False
-        if (step[inside] <= 0).any():
+        within_row = np.ones(len(step), dtype=bool)
+        row_ends = self.offsets[1:-1].astype(np.int64) - 1
+        within_row[row_ends[(row_ends >= 0) & (row_ends < len(step))]] = False
+        if (step[within_row] <= 0).any():
             raise CodesError("indices: must strictly increase inside a row")

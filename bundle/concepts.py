@@ -1,4 +1,4 @@
-"""concepts.jsonl: what each of a model's C concepts is called, and why."""
+"""concepts.jsonl: the name of each of a model's C concepts, and the evidence for it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from bundle.schema import SchemaError, from_dict
 
 
 class ConceptsError(ValueError):
-    """A concepts.jsonl that breaks its contract; the message names line and field."""
+    """A concepts.jsonl that breaks its contract; the message names the line and the field."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConceptEvidence:
-    """A word, or an image by its source, that makes a concept fire."""
+    """A word or an image that makes a concept fire."""
 
     source: str
+    """The word itself, or the source of the image."""
     value: float
-    """Of an image the activation; of a word its score, by which words are ranked."""
+    """The concept's activation on the image, or the score by which its words are ranked."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamedConcept:
-    """One dimension of the codes."""
+    """One dimension of the codes: its name, and what is known of it."""
 
     id: int
     name: str
@@ -37,19 +38,21 @@ class NamedConcept:
     frequency: float = 0.0
     """The share of evaluation images on which it fires, in [0, 1]."""
     clarity: float | None = None
-    """Mean pairwise cosine of those images by an independent encoder, pairs of one thing left
-    out; None: not measured, or no such pair."""
+    """Mean pairwise cosine of those images by an independent encoder, without pairs of one and the
+    same motif. None when it was not measured or there is no pair."""
     modality: float = 0.5
     """The share of its activation that comes from images, in [0, 1]."""
     active: bool = False
     """It fired on at least two evaluation images."""
     words: tuple[ConceptEvidence, ...] = ()
+    """The words that make it fire, best first."""
     images: tuple[ConceptEvidence, ...] = ()
+    """The images that make it fire, strongest first."""
 
 
 @dataclass(frozen=True)
 class ConceptVocabulary:
-    """All concepts of a model in order of their ids, 0 to C - 1."""
+    """All concepts of a model, in the order of their ids 0 to C - 1."""
 
     concepts: tuple[NamedConcept, ...]
 
@@ -57,8 +60,8 @@ class ConceptVocabulary:
     def open(cls, path: Path) -> ConceptVocabulary:
         """Reads concepts.jsonl.
 
-        Raises ConceptsError, naming the line, for one that is not a concept, an id out of order
-        or a name that is empty, unprintable or taken.
+        Raises ConceptsError, naming the line, for a line that is no concept, an id out of order,
+        and a name that is empty, unprintable or already taken.
         """
         concepts: list[NamedConcept] = []
         taken: set[str] = set()
@@ -81,10 +84,11 @@ class ConceptVocabulary:
 
     @staticmethod
     def write(path: Path, concepts: Iterable[NamedConcept]) -> None:
-        """Writes concepts in order of their ids, names made printable and unique.
+        """Writes concepts in the order of their ids, and makes their names printable and unique.
 
-        Of concepts that share a name the first keeps it and the others become `name (2)` and so
-        on. Raises ConceptsError unless the ids are 0 to C - 1.
+        Where concepts share a name, the first one keeps it and the others become `name (2)`,
+        `name (3)` and so on. Raises ConceptsError unless the ids are 0 to C - 1, and for a number
+        that is not finite.
         """
         ordered = sorted(concepts, key=lambda c: c.id)
         if [c.id for c in ordered] != list(range(len(ordered))):
@@ -107,32 +111,33 @@ class ConceptVocabulary:
         return len(self.concepts)
 
     def __getitem__(self, concept_id: int) -> NamedConcept:
-        """The concept of an id. Raises IndexError outside of 0 to C - 1."""
+        """The concept of an id. Raises IndexError for an id outside of 0 to C - 1."""
         if concept_id < 0:
             raise IndexError("concept id: must not be negative")
         return self.concepts[concept_id]
 
     def by_name(self, name: str) -> NamedConcept | None:
         """The concept of exactly this name, or None."""
-        found = self._ids.get(name)
-        return None if found is None else self.concepts[found]
+        concept_id = self._ids.get(name)
+        return None if concept_id is None else self.concepts[concept_id]
 
     def search(self, query: str, limit: int) -> tuple[NamedConcept, ...]:
-        """Concepts whose names or aliases hold the query, best first, at most `limit`.
+        """At most `limit` concepts whose name or an alias contains the query, best first.
 
-        A whole match goes before the start of a name, that before the start of a word and that
-        before any other place; names before aliases; active before silent ones, frequent before
-        rare ones.
+        The best is a name that equals the query, then one that starts with it, then one with a
+        word that starts with it, then one that contains it anywhere. Among these names come
+        before aliases, active concepts before others, and frequent ones before rare ones.
         """
-        wanted = " ".join(query.casefold().split())
-        if not wanted or limit < 1:
+        folded_query = " ".join(query.casefold().split())
+        if not folded_query or limit < 1:
             return ()
         ranked = []
         for concept, texts in zip(self.concepts, self._folded, strict=True):
             rank = min(
-                (2 * _rank(wanted, text) + (i > 0) for i, text in enumerate(texts)), default=_MISS
+                2 * _rank(folded_query, text) + (i > 0)  # i is 0 for the name, then come aliases
+                for i, text in enumerate(texts)
             )
-            if rank < _MISS:
+            if rank < 2 * _NO_MATCH:
                 ranked.append((rank, not concept.active, -concept.frequency, concept.id))
         return tuple(self.concepts[entry[-1]] for entry in sorted(ranked)[:limit])
 
@@ -145,16 +150,17 @@ class ConceptVocabulary:
         return [[text.casefold() for text in (c.name, *c.aliases)] for c in self.concepts]
 
 
-_MISS = 8
+_NO_MATCH = 4
 
 
-def _rank(wanted: str, text: str) -> int:
-    at = text.find(wanted)
-    if at < 0:
-        return _MISS
-    if at == 0:
-        return 0 if len(text) == len(wanted) else 1
-    return 2 if f" {wanted}" in text else 3
+def _rank(query: str, text: str) -> int:
+    """How well a text matches: 0 best, 3 worst, _NO_MATCH not at all."""
+    position = text.find(query)
+    if position < 0:
+        return _NO_MATCH
+    if position == 0:
+        return 0 if len(text) == len(query) else 1
+    return 2 if f" {query}" in text else 3
 
 
 def _is_name(text: str) -> bool:
@@ -166,14 +172,15 @@ def _printable(text: str) -> str:
 
 
 def _unique(names: list[str]) -> list[str]:
-    taken = set(names)
-    seen: set[str] = set()
+    """The names with `(2)`, `(3)` and so on where a name came before, or would be another's."""
+    given_names = set(names)
+    used: set[str] = set()
     result = []
     for name in names:
         unique, n = name, 1
-        while unique in seen or (n > 1 and unique in taken):
+        while unique in used or (n > 1 and unique in given_names):
             n += 1
             unique = f"{name} ({n})"
-        seen.add(unique)
+        used.add(unique)
         result.append(unique)
     return result

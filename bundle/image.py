@@ -1,4 +1,4 @@
-"""Bytes to an image, and an image to pixels. S image side; pixels are float32 (3, S, S)."""
+"""Bytes to an image, and an image to the model's pixels. S image side."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from bundle.manifest import Preprocessing
 
 
 class ImageError(ValueError):
-    """An image that is not accepted; the message is fit for the caller's eyes."""
+    """An image that is not accepted; the message may be shown to the caller."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLimits:
-    """What an image may weigh. All of it is checked before a decoder runs."""
+    """The largest image that is decoded. It is compared with these before a decoder runs."""
 
     bytes: int = 8 * 2**20
-    """The encoded file."""
+    """Size of the encoded file."""
     pixels: int = 40_000_000
     """Width times height."""
     side: int = 16_384
-    """The longer of width and height."""
+    """The longer of width and height, in pixels."""
 
 
 _CORRUPT = "image: truncated or corrupt"
 
-_SLENDER = 16
-"""Ratio of sides up to which an image is resized whole before the crop, to the bit as open_clip
-does it."""
+_MAX_RATIO_RESIZED_WHOLE = 16
+"""Up to this ratio of its sides an image is resized whole before the crop, as open_clip does it and
+with the same bits. Of a longer one only the part that the crop keeps is resized."""
 
-_TURNS = {
+_EXIF_TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -68,39 +68,40 @@ _DECODER_ERRORS = (
     UnidentifiedImageError,
     Image.DecompressionBombError,
 )
-"""What Pillow raises on damaged files: its plugins let errors of their parsing through."""
+"""What Pillow raises on damaged files: its plug-ins let errors of their parsers through."""
 
 
 def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
     """Decodes a JPEG, PNG or WebP file to RGB, or to RGBA where it has transparency.
 
-    The first frame of an animation, turned upright by its EXIF orientation. CMYK and palettes are
-    converted, 16 bits are cut to the upper 8, colour profiles are ignored. Raises ImageError.
+    Takes the first frame of an animation, and turns the image upright by its EXIF orientation. CMYK
+    and palettes are converted, of 16 bits the upper 8 are kept, and colour profiles are ignored.
+    Raises ImageError for another format, a damaged file, and one beyond the limits.
     """
     if len(data) > limits.bytes:
         raise ImageError(f"image: {len(data)} bytes is over the limit of {limits.bytes}")
-    kind = sniff(data)
-    if kind is None:
+    image_format = sniff(data)
+    if image_format is None:
         raise ImageError("unsupported image")
     try:
-        header = read_header(data, kind)
+        header = read_header(data, image_format)
     except HeaderError:
         raise ImageError(_CORRUPT) from None
     _check_size(header.width, header.height, limits)
     try:
-        if kind == "PNG":
+        if image_format == "PNG":
             check_png_chunks(data)
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            _check_size(*image.size, limits)  # of the header that the decoder believes
+        with Image.open(io.BytesIO(data), formats=[image_format]) as image:
+            _check_size(*image.size, limits)  # the decoder may read another header than we did
             image.load()
             exif = image.info.get("exif")
-            upright = _convert(image)
+            converted = _convert(image)
     except ImageError:
         raise
     except _DECODER_ERRORS:
         raise ImageError(_CORRUPT) from None
-    turn = _TURNS.get(exif_orientation(exif)) if isinstance(exif, bytes) else None
-    return upright if turn is None else upright.transpose(turn)
+    method = _EXIF_TRANSPOSE.get(exif_orientation(exif)) if isinstance(exif, bytes) else None
+    return converted if method is None else converted.transpose(method)
 
 
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:
@@ -129,15 +130,16 @@ def _convert(image: Image.Image) -> Image.Image:
 class Preprocessor:
     """Images to pixels, as open_clip's `image_transform(..., is_train=False)` does it.
 
-    With two differences. Alpha is laid over the background first, where open_clip drops it. And of
-    very slender images only the part that survives the crop is resized, so that 1 x 16,384
-    pixels cost what any others do; Pillow may then round differently.
+    There are two differences. A transparent image is laid over the background first, where
+    open_clip drops its alpha. And of a very long or tall image only the part that the crop keeps
+    is resized, so that 1 x 16,384 pixels cost no more than others; Pillow may round differently
+    then.
     """
 
     preprocessing: Preprocessing
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
-        """An image of any mode to float32 (3, S, S), C-contiguous and normalised."""
+        """An image of any mode to normalised pixels: (3, S, S) float32, C-contiguous."""
         p = self.preprocessing
         square = self._resize(self._opaque(image))
         pixels = np.asarray(square, dtype=np.float32) / np.float32(255)
@@ -148,9 +150,9 @@ class Preprocessor:
         if not image.has_transparency_data:
             return image.convert("RGB")
         image = image.convert("RGBA")
-        ground = Image.new("RGB", image.size, self.preprocessing.background)
-        ground.paste(image, mask=image.getchannel("A"))
-        return ground
+        opaque = Image.new("RGB", image.size, self.preprocessing.background)
+        opaque.paste(image, mask=image.getchannel("A"))
+        return opaque
 
     def _resize(self, image: Image.Image) -> Image.Image:
         size, (width, height) = self.preprocessing.size, image.size
@@ -168,11 +170,11 @@ class Preprocessor:
                 image.resize(inner, filter_), ((size - inner[0]) // 2, (size - inner[1]) // 2)
             )
             return canvas
-        # The shorter side becomes S and the longer one `scaled`, of which the middle S stay.
+        # The shorter side becomes S and the longer one `scaled`. The crop keeps its middle.
         short, long = sorted((width, height))
         scaled = int(size * long / short)
         first = round((scaled - size) / 2.0)
-        if long <= _SLENDER * short:
+        if long <= _MAX_RATIO_RESIZED_WHOLE * short:
             whole = (size, scaled) if width <= height else (scaled, size)
             corner = (0, first) if width <= height else (first, 0)
             square = (*corner, corner[0] + size, corner[1] + size)

@@ -1,4 +1,4 @@
-"""What an image's first bytes say about it: its format and size, before any decoder sees it."""
+"""The format and size of an image, read from its first bytes before any decoder sees it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 import zlib
 from typing import Literal, NamedTuple
 
-Format = Literal["JPEG", "PNG", "WEBP"]
+ImageFormat = Literal["JPEG", "PNG", "WEBP"]
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 """Endings of the names of files that hold an image. Only a search through folders looks at them:
@@ -25,16 +25,16 @@ class HeaderError(ValueError):
     """Bytes that are no complete header of their format."""
 
 
-class Header(NamedTuple):
-    """Format and stored size; width and height are those before any EXIF rotation."""
+class ImageHeader(NamedTuple):
+    """Format and size in pixels, as stored: before any rotation by EXIF."""
 
-    format: Format
+    format: ImageFormat
     width: int
     height: int
 
 
-def sniff(data: bytes) -> Format | None:
-    """The format by its magic number, or None for everything that is not accepted."""
+def sniff(data: bytes) -> ImageFormat | None:
+    """The format by its magic number, or None for a format that is not accepted."""
     if data[:3] == b"\xff\xd8\xff":
         return "JPEG"
     if data[:8] == PNG_MAGIC:
@@ -44,56 +44,58 @@ def sniff(data: bytes) -> Format | None:
     return None
 
 
-def read_header(data: bytes, kind: Format) -> Header:
+def read_header(data: bytes, image_format: ImageFormat) -> ImageHeader:
     """Reads the size. Raises HeaderError when the header is cut short or makes no sense."""
+    read_size = {"JPEG": _jpeg_size, "PNG": _png_size, "WEBP": _webp_size}[image_format]
     try:
-        width, height = {"JPEG": _jpeg_size, "PNG": _png_size, "WEBP": _webp_size}[kind](data)
+        width, height = read_size(data)
     except (struct.error, IndexError):
         raise HeaderError("cut short") from None
     if width < 1 or height < 1:
         raise HeaderError("no pixels")
-    return Header(kind, width, height)
+    return ImageHeader(image_format, width, height)
 
 
 def check_png_chunks(data: bytes) -> None:
-    """Walks the chunks of a PNG to IEND.
+    """Checks the checksums of all chunks of a PNG, up to its end (IEND).
 
-    Pillow skips the checksums of the pixels (IDAT), so a flipped bit would pass unseen. Raises
-    HeaderError for a wrong CRC, a missing end or too many chunks.
+    Pillow does not check those of the pixels (IDAT), so that a flipped bit would pass. Raises
+    HeaderError for a wrong checksum, a missing end or too many chunks.
     """
-    at = len(PNG_MAGIC)
+    start = len(PNG_MAGIC)
     for _ in range(MAX_SEGMENTS):
-        if at + 12 > len(data):
+        if start + 12 > len(data):
             raise HeaderError("cut short")
-        (length,) = struct.unpack_from(">I", data, at)
-        end = at + 12 + length
+        (length,) = struct.unpack_from(">I", data, start)
+        end = start + 12 + length
         if end > len(data):
             raise HeaderError("cut short")
         (crc,) = struct.unpack_from(">I", data, end - 4)
-        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != crc:
+        if zlib.crc32(memoryview(data)[start + 4 : end - 4]) != crc:
             raise HeaderError("wrong checksum")
-        if data[at + 4 : at + 8] == b"IEND":
+        if data[start + 4 : start + 8] == b"IEND":
             return
-        at = end
+        start = end
     raise HeaderError("too many chunks")
 
 
 def exif_orientation(exif: bytes) -> int:
     """The orientation (1 to 8) in an EXIF block; 1 where it is absent or damaged.
 
-    Read by hand, because one tag of the first directory is all we want and a damaged block must
-    neither fail the image nor cost time. Layout: TIFF 6.0, section 2.
+    It is read by hand: only one tag of the first directory is needed, and a damaged block must
+    neither fail the image nor cost time. The layout is that of TIFF 6.0, section 2.
     """
     tiff = exif.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if order is None:
+    byte_order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if byte_order is None:
         return 1
     try:
-        (start,) = struct.unpack_from(order + "I", tiff, 4)
-        (entries,) = struct.unpack_from(order + "H", tiff, start)
+        (start,) = struct.unpack_from(byte_order + "I", tiff, 4)
+        (entries,) = struct.unpack_from(byte_order + "H", tiff, start)
         for i in range(entries):
-            tag, kind, count, value = struct.unpack_from(order + "HHIH", tiff, start + 2 + 12 * i)
-            if tag == 0x0112:
+            entry = start + 2 + 12 * i
+            tag, kind, count, value = struct.unpack_from(byte_order + "HHIH", tiff, entry)
+            if tag == 0x0112:  # Orientation, one value of type 3 (SHORT)
                 return value if kind == 3 and count == 1 and 1 <= value <= 8 else 1
     except struct.error:
         return 1
@@ -108,42 +110,43 @@ def _png_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """The frame header's size (ITU-T T.81, B.2.2), walking the segments up to the first scan."""
+    """The size in the frame header (ITU-T T.81, B.2.2), found by walking the segments to a scan."""
     size: tuple[int, int] | None = None
-    at = 2
+    position = 2
     for _ in range(MAX_SEGMENTS):
-        if data[at] != 0xFF:
+        if data[position] != 0xFF:
             raise HeaderError("no marker")
-        marker = data[at + 1]
+        marker = data[position + 1]
         if marker == 0xFF:  # a fill byte
-            at += 1
+            position += 1
             continue
         if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a length
-            at += 2
+            position += 2
             continue
-        if marker == 0xDA:
+        if marker == 0xDA:  # start of scan
             if size is None:
                 raise HeaderError("a scan before the frame")
             return size
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, at + 5)
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            # A file with two frames is judged by the larger one.
             size = max(size or (0, 0), (width, height), key=lambda s: s[0] * s[1])
-            if marker == 0xC2 and data.count(b"\xff\xda", at) > MAX_SCANS:
+            if marker == 0xC2 and data.count(b"\xff\xda", position) > MAX_SCANS:
                 raise HeaderError("too many scans")
-        at += 2 + length
+        position += 2 + length
     raise HeaderError("too many segments")
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """The canvas's size (RFC 9649, section 2.7), and a file as long as it says it is."""
-    (riff,) = struct.unpack_from("<I", data, 4)
-    if riff + 8 > len(data):
+    """The size of the canvas (RFC 9649, section 2.7) of a file that is as long as it says."""
+    (riff_size,) = struct.unpack_from("<I", data, 4)
+    if riff_size + 8 > len(data):
         raise HeaderError("cut short")
     chunk = data[12:16]
     if chunk == b"VP8X":
-        flat = data[24:30]
-        return 1 + int.from_bytes(flat[:3], "little"), 1 + int.from_bytes(flat[3:6], "little")
+        width, height = data[24:27], data[27:30]
+        return 1 + int.from_bytes(width, "little"), 1 + int.from_bytes(height, "little")
     if chunk == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)

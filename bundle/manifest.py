@@ -1,4 +1,4 @@
-"""manifest.json: the typed description of a bundle. Written last, read first."""
+"""manifest.json: the description of a bundle. It is written last and read first."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ class Preprocessing:
     size: int
     """S: pixels are (3, S, S)."""
     mean: tuple[float, float, float]
+    """Subtracted from red, green and blue."""
     std: tuple[float, float, float]
+    """By which they are then divided."""
     resize: Literal["shortest_crop", "squash", "longest_pad"] = "shortest_crop"
-    """open_clip's `resize_mode`: shortest side + centre crop, squash, or longest side + padding."""
+    """open_clip's `resize_mode`: the shortest side becomes S and the centre is cropped; both sides
+    become S; or the longest side becomes S and the rest is padded."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     background: tuple[int, int, int] = (255, 255, 255)
     """What shows through transparent pixels."""
@@ -30,39 +33,45 @@ class Preprocessing:
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """The shapes of a model's inputs and outputs, and how the codes come about."""
+    """The shapes of a model's inputs and outputs, and how it computes its codes."""
 
     family: str
-    """What built the towers, with the configuration's name, such as `open_clip:ViT-B-32`."""
+    """The library that built the towers and the name of their configuration, such as
+    `open_clip:ViT-B-32`."""
     concepts: int
     """C, the width of the codes."""
     dense_dim: int
-    """D, the width of the vector that the last projection reads, of an image."""
+    """D, the width of an image's dense vector, which the last projection reads."""
     text_dense_dim: int
-    """The same of a text: another one where a head is `replaced` and the towers differ in width."""
+    """The width of a text's dense vector. It differs from D where the head is `replaced` and the
+    towers differ in width."""
     head: Literal["replaced", "stacked"]
+    """The sparse projection stands in place of CLIP's own, or reads its output."""
     pool: Literal["cls", "patch_mean"]
+    """The codes of an image are those of its pooled token, or the mean of its patches' codes."""
     patch_grid: tuple[int, int]
     """Rows and columns of patches; P is their product."""
     context_length: int
-    """T, the tokens of a text; longer ones are cut."""
+    """T, the number of tokens to which texts are padded or cut."""
     vocabulary: int
     """How many token ids the text tower has."""
     image_topk: int
-    """Kmax of images: codes beyond it are cut, and counted in `active`."""
+    """K of an image: the graph cuts further codes, but counts them in its output `active`."""
     text_topk: int
+    """K of a text."""
     patch_topk: int
+    """K of each patch."""
     logit_scale: float
     """exp(logit scale) at the end of training."""
     logit_scale_cap: float
-    """The sparsity knob: the clamp of exp(logit scale) during training."""
+    """The upper bound of exp(logit scale) during training, which sets how sparse codes become."""
     config: dict[str, Any] = field(default_factory=dict)
     """What training.model.sparse_clip needs to build the torch model again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What the weights were trained on, and how much."""
+    """The data that the weights were trained on, and the run."""
 
     recipe: str
     data: str
@@ -74,24 +83,29 @@ class Training:
     hardware: str = ""
     seconds: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)
-    """Held-out figures by name, as `sparseclip evaluate` gives them; those of clarity end in the
-    name of the encoder that judged."""
+    """Held-out figures by name, as `sparseclip evaluate` gives them. A figure of clarity ends in
+    the name of the encoder that judged it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """The exported graphs against torch fp32 on golden inputs (the gate of the export)."""
+    """How far an exported graph is from torch in fp32 on golden inputs. An export requires it."""
 
     items: int
+    """How many inputs were compared."""
     min_cosine: float
+    """The lowest cosine of the two codes of an input."""
     min_support_jaccard: float
+    """The lowest overlap of the two sets of active concepts: intersection over union."""
     max_abs_error: float
+    """The largest difference of two values."""
     runtime: str
+    """What ran the graph, with its version."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry:
-    """Size and digest of one file of the bundle."""
+    """Size in bytes and digest of one file of the bundle."""
 
     bytes: int
     sha256: str
@@ -99,7 +113,7 @@ class FileEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """All that a reader needs to know before it opens another file of the bundle."""
+    """What a reader must know before it opens any other file of the bundle."""
 
     name: str
     version: str
@@ -119,15 +133,16 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """sha256 of manifest.json, which holds those of all other files of the bundle."""
+        """The sha256 of manifest.json. It stands for the whole bundle, since the manifest holds the
+        digests of all other files."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
         """Reads manifest.json.
 
-        Raises SchemaError, naming the field, for text that is not JSON, another schema, an
-        unknown or missing key, or a value of the wrong type.
+        Raises SchemaError, naming the field, for text that is not JSON, another schema, an unknown
+        or missing key, and a value of the wrong type.
         """
         try:
             data = json.loads(text)

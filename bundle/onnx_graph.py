@@ -19,10 +19,10 @@ GraphName = Literal["image", "text", "patches"]
 GRAPHS: tuple[GraphName, ...] = ("image", "text", "patches")
 
 ROW_OUTPUTS = ("indices", "values", "active", "norm", "dense")
-"""Shapes (B, K), (B, K), (B,), (B,) and (B, D)."""
+"""Outputs of every graph, of shapes (B, K), (B, K), (B,), (B,) and (B, D)."""
 
 PATCH_OUTPUTS = ("patch_indices", "patch_values", "patch_active")
-"""Shapes (B, P, Kp), (B, P, Kp) and (B, P)."""
+"""Further outputs of the graph `patches`, of shapes (B, P, Kp), (B, P, Kp) and (B, P)."""
 
 OUTPUTS: dict[GraphName, tuple[str, ...]] = {
     "image": ROW_OUTPUTS,
@@ -37,7 +37,7 @@ CPU = ("CPUExecutionProvider",)
 
 
 def import_onnxruntime() -> ModuleType:
-    """The library. Its usage events, which its makers would collect, are turned off."""
+    """Imports ONNX Runtime, with its telemetry turned off."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
@@ -46,7 +46,7 @@ def import_onnxruntime() -> ModuleType:
 
 
 class OnnxGraph:
-    """One graph in a session of its own."""
+    """One graph of a bundle in a session of ONNX Runtime."""
 
     def __init__(
         self,
@@ -56,13 +56,14 @@ class OnnxGraph:
         threads: int = 0,
         providers: Sequence[Any] = CPU,
         settings: dict[str, Any] | None = None,
-        entries: dict[str, str] | None = None,
+        config_entries: dict[str, str] | None = None,
     ) -> None:
-        """Loads `path`. `threads` 0 leaves their number to ONNX Runtime; `settings` are attributes
-        and `entries` configuration entries of its SessionOptions.
+        """Loads the file `path` as the graph `graph`.
 
-        Raises ValueError for a graph whose inputs or outputs are not those that a bundle's graph
-        of this name has, and whatever ONNX Runtime raises for a file that it cannot load.
+        With 0 `threads` ONNX Runtime chooses their number. `settings` are attributes of its
+        SessionOptions and `config_entries` are configuration entries. Raises ValueError for a file
+        whose inputs or outputs are not those of this graph, and whatever ONNX Runtime raises for a
+        file that it cannot load.
         """
         library = import_onnxruntime()
         options = library.SessionOptions()
@@ -70,7 +71,7 @@ class OnnxGraph:
         options.log_severity_level = 4
         for name, value in (settings or {}).items():
             setattr(options, name, value)
-        for name, text in (entries or {}).items():
+        for name, text in (config_entries or {}).items():
             options.add_session_config_entry(name, text)
         self.name: GraphName = graph
         self._session = library.InferenceSession(str(path), options, providers=list(providers))
@@ -81,19 +82,19 @@ class OnnxGraph:
 
     @property
     def providers(self) -> list[str]:
-        """Execution providers that the session uses, the preferred one first."""
+        """The execution providers that the session uses, the preferred one first."""
         names: list[str] = self._session.get_providers()
         return names
 
     def run(self, inputs: NDArray[Any], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-        """The named outputs of one run, or all of them, by name."""
+        """Runs a batch of inputs. Returns the named outputs by name; without names, all of them."""
         names = list(outputs or OUTPUTS[self.name])
         arrays = self._session.run(names, {INPUT[self.name]: inputs})
         return dict(zip(names, arrays, strict=True))
 
     def codes(self, inputs: NDArray[Any], concepts: int) -> NDArray[np.float32]:
-        """Codes of a batch, dense: (B, C) float32 for C concepts."""
-        found = self.run(inputs, ("indices", "values"))
+        """Runs a batch of inputs. Returns its codes (B, C) float32 for C concepts."""
+        topk = self.run(inputs, ("indices", "values"))
         codes = np.zeros((len(inputs), concepts), dtype=np.float32)
-        np.put_along_axis(codes, found["indices"], found["values"], axis=1)
+        np.put_along_axis(codes, topk["indices"], topk["values"], axis=1)
         return codes

@@ -1,4 +1,4 @@
-"""Tables of plug-ins: the names that a person may choose from, and the class behind each name."""
+"""Tables of plug-ins: the names that a person may choose, and the class that each stands for."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ T = TypeVar("T")
 
 
 class PluginError(ValueError):
-    """A name that stands for nothing here; the message says which names there are."""
+    """A name that is not in the table, or a plug-in whose library is missing."""
 
 
 class Plugin(NamedTuple):
-    """Where a plug-in is."""
+    """Where the class of a plug-in is, and what it needs."""
 
     target: str
     """`module:Class`; the module is imported when the name is first chosen."""
     extra: str = ""
-    """The extra of the distribution that installs what the module imports."""
+    """The extra of the distribution that installs what the module imports; empty for none."""
 
 
 class Plugins(Generic[T]):
@@ -31,13 +31,13 @@ class Plugins(Generic[T]):
     """
 
     def __init__(self, kind: str, table: Mapping[str, Plugin]) -> None:
-        """`kind` is what messages call one of them, such as `format`."""
+        """Makes a table. Messages call one of its plug-ins `kind`, such as `format`."""
         self.kind = kind
         self.table = dict(table)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name, in the table's order; the first one is the default."""
+        """Every name, in the order of the table. The first one is the default."""
         return tuple(self.table)
 
     def check(self, name: str) -> str:
@@ -49,10 +49,10 @@ class Plugins(Generic[T]):
         return name
 
     def load(self, name: str) -> type[T]:
-        """Imports the class behind a name.
+        """Imports the class that a name stands for.
 
-        Raises PluginError for a name that is not in the table, or when a library that the plug-in
-        needs is not installed; the message then names the extra that installs it.
+        Raises PluginError for a name that is not in the table. Raises it also when a library that
+        the plug-in needs is not installed; the message then names the extra that installs it.
         """
         module, _, attribute = self.table[self.check(name)].target.partition(":")
         try:

@@ -1,4 +1,4 @@
-"""Parsed JSON or YAML into frozen dataclasses, strictly: every mistake names its field."""
+"""Builds frozen dataclasses of parsed JSON, YAML or TOML. Every error names the field."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class SchemaError(ValueError):
 
 
 def from_dict(cls: type[T], data: object, at: str) -> T:
-    """Builds the dataclass `cls` from parsed JSON, strictly.
+    """Builds the dataclass `cls` from parsed data.
 
-    `at` is the dotted path of `data`, for messages. Raises SchemaError for an unknown key (with
-    the closest known one), a missing key or a value of the wrong type.
+    `at` is the dotted path of `data`, for messages. Raises SchemaError for an unknown key, naming
+    the closest known one, for a missing key, and for a value of the wrong type.
     """
     if not isinstance(data, dict):
         raise SchemaError(f"{at or 'top level'}: must be an object")
@@ -44,7 +44,7 @@ def from_dict(cls: type[T], data: object, at: str) -> T:
 
 @functools.cache
 def _hints(cls: Any) -> dict[str, Any]:
-    # Slow, and concepts.jsonl has a line for each concept.
+    # Cached because it is slow, and concepts.jsonl has one line for each concept.
     return typing.get_type_hints(cls, include_extras=True)
 
 

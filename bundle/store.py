@@ -1,4 +1,4 @@
-"""Bundles on disk: opened only after every byte is accounted for, written all or nothing."""
+"""Bundles on disk: opened after every byte is verified, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -30,28 +30,30 @@ __all__ = [
 CURRENT = "CURRENT"
 """The file of a model directory that names its current version, in one line."""
 
-ENVIRONMENT = "SPARSECLIP_BUNDLE"
+BUNDLE_VARIABLE = "SPARSECLIP_BUNDLE"
+"""The environment variable with the directory of the default bundle."""
 
-DEMO = "sparseclip_demo"
+DEMO_PACKAGE = "sparseclip_demo"
 """The package of the distribution sparseclip-demo, which is data only; see packages/demo."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A verified version directory."""
+    """A version of a model, verified."""
 
     root: Path
+    """The directory of the version."""
     manifest: Manifest
 
     def file(self, name: str) -> Path:
-        """The path of one of the bundle's files. Raises BundleError for one it does not list."""
+        """The path of a file. Raises BundleError when the manifest does not list it."""
         if name not in self.manifest.files:
             raise BundleError(f"{name}: not in the bundle")
         return self.root / name
 
     @cached_property
     def concepts(self) -> ConceptVocabulary:
-        """The named concepts. Raises BundleError when they are not the model's C."""
+        """The concepts. Raises BundleError when there are more or fewer than the model has."""
         try:
             vocabulary = ConceptVocabulary.open(self.file("concepts.jsonl"))
         except ValueError as error:
@@ -62,7 +64,7 @@ class Bundle:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The text tower's tokenizer. Raises BundleError when it has other ids than the tower."""
+        """The tokenizer. Raises BundleError when its vocabulary is not that of the text tower."""
         architecture = self.manifest.architecture
         try:
             tokenizer = Tokenizer.open(self.file("tokenizer.json"), architecture.context_length)
@@ -74,15 +76,15 @@ class Bundle:
 
     @cached_property
     def preprocessor(self) -> Preprocessor:
-        """Images to the image tower's pixels."""
+        """Turns images into the pixels of the image tower."""
         return Preprocessor(self.manifest.preprocessing)
 
 
 def open_bundle(path: Path) -> Bundle:
     """Opens a version directory, or the current version of a model directory.
 
-    Every file is compared with the manifest before any is parsed. Raises BundleError, naming the
-    file, unless all is as the manifest says.
+    Every file is compared with the manifest before any of them is parsed. Raises BundleError,
+    naming the first file that is not as the manifest says.
     """
     version = None
     if not os.path.lexists(path / MANIFEST) and os.path.lexists(path / CURRENT):
@@ -95,7 +97,7 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def current_version(model_dir: Path) -> str:
-    """What CURRENT says. Raises BundleError unless it is the name of a directory beside it."""
+    """The version that CURRENT names. Raises BundleError unless it is a directory beside it."""
     path = model_dir / CURRENT
     try:
         if path.is_symlink() or path.stat().st_size > 256:
@@ -112,11 +114,12 @@ def current_version(model_dir: Path) -> str:
 
 
 def write_bundle(models_dir: Path, manifest: Manifest, fill: Callable[[Path], None]) -> Path:
-    """Writes a version all or nothing, makes it current, and returns its directory.
+    """Writes a version, makes it the current one, and returns its directory.
 
-    `fill` puts the files into an empty directory; the manifest's `files` come from what is there.
-    The directory gets its name, and CURRENT its line, only after all of it is on disk and has been
-    verified. Versions are immutable: raises BundleError when this one exists.
+    `fill` puts the files into an empty directory, and the manifest's `files` describe what is
+    there. Only when all of it is verified and on the disk does the directory get its name, and
+    CURRENT its line. If anything fails, nothing is left. Versions never change: raises BundleError
+    when this one exists.
     """
     target = vacant_version(models_dir, manifest.name, manifest.version)
     model_dir = target.parent
@@ -143,7 +146,7 @@ def write_bundle(models_dir: Path, manifest: Manifest, fill: Callable[[Path], No
 
 
 def vacant_version(models_dir: Path, name: str, version: str) -> Path:
-    """Where a new version would go. Raises BundleError for names that are none, or are taken."""
+    """The directory for a new version. Raises BundleError for a bad name, or if it exists."""
     for field, value in (("name", name), ("version", version)):
         if not is_name(value):
             raise BundleError(f"{field}: letters, digits, dots, dashes and underscores only")
@@ -156,21 +159,21 @@ def vacant_version(models_dir: Path, name: str, version: str) -> Path:
 def default_bundle() -> Path:
     """The bundle for a command that names none.
 
-    The first of these: the directory in the environment variable SPARSECLIP_BUNDLE, models/demo of
-    the clone that holds this file, the installed distribution sparseclip-demo. Raises BundleError
-    when there is none.
+    It is the first of these that exists: the directory in the environment variable
+    SPARSECLIP_BUNDLE, models/demo of the clone that holds this file, or the installed distribution
+    sparseclip-demo. Raises BundleError when there is none, or the variable names no directory.
     """
-    if named := os.environ.get(ENVIRONMENT):
+    if named := os.environ.get(BUNDLE_VARIABLE):
         if not Path(named).is_dir():
-            raise BundleError(f"no bundle: {ENVIRONMENT} is no directory")
+            raise BundleError(f"no bundle: {BUNDLE_VARIABLE} is no directory")
         return Path(named)
     clone = Path(__file__).resolve().parents[1] / "models" / "demo"
     if (clone / CURRENT).is_file():
         return clone
     try:
-        installed = importlib.resources.files(DEMO) / "demo"
+        installed = importlib.resources.files(DEMO_PACKAGE) / "demo"
     except ModuleNotFoundError:
         raise BundleError(
-            f"no bundle: name one, set {ENVIRONMENT}, or pip install 'sparseclip[demo]'"
+            f"no bundle: name one, set {BUNDLE_VARIABLE}, or pip install 'sparseclip[demo]'"
         ) from None
     return Path(str(installed))

@@ -1,4 +1,4 @@
-"""Texts to token ids without torch. B batch, T tokens."""
+"""Texts to token ids, without torch. B batch, T tokens."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import regex
     import tokenizers
 
-PATTERN = r"""|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
-"""How CLIP cuts a cleaned text into words, after the alternatives for its special tokens."""
+WORD_PATTERN = r"""|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+"""How CLIP cuts a cleaned text into words. The alternatives for its special tokens come first."""
 
 MAX_CHARACTERS = 16_384
-"""Longer texts are refused: Unicode's normal form costs quadratic time on runs of accents, a
-quarter of a second here."""
+"""Longer texts are refused. Normalising Unicode takes time quadratic in a run of accents: a quarter
+of a second at this length."""
 
 
 class TokenizerError(ValueError):
@@ -32,48 +32,56 @@ class TokenizerError(ValueError):
 class Tokenizer:
     """CLIP's byte-level BPE, equal to open_clip's SimpleTokenizer with its default cleaning.
 
-    The BPE itself runs in the `tokenizers` library. Cleaning and cutting into words stay with the
-    two Python libraries that open_clip uses, since Rust's Unicode tables are other versions.
+    The BPE itself runs in the `tokenizers` library. Texts are cleaned and cut into words by the two
+    Python libraries that open_clip uses, because Rust's Unicode tables are of other versions.
     """
 
     model: tokenizers.models.Model
     pattern: regex.Pattern[str]
-    specials: dict[str, int]
-    """Token ids by text; the first starts every row, the second ends it."""
+    special_tokens: dict[str, int]
+    """Token ids by text. The first one starts every row and the second one ends it."""
     vocabulary: int
+    """How many token ids there are."""
     context_length: int
+    """T."""
 
     @classmethod
     def open(cls, path: Path, context_length: int) -> Tokenizer:
-        """Reads a tokenizer.json. Raises TokenizerError for anything else."""
+        """Reads a tokenizer.json for rows of `context_length` tokens.
+
+        Raises TokenizerError for another file, for a model that is no BPE with start and end
+        tokens, and for a context of less than 2 tokens.
+        """
         import regex
         import tokenizers
 
         try:
-            whole = tokenizers.Tokenizer.from_file(str(path))
-        except Exception:  # the library raises nothing narrower
+            tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception:  # the library raises no narrower class
             raise TokenizerError(f"{path.name}: not a tokenizer") from None
-        added = whole.get_added_tokens_decoder()
-        specials = {added[i].content: i for i in sorted(added)}
-        if len(specials) < 2 or not isinstance(whole.model, tokenizers.models.BPE):
+        added = tokenizer.get_added_tokens_decoder()
+        special_tokens = {added[i].content: i for i in sorted(added)}
+        if len(special_tokens) < 2 or not isinstance(tokenizer.model, tokenizers.models.BPE):
             raise TokenizerError(f"{path.name}: not a BPE with start and end tokens")
         if context_length < 2:
             raise TokenizerError("context_length: must be at least 2")
-        pattern = "|".join(map(regex.escape, specials)) + PATTERN
+        pattern = "|".join(map(regex.escape, special_tokens)) + WORD_PATTERN
         return cls(
-            model=whole.model,
+            model=tokenizer.model,
             pattern=regex.compile(pattern, regex.IGNORECASE),
-            specials=specials,
-            vocabulary=whole.get_vocab_size(),
+            special_tokens=special_tokens,
+            vocabulary=tokenizer.get_vocab_size(),
             context_length=context_length,
         )
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Texts to ids (B, T): start, words, end, then 0. Long texts are cut, the end kept.
+        """Token ids (B, T) int64 of texts: start, words, end, then zeros.
+
+        A text that is too long is cut and keeps its end token.
 
         Raises TokenizerError for a text of more than MAX_CHARACTERS.
         """
-        start, end = list(self.specials.values())[:2]
+        start, end = list(self.special_tokens.values())[:2]
         ids = np.zeros((len(texts), self.context_length), dtype=np.int64)
         for row, text in zip(ids, texts, strict=True):
             words = self._words(text)[: self.context_length - 2]
@@ -82,24 +90,25 @@ class Tokenizer:
         return ids
 
     def _words(self, text: str) -> list[int]:
-        """The ids of the first words of a text: at least T - 2 ids, if it has so many."""
+        """The ids of a text's first words: at least T - 2 of them, if it has that many."""
         if len(text) > MAX_CHARACTERS:
             raise TokenizerError(f"text: more than {MAX_CHARACTERS} characters")
         ids: list[int] = []
-        # A word has at least one token, so no more than T words can matter.
+        # Every word has at least one token, so T words fill the row.
         for match in islice(self.pattern.finditer(clean(text)), self.context_length):
             word = match.group()
-            if word in self.specials:
-                ids.append(self.specials[word])
+            if word in self.special_tokens:
+                ids.append(self.special_tokens[word])
             else:
-                ids.extend(t.id for t in self.model.tokenize(_printable(word)))
+                ids.extend(token.id for token in self.model.tokenize(_byte_text(word)))
         return ids
 
 
 def clean(text: str) -> str:
-    """open_clip's default cleaning: mended encoding, HTML entities, single spaces, lower case.
+    """open_clip's default cleaning: repairs the encoding, unescapes HTML, makes single spaces and
+    lower case.
 
-    Lone surrogates become U+FFFD in it, so that the result can always be written as UTF-8.
+    Lone surrogates become U+FFFD, so that the result can always be written as UTF-8.
     """
     import ftfy
 
@@ -108,18 +117,19 @@ def clean(text: str) -> str:
 
 
 def byte_characters() -> list[str]:
-    """GPT-2's printable character for each of the 256 bytes, in order of the bytes."""
+    """GPT-2's printable character for each of the 256 bytes, in the order of the bytes."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = (b for b in range(256) if b not in printable)
+    unprintable = (b for b in range(256) if b not in printable)
     table: dict[int, int] = {b: b for b in printable}
-    table |= {b: 256 + n for n, b in enumerate(others)}
+    table |= {b: 256 + n for n, b in enumerate(unprintable)}
     return [chr(table[b]) for b in range(256)]
 
 
-_TABLE: Any = dict(enumerate(byte_characters()))
+_BYTE_CHARACTERS: Any = dict(enumerate(byte_characters()))
 
 
-def _printable(word: str) -> str:
-    # latin-1 maps each byte to the code point of the same number, which the table then renames
-    result: str = word.encode("utf-8").decode("latin-1").translate(_TABLE)
+def _byte_text(word: str) -> str:
+    """The UTF-8 bytes of a word, each as its printable character: what the BPE's model reads."""
+    # latin-1 maps each byte to the code point of the same number, which the table then replaces.
+    result: str = word.encode("utf-8").decode("latin-1").translate(_BYTE_CHARACTERS)
     return result

@@ -1,4 +1,4 @@
-"""Is a bundle what its manifest says? Nothing but the manifest is parsed to find out."""
+"""Checks that a bundle is what its manifest says. Nothing but the manifest is parsed for it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from bundle.schema import SchemaError
 
 
 class BundleError(ValueError):
-    """A bundle that is refused; the message names the file, relative to the bundle."""
+    """A bundle that is refused. The message names the file by its path in the bundle."""
 
 
 MANIFEST = "manifest.json"
-MAX_MANIFEST = 2**20
-"""Bytes; a larger manifest is refused unread."""
+MAX_MANIFEST_BYTES = 2**20
+"""A larger manifest is refused unread."""
 
 REQUIRED = (
     "weights.safetensors",
@@ -35,35 +35,35 @@ REQUIRED = (
     "CARD.md",
 )
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_TEXT = (".json", ".jsonl", ".md", ".txt", "")
-_MAX_PROSE = 2**20
-"""Bytes of a file of plain words (LICENSE, *.md, *.txt)."""
-_EXTERNAL = b"\n\x08location\x12"
-"""How a protobuf spells the key under which ONNX names another file that holds a tensor."""
+_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_TEXT_SUFFIXES = (".json", ".jsonl", ".md", ".txt", "")
+_MAX_PLAIN_TEXT_BYTES = 2**20
+"""The largest file of plain text (LICENSE, *.md, *.txt)."""
+_EXTERNAL_LOCATION_KEY = b"\n\x08location\x12"
+"""The bytes of the key, in an ONNX file, under which it names another file that holds a tensor."""
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can name a model, a version or a file: one plain path component."""
-    return _NAME.fullmatch(text) is not None
+    """A text can name a model, a version or a file: it is one plain component of a path."""
+    return _NAME_PATTERN.fullmatch(text) is not None
 
 
 def verify(root: Path) -> Manifest:
     """Checks a version directory and returns its manifest.
 
-    Checked in this order, cheapest first: the manifest, then names, kinds and sizes of all files,
-    then every byte of them. Raises BundleError for the first thing that is wrong.
+    The cheapest checks come first: the manifest, then the names, kinds and sizes of all files, then
+    every byte of them. Raises BundleError for the first mistake.
     """
     manifest = _read_manifest(root)
     for name in manifest.files:
         if name == MANIFEST or not all(map(is_name, name.split("/"))):
-            raise BundleError(f"{_shown(name)}: not a plain path inside of the bundle")
+            raise BundleError(f"{_printable(name)}: not a plain path inside of the bundle")
     for name in REQUIRED:
         if name not in manifest.files:
             raise BundleError(f"{name}: missing from the manifest")
     present = _scan(root) - {MANIFEST}
     for name in sorted(present - set(manifest.files)):
-        raise BundleError(f"{_shown(name)}: not in the manifest")
+        raise BundleError(f"{_printable(name)}: not in the manifest")
     for name in sorted(set(manifest.files) - present):
         raise BundleError(f"{name}: missing")
     for name, entry in manifest.files.items():
@@ -77,7 +77,10 @@ def verify(root: Path) -> Manifest:
 
 
 def describe_files(root: Path) -> dict[str, FileEntry]:
-    """Size and digest of every file below a directory, as its manifest lists them."""
+    """Size and digest of every file in and below a directory, for its manifest.
+
+    Raises BundleError for a link, and for anything else that is neither file nor folder.
+    """
     names = sorted(_scan(root) - {MANIFEST})
     return {
         name: FileEntry(bytes=(root / name).stat().st_size, sha256=_digest(root / name))
@@ -86,19 +89,19 @@ def describe_files(root: Path) -> dict[str, FileEntry]:
 
 
 def check_content(path: Path, name: str) -> None:
-    """Checks that a file holds what its name promises, and no pickle in any of its forms.
+    """Checks that a file holds what its name promises, and no pickle in any form.
 
-    Never unpickles: `pickletools` only reads opcodes. Raises BundleError.
+    Nothing is unpickled: `pickletools` only reads opcodes. Raises BundleError.
     """
     suffix = PurePosixPath(name).suffix if "." in name else ""
     with path.open("rb") as file:
         head = file.read(4096)
     if head[:1] == b"\x80" and head[1:2] <= b"\x05" or zipfile.is_zipfile(path):
         raise BundleError(f"{name}: a pickle or an archive, which no bundle may hold")
-    if suffix in _TEXT:
+    if suffix in _TEXT_SUFFIXES:
         if suffix not in (".json", ".jsonl"):
-            if path.stat().st_size > _MAX_PROSE:
-                raise BundleError(f"{name}: over {_MAX_PROSE} bytes")
+            if path.stat().st_size > _MAX_PLAIN_TEXT_BYTES:
+                raise BundleError(f"{name}: over {_MAX_PLAIN_TEXT_BYTES} bytes")
             if _is_text_pickle(path.read_bytes()):
                 raise BundleError(f"{name}: a pickle, which no bundle may hold")
         elif not head.startswith(b"{"):
@@ -110,8 +113,11 @@ def check_content(path: Path, name: str) -> None:
     elif suffix == ".onnx":
         if head[:1] != b"\x08":  # the first field of a ModelProto is its ir_version
             raise BundleError(f"{name}: not an ONNX file")
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as all_:
-            if all_.find(_EXTERNAL) >= 0:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            if content.find(_EXTERNAL_LOCATION_KEY) >= 0:
                 raise BundleError(f"{name}: keeps tensors in another file")
     else:
         raise BundleError(f"{name}: a kind of file that no bundle holds")
@@ -123,8 +129,8 @@ def _read_manifest(root: Path) -> Manifest:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{MANIFEST}: not a regular file")
-        if status.st_size > MAX_MANIFEST:
-            raise BundleError(f"{MANIFEST}: over {MAX_MANIFEST} bytes")
+        if status.st_size > MAX_MANIFEST_BYTES:
+            raise BundleError(f"{MANIFEST}: over {MAX_MANIFEST_BYTES} bytes")
         return Manifest.from_json(path.read_bytes().decode("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise BundleError(f"{MANIFEST}: missing") from None
@@ -137,8 +143,8 @@ def _read_manifest(root: Path) -> Manifest:
 
 
 def _scan(root: Path) -> set[str]:
-    """Relative paths of all files. Raises BundleError for what is no file and no directory."""
-    found = set()
+    """Relative paths of all files. Raises BundleError for anything but files and folders."""
+    paths = set()
     pending = [("", root)]
     while pending:
         prefix, folder = pending.pop()
@@ -146,14 +152,14 @@ def _scan(root: Path) -> set[str]:
             for entry in entries:
                 name = f"{prefix}{entry.name}"
                 if entry.is_symlink():
-                    raise BundleError(f"{_shown(name)}: a symbolic link")
+                    raise BundleError(f"{_printable(name)}: a symbolic link")
                 if entry.is_dir(follow_symlinks=False):
                     pending.append((f"{name}/", Path(entry.path)))
                 elif entry.is_file(follow_symlinks=False):
-                    found.add(name)
+                    paths.add(name)
                 else:
-                    raise BundleError(f"{_shown(name)}: not a regular file")
-    return found
+                    raise BundleError(f"{_printable(name)}: not a regular file")
+    return paths
 
 
 def _digest(path: Path) -> str:
@@ -162,13 +168,13 @@ def _digest(path: Path) -> str:
 
 
 def _is_text_pickle(data: bytes) -> bool:
-    """Whether the bytes begin with a pickle of an early protocol, which has no magic number."""
+    """The bytes begin with a pickle of protocol 0 or 1, which has no magic number."""
     try:
         return sum(1 for _ in pickletools.genops(data)) > 1
     except Exception:  # genops reads arbitrary bytes: any error means that they are no pickle
         return False
 
 
-def _shown(name: str) -> str:
-    """A name from outside in a form that is safe to print."""
+def _printable(name: str) -> str:
+    """A name from outside, escaped and cut so that it is safe to print."""
     return ascii(name)[1:-1][:128]

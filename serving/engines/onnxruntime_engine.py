@@ -68,7 +68,7 @@ class OnnxRuntimeEngine:
                     # onnxruntime would keep a memory pattern for every batch size it meets. The
                     # arena alone is bounded: by the largest batch, which the warm-up runs.
                     settings={"inter_op_num_threads": 1, "enable_mem_pattern": False},
-                    entries={"session.intra_op.allow_spinning": "1" if config.spin else "0"},
+                    config_entries={"session.intra_op.allow_spinning": "1" if config.spin else "0"},
                 )
             except Exception as error:  # onnxruntime has a class of its own for each failure
                 raise EngineError(f"{graph}.onnx: {error}") from error

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from bundle import image as room
 from bundle.image import ImageError, ImageLimits, decode_image
 from bundle.image_header import MAX_SCANS, MAX_SEGMENTS
 from tests.bundle.encoded_images import (
@@ -96,7 +95,7 @@ def test_size_is_refused_from_the_header(
 ) -> None:
     opened: list[object] = []
     real = Image.open
-    monkeypatch.setattr(room.Image, "open", lambda *a, **k: opened.append(a) or real(*a, **k))
+    monkeypatch.setattr(Image, "open", lambda *a, **k: opened.append(a) or real(*a, **k))
     times = []
     for _ in range(5):
         start = time.perf_counter()

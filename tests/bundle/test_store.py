@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from bundle import verify as room
 from bundle.manifest import FileEntry, Manifest
 from bundle.store import BundleError, default_bundle, open_bundle
 from bundle.verify import MANIFEST, REQUIRED, describe_files
@@ -157,7 +156,7 @@ def test_a_newer_schema(copy: Path) -> None:
 def test_a_huge_manifest_is_not_read(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (copy / MANIFEST).open("ab") as file:
         file.truncate(200 * 2**20)
-    monkeypatch.setattr(room.Manifest, "from_json", lambda text: pytest.fail("was parsed"))
+    monkeypatch.setattr(Manifest, "from_json", lambda text: pytest.fail("was parsed"))
     assert refused(copy) == "manifest.json: over 1048576 bytes"
 
 

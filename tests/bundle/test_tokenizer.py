@@ -75,7 +75,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_ids_and_specials(pair: Pair) -> None:
     theirs, ours = pair
     assert ours.vocabulary == theirs.vocab_size
-    assert list(ours.specials.values())[:2] == [theirs.sot_token_id, theirs.eot_token_id]
+    assert list(ours.special_tokens.values())[:2] == [theirs.sot_token_id, theirs.eot_token_id]
     assert theirs.eot_token_id == theirs.vocab_size - 1  # open_clip pools at the highest id
 
 

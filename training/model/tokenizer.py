@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bundle.tokenizer import PATTERN
+from bundle.tokenizer import WORD_PATTERN
 from training.core.compat import open_clip
 
 STOCK_VOCABULARY = 49_408
@@ -69,7 +69,7 @@ def write_tokenizer_json(tokenizer: Any, path: Path) -> None:
     )
     exported.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(PATTERN[1:]), behavior="removed", invert=True),
+            pre_tokenizers.Split(Regex(WORD_PATTERN[1:]), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
