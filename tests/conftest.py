@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.tiny import export_tiny
+
+# For torch, here and in processes that tests start. The models of the tests are too small for a
+# second thread to help; on a busy machine, two that wait for each other take 30 times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How fast examples come is the machine's affair: in a fresh clone the first ones wait for
 # hypothesis to build its tables of characters.

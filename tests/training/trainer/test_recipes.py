@@ -1,16 +1,20 @@
-"""Every recipe of the project builds its model and makes a step."""
+"""Every recipe of the project: its figures, its model at full size, and a step."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import pytest
 import torch
 
 from bundle.schema import SchemaError
+from training.core.compat import open_clip
 from training.loading.pairs import PairBatch
-from training.losses.clip import ClipLoss
-from training.model.sparse_clip import SparseCLIP
+from training.losses import LOSSES
+from training.model.sparse_clip import LossInputs, SparseCLIP
 from training.trainer.recipe import TrainingRecipe
 from training.trainer.step import TrainingStep
+from training.trainer.trained_model import new_model
 
 
 def test_the_recipes_are_there() -> None:
@@ -38,25 +42,75 @@ def test_the_paper_s_figures(name: str, concepts: int, cap: float) -> None:
 
 
 @pytest.mark.parametrize("name", TrainingRecipe.names())
-def test_builds_and_steps(name: str) -> None:
-    """At full width and depth, two pairs a batch."""
+def test_every_weight_has_a_gradient_at_full_size(name: str) -> None:
+    """On the meta device: all shapes of the forward and backward pass, and no numbers."""
     recipe = TrainingRecipe.load(name)
-    model = SparseCLIP(recipe.model)  # warm_start's towers, random: no hub in a test
+    open_clip()  # its import makes tensors of its own
+    with torch.device("meta"):
+        model = new_model(recipe)  # warm_start's towers, random: no hub in a test
+        batch = random_batch(model)
+        outputs: LossInputs = model(batch.pixels, batch.tokens)
+    for codes in (outputs.image, outputs.text):
+        assert codes.shape == (2, recipe.model.concepts)
+    assert model.encode_patches(batch.pixels).shape == (2, patches(model), recipe.model.concepts)
+    torch.stack([part.sum() for part in outputs[:3]]).sum().backward()
+    assert without_gradient(model) <= unused(recipe)
+
+
+@pytest.mark.parametrize("name", TrainingRecipe.names())
+def test_steps_at_a_small_size(name: str) -> None:
+    """The recipe's own kinds of towers, heads and loss, with fewer and narrower layers."""
+    recipe = small(TrainingRecipe.load(name))
+    torch.manual_seed(0)
+    model = new_model(recipe)
+    loss = LOSSES.load(recipe.loop.loss)(tile=1)
+    # PairBatch statistics, as the demo's trunk has them, want more than one pair.
+    micro_batch = 0 if name == "demo" else 1
+    step = TrainingStep(
+        model, loss, micro_batch=micro_batch, precision="fp32", device=torch.device("cpu")
+    )
+    result = step(random_batch(model))
+    assert torch.isfinite(result.loss)
+    assert result.fired.shape == (recipe.model.concepts,)
+    assert without_gradient(model) <= unused(recipe)
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def small(recipe: TrainingRecipe) -> TrainingRecipe:
+    """The recipe with a model that makes a step in a fraction of a second."""
+    model = recipe.model
+    vision = {"image_size": 64}
+    if "timm_model_name" not in model.vision:
+        patch = {"ViT-B-32": 32, "ViT-L-14": 14}[model.name]
+        vision = {"image_size": 2 * patch, "width": 32, "layers": 2, "head_width": 16}
+    text = {"width": 32, "heads": 2, "layers": 1, "vocab_size": 600, "context_length": 12}
+    changed = dataclasses.replace(
+        model, vision={**model.vision, **vision}, text={**model.text, **text}, embed_dim=16
+    )
+    return dataclasses.replace(recipe, model=changed)
+
+
+def random_batch(model: SparseCLIP) -> PairBatch:
+    """Two pairs of noise."""
     side, text = model.image.image_size, model.text
-    batch = PairBatch(
+    return PairBatch(
         torch.randn(2, 3, side, side),
         torch.randint(1, text.vocabulary, (2, text.context_length)),
     )
-    loss = ClipLoss(tile=1)
-    step = TrainingStep(model, loss, micro_batch=1, precision="fp32", device=torch.device("cpu"))
-    if name == "demo":  # batch statistics want more than one
-        step.micro_batch = 0
-    result = step(batch)
-    assert torch.isfinite(result.loss)
-    assert result.fired.shape == (recipe.model.concepts,)
-    missing = [n for n, p in model.named_parameters() if p.grad is None]
-    unused = {"image.trunk.class_embedding"} if recipe.model.pool == "patch_mean" else set()
-    assert set(missing) <= unused
+
+
+def patches(model: SparseCLIP) -> int:
+    rows, columns = model.patch_grid
+    return rows * columns
+
+
+def without_gradient(model: SparseCLIP) -> set[str]:
+    return {name for name, weight in model.named_parameters() if weight.grad is None}
+
+
+def unused(recipe: TrainingRecipe) -> set[str]:
+    """Weights that a recipe's codes do not depend on."""
+    return {"image.trunk.class_embedding"} if recipe.model.pool == "patch_mean" else set()
 
 
 def test_a_recipe_survives_its_own_dict() -> None:
