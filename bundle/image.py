@@ -107,7 +107,7 @@ def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:
     if max(width, height) > limits.side:
         raise ImageError(
-            f"image: {width} x {height} pixels is over the limit of {limits.side} a side"
+            f"image: {width} x {height} pixels is over the limit of {limits.side} per side"
         )
     if width * height > limits.pixels:
         raise ImageError(

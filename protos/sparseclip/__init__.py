@@ -1,8 +1,8 @@
 """The client of a Sparseclip server: `from sparseclip import Client`.
 
-`Client` blocks and `AsyncClient` awaits; `AdminClient` and `AsyncAdminClient` speak to the admin
-port. All that their methods take, return and raise is here. The package needs neither torch nor
-onnxruntime. The generated messages of the wire contract are in `sparseclip.v1`.
+`Client` blocks and `AsyncClient` awaits. `AdminClient` and `AsyncAdminClient` speak to the admin
+port. Every type that their methods take, return or raise is here. The package needs neither torch
+nor onnxruntime. The generated messages of the wire contract are in `sparseclip.v1`.
 """
 
 from importlib.metadata import PackageNotFoundError, version

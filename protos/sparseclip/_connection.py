@@ -90,13 +90,13 @@ class Connection:
         ]
 
     def open(self) -> grpc.Channel:
-        """A channel for threads."""
+        """Opens a channel whose calls block."""
         if self.tls is None:
             return grpc.insecure_channel(self.address, options=self.options())
         return grpc.secure_channel(self.address, self.tls.credentials(), options=self.options())
 
     def open_aio(self) -> grpc.aio.Channel:
-        """A channel for asyncio."""
+        """Opens a channel whose calls are awaited."""
         if self.tls is None:
             return grpc.aio.insecure_channel(self.address, options=self.options())
         return grpc.aio.secure_channel(self.address, self.tls.credentials(), options=self.options())

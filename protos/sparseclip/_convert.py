@@ -45,7 +45,7 @@ def concept_key_to_proto(key: ConceptKey) -> types_pb2.ConceptRef:
 
 
 def model_version_from_proto(message: types_pb2.ModelVersion) -> ModelVersion:
-    """The model that answered."""
+    """The name and the version of a model."""
     return ModelVersion(name=message.name, version=message.version)
 
 

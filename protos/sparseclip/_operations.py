@@ -157,7 +157,7 @@ class Operations:
         return embedding_pb2.EmbedStreamStart(model=self._selector, outputs=selection)
 
     def classifier(self, labels: Sequence[str], templates: Sequence[str]) -> Operation[Classifier]:
-        """Embeds the labels."""
+        """Embeds the labels in every template."""
         prompts = yield from self.embed([], prompts_for(labels, templates), Outputs())
         return Classifier.build(labels, templates, prompts, (yield from self.known_info()))
 

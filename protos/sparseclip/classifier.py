@@ -14,13 +14,13 @@ from sparseclip.results import Embedding, Embeddings, ModelInfo, ModelVersion, s
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classification:
-    """One image's label."""
+    """The label of one image, and the probability of every label."""
 
     source: str
     status: ItemStatus
     model: ModelVersion | None
     label: str
-    """The best label; empty when the image failed."""
+    """The likeliest label; empty when the image failed."""
     scores: Mapping[str, float]
     """Every label's probability, in the order of the labels; they sum to 1."""
 

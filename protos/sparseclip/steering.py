@@ -115,10 +115,10 @@ def _edit(data: object, at: str) -> Edit:
 def _object(data: object, cls: type, at: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ValueError(f"{at}: must be an object")
-    known = {field.name for field in dataclasses.fields(cls)}
+    names = {field.name for field in dataclasses.fields(cls)}
     for key in data:
-        if key not in known:
-            raise ValueError(f"{at}: {key}: unknown key; known are {', '.join(sorted(known))}")
+        if key not in names:
+            raise ValueError(f"{at}: {key}: unknown key; known are {', '.join(sorted(names))}")
     return data
 
 

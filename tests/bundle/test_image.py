@@ -81,11 +81,11 @@ def test_a_format_behind_another_ones_magic_is_corrupt() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (huge_png(65535, 65535), "65535 x 65535 pixels is over the limit of 16384 a side"),
-        (huge_jpeg(65535, 65535), "65535 x 65535 pixels is over the limit of 16384 a side"),
-        (huge_webp(2**24, 2**8), "16777216 x 256 pixels is over the limit of 16384 a side"),
-        (huge_png(1, 100_000), "1 x 100000 pixels is over the limit of 16384 a side"),
-        (huge_png(2**31 - 1, 1), "2147483647 x 1 pixels is over the limit of 16384 a side"),
+        (huge_png(65535, 65535), "65535 x 65535 pixels is over the limit of 16384 per side"),
+        (huge_jpeg(65535, 65535), "65535 x 65535 pixels is over the limit of 16384 per side"),
+        (huge_webp(2**24, 2**8), "16777216 x 256 pixels is over the limit of 16384 per side"),
+        (huge_png(1, 100_000), "1 x 100000 pixels is over the limit of 16384 per side"),
+        (huge_png(2**31 - 1, 1), "2147483647 x 1 pixels is over the limit of 16384 per side"),
         (huge_jpeg(8000, 5001), "8000 x 5001 pixels is over the limit of 40000000 in all"),
         (huge_webp(16000, 16000), "16000 x 16000 pixels is over the limit of 40000000 in all"),
     ],
@@ -112,7 +112,7 @@ def test_limits_are_inclusive() -> None:
     for limits, words in (
         (ImageLimits(bytes=len(data) - 1), "bytes is over"),
         (ImageLimits(pixels=199), "199 in all"),
-        (ImageLimits(side=19), "19 a side"),
+        (ImageLimits(side=19), "19 per side"),
     ):
         with pytest.raises(ImageError, match=words):
             decode_image(data, limits)

@@ -67,7 +67,7 @@ class Scripted(embedding_pb2_grpc.EmbeddingServiceServicer):
     calls: int = 0
     metadata: list[dict[str, str]] = field(default_factory=list)
     block_after: int | None = None
-    """After so many items a stream's handler does nothing more until its caller is gone."""
+    """After this many items a stream's handler does nothing until its caller is gone."""
     blocked: threading.Event = field(default_factory=threading.Event)
     """A handler is blocked."""
     cancelled: threading.Event = field(default_factory=threading.Event)
