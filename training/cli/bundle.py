@@ -1,4 +1,4 @@
-"""`sparseclip bundle`: export a checkpoint, verify and inspect bundles."""
+"""The commands `sparseclip bundle`: export a checkpoint, verify and inspect bundles."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ _BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
 def bundle() -> None:
     """Export, verify and inspect bundles.
 
-    A bundle is a version's directory, models/NAME/VERSION, or models/NAME for the current one.
+    A bundle is the folder of a version, models/NAME/VERSION; models/NAME means the current one.
     """
 
 
 @bundle.command()
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--name", required=True, help="The model's name.")
-@click.option("--version", required=True, help="The version; versions never change.")
+@click.option("--name", required=True, help="Name of the model.")
+@click.option("--version", required=True, help="Version; an existing one is never changed.")
 @click.option(
     "--models-dir",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("models"),
     show_default=True,
-    help="Where models/NAME/VERSION goes.",
+    help="Folder in which NAME/VERSION is written.",
 )
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=Path("data/build/demo"),
     show_default=True,
-    help="A built data set: figures come from its held-out splits, names from its words.",
+    help="Folder of the data set: held-out splits for figures, words for concept names.",
 )
 @click.option(
     "--licence",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     default=Path("LICENSE"),
     show_default=True,
-    help="The licence of the weights.",
+    help="File with the licence of the weights.",
 )
 def export(
     checkpoint: Path,
@@ -60,22 +60,23 @@ def export(
     data: Path,
     licence: Path,
 ) -> None:
-    """Export CHECKPOINT, a checkpoint or a run's folder, as a bundle.
+    """Export a checkpoint as a bundle.
 
-    Evaluates the model, names its concepts, writes the graphs, and ends without a bundle when they
-    disagree with torch. Clarity needs the encoder that `sparseclip data encoder` fetches.
+    CHECKPOINT is the folder of a checkpoint or of a run. The command evaluates the model, names its
+    concepts and writes its graphs. It writes no bundle when the graphs disagree with torch. Clarity
+    needs the encoder that `sparseclip data encoder` fetches.
     """
     from bundle.store import vacant_version
 
-    with _one_line():
-        vacant_version(models_dir, name, version)  # before the minutes that the rest takes
+    with _errors_as_one_line():
+        vacant_version(models_dir, name, version)  # fails now, not after minutes of work
     from training.core.checkpoint import CheckpointError
     from training.data.recipe import DataError
     from training.export.bundle_writer import BundleExportError
     from training.export.release import ReleaseConfig, release
 
     judge = find_judge()
-    with _one_line(CheckpointError, DataError, BundleExportError):
+    with _errors_as_one_line(CheckpointError, DataError, BundleExportError):
         path = release(
             ReleaseConfig(
                 run=checkpoint,
@@ -93,9 +94,12 @@ def export(
 @bundle.command()
 @click.argument("path", type=_BUNDLE)
 def verify(path: Path) -> None:
-    """Check every byte of the bundle at PATH against its manifest, and that its parts open."""
+    """Verify the bundle at PATH.
+
+    Every byte is checked against the manifest, and every part is opened.
+    """
     opened = _open(path)
-    with _one_line():
+    with _errors_as_one_line():
         concepts, ids = len(opened.concepts), opened.tokenizer.vocabulary
     manifest = opened.manifest
     size = sum(entry.bytes for entry in manifest.files.values())
@@ -107,16 +111,21 @@ def verify(path: Path) -> None:
 
 @bundle.command()
 @click.argument("path", type=_BUNDLE)
-@click.option("--top", default=20, show_default=True, help="Concepts to show, frequent ones first.")
+@click.option(
+    "--top",
+    default=20,
+    show_default=True,
+    help="Concepts to show, most frequent first.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(path: Path, top: int, as_json: bool) -> None:
-    """Show what the bundle at PATH is, holds and can do."""
+    """Show the contents of the bundle at PATH: manifest, figures, files, concepts."""
     opened = _open(path)
-    with _one_line():
-        shown = sorted(opened.concepts.concepts, key=lambda c: (-c.frequency, c.id))[:top]
+    with _errors_as_one_line():
+        frequent = sorted(opened.concepts.concepts, key=lambda c: (-c.frequency, c.id))[:top]
     if as_json:
         data = dataclasses.asdict(opened.manifest)
-        click.echo(json.dumps(data | {"concepts": [dataclasses.asdict(c) for c in shown]}))
+        click.echo(json.dumps(data | {"concepts": [dataclasses.asdict(c) for c in frequent]}))
         return
     from rich.console import Console
     from rich.table import Table
@@ -143,7 +152,7 @@ def inspect(path: Path, top: int, as_json: bool) -> None:
         files.add_row(name, f"{entry.bytes:,}", entry.sha256[:16])
     console.print(files)
     concepts = Table("id", "concept", "fires on", "images", "words", title="concepts")
-    for c in shown:
+    for c in frequent:
         words = ", ".join(e.source for e in c.words[:4])
         concepts.add_row(str(c.id), c.name, f"{c.frequency:.1%}", f"{c.modality:.2f}", words)
     console.print(concepts)
@@ -156,13 +165,13 @@ def _text(value: object) -> str:
 def _open(path: Path) -> Bundle:
     from bundle.store import open_bundle
 
-    with _one_line():
+    with _errors_as_one_line():
         return open_bundle(path)
 
 
 @contextmanager
-def _one_line(*errors: type[Exception]) -> Iterator[None]:
-    """Ends the command with the message of an error that a user can act on."""
+def _errors_as_one_line(*errors: type[Exception]) -> Iterator[None]:
+    """Ends the command with the message of an error that the user can correct."""
     from bundle.store import BundleError
 
     expected: tuple[type[Exception], ...] = (BundleError, *errors)

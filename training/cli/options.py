@@ -1,4 +1,4 @@
-"""What every command that trains a recipe has: its options, and how it runs."""
+"""The options of every command that trains a recipe, and the way such a command runs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class RunOptions(NamedTuple):
-    """What the caller of a training command chose."""
+    """The values of the options."""
 
     folder: str
-    """The run's folder when `output` is None; RECIPE in it stands for the recipe's name."""
+    """The default of `output`; RECIPE in it stands for the recipe's name."""
     output: Path | None
     overrides: Sequence[str]
     stop_after: int | None
@@ -28,13 +28,13 @@ class RunOptions(NamedTuple):
 
 
 def run_options(folder: str, example: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds --output, --set, --stop-after and --show; the command gets them as `options`, a
-    RunOptions. `folder` is the default of --output, `example` an override for the help."""
+    """Adds --output, --set, --stop-after and --show to a command, which gets them as one RunOptions
+    named `options`. `folder` is the default of --output, `example` an override for the help."""
     added = (
         click.option(
             "--output",
             type=click.Path(file_okay=False, path_type=Path),
-            help=f"The run's folder: checkpoints, log, TensorBoard. Default: {folder}.",
+            help=f"Folder of the run: checkpoints, log, TensorBoard.  [default: {folder}]",
         ),
         click.option(
             "--set",
@@ -46,9 +46,9 @@ def run_options(folder: str, example: str) -> Callable[[Callable[..., Any]], Cal
         click.option(
             "--stop-after",
             type=int,
-            help="Stop at this step. The same command without it finishes the run.",
+            help="Stop after this step. The command without this option finishes the run.",
         ),
-        click.option("--show", is_flag=True, help="Print the resolved recipe and stop."),
+        click.option("--show", is_flag=True, help="Print the whole recipe and stop."),
     )
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,8 +76,10 @@ def run_recipe(
     options: RunOptions,
     train: Callable[[R, Path, int | None], Path],
 ) -> Path | None:
-    """Loads a recipe and trains it; returns what `train` does, or None when the recipe was only
-    shown. Every mistake that a user can act on ends the command with one line."""
+    """Loads a recipe and trains it. Returns the result of `train`, or None with --show.
+
+    An error that the user can correct ends the command with one line.
+    """
     import yaml
 
     from training.core.run import TrainingError

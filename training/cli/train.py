@@ -1,4 +1,4 @@
-"""`sparseclip train`."""
+"""The command `sparseclip train`."""
 
 from __future__ import annotations
 
