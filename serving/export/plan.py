@@ -72,7 +72,9 @@ class Plan:
         place = self.place.at(_name(number // GROUPS))
         try:
             with place.open() as stream:
-                columns = parquet.ParquetFile(stream).read_row_group(number % GROUPS).to_pydict()
+                # A thread of Arrow's that frees a buffer of Python's at exit aborts the process.
+                file = parquet.ParquetFile(stream)
+                columns = file.read_row_group(number % GROUPS, use_threads=False).to_pydict()
             entries = list(map(InputEntry, *(columns[name] for name in InputEntry._fields)))
         except (OSError, KeyError, pyarrow.ArrowException):
             told = f"{PLAN}/{place.name}: missing or damaged; export to a new folder"

@@ -66,4 +66,7 @@ def parquet_bytes(table: Any) -> bytes:
 def parquet_batches(place: Place, columns: Sequence[str], rows: int) -> Iterator[Any]:
     """Columns of a Parquet file as pyarrow.RecordBatch of at most so many rows."""
     with place.open() as stream:
-        yield from parquet.ParquetFile(stream).iter_batches(rows, columns=list(columns))
+        # A thread of Arrow's that frees a buffer of Python's at exit aborts the process.
+        yield from parquet.ParquetFile(stream).iter_batches(
+            rows, columns=list(columns), use_threads=False
+        )

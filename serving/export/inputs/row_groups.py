@@ -42,7 +42,8 @@ class ParquetGroups:
 
     def column(self, group: int, name: str) -> Any:
         """See Groups.column."""
-        return self._file.read_row_group(group, columns=[name]).column(0)
+        # A thread of Arrow's that frees a buffer of Python's at exit aborts the process.
+        return self._file.read_row_group(group, columns=[name], use_threads=False).column(0)
 
 
 class ArrowGroups:
