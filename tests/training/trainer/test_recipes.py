@@ -64,7 +64,7 @@ def test_steps_at_a_small_size(name: str) -> None:
     torch.manual_seed(0)
     model = new_model(recipe)
     loss = LOSSES.load(recipe.loop.loss)(tile=1)
-    # PairBatch statistics, as the demo's trunk has them, want more than one pair.
+    # Batch statistics, as the demo's trunk has them, want more than one pair.
     micro_batch = 0 if name == "demo" else 1
     step = TrainingStep(
         model, loss, micro_batch=micro_batch, precision="fp32", device=torch.device("cpu")
