@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from PIL import Image
 
 from bundle.store import open_bundle
 from tests.paths import ROOT
-from tests.tiny import WORDS
+from tests.tiny import WORDS, graphs_from
 from tests.training.conftest import ICONS, tiny_recipe
 from training.cli.bundle import bundle
 from training.evaluation.encoder import CodeMatrix
@@ -84,17 +84,31 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_export_a_checkpoint(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # pooling in slices of 50 of the 128 concepts, as large models do; the gate would see a mistake
-    monkeypatch.setattr("training.export.onnx_graphs.PATCH_CODES_PER_SLICE", 4 * 50)
-    monkeypatch.setenv("SPARSECLIP_CACHE", str(tmp_path / "empty"))
+def export(run: Path, models: Path) -> Result:
+    """`sparseclip bundle export` of a run."""
     arguments = ["export", str(run), "--name", "icons", "--version", "0.1"]
-    options = ["--models-dir", str(tmp_path), "--data", str(ICONS)]
+    options = ["--models-dir", str(models), "--data", str(ICONS)]
     licence = ["--licence", str(ROOT / "LICENSE")]
-    done = CliRunner().invoke(bundle, [*arguments, *options, *licence])
+    return CliRunner().invoke(bundle, [*arguments, *options, *licence])
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """The directory of models that an export makes, and what the command printed."""
+    models = tmp_path_factory.mktemp("exported")
+    with pytest.MonkeyPatch.context() as patch:
+        # pooling in slices of 50 of the 128 concepts, as large models do; the gate would see a
+        # mistake
+        patch.setattr("training.export.onnx_graphs.PATCH_CODES_PER_SLICE", 4 * 50)
+        patch.setenv("SPARSECLIP_CACHE", str(models / "empty"))
+        return models, export(run, models)
+
+
+def test_export_a_checkpoint(run: Path, exported: tuple[Path, Result]) -> None:
+    models, done = exported
     assert done.exit_code == 0, done.output
-    assert done.stdout == f"bundle: {tmp_path / 'icons' / '0.1'}\n"
-    opened = open_bundle(tmp_path / "icons")
+    assert done.stdout == f"bundle: {models / 'icons' / '0.1'}\n"
+    opened = open_bundle(models / "icons")
     record = opened.manifest.training
     assert (record.recipe, record.pairs, record.samples_seen) == ("tiny", 38, 24)
     assert {"test_style.top1", "test_codepoint.l0_image"} <= set(record.figures)
@@ -107,7 +121,7 @@ def test_export_a_checkpoint(run: Path, tmp_path: Path, monkeypatch: pytest.Monk
     card = opened.file("CARD.md").read_text()
     for words in ("# icons 0.1", "128 concepts", "test_style", "(clarity) was not measured"):
         assert words in card
-    again = CliRunner().invoke(bundle, [*arguments, *options, *licence])
+    again = export(run, models)
     assert again.exit_code == 1
     assert again.output == "Error: icons/0.1: exists, and versions never change\n"
 
@@ -122,7 +136,10 @@ class Letters:
 
 
 def test_a_release_reads_and_encodes_once(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path,
+    exported: tuple[Path, Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from training.data import shards
     from training.evaluation.encoder import CheckpointEncoder
@@ -144,6 +161,8 @@ def test_a_release_reads_and_encodes_once(
 
     monkeypatch.setattr(shards, "read_tar", reading)
     monkeypatch.setattr(CheckpointEncoder, "images", encoding)
+    written = exported[0] / "icons" / "0.1"
+    monkeypatch.setattr("training.export.bundle_writer.write_graphs", graphs_from(written))
     order = ReleaseConfig(
         run=run,
         data=ICONS,
