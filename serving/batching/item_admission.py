@@ -100,6 +100,7 @@ class ItemAdmission:
                 self._wake_stream()
                 raise
         with self._hold(1) as permits:
+            self._wake_stream()  # a call that leaves may free slots for more than one
             yield permits
 
     @contextmanager
@@ -143,7 +144,7 @@ class ItemAdmission:
         self._slots.inc(change)
 
     def _wake_stream(self) -> None:
-        """Lets the stream item that has waited longest look for a slot again."""
+        """Lets the stream item that has waited longest look for a slot again; it wakes the next."""
         while self._waiting_streams and self._has_capacity(1, STREAM_SHARE):
             turn = self._waiting_streams.popleft()
             if not turn.done():

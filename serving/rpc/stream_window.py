@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
 from serving.batching.item_results import ItemResult
-from serving.core.errors import ErrorKind, ServingError, invalid
+from serving.core.errors import ErrorKind, ServingError, internal, invalid
 from serving.core.requests import EmbedItem
+
+log = logging.getLogger(__name__)
 
 
 class AnsweredItem(NamedTuple):
@@ -94,7 +97,13 @@ class StreamWindow:
             task.add_done_callback(self._on_answered)
 
     async def _answer_item(self, item: EmbedItem) -> None:
-        self._finished.put_nowait(AnsweredItem(item, await self._answer(item)))
+        try:
+            result = await self._answer(item)
+        except Exception as error:
+            # Every item is answered: without this, its slot would never be free again.
+            log.error("internal error", exc_info=error)
+            result = internal()
+        self._finished.put_nowait(AnsweredItem(item, result))
 
     def _on_answered(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

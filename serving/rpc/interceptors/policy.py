@@ -60,4 +60,5 @@ _DEFAULT = Policy()
 
 def policy_of(method: str) -> Policy:
     """The policy of `/package.Service/Method`."""
-    return _METHODS.get(method) or _SERVICES.get(method.split("/")[1:2][0], _DEFAULT)
+    service = method.removeprefix("/").partition("/")[0]
+    return _METHODS.get(method) or _SERVICES.get(service, _DEFAULT)

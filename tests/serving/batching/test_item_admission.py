@@ -83,3 +83,24 @@ async def test_streams_wait_for_half_of_the_slots_and_have_no_deadline() -> None
     await asyncio.gather(*tasks)
     assert entered == [0, 1, 2]
     assert admission.admitted == 0
+
+
+async def test_slots_that_one_call_frees_go_to_every_stream_item_that_fits() -> None:
+    admission = admission_of(slots=8)
+    entered: list[int] = []
+    leave = asyncio.Event()
+
+    async def item(number: int) -> None:
+        async with admission.admit_when_free():
+            entered.append(number)
+            await leave.wait()
+
+    with admission.admit(8, asyncio.get_running_loop().time() + 60):
+        tasks = [asyncio.create_task(item(n)) for n in range(6)]
+        await asyncio.sleep(0.01)
+        assert entered == []
+    await asyncio.sleep(0.01)
+    assert entered == [0, 1, 2, 3]
+    leave.set()
+    await asyncio.gather(*tasks)
+    assert admission.admitted == 0
