@@ -18,8 +18,10 @@ from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 
 
 class EngineAlone:
-    """A bundle's image graph, and a list of encoded images to run it on. All rates in images
-    a second over so many `seconds`."""
+    """A bundle's image graph, and a list of encoded images to run it on.
+
+    Each method measures for `seconds` and gives a rate in images per second.
+    """
 
     def __init__(self, bundle: Path, data: list[bytes]) -> None:
         opened = open_bundle(bundle)
@@ -35,11 +37,11 @@ class EngineAlone:
         return self._preprocess(decode_image(entry, ImageLimits()))
 
     def one_run(self, batch: int, seconds: float) -> float:
-        """One run at a time on every core, decoded images in hand."""
+        """One run at a time, on every core, of decoded images."""
         return self._rate(self._whole, batch, seconds)
 
     def as_served(self, batch: int, seconds: float) -> float:
-        """As many threads and runs at a time as the server takes, decoded images in hand."""
+        """As many threads and concurrent runs as the server uses, of decoded images."""
         with ThreadPoolExecutor(self._default.runs) as pool:
             rates = [
                 pool.submit(self._rate, self._default, batch, seconds)
@@ -56,19 +58,20 @@ class EngineAlone:
         return done / elapsed
 
     def decoded(self, batch: int, seconds: float) -> float:
-        """From encoded bytes: the next batch is decoded by a thread a core while one run on every
-        core works on this one."""
+        """From encoded bytes: while one run uses every core, one thread per core decodes the next
+        batch."""
         entries = itertools.cycle(self._data)
         with ThreadPoolExecutor(available_cores()) as pool:
 
             def start() -> list[Future[Any]]:
-                chosen = itertools.islice(entries, batch)
-                return [pool.submit(self._decode, entry) for entry in chosen]
+                return [
+                    pool.submit(self._decode, entry) for entry in itertools.islice(entries, batch)
+                ]
 
-            coming = start()
+            following = start()
             done, started = 0, time.perf_counter()
             while (elapsed := time.perf_counter() - started) < seconds:
-                ready, coming = coming, start()
-                self._whole.run("image", np.stack([future.result() for future in ready]))
+                current, following = following, start()
+                self._whole.run("image", np.stack([future.result() for future in current]))
                 done += batch
         return done / elapsed

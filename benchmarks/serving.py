@@ -1,8 +1,8 @@
-"""The server beside its engine: throughput ratio, and the cost of a call beyond the engine.
+"""The server compared with its engine: the ratio of throughputs, and what a call costs beside it.
 
-The server runs as a process of its own, as users start it; the calling process sends encoded
-images on the same cores. Blocks of model-only runs and of served calls alternate in one run, so
-that a neighbour's load hits both; each figure is a median of blocks with its range.
+The server runs in a process of its own, as users start it. This process sends it encoded images,
+and shares its cores. Blocks of model-only runs and blocks of served calls alternate, so that other
+load on the machine affects both. Each figure is the median over blocks, with its range.
 
     python -m benchmarks.serving                        # the shipped bundle
     python -m benchmarks.serving --bundle models/demo --images png128
@@ -48,8 +48,10 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="default: the shipped one")
     parser.add_argument("--images", choices=IMAGES, default="jpeg512")
     parser.add_argument("--blocks", type=int, default=7, help="alternations of all arms")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of a block")
-    parser.add_argument("--batch", type=int, default=16, help="of model-only runs and of calls")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of a block")
+    parser.add_argument(
+        "--batch", type=int, default=16, help="images per model-only run and per call"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "serving.json")
     arguments = parser.parse_args()
     bundle = arguments.bundle or default_bundle()
@@ -57,7 +59,7 @@ def main() -> None:
         result = asyncio.run(measure(bundle, address, arguments))
     manifest = open_bundle(bundle).manifest
     result["model"] = f"{manifest.name} {manifest.version}, {manifest.architecture.family}"
-    # Which bundle it was stands above; where files lie is this machine's affair.
+    # Paths belong to this machine; `model` says which bundle it was.
     result["arguments"] = {
         key: str(value) for key, value in vars(arguments).items() if not isinstance(value, Path)
     }
@@ -69,7 +71,7 @@ def main() -> None:
 
 
 async def measure(bundle: Path, address: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Alternates the arms; throughputs in images a second, times in milliseconds."""
+    """Alternates what is compared. Throughputs are in images per second, times in milliseconds."""
     data = [image(*IMAGES[arguments.images], seed) for seed in range(32)]
     alone = EngineAlone(bundle, data)
     whole, parallel, decoded = (
@@ -117,7 +119,7 @@ async def measure(bundle: Path, address: str, arguments: argparse.Namespace) -> 
 
 
 def over(rates: dict[str, list[float]], baseline: str) -> dict[str, Summary]:
-    """Every served rate over a baseline's of the same block."""
+    """Every served rate divided by the baseline's of the same block."""
     return {
         name: summary([rate / base for rate, base in zip(values, rates[baseline], strict=True)])
         for name, values in rates.items()
@@ -126,7 +128,7 @@ def over(rates: dict[str, list[float]], baseline: str) -> dict[str, Summary]:
 
 
 async def served_rate(answered: AsyncIterator[int], seconds: float) -> float:
-    """Images a second that come back, after the first ones."""
+    """Answered images per second, counted from the first answer."""
     done, started = 0, 0.0
     async with contextlib.aclosing(answered) as counts:  # type: ignore[type-var]
         async for count in counts:
@@ -140,7 +142,7 @@ async def served_rate(answered: AsyncIterator[int], seconds: float) -> float:
 
 
 async def calls(stub: Any, data: list[bytes], each: int, at_once: int) -> AsyncIterator[int]:
-    """Unary calls without end, some at once; gives the images of each as it is answered."""
+    """Endless unary calls, `at_once` in flight; gives the images of each call as it is answered."""
     inputs = [embedding_pb2.EmbedInput(image=entry) for entry in data]
     request = embedding_pb2.EmbedRequest(inputs=inputs[:each])
     pending = {asyncio.ensure_future(stub.Embed(request, timeout=60)) for _ in range(at_once)}
@@ -156,7 +158,7 @@ async def calls(stub: Any, data: list[bytes], each: int, at_once: int) -> AsyncI
 
 
 async def stream(stub: Any, data: list[bytes]) -> AsyncIterator[int]:
-    """One stream without end."""
+    """One endless stream; gives 1 for each answer."""
 
     async def messages() -> AsyncIterator[embedding_pb2.EmbedStreamRequest]:
         yield embedding_pb2.EmbedStreamRequest(start=embedding_pb2.EmbedStreamStart())
@@ -173,11 +175,11 @@ async def stream(stub: Any, data: list[bytes]) -> AsyncIterator[int]:
             yield 1
     finally:
         call.cancel()
-        await asyncio.sleep(0.5)  # what is still in work is not the next arm's
+        await asyncio.sleep(0.5)  # what is in flight must not run into the next block
 
 
 async def single(stub: Any, data: list[bytes], seconds: float) -> tuple[list[float], list[float]]:
-    """Milliseconds of calls with one image, one at a time: beyond the engine's, and in all."""
+    """Milliseconds of calls with one image, one after another: beyond the engine's, and in all."""
     beyond: list[float] = []
     total: list[float] = []
     started = time.perf_counter()
@@ -192,7 +194,7 @@ async def single(stub: Any, data: list[bytes], seconds: float) -> tuple[list[flo
 
 
 def check(results: Any) -> None:
-    """A figure of calls that fail is none."""
+    """Raises when an image failed: a rate of failures would mean nothing."""
     for result in results:
         if result.status.code:
             raise RuntimeError(f"an image failed: {result.status.message}")
@@ -221,7 +223,7 @@ def server(bundle: Path, batch: int) -> Iterator[str]:
 
 
 def image(size: tuple[int, int], form: str, seed: int) -> bytes:
-    """Smooth noise, encoded: about as many bytes as a photo or an icon of that size."""
+    """Smooth noise, encoded: about as many bytes as a photo or icon of that size has."""
     noise = np.random.default_rng(seed).integers(0, 256, (size[1] // 8, size[0] // 8, 3))
     out = io.BytesIO()
     Image.fromarray(noise.astype(np.uint8)).resize(size).save(out, form)
@@ -238,7 +240,7 @@ def summary(values: list[float]) -> Summary:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures stand for."""
+    """The machine and the versions that the figures belong to."""
     names = ("onnxruntime", "grpcio", "pillow", "numpy", "protobuf")
     cpu = platform.processor()
     with contextlib.suppress(OSError):

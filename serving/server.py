@@ -74,7 +74,9 @@ class Server:
             Authenticator(tokens), self.admission, ErrorSanitizer(self.metrics), config.limits
         )
         public = self._add_port(chain, PUBLIC_SERVICES)
-        embedding = EmbeddingService(self.registry, config.limits, self.admission.draining)
+        embedding = EmbeddingService(
+            self.registry, config.limits, self.metrics, self.admission.draining
+        )
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(embedding, public)  # type: ignore[no-untyped-call]
         concepts = ConceptService(self.registry, config.limits)
         concepts_pb2_grpc.add_ConceptServiceServicer_to_server(concepts, public)  # type: ignore[no-untyped-call]

@@ -186,6 +186,7 @@ def _yaml(text: str, field_name: str) -> object:
 
 def documentation(cls: type = ServerConfig) -> dict[str, str]:
     """The sentence under each field of a configuration class; --help and the docs show it."""
+    # Python keeps no docstring of a field, so the sentences come from the source.
     import ast
     import inspect
     import textwrap

@@ -54,8 +54,8 @@ def text_of(events: Replies) -> str:
     return "".join(event.delta.text for event in events)
 
 
-def told(events: Replies) -> Replies:
-    """What does not depend on time: two equal conversations tell the same."""
+def without_times(events: Replies) -> Replies:
+    """The events without their times: those of two equal conversations are equal."""
     last = chat_pb2.ChatResponse.FromString(events[-1].SerializeToString())
     last.end.ClearField("timings")
     return [*events[:-1], last]

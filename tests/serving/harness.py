@@ -85,7 +85,7 @@ class Running:
         self.engine = engine
         self.channel = channel
         self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        """Of a caller who may embed."""
+        """Headers of a caller who may embed."""
         self.stub: Any = embedding_pb2_grpc.EmbeddingServiceStub(channel)  # type: ignore[no-untyped-call]
         self.health: Any = health_pb2_grpc.HealthStub(channel)
 
@@ -101,7 +101,7 @@ class Running:
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
     def gauges(self) -> dict[str, float]:
-        """Everything that counts what is in work."""
+        """Every gauge that counts what is in flight."""
         names = (
             "sparseclip_calls_in_flight",
             "sparseclip_chats_in_flight",
@@ -213,9 +213,9 @@ async def refused(call: Awaitable[object]) -> CallError:
     try:
         await call
     except grpc.RpcError as error:
-        found = CallError.from_rpc(error)
-        assert_clean(str(found))
-        return found
+        refusal = CallError.from_rpc(error)
+        assert_clean(str(refusal))
+        return refusal
     raise AssertionError("the call was not refused")
 
 

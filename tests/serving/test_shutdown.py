@@ -41,7 +41,7 @@ BIG = large_image(6000)
 
 
 def work(process: Process, images: int) -> Any:
-    """A call in work: its images are being decoded."""
+    """A call in flight: its images are being decoded."""
     request = embed_request(*[BIG] * images)
     call = process.stub.Embed.future(request, timeout=60)
     time.sleep(0.3)

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from serving.batching.item_results import ItemResult
-from serving.core.errors import invalid
+from serving.core.errors import ServingError, invalid
 from serving.core.limits import LimitsConfig
-from serving.core.requests import EmbedItem
+from serving.core.metrics import Metrics
+from serving.core.requests import EmbedItem, ImageItem
 from serving.models.registry import Registry
 from serving.rpc.call import RpcContext, ServerCall, current_call
 from serving.rpc.convert import embedding as convert
+from serving.rpc.status import CODES
 from serving.rpc.stream_window import StreamWindow
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 
@@ -19,10 +21,13 @@ from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
     """Sparse, named concepts of images and texts."""
 
-    def __init__(self, registry: Registry, limits: LimitsConfig, draining: asyncio.Event) -> None:
+    def __init__(
+        self, registry: Registry, limits: LimitsConfig, metrics: Metrics, draining: asyncio.Event
+    ) -> None:
         """`draining` is set when the server begins to end: streams then stop reading."""
         self._registry = registry
         self._limits = limits
+        self._metrics = metrics
         self._draining = draining
 
     async def Embed(  # noqa: N802
@@ -34,6 +39,8 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
             patch_ids = convert.patch_ids(embed.outputs, model)
             call = current_call()
             results = await model.embed(embed.items, call.deadline, patches=bool(patch_ids))
+            for item, result in zip(embed.items, results, strict=True):
+                self._count(item, result)
             return convert.embed_response(embed, results, patch_ids, model, call.elapsed)
 
     async def EmbedStream(  # noqa: N802
@@ -55,10 +62,16 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
                 stop=self._draining,
             )
             async for item, result in window.answers():
+                self._count(item, result)
                 yield embedding_pb2.EmbedStreamResponse(
                     model=convert.model_version(model.id),
                     result=convert.embed_result(item, result, outputs, patch_ids, model),
                 )
+
+    def _count(self, item: EmbedItem, result: ItemResult) -> None:
+        kind = "image" if isinstance(item, ImageItem) else "text"
+        code = CODES[result.kind].name if isinstance(result, ServingError) else "OK"
+        self._metrics.items.labels(kind, code).inc()
 
     async def _items(
         self, messages: AsyncIterator[embedding_pb2.EmbedStreamRequest], call: ServerCall

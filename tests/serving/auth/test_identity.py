@@ -88,8 +88,11 @@ async def call(channel: grpc.aio.Channel, method: Any, metadata: Any, message: b
 async def _first_reply(
     channel: grpc.aio.Channel, path: str, metadata: Any, message: bytes
 ) -> bytes:
-    """Of a stream to which the server may answer before the client has written: grpc.aio then
-    sometimes hides the server's status behind one of its own (grpc/grpc issue 36066)."""
+    """The first reply of a stream.
+
+    When the server answers before the client has written, grpc.aio sometimes hides the server's
+    status behind one of its own (grpc/grpc issue 36066).
+    """
     for _ in range(10):
         stream = channel.stream_stream(path)(iter([message]), metadata=metadata, timeout=10)
         try:
@@ -219,9 +222,9 @@ async def test_f19_every_digest_is_compared(
     tokens = TokenFile(write_tokens(tmp_path / "tokens.json"), Metrics())
     for token in (ALICE, ROOT, "token-of-mallory"):
         compared.clear()
-        found = tokens.find(token)
+        principal = tokens.find(token)
         assert len(compared) == 3
-        assert (found is None) == (token == "token-of-mallory")
+        assert (principal is None) == (token == "token-of-mallory")
 
 
 async def test_f21_beyond_the_quota(guarded: Guarded) -> None:

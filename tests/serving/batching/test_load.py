@@ -77,14 +77,14 @@ async def test_f25_a_deadline_shorter_than_the_queue(tiny_bundle: Path) -> None:
     async with serving(tiny_bundle) as running, unharmed(running):
         with blocked(running):
             first = await occupy(running)
-            seen = len(running.engine.seen)
+            before = len(running.engine.seen)
             late = start(running, embed_request(encoded_image(7)), timeout=0.3)
             assert (await refused(late)).code is grpc.StatusCode.DEADLINE_EXCEEDED
             assert await eventually(lambda: batcher(running).admission.admitted == 1)
         await first
         await running.golden()
         # The blocked image and the golden one; the late one was never run.
-        marks = {row.tobytes() for row in running.engine.seen[seen:] if row.ndim == 3}
+        marks = {row.tobytes() for row in running.engine.seen[before:] if row.ndim == 3}
         assert len(marks) == 1
 
 

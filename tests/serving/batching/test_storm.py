@@ -28,23 +28,23 @@ STALL_S, RECOVERY_S = 5 * SCALE, 10 * SCALE
 LIMITS = {"queue_s": 2 * SCALE}
 BATCH, RUN_S = 4, 0.1
 CAPACITY = BATCH / RUN_S
-"""Images a second of the engine below, on any machine."""
+"""Images per second of the engine below, on any machine."""
 RATE = CAPACITY / 2
-"""New requests a second, all the time."""
+"""New requests per second, all the time."""
 ATTEMPTS = 10
-"""Of a caller with a request, who waits neither long nor longer each time."""
+"""How often a caller tries; the pause between two attempts never grows."""
 PAUSE_S, DEADLINE_S = 0.04, 1.0 * SCALE
 
 
 @dataclass
 class Request:
-    """What one caller wants, and how it went."""
+    """One caller's request, and how it went."""
 
     born: float
     attempts: int = 0
     answered: float | None = None
     codes: list[grpc.StatusCode] = field(default_factory=list)
-    """Of the attempts that failed."""
+    """Codes of the attempts that failed."""
 
 
 async def want(running: Running, request: Request) -> None:
@@ -71,7 +71,7 @@ class Callers:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self, seconds: float) -> None:
-        """Makes requests for so long, and leaves what is not answered in work."""
+        """Makes requests for this long, and does not wait for their answers."""
         begun = time.monotonic()
         for n in range(round(seconds * RATE)):
             await asyncio.sleep(max(0.0, begun + n / RATE - time.monotonic()))

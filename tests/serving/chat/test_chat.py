@@ -33,8 +33,8 @@ from tests.serving.chats import (
     replies,
     stepping,
     text_of,
-    told,
     user,
+    without_times,
 )
 from tests.serving.graphs import direct, pixels_of
 from tests.serving.harness import (
@@ -75,7 +75,7 @@ async def test_an_answer_comes_in_events(chatty: Running) -> None:
     assert end.usage.image_tokens == 17
     assert end.usage.prompt_tokens > 16
     assert 0 < end.timings.first_token_us < end.timings.total_us
-    assert told(await replies(chatty, question())) == told(events)
+    assert without_times(await replies(chatty, question())) == without_times(events)
 
 
 async def test_the_first_event_says_what_was_edited(chatty: Running, chat_bundle: Path) -> None:
@@ -89,15 +89,15 @@ async def test_the_first_event_says_what_was_edited(chatty: Running, chat_bundle
     dense = np.zeros((16, 256))
     np.put_along_axis(dense, output["patch_indices"][0], output["patch_values"][0], axis=1)
     events = await replies(chatty, question(*edits))
-    [seen] = events[0].start.images
+    [concepts] = events[0].start.images
     means = dense.mean(0)
     strongest = np.argsort(-means, kind="stable")[:10]
-    assert [entry.concept_id for entry in seen.before] == strongest.tolist()
-    np.testing.assert_allclose([e.value for e in seen.before], means[strongest], rtol=1e-5)
-    changed = {entry.concept_id: entry for entry in seen.edited}
-    assert seen.edited_total == len(changed)
+    assert [entry.concept_id for entry in concepts.before] == strongest.tolist()
+    np.testing.assert_allclose([e.value for e in concepts.before], means[strongest], rtol=1e-5)
+    changed = {entry.concept_id: entry for entry in concepts.edited}
+    assert concepts.edited_total == len(changed)
     own = {200, 9}  # what was named itself, and is edited as that says
-    for entry in seen.edited:
+    for entry in concepts.edited:
         assert entry.before == pytest.approx(means[entry.concept_id], rel=1e-5, abs=1e-7)
         if list(entry.edits) == [0]:
             assert 0 < entry.after <= WORDS.strength * (1 + 1e-6)
@@ -108,15 +108,15 @@ async def test_the_first_event_says_what_was_edited(chatty: Running, chat_bundle
     for concept, share in zip(text["indices"][0].tolist(), shares.tolist(), strict=False):
         if list(changed[concept].edits) == [0]:
             assert changed[concept].after == pytest.approx(WORDS.strength * share, rel=1e-5)
-    for place, count in ((0, WORDS.top), (3, 2)):
-        named = [entry.concept_id for entry in seen.edited if place in entry.edits]
+    for index, count in ((0, WORDS.top), (3, 2)):
+        named = [entry.concept_id for entry in concepts.edited if index in entry.edits]
         assert len(named) == count
     assert own <= set(changed)
     assert changed[200].after == pytest.approx(9 * 2 / 16 + dense[2:, 200].sum() / 16)
     assert changed[9].after == pytest.approx(means[9] + 0.5)
-    sizes = [abs(entry.after - entry.before) for entry in seen.edited]
+    sizes = [abs(entry.after - entry.before) for entry in concepts.edited]
     assert sizes == sorted(sizes, reverse=True)
-    for scored in seen.after:  # nothing but the edited concepts has changed
+    for scored in concepts.after:  # nothing but the edited concepts has changed
         edited = changed.get(scored.concept_id)
         expected = means[scored.concept_id] if edited is None else edited.after
         assert scored.value == pytest.approx(expected, rel=1e-5)
@@ -127,14 +127,14 @@ async def test_f33_an_empty_plan_is_no_plan(chatty: Running) -> None:
         messages=[user("What is this?", chat_pb2.ChatImage(data=PNG))],
         sampling=chat_pb2.ChatSampling(max_tokens=16),
     )
-    expected = told(await replies(chatty, plain))
-    assert told(await replies(chatty, question())) == expected
+    expected = without_times(await replies(chatty, plain))
+    assert without_times(await replies(chatty, question())) == expected
     none = chat_pb2.ChatRequest(
         messages=[user("What is this?", image(DOG, strength=0.0))], sampling=plain.sampling
     )
-    found = told(await replies(chatty, none))
-    assert found[1:] == expected[1:]
-    assert found[0].start.images[0].after == expected[0].start.images[0].after
+    unchanged = without_times(await replies(chatty, none))
+    assert unchanged[1:] == expected[1:]
+    assert unchanged[0].start.images[0].after == expected[0].start.images[0].after
     assert text_of(await replies(chatty, question(DOG))) != text_of(expected)
 
 
@@ -146,25 +146,25 @@ async def test_f33_neighbours_in_a_batch_are_untouched(chatty: Running) -> None:
         question(Edit(phrase="dog", op=SCALE, value=0.0), data=encoded_image(5)),
         question(data=encoded_image(5), text="no, it is a dog"),
     ]
-    alone = [told(await replies(chatty, request)) for request in requests]
+    alone = [without_times(await replies(chatty, request)) for request in requests]
     assert len({text_of(events) for events in alone}) > 2
     async with unharmed(chatty):
         with stepping(chatty) as steps:
             calls = [asyncio.ensure_future(replies(chatty, request)) for request in requests]
             steps.free.release(100_000)
-            together = [told(events) for events in await asyncio.gather(*calls)]
+            together = [without_times(events) for events in await asyncio.gather(*calls)]
     assert max(steps.batches) > 1
     assert together == alone
 
 
-async def test_a_image_is_looked_at_once(chatty: Running) -> None:
+async def test_an_image_is_encoded_once(chatty: Running) -> None:
     data = encoded_image(77)
     first = await replies(chatty, question(data=data))
-    seen = len(chatty.engine.seen)
+    runs = len(chatty.engine.seen)
     await replies(chatty, question(Edit(phrase="a house", op=SET, value=1.0), data=data))
-    assert len(chatty.engine.seen) == seen + 1  # the phrase, which no one has named before
+    assert len(chatty.engine.seen) == runs + 1  # the phrase, which no one has named before
     again = await replies(chatty, question(Edit(phrase="a house", op=SET, value=5.0), data=data))
-    assert len(chatty.engine.seen) == seen + 1
+    assert len(chatty.engine.seen) == runs + 1
     assert first[-1].end.timings.inference_us > 0
     assert again[-1].end.timings.inference_us == again[-1].end.timings.decode_us == 0
     assert again[0].start.images[0].before == first[0].start.images[0].before
@@ -279,7 +279,7 @@ async def test_versions_come_and_go_with_their_chats(tiny_bundle: Path, tmp_path
     threads = decoders()
     async with serving(first, models=str(tmp_path)) as running:
         registry = running.server.registry
-        expected = told(await replies(running, question(DOG)))[1:]
+        expected = without_times(await replies(running, question(DOG)))[1:]
         assert decoders() == threads + 2
         with stepping(running) as steps:
             staying = aiter(chat(running, question(DOG)))
@@ -290,11 +290,11 @@ async def test_versions_come_and_go_with_their_chats(tiny_bundle: Path, tmp_path
             )
             fresh = await replies(running, question(DOG))  # of the new version, which is not held
             assert fresh[0].start.model == types_pb2.ModelVersion(name="tiny", version="3")
-            assert told(fresh)[1:] == expected
+            assert without_times(fresh)[1:] == expected
             assert not leaving.done()
             steps.free.release(100_000)
             rest = [event async for event in staying]
-        assert told(rest) == expected
+        assert without_times(rest) == expected
         await leaving
         assert await eventually(lambda: decoders() == threads + 2)
         error = await refused(

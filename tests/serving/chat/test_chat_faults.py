@@ -22,7 +22,7 @@ from tests.serving.chats import (
     question,
     replies,
     stepping,
-    told,
+    without_times,
 )
 from tests.serving.harness import (
     PNG,
@@ -51,7 +51,7 @@ async def chatty(chat_bundle: Path) -> AsyncIterator[Running]:
 @pytest.mark.parametrize("point", ["prompt", "queue", "vision", "decode", "wait"])
 async def test_f27_who_leaves_frees_the_place(chat_bundle: Path, point: str) -> None:
     async with serving(chat_bundle, chat_batch=2) as running, unharmed(running):
-        alone = told(await replies(running, question(DOG)))
+        alone = without_times(await replies(running, question(DOG)))
         for number in range(3):
             with stepping(running) as steps:
                 if point == "vision":
@@ -75,10 +75,10 @@ async def test_f27_who_leaves_frees_the_place(chat_bundle: Path, point: str) -> 
                         other.cancel()
                     assert await eventually(lambda: chats_in_flight(running) == 1)
                     steps.free.release(100_000)
-                    assert told(await neighbour) == alone
+                    assert without_times(await neighbour) == alone
                 assert await eventually(lambda: chats_in_flight(running) == 0)
             assert max(steps.batches, default=0) <= 2
-        assert told(await replies(running, question(DOG))) == alone
+        assert without_times(await replies(running, question(DOG))) == alone
 
 
 async def test_f27_leaving_leaves_nothing_behind(chatty: Running) -> None:
@@ -105,7 +105,7 @@ async def test_an_engine_that_ended_costs_the_chat_alone(chat_bundle: Path) -> N
 
 
 async def not_serving(running: Running) -> bool:
-    """Of the chat alone."""
+    """Whether chat is not served while embeddings are."""
     return await running.serving() and not await chat_serves(running)
 
 
@@ -166,7 +166,7 @@ async def test_f23_beyond_the_bound_is_refused(chat_bundle: Path) -> None:
 
 
 async def test_a_failing_engine_is_sanitised_and_goes_on(chatty: Running) -> None:
-    expected = told(await replies(chatty, question()))
+    expected = without_times(await replies(chatty, question()))
     async with unharmed(chatty):
         with stepping(chatty) as steps:
             steps.error = RuntimeError("/secret/path at 0x7fff5fbff8c0")
@@ -175,7 +175,7 @@ async def test_a_failing_engine_is_sanitised_and_goes_on(chatty: Running) -> Non
             assert (error.code, error.message) == (grpc.StatusCode.INTERNAL, "internal error")
             steps.error = None
             steps.free.release(100_000)
-            assert told(await replies(chatty, question())) == expected
+            assert without_times(await replies(chatty, question())) == expected
 
 
 async def test_a_failing_vision_model_is_sanitised(chatty: Running) -> None:
@@ -188,9 +188,9 @@ async def test_a_failing_vision_model_is_sanitised(chatty: Running) -> None:
         assert (error.code, error.message) == (grpc.StatusCode.INTERNAL, "internal error")
 
 
-async def test_f42_answers_in_work_end_before_the_server_does(chat_bundle: Path) -> None:
+async def test_f42_answers_in_flight_end_before_the_server_does(chat_bundle: Path) -> None:
     async with serving(chat_bundle) as running:
-        expected = told(await replies(running, question()))
+        expected = without_times(await replies(running, question()))
         with stepping(running) as steps:
             inside = asyncio.ensure_future(replies(running, question()))
             assert await eventually(lambda: chats_in_flight(running) == 1)
@@ -200,7 +200,7 @@ async def test_f42_answers_in_work_end_before_the_server_does(chat_bundle: Path)
             assert error.code is grpc.StatusCode.UNAVAILABLE
             assert not draining.done()
             steps.free.release(100_000)
-            assert told(await inside) == expected
+            assert without_times(await inside) == expected
             assert await draining
 
 
@@ -222,12 +222,12 @@ async def test_f42_sigterm_lets_answers_end(chat_bundle: Path) -> None:
     try:
         stub: Any = chat_pb2_grpc.ChatServiceStub(process.channel)  # type: ignore[no-untyped-call]
         request = question(max_tokens=150)
-        expected = told(list(stub.Chat(request, timeout=60)))
+        expected = without_times(list(stub.Chat(request, timeout=60)))
         calls = [stub.Chat(request, timeout=60) for _ in range(4)]
         begun = [next(call) for call in calls]
         process.process.send_signal(signal.SIGTERM)
         for first, call in zip(begun, calls, strict=True):
-            assert told([first, *call]) == expected
+            assert without_times([first, *call]) == expected
         assert process.ended(30) == 0
     finally:
         process.close()

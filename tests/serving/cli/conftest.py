@@ -26,7 +26,7 @@ class Ended:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Its output as JSON, an object a line."""
+        """The output as JSON, one object per line."""
         return [json.loads(line) for line in self.out.splitlines()]
 
 

@@ -55,7 +55,7 @@ class Traffic:
         self._tasks.append(asyncio.create_task(self._streams()))
 
     async def stop(self) -> None:
-        """Waits for what is in work. Raises what a caller met."""
+        """Waits for the calls in flight. Raises what a caller met."""
         self._stop.set()
         await asyncio.gather(*self._tasks)
 

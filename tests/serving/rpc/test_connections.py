@@ -15,7 +15,7 @@ CONNECTIONS = 1_000
 
 @contextlib.contextmanager
 def open_files(count: int) -> Iterator[None]:
-    """Lets this process open so many files."""
+    """Lets this process open `count` files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < count:  # a hard limit below it fails the test, which then cannot be done here
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

@@ -76,7 +76,7 @@ async def test_streams_that_break_the_contract_end(shared: Running, name: str) -
         assert [violation.field for violation in error.violations] == [field]
 
 
-async def test_an_id_in_work_is_refused(shared: Running) -> None:
+async def test_an_id_in_flight_is_refused(shared: Running) -> None:
     async with unharmed(shared):
         with blocked(shared):
             call = shared.stub.EmbedStream(timeout=20)
