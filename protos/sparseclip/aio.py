@@ -42,8 +42,8 @@ class _AsyncBaseClient:
         """Opens a connection to `host:port` or `unix:PATH`. Nothing is sent yet.
 
         `timeout` is the deadline of each call in seconds, retries included. Raises ValueError for
-        an address that is none, for a TLS file that cannot be read, and for a token that would go
-        in plaintext to another machine, unless `insecure` allows it.
+        a malformed address, for a TLS file that cannot be read, and for a token that would go in
+        plaintext to another machine, unless `insecure` allows it.
         """
         connection = Connection(address=address, token=token, tls=tls, insecure=insecure)
         self._transport = AsyncTransport(connection, timeout, retry or RetryPolicy())
@@ -76,7 +76,7 @@ class AsyncClient(_AsyncBaseClient):
 
     Every method raises CallError when its call fails as a whole. An item that fails has its own
     status. `timeout` of a method is the deadline of each of its calls in seconds, retries included;
-    None is the client's.
+    None means that of the client.
     """
 
     def __init__(
@@ -94,9 +94,9 @@ class AsyncClient(_AsyncBaseClient):
         """Opens a connection to `host:port` or `unix:PATH`. Nothing is sent yet.
 
         An empty `model` is the server's default one, an empty `version` the current one. `timeout`
-        is the deadline of each call in seconds, retries included. Raises ValueError for an address
-        that is none, for a TLS file that cannot be read, and for a token that would go in plaintext
-        to another machine, unless `insecure` allows it.
+        is the deadline of each call in seconds, retries included. Raises ValueError for a malformed
+        address, for a TLS file that cannot be read, and for a token that would go in plaintext to
+        another machine, unless `insecure` allows it.
         """
         super().__init__(
             address, token=token, tls=tls, insecure=insecure, timeout=timeout, retry=retry
@@ -132,7 +132,7 @@ class AsyncClient(_AsyncBaseClient):
         window: int = 64,
         timeout: float | None = None,
     ) -> AsyncGenerator[Embedding]:
-        """Embeds items that may be without end. At most `window` of them are held at a time.
+        """Embeds any number of items, holding at most `window` of them at a time.
 
         An item is an image, or an Item for a text or for a source of your own. The answers keep
         the order of the items. A stream that breaks is opened again for the items that it left

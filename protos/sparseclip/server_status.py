@@ -12,18 +12,26 @@ class Health(Enum):
     """The state of a service, as grpc.health.v1 gives it."""
 
     UNKNOWN = 0
+    """The server does not say."""
     SERVING = 1
+    """The service answers calls."""
     NOT_SERVING = 2
+    """The service answers no calls: it is starting, is shutting down, or lacks what it needs."""
     SERVICE_UNKNOWN = 3
+    """The server has no such service."""
 
 
 class ModelState(Enum):
     """The state of one model of a server."""
 
     UNSPECIFIED = 0
+    """A state that this client does not know."""
     LOADING = 1
+    """It is being read and warmed up."""
     SERVING = 2
+    """It answers calls."""
     FAILED = 3
+    """It could not be loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
