@@ -48,7 +48,7 @@ class SteeredImage:
     data: bytes
     edits: tuple[RequestedEdit, ...]
     strength: float
-    """How far to go with the edits, 0 to 1."""
+    """How much of the edits to apply, 0 to 1."""
     at: str
     """The image's path in the request, such as `messages[0].images[0]`."""
 

@@ -35,7 +35,7 @@ class EditResolver:
 
     concepts: ConceptVocabulary
     patches: int
-    """P."""
+    """How many patches an image has, P."""
     top: int
     """How many concepts a phrase stands for when the caller sets no number."""
     strength: float

@@ -27,7 +27,7 @@ class BatcherMetrics:
     queue: Histogram
     """Seconds that an item waited for its run."""
     inference: Histogram
-    """Seconds a run took."""
+    """Seconds per run."""
 
 
 @dataclass(frozen=True, kw_only=True)

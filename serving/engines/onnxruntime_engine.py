@@ -73,7 +73,7 @@ class OnnxRuntimeEngine:
             except Exception as error:  # onnxruntime has a class of its own for each failure
                 raise EngineError(f"{graph}.onnx: {error}") from error
 
-        # Reading a graph and optimising it releases the GIL.
+        # Reading a graph and optimizing it releases the GIL.
         with ThreadPoolExecutor(len(GRAPHS)) as pool:
             graphs = dict(zip(GRAPHS, pool.map(load, GRAPHS), strict=True))
         if config.device == "cuda" and "CUDA" not in graphs["image"].providers[0]:

@@ -11,7 +11,7 @@ from PIL import Image
 from bundle.manifest import Preprocessing
 
 _MIN_SIDE = 336
-"""Smaller images are enlarged to this many pixels a side, so that the map can be seen."""
+"""Smaller images are enlarged to this many pixels per side, so that the map can be seen."""
 
 # RGB anchors of a perceptually even color ramp, from dark violet over red to light yellow.
 _COLORS = np.array([[20, 11, 52], [120, 28, 109], [207, 68, 70], [251, 155, 6], [252, 255, 164]])

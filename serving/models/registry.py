@@ -27,7 +27,7 @@ _MIN_PROBE_TIMEOUT_S = 5.0
 
 
 class VersionState(enum.Enum):
-    """Where a version stands."""
+    """What the server can do with a version."""
 
     LOADING = enum.auto()
     SERVING = enum.auto()
@@ -44,7 +44,7 @@ class VersionStatus:
     is_default: bool
     """Whether calls that name no model get this version."""
     engine: str
-    """What runs it; empty unless it is loaded."""
+    """Library, version and device that run it; empty unless it is loaded."""
 
 
 @dataclass(kw_only=True, eq=False)

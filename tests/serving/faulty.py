@@ -13,7 +13,7 @@ from serving.engines.base import Engine, EngineError, EngineOutput
 
 
 class FaultyEngine:
-    """The real engine with a gate in front and faults behind it."""
+    """The real engine, behind a gate that a test opens and closes, with faults to inject."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

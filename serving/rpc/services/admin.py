@@ -1,4 +1,4 @@
-"""AdminService, on a port of its own."""
+"""The handlers of AdminService, which has a port of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ChatService."""
+"""The handler of ChatService."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ConceptService."""
+"""The handlers of ConceptService."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EmbeddingService."""
+"""The handlers of EmbeddingService."""
 
 from __future__ import annotations
 
