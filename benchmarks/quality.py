@@ -1,8 +1,8 @@
-"""Sparse beside dense, pools, heads and caps: the same recipe, data and steps, several seeds.
+"""Compares variants of a recipe (dense, other pools, heads and caps) on the same data and steps.
 
-Each arm is the recipe with a few values changed, trained in a folder of its own and evaluated on
-every split that is not trained on. A stopped sweep goes on where it was. Choose by the val_ splits;
-the test_ splits are for reporting.
+Each arm is the recipe with a few values changed. It is trained for several seeds and evaluated on
+every held-out split. A stopped sweep resumes. Choose by the val_ splits; the test_ splits are for
+reports.
 
     python -m benchmarks.quality --arms sparse dense --seeds 0 1 2 --jobs 2
 """
@@ -46,26 +46,28 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
-    """Trains and evaluates what is missing, then prints the table."""
+    """Trains and evaluates the runs that have no result yet, then prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=["sparse", "dense"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--set", nargs="*", default=[], help="values for every arm")
-    parser.add_argument("--name", default="quality", help="of the results file")
+    parser.add_argument(
+        "--set", nargs="*", default=[], help="values of every arm, such as loop.epochs=2"
+    )
+    parser.add_argument("--name", default="quality", help="name of the results file")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, cores shared out")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores")
     arguments = parser.parse_args()
     path = RESULTS / f"{arguments.name}.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    wanted = [(a, s) for s in arguments.seeds for a in arguments.arms if f"{a}/{s}" not in results]
+    missing = [(a, s) for s in arguments.seeds for a in arguments.arms if f"{a}/{s}" not in results]
     with ProcessPoolExecutor(
         arguments.jobs,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=share_cores,
         initargs=(arguments.jobs,),
     ) as pool:
-        runs = {pool.submit(measure, arguments, arm, seed): (arm, seed) for arm, seed in wanted}
+        runs = {pool.submit(measure, arguments, arm, seed): (arm, seed) for arm, seed in missing}
         for run in as_completed(runs):
             arm, seed = runs[run]
             results[f"{arm}/{seed}"] = run.result()
@@ -75,14 +77,14 @@ def main() -> None:
 
 
 def share_cores(jobs: int) -> None:
-    """Gives this process its part of the cores, before torch counts them."""
+    """Limits torch to this process's part of the cores."""
     import torch
 
     torch.set_num_threads(max(1, available_cores() // jobs))
 
 
 def measure(arguments: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
-    """One run's figures on every held-out split, with what it took."""
+    """Trains one run; returns its figures on every held-out split, with steps and seconds."""
     import torch
 
     from training.core.checkpoint import find_checkpoint
@@ -115,12 +117,12 @@ def measure(arguments: argparse.Namespace, arm: str, seed: int) -> dict[str, Any
 
 
 def runs_of(results: dict[str, Any], arm: str) -> list[dict[str, Any]]:
-    """An arm's runs, of all seeds."""
+    """The results of an arm, for all seeds."""
     return [run for key, run in results.items() if key.split("/")[0] == arm]
 
 
 def table(results: dict[str, Any], arms: list[str]) -> str:
-    """Mean ± standard error over seeds, as Markdown."""
+    """Means ± standard errors over seeds, as a Markdown table."""
     columns = [
         "test_style.top1",
         "test_style.top5",
@@ -142,7 +144,7 @@ def table(results: dict[str, Any], arms: list[str]) -> str:
 
 
 def plot(results: dict[str, Any], arms: list[str], path: Path) -> None:
-    """Accuracy on the unseen style over density: a point a run, a line for dense arms."""
+    """Plots accuracy on the unseen style over density: a point per run, a line per dense arm."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -155,13 +157,13 @@ def plot(results: dict[str, Any], arms: list[str], path: Path) -> None:
         if not runs:
             continue
         accuracy = [r["figures"]["test_style.top1"] for r in runs]
-        if DENSE[0] in runs[0]["changes"]:  # no code, so no density: a line at its accuracy
+        if DENSE[0] in runs[0]["changes"]:  # dense models have no L0
             axes.axhline(statistics.mean(accuracy), label=arm, color="grey", ls=next(dashes))
         else:
             density = [r["figures"]["test_style.l0_image"] for r in runs]
             axes.scatter(density, accuracy, label=arm)
     axes.set(
-        xlabel="active concepts an image (L0)",
+        xlabel="active concepts per image (L0)",
         ylabel="top-1 on the unseen style, %",
         xscale="log",
     )
@@ -173,7 +175,7 @@ def plot(results: dict[str, Any], arms: list[str], path: Path) -> None:
 
 
 def spread(values: list[float]) -> str:
-    """The mean, with its standard error when there are several."""
+    """The mean, with the standard error when there are several values."""
     mean = statistics.mean(values)
     if len(values) < 2:
         return f"{mean:.1f}"

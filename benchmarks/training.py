@@ -1,8 +1,9 @@
-"""Training speed: the wide sparse head beside the dense model, and the tiled loss beside the naive.
+"""Training speed: the sparse against the dense model, and the tiled against the naive loss.
 
-Step times alternate between both models in one run, on synthetic pixels. Peak memory of a loss is
-one rank's of processes of their own (the resident set on a CPU, torch's allocations on a GPU), less
-what it held before the loss. The naive loss is open_clip's, with local_loss and gather_with_grad.
+Both models take steps alternately in one run, on synthetic pixels. The memory of a loss is the peak
+of one rank (resident set on a CPU, torch's allocations on a GPU) minus what was in use before the
+loss; every loss has its own processes. The naive loss is open_clip's, with local_loss and
+gather_with_grad.
 
     python -m benchmarks.training                                # the demo's model, on a CPU
     python -m benchmarks.training --recipe paper_small --batch 4096 --device cuda --peak-tflops 990
@@ -32,23 +33,29 @@ def main() -> None:
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--blocks", type=int, default=5, help="alternations of both models")
-    parser.add_argument("--steps", type=int, default=3, help="a block")
-    parser.add_argument("--loss-batch", type=int, default=512, help="rows a rank")
+    parser.add_argument("--blocks", type=int, default=5, help="blocks of steps of each model")
+    parser.add_argument("--steps", type=int, default=3, help="steps per block")
+    parser.add_argument("--loss-batch", type=int, default=512, help="rows per rank")
     parser.add_argument("--loss-concepts", type=int, default=16384)
     parser.add_argument("--loss-ranks", type=int, default=4)
-    parser.add_argument("--peak-tflops", type=float, help="of the device in bf16, for its share")
+    parser.add_argument(
+        "--peak-tflops",
+        type=float,
+        help="peak of the device in bf16; the steps' fraction of it is reported",
+    )
     parser.add_argument("--precision", choices=["auto", "bf16", "fp32"], default="auto")
     parser.add_argument("--loss", choices=["naive", "tiled"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.loss:
         sys.stdout.write(json.dumps({"bytes": loss_memory(arguments)}) + "\n")
-        sys.stdout.flush()  # in one write, as the other ranks have the same pipe
+        sys.stdout.flush()  # one write per rank, as all ranks share the pipe
         return
-    memory = {kind: in_child(arguments, kind) for kind in ("naive", "tiled")}
+    memory = {kind: loss_memory_in_ranks(arguments, kind) for kind in ("naive", "tiled")}
     result = {
         "step": steps(arguments),
-        "step_on_cached_views": steps(arguments, cached=True) if caches(arguments) else None,
+        "step_on_cached_views": steps(arguments, cached=True)
+        if has_cached_views(arguments)
+        else None,
         "loss": {
             "rows_a_rank": arguments.loss_batch,
             "ranks": arguments.loss_ranks,
@@ -66,15 +73,15 @@ def main() -> None:
     (RESULTS / f"training_{arguments.device}.json").write_text(text + "\n")
 
 
-def caches(arguments: argparse.Namespace) -> bool:
-    """Whether the recipe's steps start behind the frozen layers."""
+def has_cached_views(arguments: argparse.Namespace) -> bool:
+    """Whether the recipe's steps start after the frozen layers."""
     from training.trainer.recipe import TrainingRecipe
 
     return TrainingRecipe.load(arguments.recipe).data.cached_views > 0
 
 
 def steps(arguments: argparse.Namespace, cached: bool = False) -> dict[str, Any]:
-    """Seconds a step of both models, their ratio, samples/s, and the share of the peak."""
+    """Seconds per step of both models, their ratio, samples/s, and the fraction of the peak."""
     arms = {name: Arm(arguments, ARMS[name], cached) for name in ("sparse", "dense")}
     for arm in arms.values():
         arm.block(1)
@@ -99,13 +106,14 @@ def steps(arguments: argparse.Namespace, cached: bool = False) -> dict[str, Any]
             "peak_bytes": arm.peak,
         }
         if arguments.peak_tflops:
-            share = arm.flops / seconds / (arguments.peak_tflops * 1e12)
-            result[name]["share_of_peak"] = share
+            flops_per_second = arm.flops / seconds
+            result[name]["share_of_peak"] = flops_per_second / (arguments.peak_tflops * 1e12)
     return result
 
 
 class Arm:
-    """One model with its optimiser and one batch of noise, `cached` as its frozen layers see it."""
+    """One model, its optimiser, and a batch of noise: pixels, or the frozen layers' output for them
+    when `cached`."""
 
     def __init__(self, arguments: argparse.Namespace, changes: list[str], cached: bool) -> None:
         import torch
@@ -115,17 +123,17 @@ class Arm:
         from training.core.optimizer import build_optimizer
         from training.core.precision import autocast, gather_dtype, resolve_precision
         from training.loading.pairs import PairBatch, to_device
-        from training.losses.clip import ClipLoss
-        from training.model.sparse_clip import SparseCLIP
+        from training.losses import LOSSES
         from training.trainer.recipe import TrainingRecipe
         from training.trainer.step import TrainingStep
+        from training.trainer.trained_model import new_model
 
         recipe = TrainingRecipe.load(arguments.recipe, changes)
         self.device = torch.device(arguments.device)
         alone = Ranks(rank=0, count=1, device=self.device)
         self.precision = resolve_precision(arguments.precision, alone)
         torch.manual_seed(0)
-        self.model = SparseCLIP(recipe.model).to(self.device).train()
+        self.model = new_model(recipe).to(self.device).train()
         if recipe.start.freeze_image:
             self.model.image.freeze(recipe.start.unlocked_groups)
         self.optimizer = build_optimizer(self.model, recipe.optimizer)
@@ -140,9 +148,10 @@ class Arm:
             self.model.image.reads_frozen = True
         shape = (arguments.batch, text.context_length)
         self.batch = PairBatch(pixels, torch.randint(1, text.vocabulary, shape, device=self.device))
+        loss = LOSSES.load(recipe.loop.loss)
         self.step = TrainingStep(
             self.model,
-            ClipLoss(tile=recipe.loop.tile, gather_dtype=gather_dtype(self.precision)),
+            loss(tile=recipe.loop.tile, gather_dtype=gather_dtype(self.precision)),
             micro_batch=0,
             precision=self.precision,
             device=self.device,
@@ -154,7 +163,7 @@ class Arm:
         self.peak = 0
 
     def block(self, steps: int) -> float:
-        """Seconds a step, over so many."""
+        """Mean seconds per step over this many steps."""
         import torch
 
         if self.device.type == "cuda":
@@ -171,45 +180,45 @@ class Arm:
         return (time.perf_counter() - began) / steps
 
 
-def in_child(arguments: argparse.Namespace, kind: str) -> int:
-    """A loss's peak memory, measured in processes of their own: the greatest of all ranks."""
+def loss_memory_in_ranks(arguments: argparse.Namespace, kind: str) -> int:
+    """The peak memory of a loss in newly started ranks; the highest of all ranks."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(arguments.loss_ranks)]
     command += ["-m", "benchmarks.training", "--loss", kind, "--device", arguments.device]
     command += ["--loss-batch", str(arguments.loss_batch)]
     command += ["--loss-concepts", str(arguments.loss_concepts)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    lines = [line for line in process.stdout.splitlines() if line.startswith("{")]
     return max(int(json.loads(line)["bytes"]) for line in lines)
 
 
 def loss_memory(arguments: argparse.Namespace) -> int:
-    """Bytes at the peak of one loss and its backward pass, above its inputs and their gradients."""
+    """Peak bytes of a loss and its backward pass, without its inputs and their gradients."""
     import torch
 
     from training.core.compat import open_clip
     from training.core.distributed import join_ranks
     from training.losses.clip import tiled_clip_loss
 
-    with join_ranks(arguments.device) as group:
+    with join_ranks(arguments.device) as ranks:
         naive = open_clip().ClipLoss(
-            local_loss=True, gather_with_grad=True, rank=group.rank, world_size=group.count
+            local_loss=True, gather_with_grad=True, rank=ranks.rank, world_size=ranks.count
         )
         loss = naive if arguments.loss == "naive" else tiled_clip_loss
-        small = torch.rand(8, 8, requires_grad=True, device=group.device)
-        scale = torch.tensor(20.0, device=group.device, requires_grad=True)
-        loss(small, small, scale).backward()  # the libraries' own memory comes first
+        small = torch.rand(8, 8, requires_grad=True, device=ranks.device)
+        scale = torch.tensor(20.0, device=ranks.device, requires_grad=True)
+        loss(small, small, scale).backward()  # so that libraries allocate their memory first
         shape = (arguments.loss_batch, arguments.loss_concepts)
-        image, text = (torch.rand(shape, device=group.device) for _ in range(2))
+        image, text = (torch.rand(shape, device=ranks.device) for _ in range(2))
         for x in (image, text):
             x.requires_grad_().grad = torch.zeros_like(x)
-        before = held(group.device)
+        before = current_bytes(ranks.device)
         loss(image, text, scale).backward()
-        return peak(group.device) - before
+        return peak_bytes(ranks.device) - before
 
 
-def held(device: Any) -> int:
-    """Bytes in use now."""
+def current_bytes(device: Any) -> int:
+    """Bytes in use; on a GPU, peak_bytes counts from here."""
     import psutil
     import torch
 
@@ -219,8 +228,8 @@ def held(device: Any) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def peak(device: Any) -> int:
-    """The most bytes that were in use."""
+def peak_bytes(device: Any) -> int:
+    """The highest number of bytes that were in use."""
     import torch
 
     if device.type == "cuda":
@@ -229,7 +238,7 @@ def peak(device: Any) -> int:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What it ran on."""
+    """The machine that was measured."""
     import torch
 
     return {
