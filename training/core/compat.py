@@ -1,4 +1,4 @@
-"""The doors to open_clip and transformers, which import torchvision."""
+"""Imports of open_clip and transformers, which import torchvision, on any build of torch."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ _definitions: list[torch.library.Library] = []
 
 
 def open_clip() -> ModuleType:
-    """open_clip, on a CPU build of torch too."""
+    """Imports open_clip, also beside a CPU build of torch."""
     define_operators()
     return importlib.import_module("open_clip")
 
 
 def transformers() -> ModuleType:
-    """transformers, on a CPU build of torch too."""
+    """Imports transformers, also beside a CPU build of torch."""
     define_operators()
     return importlib.import_module("transformers")
 
 
 def define_operators() -> None:
-    """Lets torchvision be imported beside any build of torch.
+    """Makes torchvision importable beside any build of torch.
 
-    The torchvision wheel of the registry is linked against CUDA. Beside a CPU build of torch its
-    C++ library does not load, and its Python side then fails to register shape functions for
-    operators that nobody defined ("operator torchvision::nms does not exist"). Defining the two
-    schemas first is enough: we use torchvision's transforms only, never its operators.
+    The registry's torchvision wheel is linked against CUDA. Beside a CPU build of torch its C++
+    library does not load. Its Python part then fails to register shape functions for operators that
+    do not exist ("operator torchvision::nms does not exist"). Defining the two schemas first is
+    enough, because this project uses torchvision's transforms, but none of its operators.
     """
     if torch.version.cuda is None and not hasattr(torch.ops.torchvision, "nms"):
         library = torch.library.Library("torchvision", "DEF")
@@ -37,4 +37,4 @@ def define_operators() -> None:
             "qnms(Tensor dets, Tensor scores, Tensor dets_scales, Tensor scores_scales,"
             " float iou_threshold) -> Tensor"
         )
-        _definitions.append(library)  # the definitions live as long as the object does
+        _definitions.append(library)  # the definitions last as long as this object

@@ -1,7 +1,7 @@
-"""The precision in which a run computes: bf16 where the device really does, else fp32.
+"""The precision of a run: bf16 where the device has instructions for it, else fp32.
 
-A CPU without bf16 instructions computes bf16 all the same, element by element: up to 60 times
-slower than fp32, and slowest in the backward pass of autocast.
+Without bf16 instructions a CPU computes bf16 element by element. That is up to 60 times slower than
+fp32, and slowest in the backward pass of autocast.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def resolve_precision(
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether a device has instructions for bf16 that torch uses.
+    """Whether a device has bf16 instructions that torch uses.
 
-    On a CPU the variables ATEN_CPU_CAPABILITY=avx2 and ONEDNN_MAX_CPU_ISA=AVX2 take them away.
+    On a CPU the variables ATEN_CPU_CAPABILITY=avx2 and ONEDNN_MAX_CPU_ISA=AVX2 turn them off.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -57,18 +57,21 @@ def computes_bf16(device: torch.device) -> bool:
         return False
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
-    # On x86 that says no more than AVX-512, which alone computes bf16 in fp32's time.
+    # On x86 that only means AVX-512, without whose bf16 extension bf16 is no faster than fp32.
     x86 = platform.machine() in ("x86_64", "AMD64")
     return not x86 or bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def gather_dtype(precision: Precision) -> torch.dtype | None:
-    """The type in which features travel between ranks; None for their own."""
+    """The type in which features travel between ranks; None leaves them as they are."""
     return torch.bfloat16 if precision == "bf16" else None
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
-    """The context of a forward pass in a resolved precision; weights stay in fp32."""
+    """The context for a forward pass in a resolved precision. Weights stay in fp32.
+
+    Raises ValueError for `auto`.
+    """
     if precision == "auto":
         raise ValueError("precision: auto must be resolved first")
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

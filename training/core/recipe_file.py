@@ -1,10 +1,10 @@
-"""Recipes: a run as data, read strictly from one YAML file, single values changed by the caller."""
+"""Recipes: runs as data, read strictly from YAML files, in which a caller may change values."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,18 +15,18 @@ from bundle.schema import SchemaError, from_dict
 
 @dataclass(frozen=True, kw_only=True)
 class BaseRecipe:
-    """What every recipe has. A subclass adds its sections and names its folder."""
+    """The part that all recipes share. A subclass adds its sections and sets FOLDER."""
 
     FOLDER: ClassVar[Path]
-    """Holds the recipes that come with the project, NAME.yaml each."""
+    """The folder of the recipes that come with the project, NAME.yaml each."""
 
     name: str
-    about: str = ""
-    """What the recipe is for, and at which scale."""
+    about: str = field(default="", compare=False)
+    """What the recipe is for, and at which scale. It does not distinguish recipes."""
 
     @classmethod
     def names(cls) -> list[str]:
-        """The recipes that come with the project."""
+        """Names of the recipes that come with the project."""
         return sorted(path.stem for path in cls.FOLDER.glob("*.yaml"))
 
     @classmethod
@@ -47,7 +47,7 @@ class BaseRecipe:
         return recipe
 
     def check(self) -> None:
-        """Raises SchemaError for a value of the right type that makes no sense."""
+        """Raises SchemaError for a value that has the right type but is not allowed."""
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain data, for JSON or YAML."""

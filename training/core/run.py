@@ -37,8 +37,7 @@ def open_run(run: Path, recipe: BaseRecipe, *, is_first: bool = True) -> Startin
     """Begins the run in the folder `run`, or finds the checkpoint that it resumes from.
 
     The first rank writes the recipe into a new run's folder. Raises CheckpointError when the folder
-    holds a run of another recipe, whose losses would be neither recipe's, or files of something
-    else.
+    holds a run of another recipe, or files that are not a run's.
     """
     checkpoints = complete_checkpoints(run)
     if not checkpoints:
@@ -51,10 +50,10 @@ def open_run(run: Path, recipe: BaseRecipe, *, is_first: bool = True) -> Startin
 
 
 def begun_recipe(run: Path, kind: type[R]) -> R | None:
-    """The recipe that the run in the folder `run` was begun with; None when there is none."""
+    """The recipe with which the run in the folder `run` was begun; None when there is none."""
     try:
         return kind.parse(json.loads((run / RECIPE_FILE).read_bytes()))
-    except (OSError, ValueError):  # not there, not JSON, or a recipe of another kind
+    except (OSError, ValueError):  # missing, not JSON, or another kind of recipe
         return None
 
 

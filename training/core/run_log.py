@@ -13,7 +13,7 @@ class RunLog:
     """Writes `log.jsonl` and `tensorboard/` in a run's folder, from one process."""
 
     def __init__(self, run: Path, *, steps: int, done: int) -> None:
-        """Continues the log of a run that has `done` of its `steps` behind it."""
+        """Begins or continues the log of a run of which `done` of `steps` are finished."""
         from torch.utils.tensorboard import SummaryWriter
 
         _drop_lines_after(run / "log.jsonl", done)

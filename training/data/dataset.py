@@ -26,7 +26,7 @@ from training.data.shards import (
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetHeader:
-    """What the index says about the whole data set."""
+    """The index's entries about the whole data set."""
 
     recipe: str
     recipe_sha256: str
@@ -96,7 +96,7 @@ def write_dataset(
 
 
 def summarise(samples: Sequence[Sample], shards: Sequence[ShardInfo]) -> dict[str, Any]:
-    """What the index says about one split."""
+    """The index's entry for one split."""
     return {
         "shards": [asdict(info) for info in shards],
         "samples": len(samples),

@@ -45,7 +45,7 @@ class PhotoSet:
     kind: Literal["stamps", "imagenet", "boards", "categories"]
     """`boards`: GCompris images with a title and sentences; `categories`: with a name only."""
     licence: str
-    """SPDX identifier. GCompris: of the sentences, and of images without one of their own."""
+    """SPDX identifier. For GCompris it covers the sentences, and images that state no licence."""
     resources: tuple[str, ...] = ()
     """GCompris: the activities whose images these are."""
     exclude: str = r"$^"

@@ -48,7 +48,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardInfo:
-    """What the index says about one shard."""
+    """The index's entry for one shard."""
 
     file: str
     sha256: str

@@ -55,7 +55,7 @@ def model_card(
         "",
         "## Figures",
         "",
-        "Nothing below was trained on. Errors are clustered by codepoint.",
+        "None of these images was trained on. Standard errors are clustered by codepoint.",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),
@@ -82,12 +82,12 @@ def model_card(
         "",
         "## Limits",
         "",
-        "- It knows drawings: icons and emoji. Photographs are far from all it has seen.",
-        "- Its English is the names and keywords of icons; other words, and other languages, are "
-        "spelled by pieces it has hardly met.",
-        "- A concept's name is the word that fires it most. At this size a word is spread over "
+        "- The model knows drawings: icons and emoji. It was not trained on photographs.",
+        "- It knows the English names and keywords of icons. Other words and other languages are "
+        "split into tokens that it has rarely seen.",
+        "- A concept's name is the word that activates it most. At this size a word is spread over "
         "tens of concepts, and a concept may mean several things.",
-        "- The figures are of this scale only, and say nothing about a model trained on more.",
+        "- The figures hold at this scale only, and predict nothing about a model trained on more.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -95,10 +95,10 @@ def model_card(
 def _clarity(figures: Sequence[SplitFigures]) -> list[str]:
     judged = [(f.split, f.clarity) for f in figures if f.clarity is not None]
     if not judged:
-        return ["How well the images of a concept belong together (clarity) was not measured."]
+        return ["Clarity, how well the images of a concept belong together, was not measured."]
     return [
         f"Do the images of a concept belong together? Judged by {judged[0][1].judge} from their "
-        "captions, over pairs of different emoji or icons; random sets are of the same sizes.",
+        "captions, over pairs of different emoji or icons. Random sets have the same sizes.",
         "",
         "| split | concepts | clarity | random sets | monosemanticity | random sets |",
         "|---|---|---|---|---|---|",

@@ -129,7 +129,7 @@ class PairsInMemory:
         generator = _generator(seed, -1 - epoch)  # steps have the numbers from 0 on
         weight = self._weights(weights)
         times = weight.floor().long()
-        # The fractions' images are chosen at random, so many that the epoch has its size.
+        # Fractional weights give some images one more turn: as many as the epoch has room for.
         priority = (weight - times) * torch.rand(len(self), generator=generator)
         extra = self.epoch_size(weights) - int(times.sum())
         times[priority.argsort(descending=True)[:extra]] += 1

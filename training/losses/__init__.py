@@ -1,4 +1,4 @@
-"""What a run minimises: the contract in base.py, one file for each loss."""
+"""Losses of a training run: the contract in base.py, one file for each loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CLIP loss over wide codes, in tiles. b rows on a rank, R ranks, B = b * R rows, C concepts.
+"""The CLIP loss over wide codes, in tiles. b rows on a rank, R ranks, B = b * R, C concepts.
 
 The gathered features of a batch are B x C numbers per modality, which at C = 55,296 fill a GPU, and
 the logits are B x B. Neither is kept here. The loss visits the texts of one rank after another,
@@ -102,7 +102,7 @@ class _TiledClipLoss(torch.autograd.Function):
                 logits = cosine * scale
                 # The derivative by l_ij of the sum of all ranks' losses:
                 # (softmax over row i + softmax over column j - 2 where i and j are a pair) / 2b.
-                # So each rank has the whole gradient of its own images without communication.
+                # So each rank computes the gradient by its images without communication.
                 slope = (logits - row_lse[rows, None]).exp_()
                 slope += (logits - column_lse[owner, columns]).exp_()
                 if owner == rank and rows == columns:

@@ -64,7 +64,7 @@ class Encoding(NamedTuple):
 
 
 class LossInputs(NamedTuple):
-    """What a loss is computed from."""
+    """The inputs of a loss, for a batch."""
 
     image: Float[Tensor, "B C"]
     """Un-normalised codes of the images."""

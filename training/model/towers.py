@@ -209,7 +209,7 @@ class Towers(NamedTuple):
 
 def tower_config(name: str, vision: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
     """open_clip's configuration `name`, or none for an empty name, with the values of `vision` and
-    `text` in place of its own.
+    `text` in place of those it has.
 
     Raises ValueError for a name or a key that open_clip does not have.
     """

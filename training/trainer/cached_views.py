@@ -30,8 +30,8 @@ from training.model.towers import ImageTower
 from training.trainer.recipe import TrainingRecipe
 
 VIEWS_PER_FORWARD = 128
-"""Views that pass through the tower together. Each group has a seed of its own, so another size
-gives other views."""
+"""Views that pass through the tower together. Each group has its own seed, so another size would
+give other views."""
 
 
 class CachedViews:

@@ -1,4 +1,4 @@
-"""What each training step measures, and its means between two lines of the log. C concepts."""
+"""The metrics of each training step, and their means between two lines of the log. C concepts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.model.sparse_clip import LossInputs
 
 
 class StepResult(NamedTuple):
-    """What a step measured on this rank's pairs."""
+    """The metrics of a step, on this rank's pairs."""
 
     loss: Float[Tensor, ""]
     scale: Float[Tensor, ""]

@@ -119,7 +119,12 @@ def test_export_a_checkpoint(run: Path, exported: tuple[Path, Result]) -> None:
     assert "clarity: not measured; " in done.stderr
     assert {c.clarity for c in opened.concepts.concepts} == {None}
     card = opened.file("CARD.md").read_text()
-    for words in ("# icons 0.1", "128 concepts", "test_style", "(clarity) was not measured"):
+    for words in (
+        "# icons 0.1",
+        "128 concepts",
+        "test_style",
+        "Clarity, how well the images of a concept belong together, was not measured",
+    ):
         assert words in card
     again = export(run, models)
     assert again.exit_code == 1

@@ -151,6 +151,12 @@ def test_another_recipe_is_refused(tmp_path: Path) -> None:
     train(tiny_recipe(), tmp_path, stop_after=1)
 
 
+def test_a_recipe_that_is_described_anew_is_the_same(tmp_path: Path) -> None:
+    train(tiny_recipe(), tmp_path, stop_after=1)
+    train(dataclasses.replace(tiny_recipe(), about="other words"), tmp_path, stop_after=2)
+    assert len(losses(tmp_path)) == 2
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     for name, text in (("log.jsonl", '{"step": 1}\n'), ("recipe.json", "{}")):
         mine = tmp_path / name.partition(".")[0] / name
