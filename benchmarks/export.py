@@ -3,11 +3,11 @@
     python -m benchmarks.export                          # all but clip-retrieval
     python -m benchmarks.export --only peer --peer ENV/bin/clip-retrieval
 
-The parts are the decoders without a model and the model on pixels in memory, each with the
-processes and threads that it has in the export. Blocks of all three alternate in one run. Where
-both parts use all cores, no export can reach the slower one: the bound is 1 / (1 / decode + 1 /
-model), and the ratio to it is told as well. clip-retrieval 2.45 needs an environment of its own
-(`setuptools<81`) and gets the same images and a CLIP of the same geometry.
+The parts are the decoders without a model, and the model on pixels in memory, each with the
+processes and threads that it has in the export. Blocks of all three alternate in one run. When both
+parts use all cores, no export can be as fast as the slower one: the bound is 1 / (1 / decode + 1 /
+model), and the ratio to it is measured as well. clip-retrieval 2.45 needs a separate environment
+(`setuptools<81`). It gets the same images and a CLIP of the same geometry.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from serving.core.metrics import Metrics
 from serving.decoding.pool import DecodePool
 from serving.engines.base import EngineConfig, available_cores, open_engine
 from serving.export.job import OutputConfig
-from serving.export.pipeline import SLOTS
-from serving.export.plan import Plan
-from serving.export.request import Task
+from serving.export.pipeline import IMAGES_PER_MESSAGE
+from serving.export.plan import ExportPlan
+from serving.export.request import ExportRequest
 from serving.export.runners import RUNNERS
-from serving.export.worker import Exporter
+from serving.export.worker import ExportWorker
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 32
-SLOWER = 8
-"""Times fewer images for ViT-B/32, which takes more than ten times as long for each."""
+VIT_DIVISOR = 8
+"""ViT-B/32 gets this many times fewer images: it takes more than ten times as long for each."""
 
 
 def main() -> None:
@@ -54,10 +54,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS][:-1])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--images", type=int, default=8192, help="JPEGs of 512 x 384")
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000], help="of memory")
-    parser.add_argument("--peer", default="clip-retrieval", help="its command")
-    parser.add_argument("--work", type=Path, help="keeps images and models; default: a new one")
+    parser.add_argument(
+        "--images", type=int, default=8192, help="how many JPEGs of 512 x 384 to export"
+    )
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[10_000, 100_000], help="sizes for memory"
+    )
+    parser.add_argument("--peer", default="clip-retrieval", help="the command of clip-retrieval")
+    parser.add_argument(
+        "--work", type=Path, help="folder that keeps images and models; default: a new one"
+    )
     arguments = parser.parse_args()
     file = RESULTS / "export.json"
     results = json.loads(file.read_text()) if file.exists() else {}
@@ -70,36 +76,39 @@ def main() -> None:
 
 
 class Scratch(NamedTuple):
-    """Folders: of what is made once, and of what a run writes."""
+    """Folders that the benchmark writes to."""
 
     kept: Path
+    """Images and models, which are made once."""
     new: Path
+    """What a run writes."""
 
 
 def parts(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Rates of decoders, model and export, of two models; on a core each, and on all cores."""
+    """Rates of the decoders, the model and the export, for two models: with one core for each part,
+    and with all cores for both."""
     source = images(work.kept, arguments.images)
     data = [path.read_bytes() for path in sorted(source.iterdir())]
-    found: dict[str, Any] = {"batch": BATCH}
+    results: dict[str, Any] = {"batch": BATCH}
     bundles = {"demo": default_bundle(), "vit_b32": vit_b32(work.kept / "models")}
     splits = {"a core each": 1, "all cores": available_cores()}
     for name, bundle in bundles.items():
-        # Long enough that filling and draining the pipeline does not count.
-        taken = data if name == "demo" else data[: len(data) // SLOWER]
-        given = source if name == "demo" else images(work.kept, len(taken))
+        # Enough images that the time to fill and drain the pipeline does not count.
+        encoded = data if name == "demo" else data[: len(data) // VIT_DIVISOR]
+        folder = source if name == "demo" else images(work.kept, len(encoded))
         for split, cores in splits.items():
             rates: dict[str, list[float]] = {"decode": [], "model": [], "export": []}
             for block in range(arguments.repeats):
-                rates["decode"].append(decode_rate(bundle, taken, cores))
-                rates["model"].append(model_rate(bundle, len(taken), cores))
+                rates["decode"].append(decode_rate(bundle, encoded, cores))
+                rates["model"].append(model_rate(bundle, len(encoded), cores))
                 output = work.new / f"{name}-{cores}-{block}"
-                rates["export"].append(export_rate(task(given, output, bundle, cores)))
-            found[f"{name}, {split}"] = {"images": len(taken)} | rated(rates)
-    return found
+                rates["export"].append(export_rate(request(folder, output, bundle, cores)))
+            results[f"{name}, {split}"] = {"images": len(encoded)} | rated(rates)
+    return results
 
 
 def rated(rates: dict[str, list[float]]) -> dict[str, Summary]:
-    """Summaries of the rates, and of the export's ratio to what its parts allow."""
+    """Summaries of the rates, and of the ratios of the export to what its parts allow."""
     blocks = list(zip(*rates.values(), strict=True))
     slower = [export / min(decode, model) for decode, model, export in blocks]
     shared = [export * (1 / decode + 1 / model) for decode, model, export in blocks]
@@ -111,7 +120,7 @@ def rated(rates: dict[str, list[float]]) -> dict[str, Summary]:
 
 
 def decode_rate(bundle: Path, data: list[bytes], workers: int) -> float:
-    """Images a second of so many decoders."""
+    """Images per second of `workers` decoders."""
 
     async def work() -> float:
         pool = DecodePool(
@@ -120,13 +129,14 @@ def decode_rate(bundle: Path, data: list[bytes], workers: int) -> float:
             workers=workers,
             seconds=30.0,
             metrics=Metrics(),
-            slots=SLOTS,
+            slots=IMAGES_PER_MESSAGE,
         )
         await pool.start()
         began = time.perf_counter()
-        parts = [data[first : first + SLOTS] for first in range(0, len(data), SLOTS)]
-        for first in range(0, len(parts), 16):
-            await asyncio.gather(*map(pool.decode_many, parts[first : first + 16]))
+        step = IMAGES_PER_MESSAGE
+        messages = [data[first : first + step] for first in range(0, len(data), step)]
+        for first in range(0, len(messages), 16):
+            await asyncio.gather(*map(pool.decode_many, messages[first : first + 16]))
         seconds = time.perf_counter() - began
         await pool.close()
         return len(data) / seconds
@@ -135,10 +145,10 @@ def decode_rate(bundle: Path, data: list[bytes], workers: int) -> float:
 
 
 def model_rate(bundle: Path, count: int, cores: int) -> float:
-    """Images a second of the engine on so many cores, a run a core as in an export."""
-    opened = open_bundle(bundle)
-    engine = open_engine(opened, EngineConfig(threads=1), cores)
-    side = opened.manifest.preprocessing.size
+    """Images per second of the engine on `cores` cores, with one run per core as in an export."""
+    model = open_bundle(bundle)
+    engine = open_engine(model, EngineConfig(threads=1), cores)
+    side = model.manifest.preprocessing.size
     pixels = np.random.default_rng(0).standard_normal((BATCH, 3, side, side), dtype=np.float32)
     engine.run("image", pixels)
     with ThreadPoolExecutor(engine.runs) as pool:
@@ -147,9 +157,11 @@ def model_rate(bundle: Path, count: int, cores: int) -> float:
         return count // BATCH * BATCH / (time.perf_counter() - began)
 
 
-def task(source: Path, output: Path, bundle: Path, cores: int, batches: int = 8) -> Task:
-    """An export in shards of so few batches that there are many of them."""
-    return Task(
+def request(
+    source: Path, output: Path, bundle: Path, cores: int, batches: int = 8
+) -> ExportRequest:
+    """An export in many small shards, of `batches` batches each."""
+    return ExportRequest(
         source=str(source),
         output=str(output),
         bundle=bundle,
@@ -159,58 +171,59 @@ def task(source: Path, output: Path, bundle: Path, cores: int, batches: int = 8)
     )
 
 
-def export_rate(asked: Task) -> float:
-    """Entries a second of a worker that is ready, until the last receipt."""
-    job = asked.settle()
+def export_rate(requested: ExportRequest) -> float:
+    """Entries per second of a worker that is ready, until the last receipt."""
+    job = requested.prepare()
+    shards = ExportPlan.open(requested.open_output(), job).shards
 
     async def work() -> float:
-        async with Exporter(asked, job) as exporter:
+        async with ExportWorker(requested, job) as worker:
             began = time.perf_counter()
-            await exporter.run(range(Plan.of(asked.open_output(), job).shards), lambda step: None)
+            await worker.run(range(shards), lambda shard: None)
             return job.entries / (time.perf_counter() - began)
 
     return asyncio.run(work())
 
 
-def receipt_rate(runner: str, asked: Task, count: int) -> float:
-    """Entries a second by the times of receipts, without each worker's first: workers start at
-    their own time, and tell of several shards at once."""
-    job = asked.settle()
-    numbers = range(Plan.of(asked.open_output(), job).shards)
-    RUNNERS.load(runner).open(count).run(asked, job, numbers, lambda step: None)
-    return by_receipts(Path(asked.output), asked.outputs.rows, count)
+def receipt_rate(runner: str, requested: ExportRequest, count: int) -> float:
+    """Entries per second of `count` workers, by the times of their receipts. Workers start at
+    different times and report several shards at once, so each one's first receipt is left out."""
+    job = requested.prepare()
+    numbers = range(ExportPlan.open(requested.open_output(), job).shards)
+    RUNNERS.load(runner).open(count).run(requested, job, numbers, lambda shard: None)
+    return by_receipts(Path(requested.output), requested.outputs.rows, count)
 
 
 def by_receipts(output: Path, rows: int, count: int = 1) -> float:
-    """The same of an export that is there."""
+    """Entries per second of an export that is finished."""
     times = sorted(path.stat().st_mtime for path in output.glob("receipts/*.json"))
     later = times[count:]
     return len(later) * rows / (later[-1] - times[count - 1])
 
 
 def workers(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One worker and two, as processes and as actors of Ray, of the model that is most of the
-    work: a worker's decoder beside its model keeps little more than a core busy."""
-    source = images(work.kept, arguments.images // SLOWER)
+    """One worker and two, as processes and as actors of Ray. ViT-B/32 is most of the work, so that
+    a worker with its decoder keeps little more than one core busy."""
+    source = images(work.kept, arguments.images // VIT_DIVISOR)
     bundle = vit_b32(work.kept / "models")
-    found: dict[str, Any] = {"images": arguments.images // SLOWER, "model": "vit_b32"}
+    results: dict[str, Any] = {"images": arguments.images // VIT_DIVISOR, "model": "vit_b32"}
     for name in ("processes", "ray"):
         rates: dict[str, list[float]] = {"1": [], "2": []}
         for block in range(arguments.repeats):
             for count in (1, 2):
                 output = work.new / f"{name}-{count}-{block}"
-                asked = task(source, output, bundle, 1, batches=1)
-                rates[str(count)].append(receipt_rate(name, asked, count))
-        found[name] = {
+                requested = request(source, output, bundle, 1, batches=1)
+                rates[str(count)].append(receipt_rate(name, requested, count))
+        results[name] = {
             **{f"{count} workers": summary(values) for count, values in rates.items()},
             "2 over 1": summary([b / a for a, b in zip(*rates.values(), strict=True)]),
         }
-    return found
+    return results
 
 
 def memory(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Most MiB of an export and its decoders, by the rows of a table."""
-    found: dict[str, Any] = {}
+    """Peak memory in MiB of an export and its decoders, by the rows of a table."""
+    results: dict[str, Any] = {}
     for rows in arguments.rows:
         source = table(work.kept / f"{rows}.parquet", rows)
         command = [sys.executable, "-m", "serving.cli.main", "export", source]
@@ -222,13 +235,13 @@ def memory(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
             if process.returncode:
                 raise SystemExit(f"the export of {rows} rows failed")
             seconds = time.perf_counter() - began
-        found[str(rows)] = {"seconds": round(seconds, 1), "peak_mib": round(peak[0] / 2**20)}
-    return found
+        results[str(rows)] = {"seconds": round(seconds, 1), "peak_mib": round(peak[0] / 2**20)}
+    return results
 
 
 @contextlib.contextmanager
 def watched(pid: int) -> Iterator[list[float]]:
-    """The most memory that a process and its children have had, as one number in a list."""
+    """The peak memory of a process and its children in bytes, as the one number in a list."""
     peak, ended = [0.0], threading.Event()
 
     def watch() -> None:
@@ -248,8 +261,8 @@ def watched(pid: int) -> Iterator[list[float]]:
 
 
 def peer(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of our command and of clip-retrieval's, from start to end, and its own rate."""
-    count = arguments.images // SLOWER
+    """Seconds of the two commands from start to end, and their rates once they run."""
+    count = arguments.images // VIT_DIVISOR
     source = images(work.kept, count)
     bundle, directory = vit_b32(work.kept / "models"), clip_directory(work.kept / "clip")
     seconds: dict[str, list[float]] = {"ours": [], "clip_retrieval": []}
@@ -281,7 +294,7 @@ def peer(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def timed(command: list[Any]) -> float:
-    """Seconds of a command that must succeed."""
+    """Seconds that a command takes. Raises CalledProcessError when it fails."""
     began = time.perf_counter()
     subprocess.run(
         list(map(str, command)), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +17,7 @@ from serving.export.inputs import AUTO, INPUTS
 from serving.export.runners import RUNNERS, default_runner
 
 if TYPE_CHECKING:
-    from serving.export.progress import Step, Tally
+    from serving.export.progress import OnProgress, RunProgress, ShardProgress
 
 
 @click.command()
@@ -153,12 +153,12 @@ def export(
     """
     from bundle.store import default_bundle, open_bundle
     from serving.engines.base import EngineConfig
-    from serving.export.finalize import Run, finish
+    from serving.export.finalize import RunSummary, finalize
     from serving.export.job import OutputConfig
-    from serving.export.plan import Plan
-    from serving.export.progress import Tally
-    from serving.export.request import Task
-    from serving.export.worker import ERRORS
+    from serving.export.plan import ExportPlan
+    from serving.export.progress import RunProgress
+    from serving.export.request import ExportRequest
+    from serving.export.worker import WORKER_ERRORS
 
     runner_name = runner_name or default_runner(workers)
     try:
@@ -168,7 +168,7 @@ def export(
         runner = runner_class.open(workers, address)
         cores = cores or runner_class.default_cores(workers)
         bundle_path = bundle_path or default_bundle()
-        task = Task(
+        request = ExportRequest(
             source=source,
             kind=kind,
             column=column,
@@ -188,18 +188,19 @@ def export(
             cores=cores,
             decoders=decoders or min(8, cores),
         )
-        job = task.settle()
-        place = task.open_output()
-        plan, tally = Plan.of(place, job), Tally()
-        with _progress_bar(plan.entries, tally) as on_step:
-            runner.run(task, job, range(plan.shards), on_step)
-        done = finish(place, job, open_bundle(task.bundle), Run.of(tally))
-    except ERRORS as error:
+        job = request.prepare()
+        folder = request.open_output()
+        plan, progress = ExportPlan.open(folder, job), RunProgress()
+        with _progress_bar(plan.entries, progress) as on_progress:
+            runner.run(request, job, range(plan.shards), on_progress)
+        summary = finalize(folder, job, open_bundle(request.bundle), RunSummary.of(progress))
+    except WORKER_ERRORS as error:
         raise click.ClickException(str(error)) from None
     click.echo(
-        f"{done.rows:,} rows, {done.quarantined:,} in quarantine, {done.shards:,} shards, "
-        f"{done.size:,} bytes; {done.run.entries_per_second:,} entries/s in this run, "
-        f"{tally.bottleneck} the busiest"
+        f"{summary.rows:,} rows, {summary.quarantined:,} in quarantine, "
+        f"{summary.shards:,} shards, {summary.size:,} bytes; "
+        f"{summary.run.entries_per_second:,} entries/s in this run, "
+        f"{progress.bottleneck} the busiest"
     )
 
 
@@ -209,21 +210,22 @@ def export(
 def verify(output: str, as_json: bool) -> None:
     """Check every file of the export in OUTPUT against its receipt, and that all rows are there."""
     from bundle.plugins import PluginError
-    from serving.export.finalize import problems
     from serving.export.job import ExportError
-    from serving.storage.location import Place, PlaceError
+    from serving.export.verify import find_problems
+    from serving.storage.location import Location, LocationError
 
     try:
-        found = list(problems(Place.of(output), watched))
-    except (ExportError, PlaceError, PluginError) as error:
+        problems = list(find_problems(Location.parse(output), watched))
+    except (ExportError, LocationError, PluginError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
-        print_json({"problems": found})
+        print_json({"problems": problems})
     else:
-        for problem in found:
+        for problem in problems:
             click.echo(problem)
-        click.echo("whole" if not found else f"{len(found)} problems; export again to mend them")
-    if found:
+        repair = f"{len(problems)} problems; export again to mend them"
+        click.echo(repair if problems else "whole")
+    if problems:
         raise click.exceptions.Exit(1)
 
 
@@ -247,8 +249,8 @@ def _concept_ids(bundle: Path, concepts: Sequence[str]) -> tuple[int, ...]:
 
 
 @contextmanager
-def _progress_bar(entries: int, tally: Tally) -> Iterator[Callable[[Step], None]]:
-    """Counts shards as they are finished, and shows them as a bar with the rate and how busy each
+def _progress_bar(entries: int, run: RunProgress) -> Iterator[OnProgress]:
+    """Adds up the shards that are finished, and shows them as a bar with the rate and how busy each
     stage is."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -260,12 +262,12 @@ def _progress_bar(entries: int, tally: Tally) -> Iterator[Callable[[Step], None]
         TimeRemainingColumn(),
         TextColumn("{task.fields[busy]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("", total=entries, rate=0.0, busy="")
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=entries, rate=0.0, busy="")
 
-        def on_step(step: Step) -> None:
-            tally.add(step)
-            busy = " ".join(f"{stage} {share:.0%}" for stage, share in tally.busy.items())
-            progress.update(bar, advance=step.entries, rate=tally.rate, busy=busy)
+        def on_progress(shard: ShardProgress) -> None:
+            run.add(shard)
+            busy = " ".join(f"{stage} {share:.0%}" for stage, share in run.busy.items())
+            bar.update(task, advance=shard.entries, rate=run.rate, busy=busy)
 
-        yield on_step
+        yield on_progress

@@ -60,7 +60,7 @@ def index(source: str, database: str, name: str, database_token: str | None, hns
     from serving.export.job import ExportError
     from serving.index.databases.base import DatabaseError, open_database
     from serving.index.export_rows import ExportRows
-    from serving.storage.location import PlaceError
+    from serving.storage.location import LocationError
 
     began = time.monotonic()
     try:
@@ -70,7 +70,7 @@ def index(source: str, database: str, name: str, database_token: str | None, hns
             for batch in _with_progress(rows.batches(ROWS_PER_CALL), rows.total):
                 collection.load(batch)
             collection.finish()
-    except (DatabaseError, ExportError, PlaceError, PluginError) as error:
+    except (DatabaseError, ExportError, LocationError, PluginError) as error:
         raise click.ClickException(str(error)) from None
     rate = rows.total / max(time.monotonic() - began, 1e-9)
     click.echo(f"{rows.total:,} rows of {rows.origin.model} in {name}; {rate:,.0f} rows/s")

@@ -17,7 +17,7 @@ from serving.export.inputs import AUTO, INPUTS
     "--output",
     default="report.html",
     show_default=True,
-    help="The page; replaces a report, and no other file.",
+    help="The file to write. An older report is replaced, any other file is not.",
 )
 @click.option(
     "--input",
@@ -60,41 +60,41 @@ def report(
     concepts: int,
     top: int,
 ) -> None:
-    """Show what EXPORT holds on one page: how many concepts fire, which, which of them together,
-    the images or texts on which they are strongest, and what is in quarantine.
+    """Show what EXPORT holds on one page: how many concepts fire on a row, how often each one does,
+    which fire together, the images or texts on which they are strongest, and what is in quarantine.
 
-    The page needs no network and no other file. Of an export that is not finished, or whose files
-    were altered, it shows the finished shards and says so.
+    The page needs no network and no other file. When the export is not finished, or files were
+    altered, the page shows the finished shards and says so.
     """
     from bundle.plugins import PluginError
     from bundle.store import BundleError
     from serving.export.inputs.base import InputError, open_input
     from serving.export.job import ExportError
-    from serving.export.reader import Shards
+    from serving.export.reader import ExportReader
     from serving.report.page import is_page, render
-    from serving.report.report import Report, ReportConfig
-    from serving.storage.location import Place, PlaceError
+    from serving.report.report import ExportReport, ReportConfig
+    from serving.storage.location import Location, LocationError
 
     try:
-        place = Place.of(output)
-        if place.exists() and not (place.is_folder() or is_page(place)):
-            raise PlaceError(f"{output}: is there and is no report; choose another -o")
-        shards = Shards.open(export, watched)
-        column = shards.job.column
-        found = Report.of(
-            shards,
+        file = Location.parse(output)
+        if file.exists() and not (file.is_folder() or is_page(file)):
+            raise LocationError(f"{output}: is there and is no report; choose another -o")
+        reader = ExportReader.open(export, watched)
+        contents = ExportReport.of(
+            reader,
             ReportConfig(concepts=concepts, top=top),
             watched,
-            None if source is None else open_input(source, kind, column),
+            None if source is None else open_input(source, kind, reader.job.column),
             bundle,
         )
-        page = render(found).encode()
-        place.write(page)
-    except (BundleError, ExportError, InputError, PlaceError, PluginError) as error:
+        page = render(contents).encode()
+        file.write(page)
+    except (BundleError, ExportError, InputError, LocationError, PluginError) as error:
         raise click.ClickException(str(error)) from None
-    unread = sum(bool(example.problem) for example in found.examples.values())
+    unreadable = sum(bool(example.problem) for example in contents.examples.values())
+    missing = f"; {unreadable:,} examples could not be read" if unreadable else ""
     click.echo(
-        f"{output}: {found.summary.rows:,} rows, {len(found.concepts.id):,} concepts, "
-        f"{len(page):,} bytes{f'; {unread:,} examples could not be read' if unread else ''}"
-        f"{'' if found.summary.whole else '; the export is not whole'}"
+        f"{output}: {contents.summary.rows:,} rows, {len(contents.concepts.id):,} concepts, "
+        f"{len(page):,} bytes{missing}"
+        f"{'' if contents.summary.whole else '; the export is not whole'}"
     )

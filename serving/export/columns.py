@@ -14,55 +14,51 @@ from bundle.concepts import ConceptVocabulary
 from bundle.manifest import Architecture
 from bundle.store import Bundle
 from serving.engines.outputs import OutputRow
-from serving.export.formats.arrow_lists import (
-    concept_column,
-    fixed_size_column,
-    list_column,
-)
+from serving.export.formats.arrow_lists import concept_column, fixed_size_column, list_column
 from serving.export.inputs.base import InputEntry, Modality
 from serving.export.job import OutputConfig
 
 
-class Embedded(NamedTuple):
-    """An entry's row."""
+class ExportRow(NamedTuple):
+    """What the model gave for an entry."""
 
-    row: OutputRow
+    output: OutputRow
     maps: NDArray[np.float32]
     """(M, H * W): the codes of the concepts of OutputConfig.patches on every patch."""
 
 
-class Failed(NamedTuple):
+class FailedEntry(NamedTuple):
     """An entry without a row, and why."""
 
     reason: str
 
 
-Result = Embedded | Failed
+EntryResult = ExportRow | FailedEntry
 
 
-class Tables(NamedTuple):
-    """What a shard gives."""
+class ShardTables(NamedTuple):
+    """What a shard's files are made of."""
 
     rows: Any
-    """pyarrow.Table: id, source, active, norm, and as they are asked for indices and values (K
-    each, ids ascending), `concepts` (the strongest with their names), `dense` (D) and `patch_ID` (H
-    lists of W, row by row) of a concept."""
+    """pyarrow.Table with id, source, active, norm, and what OutputConfig chooses: indices and
+    values (K each, ids ascending), concepts (the strongest with their names), dense (D), and for
+    each concept with a map patch_ID (H lists of W, row by row)."""
     quarantine: Any
-    """pyarrow.Table: id, source, reason."""
+    """pyarrow.Table with id, source, reason."""
 
 
-def tables_of(
+def build_tables(
     entries: Sequence[InputEntry],
-    results: Sequence[Result],
+    results: Sequence[EntryResult],
     outputs: OutputConfig,
     bundle: Bundle,
     modality: Modality,
-) -> Tables:
-    """Results beside their entries, in the entries' order."""
+) -> ShardTables:
+    """Both tables of a shard, in the order of its entries. There is one result for each entry."""
     pairs = list(zip(entries, results, strict=True))
-    good = [(entry, found) for entry, found in pairs if isinstance(found, Embedded)]
-    bad = [(entry, found) for entry, found in pairs if isinstance(found, Failed)]
-    rows = [found.row for _, found in good]
+    good = [(entry, result) for entry, result in pairs if isinstance(result, ExportRow)]
+    failed = [(entry, result) for entry, result in pairs if isinstance(result, FailedEntry)]
+    rows = [result.output for _, result in good]
     columns = {
         "id": pyarrow.array([entry.id for entry, _ in good], pyarrow.string()),
         "source": pyarrow.array([entry.source for entry, _ in good], pyarrow.string()),
@@ -73,27 +69,28 @@ def tables_of(
     columns["active"] = pyarrow.array([row.active for row in rows], pyarrow.uint32())
     columns["norm"] = pyarrow.array([row.norm for row in rows], pyarrow.float32())
     if outputs.top:
-        columns["concepts"] = _strongest(rows, outputs.top, bundle.concepts)
-    shape = bundle.manifest.architecture
+        columns["concepts"] = _top_concepts(rows, outputs.top, bundle.concepts)
+    architecture = bundle.manifest.architecture
     if outputs.dense:
-        columns["dense"] = fixed_size_column([row.dense for row in rows], _width(shape, modality))
-    for place, concept in enumerate(outputs.patches):
-        height, width = shape.patch_grid
-        flat = fixed_size_column([found.maps[place] for _, found in good], width)
-        columns[f"patch_{concept}"] = pyarrow.FixedSizeListArray.from_arrays(flat, height)
+        width = _dense_width(architecture, modality)
+        columns["dense"] = fixed_size_column([row.dense for row in rows], width)
+    height, width = architecture.patch_grid
+    for number, concept in enumerate(outputs.patches):
+        lines = fixed_size_column([result.maps[number] for _, result in good], width)
+        columns[f"patch_{concept}"] = pyarrow.FixedSizeListArray.from_arrays(lines, height)
     quarantine = {
-        "id": pyarrow.array([entry.id for entry, _ in bad], pyarrow.string()),
-        "source": pyarrow.array([entry.source for entry, _ in bad], pyarrow.string()),
-        "reason": pyarrow.array([failed.reason for _, failed in bad], pyarrow.string()),
+        "id": pyarrow.array([entry.id for entry, _ in failed], pyarrow.string()),
+        "source": pyarrow.array([entry.source for entry, _ in failed], pyarrow.string()),
+        "reason": pyarrow.array([result.reason for _, result in failed], pyarrow.string()),
     }
-    return Tables(pyarrow.table(columns), pyarrow.table(quarantine))
+    return ShardTables(pyarrow.table(columns), pyarrow.table(quarantine))
 
 
-def _width(shape: Architecture, modality: Modality) -> int:
-    return shape.text_dense_dim if modality == "text" else shape.dense_dim
+def _dense_width(architecture: Architecture, modality: Modality) -> int:
+    return architecture.text_dense_dim if modality == "text" else architecture.dense_dim
 
 
-def _strongest(rows: Sequence[OutputRow], count: int, vocabulary: ConceptVocabulary) -> Any:
+def _top_concepts(rows: Sequence[OutputRow], count: int, vocabulary: ConceptVocabulary) -> Any:
     tops = [row.top(count) for row in rows]
     flat = [pair for top in tops for pair in top]
     ids, values = [concept for concept, _ in flat], [value for _, value in flat]

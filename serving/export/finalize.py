@@ -1,55 +1,58 @@
-"""The end of an export: totals that reconcile, and a check of all that is there."""
+"""The end of an export: totals that add up, and what joins all shards into one whole."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from bundle.atomic import is_draft
 from bundle.store import Bundle
-from serving.export.columns import tables_of
+from serving.export.columns import build_tables
 from serving.export.formats import FORMATS
 from serving.export.formats.base import ExportFormat, ShardFiles
-from serving.export.job import JOB, ExportError, Job
-from serving.export.plan import PLAN, Plan
-from serving.export.progress import Tally
-from serving.export.receipt import DATA, QUARANTINE, RECEIPTS, Receipt, data_files, read_receipt
-from serving.export.verify import Watch, checked, unwatched
-from serving.storage.location import Place
-from serving.storage.parallel import mapped
-
-DONE = "DONE.json"
+from serving.export.job import ExportError, ExportJob
+from serving.export.plan import PLAN, ExportPlan
+from serving.export.progress import RunProgress
+from serving.export.receipt import (
+    DATA,
+    DONE,
+    QUARANTINE,
+    RECEIPTS,
+    Receipt,
+    data_files,
+    read_receipt,
+)
+from serving.storage.location import Location
+from serving.storage.parallel import map_in_threads
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunSummary:
     """The run that finished the export."""
 
     entries: int
-    """That it made."""
+    """Entries that this run made."""
     seconds: float
     entries_per_second: float
     busy: Mapping[str, float]
-    """Share of the time that each stage's workers were busy."""
+    """The share of the time that each stage was busy."""
 
     @classmethod
-    def of(cls, tally: Tally) -> Run:
-        """From all its steps."""
+    def of(cls, progress: RunProgress) -> RunSummary:
+        """Sums up the reports of all workers."""
         return cls(
-            entries=tally.made,
-            seconds=round(tally.seconds, 3),
-            entries_per_second=round(tally.rate, 1),
-            busy={stage: round(share, 3) for stage, share in tally.busy.items()},
+            entries=progress.made,
+            seconds=round(progress.seconds, 3),
+            entries_per_second=round(progress.rate, 1),
+            busy={stage: round(share, 3) for stage, share in progress.busy.items()},
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
+class ExportSummary:
     """What DONE.json says."""
 
     job: str
@@ -63,36 +66,37 @@ class Done:
     """Bytes of all files."""
     receipts: str
     """sha256 over all receipts, which hold the sha256 of all files."""
-    run: Run
+    run: RunSummary
 
     def to_json(self) -> bytes:
-        """As JSON."""
+        """The contents of DONE.json."""
         return json.dumps(dataclasses.asdict(self), indent=1).encode()
 
 
-def finish(output: Place, job: Job, bundle: Bundle, run: Run) -> Done:
-    """Adds up all receipts, makes one thing of all shards, and writes DONE.json.
+def finalize(output: Location, job: ExportJob, bundle: Bundle, run: RunSummary) -> ExportSummary:
+    """Adds up all receipts, lets the format join the shards, and writes DONE.json.
 
     Raises ExportError unless the receipts account for every entry.
     """
-    form = FORMATS.load(job.outputs.format)()
-    _sweep(output, form)
+    export_format = FORMATS.load(job.outputs.format)()
+    _remove_drafts(output, export_format)
     rows = quarantined = size = 0
     shards: list[ShardFiles] = []
-    total = hashlib.sha256()
-    for receipt in mapped(partial(_receipt, output), range(Plan.of(output, job).shards)):
+    digest = hashlib.sha256()
+    numbers = range(ExportPlan.open(output, job).shards)
+    for receipt in map_in_threads(partial(_read_receipt, output), numbers):
         rows += receipt.rows
         quarantined += receipt.quarantined
         size += sum(info.bytes for info in receipt.files.values())
-        total.update(receipt.to_json())
+        digest.update(receipt.to_json())
         shards.append(data_files(receipt))
     if rows + quarantined != job.entries:
         raise ExportError(
             f"{rows} rows and {quarantined} in quarantine are not {job.entries} entries"
         )
-    schema = tables_of([], [], job.outputs, bundle, job.modality).rows.schema
-    form.finish(output.at(DATA), schema, shards)
-    done = Done(
+    schema = build_tables([], [], job.outputs, bundle, job.modality).rows.schema
+    export_format.finish(output.at(DATA), schema, shards)
+    summary = ExportSummary(
         job=job.digest,
         model=job.model,
         entries=job.entries,
@@ -100,45 +104,23 @@ def finish(output: Place, job: Job, bundle: Bundle, run: Run) -> Done:
         quarantined=quarantined,
         shards=len(shards),
         size=size,
-        receipts=total.hexdigest(),
+        receipts=digest.hexdigest(),
         run=run,
     )
-    output.at(DONE).write(done.to_json())
-    return done
+    output.at(DONE).write(summary.to_json())
+    return summary
 
 
-def _sweep(output: Place, form: ExportFormat) -> None:
+def _remove_drafts(output: Location, export_format: ExportFormat) -> None:
     """Removes drafts of killed workers, in the folders that an export writes in and no other."""
-    output.sweep()
-    for name in (PLAN, RECEIPTS, QUARANTINE, *form.folders):
-        output.at(name).sweep()
-    output.at(DATA).sweep(below=True)
+    output.remove_drafts()
+    for name in (PLAN, RECEIPTS, QUARANTINE, *export_format.folders):
+        output.at(name).remove_drafts()
+    output.at(DATA).remove_drafts(below=True)
 
 
-def _receipt(output: Place, number: int) -> Receipt:
+def _read_receipt(output: Location, number: int) -> Receipt:
     receipt = read_receipt(output, number)
     if receipt is None:
         raise ExportError(f"shard {number} has no receipt; run the export again")
     return receipt
-
-
-def problems(output: Place, watch: Watch = unwatched) -> Iterator[str]:
-    """All that is wrong with an export's folder, a line each; none when it is whole."""
-    job = Job.load(output)
-    if job is None:
-        raise ExportError(f"not an export: no {JOB}")
-    rows = quarantined = 0
-    known = {f"{DATA}/{name}" for name in FORMATS.load(job.outputs.format)().extra}
-    for shard in checked(output, job, watch):
-        yield from shard.problems
-        if shard.receipt is not None:
-            known.update(shard.receipt.files)
-            rows, quarantined = rows + shard.receipt.rows, quarantined + shard.receipt.quarantined
-    for folder in (DATA, QUARANTINE):
-        for path, _ in output.at(folder).walk():
-            if f"{folder}/{path}" not in known and not is_draft(posixpath.basename(path)):
-                yield f"{folder}/{path}: no receipt knows it"
-    if rows + quarantined != job.entries:
-        yield f"{rows} rows and {quarantined} in quarantine are not {job.entries} entries"
-    if not output.at(DONE).exists():
-        yield f"{DONE}: missing; the export is not finished"

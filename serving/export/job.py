@@ -1,4 +1,4 @@
-"""What an export is: its settings, and all that decides its bytes."""
+"""What an export is: its settings, and everything else that decides its bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from bundle.schema import SchemaError, from_dict
 from serving.export.formats import FORMATS
 from serving.export.inputs.base import Modality
-from serving.storage.location import Place
+from serving.storage.location import Location
 
 JOB = "job.json"
 
@@ -25,11 +25,11 @@ class OutputConfig:
     """What is kept of a row, and how rows are cut into files."""
 
     sparse: bool = True
-    """The codes."""
+    """Keep the codes."""
     top: int = 10
-    """Strongest concepts, with their names; 0 leaves the column out."""
+    """How many of the strongest concepts to keep with their names; 0 leaves the column out."""
     dense: bool = False
-    """The dense vector."""
+    """Keep the dense vector."""
     patches: tuple[int, ...] = ()
     """Concepts, ascending, whose codes on every patch of an image are kept."""
     format: Annotated[str, FORMATS] = FORMATS.names[0]
@@ -37,7 +37,7 @@ class OutputConfig:
     rows: int = 4096
     """Entries of a shard."""
     batch: int = 32
-    """Rows of one run of the model. Part of the job: other batches may differ in the last bit."""
+    """Rows of one run of the model. Other batches may differ in the last bit of a value."""
 
     def __post_init__(self) -> None:
         for name, low in (("top", 0), ("rows", 1), ("batch", 1)):
@@ -46,8 +46,8 @@ class OutputConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """All that decides an export's bytes, as `job.json` keeps it."""
+class ExportJob:
+    """Everything that decides an export's bytes, as `job.json` keeps it."""
 
     modality: Modality
     column: str = ""
@@ -56,57 +56,58 @@ class Job:
     model: str
     """Name and version."""
     bundle: str
-    """sha256 of the bundle's manifest, which holds those of all its files."""
+    """sha256 of the bundle's manifest, which holds the sha256 of all its files."""
     runtime: str
     """Library, version and device of the engine."""
     entries: int
     plan: str
-    """Digest of the plan: ids, sources and stamps of all entries."""
+    """Digest of the plan: ids, sources and fingerprints of all entries."""
 
     @property
     def digest(self) -> str:
-        """sha256 of all of it."""
+        """sha256 of the JSON."""
         return hashlib.sha256(self.to_json()).hexdigest()
 
     def to_json(self) -> bytes:
-        """As JSON, one spelling."""
+        """Equal jobs give equal bytes."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True).encode()
 
-    def save(self, output: Place) -> None:
+    def save(self, output: Location) -> None:
         """Writes it into the export's folder."""
         output.at(JOB).write(self.to_json())
 
     @classmethod
-    def load(cls, output: Place) -> Job | None:
-        """The job of an export's folder; None when it has none. Raises ExportError."""
-        place = output.at(JOB)
-        if not place.exists():
+    def load(cls, output: Location) -> ExportJob | None:
+        """The job of an export's folder; None when there is none. Raises ExportError."""
+        file = output.at(JOB)
+        if not file.exists():
             return None
         try:
-            return from_dict(cls, json.loads(place.read()), at="")
+            return from_dict(cls, json.loads(file.read()), at="")
         except (ValueError, SchemaError) as error:
             raise ExportError(f"{JOB}: not of an export: {error}") from None
 
-    def refuse_other(self, wanted: Job) -> None:
-        """Raises ExportError, naming what differs, unless `wanted` is this very job."""
-        mine, other = _flat(dataclasses.asdict(self)), _flat(dataclasses.asdict(wanted))
-        names = [name for name in mine if mine[name] != other[name] and name != "plan"]
-        if not names and self.plan == wanted.plan:
+    def refuse_other(self, requested: ExportJob) -> None:
+        """Raises ExportError, naming what differs, unless `requested` is this very job."""
+        before, now = _flat(dataclasses.asdict(self)), _flat(dataclasses.asdict(requested))
+        names = [name for name in before if before[name] != now[name] and name != "plan"]
+        if not names and self.plan == requested.plan:
             return
-        told = [f"{name} was {mine[name]!r} and is {other[name]!r}" for name in names]
-        if "entries" not in names and self.plan != wanted.plan:
-            told.append("files of the input have changed")
+        differences = [f"{name} was {before[name]!r} and is {now[name]!r}" for name in names]
+        if "entries" not in names and self.plan != requested.plan:
+            differences.append("files of the input have changed")
         raise ExportError(
-            f"the output holds another export: {'; '.join(told)}. "
+            f"the output holds another export: {'; '.join(differences)}. "
             "Choose another output, or give what it was begun with"
         )
 
 
 def _flat(data: dict[str, Any], at: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    """Nested fields by their dotted names."""
+    flat: dict[str, Any] = {}
     for name, value in data.items():
         if isinstance(value, dict):
-            found |= _flat(value, f"{at}{name}.")
+            flat |= _flat(value, f"{at}{name}.")
         else:
-            found[f"{at}{name}"] = value
-    return found
+            flat[f"{at}{name}"] = value
+    return flat

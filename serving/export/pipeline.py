@@ -1,4 +1,5 @@
-"""Entries to rows: read, decoded, run and checked, each stage at work on another batch.
+"""Entries to rows: read, decoded, run through the model and checked. Each stage works on another
+batch at the same time.
 
 S image side, T tokens, B rows of a batch.
 """
@@ -24,24 +25,27 @@ from serving.core.metrics import Metrics
 from serving.decoding.pool import DecodePool
 from serving.engines.base import Engine, EngineError, OutOfMemoryError
 from serving.engines.outputs import OutputRow, rows_of
-from serving.export.clock import Clock
-from serving.export.columns import Embedded, Failed, Result
-from serving.export.inputs.base import Content, Input, InputEntry, Unread
+from serving.export.columns import EntryResult, ExportRow, FailedEntry
+from serving.export.inputs.base import Content, Input, InputEntry, Unreadable
 from serving.export.job import ExportError, OutputConfig
+from serving.export.progress import StageTimer
 
 log = logging.getLogger(__name__)
 
-READERS = 8
-"""Threads that wait for files."""
-SLOTS = 8
-"""Images that a decoder takes at once: a message each would cost a quarter of their decoding."""
-DECODE_S = 30.0
-"""After which an image's decoder counts as hung."""
+READER_THREADS = 8
+IMAGES_PER_MESSAGE = 8
+"""Images that a decoder gets at once. One message for each image would cost a quarter of the time
+that decoding it takes."""
+DECODE_TIMEOUT_S = 30.0
+"""A decoder that takes longer over one image is hung."""
 
 
 class Pipeline:
-    """Makes rows of entries. Batches are cut from the entries alone, so that a shard's rows are the
-    same whatever ran beside it; a bounded number of batches is in work."""
+    """Makes rows of entries.
+
+    Batches are cut from the entries of one shard alone, so that its rows are the same whatever ran
+    beside it. The number of batches in flight is bounded, and with it the memory.
+    """
 
     def __init__(
         self,
@@ -53,30 +57,33 @@ class Pipeline:
     ) -> None:
         self._bundle, self._engine, self._source = bundle, engine, source
         self._batch, self._patches = outputs.batch, outputs.patches
-        self._text = source.modality == "text"
-        self._graph: GraphName = "text" if self._text else "patches" if self._patches else "image"
-        self._limits = ImageLimits()
+        self._is_text = source.modality == "text"
+        image_graph: GraphName = "patches" if self._patches else "image"
+        self._graph: GraphName = "text" if self._is_text else image_graph
         self._decoders = DecodePool(
             bundle.manifest.preprocessing,
-            self._limits,
+            ImageLimits(),
             workers=decoders,
-            seconds=DECODE_S,
+            seconds=DECODE_TIMEOUT_S,
             metrics=Metrics(),
-            slots=SLOTS,
+            slots=IMAGES_PER_MESSAGE,
         )
-        self._free = asyncio.Semaphore(decoders)
-        self._most = outputs.batch
-        """Rows that the model has room for."""
-        self._readers = ThreadPoolExecutor(READERS, "read")
+        self._free_decoders = asyncio.Semaphore(decoders)
+        self._max_rows = outputs.batch
+        """Rows that the model has memory for; only ever lowered."""
+        self._readers = ThreadPoolExecutor(READER_THREADS, "read")
         self._runners = ThreadPoolExecutor(engine.runs, "model")
-        # One batch a run, one that waits for it, and one that is being decoded.
-        self._slots = asyncio.Semaphore(2 * engine.runs + 1)
-        busy = READERS if self._text else decoders
-        self.clock = Clock({"read": READERS, "decode": busy, "model": engine.runs, "write": 1})
+        # For each run of the model the batch in it and one that waits for it, and one more batch
+        # that is being decoded.
+        self._batches = asyncio.Semaphore(2 * engine.runs + 1)
+        decode_workers = READER_THREADS if self._is_text else decoders
+        self.timer = StageTimer(
+            {"read": READER_THREADS, "decode": decode_workers, "model": engine.runs, "write": 1}
+        )
 
     async def start(self) -> None:
         """Starts the decoders. Raises StartupError."""
-        if not self._text:
+        if not self._is_text:
             await self._decoders.start()
 
     async def close(self) -> None:
@@ -85,110 +92,116 @@ class Pipeline:
         self._readers.shutdown()
         self._runners.shutdown()
 
-    async def rows(self, entries: Sequence[InputEntry]) -> list[Result]:
+    async def rows(self, entries: Sequence[InputEntry]) -> list[EntryResult]:
         """A row or a reason for each entry, in their order.
 
         Raises ExportError when the model fails on all of a batch.
         """
-        parts = [entries[i : i + self._batch] for i in range(0, len(entries), self._batch)]
+        batches = [entries[i : i + self._batch] for i in range(0, len(entries), self._batch)]
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._one(part)) for part in parts]
+                tasks = [group.create_task(self._batch_rows(batch)) for batch in batches]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        return [row for task in tasks for row in task.result()]
+        return [result for task in tasks for result in task.result()]
 
-    async def _one(self, entries: Sequence[InputEntry]) -> list[Result]:
+    async def _batch_rows(self, entries: Sequence[InputEntry]) -> list[EntryResult]:
         loop = asyncio.get_running_loop()
-        async with self._slots:
+        async with self._batches:
             contents = await loop.run_in_executor(self._readers, self._read, entries)
-            inputs = await self._prepared(contents)
-            ready = [given for given in inputs if not isinstance(given, Failed)]
-            rows = iter(await self._run(ready) if ready else ())
-        return [given if isinstance(given, Failed) else next(rows) for given in inputs]
+            inputs = await self._prepare(contents)
+            arrays = [array for array in inputs if not isinstance(array, FailedEntry)]
+            rows = iter(await self._run(arrays) if arrays else ())
+        return [array if isinstance(array, FailedEntry) else next(rows) for array in inputs]
 
     def _read(self, entries: Sequence[InputEntry]) -> list[Content]:
-        with self.clock.busy("read"):
+        with self.timer.busy("read"):
             return list(self._source.read(entries))
 
-    async def _prepared(self, contents: Sequence[Content]) -> list[NDArray[Any] | Failed]:
-        """Pixels (3, S, S) or tokens (T,) of each."""
-        if self._text:
+    async def _prepare(self, contents: Sequence[Content]) -> list[NDArray[Any] | FailedEntry]:
+        """Pixels (3, S, S) or tokens (T,) of each content."""
+        if self._is_text:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._readers, self._tokens, contents)
+            return await loop.run_in_executor(self._readers, self._tokenize, contents)
         images = [content for content in contents if isinstance(content, bytes)]
-        parts = [images[i : i + SLOTS] for i in range(0, len(images), SLOTS)]
-        decoded = await asyncio.gather(*map(self._decoded, parts))
-        pixels = iter([one for part in decoded for one in part])
+        messages = [
+            images[i : i + IMAGES_PER_MESSAGE] for i in range(0, len(images), IMAGES_PER_MESSAGE)
+        ]
+        decoded = await asyncio.gather(*map(self._decode, messages))
+        pixels = iter([image for message in decoded for image in message])
         return [
-            Failed(content.reason) if isinstance(content, Unread) else next(pixels)
+            FailedEntry(content.reason) if isinstance(content, Unreadable) else next(pixels)
             for content in contents
         ]
 
-    def _tokens(self, contents: Sequence[Content]) -> list[NDArray[Any] | Failed]:
-        found: list[NDArray[Any] | Failed] = []
-        with self.clock.busy("decode"):
+    def _tokenize(self, contents: Sequence[Content]) -> list[NDArray[Any] | FailedEntry]:
+        tokens: list[NDArray[Any] | FailedEntry] = []
+        with self.timer.busy("decode"):
             for content in contents:
-                if isinstance(content, Unread):
-                    found.append(Failed(content.reason))
+                if isinstance(content, Unreadable):
+                    tokens.append(FailedEntry(content.reason))
                     continue
                 try:
-                    found.append(self._bundle.tokenizer.encode([str(content)])[0])
+                    tokens.append(self._bundle.tokenizer.encode([str(content)])[0])
                 except TokenizerError as error:
-                    found.append(Failed(str(error)))
-        return found
+                    tokens.append(FailedEntry(str(error)))
+        return tokens
 
-    async def _decoded(self, images: Sequence[bytes]) -> list[NDArray[Any] | Failed]:
-        """Pixels of what one decoder takes at once."""
-        found = await self._tried(images)
-        if not found:  # of one of them, or for a reason of its own: now each alone
-            alone = [await self._tried([data]) or [internal()] for data in images]
-            found = [one for part in alone for one in part]
-        return [Failed(one.message) if isinstance(one, ServingError) else one for one in found]
+    async def _decode(self, images: Sequence[bytes]) -> list[NDArray[Any] | FailedEntry]:
+        """Pixels of the images that one decoder gets at once."""
+        decoded = await self._try_decode(images)
+        if not decoded:  # the worker died, perhaps on one image: retry them one by one
+            alone = [await self._try_decode([data]) or [internal()] for data in images]
+            decoded = [image for images in alone for image in images]
+        return [FailedEntry(x.message) if isinstance(x, ServingError) else x for x in decoded]
 
-    async def _tried(self, images: Sequence[bytes]) -> list[NDArray[Any] | ServingError]:
-        """What a decoder makes of a few images; empty when it died."""
-        async with self._free:  # what waits for a decoder keeps none busy
-            with self.clock.busy("decode"):
+    async def _try_decode(self, images: Sequence[bytes]) -> list[NDArray[Any] | ServingError]:
+        """What a decoder makes of some images; empty when it died."""
+        async with self._free_decoders:  # the wait for a decoder is no time of the stage
+            with self.timer.busy("decode"):
                 try:
                     return await self._decoders.decode_many(images)
                 except ServingError:
                     return []
 
-    async def _run(self, inputs: Sequence[NDArray[Any]]) -> list[Result]:
-        """Rows of a batch. One that fails is halved, down to what fails alone; where memory was
-        short, later batches are cut as small at once."""
+    async def _run(self, arrays: Sequence[NDArray[Any]]) -> list[EntryResult]:
+        """Rows of a batch.
+
+        A batch that fails is halved, until what fails is one entry alone. Where memory was short,
+        later batches are cut to the size that worked before they run.
+        """
         loop = asyncio.get_running_loop()
-        size = len(inputs)
-        if size > self._most:
-            parts = [inputs[i : i + self._most] for i in range(0, size, self._most)]
+        size = len(arrays)
+        if size > self._max_rows:
+            parts = [arrays[i : i + self._max_rows] for i in range(0, size, self._max_rows)]
             return [row for part in parts for row in await self._run(part)]
         try:
-            return await loop.run_in_executor(self._runners, self._model, inputs)
+            return await loop.run_in_executor(self._runners, self._run_model, arrays)
         except EngineError as error:
             if size == 1:
-                return [Failed(f"the model fails: {type(error).__name__}")]
-            if isinstance(error, OutOfMemoryError) and self._most > size // 2:
-                self._most = max(1, size // 2)
-                log.warning("batch: memory is short; going on with %d rows at once", self._most)
+                return [FailedEntry(f"the model fails: {type(error).__name__}")]
+            if isinstance(error, OutOfMemoryError) and self._max_rows > size // 2:
+                self._max_rows = max(1, size // 2)
+                log.warning("batch: memory is short; going on with %d rows at once", self._max_rows)
             middle = size // 2
-            rows = [*await self._run(inputs[:middle]), *await self._run(inputs[middle:])]
-            if not any(isinstance(row, Embedded) for row in rows):
+            rows = [*await self._run(arrays[:middle]), *await self._run(arrays[middle:])]
+            if not any(isinstance(row, ExportRow) for row in rows):
                 raise ExportError(f"the model fails on every row of a batch: {error}") from None
             return rows
 
-    def _model(self, inputs: Sequence[NDArray[Any]]) -> list[Result]:
-        with self.clock.busy("model"):
+    def _run_model(self, arrays: Sequence[NDArray[Any]]) -> list[EntryResult]:
+        with self.timer.busy("model"):
             try:
-                output = self._engine.run(self._graph, np.stack(inputs))
-                shape = self._bundle.manifest.architecture
-                return list(map(self._result, rows_of(output, len(inputs), shape, self._graph)))
-            except MemoryError as error:  # not the engine's, beside it
+                output = self._engine.run(self._graph, np.stack(arrays))
+                architecture = self._bundle.manifest.architecture
+                rows = rows_of(output, len(arrays), architecture, self._graph)
+                return list(map(self._keep, rows))
+            except MemoryError as error:  # of the copies here; an engine raises its own
                 raise OutOfMemoryError(str(error)) from None
 
-    def _result(self, row: OutputRow | EngineError) -> Result:
-        """With the maps that are asked for in place of all patches: they are far smaller."""
+    def _keep(self, row: OutputRow | EngineError) -> EntryResult:
+        """The maps of the requested concepts in place of all patches, which are far larger."""
         if isinstance(row, EngineError):
-            return Failed("the model gave no row")
+            return FailedEntry("the model gave no row")
         maps = [row.patches.map(concept) for concept in self._patches] if row.patches else []
-        return Embedded(dataclasses.replace(row, patches=None), np.array(maps, np.float32))
+        return ExportRow(dataclasses.replace(row, patches=None), np.array(maps, np.float32))

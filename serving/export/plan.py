@@ -1,4 +1,4 @@
-"""The plan: an input's entries cut into shards, each named by what it holds."""
+"""The plan: an input's entries cut into shards, each identified by what it holds."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+import pyarrow
+import pyarrow.parquet as parquet
+
 from bundle.schema import SchemaError, from_dict
 from serving.export.inputs.base import Input, InputEntry
-from serving.export.job import ExportError, Job
-from serving.storage.location import Place
+from serving.export.job import ExportError, ExportJob
+from serving.storage.location import Location
 
-PLAN, MADE = "plan", "made.json"
-_PART = re.compile(r"part-\d{6,}\.parquet")
-GROUPS = 256
-"""Shards of a file of the plan."""
+PLAN = "plan"
+LISTING = "made.json"
+COLUMNS = ("id", "source", "stamp")
+"""Columns of the plan's files, for the fields of InputEntry."""
+SHARDS_PER_FILE = 256
+_FILE_NAME = re.compile(r"part-\d{6,}\.parquet")
+_SCHEMA = pyarrow.schema([(name, pyarrow.string()) for name in COLUMNS])
 
 
 class Shard(NamedTuple):
-    """A run of the plan's entries."""
+    """Entries of the plan that follow one another, and make one data file."""
 
     number: int
     entries: list[InputEntry]
@@ -31,131 +37,132 @@ class Shard(NamedTuple):
     """sha256 of the entries."""
 
 
-class Totals(NamedTuple):
-    """What a plan is, in short."""
+class PlanSummary(NamedTuple):
+    """What tells one plan from another."""
 
     entries: int
     digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
-    """What a plan was made of, as `plan/made.json` keeps it where that saves listing it again."""
+class InputListing:
+    """Which files a plan was made from, as `plan/made.json` keeps it. While the input's files are
+    the same, its entries need not be listed again."""
 
     files: str
-    """Digest of the input's files and their stamps."""
+    """Digest of the names and fingerprints of the input's files."""
     entries: int
     plan: str
     """The plan's digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The entries of an export as Parquet files, a row group a shard: any of it is read alone, and
-    no file's list of row groups grows with the export."""
+class ExportPlan:
+    """The entries of an export as Parquet files with one row group for each shard. Each shard can
+    be read alone, and no file's list of row groups grows with the export."""
 
-    place: Place
+    folder: Location
     shards: int
     entries: int
 
     @classmethod
-    def of(cls, output: Place, job: Job) -> Plan:
+    def open(cls, output: Location, job: ExportJob) -> ExportPlan:
         """The plan of an export's folder."""
         shards = -(-job.entries // job.outputs.rows)
-        return cls(place=output.at(PLAN), shards=shards, entries=job.entries)
+        return cls(folder=output.at(PLAN), shards=shards, entries=job.entries)
 
     def shard(self, number: int) -> Shard:
-        """One shard. Raises ExportError when the plan cannot be read."""
-        import pyarrow
-        import pyarrow.parquet as parquet
-
-        place = self.place.at(_name(number // GROUPS))
+        """Reads one shard. Raises ExportError when the plan cannot be read."""
+        file = self.folder.at(_file_name(number // SHARDS_PER_FILE))
+        group = number % SHARDS_PER_FILE
         try:
-            with place.open() as stream:
+            with file.open() as stream:
+                parquet_file = parquet.ParquetFile(stream)
                 # A thread of Arrow's that frees a buffer of Python's at exit aborts the process.
-                file = parquet.ParquetFile(stream)
-                columns = file.read_row_group(number % GROUPS, use_threads=False).to_pydict()
-            entries = list(map(InputEntry, *(columns[name] for name in InputEntry._fields)))
+                columns = parquet_file.read_row_group(group, use_threads=False).to_pydict()
+            entries = list(map(InputEntry, *(columns[name] for name in COLUMNS)))
         except (OSError, KeyError, pyarrow.ArrowException):
-            told = f"{PLAN}/{place.name}: missing or damaged; export to a new folder"
-            raise ExportError(told) from None
-        return Shard(number, entries, digest_of(entries))
+            raise ExportError(
+                f"{PLAN}/{file.name}: missing or damaged; export to a new folder"
+            ) from None
+        return Shard(number, entries, digest_entries(entries))
 
 
-def write_plan(source: Input, output: Place, rows: int) -> Totals:
-    """Lists an input and writes the plan, the entries of a shard in memory at a time."""
-    import pyarrow
-    import pyarrow.parquet as parquet
-
-    schema = pyarrow.schema([(name, pyarrow.string()) for name in InputEntry._fields])
-    shards = itertools.count()
-    with contextlib.ExitStack() as file:
+def write_plan(source: Input, output: Location, rows: int) -> PlanSummary:
+    """Lists an input and writes the plan. One shard's entries are in memory at a time."""
+    numbers = itertools.count()
+    with contextlib.ExitStack() as open_file:
         writer: Any = None
 
         def keep(entries: list[InputEntry]) -> None:
             nonlocal writer
-            number = next(shards)
-            if number % GROUPS == 0:
-                file.close()
-                place = output.at(PLAN).at(_name(number // GROUPS))
-                stream = file.enter_context(place.create())
-                writer = parquet.ParquetWriter(stream, schema, compression="zstd")
-                file.enter_context(writer)
-            columns: Any = dict(zip(InputEntry._fields, zip(*entries, strict=True), strict=True))
-            writer.write_table(pyarrow.table(columns, schema=schema), row_group_size=rows)
+            number = next(numbers)
+            if number % SHARDS_PER_FILE == 0:
+                open_file.close()  # the file before this one
+                file = output.at(PLAN).at(_file_name(number // SHARDS_PER_FILE))
+                stream = open_file.enter_context(file.create())
+                writer = parquet.ParquetWriter(stream, _SCHEMA, compression="zstd")
+                open_file.enter_context(writer)
+            columns: Any = dict(zip(COLUMNS, zip(*entries, strict=True), strict=True))
+            writer.write_table(pyarrow.table(columns, schema=_SCHEMA), row_group_size=rows)
 
-        totals = totals_of(source, rows, keep)
+        summary = list_entries(source, rows, keep)
     if source.files:
-        made = Made(files=_digest_of(source), entries=totals.entries, plan=totals.digest)
-        output.at(PLAN).at(MADE).write(json.dumps(asdict(made), indent=1).encode())
-    return totals
+        listing = InputListing(
+            files=_digest_files(source), entries=summary.entries, plan=summary.digest
+        )
+        output.at(PLAN).at(LISTING).write(json.dumps(asdict(listing), indent=1).encode())
+    return summary
 
 
-def known_totals(source: Input, output: Place) -> Totals | None:
-    """What the plan of an input is, without a listing of its entries, if the plan that is written
-    was made of the same files."""
+def read_listing(source: Input, output: Location) -> PlanSummary | None:
+    """The summary of the plan that was written, if it was made from the same files as the input has
+    now; else None."""
     try:
-        made = from_dict(Made, json.loads(output.at(PLAN).at(MADE).read()), at="")
+        data = json.loads(output.at(PLAN).at(LISTING).read())
+        listing = from_dict(InputListing, data, at="")
     except (OSError, ValueError, SchemaError):
         return None
-    return Totals(made.entries, made.plan) if made.files == _digest_of(source) else None
+    if listing.files != _digest_files(source):
+        return None
+    return PlanSummary(listing.entries, listing.plan)
 
 
-def is_plan_file(name: str) -> bool:
-    """Whether a file of the plan's folder is called so."""
-    return name == MADE or _PART.fullmatch(name) is not None
-
-
-def _digest_of(source: Input) -> str:
-    return digest_of([InputEntry(type(source).__name__, *file) for file in source.files.items()])
-
-
-def _name(file: int) -> str:
-    return f"part-{file:06d}.parquet"
-
-
-def totals_of(
+def list_entries(
     source: Input, rows: int, keep: Callable[[list[InputEntry]], None] = lambda entries: None
-) -> Totals:
-    """What the plan of an input is; `keep` gets the entries of each shard."""
-    count, total = 0, hashlib.sha256()
-    for entries in _cut(source.entries(), rows):
-        count += len(entries)
-        total.update(digest_of(entries).encode())
-        keep(entries)
-    return Totals(count, total.hexdigest())
+) -> PlanSummary:
+    """The summary of the plan that an input has now. `keep` is called with each shard's entries."""
+    count, digests = 0, hashlib.sha256()
+    entries = source.entries()
+    while shard := list(itertools.islice(entries, rows)):
+        count += len(shard)
+        digests.update(digest_entries(shard).encode())
+        keep(shard)
+    return PlanSummary(count, digests.hexdigest())
 
 
-def digest_of(entries: list[InputEntry]) -> str:
-    """sha256 of entries: ids, sources and stamps."""
+def digest_entries(entries: list[InputEntry]) -> str:
+    """sha256 of ids, sources and fingerprints. Each text is preceded by its length, so that no two
+    lists of entries give the same bytes."""
     total = hashlib.sha256()
     for entry in entries:
-        for part in entry:
-            data = part.encode("utf-8", "surrogatepass")
+        for text in entry:
+            data = text.encode("utf-8", "surrogatepass")
             total.update(len(data).to_bytes(8, "little") + data)
     return total.hexdigest()
 
 
-def _cut(entries: Iterator[InputEntry], rows: int) -> Iterator[list[InputEntry]]:
-    while part := list(itertools.islice(entries, rows)):
-        yield part
+def is_plan_file(name: str) -> bool:
+    """Whether a file of the plan's folder can have this name."""
+    return name == LISTING or _FILE_NAME.fullmatch(name) is not None
+
+
+def _digest_files(source: Input) -> str:
+    # The class's name is part of the digest on the disk: a class that is renamed lists its input
+    # again when an older export is resumed.
+    kind = type(source).__name__
+    return digest_entries([InputEntry(kind, *file) for file in source.files.items()])
+
+
+def _file_name(number: int) -> str:
+    return f"part-{number:06d}.parquet"

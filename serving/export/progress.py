@@ -1,71 +1,116 @@
-"""What workers tell while they work, and what it adds up to."""
+"""How far an export is, and where its workers' time goes."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bundle.schema import from_dict
-from serving.export.clock import STAGES, StageTime
+
+STAGES = ("read", "decode", "model", "write")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """A shard that is finished."""
+class StageTime:
+    """How long one stage of a worker was busy."""
+
+    seconds: float
+    """The sum over all threads or processes of the stage."""
+    workers: int
+    """Threads or processes that work at the stage at the same time."""
+
+
+class StageTimer:
+    """Adds up how long each stage of a worker is busy. Any thread may use it."""
+
+    def __init__(self, workers: Mapping[str, int]) -> None:
+        """`workers` says how many threads or processes each stage has."""
+        self._workers = workers
+        self._seconds = dict.fromkeys(STAGES, 0.0)
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def busy(self, stage: str) -> Iterator[None]:
+        """Counts the time inside the block."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._seconds[stage] += time.perf_counter() - began
+
+    @property
+    def stages(self) -> dict[str, StageTime]:
+        """The time of each stage so far."""
+        return {
+            stage: StageTime(seconds=self._seconds[stage], workers=self._workers[stage])
+            for stage in STAGES
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardProgress:
+    """What a worker reports when a shard is finished."""
 
     worker: str
     entries: int
-    """Rows and what is in quarantine."""
+    """Rows and quarantined entries of the shard."""
     kept: bool
-    """It was there before."""
+    """Whether the shard was finished before this run."""
     stages: dict[str, StageTime]
-    """Of the worker, since it began."""
+    """The worker's stages since it started."""
 
     def to_json(self) -> str:
-        """As JSON."""
+        """The report as `from_json` reads it."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Step:
+    def from_json(cls, text: str) -> ShardProgress:
         """Raises SchemaError."""
         return from_dict(cls, json.loads(text), at="")
 
 
-class Tally:
-    """All steps of a run."""
+OnProgress = Callable[[ShardProgress], None]
+"""Called after every shard, in the process that shows the progress."""
+
+
+class RunProgress:
+    """What all workers of a run have reported."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._stages: dict[str, Mapping[str, StageTime]] = {}
         self.made = 0
-        """Entries that this run finished."""
+        """Entries that this run finished, without those that were finished before."""
 
-    def add(self, step: Step) -> None:
-        """Counts a step."""
-        self.made += 0 if step.kept else step.entries
-        self._stages[step.worker] = step.stages
+    def add(self, shard: ShardProgress) -> None:
+        """Counts a shard."""
+        self.made += 0 if shard.kept else shard.entries
+        self._stages[shard.worker] = shard.stages
 
     @property
     def seconds(self) -> float:
-        """Since the run began."""
+        """Seconds since the run began."""
         return time.monotonic() - self._began
 
     @property
     def rate(self) -> float:
-        """Entries a second."""
+        """Entries per second."""
         return self.made / max(self.seconds, 1e-9)
 
     @property
     def busy(self) -> dict[str, float]:
-        """Share of the time that each stage's workers were busy, 0 to 1."""
+        """The share of the time that each stage was busy, 0 to 1, over all workers."""
         return {stage: self._busy(stage) for stage in STAGES}
 
     @property
     def bottleneck(self) -> str:
-        """The stage whose workers were busiest."""
+        """The busiest stage."""
         return max(STAGES, key=self._busy)
 
     def _busy(self, stage: str) -> float:

@@ -1,4 +1,4 @@
-"""Finished shards: their files, written whole, and a receipt that vouches for them."""
+"""Finished shards: their files, each written whole, and a receipt that says what is in them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bundle.schema import SchemaError, from_dict
-from serving.export.columns import Tables
+from serving.export.columns import ShardTables
 from serving.export.formats.base import ExportFormat, ShardFiles
 from serving.export.formats.parquet_format import parquet_bytes
 from serving.export.plan import Shard
-from serving.storage.location import Place
+from serving.storage.location import Location
 
 DATA, QUARANTINE, RECEIPTS = "data", "quarantine", "receipts"
+DONE = "DONE.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileInfo:
-    """A file of a shard."""
+    """What a file of a shard must be."""
 
     sha256: str
     bytes: int
@@ -28,38 +29,39 @@ class FileInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What a finished shard is: written last, it depends on nothing but job and entries."""
+    """What a finished shard is. It is written after the shard's files, and depends on nothing but
+    the job and the entries."""
 
     shard: int
     content: str
-    """Digest of the job and the shard's entries; part of its files' names."""
+    """Digest of the job and the shard's entries. The names of its files begin with it, so that
+    files of another job are never taken for these."""
     rows: int
     quarantined: int
     files: dict[str, FileInfo]
-    """By name, relative to the export's folder."""
+    """By path, relative to the export's folder."""
 
     def to_json(self) -> bytes:
-        """As JSON, one spelling."""
+        """Equal receipts give equal bytes."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True).encode()
 
 
-def content_of(job: str, shard: Shard) -> str:
-    """The digest of a shard under a job's digest."""
-    return hashlib.sha256(f"{job} {shard.number} {shard.digest}".encode()).hexdigest()
-
-
-def commit(output: Place, job: str, shard: Shard, tables: Tables, form: ExportFormat) -> Receipt:
+def commit_shard(
+    output: Location, job: str, shard: Shard, tables: ShardTables, export_format: ExportFormat
+) -> Receipt:
     """Writes a shard's files and then its receipt. Killed at any moment, the shard is either
-    finished or not."""
-    content = content_of(job, shard)
-    name = f"{stem(shard.number)}-{content[:16]}"
-    made = {f"{DATA}/{file}": data for file, data in form.files(tables.rows, name).items()}
+    finished or not. `job` is the job's digest. Raises LocationError."""
+    content = shard_digest(job, shard)
+    stem = f"{file_stem(shard.number)}-{content[:16]}"
+    contents = {
+        f"{DATA}/{name}": data for name, data in export_format.files(tables.rows, stem).items()
+    }
     if tables.quarantine.num_rows:
-        made[f"{QUARANTINE}/{name}.parquet"] = parquet_bytes(tables.quarantine)
+        contents[f"{QUARANTINE}/{stem}.parquet"] = parquet_bytes(tables.quarantine)
     files: dict[str, FileInfo] = {}
-    for file, data in made.items():
-        output.at(file).write(data)
-        files[file] = FileInfo(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    for path, data in contents.items():
+        output.at(path).write(data)
+        files[path] = FileInfo(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
     receipt = Receipt(
         shard=shard.number,
         content=content,
@@ -67,52 +69,58 @@ def commit(output: Place, job: str, shard: Shard, tables: Tables, form: ExportFo
         quarantined=tables.quarantine.num_rows,
         files=files,
     )
-    receipt_place(output, shard.number).write(receipt.to_json())
+    receipt_file(output, shard.number).write(receipt.to_json())
     return receipt
+
+
+def shard_digest(job: str, shard: Shard) -> str:
+    """sha256 of a job's digest and a shard."""
+    return hashlib.sha256(f"{job} {shard.number} {shard.digest}".encode()).hexdigest()
 
 
 def data_files(receipt: Receipt) -> ShardFiles:
     """The files of a shard in the data folder."""
     sizes = {
-        name.removeprefix(f"{DATA}/"): info.bytes
-        for name, info in receipt.files.items()
-        if name.startswith(f"{DATA}/")
+        path.removeprefix(f"{DATA}/"): info.bytes
+        for path, info in receipt.files.items()
+        if path.startswith(f"{DATA}/")
     }
     return ShardFiles(rows=receipt.rows, sizes=sizes)
 
 
-def stem(number: int) -> str:
-    """Begins the names of a shard's files."""
+def file_stem(number: int) -> str:
+    """How the names of a shard's files begin."""
     return f"part-{number:06d}"
 
 
-def receipt_place(output: Place, number: int) -> Place:
-    """Where a shard's receipt is."""
-    return output.at(f"{RECEIPTS}/{stem(number)}.json")
+def receipt_file(output: Location, number: int) -> Location:
+    """The file of a shard's receipt."""
+    return output.at(f"{RECEIPTS}/{file_stem(number)}.json")
 
 
-def read_receipt(output: Place, number: int) -> Receipt | None:
+def read_receipt(output: Location, number: int) -> Receipt | None:
     """A shard's receipt; None when there is none that can be read."""
     try:
-        return from_dict(Receipt, json.loads(receipt_place(output, number).read()), at="")
+        return from_dict(Receipt, json.loads(receipt_file(output, number).read()), at="")
     except (OSError, ValueError, SchemaError):
         return None
 
 
-def problems_of(output: Place, job: str, shard: Shard, receipt: Receipt) -> Iterator[str]:
-    """What is wrong with a shard that has a receipt, a line each; its files are read."""
-    if receipt.content != content_of(job, shard):
-        yield f"{receipt_place(output, shard.number).name}: of another job or other entries"
+def find_file_problems(output: Location, job: str, shard: Shard, receipt: Receipt) -> Iterator[str]:
+    """Reads all files of a shard, and yields a line for everything that its receipt says and they
+    are not."""
+    if receipt.content != shard_digest(job, shard):
+        yield f"{receipt_file(output, shard.number).name}: of another job or other entries"
         return
-    for name, info in receipt.files.items():
-        problem = _problem_of(output.at(name), info)
+    for path, info in receipt.files.items():
+        problem = _file_problem(output.at(path), info)
         if problem:
-            yield f"{name}: {problem}"
+            yield f"{path}: {problem}"
 
 
-def _problem_of(place: Place, info: FileInfo) -> str:
+def _file_problem(file: Location, info: FileInfo) -> str:
     try:
-        data = place.read()
+        data = file.read()
     except OSError:
         return "missing"
     if len(data) != info.bytes:

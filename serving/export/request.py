@@ -1,4 +1,4 @@
-"""An export as it is asked for, fit to be sent to other processes and machines."""
+"""An export as a user asks for it, fit to be sent to other processes and machines."""
 
 from __future__ import annotations
 
@@ -13,58 +13,63 @@ from serving.engines.base import EngineConfig
 from serving.export.formats import FORMATS
 from serving.export.inputs import AUTO
 from serving.export.inputs.base import Input, open_input
-from serving.export.job import ExportError, Job, OutputConfig
-from serving.export.plan import PLAN, is_plan_file, known_totals, totals_of, write_plan
-from serving.storage.location import Place
+from serving.export.job import ExportError, ExportJob, OutputConfig
+from serving.export.plan import PLAN, is_plan_file, list_entries, read_listing, write_plan
+from serving.storage.location import Location
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """Where from, where to, and with what. Locations must mean the same to every worker."""
+class ExportRequest:
+    """What to export, where to, and with what. Every worker must find the locations at the same
+    names."""
 
     source: str
+    """A path or an fsspec URL."""
     kind: str = AUTO
     """A name of INPUTS, or AUTO."""
     column: str = ""
     id_column: str = ""
     output: str
+    """A path or an fsspec URL."""
     bundle: Path
     outputs: OutputConfig = field(default_factory=OutputConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     cores: int
-    """Of a worker."""
+    """Cores that one worker uses."""
     decoders: int
-    """Decoding processes of a worker."""
+    """Processes that decode images for one worker."""
 
     def open_input(self) -> Input:
-        """Raises InputError, PlaceError or PluginError."""
+        """Raises InputError, LocationError or PluginError."""
         return open_input(self.source, self.kind, self.column, self.id_column)
 
-    def open_output(self) -> Place:
-        """Raises PlaceError."""
-        return Place.of(self.output)
+    def open_output(self) -> Location:
+        """Raises LocationError."""
+        return Location.parse(self.output)
 
-    def settle(self) -> Job:
-        """The job of the output folder: the one it holds, if it is this, or a new one.
+    def prepare(self) -> ExportJob:
+        """The job of the output folder: a new one, which is written there with its plan, or the one
+        that the folder holds, if it is the same.
 
-        Raises ExportError when the folder holds another, InputError for an input that cannot be
-        listed, PlaceError, BundleError, PluginError or EngineUnavailableError.
+        Raises ExportError when the folder holds another export or anything else, InputError for an
+        input that cannot be listed, LocationError, BundleError, PluginError or
+        EngineUnavailableError.
         """
-        FORMATS.load(self.outputs.format)  # fails now, not after a plan, when a library is missing
+        FORMATS.load(self.outputs.format)  # a missing library is found now, not after the plan
         source, output = self.open_input(), self.open_output()
         if source.modality == "text" and self.outputs.patches:
             raise ExportError("patch: texts have no patches")
         manifest = open_bundle(self.bundle).manifest
         runtime = ENGINES.load(self.engine.name).describe(self.engine)
-        before = output.names()  # listed first: another worker may write the job meanwhile
-        found = Job.load(output)
-        if found is None:
-            _refuse_foreign(output, before)
-        if found is None or not output.at(PLAN).exists():
-            totals = write_plan(source, output, self.outputs.rows)
+        names = output.names()  # listed first: another worker may write its job meanwhile
+        begun = ExportJob.load(output)
+        if begun is None:
+            _refuse_foreign(output, names)
+        if begun is None or not output.at(PLAN).exists():
+            plan = write_plan(source, output, self.outputs.rows)
         else:
-            totals = known_totals(source, output) or totals_of(source, self.outputs.rows)
-        job = Job(
+            plan = read_listing(source, output) or list_entries(source, self.outputs.rows)
+        job = ExportJob(
             modality=source.modality,
             column=self.column,
             id_column=self.id_column,
@@ -72,19 +77,19 @@ class Task:
             model=f"{manifest.name}/{manifest.version}",
             bundle=manifest.digest,
             runtime=runtime,
-            entries=totals.entries,
-            plan=totals.digest,
+            entries=plan.entries,
+            plan=plan.digest,
         )
-        if found is None:
+        if begun is None:
             job.save(output)
         else:
-            found.refuse_other(job)
+            begun.refuse_other(job)
         return job
 
 
-def _refuse_foreign(output: Place, names: Sequence[str]) -> None:
-    """Raises ExportError when a folder without a job holds anything but the plan and the drafts
-    that an export leaves which was killed before it wrote its job."""
+def _refuse_foreign(output: Location, names: Sequence[str]) -> None:
+    """Raises ExportError when a folder without a job holds anything else than a plan and drafts,
+    which an export leaves that was killed before it wrote its job."""
     foreign = [name for name in names if name != PLAN and not is_draft(name)]
     if PLAN in names:
         inside = output.at(PLAN).names()

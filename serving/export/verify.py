@@ -1,55 +1,93 @@
-"""Shards compared with their receipts."""
+"""An export compared with its receipts."""
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from serving.export.job import Job
-from serving.export.plan import Plan
-from serving.export.receipt import Receipt, problems_of, read_receipt, receipt_place
-from serving.storage.location import Place
-from serving.storage.parallel import mapped
+from bundle.atomic import is_draft
+from serving.export.formats import FORMATS
+from serving.export.job import JOB, ExportError, ExportJob
+from serving.export.plan import ExportPlan
+from serving.export.receipt import (
+    DATA,
+    DONE,
+    QUARANTINE,
+    Receipt,
+    find_file_problems,
+    read_receipt,
+    receipt_file,
+)
+from serving.storage.location import Location
+from serving.storage.parallel import map_in_threads
 
 T = TypeVar("T")
 
 
-class Watch(Protocol):
-    """Shows how far a pass is."""
+class TrackProgress(Protocol):
+    """Shows how many items of a sequence are done."""
 
     def __call__(self, items: Sequence[T], text: str) -> Iterable[T]:
-        """The items, one after the other."""
+        """The items, one after the other. `text` says what is done with them."""
 
 
-def unwatched(items: Sequence[T], text: str) -> Iterable[T]:
-    """Shows nothing."""
+def no_progress(items: Sequence[T], text: str) -> Iterable[T]:
+    """A TrackProgress that shows nothing."""
     return items
 
 
-class Checked(NamedTuple):
+class ShardCheck(NamedTuple):
     """A shard, and what is wrong with it."""
 
     number: int
     receipt: Receipt | None
     problems: list[str]
-    """A line each; none when it is finished and whole."""
+    """One line for each problem; empty when the shard is finished and whole."""
 
 
-def checked(output: Place, job: Job, watch: Watch = unwatched) -> Iterator[Checked]:
-    """All shards of an export in their order, every file read. Raises ExportError when the plan
-    cannot be read."""
-    plan = Plan.of(output, job)
+def check_shards(
+    output: Location, job: ExportJob, track: TrackProgress = no_progress
+) -> Iterator[ShardCheck]:
+    """Checks all shards of an export in their order, and reads every file. Raises ExportError when
+    the plan cannot be read."""
+    plan = ExportPlan.open(output, job)
     numbers = range(plan.shards)
-    found = mapped(partial(checked_shard, output, plan, job.digest), numbers)
-    for _ in watch(numbers, "checking"):
-        yield next(found)
+    checks = map_in_threads(partial(check_shard, output, plan, job.digest), numbers)
+    for _ in track(numbers, "checking"):
+        yield next(checks)
 
 
-def checked_shard(output: Place, plan: Plan, job: str, number: int) -> Checked:
-    """One shard under a job's digest. Raises ExportError when the plan cannot be read."""
+def check_shard(output: Location, plan: ExportPlan, job: str, number: int) -> ShardCheck:
+    """Checks one shard. `job` is the job's digest. Raises ExportError when the plan cannot be
+    read."""
     receipt = read_receipt(output, number)
     if receipt is None:
-        name = receipt_place(output, number).name
-        return Checked(number, None, [f"{name}: missing; the shard is not finished"])
-    return Checked(number, receipt, list(problems_of(output, job, plan.shard(number), receipt)))
+        name = receipt_file(output, number).name
+        return ShardCheck(number, None, [f"{name}: missing; the shard is not finished"])
+    problems = find_file_problems(output, job, plan.shard(number), receipt)
+    return ShardCheck(number, receipt, list(problems))
+
+
+def find_problems(output: Location, track: TrackProgress = no_progress) -> Iterator[str]:
+    """One line for everything that is wrong with an export's folder; none when it is whole. Raises
+    ExportError for a folder that is no export."""
+    job = ExportJob.load(output)
+    if job is None:
+        raise ExportError(f"not an export: no {JOB}")
+    rows = quarantined = 0
+    expected = {f"{DATA}/{name}" for name in FORMATS.load(job.outputs.format)().extra}
+    for shard in check_shards(output, job, track):
+        yield from shard.problems
+        if shard.receipt is not None:
+            expected.update(shard.receipt.files)
+            rows, quarantined = rows + shard.receipt.rows, quarantined + shard.receipt.quarantined
+    for folder in (DATA, QUARANTINE):
+        for path, _ in output.at(folder).walk():
+            if f"{folder}/{path}" not in expected and not is_draft(posixpath.basename(path)):
+                yield f"{folder}/{path}: no receipt knows it"
+    if rows + quarantined != job.entries:
+        yield f"{rows} rows and {quarantined} in quarantine are not {job.entries} entries"
+    if not output.at(DONE).exists():
+        yield f"{DONE}: missing; the export is not finished"

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from serving.export.finalize import DONE
 from serving.export.job import ExportError
-from serving.export.reader import Shards
-from serving.export.verify import Watch, unwatched
+from serving.export.reader import ExportReader
+from serving.export.receipt import DONE
+from serving.export.verify import TrackProgress, no_progress
 from serving.index.databases.base import Code, IndexRow, Origin
 
 COLUMNS = ["id", "source", "indices", "values", "norm"]
@@ -22,38 +22,38 @@ MAX_NUMBERS_IN_MESSAGE = 10
 class ExportRows:
     """An export that is whole."""
 
-    shards: Shards
+    export: ExportReader
 
     @classmethod
-    def open(cls, location: str, watch: Watch = unwatched) -> ExportRows:
+    def open(cls, location: str, track: TrackProgress = no_progress) -> ExportRows:
         """The export in a folder. Raises ExportError unless all of it is there and as its receipts
-        say, or PlaceError."""
-        shards = Shards.open(location, watch)
-        if not shards.done:
+        say, LocationError or PluginError."""
+        export = ExportReader.open(location, track)
+        if not export.is_done:
             raise ExportError(f"{location}: not finished: no {DONE}; run the export again")
-        if not shards.whole:
-            altered = shards.altered[:MAX_NUMBERS_IN_MESSAGE]
+        if not export.is_whole:
+            altered = export.altered[:MAX_NUMBERS_IN_MESSAGE]
             raise ExportError(
                 f"{location}: shards missing or altered since they were written: "
                 f"{', '.join(map(str, altered)) or 'some'}; "
                 "`sparseclip export verify` tells more, and exporting again mends it"
             )
-        return cls(shards=shards)
+        return cls(export=export)
 
     @property
     def total(self) -> int:
         """How many rows there are, those without any concept included."""
-        return self.shards.rows
+        return self.export.rows
 
     @property
     def origin(self) -> Origin:
         """The model that made the export."""
-        return Origin(model=self.shards.job.model, bundle=self.shards.job.bundle)
+        return Origin(model=self.export.job.model, bundle=self.export.job.bundle)
 
     def batches(self, size: int) -> Iterator[list[IndexRow]]:
         """All rows in the export's order, at most `size` at a time."""
-        for receipt in self.shards.receipts:
-            yield from map(_unit_rows, self.shards.batches(receipt, COLUMNS, size))
+        for receipt in self.export.receipts:
+            yield from map(_unit_rows, self.export.batches(receipt, COLUMNS, size))
 
 
 def _unit_rows(batch: Any) -> list[IndexRow]:

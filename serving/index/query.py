@@ -20,14 +20,14 @@ class QueryError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class QueryTerm:
-    """One thing that is looked for: a text or phrase, an image, or a single concept."""
+    """One part of a query: a text or phrase, an image, or a single concept."""
 
     text: str | None = None
     image: ImageInput | None = None
     concept: ConceptKey | None = None
-    """By id or by exact name."""
+    """An id or an exact name."""
     weight: float = 1.0
-    """Below 0: what is not to be there."""
+    """How much the term counts; below 0 for what rows should not hold."""
 
     def __post_init__(self) -> None:
         if sum(kind is not None for kind in (self.text, self.image, self.concept)) != 1:
@@ -45,33 +45,33 @@ class QueryTerm:
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """A query and the model that it is of."""
+    """A query, and the model that embedded it."""
 
     code: Code
-    """Of length 1."""
+    """A vector of length 1."""
     model: str
     """Name and version."""
 
 
-def make_query(client: Client, parts: Sequence[QueryTerm]) -> Query:
-    """The weighted sum of all parts' unit codes, as a unit vector.
+def make_query(client: Client, terms: Sequence[QueryTerm]) -> Query:
+    """The weighted sum of all terms' unit codes, as a unit vector.
 
-    Raises QueryError naming the part, or CallError.
+    Raises QueryError naming the term, or CallError.
     """
     info = client.model_info()
-    images = [part for part in parts if part.image is not None]
-    texts = [part for part in parts if part.text is not None]
+    images = [term for term in terms if term.image is not None]
+    texts = [term for term in terms if term.text is not None]
     total = np.zeros(info.concepts)
-    answers = client.embed(
-        [part.image for part in images if part.image is not None],
-        [part.text for part in texts if part.text is not None],
+    embeddings = client.embed(
+        [term.image for term in images if term.image is not None],
+        [term.text for term in texts if term.text is not None],
     )
-    for part, answer in zip([*images, *texts], answers, strict=True):
-        indices, values = _unit(part, answer, info)
-        total[indices] += part.weight * values
-    for part in parts:
-        if part.concept is not None:
-            total[_concept(client, part)] += part.weight
+    for term, embedding in zip([*images, *texts], embeddings, strict=True):
+        indices, values = _unit_code(term, embedding, info)
+        total[indices] += term.weight * values
+    for term in terms:
+        if term.concept is not None:
+            total[_concept_id(client, term)] += term.weight
     norm = float(np.linalg.norm(total))
     if not (total > 0).any():
         raise QueryError("query: nothing in it is looked for: add a text, an image or a concept")
@@ -80,21 +80,21 @@ def make_query(client: Client, parts: Sequence[QueryTerm]) -> Query:
     return Query(code=code, model=f"{info.model.name}/{info.model.version}")
 
 
-def _unit(
-    part: QueryTerm, answer: Embedding, info: ModelInfo
+def _unit_code(
+    term: QueryTerm, embedding: Embedding, info: ModelInfo
 ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-    if not answer.ok:
-        raise QueryError(f"{part}: {answer.status.message}")
-    if answer.model != info.model:
+    if not embedding.ok:
+        raise QueryError(f"{term}: {embedding.status.message}")
+    if embedding.model != info.model:
         raise QueryError("query: the model was replaced while it was made; search again")
-    if not len(answer.indices):
-        raise QueryError(f"{part}: no concept answers to it")
-    return answer.indices, answer.values / max(answer.norm, 1e-12)
+    if not len(embedding.indices):
+        raise QueryError(f"{term}: no concept answers to it")
+    return embedding.indices, embedding.values / max(embedding.norm, 1e-12)
 
 
-def _concept(client: Client, part: QueryTerm) -> int:
-    assert part.concept is not None
+def _concept_id(client: Client, term: QueryTerm) -> int:
+    assert term.concept is not None
     try:
-        return client.get_concept(part.concept).concept_id
+        return client.get_concept(term.concept).concept_id
     except CallError as error:
-        raise QueryError(f"{part}: {error.message}") from None
+        raise QueryError(f"{term}: {error.message}") from None

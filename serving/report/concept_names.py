@@ -9,59 +9,61 @@ from pathlib import Path
 import numpy as np
 
 from bundle.store import BundleError, default_bundle, open_bundle
-from serving.export.job import ExportError, Job
-from serving.export.reader import Shards
-from serving.export.verify import Watch
+from serving.export.job import ExportError, ExportJob
+from serving.export.reader import ExportReader
+from serving.export.verify import TrackProgress
 
 
 @dataclass(frozen=True, kw_only=True)
-class Names:
+class ConceptNames:
     """Names by concept id."""
 
-    known: Mapping[int, str]
+    names: Mapping[int, str]
     total: int | None
-    """C; None without the bundle, as rows do not tell it."""
+    """C, which only the bundle tells; None without it."""
 
     def __getitem__(self, concept: int) -> str:
-        return self.known.get(concept) or f"concept {concept}"
+        return self.names.get(concept) or f"concept {concept}"
 
     @classmethod
-    def of(cls, shards: Shards, bundle: Path | None, watch: Watch) -> Names:
-        """From the bundle that made the export, or else those that the rows give.
+    def load(cls, export: ExportReader, bundle: Path | None, track: TrackProgress) -> ConceptNames:
+        """The names in the bundle that made the export. Without it, the names that the rows hold.
 
-        The bundle is the named one, or the default one where that made it. Raises ExportError for a
-        named one that is another, or BundleError.
+        The bundle is `bundle`, or the default one if that made the export. Raises ExportError when
+        `bundle` did not make it, or BundleError.
         """
         if bundle is not None:
-            found = _from_bundle(bundle, shards.job)
-            if found is None:
-                raise ExportError(f"--bundle: not the {shards.job.model} that made the export")
-            return found
+            names = _from_bundle(bundle, export.job)
+            if names is None:
+                raise ExportError(f"--bundle: not the {export.job.model} that made the export")
+            return names
         try:
-            return _from_bundle(default_bundle(), shards.job) or _from_rows(shards, watch)
+            return _from_bundle(default_bundle(), export.job) or _from_rows(export, track)
         except BundleError:
-            return _from_rows(shards, watch)
+            return _from_rows(export, track)
 
 
-def _from_bundle(path: Path, job: Job) -> Names | None:
+def _from_bundle(path: Path, job: ExportJob) -> ConceptNames | None:
     bundle = open_bundle(path)
     if bundle.manifest.digest != job.bundle:
         return None
     concepts = bundle.concepts.concepts
-    return Names(known={concept.id: concept.name for concept in concepts}, total=len(concepts))
+    return ConceptNames(
+        names={concept.id: concept.name for concept in concepts}, total=len(concepts)
+    )
 
 
-def _from_rows(shards: Shards, watch: Watch) -> Names:
-    known: dict[int, str] = {}
-    if not shards.job.outputs.top:
-        return Names(known=known, total=None)
-    for receipt in watch(shards.receipts, "reading names"):
-        for batch in shards.batches(receipt, ["concepts"]):
-            flat = batch["concepts"].flatten()
-            ids, places = np.unique(flat.field("id").to_numpy(), return_index=True)
-            new = [at for id, at in zip(ids.tolist(), places, strict=True) if id not in known]
-            taken = flat.take(np.array(new, np.int64))
-            known.update(
-                zip(taken.field("id").to_pylist(), taken.field("name").to_pylist(), strict=True)
+def _from_rows(export: ExportReader, track: TrackProgress) -> ConceptNames:
+    names: dict[int, str] = {}
+    if not export.job.outputs.top:
+        return ConceptNames(names=names, total=None)
+    for receipt in track(export.receipts, "reading names"):
+        for batch in export.batches(receipt, ["concepts"]):
+            concepts = batch["concepts"].flatten()
+            ids, first = np.unique(concepts.field("id").to_numpy(), return_index=True)
+            new = [at for id, at in zip(ids.tolist(), first, strict=True) if id not in names]
+            added = concepts.take(np.array(new, np.int64))
+            names.update(
+                zip(added.field("id").to_pylist(), added.field("name").to_pylist(), strict=True)
             )
-    return Names(known=known, total=None)
+    return ConceptNames(names=names, total=None)

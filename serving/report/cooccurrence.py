@@ -1,4 +1,4 @@
-"""Which concepts fire on the same rows. B rows of a batch, N chosen concepts."""
+"""Which concepts fire on the same rows. B rows of a batch, N compared concepts."""
 
 from __future__ import annotations
 
@@ -8,56 +8,61 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.export.reader import Shards
-from serving.export.verify import Watch
+from serving.export.reader import ExportReader
+from serving.export.verify import TrackProgress
 
 
 @dataclass(frozen=True, kw_only=True)
-class Together:
-    """Counts of pairs."""
+class Cooccurrence:
+    """On how many rows each pair of concepts fires."""
 
     concepts: NDArray[np.int64]
-    """(N,), chosen."""
+    """(N,): ids."""
     rows: NDArray[np.int64]
-    """(N, N): on which both fire; on the diagonal, on which the one does."""
+    """(N, N): rows on which both fire; on the diagonal, rows on which the concept fires."""
     total: int
-    """Of all rows."""
+    """All rows."""
 
     @classmethod
-    def of(cls, shards: Shards, concepts: Sequence[int], watch: Watch) -> Together:
-        """One pass over all rows: a product of a batch's codes, of the chosen concepts only, with
-        themselves."""
-        chosen = np.array(concepts, np.int64)
-        place = np.full(max(concepts, default=-1) + 2, -1)  # the last: all that are not chosen
-        place[chosen] = np.arange(len(chosen))
-        counts = np.zeros((len(chosen), len(chosen)), np.int64)
+    def count(
+        cls, export: ExportReader, concepts: Sequence[int], track: TrackProgress
+    ) -> Cooccurrence:
+        """Reads all rows once. The counts of a batch are the product of a matrix (B, N) of zeros
+        and ones, which concept fires on which row, with itself."""
+        ids = np.array(concepts, np.int64)
+        # Column of each concept id, and -1 for the others; the last element stands for all higher
+        # ids.
+        column_of = np.full(max(concepts, default=-1) + 2, -1)
+        column_of[ids] = np.arange(len(ids))
+        counts = np.zeros((len(ids), len(ids)), np.int64)
         total = 0
-        for receipt in watch(shards.receipts, "counting pairs"):
-            for batch in shards.batches(receipt, ["indices"]):
+        for receipt in track(export.receipts, "counting pairs"):
+            for batch in export.batches(receipt, ["indices"]):
                 lengths = batch["indices"].value_lengths().to_numpy()
-                flat = batch["indices"].flatten().to_numpy()
-                places = place[np.minimum(flat, len(place) - 1)]
-                mine = places >= 0
-                fires = np.zeros((len(lengths), len(chosen)), np.float32)
-                fires[np.repeat(np.arange(len(lengths)), lengths)[mine], places[mine]] = 1
+                fired = batch["indices"].flatten().to_numpy()
+                columns = column_of[np.minimum(fired, len(column_of) - 1)]
+                compared = columns >= 0
+                rows = np.repeat(np.arange(len(lengths)), lengths)
+                fires = np.zeros((len(lengths), len(ids)), np.float32)
+                fires[rows[compared], columns[compared]] = 1
                 counts += (fires.T @ fires).astype(np.int64)  # exact below 2**24 rows
                 total += len(lengths)
-        return cls(concepts=chosen, rows=counts, total=total)
+        return cls(concepts=ids, rows=counts, total=total)
 
     @property
     def expected(self) -> NDArray[np.float64]:
-        """(N, N): rows on which both would fire if they knew nothing of each other."""
+        """(N, N): rows on which both would fire if they were independent."""
         alone = np.diag(self.rows).astype(np.float64)
         return np.outer(alone, alone) / max(self.total, 1)
 
     @property
     def lift(self) -> NDArray[np.float64]:
-        """(N, N): how many times more often than that they fire together."""
+        """(N, N): how many times more often they fire together than if they were independent."""
         return self.rows / np.maximum(self.expected, 1e-12)
 
     @property
     def jaccard(self) -> NDArray[np.float64]:
-        """(N, N): of rows on which either fires, the share on which both do."""
+        """(N, N): of the rows on which either fires, the share on which both do."""
         alone: NDArray[np.int64] = np.diag(self.rows)
         either = np.add.outer(alone, alone) - self.rows
         shares: NDArray[np.float64] = self.rows / np.maximum(either, 1)
@@ -65,31 +70,32 @@ class Together:
 
     @property
     def information(self) -> NDArray[np.float64]:
-        """(N, N): lift in bits (pointwise mutual information), a row added to either count: what
-        few rows say stays near 0."""
+        """(N, N): lift in bits (pointwise mutual information). One row is added to both counts, so
+        that pairs on few rows stay near 0."""
         bits: NDArray[np.float64] = np.log2((self.rows + 1) / (self.expected + 1))
         return bits
 
-    def part(self, count: int) -> Together:
-        """Of the first concepts only."""
+    def first(self, count: int) -> Cooccurrence:
+        """The counts of the first `count` concepts."""
         rows = self.rows[:count, :count]
-        return Together(concepts=self.concepts[:count], rows=rows, total=self.total)
+        return Cooccurrence(concepts=self.concepts[:count], rows=rows, total=self.total)
 
-    def by_neighbours(self) -> Together:
-        """The same, concepts that fire together beside each other: in the order of the second
-        eigenvector of the graph's Laplacian."""
+    def by_neighbours(self) -> Cooccurrence:
+        """The same counts in an order that puts concepts that fire together beside each other: that
+        of the second eigenvector of the graph's Laplacian (spectral seriation)."""
         if len(self.concepts) < 3:
             return self
-        near = np.maximum(self.information, 0)
-        np.fill_diagonal(near, 0)
-        _, vectors = np.linalg.eigh(np.diag(near.sum(axis=1)) - near)
+        affinity = np.maximum(self.information, 0)
+        np.fill_diagonal(affinity, 0)
+        _, vectors = np.linalg.eigh(np.diag(affinity.sum(axis=1)) - affinity)
         order = np.argsort(vectors[:, 1], kind="stable")
-        return Together(
+        return Cooccurrence(
             concepts=self.concepts[order], rows=self.rows[np.ix_(order, order)], total=self.total
         )
 
-    def strongest_pairs(self, count: int, support: int) -> list[tuple[int, int]]:
-        """Places of the pairs of the highest lift that fire together on `support` rows or more."""
+    def top_pairs(self, count: int, support: int) -> list[tuple[int, int]]:
+        """Positions in `concepts` of the `count` pairs of the highest lift, among those that fire
+        together on `support` rows or more."""
         one, other = np.triu_indices(len(self.concepts), 1)
         enough = self.rows[one, other] >= support
         one, other = one[enough], other[enough]

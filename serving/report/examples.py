@@ -1,4 +1,4 @@
-"""Rows as a person sees them: where they came from, and the image or the text itself."""
+"""Rows as a person sees them: where they come from, and the image or the text itself."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 from PIL import Image
 
 from bundle.image import ImageError, ImageLimits, decode_image
-from serving.export.inputs.base import Content, Input, InputEntry, InputError, Unread
-from serving.export.reader import Shards
-from serving.export.verify import Watch
+from serving.export.inputs.base import Content, Input, InputEntry, InputError, Unreadable
+from serving.export.reader import ExportReader
+from serving.export.verify import TrackProgress
 
-SIDE = 96
+THUMBNAIL_SIDE = 96
 """Pixels of a thumbnail's longer side."""
-LENGTH = 240
-"""Characters of a text."""
+MAX_CHARACTERS = 240
+"""A longer text is cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A row."""
+    """A row that is shown."""
 
     id: str
     source: str
@@ -31,57 +31,58 @@ class Example:
     """A small WebP as a data URI."""
     text: str = ""
     problem: str = ""
-    """Why there is neither; empty as well when no input was given."""
+    """Why there is neither an image nor a text; empty when no input was given."""
 
 
-def examples_of(
-    shards: Shards, rows: Sequence[int], source: Input | None, watch: Watch
+def load_examples(
+    export: ExportReader, rows: Sequence[int], source: Input | None, track: TrackProgress
 ) -> dict[int, Example]:
-    """Rows by their numbers, read back from the export's input where that is given. Raises
-    InputError for an input of another kind."""
-    entries = _entries(shards, sorted(set(rows)), watch)
+    """Examples by the numbers of their rows, with their images or texts as the export's input has
+    them now, if it is given. Raises InputError for an input of another kind."""
+    entries = _entries(export, sorted(set(rows)), track)
     if source is None:
         return {row: Example(id=e.id, source=e.source) for row, e in entries.items()}
     contents = _contents(source, list(entries.values()))
     numbers = list(entries)
     return {
         number: _example(entries[number], content)
-        for number, content in zip(watch(numbers, "reading examples"), contents, strict=True)
+        for number, content in zip(track(numbers, "reading examples"), contents, strict=True)
     }
 
 
-def _entries(shards: Shards, rows: list[int], watch: Watch) -> dict[int, InputEntry]:
-    """What rows (ascending) are of; only the shards that hold some are read."""
-    wanted = np.array(rows, np.int64)
-    found: dict[int, InputEntry] = {}
+def _entries(export: ExportReader, rows: list[int], track: TrackProgress) -> dict[int, InputEntry]:
+    """The entries of rows (ascending). Only the shards that hold some of them are read."""
+    numbers = np.array(rows, np.int64)
+    entries: dict[int, InputEntry] = {}
     start = 0
-    for receipt in watch(shards.receipts, "finding examples"):
+    for receipt in track(export.receipts, "finding examples"):
         end = start + receipt.rows
-        if np.searchsorted(wanted, start) < np.searchsorted(wanted, end):
-            for batch in shards.batches(receipt, ["id", "source"]):
-                low, high = np.searchsorted(wanted, (start, start + batch.num_rows))
-                numbers = wanted[low:high]
-                taken = batch.take(numbers - start)
-                ids, sources = taken["id"].to_pylist(), taken["source"].to_pylist()
-                for number, id, source in zip(numbers.tolist(), ids, sources, strict=True):
-                    found[number] = InputEntry(id, source, "")
+        if np.searchsorted(numbers, start) < np.searchsorted(numbers, end):
+            for batch in export.batches(receipt, ["id", "source"]):
+                low, high = np.searchsorted(numbers, (start, start + batch.num_rows))
+                inside = numbers[low:high]
+                table = batch.take(inside - start)
+                ids, sources = table["id"].to_pylist(), table["source"].to_pylist()
+                for number, id, source in zip(inside.tolist(), ids, sources, strict=True):
+                    entries[number] = InputEntry(id, source, "")
                 start += batch.num_rows
         start = end
-    return found
+    return entries
 
 
 def _contents(source: Input, entries: list[InputEntry]) -> Iterator[Content]:
     try:
         yield from source.read(entries)
-    except (ValueError, IndexError):  # it does not write sources in this way, or has fewer rows
+    except (ValueError, IndexError):  # the input writes sources in another way, or has fewer rows
         raise InputError("--input: not what the export was made from") from None
 
 
 def _example(entry: InputEntry, content: Content) -> Example:
-    if isinstance(content, Unread):
+    if isinstance(content, Unreadable):
         return Example(id=entry.id, source=entry.source, problem=content.reason)
     if isinstance(content, str):
-        text = content if len(content) <= LENGTH else f"{content[:LENGTH]}…"
+        is_long = len(content) > MAX_CHARACTERS
+        text = f"{content[:MAX_CHARACTERS]}…" if is_long else content
         return Example(id=entry.id, source=entry.source, text=text)
     try:
         return Example(id=entry.id, source=entry.source, image=thumbnail(content))
@@ -92,7 +93,7 @@ def _example(entry: InputEntry, content: Content) -> Example:
 def thumbnail(data: bytes) -> str:
     """An encoded image as a data URI of a small one. Raises ImageError."""
     image = decode_image(data, ImageLimits())
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     image.save(stream, "WEBP", quality=80)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -17,9 +17,9 @@ let sort = { by: "rows", up: false };
 let limit = STEP;
 
 function cell(row, content) {
-  const made = row.insertCell();
-  made.append(content);
-  return made;
+  const added = row.insertCell();
+  added.append(content);
+  return added;
 }
 
 function label(at) {
@@ -31,14 +31,14 @@ function label(at) {
 }
 
 function draw() {
-  const wanted = query.value.trim().toLowerCase();
-  const found = id.map((_, at) => at).filter(
-    (at) => lowered[at].includes(wanted) || String(id[at]) === wanted);
+  const filter = query.value.trim().toLowerCase();
+  const matches = id.map((_, at) => at).filter(
+    (at) => lowered[at].includes(filter) || String(id[at]) === filter);
   const keys = columns[sort.by];
   const order = (a, b) => (keys[a] < keys[b] ? -1 : keys[a] > keys[b] ? 1 : 0);
-  found.sort((a, b) => (sort.up ? order(a, b) : order(b, a)) || a - b);
+  matches.sort((a, b) => (sort.up ? order(a, b) : order(b, a)) || a - b);
   body.replaceChildren();
-  for (const at of found.slice(0, limit)) {
+  for (const at of matches.slice(0, limit)) {
     const row = body.insertRow();
     cell(row, String(id[at])).className = "number";
     cell(row, label(at));
@@ -50,13 +50,13 @@ function draw() {
     cell(row, max[at].toPrecision(3)).className = "number";
   }
   for (const head of heads) {
-    const mine = head.dataset.by === sort.by;
-    head.setAttribute("aria-sort", mine ? (sort.up ? "ascending" : "descending") : "none");
+    const sorted = head.dataset.by === sort.by;
+    head.setAttribute("aria-sort", sorted ? (sort.up ? "ascending" : "descending") : "none");
   }
-  const seen = Math.min(limit, found.length);
+  const visible = Math.min(limit, matches.length);
   count.textContent =
-    `${seen.toLocaleString("en")} of ${found.length.toLocaleString("en")} concepts`;
-  more.hidden = seen === found.length;
+    `${visible.toLocaleString("en")} of ${matches.length.toLocaleString("en")} concepts`;
+  more.hidden = visible === matches.length;
 }
 
 for (const head of heads) {

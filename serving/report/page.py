@@ -8,24 +8,26 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from serving.report.charts import histogram, pair_map, ranks
-from serving.report.report import Report
-from serving.storage.location import Place
+from serving.report.report import ExportReport
+from serving.storage.location import Location
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 GENERATOR = "sparseclip report"
-"""Stands in the head of every page."""
-_HEAD = 1024
-"""Bytes that hold it."""
+"""A tag in the head of every page names this."""
+HEAD_BYTES = 1024
+"""The start of a page, which holds that tag."""
 
 
-def is_page(place: Place) -> bool:
-    """Whether a file is a page of `render`. Raises PlaceError or OSError."""
-    return f'name="generator" content="{GENERATOR}"'.encode() in place.read(0, _HEAD)
+def is_page(file: Location) -> bool:
+    """Whether a file is a page of `render`. Raises LocationError or OSError."""
+    return f'name="generator" content="{GENERATOR}"'.encode() in file.read(0, HEAD_BYTES)
 
 
-def data_of(report: Report) -> dict[str, Any]:
-    """What the page says, for programs; images are in the page only."""
+def data_of(report: ExportReport) -> dict[str, Any]:
+    """The page's numbers and names as JSON, for programs. The images are in the page only."""
     examples = {number: dataclasses.asdict(e) for number, e in report.examples.items()}
     return {
         "summary": dataclasses.asdict(report.summary),
@@ -35,10 +37,10 @@ def data_of(report: Report) -> dict[str, Any]:
         "support": report.support,
         "pairs": [dataclasses.asdict(pair) for pair in report.pairs],
         "map": {
-            "concepts": report.together.concepts.tolist(),
-            "rows": report.together.rows.tolist(),
+            "concepts": report.cooccurrence.concepts.tolist(),
+            "rows": report.cooccurrence.rows.tolist(),
         },
-        "shown": [dataclasses.asdict(shown) for shown in report.shown],
+        "shown": [dataclasses.asdict(concept) for concept in report.shown],
         "examples": {
             number: {name: value for name, value in example.items() if name != "image"}
             for number, example in examples.items()
@@ -47,12 +49,10 @@ def data_of(report: Report) -> dict[str, Any]:
     }
 
 
-def render(report: Report) -> str:
-    """The page. Names, ids and texts are escaped, and only the page's own script may run."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+def render(report: ExportReport) -> str:
+    """The page as HTML. Names, ids and texts are escaped; only the page's own script may run."""
     environment = Environment(
-        loader=FileSystemLoader(HERE),
+        loader=FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -60,7 +60,7 @@ def render(report: Report) -> str:
     )
     environment.filters["number"] = "{:,}".format
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    script = (HERE / "page.js").read_text(encoding="utf-8")
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html.j2").render(
         generator=GENERATOR,
@@ -69,8 +69,8 @@ def render(report: Report) -> str:
         data=data_of(report),
         active=histogram(report.active),
         ranks=ranks(report.concepts, report.summary.rows),
-        map=pair_map(report.together, report.names),
-        style=(HERE / "page.css").read_text(encoding="utf-8"),
+        map=pair_map(report.cooccurrence, report.names),
+        style=(FOLDER / "page.css").read_text(encoding="utf-8"),
         script=script,
         script_digest=digest,
     )

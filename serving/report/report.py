@@ -1,4 +1,4 @@
-"""All that a report says, as numbers and names; the page shows it."""
+"""All numbers and names of a report; page.py shows them."""
 
 from __future__ import annotations
 
@@ -10,35 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.export.inputs.base import Input, InputError
-from serving.export.reader import Shards
-from serving.export.verify import Watch
-from serving.report.concept_names import Names
-from serving.report.cooccurrence import Together
-from serving.report.examples import Example, examples_of
-from serving.report.quarantine import Reason, reasons_of
-from serving.report.selection import by_frequency, clearest, compared
-from serving.report.statistics import Statistics
+from serving.export.reader import ExportReader
+from serving.export.verify import TrackProgress
+from serving.report.concept_names import ConceptNames
+from serving.report.cooccurrence import Cooccurrence
+from serving.report.examples import Example, load_examples
+from serving.report.selection import by_frequency, concepts_to_compare, concepts_to_show
+from serving.report.statistics import QuarantineReason, Statistics, count_reasons
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """How much is shown."""
+    """How much a report shows."""
 
     concepts: int = 48
-    """Concepts with examples."""
+    """Concepts that are shown with examples."""
     top: int = 8
-    """Examples of each, the rows on which it is strongest."""
+    """Examples of each concept: the rows on which it is strongest."""
     mapped: int = 40
-    """Concepts of the map of pairs."""
+    """Concepts in the map of pairs."""
     compared: int = 256
     """Concepts among which pairs are counted."""
     pairs: int = 30
-    """Of the highest lift."""
+    """Pairs that are listed, those of the highest lift."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
-    """What was exported."""
+class ReportSummary:
+    """What was exported, and what of it is there. See ExportJob and ExportReader."""
 
     model: str
     runtime: str
@@ -51,13 +50,15 @@ class Summary:
     quarantined: int
     bytes: int
     shards: int
+    """Finished shards."""
     planned: int
+    """Shards of the whole export."""
     altered: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Active:
-    """Active concepts of a row (L0)."""
+class ActiveCounts:
+    """How many concepts are active on a row (L0)."""
 
     mean: float
     p5: int
@@ -66,42 +67,43 @@ class Active:
     cut: int
     """Rows on which more fired than the model's TopK kept."""
     rows: list[int]
-    """By how many fired: none, one, two and so on."""
+    """Element n is the number of rows on which n concepts fired."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Concepts:
-    """Those that fire, the most frequent first, a list a column."""
+class ConceptTable:
+    """The concepts that fire, the most frequent first. Each column is a list."""
 
     total: int | None
-    """C; None where the bundle is not at hand."""
+    """C; None without the bundle."""
     id: list[int] = field(default_factory=list)
     name: list[str] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
-    """On which it fires."""
+    """Rows on which the concept fires."""
     mean: list[float] = field(default_factory=list)
-    """Of its values where it fires."""
+    """The mean of its values where it fires."""
     max: list[float] = field(default_factory=list)
 
     @property
     def dead(self) -> int | None:
-        """Concepts that never fire."""
+        """How many concepts never fire; None when the total is not known."""
         return None if self.total is None else self.total - len(self.id)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class ConceptPair:
     """Two concepts that fire on the same rows."""
 
     one: int
     other: int
     rows: int
+    """Rows on which both fire."""
     lift: float
     jaccard: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class ConceptExamples:
     """A concept and the rows on which it is strongest."""
 
     concept: int
@@ -111,117 +113,124 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """The whole."""
+class ExportReport:
+    """What a report says about an export."""
 
-    summary: Summary
-    active: Active
-    concepts: Concepts
+    summary: ReportSummary
+    active: ActiveCounts
+    concepts: ConceptTable
     compared: int
-    """Concepts among which the pairs were sought: the most frequent."""
+    """How many concepts, the most frequent ones, were searched for pairs."""
     support: int
-    """Rows that a pair needs to be listed."""
-    pairs: list[Pair]
-    together: Together
-    """Of the concepts of the map."""
-    shown: list[Shown]
+    """Rows on which both concepts of a pair must fire for it to be listed."""
+    pairs: list[ConceptPair]
+    cooccurrence: Cooccurrence
+    """The concepts of the map of pairs."""
+    shown: list[ConceptExamples]
     examples: dict[int, Example]
     """By number of row."""
-    quarantine: list[Reason]
-    names: Names
+    quarantine: list[QuarantineReason]
+    names: ConceptNames
 
     @classmethod
     def of(
         cls,
-        shards: Shards,
+        export: ExportReader,
         config: ReportConfig,
-        watch: Watch,
+        track: TrackProgress,
         source: Input | None = None,
         bundle: Path | None = None,
-    ) -> Report:
-        """Reads an export a few times, a batch of rows in memory at a time. Raises ExportError,
-        BundleError, or InputError for a `source` that it cannot have come from."""
-        job = shards.job
+    ) -> ExportReport:
+        """Reads an export a few times, with a batch of rows in memory at a time. `source` is the
+        input that it was made from, if its images or texts are to be shown.
+
+        Raises ExportError, BundleError, or InputError for another input.
+        """
+        job = export.job
         if source is not None and source.modality != job.modality:
             raise InputError(f"--input: holds {source.modality}s, the export is of {job.modality}s")
-        names = Names.of(shards, bundle, watch)
-        found = Statistics.of(shards, config.top, watch)
-        together = Together.of(shards, compared(found)[: config.compared], watch)
-        support = max(5, found.rows // 1000)
-        shown = [_shown(concept, found) for concept in clearest(found, config.concepts)]
-        rows = [row for entry in shown for row in entry.examples]
+        names = ConceptNames.load(export, bundle, track)
+        statistics = Statistics.of(export, config.top, track)
+        compared = concepts_to_compare(statistics)[: config.compared]
+        cooccurrence = Cooccurrence.count(export, compared, track)
+        support = max(5, statistics.rows // 1000)
+        shown = [
+            _examples_of(concept, statistics)
+            for concept in concepts_to_show(statistics, config.concepts)
+        ]
+        rows = [row for concept in shown for row in concept.examples]
         return cls(
-            summary=_summary(shards),
-            active=Active(
-                mean=found.mean_active,
-                p5=found.percentile(5),
-                median=found.percentile(50),
-                p95=found.percentile(95),
-                cut=found.cut,
-                rows=found.active.tolist(),
+            summary=_summary(export),
+            active=ActiveCounts(
+                mean=statistics.mean_active,
+                p5=statistics.percentile(5),
+                median=statistics.percentile(50),
+                p95=statistics.percentile(95),
+                cut=statistics.cut,
+                rows=statistics.active.tolist(),
             ),
-            concepts=_concepts(found, names),
-            compared=len(together.concepts),
+            concepts=_concept_table(statistics, names),
+            compared=len(compared),
             support=support,
-            pairs=_pairs(together, config.pairs, support),
-            together=together.part(config.mapped).by_neighbours(),
+            pairs=_top_pairs(cooccurrence, config.pairs, support),
+            cooccurrence=cooccurrence.first(config.mapped).by_neighbours(),
             shown=shown,
-            examples=examples_of(shards, rows, source, watch),
-            quarantine=reasons_of(shards, watch),
+            examples=load_examples(export, rows, source, track),
+            quarantine=count_reasons(export, track),
             names=names,
         )
 
 
-def _summary(shards: Shards) -> Summary:
-    return Summary(
-        model=shards.job.model,
-        runtime=shards.job.runtime,
-        modality=shards.job.modality,
-        column=shards.job.column,
-        changed=shards.changed,
-        whole=shards.whole,
-        entries=shards.job.entries,
-        rows=shards.rows,
-        quarantined=shards.quarantined,
-        bytes=shards.size,
-        shards=len(shards.receipts),
-        planned=shards.planned,
-        altered=shards.altered,
+def _summary(export: ExportReader) -> ReportSummary:
+    return ReportSummary(
+        model=export.job.model,
+        runtime=export.job.runtime,
+        modality=export.job.modality,
+        column=export.job.column,
+        changed=export.changed,
+        whole=export.is_whole,
+        entries=export.job.entries,
+        rows=export.rows,
+        quarantined=export.quarantined,
+        bytes=export.size,
+        shards=len(export.receipts),
+        planned=export.planned,
+        altered=export.altered,
     )
 
 
-def _concepts(found: Statistics, names: Names) -> Concepts:
-    ids = by_frequency(found)
-    return Concepts(
+def _concept_table(statistics: Statistics, names: ConceptNames) -> ConceptTable:
+    ids = by_frequency(statistics)
+    return ConceptTable(
         total=names.total,
         id=ids.tolist(),
         name=[names[concept] for concept in ids.tolist()],
-        rows=found.fired[ids].tolist(),
-        mean=_short(found.means[ids]),
-        max=_short(found.strongest.values[ids, 0]),
+        rows=statistics.fired[ids].tolist(),
+        mean=_five_digits(statistics.means[ids]),
+        max=_five_digits(statistics.top_rows.values[ids, 0]),
     )
 
 
-def _shown(concept: int, found: Statistics) -> Shown:
-    rows = found.strongest.of(concept)
-    values = found.strongest.values[concept, : len(rows)]
-    return Shown(concept=concept, examples=rows.tolist(), values=_short(values))
+def _examples_of(concept: int, statistics: Statistics) -> ConceptExamples:
+    rows = statistics.top_rows.of(concept)
+    values = statistics.top_rows.values[concept, : len(rows)]
+    return ConceptExamples(concept=concept, examples=rows.tolist(), values=_five_digits(values))
 
 
-def _pairs(together: Together, count: int, support: int) -> list[Pair]:
-    lift, jaccard = together.lift, together.jaccard
+def _top_pairs(cooccurrence: Cooccurrence, count: int, support: int) -> list[ConceptPair]:
+    lift, jaccard = cooccurrence.lift, cooccurrence.jaccard
     return [
-        Pair(
-            one=int(together.concepts[one]),
-            other=int(together.concepts[other]),
-            rows=int(together.rows[one, other]),
-            lift=_short([lift[one, other]])[0],
-            jaccard=_short([jaccard[one, other]])[0],
+        ConceptPair(
+            one=int(cooccurrence.concepts[one]),
+            other=int(cooccurrence.concepts[other]),
+            rows=int(cooccurrence.rows[one, other]),
+            lift=_five_digits([lift[one, other]])[0],
+            jaccard=_five_digits([jaccard[one, other]])[0],
         )
-        for one, other in together.strongest_pairs(count, support)
+        for one, other in cooccurrence.top_pairs(count, support)
     ]
 
 
-def _short(values: Sequence[float] | NDArray[np.floating]) -> list[float]:
-    """Five digits, all that a page needs."""
+def _five_digits(values: Sequence[float] | NDArray[np.floating]) -> list[float]:
+    """Numbers with the five digits that a page needs."""
     return [float(f"{value:.5g}") for value in values]

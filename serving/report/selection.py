@@ -1,4 +1,4 @@
-"""Which of the concepts that fire are worth a look."""
+"""Which of the concepts that fire a report shows."""
 
 from __future__ import annotations
 
@@ -7,38 +7,42 @@ from numpy.typing import NDArray
 
 from serving.report.statistics import Statistics
 
-COMMON = 0.5
-"""A concept that fires on a larger share of the rows tells little of any of them."""
+COMMON_SHARE = 0.5
+"""A concept that fires on a larger share of the rows says little about any of them."""
 
 
-def by_frequency(found: Statistics) -> NDArray[np.int64]:
+def by_frequency(statistics: Statistics) -> NDArray[np.int64]:
     """Concepts that fire, the most frequent first."""
-    return np.argsort(-found.fired, kind="stable")[: np.count_nonzero(found.fired)]
+    order = np.argsort(-statistics.fired, kind="stable")
+    return order[: np.count_nonzero(statistics.fired)]
 
 
-def compared(found: Statistics) -> list[int]:
-    """The most frequent concepts, the common ones last."""
-    common = found.fired > COMMON * found.rows
-    return sorted(by_frequency(found).tolist(), key=lambda concept: bool(common[concept]))
+def concepts_to_compare(statistics: Statistics) -> list[int]:
+    """The most frequent concepts first, but the common ones last."""
+    common = statistics.fired > COMMON_SHARE * statistics.rows
+    return sorted(by_frequency(statistics).tolist(), key=lambda concept: bool(common[concept]))
 
 
-def clearest(found: Statistics, count: int) -> list[int]:
-    """The concepts of the strongest examples on average, of which there must be enough. Those that
-    mostly have others' examples come after them, common ones last."""
-    ids = by_frequency(found)
-    common = found.fired > COMMON * found.rows
-    strength = found.strongest.values.mean(axis=1)  # a row too few counts as 0
+def concepts_to_show(statistics: Statistics, count: int) -> list[int]:
+    """The concepts whose strongest rows have the highest values on average.
+
+    A concept comes last when it is common, or when most of its rows are those of a concept before
+    it: the report would show the same images again.
+    """
+    ids = by_frequency(statistics)
+    common = statistics.fired > COMMON_SHARE * statistics.rows
+    strength = statistics.top_rows.values.mean(axis=1)  # a row that is missing counts as 0
     order = ids[np.lexsort((ids, -strength[ids], common[ids]))].tolist()
-    seen: set[int] = set()
-    fresh: list[int] = []
+    shown_rows: set[int] = set()
+    distinct: list[int] = []
     others: list[int] = []
     for concept in order:
-        if len(fresh) == count:
+        if len(distinct) == count:
             break
-        rows = set(found.strongest.of(concept).tolist())
-        if common[concept] or len(rows - seen) < len(rows) / 2:
+        rows = set(statistics.top_rows.of(concept).tolist())
+        if common[concept] or len(rows - shown_rows) < len(rows) / 2:
             others.append(concept)
         else:
-            fresh.append(concept)
-            seen |= rows
-    return (fresh + others)[:count]
+            distinct.append(concept)
+            shown_rows |= rows
+    return (distinct + others)[:count]

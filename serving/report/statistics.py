@@ -1,21 +1,28 @@
-"""Sums over all rows, in one pass. C concepts, K active concepts of a row, S rows kept."""
+"""Counts over all rows and over all quarantined entries, in one pass each. C concepts, S rows kept
+for each concept."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.export.reader import Shards
-from serving.export.verify import Watch
-from serving.report.top_rows import Strongest
+from serving.export.reader import ExportReader
+from serving.export.verify import TrackProgress
+from serving.report.top_rows import TopRows
 
 COLUMNS = ["indices", "values", "active"]
+MAX_REASONS = 20
+"""Reasons that are listed, the most frequent first."""
+MAX_IDS = 10
+"""Ids that are listed for each reason, the first ones."""
 
 
 class Statistics:
-    """What rows add up to; memory depends on C only."""
+    """What rows add up to. Memory depends on C only."""
 
     def __init__(self, keep: int) -> None:
         """`keep` is S."""
@@ -23,53 +30,84 @@ class Statistics:
         self.cut = 0
         """Rows on which more concepts fired than the model's TopK kept."""
         self.active = np.zeros(1, np.int64)
-        """Rows by how many concepts fired on them."""
+        """Element n is the number of rows on which n concepts fired."""
         self.fired = np.zeros(0, np.int64)
-        """(C,): rows on which a concept fired. C is as wide as was seen."""
+        """(C,): rows on which each concept fired. C is the highest id that fired, plus 1."""
         self.sums = np.zeros(0, np.float64)
-        """(C,): of its values."""
-        self.strongest = Strongest(keep)
+        """(C,): the sum of each concept's values."""
+        self.top_rows = TopRows(keep)
 
     @classmethod
-    def of(cls, shards: Shards, keep: int, watch: Watch) -> Statistics:
-        """From all rows."""
-        found = cls(keep)
-        for receipt in watch(shards.receipts, "counting"):
-            for batch in shards.batches(receipt, COLUMNS):
-                found.add(batch)
-        return found
+    def of(cls, export: ExportReader, keep: int, track: TrackProgress) -> Statistics:
+        """Reads all rows once."""
+        statistics = cls(keep)
+        for receipt in track(export.receipts, "counting"):
+            for batch in export.batches(receipt, COLUMNS):
+                statistics.add(batch)
+        return statistics
 
     def add(self, batch: Any) -> None:
-        """A pyarrow.RecordBatch of COLUMNS."""
+        """Adds the rows of a pyarrow.RecordBatch of COLUMNS."""
         lengths = batch["indices"].value_lengths().to_numpy()
         concepts = batch["indices"].flatten().to_numpy()
         values = batch["values"].flatten().to_numpy()
         active = batch["active"].to_numpy()
-        self.active = _sum(self.active, np.bincount(active))
+        self.active = _add(self.active, np.bincount(active))
         self.cut += int((active > lengths).sum())
-        self.fired = _sum(self.fired, np.bincount(concepts))
-        self.sums = _sum(self.sums, np.bincount(concepts, values))
+        self.fired = _add(self.fired, np.bincount(concepts))
+        self.sums = _add(self.sums, np.bincount(concepts, values))
         rows = np.repeat(np.arange(self.rows, self.rows + len(lengths)), lengths)
-        self.strongest.add(concepts, values, rows)
+        self.top_rows.add(concepts, values, rows)
         self.rows += len(lengths)
 
     @property
     def means(self) -> NDArray[np.float64]:
-        """(C,): of a concept's values where it fires; 0 where it never does."""
+        """(C,): the mean of each concept's values where it fires; 0 where it never does."""
         return self.sums / np.maximum(self.fired, 1)
 
     @property
     def mean_active(self) -> float:
-        """Active concepts of a row."""
+        """The mean number of active concepts of a row."""
         return float(self.active @ np.arange(len(self.active))) / max(self.rows, 1)
 
     def percentile(self, percent: float) -> int:
-        """The fewest active concepts that so many per cent of the rows do not exceed."""
+        """The smallest number of active concepts that this percentage of the rows does not
+        exceed."""
         return int(np.searchsorted(self.active.cumsum(), self.rows * percent / 100))
 
 
-def _sum(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
-    """The shorter one counts as if zeros followed."""
+@dataclass(frozen=True, kw_only=True)
+class QuarantineReason:
+    """Why entries have no row."""
+
+    reason: str
+    count: int
+    """Entries with this reason."""
+    ids: list[str]
+    """The first of them."""
+
+
+def count_reasons(export: ExportReader, track: TrackProgress) -> list[QuarantineReason]:
+    """The reasons of all quarantined entries, the most frequent first."""
+    counts: Counter[str] = Counter()
+    first_ids: dict[str, list[str]] = {}
+    receipts = [receipt for receipt in export.receipts if receipt.quarantined]
+    for receipt in track(receipts, "reading quarantine"):
+        for batch in export.quarantine(receipt, ["id", "reason"]):
+            pairs = zip(batch["id"].to_pylist(), batch["reason"].to_pylist(), strict=True)
+            for id, reason in pairs:
+                counts[reason] += 1
+                ids = first_ids.setdefault(reason, [])
+                if len(ids) < MAX_IDS:
+                    ids.append(id)
+    return [
+        QuarantineReason(reason=reason, count=count, ids=first_ids[reason])
+        for reason, count in counts.most_common(MAX_REASONS)
+    ]
+
+
+def _add(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    """The sum of arrays of different lengths; the shorter one counts as if zeros followed."""
     width = max(len(one), len(other))
     total: NDArray[Any] = np.pad(one, (0, width - len(one)))
     total[: len(other)] += other

@@ -3,54 +3,61 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+import fcntl
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import fsspec
+
 from bundle import atomic
 
 PROTOCOLS = frozenset({"file", "local", "memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
-"""File systems that list, and write a file as a whole. Web addresses are not fetched."""
+"""File systems that list their files and write a file as a whole. Web addresses are not fetched."""
 
-STORES = frozenset({"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google"})
-"""Libraries of object stores, whose errors are not all OSErrors."""
+STORE_LIBRARIES = frozenset(
+    {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google"}
+)
+"""Libraries of object stores. Not all of their errors are OSErrors."""
 
-AT_ONCE = 64
-"""Files in memory at a time when many are read."""
 
-
-class PlaceError(ValueError):
+class LocationError(ValueError):
     """A location that cannot be used; the message says why."""
 
 
+class FolderFiles(NamedTuple):
+    """Files that a location stands for."""
+
+    folder: Location
+    fingerprints: Mapping[str, str]
+    """By path relative to the folder."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Location:
     """A file system and a path in it."""
 
     fs: Any
     path: str
 
     @classmethod
-    def of(cls, location: str) -> Place:
-        """From a path, or from an fsspec URL such as s3://bucket/folder. Raises PlaceError."""
-        import fsspec
-
-        protocol = location.partition("://")[0] if "://" in location else "file"
+    def parse(cls, text: str) -> Location:
+        """A path, or an fsspec URL such as s3://bucket/folder. Raises LocationError."""
+        protocol = text.partition("://")[0] if "://" in text else "file"
         if protocol not in PROTOCOLS:
-            raise PlaceError(f"{protocol}://: not a file system that an export reads or writes")
+            raise LocationError(f"{protocol}://: not a file system that an export reads or writes")
         try:
-            fs, path = fsspec.core.url_to_fs(location)
+            fs, path = fsspec.core.url_to_fs(text)
         except (ImportError, ValueError) as error:
-            raise PlaceError(f"{protocol}://: {error}") from None
+            raise LocationError(f"{protocol}://: {error}") from None
         return cls(fs=fs, path=path.rstrip("/") or "/")
 
     @property
-    def local(self) -> bool:
-        """Files of this machine, which can be locked and flushed."""
+    def is_local(self) -> bool:
+        """Whether its files are on this machine, where they can be locked and flushed."""
         return "file" in self.fs.protocol or self.fs.protocol == "file"
 
     @property
@@ -59,126 +66,127 @@ class Place:
         return posixpath.basename(self.path)
 
     @property
-    def parent(self) -> Place:
+    def parent(self) -> Location:
         """The folder that it is in."""
-        return Place(fs=self.fs, path=posixpath.dirname(self.path))
+        return Location(fs=self.fs, path=posixpath.dirname(self.path))
 
-    def at(self, name: str) -> Place:
-        """A file or a folder in this folder; an absolute path is taken as it is."""
+    def at(self, name: str) -> Location:
+        """A file or a folder in this folder. An absolute path replaces the folder's."""
         path = posixpath.join(self.path, name)
-        if ".." in name.split("/"):  # which an object store would take as a name
+        if ".." in name.split("/"):  # an object store would take the dots as part of the name
             path = posixpath.normpath(path)
-        return Place(fs=self.fs, path=path)
+        return Location(fs=self.fs, path=path)
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
-        """Raises PlaceError, in place of what its library raises, when an object store does not
-        answer: that says nothing about the file. What is wrong with a file stays an OSError."""
+    def translate_errors(self) -> Iterator[None]:
+        """Raises LocationError in place of a library's error when an object store does not answer,
+        which says nothing about the file. What is wrong with a file stays an OSError."""
         try:
             yield
         except OSError as error:
-            if self._lasts(error):
+            if self._is_of_the_file(error):
                 raise
             raise self._error(error) from None
         except Exception as error:
-            if type(error).__module__.partition(".")[0] not in STORES:
+            if type(error).__module__.partition(".")[0] not in STORE_LIBRARIES:
                 raise
             raise self._error(error) from None
 
-    def _lasts(self, error: OSError) -> bool:
-        # A key that has run out is a PermissionError. A reader's error has no number.
-        of_data = type(error) is OSError and error.errno is None
-        return self.local or isinstance(error, FileNotFoundError) or of_data
+    def _is_of_the_file(self, error: OSError) -> bool:
+        # A PermissionError of a store means a key that has expired, not a file that is protected.
+        # A plain OSError without a number comes from a reader that found the data damaged.
+        is_damaged = type(error) is OSError and error.errno is None
+        return self.is_local or isinstance(error, FileNotFoundError) or is_damaged
 
-    def _error(self, error: Exception) -> PlaceError:
+    def _error(self, error: Exception) -> LocationError:
         line = str(error).partition("\n")[0] or type(error).__name__
-        return PlaceError(f"{self.fs.unstrip_protocol(self.path)}: {line}")
+        return LocationError(f"{self.fs.unstrip_protocol(self.path)}: {line}")
 
     def exists(self) -> bool:
-        """There is such a file or folder."""
-        with self.told():
+        """Whether there is such a file or folder."""
+        with self.translate_errors():
             return bool(self.fs.exists(self.path))
 
     def is_folder(self) -> bool:
-        """It is a folder."""
-        with self.told():
+        """Whether it is a folder."""
+        with self.translate_errors():
             return bool(self.fs.isdir(self.path))
 
-    def stamp(self) -> str:
-        """Changes when the file does: its size, and its version or time of change.
+    def fingerprint(self) -> str:
+        """A text that changes when the file does: its size, and its version or time of change.
 
         Raises FileNotFoundError.
         """
-        with self.told():
-            return stamp_of(self.fs.info(self.path))
+        with self.translate_errors():
+            return _fingerprint(self.fs.info(self.path))
+
+    def modified(self) -> datetime:
+        """When the file was last written, UTC."""
+        with self.translate_errors():
+            time: datetime = self.fs.modified(self.path)
+        return time
 
     def names(self) -> list[str]:
-        """Files and folders in this folder, sorted; none where there is no folder. Raises
-        PlaceError when it is a file or cannot be listed."""
+        """Files and folders in this folder, sorted; empty when there is no folder. Raises
+        LocationError when it is a file or cannot be listed."""
         try:
-            with self.told():
+            with self.translate_errors():
                 self.fs.invalidate_cache(self.path)  # other processes write there too
                 paths = self.fs.ls(self.path, detail=False)
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise PlaceError(f"{self.path}: {(error.strerror or str(error)).lower()}") from None
-        if self.local and self.fs.isfile(self.path):
-            raise PlaceError(f"{self.path}: not a folder")
+            raise LocationError(f"{self.path}: {_reason(error)}") from None
+        if self.is_local and self.fs.isfile(self.path):
+            raise LocationError(f"{self.path}: not a folder")
         names = {posixpath.relpath(path, self.path) for path in paths}
-        return sorted(names - {"."})  # an object store may keep a mark of the folder itself
+        return sorted(names - {"."})  # an object store may keep a marker of the folder itself
 
     def walk(self) -> Iterator[tuple[str, str]]:
-        """Files in and below it: path relative to it, and stamp; sorted by path."""
-        with self.told():
-            found = self.fs.find(self.path, detail=True)
-        for path in sorted(found):
-            yield posixpath.relpath(path, self.path), stamp_of(found[path])
+        """Path and fingerprint of every file in and below this folder, sorted by path."""
+        with self.translate_errors():
+            infos = self.fs.find(self.path, detail=True)
+        for path in sorted(infos):
+            yield posixpath.relpath(path, self.path), _fingerprint(infos[path])
 
-    def files(self, suffixes: tuple[str, ...]) -> tuple[Place, dict[str, str]]:
-        """A folder, and paths in it with their stamps: of this file, or of those in and below this
-        folder that end so."""
+    def files(self, suffixes: tuple[str, ...]) -> FolderFiles:
+        """This file, or those in and below this folder whose names end in one of `suffixes`."""
         if not self.is_folder():
-            return self.parent, {self.name: self.stamp()}
-        return self, {path: stamp for path, stamp in self.walk() if path.endswith(suffixes)}
+            return FolderFiles(self.parent, {self.name: self.fingerprint()})
+        files = {path: fingerprint for path, fingerprint in self.walk() if path.endswith(suffixes)}
+        return FolderFiles(self, files)
 
     def read(self, start: int | None = None, end: int | None = None) -> bytes:
-        """The bytes of the file, or some of them. Raises OSError."""
-        with self.told():
+        """The bytes of the file, or those from `start` to `end`. Raises OSError."""
+        with self.translate_errors():
             data: bytes = self.fs.cat_file(self.path, start=start, end=end)
         return data
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Any]:
         """A stream to read from. Raises OSError."""
-        with self.told(), self.fs.open(self.path, "rb") as stream:
+        with self.translate_errors(), self.fs.open(self.path, "rb") as stream:
             yield stream
 
-    def changed(self) -> datetime:
-        """When the file was written, UTC."""
-        with self.told():
-            found: datetime = self.fs.modified(self.path)
-        return found
-
-    def remove(self) -> None:
-        """Removes the file."""
-        with self.told():
-            self.fs.rm_file(self.path)
+    def write(self, data: bytes) -> None:
+        """Writes the whole file; when that fails, the file stays as it was. Raises
+        LocationError."""
+        with self.create() as stream:
+            stream.write(data)
 
     @contextlib.contextmanager
     def create(self) -> Iterator[Any]:
-        """A stream whose bytes become the file when the block ends well, or else nothing. Raises
-        PlaceError."""
+        """A stream whose bytes become the file when the block ends without an error. Otherwise the
+        file stays as it was. Raises LocationError."""
         try:
-            with atomic.draft_of(self.path) if self.local else self._upload() as stream:
+            with atomic.draft_of(self.path) if self.is_local else self._upload() as stream:
                 yield stream
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise PlaceError(f"{self.path}: {reason}") from None
+            raise LocationError(f"{self.path}: {_reason(error)}") from None
 
     @contextlib.contextmanager
     def _upload(self) -> Iterator[Any]:
-        with self.told():
+        with self.translate_errors():
             stream = self.fs.open(self.path, "wb")
             try:
                 yield stream
@@ -187,60 +195,50 @@ class Place:
                 raise
             stream.close()  # the object appears when its upload is complete
 
-    def write(self, data: bytes) -> None:
-        """The whole file or, whatever happens, nothing: a new one takes the old one's place.
-        Raises PlaceError."""
-        with self.create() as stream:
-            stream.write(data)
+    def remove(self) -> None:
+        """Removes the file."""
+        with self.translate_errors():
+            self.fs.rm_file(self.path)
 
-    def sweep(self, *, below: bool = False) -> None:
+    def remove_drafts(self, *, below: bool = False) -> None:
         """Removes drafts that killed processes left in this folder, or in and below it."""
-        if not self.local:
+        if not self.is_local:
             return
-        for folder, folders, _ in os.walk(self.path):
+        for folder, subfolders, _ in os.walk(self.path):
             atomic.sweep(folder)
             if not below:
-                folders.clear()
+                subfolders.clear()
 
+    @contextlib.contextmanager
+    def try_lock(self) -> Iterator[bool]:
+        """Locks the file, which is made if there is none, until the block ends. Gives False when
+        another process holds the lock.
 
-class Part(NamedTuple):
-    """A file, or some of its bytes."""
-
-    place: Place
-    start: int = 0
-    end: int | None = None
-
-
-def read_many(parts: Sequence[Part]) -> Iterator[bytes | OSError]:
-    """Bytes of files, or why there are none, in their order; of an object store many are asked for
-    at a time. Raises PlaceError."""
-    for first in range(0, len(parts), AT_ONCE):
-        for _, group in itertools.groupby(parts[first : first + AT_ONCE], _store):
-            yield from _read_together(list(group))
-
-
-def _store(part: Part) -> int:
-    return id(part.place.fs)
-
-
-def _read_together(parts: list[Part]) -> Iterator[bytes | OSError]:
-    places, starts, ends = map(list, zip(*parts, strict=True))
-    paths = [place.path for place in places]
-    found = places[0].fs.cat_ranges(paths, starts, ends, on_error="return")
-    for place, data in zip(places, found, strict=True):
+        The operating system releases the lock with its process, so a killed one leaves none. On an
+        object store nothing is locked, and every process gets True.
+        """
+        if not self.is_local:
+            yield True
+            return
+        os.makedirs(posixpath.dirname(self.path), exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT)
         try:
-            with place.told():
-                if isinstance(data, Exception):
-                    raise data
-        except OSError as error:
-            yield error
-        else:
-            yield data
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+        finally:
+            os.close(descriptor)
 
 
-def stamp_of(info: dict[str, Any]) -> str:
-    """A file's stamp from what its file system tells."""
+def _fingerprint(info: dict[str, Any]) -> str:
     for key in ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "created"):
         if info.get(key) is not None:
             return f"{info.get('size')} {info[key]}"
     return str(info.get("size"))
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

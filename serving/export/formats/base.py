@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from serving.storage.location import Place
+from serving.storage.location import Location
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,11 @@ class ExportFormat(Protocol):
         name begins with `stem`."""
 
     def read(
-        self, data: Place, names: Sequence[str], columns: Sequence[str], rows: int
+        self, data: Location, names: Sequence[str], columns: Sequence[str], rows: int
     ) -> Iterator[Any]:
         """Some columns of one shard as pyarrow.RecordBatch of at most `rows` rows, in the order in
         which they were written. `names` are the shard's files in the data folder."""
 
-    def finish(self, data: Place, schema: Any, shards: Sequence[ShardFiles]) -> None:
+    def finish(self, data: Location, schema: Any, shards: Sequence[ShardFiles]) -> None:
         """Writes what lets readers open all shards as one, once they are in the data folder.
         `schema` is the pyarrow.Schema that all of them have."""

@@ -1,7 +1,7 @@
-"""A Lance fragment a shard; the export's folder becomes one Lance dataset.
+"""One Lance fragment for each shard; the export's folder becomes one Lance dataset.
 
-Lance writes and reads files of this machine only: they are brought to it and back, so that an
-export needs no second set of an object store's credentials.
+Lance reaches object stores with credentials of its own. An export would then need two sets of them,
+so files are copied from and to this machine, and Lance only sees those.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from lance.file import LanceFileReader
 from lance.fragment import DataFile, FragmentMetadata, write_fragments
 
 from serving.export.formats.base import ShardFiles
-from serving.storage.location import Place
+from serving.storage.location import Location
 
-_VERSION = "2.1"
-"""Of Lance's file format: named, so that another library version gives the same bytes."""
-_VERSIONS = "_versions"
+FILE_VERSION = "2.1"
+"""The version of Lance's file format. It is fixed, so that another version of the library gives the
+same bytes."""
+VERSIONS = "_versions"
+"""The folder of a dataset's manifests."""
 
 
 class LanceFormat:
-    """See ExportFormat. Lance has its data files in a folder `data`, as an export has."""
+    """See ExportFormat. A Lance dataset has its data files in a folder `data`, as an export has."""
 
     extra: frozenset[str] = frozenset()
-    folders: tuple[str, ...] = (_VERSIONS, "_transactions")
+    folders: tuple[str, ...] = (VERSIONS, "_transactions")
 
     def files(self, table: Any, stem: str) -> dict[str, bytes]:
         """See ExportFormat.files."""
         with tempfile.TemporaryDirectory() as folder:
-            written = _fragments(table, folder)
-            if not written:  # of no rows
+            fragments = _write_fragments(table, folder)
+            if not fragments:  # the table has no rows
                 return {}
-            return {
-                f"{stem}.lance": (Path(folder) / "data" / written[0].files[0].path).read_bytes()
-            }
+            file = Path(folder) / "data" / fragments[0].files[0].path
+            return {f"{stem}.lance": file.read_bytes()}
 
     def read(
-        self, data: Place, names: Sequence[str], columns: Sequence[str], rows: int
+        self, data: Location, names: Sequence[str], columns: Sequence[str], rows: int
     ) -> Iterator[Any]:
         """See ExportFormat.read."""
         for name in names:
@@ -52,45 +53,48 @@ class LanceFormat:
                 for batch in reader.read_all(batch_size=rows).to_batches():
                     yield batch.select(list(columns))
 
-    def finish(self, data: Place, schema: Any, shards: Sequence[ShardFiles]) -> None:
-        """Commits a version of the dataset that has all fragments, unless the last one has them."""
+    def finish(self, data: Location, schema: Any, shards: Sequence[ShardFiles]) -> None:
+        """See ExportFormat.finish. Commits a version of the dataset that has all fragments, unless
+        the last version has them already."""
         root = data.parent
         with tempfile.TemporaryDirectory() as folder:
-            before = {path for path, _ in root.at(_VERSIONS).walk()}
-            for path in before:
-                _write(Path(folder) / _VERSIONS / path, root.at(f"{_VERSIONS}/{path}").read())
-            if _names(folder) == [name for shard in shards for name in shard.sizes]:
+            manifests = {path for path, _ in root.at(VERSIONS).walk()}
+            for path in manifests:
+                _write(Path(folder) / VERSIONS / path, root.at(f"{VERSIONS}/{path}").read())
+            if _data_files(folder) == [name for shard in shards for name in shard.sizes]:
                 return
-            operation = lance.LanceOperation.Overwrite(schema, _all(schema, shards))
+            operation = lance.LanceOperation.Overwrite(schema, _fragments(schema, shards))
             lance.LanceDataset.commit(folder, operation)
-            for file in sorted(Path(folder).rglob("*")):  # what was done before what says so
-                if file.is_file() and file.name not in before:
+            # Sorted: the transaction first, then the manifest that refers to it.
+            for file in sorted(Path(folder).rglob("*")):
+                if file.is_file() and file.name not in manifests:
                     root.at(str(file.relative_to(folder))).write(file.read_bytes())
 
 
-def _names(folder: str) -> list[str]:
-    """Data files of the last version of a dataset; none where there is no whole version."""
+def _data_files(folder: str) -> list[str]:
+    """Data files of the last version of a dataset; empty when there is no whole version."""
     try:
-        found = lance.dataset(folder).get_fragments()
+        fragments = lance.dataset(folder).get_fragments()
     except (OSError, ValueError):
         return []
-    return [file.path for fragment in found for file in fragment.data_files()]
+    return [file.path for fragment in fragments for file in fragment.data_files()]
 
 
-def _all(schema: Any, shards: Sequence[ShardFiles]) -> list[Any]:
-    """The fragments of an export."""
+def _fragments(schema: Any, shards: Sequence[ShardFiles]) -> list[Any]:
+    """The fragments of all shards, described without reading their files: how columns lie in a file
+    depends on the schema alone, so a file of one row tells it for all."""
     row = pyarrow.table([pyarrow.nulls(1, field.type) for field in schema], schema=schema)
     with tempfile.TemporaryDirectory() as folder:
-        like = _fragments(row, folder)[0].files[0]
+        sample = _write_fragments(row, folder)[0].files[0]
     fragments: list[Any] = []
     for shard in shards:
         for name, size in shard.sizes.items():
             file = DataFile(
                 name,
-                like.fields,
-                like.column_indices,
-                like.file_major_version,
-                like.file_minor_version,
+                sample.fields,
+                sample.column_indices,
+                sample.file_major_version,
+                sample.file_minor_version,
                 size,
             )
             fragments.append(
@@ -104,8 +108,9 @@ def _write(file: Path, data: bytes) -> None:
     file.write_bytes(data)
 
 
-def _fragments(table: Any, folder: str) -> list[Any]:
-    found: list[Any] = write_fragments(
-        table, folder, mode="create", data_storage_version=_VERSION, max_rows_per_file=2**40
+def _write_fragments(table: Any, folder: str) -> list[Any]:
+    """Writes a table as one fragment, or none when it has no rows."""
+    fragments: list[Any] = write_fragments(
+        table, folder, mode="create", data_storage_version=FILE_VERSION, max_rows_per_file=2**40
     )
-    return found
+    return fragments

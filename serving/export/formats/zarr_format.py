@@ -1,4 +1,5 @@
-"""A Zarr group a shard, in one group: codes as CSR. R rows, N non-zeros, T strongest concepts."""
+"""One Zarr group for each shard, all in one group, with the codes as CSR. R rows, N non-zeros, T
+strongest concepts, D CLIP width, H by W the grid of patches."""
 
 from __future__ import annotations
 
@@ -14,15 +15,16 @@ from zarr.storage import MemoryStore
 
 from serving.export.formats.arrow_lists import concept_column
 from serving.export.formats.base import ShardFiles
-from serving.storage.location import Place
+from serving.storage.location import Location
 
-_GROUP = "zarr.json"
-_ARRAYS = {
+GROUP = "zarr.json"
+"""The metadata of a group."""
+COLUMN_ARRAYS = {
     "indices": ("indices", "offsets"),
     "values": ("values", "offsets"),
     "concepts": ("top_id", "top_name", "top_value"),
 }
-"""Of what a column is made; any other is one array of its name."""
+"""The arrays that a column is read from. Any other column is one array of its own name."""
 
 
 class ZarrFormat:
@@ -30,32 +32,32 @@ class ZarrFormat:
     offsets (R + 1,); top_id, top_name, top_value (R, T), with -1, "" and 0 where a row has fewer;
     dense (R, D); patch_ID (R, H, W)."""
 
-    extra = frozenset({_GROUP})
+    extra = frozenset({GROUP})
     folders: tuple[str, ...] = ()
 
     def files(self, table: Any, stem: str) -> dict[str, bytes]:
-        """See ExportFormat.files. A chunk an array: a shard is what is read together."""
+        """See ExportFormat.files. Each array is one chunk, because a shard is read as a whole."""
         arrays = _arrays(table)
         return {f"{stem}/{name}": data for name, data in _stored(arrays).items()}
 
     def read(
-        self, data: Place, names: Sequence[str], columns: Sequence[str], rows: int
+        self, data: Location, names: Sequence[str], columns: Sequence[str], rows: int
     ) -> Iterator[Any]:
         """See ExportFormat.read."""
-        wanted = {_GROUP} | {array for name in columns for array in _ARRAYS.get(name, (name,))}
+        stored = {GROUP, *(x for name in columns for x in COLUMN_ARRAYS.get(name, (name,)))}
         files: dict[str, Buffer] = {}
         for name in names:
-            inside = name.partition("/")[2]
-            if inside.partition("/")[0] in wanted:
-                read = data.at(name).read()
-                files[inside] = default_buffer_prototype().buffer.from_bytes(read)
+            path = name.partition("/")[2]  # without the shard's group
+            if path.partition("/")[0] in stored:
+                content = data.at(name).read()
+                files[path] = default_buffer_prototype().buffer.from_bytes(content)
         group = zarr.open_group(MemoryStore(files), mode="r", zarr_format=3)
         table = pyarrow.table({name: _column(group, name) for name in columns})
         yield from table.to_batches(rows)
 
-    def finish(self, data: Place, schema: Any, shards: Sequence[ShardFiles]) -> None:
-        """Makes the data folder a group."""
-        data.at(_GROUP).write(_stored({})[_GROUP])
+    def finish(self, data: Location, schema: Any, shards: Sequence[ShardFiles]) -> None:
+        """See ExportFormat.finish. Makes the data folder a group."""
+        data.at(GROUP).write(_stored({})[GROUP])
 
 
 def _stored(arrays: dict[str, NDArray[Any]]) -> dict[str, bytes]:
@@ -79,7 +81,7 @@ def _arrays(table: Any) -> dict[str, NDArray[Any]]:
         arrays["offsets"] = lists.offsets.to_numpy().astype(np.uint64)
         arrays[name] = lists.values.to_numpy()
     if "concepts" in table.column_names:
-        arrays |= _strongest(table.column("concepts").combine_chunks())
+        arrays |= _top_arrays(table.column("concepts").combine_chunks())
     for name in table.column_names:
         if name == "dense" or name.startswith("patch_"):
             arrays[name] = _fixed(table.column(name).combine_chunks())
@@ -87,25 +89,25 @@ def _arrays(table: Any) -> dict[str, NDArray[Any]]:
 
 
 def _fixed(lists: Any) -> NDArray[Any]:
-    """Lists of lists of one length as an array of as many dimensions."""
+    """Nested lists of fixed lengths as an array of as many dimensions."""
     shape = [len(lists)]
     while pyarrow.types.is_fixed_size_list(lists.type):
         shape.append(lists.type.list_size)
         lists = lists.values
-    found: NDArray[Any] = lists.to_numpy().reshape(shape)
-    return found
+    array: NDArray[Any] = lists.to_numpy().reshape(shape)
+    return array
 
 
 def _column(group: zarr.Group, name: str) -> Any:
-    """A column as the table had it."""
-    arrays: list[Any] = [group[array][:] for array in _ARRAYS.get(name, (name,))]  # type: ignore[index]
+    """A column as it was in the table that was written."""
+    arrays: list[Any] = [group[array][:] for array in COLUMN_ARRAYS.get(name, (name,))]  # type: ignore[index]
     if name in ("indices", "values"):
         values, offsets = arrays
         return pyarrow.ListArray.from_arrays(offsets.astype(np.int32), pyarrow.array(values))
     if name == "concepts":
         ids, names, values = arrays
-        there = ids >= 0
-        return concept_column(there.sum(axis=1), ids[there], names[there].tolist(), values[there])
+        used = ids >= 0  # rows with fewer concepts are padded
+        return concept_column(used.sum(axis=1), ids[used], names[used].tolist(), values[used])
     [array] = arrays
     if array.ndim > 1:
         lists = pyarrow.array(array.ravel())
@@ -115,22 +117,23 @@ def _column(group: zarr.Group, name: str) -> Any:
     return pyarrow.array(array.tolist() if array.dtype.kind == "T" else array)
 
 
-def _strongest(lists: Any) -> dict[str, NDArray[Any]]:
+def _top_arrays(lists: Any) -> dict[str, NDArray[Any]]:
+    """Lists of concepts as arrays (R, T), padded at the end of each row."""
     offsets = lists.offsets.to_numpy()
     counts = np.diff(offsets)
     shape = (len(counts), int(counts.max(initial=0)))
     rows = np.repeat(np.arange(len(counts)), counts)
-    places = np.arange(len(rows)) - np.repeat(offsets[:-1], counts)
+    ranks = np.arange(len(rows)) - np.repeat(offsets[:-1], counts)  # within a row
     fields = {name: lists.values.field(name) for name in ("id", "name", "value")}
-    found: dict[str, NDArray[Any]] = {
+    arrays: dict[str, NDArray[Any]] = {
         "top_id": np.full(shape, -1, np.int64),
         "top_name": np.full(shape, "", np.dtypes.StringDType()),
         "top_value": np.zeros(shape, np.float32),
     }
-    found["top_id"][rows, places] = fields["id"].to_numpy()
-    found["top_name"][rows, places] = _strings(fields["name"])
-    found["top_value"][rows, places] = fields["value"].to_numpy()
-    return found
+    arrays["top_id"][rows, ranks] = fields["id"].to_numpy()
+    arrays["top_name"][rows, ranks] = _strings(fields["name"])
+    arrays["top_value"][rows, ranks] = fields["value"].to_numpy()
+    return arrays
 
 
 def _strings(column: Any) -> NDArray[Any]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple, Protocol, Self
 
 from serving.export.inputs import AUTO, INPUTS
-from serving.storage.location import Part, Place, read_many
+from serving.storage.location import Location
+from serving.storage.parallel import FileRange, read_ranges
 
 Modality = Literal["image", "text"]
 
@@ -27,17 +28,17 @@ class InputEntry(NamedTuple):
     id: str
     source: str
     """Where the entry is, as the input finds it again."""
-    stamp: str
-    """Changes when what is there changes."""
+    fingerprint: str
+    """Changes when the file that holds the entry changes."""
 
 
-class Unread(NamedTuple):
+class Unreadable(NamedTuple):
     """An entry that could not be read, and why."""
 
     reason: str
 
 
-Content = bytes | str | Unread
+Content = bytes | str | Unreadable
 """An encoded image, a text, or neither."""
 
 
@@ -48,7 +49,7 @@ class Input(Protocol):
     """Whether a user names the column to export, and may name one of ids."""
 
     @classmethod
-    def open(cls, location: Place, column: str = "", id_column: str = "") -> Self:
+    def open(cls, location: Location, column: str = "", id_column: str = "") -> Self:
         """Opens a file or a folder that is there. The columns are empty unless the user named some,
         and always where `has_columns` is false.
 
@@ -61,39 +62,40 @@ class Input(Protocol):
 
     @property
     def files(self) -> Mapping[str, str]:
-        """Names and stamps of files that hold many entries each. While these are the same, so are
-        the entries, and they are not listed again. Empty where each entry is a file."""
+        """Names and fingerprints of files that hold many entries each. While these are the same, so
+        are the entries, and they are not listed again. Empty when each entry is a file."""
 
     def entries(self) -> Iterator[InputEntry]:
         """All entries, in an order that depends on nothing but the input. Raises InputError."""
 
     def read(self, entries: Sequence[InputEntry]) -> Iterator[Content]:
-        """What these entries hold, in their order. An entry that cannot be read gives Unread and
-        does not keep the others from being read."""
+        """What these entries hold, in their order. An entry that cannot be read gives Unreadable,
+        and the others are read all the same."""
 
 
 def open_input(location: str, kind: str = AUTO, column: str = "", id_column: str = "") -> Input:
-    """Opens an input of a kind that INPUTS names, or of the kind that its name tells.
+    """Opens an input of a kind that INPUTS names; AUTO stands for what `detect_kind` finds.
 
-    Raises InputError or PlaceError, saying what is wrong with which location, or PluginError.
+    Raises InputError or LocationError, saying what is wrong with which location, or PluginError.
     """
-    place = Place.of(location)
-    if not place.exists():
+    opened = Location.parse(location)
+    if not opened.exists():
         raise InputError(f"{location}: not found")
-    plugin = INPUTS.load(detect_kind(place) if kind == AUTO else kind)
+    plugin = INPUTS.load(detect_kind(opened) if kind == AUTO else kind)
     if (column or id_column) and not plugin.has_columns:
         raise InputError(f"column: {location} is no table")
-    return plugin.open(place, column, id_column)
+    return plugin.open(opened, column, id_column)
 
 
-def detect_kind(place: Place) -> str:
-    """The kind of a file or folder by its names: a tar file, a table, a folder that holds either
-    (the first that is found decides), any other folder, and any other file as a list of paths."""
-    if not place.is_folder():
-        if place.path.endswith(TAR_SUFFIX):
+def detect_kind(location: Location) -> str:
+    """The kind of an input by the names of its files: a tar file, a table, a folder that holds one
+    of these (the first one decides), any other folder of images, and any other file as a list of
+    paths."""
+    if not location.is_folder():
+        if location.path.endswith(TAR_SUFFIX):
             return "webdataset"
-        return "table" if place.path.endswith(TABLE_SUFFIXES) else "list"
-    for path, _ in place.walk():
+        return "table" if location.path.endswith(TABLE_SUFFIXES) else "list"
+    for path, _ in location.walk():
         if path.endswith(TAR_SUFFIX):
             return "webdataset"
         if path.endswith(TABLE_SUFFIXES):
@@ -101,10 +103,10 @@ def detect_kind(place: Place) -> str:
     return "folder"
 
 
-def read_files(locations: Sequence[Place]) -> Iterator[Content]:
+def read_files(files: Sequence[Location]) -> Iterator[Content]:
     """The bytes of whole files, in their order."""
-    for data in read_many([Part(location) for location in locations]):
+    for data in read_ranges([FileRange(file) for file in files]):
         if isinstance(data, FileNotFoundError):
-            yield Unread(NOT_FOUND)
+            yield Unreadable(NOT_FOUND)
         else:
-            yield Unread(UNREADABLE) if isinstance(data, OSError) else data
+            yield Unreadable(UNREADABLE) if isinstance(data, OSError) else data

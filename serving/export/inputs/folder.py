@@ -14,7 +14,7 @@ from serving.export.inputs.base import (
     Modality,
     read_files,
 )
-from serving.storage.location import Place
+from serving.storage.location import Location
 
 
 class ImageFolder:
@@ -24,11 +24,11 @@ class ImageFolder:
     modality: Modality = "image"
     files: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, folder: Place) -> None:
+    def __init__(self, folder: Location) -> None:
         self._folder = folder
 
     @classmethod
-    def open(cls, location: Place, column: str = "", id_column: str = "") -> Self:
+    def open(cls, location: Location, column: str = "", id_column: str = "") -> Self:
         """See Input.open."""
         if not location.is_folder():
             raise InputError(f"{location.path}: not a folder")
@@ -36,9 +36,9 @@ class ImageFolder:
 
     def entries(self) -> Iterator[InputEntry]:
         """See Input.entries."""
-        for path, stamp in self._folder.walk():
+        for path, fingerprint in self._folder.walk():
             if path.lower().endswith(IMAGE_SUFFIXES):
-                yield InputEntry(path, path, stamp)
+                yield InputEntry(path, path, fingerprint)
 
     def read(self, entries: Sequence[InputEntry]) -> Iterator[Content]:
         """See Input.read."""

@@ -14,8 +14,8 @@ from serving.export.inputs.base import (
     Modality,
     read_files,
 )
-from serving.storage.location import Place
-from serving.storage.parallel import mapped
+from serving.storage.location import Location
+from serving.storage.parallel import map_in_threads
 
 
 class PathList:
@@ -29,11 +29,11 @@ class PathList:
     modality: Modality = "image"
     files: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, file: Place) -> None:
+    def __init__(self, file: Location) -> None:
         self._file = file
 
     @classmethod
-    def open(cls, location: Place, column: str = "", id_column: str = "") -> Self:
+    def open(cls, location: Location, column: str = "", id_column: str = "") -> Self:
         """See Input.open."""
         return cls(location)
 
@@ -44,22 +44,22 @@ class PathList:
         except UnicodeDecodeError:
             raise InputError(f"{self._file.name}: not a list of paths: not UTF-8") from None
         named = [(id, path) for id, path in map(_id_and_path, lines) if path]
-        stamps = mapped(self._stamp, (path for _, path in named))
-        for (id, path), stamp in zip(named, stamps, strict=True):
-            yield InputEntry(id, path, stamp)
+        fingerprints = map_in_threads(self._fingerprint, (path for _, path in named))
+        for (id, path), fingerprint in zip(named, fingerprints, strict=True):
+            yield InputEntry(id, path, fingerprint)
 
     def read(self, entries: Sequence[InputEntry]) -> Iterator[Content]:
         """See Input.read."""
         yield from read_files([self._at(entry.source) for entry in entries])
 
-    def _stamp(self, path: str) -> str:
+    def _fingerprint(self, path: str) -> str:
         try:
-            return self._at(path).stamp()
+            return self._at(path).fingerprint()
         except OSError:
             return NOT_FOUND
 
-    def _at(self, path: str) -> Place:
-        return Place.of(path) if "://" in path else self._file.parent.at(path)
+    def _at(self, path: str) -> Location:
+        return Location.parse(path) if "://" in path else self._file.parent.at(path)
 
 
 def _id_and_path(line: str) -> tuple[str, str]:

@@ -18,34 +18,35 @@ from serving.export.inputs.base import (
     InputEntry,
     InputError,
     Modality,
-    Unread,
+    Unreadable,
 )
-from serving.export.inputs.row_groups import Groups, group_of, open_groups
-from serving.storage.location import Place
+from serving.export.inputs.row_groups import RowGroups, group_of, open_groups
+from serving.storage.location import Location
 
 EMPTY = "no value"
-KEPT = 4
-"""Files that are open, and groups of rows in memory: neighbours in a group cost one read."""
+CACHED_GROUPS = 4
+"""Files that stay open, and groups of rows that stay in memory: entries of one group follow each
+other, and cost one read."""
 
 
 class Table:
-    """Rows of a column; an entry's id is its file and row, or what the column `id_column` says."""
+    """Rows of a column. An entry's id is its file and row, or what the column `id_column` holds."""
 
     has_columns: ClassVar[bool] = True
 
-    def __init__(self, location: Place, column: str, id_column: str) -> None:
+    def __init__(self, location: Location, column: str, id_column: str) -> None:
         """Raises InputError naming the column that is missing or of a type that is not exported."""
         self._folder, self.files = location.files(TABLE_SUFFIXES)
         self._column, self._id = column, id_column
         self._lock = threading.Lock()
-        self._kept_file = functools.lru_cache(KEPT)(self._open)
-        self._kept_column = functools.lru_cache(KEPT)(self._read_column)
+        self._cached_file = functools.lru_cache(CACHED_GROUPS)(self._open)
+        self._cached_column = functools.lru_cache(CACHED_GROUPS)(self._read_column)
         if not self.files:
             raise InputError(f"{location.name}: no {', '.join(TABLE_SUFFIXES)} file in this folder")
         self.modality: Modality = self._modality(self._open(next(iter(self.files))).schema)
 
     @classmethod
-    def open(cls, location: Place, column: str = "", id_column: str = "") -> Self:
+    def open(cls, location: Location, column: str = "", id_column: str = "") -> Self:
         """See Input.open. The location is a table, or a folder that holds some."""
         if not column:
             raise InputError("column: name the column that holds the images or the texts")
@@ -53,7 +54,7 @@ class Table:
 
     def entries(self) -> Iterator[InputEntry]:
         """See Input.entries."""
-        for file, stamp in self.files.items():
+        for file, fingerprint in self.files.items():
             data = self._open(file)
             if self._modality(data.schema) != self.modality:
                 raise InputError(f"{file}: column {self._column} is of another type")
@@ -61,7 +62,8 @@ class Table:
                 ids = data.column(group, self._id).to_pylist() if self._id else None
                 for row in range(start, end):
                     source = f"{file}:{row}"
-                    yield InputEntry(str(ids[row - start]) if ids else source, source, stamp)
+                    id = str(ids[row - start]) if ids else source
+                    yield InputEntry(id, source, fingerprint)
 
     def read(self, entries: Sequence[InputEntry]) -> Iterator[Content]:
         """See Input.read."""
@@ -71,24 +73,24 @@ class Table:
 
     def _value(self, file: str, row: int) -> Content:
         try:
-            # One at a time, so that what several threads want is read once.
-            with self._lock, self._folder.told():
-                group, place = group_of(self._kept_file(file), row)
-                column = self._kept_column(file, group)
-            return _content(column[place].as_py())
+            # One thread at a time, so that a group that several threads want is read once.
+            with self._lock, self._folder.translate_errors():
+                group, row_in_group = group_of(self._cached_file(file), row)
+                column = self._cached_column(file, group)
+            return _content(column[row_in_group].as_py())
         except (pyarrow.ArrowException, OSError):
-            return Unread(UNREADABLE)
+            return Unreadable(UNREADABLE)
 
     def _read_column(self, file: str, group: int) -> Any:
-        return self._kept_file(file).column(group, self._column)
+        return self._cached_file(file).column(group, self._column)
 
-    def _open(self, file: str) -> Groups:
-        found = open_groups(self._folder.at(file))
+    def _open(self, file: str) -> RowGroups:
+        groups = open_groups(self._folder.at(file))
         for column in filter(None, (self._column, self._id)):
-            if column not in found.schema.names:
-                names = ", ".join(found.schema.names)
+            if column not in groups.schema.names:
+                names = ", ".join(groups.schema.names)
                 raise InputError(f"{file}: has no column {column}; it has {names}")
-        return found
+        return groups
 
     def _modality(self, schema: Any) -> Modality:
         kind = schema.field(self._column).type
@@ -104,4 +106,4 @@ class Table:
 def _content(value: Any) -> Content:
     if isinstance(value, dict):  # Hugging Face's Image feature: bytes and a path
         value = value["bytes"]
-    return Unread(EMPTY) if value is None else value
+    return Unreadable(EMPTY) if value is None else value

@@ -14,33 +14,35 @@ from serving.export.inputs.base import (
     InputEntry,
     InputError,
     Modality,
-    Unread,
+    Unreadable,
 )
-from serving.storage.location import Part, Place, read_many
+from serving.storage.location import Location
+from serving.storage.parallel import FileRange, read_ranges
 
 
 class Tars:
-    """The images of plain tar files; an entry's id is its name there without the suffix.
+    """The images of plain tar files. An entry's id is its file, and its name there without the
+    suffix.
 
-    The list of entries takes the headers only. What is read later are the bytes of an image, from
-    the place that the header told.
+    Listing the entries reads the headers only. Each image is read later, at the offset that its
+    header has.
     """
 
     has_columns: ClassVar[bool] = False
     modality: Modality = "image"
 
-    def __init__(self, folder: Place, files: Mapping[str, str]) -> None:
-        """`files` are the tar files in `folder`, and their stamps."""
+    def __init__(self, folder: Location, files: Mapping[str, str]) -> None:
+        """`files` are the names and fingerprints of the tar files in `folder`."""
         self._folder, self.files = folder, files
 
     @classmethod
-    def open(cls, location: Place, column: str = "", id_column: str = "") -> Self:
+    def open(cls, location: Location, column: str = "", id_column: str = "") -> Self:
         """See Input.open. The location is a tar file, or a folder that holds some."""
         return cls(*location.files((TAR_SUFFIX,)))
 
     def entries(self) -> Iterator[InputEntry]:
         """See Input.entries."""
-        for file, stamp in self.files.items():
+        for file, fingerprint in self.files.items():
             try:
                 with (
                     self._folder.at(file).open() as stream,
@@ -50,17 +52,21 @@ class Tars:
                         if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
                             start, end = member.offset_data, member.offset_data + member.size
                             key = member.name.rpartition(".")[0]
-                            yield InputEntry(f"{file}/{key}", f"{file}:{start}:{end}", stamp)
+                            source = f"{file}:{start}:{end}"
+                            yield InputEntry(f"{file}/{key}", source, fingerprint)
             except tarfile.TarError as error:
                 raise InputError(f"{file}: not a plain tar file: {error}") from None
 
     def read(self, entries: Sequence[InputEntry]) -> Iterator[Content]:
         """See Input.read."""
-        parts = [self._part(entry) for entry in entries]
-        for part, found in zip(parts, read_many(parts), strict=True):
-            whole = isinstance(found, bytes) and part.start + len(found) == part.end
-            yield found if isinstance(found, bytes) and whole else Unread(UNREADABLE)
+        ranges = [self._range(entry) for entry in entries]
+        for file_range, data in zip(ranges, read_ranges(ranges), strict=True):
+            # A tar file that was cut off gives fewer bytes than its header says.
+            if isinstance(data, bytes) and file_range.start + len(data) == file_range.end:
+                yield data
+            else:
+                yield Unreadable(UNREADABLE)
 
-    def _part(self, entry: InputEntry) -> Part:
+    def _range(self, entry: InputEntry) -> FileRange:
         file, start, end = entry.source.rsplit(":", 2)
-        return Part(self._folder.at(file), int(start), int(end))
+        return FileRange(self._folder.at(file), int(start), int(end))

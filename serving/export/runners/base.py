@@ -1,21 +1,18 @@
 """The contract of a runner: it gives the numbers of shards to workers and passes on what they say.
 
-A worker is one `Exporter` (serving/export/worker.py). Workers share nothing but the input, the
+A worker is one `ExportWorker` (serving/export/worker.py). Workers share nothing but the input, the
 output and the bundle, which must be in the same place for all of them; the bytes of a shard depend
 on the job alone. So a runner may start a worker again and may give the same shard to two workers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Protocol, Self
 
-from serving.export.job import Job
-from serving.export.progress import Step
-from serving.export.request import Task
-
-OnStep = Callable[[Step], None]
-"""Called in this process after every shard."""
+from serving.export.job import ExportJob
+from serving.export.progress import OnProgress
+from serving.export.request import ExportRequest
 
 
 class Runner(Protocol):
@@ -33,7 +30,13 @@ class Runner(Protocol):
     def default_cores(cls, workers: int) -> int:
         """Cores of one worker when the user names none."""
 
-    def run(self, task: Task, job: Job, numbers: Sequence[int], on_step: OnStep) -> None:
+    def run(
+        self,
+        request: ExportRequest,
+        job: ExportJob,
+        numbers: Sequence[int],
+        on_progress: OnProgress,
+    ) -> None:
         """Makes the shards with these numbers, and returns when all are finished.
 
         Raises ExportError with what a worker says when it cannot go on; finished shards stay.

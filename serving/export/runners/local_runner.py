@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import ClassVar, Self
 
 from serving.engines.base import available_cores
-from serving.export.job import ExportError, Job
-from serving.export.request import Task
-from serving.export.runners.base import OnStep
-from serving.export.worker import Exporter
+from serving.export.job import ExportError, ExportJob
+from serving.export.progress import OnProgress
+from serving.export.request import ExportRequest
+from serving.export.worker import ExportWorker
 
 
 class LocalRunner:
@@ -30,11 +30,17 @@ class LocalRunner:
         """All cores of this machine."""
         return available_cores()
 
-    def run(self, task: Task, job: Job, numbers: Sequence[int], on_step: OnStep) -> None:
-        """See Runner.run. Raises what Exporter raises as well."""
+    def run(
+        self,
+        request: ExportRequest,
+        job: ExportJob,
+        numbers: Sequence[int],
+        on_progress: OnProgress,
+    ) -> None:
+        """See Runner.run. Raises what ExportWorker raises as well."""
 
         async def work() -> None:
-            async with Exporter(task, job) as exporter:
-                await exporter.run(numbers, on_step)
+            async with ExportWorker(request, job) as worker:
+                await worker.run(numbers, on_progress)
 
         asyncio.run(work())

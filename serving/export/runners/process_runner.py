@@ -10,12 +10,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, ClassVar, NamedTuple, Self
 
 from serving.engines.base import available_cores
-from serving.export.job import ExportError, Job
-from serving.export.progress import Step
-from serving.export.request import Task
-from serving.export.runners.base import OnStep
+from serving.export.job import ExportError, ExportJob
+from serving.export.progress import OnProgress, ShardProgress
+from serving.export.request import ExportRequest
 from serving.export.runners.local_runner import LocalRunner
-from serving.export.worker import ERRORS
+from serving.export.worker import WORKER_ERRORS
 
 MAX_DEATHS = 3
 """The export gives up when one worker has died this often."""
@@ -39,10 +38,16 @@ class ProcessRunner:
         """An equal share of this machine's cores."""
         return max(1, available_cores() // workers)
 
-    def run(self, task: Task, job: Job, numbers: Sequence[int], on_step: OnStep) -> None:
+    def run(
+        self,
+        request: ExportRequest,
+        job: ExportJob,
+        numbers: Sequence[int],
+        on_progress: OnProgress,
+    ) -> None:
         """See Runner.run."""
         shares = [numbers[rank :: self._workers] for rank in range(self._workers)]
-        started = (_start(task, job, rank, share) for rank, share in enumerate(shares))
+        started = (_start(request, job, rank, share) for rank, share in enumerate(shares))
         alive = {worker.pipe: worker for worker in started}
         deaths = [0] * self._workers
         try:
@@ -58,12 +63,12 @@ class ProcessRunner:
                             deaths[worker.rank] += 1
                             if deaths[worker.rank] == MAX_DEATHS:
                                 raise _too_many_deaths(worker) from None
-                            restarted = _start(task, job, worker.rank, shares[worker.rank])
+                            restarted = _start(request, job, worker.rank, shares[worker.rank])
                             alive[restarted.pipe] = restarted
                         continue
-                    if not isinstance(message, Step):
+                    if not isinstance(message, ShardProgress):
                         raise ExportError(message)
-                    on_step(message)
+                    on_progress(message)
         finally:
             for worker in alive.values():
                 worker.process.terminate()
@@ -78,24 +83,26 @@ class _Worker(NamedTuple):
     pipe: Connection
 
 
-def _start(task: Task, job: Job, rank: int, numbers: Sequence[int]) -> _Worker:
+def _start(request: ExportRequest, job: ExportJob, rank: int, numbers: Sequence[int]) -> _Worker:
     # A forked process would share the parent's threads' locks; a spawned one starts clean.
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(task, job, rank, numbers, sender))
+    process = context.Process(target=_work, args=(request, job, rank, numbers, sender))
     process.start()
     sender.close()  # the worker's copy is the last one, so that its end closes the pipe
     return _Worker(rank, process, receiver)
 
 
-def _work(task: Task, job: Job, rank: int, numbers: Sequence[int], pipe: Connection) -> None:
-    """A worker's process. It sends a Step after every shard, or the text of an error."""
+def _work(
+    request: ExportRequest, job: ExportJob, rank: int, numbers: Sequence[int], pipe: Connection
+) -> None:
+    """A worker's process. It sends a ShardProgress after every shard, or the text of an error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
-    if task.engine.device == "cuda":
+    if request.engine.device == "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = cuda_device(rank, os.environ)
     try:
-        LocalRunner.open(1).run(task, job, numbers, pipe.send)
-    except ERRORS as error:
+        LocalRunner.open(1).run(request, job, numbers, pipe.send)
+    except WORKER_ERRORS as error:
         pipe.send(str(error))
     except BrokenPipeError:  # the first process is gone
         pass

@@ -13,11 +13,10 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
-from serving.export.job import ExportError, Job
-from serving.export.progress import Step
-from serving.export.request import Task
-from serving.export.runners.base import OnStep
-from serving.export.worker import ERRORS, SHARDS_IN_FLIGHT, Exporter
+from serving.export.job import ExportError, ExportJob
+from serving.export.progress import OnProgress, ShardProgress
+from serving.export.request import ExportRequest
+from serving.export.worker import SHARDS_IN_FLIGHT, WORKER_ERRORS, ExportWorker
 
 SHARDS_PER_CALL = 2 * SHARDS_IN_FLIGHT
 """Shards that an actor gets at once: enough that it need not wait for the next ones."""
@@ -43,17 +42,23 @@ class RayRunner:
         """One: the cores of this machine say nothing about those of the cluster."""
         return 1
 
-    def run(self, task: Task, job: Job, numbers: Sequence[int], on_step: OnStep) -> None:
+    def run(
+        self,
+        request: ExportRequest,
+        job: ExportJob,
+        numbers: Sequence[int],
+        on_progress: OnProgress,
+    ) -> None:
         """See Runner.run."""
         _refuse_silence(self._address)
         started = not ray.is_initialized()
         if started:
             self._connect()
         try:
-            for message in self._messages(task, job, numbers):
+            for message in self._messages(request, job, numbers):
                 if message.startswith(_ERROR):
                     raise ExportError(message.removeprefix(_ERROR))
-                on_step(Step.from_json(message))
+                on_progress(ShardProgress.from_json(message))
         except RayError as error:
             line = str(error).splitlines()[0]
             raise ExportError(f"ray: {line}; what is finished stays") from None
@@ -75,19 +80,21 @@ class RayRunner:
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ExportError(f"address: {self._address}: {error}") from None
 
-    def _messages(self, task: Task, job: Job, numbers: Sequence[int]) -> Iterator[str]:
-        """What the actors report: a Step as JSON for every shard, or the text of an error."""
+    def _messages(
+        self, request: ExportRequest, job: ExportJob, numbers: Sequence[int]
+    ) -> Iterator[str]:
+        """What the actors report: a ShardProgress as JSON for every shard, or an error's text."""
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # the command shows its own
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         blocks = -(-len(numbers) // SHARDS_PER_CALL)
         messages = ray.data.from_items(list(numbers), override_num_blocks=blocks).map_batches(
             _Actor,
-            fn_constructor_args=(task, job),
+            fn_constructor_args=(request, job),
             batch_size=SHARDS_PER_CALL,
             compute=ray.data.ActorPoolStrategy(size=self._workers),
-            num_cpus=task.cores,
-            num_gpus=1 if task.engine.device == "cuda" else 0,
+            num_cpus=request.cores,
+            num_gpus=1 if request.engine.device == "cuda" else 0,
         )
         for row in messages.iter_rows():
             yield row["message"]
@@ -108,21 +115,21 @@ class _Actor:
     """One worker, open as long as its actor lives. It returns its errors as data, because Ray
     starts an actor that raises again and again."""
 
-    def __init__(self, task: Task, job: Job) -> None:
-        self._task, self._job = task, job
+    def __init__(self, request: ExportRequest, job: ExportJob) -> None:
+        self._request, self._job = request, job
         self._runner = asyncio.Runner()
-        self._exporter: Exporter | None = None
+        self._worker: ExportWorker | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         messages: list[str] = []
         numbers = [int(number) for number in batch["item"]]
         try:
-            self._runner.run(self._make(numbers, lambda step: messages.append(step.to_json())))
-        except ERRORS as error:
+            self._runner.run(self._make(numbers, lambda shard: messages.append(shard.to_json())))
+        except WORKER_ERRORS as error:
             messages.append(f"{_ERROR}{error}")
         return {"message": messages}
 
-    async def _make(self, numbers: Sequence[int], on_step: OnStep) -> None:
-        if self._exporter is None:
-            self._exporter = await Exporter(self._task, self._job).__aenter__()
-        await self._exporter.run(numbers, on_step)
+    async def _make(self, numbers: Sequence[int], on_progress: OnProgress) -> None:
+        if self._worker is None:
+            self._worker = await ExportWorker(self._request, self._job).__aenter__()
+        await self._worker.run(numbers, on_progress)

@@ -1,4 +1,4 @@
-"""The contract of a database: rows of codes go in by their ids, a query finds the nearest."""
+"""The contract of a database: rows of codes go in by their ids, and a query finds the nearest."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class DatabaseError(RuntimeError):
 
 
 class Code(NamedTuple):
-    """A sparse vector over C concepts. A row's is its code divided by its norm, so that inner
-    products of two are cosines; only a query's has values below 0."""
+    """A sparse unit vector over C concepts: a row's code divided by its norm, or a query. The inner
+    product of two is their cosine. Only queries have values below 0."""
 
     indices: NDArray[np.uint32]
     """(K,), strictly increasing."""
@@ -55,7 +55,8 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """The model whose codes a collection holds; stored with it, as codes of two do not compare."""
+    """The model whose codes a collection holds. It is stored with the collection, because codes of
+    different models cannot be compared."""
 
     model: str
     """Name and version."""
@@ -63,7 +64,7 @@ class Origin:
     """sha256 of the bundle's manifest."""
 
     def to_json(self) -> str:
-        """As JSON, one spelling."""
+        """Equal origins give equal texts."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
@@ -77,7 +78,7 @@ class Origin:
             raise DatabaseError(f"{where}: is there, but not from `sparseclip index`") from None
 
     def refuse_other(self, other: Origin, where: str) -> None:
-        """Raises DatabaseError unless codes of the two compare."""
+        """Raises DatabaseError unless codes of both can be compared."""
         if self.model != other.model:
             raise DatabaseError(f"{where}: holds codes of {self.model}, not of {other.model}")
         if self.bundle != other.bundle:
@@ -191,5 +192,5 @@ def translate_errors(
 
 
 def key_of(row_id: str) -> str:
-    """A UUID for an id, for databases whose own ids are short or UUIDs."""
+    """A UUID made from a row's id, for databases that limit the length or the form of ids."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, row_id))

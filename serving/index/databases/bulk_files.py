@@ -21,7 +21,7 @@ from serving.index.databases.base import (
     Origin,
     key_of,
 )
-from serving.storage.location import Place, PlaceError
+from serving.storage.location import Location, LocationError
 
 FIELD = "code"
 _FILE_NAME = re.compile(r"bulk-(\d{6,})\.ndjson")
@@ -37,7 +37,7 @@ class BulkFiles(ABC):
     database: ClassVar[str]
     """Its name, for messages."""
 
-    def __init__(self, folder: Place, name: str, where: str) -> None:
+    def __init__(self, folder: Location, name: str, where: str) -> None:
         """`where` begins messages about the folder."""
         self._folder, self._name, self._where = folder, name, where
         self._lines: list[bytes] = []
@@ -47,8 +47,8 @@ class BulkFiles(ABC):
     def open(cls, location: str, options: DatabaseOptions) -> Self:
         """See Database.open. The location is a path or an fsspec URL."""
         try:
-            folder = Place.of(location)
-        except PlaceError as error:
+            folder = Location.parse(location)
+        except LocationError as error:
             raise DatabaseError(f"{cls.database}: {error}") from None
         return cls(folder, options.name, f"{cls.database}:{location}")
 

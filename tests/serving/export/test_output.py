@@ -117,8 +117,8 @@ def test_a_worker_that_is_killed_while_it_writes_leaves_one_draft(
     output = tmp_path / "killed"
     code = (
         "import os, signal, sys\n"
-        "from serving.storage.location import Place\n"
-        "with Place.of(sys.argv[1]).at('plan/part-000000.parquet').create() as stream:\n"
+        "from serving.storage.location import Location\n"
+        "with Location.parse(sys.argv[1]).at('plan/part-000000.parquet').create() as stream:\n"
         "    stream.write(b'half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

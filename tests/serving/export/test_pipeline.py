@@ -12,7 +12,7 @@ from bundle.onnx_graph import GraphName
 from bundle.store import open_bundle
 from serving.engines.base import EngineConfig, EngineError, EngineOutput, OutOfMemoryError
 from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
-from serving.export.columns import Embedded
+from serving.export.columns import ExportRow
 from serving.export.inputs.base import open_input
 from serving.export.job import ExportError, OutputConfig
 from serving.export.pipeline import Pipeline
@@ -22,7 +22,7 @@ ROOM = 3
 
 @dataclasses.dataclass
 class Narrow:
-    """The real engine, which fails on more than so many rows."""
+    """The real engine, which fails on more than `room` rows."""
 
     engine: OnnxRuntimeEngine
     error: type[EngineError]
@@ -57,11 +57,11 @@ async def test_short_memory_makes_batches_smaller_for_good(tiny_bundle: Path, im
     wide = Narrow(real, OutOfMemoryError, 8)
     found = await rows(tiny_bundle, images, narrow)
     expected = await rows(tiny_bundle, images, wide)
-    for mine, theirs in zip(found, expected, strict=True):
-        assert isinstance(mine, Embedded) == isinstance(theirs, Embedded)
-        if isinstance(mine, Embedded):
-            assert mine.row.indices.tolist() == theirs.row.indices.tolist()
-    # Each of the three batches that are in work may fail at 8 and at 4; the fourth is cut at once.
+    for result, other in zip(found, expected, strict=True):
+        assert isinstance(result, ExportRow) == isinstance(other, ExportRow)
+        if isinstance(result, ExportRow):
+            assert result.output.indices.tolist() == other.output.indices.tolist()
+    # Each of the three batches in flight may fail at 8 and at 4; the fourth is cut before it runs.
     assert len([size for size in narrow.sizes if size > ROOM]) <= 6
     assert max(narrow.sizes[-4:]) == 2
 
@@ -70,7 +70,7 @@ async def test_another_failure_costs_one_batch_its_size(tiny_bundle: Path, image
     real = OnnxRuntimeEngine.open(open_bundle(tiny_bundle), EngineConfig())
     narrow = Narrow(real, EngineError, ROOM)
     found = await rows(tiny_bundle, images, narrow)
-    assert sum(isinstance(row, Embedded) for row in found) >= 30
+    assert sum(isinstance(row, ExportRow) for row in found) >= 30
     assert len([size for size in narrow.sizes if size > ROOM]) > 2
 
 

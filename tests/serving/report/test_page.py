@@ -17,7 +17,7 @@ import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
-from serving.report.examples import SIDE, thumbnail
+from serving.report.examples import THUMBNAIL_SIDE, thumbnail
 from tests.serving.export.collections import BROKEN, png, tar
 from tests.serving.export.command import options, run
 from tests.serving.report.conftest import EVIL, Reporter, call, rows_of
@@ -48,7 +48,7 @@ def test_images_are_in_it(exported: Path, source: Path, report: Reporter) -> Non
         assert uri == thumbnail((source / id).read_bytes())
         image = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
         image.load()
-        assert max(image.size) <= SIDE
+        assert max(image.size) <= THUMBNAIL_SIDE
 
 
 def test_only_a_page_is_replaced(exported: Path, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from bundle.store import open_bundle
-from serving.export import reader as shards
-from serving.report.top_rows import Strongest
+from serving.export import reader
+from serving.report.top_rows import TopRows
 from tests.serving.report.conftest import BROKEN, COUNT, ROWS, Reporter, rows_of
 from tests.tiny import CONCEPTS
 
@@ -20,7 +20,7 @@ from tests.tiny import CONCEPTS
 @pytest.fixture(params=[7, 8192])
 def batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches smaller than a shard, and larger."""
-    monkeypatch.setattr(shards, "BATCH", request.param)
+    monkeypatch.setattr(reader, "BATCH_ROWS", request.param)
 
 
 @pytest.mark.usefixtures("batch")
@@ -113,7 +113,7 @@ def test_the_summary_and_the_quarantine(exported: Path, source: Path, report: Re
 
 def test_equal_values_keep_the_earlier_row() -> None:
     random = np.random.default_rng(0)
-    kept, all_of = Strongest(3), list[tuple[int, float, int]]()
+    kept, all_of = TopRows(3), list[tuple[int, float, int]]()
     for start in range(0, 200, 20):
         found = [
             (int(concept), float(random.integers(1, 4)), row)

@@ -8,7 +8,7 @@ from pathlib import Path
 import botocore.exceptions
 import pytest
 
-from serving.storage.location import Part, Place, PlaceError, read_many
+from serving.storage.location import Location, LocationError
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,10 @@ from serving.storage.location import Part, Place, PlaceError, read_many
     ],
 )
 def test_what_a_store_answers_is_not_of_the_file(error: Exception) -> None:
-    with pytest.raises(PlaceError, match="^memory:///bucket/file: "), of_store().told():
+    with (
+        pytest.raises(LocationError, match="^memory:///bucket/file: "),
+        of_store().translate_errors(),
+    ):
         raise error
 
 
@@ -30,36 +33,34 @@ def test_what_a_store_answers_is_not_of_the_file(error: Exception) -> None:
     "error", [FileNotFoundError("gone"), OSError("Corrupt snappy compressed data."), KeyError("x")]
 )
 def test_what_is_wrong_with_a_file_stays(error: Exception) -> None:
-    with pytest.raises(type(error)) as told, of_store().told():
+    with pytest.raises(type(error)) as told, of_store().translate_errors():
         raise error
     assert told.value is error
 
 
-def of_store() -> Place:
-    return Place.of("memory://bucket/file")
-
-
-def test_files_of_several_stores_are_read_in_their_order(tmp_path: Path) -> None:
-    here, there = Place.of(str(tmp_path)), Place.of("memory://several")
-    parts = []
-    for number in range(150):
-        place = (here, there)[number // 3 % 2].at(f"folder/../{number}")
-        if number % 10:
-            place.write(str(number).encode())
-        parts.append(Part(place, 1 if number >= 100 else 0))
-    for number, found in enumerate(read_many(parts)):
-        if number % 10:
-            assert found == str(number)[number >= 100 :].encode()
-        else:
-            assert isinstance(found, FileNotFoundError)
-    assert (tmp_path / "1").exists()
+def of_store() -> Location:
+    return Location.parse("memory://bucket/file")
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(PlaceError, match="file/new: file exists$"):
-        Place.of(str(tmp_path / "file")).at("new").write(b"x")
+    with pytest.raises(LocationError, match="file/new: file exists$"):
+        Location.parse(str(tmp_path / "file")).at("new").write(b"x")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(PlaceError, match="folder: is a directory$"):
-        Place.of(str(tmp_path / "folder")).write(b"x")
+    with pytest.raises(LocationError, match="folder: is a directory$"):
+        Location.parse(str(tmp_path / "folder")).write(b"x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    file = Location.parse(str(tmp_path)).at("locks/one")
+    with file.try_lock() as first, file.try_lock() as second:
+        assert (first, second) == (True, False)
+    with file.try_lock() as again:
+        assert again
+
+
+def test_nothing_is_locked_on_an_object_store() -> None:
+    with of_store().try_lock() as first, of_store().try_lock() as second:
+        assert first
+        assert second

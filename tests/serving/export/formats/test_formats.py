@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from serving.cli.main import main
 from serving.export.formats import FORMATS
-from serving.export.reader import Shards
+from serving.export.reader import ExportReader
 from tests.serving.export.collections import BROKEN, png
 from tests.serving.export.command import files, options, run
 from tests.serving.report.page import Page
@@ -62,10 +62,10 @@ def test_zarr_holds_csr(images: Path, tiny_bundle: Path, whole: Path, tmp_path: 
         offsets = group["offsets"][:]
         for row in range(len(offsets) - 1):
             want = expected[place]
-            mine = slice(int(offsets[row]), int(offsets[row + 1]))
+            part = slice(int(offsets[row]), int(offsets[row + 1]))
             assert group["id"][row] == want["id"]
-            assert group["indices"][mine].tolist() == want["indices"]
-            assert group["values"][mine].tolist() == want["values"]
+            assert group["indices"][part].tolist() == want["indices"]
+            assert group["values"][part].tolist() == want["values"]
             assert group["norm"][row] == np.float32(want["norm"])
             assert group["dense"][row].tolist() == want["dense"]
             names = [concept["name"] for concept in want["concepts"]]
@@ -95,14 +95,14 @@ def test_all_columns_are_read_back(
     asked = [*options(tiny_bundle), "--dense", "--patch", 3, "--patch", 0]
     run(images, parquet, *asked)
     run(images, output, *asked, "--format", form)
-    shards = Shards.open(str(output))
+    export = ExportReader.open(str(output))
     expected = rows_of(parquet)
     assert {"patch_0", "patch_3", "dense", "concepts"} < set(expected.column_names)
-    assert shards.whole
-    assert shards.rows == expected.num_rows
+    assert export.is_whole
+    assert export.rows == expected.num_rows
     for columns in ([name] for name in expected.column_names):
         batches = [
-            batch for receipt in shards.receipts for batch in shards.batches(receipt, columns, 5)
+            batch for receipt in export.receipts for batch in export.batches(receipt, columns, 5)
         ]
         assert max(batch.num_rows for batch in batches) == 5
         assert pyarrow.Table.from_batches(batches).equals(expected.select(columns))
