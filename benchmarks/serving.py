@@ -45,7 +45,7 @@ Summary = dict[str, float]
 def main() -> None:
     """Measures, prints and writes benchmarks/results/serving.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--bundle", type=Path, help="default: the shipped one")
+    parser.add_argument("--bundle", type=Path, help="default: the demo bundle")
     parser.add_argument("--images", choices=IMAGES, default="jpeg512")
     parser.add_argument("--blocks", type=int, default=7, help="alternations of all arms")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a block")
