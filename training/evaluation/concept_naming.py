@@ -50,7 +50,7 @@ def name_concepts(
 
     `word_codes` (V, C) are the text tower's codes of the vocabulary `words`. A word's score for a
     concept is the concept's value in the word's unit code, times the concept's mean value in the
-    unit codes of images tagged with the word. A word that activates every concept a little so
+    unit codes of images tagged with the word. So a word that activates every concept a little
     scores low everywhere. A concept is active when it fires on at least two held-out images.
     """
     image_codes, sources = images.codes, images.sources
@@ -95,9 +95,8 @@ def _support(words: Sequence[str], images: ImageCodes) -> Floats:
     tagged = sparse.csr_array((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape)
     count: Floats = np.asarray(tagged.sum(axis=1))
     codes = unit(images.codes)
-    support: Floats = (tagged @ codes + PRIOR_IMAGES * codes.mean(axis=0)) / (count + PRIOR_IMAGES)[
-        :, None
-    ]
+    summed = tagged @ codes + PRIOR_IMAGES * codes.mean(axis=0)
+    support: Floats = summed / (count + PRIOR_IMAGES)[:, None]
     return support.astype(np.float32)
 
 
