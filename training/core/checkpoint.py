@@ -18,7 +18,7 @@ from bundle.atomic import replace_directory, staging_directory
 
 R = TypeVar("R")
 
-KEEP = 2
+CHECKPOINTS_KEPT = 2
 """Complete checkpoints that stay in a run's folder."""
 
 _NAME = re.compile(r"step-\d{8,}")
@@ -48,7 +48,7 @@ def save(
     recipe: dict[str, Any],
     progress: Progress,
 ) -> Path:
-    """Writes `run/checkpoints/step-N` and removes the oldest beyond KEEP.
+    """Writes `run/checkpoints/step-N` and removes the oldest beyond CHECKPOINTS_KEPT.
 
     A process killed at any moment leaves a complete checkpoint, this one or the one before: files
     are written and flushed in a staging directory, from which the whole is renamed last.
@@ -66,7 +66,7 @@ def save(
         state = {"recipe": recipe, "progress": vars(progress)}
         (draft / "state.json").write_text(json.dumps(state, indent=2))
         replace_directory(draft, target)
-    for old in complete_checkpoints(run)[:-KEEP]:
+    for old in complete_checkpoints(run)[:-CHECKPOINTS_KEPT]:
         shutil.rmtree(old)
     return target
 
@@ -89,7 +89,7 @@ def read_checkpoint(checkpoint: Path, parse: Callable[[object], R]) -> tuple[R, 
         state = json.loads((checkpoint / "state.json").read_text())
         return parse(state["recipe"]), Progress(**state["progress"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{checkpoint.name}: not a checkpoint of ours") from error
+        raise CheckpointError(f"{checkpoint.name}: not a checkpoint of sparseclip") from error
 
 
 def restore(

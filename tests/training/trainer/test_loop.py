@@ -57,7 +57,7 @@ def test_learns_and_logs(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").iterdir())
     model, loaded = load_model(tmp_path)
     assert loaded == recipe
-    assert len(checkpoint.complete_checkpoints(tmp_path)) == checkpoint.KEEP
+    assert len(checkpoint.complete_checkpoints(tmp_path)) == checkpoint.CHECKPOINTS_KEPT
     average = load_file(checkpoint.find_checkpoint(tmp_path) / "average.safetensors")
     torch.testing.assert_close(dict(model.state_dict()), average)
 
@@ -180,7 +180,7 @@ def test_copies_that_its_user_makes_stay(tmp_path: Path) -> None:
     train(recipe, tmp_path)
     names = {path.name for path in folder.iterdir()}
     assert names >= copies | {"step-99999999"}
-    assert len(names) == 4 + checkpoint.KEEP
+    assert len(names) == 4 + checkpoint.CHECKPOINTS_KEPT
     assert checkpoint.complete_checkpoints(tmp_path)[-1].name == f"step-{max(losses(tmp_path)):08d}"
 
 
