@@ -1,4 +1,4 @@
-"""What the export is measured on: images, and models of a known geometry with random weights."""
+"""Inputs of the export's benchmark: images, and models of a known geometry with random weights."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from PIL import Image
 
 from benchmarks.serving import image
 
-DISTINCT = 256
-"""Images that differ; more are copies of them."""
+DISTINCT_IMAGES = 256
+"""More images than these are copies of them."""
 CONCEPTS_OVER_WIDTH = 16
 
 
 def images(work: Path, count: int) -> Path:
-    """A folder of so many JPEGs, 512 x 384."""
+    """A folder of `count` JPEGs, 512 x 384."""
     folder = work / f"images-{count}"
     folder.mkdir(parents=True, exist_ok=True)
-    made = [image((512, 384), "JPEG", seed) for seed in range(min(count, DISTINCT))]
+    encoded = [image((512, 384), "JPEG", seed) for seed in range(min(count, DISTINCT_IMAGES))]
     for number in range(count):
-        (folder / f"{number:06d}.jpg").write_bytes(made[number % len(made)])
+        (folder / f"{number:06d}.jpg").write_bytes(encoded[number % len(encoded)])
     return folder
 
 
@@ -29,12 +29,12 @@ def table(file: Path, rows: int) -> Path:
     import pyarrow
     import pyarrow.parquet as parquet
 
-    made = [image((128, 128), "JPEG", seed) for seed in range(DISTINCT)]
+    encoded = [image((128, 128), "JPEG", seed) for seed in range(DISTINCT_IMAGES)]
     schema = pyarrow.schema([("image", pyarrow.binary())])
     with parquet.ParquetWriter(file, schema, compression="none") as writer:
         for first in range(0, rows, 1000):
             count = min(1000, rows - first)
-            images = [made[(first + row) % DISTINCT] for row in range(count)]
+            images = [encoded[(first + row) % DISTINCT_IMAGES] for row in range(count)]
             writer.write_table(pyarrow.table({"image": images}, schema=schema))
     return file
 

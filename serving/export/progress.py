@@ -85,12 +85,12 @@ class RunProgress:
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._stages: dict[str, Mapping[str, StageTime]] = {}
-        self.made = 0
+        self.entries = 0
         """Entries that this run finished, without those that were finished before."""
 
     def add(self, shard: ShardProgress) -> None:
         """Counts a shard."""
-        self.made += 0 if shard.kept else shard.entries
+        self.entries += 0 if shard.kept else shard.entries
         self._stages[shard.worker] = shard.stages
 
     @property
@@ -101,7 +101,7 @@ class RunProgress:
     @property
     def rate(self) -> float:
         """Entries per second."""
-        return self.made / max(self.seconds, 1e-9)
+        return self.entries / max(self.seconds, 1e-9)
 
     @property
     def busy(self) -> dict[str, float]:

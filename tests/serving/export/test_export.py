@@ -49,13 +49,13 @@ def test_outputs_are_chosen(images: Path, tiny_bundle: Path, whole: Path, tmp_pa
     """Maps of concepts are what the model gives; the codes may be left out."""
     bundle = open_bundle(tiny_bundle)
     name = bundle.concepts[5].name
-    asked = ["--no-sparse", "--top", 0, "--patch", name, "--patch", 2, "--patch", 5]
-    run(images, tmp_path / "maps", *asked, *options(tiny_bundle))
+    arguments = ["--no-sparse", "--top", 0, "--patch", name, "--patch", 2, "--patch", 5]
+    run(images, tmp_path / "maps", *arguments, *options(tiny_bundle))
     table = dataset.dataset(tmp_path / "maps" / "data").to_table()
     assert table.column_names == ["id", "source", "active", "norm", "patch_2", "patch_5"]
     engine = OnnxRuntimeEngine.open(bundle, EngineConfig())
     shape = bundle.manifest.architecture
-    found = []
+    maxima = []
     for row in table.to_pylist():
         image = decode_image((images / row["source"]).read_bytes(), ImageLimits())
         output = engine.run("patches", bundle.preprocessor(image)[None])
@@ -66,13 +66,13 @@ def test_outputs_are_chosen(images: Path, tiny_bundle: Path, whole: Path, tmp_pa
             values = np.array(row[f"patch_{concept}"])
             assert values.shape == shape.patch_grid
             np.testing.assert_allclose(values.ravel(), expected.patches.map(concept), rtol=1e-4)
-            found.append(values.max())
-    assert max(found) > 0
+            maxima.append(values.max())
+    assert max(maxima) > 0
     rows = dataset.dataset(whole / "data").to_table()
     assert table["id"].equals(rows["id"])
     np.testing.assert_allclose(table["norm"], rows["norm"], rtol=1e-5)
-    told = run(images, tmp_path / "x", "--patch", "no such thing", *options(tiny_bundle), code=1)
-    assert told == "Error: --patch no such thing: no concept has this name\n"
+    printed = run(images, tmp_path / "x", "--patch", "no such thing", *options(tiny_bundle), code=1)
+    assert printed == "Error: --patch no such thing: no concept has this name\n"
     assert not (tmp_path / "x").exists()
     for command in (["report", "-o", tmp_path / "x"], ["index", f"opensearch:{tmp_path / 'x'}"]):
         command.insert(1, tmp_path / "maps")
@@ -84,24 +84,24 @@ def test_outputs_are_chosen(images: Path, tiny_bundle: Path, whole: Path, tmp_pa
         )
 
 
-def test_f50_what_cannot_be_read_is_told_and_all_adds_up(whole: Path) -> None:
-    found = dataset.dataset(whole / "quarantine").to_table().to_pylist()
-    assert {row["id"] for row in found} == {f"{n % 3}/{n:04d}.png" for n in BROKEN}
-    assert all(row["reason"] for row in found)
+def test_f50_what_cannot_be_read_is_in_quarantine_and_all_adds_up(whole: Path) -> None:
+    quarantined = dataset.dataset(whole / "quarantine").to_table().to_pylist()
+    assert {row["id"] for row in quarantined} == {f"{n % 3}/{n:04d}.png" for n in BROKEN}
+    assert all(row["reason"] for row in quarantined)
     done = json.loads((whole / "DONE.json").read_text())
     assert done["rows"] + done["quarantined"] == done["entries"] == COUNT
     assert run("verify", whole) == "whole\n"
 
 
 def kill_and_resume(images: Path, bundle: Path, output: Path, kills: int, seconds: float) -> None:
-    """Begins an export so many times, kills it at a random moment, and lets the last one end."""
+    """Starts an export and kills it at a random moment, `kills` times; the last one may end."""
     command = [sys.executable, "-m", "serving.cli.main", "export", images, output, "--dense"]
     command += map(str, options(bundle))
     rng = random.Random(0)
     for number in range(kills):
         process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
         finished = len(list(output.glob("receipts/*.json")))
-        # Every other time it is let come to the shards, where there is most to lose.
+        # Every other run is killed among its shards, where there is most to lose.
         while number % 2 and process.poll() is None:
             if len(list(output.glob("receipts/*.json"))) > finished:
                 break
@@ -109,7 +109,7 @@ def kill_and_resume(images: Path, bundle: Path, output: Path, kills: int, second
         time.sleep(rng.uniform(0, 0.03 if number % 2 else seconds))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        if (output / "DONE.json").exists():  # it was faster: some of it is lost
+        if (output / "DONE.json").exists():  # it ended before it was killed: remove some of it
             for path in rng.sample(sorted(output.glob("receipts/*.json")), 3):
                 path.unlink()
             (output / "DONE.json").unlink()
@@ -141,10 +141,10 @@ def test_f48_altered_and_missing_shards_are_made_again(
     first.write_bytes(first.read_bytes()[:-1] + b"x")
     second.unlink()
     (output / "data" / "stray.parquet").write_bytes(b"")
-    told = run("verify", output, code=1)
-    assert f"data/{first.name}: altered" in told
-    assert f"data/{second.name}: missing" in told
-    assert "data/stray.parquet: no receipt knows it" in told
+    printed = run("verify", output, code=1)
+    assert f"data/{first.name}: altered" in printed
+    assert f"data/{second.name}: missing" in printed
+    assert "data/stray.parquet: no receipt knows it" in printed
     (output / "data" / "stray.parquet").unlink()
     run(images, output, *options(tiny_bundle), "--dense")
     assert files(output) == files(whole)
@@ -154,17 +154,17 @@ def test_f48_another_input_or_another_job_is_refused(
     images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
 ) -> None:
     before = files(whole)
-    told = run(images, whole, *options(tiny_bundle), code=1)
-    assert "outputs.dense was True and is False" in told
+    printed = run(images, whole, *options(tiny_bundle), code=1)
+    assert "outputs.dense was True and is False" in printed
     changed = shutil.copytree(images, tmp_path / "changed")
     shutil.copystat(images, changed)
     (changed / "0" / "new.png").write_bytes(png(99))
-    told = run(changed, whole, *options(tiny_bundle), "--dense", code=1)
-    assert f"entries was {COUNT} and is {COUNT + 1}" in told
+    printed = run(changed, whole, *options(tiny_bundle), "--dense", code=1)
+    assert f"entries was {COUNT} and is {COUNT + 1}" in printed
     (changed / "0" / "new.png").unlink()
     os.utime(changed / "0" / "0000.png", (1, 1))
-    told = run(changed, whole, *options(tiny_bundle), "--dense", code=1)
-    assert "files of the input have changed" in told
+    printed = run(changed, whole, *options(tiny_bundle), "--dense", code=1)
+    assert "files of the input have changed" in printed
     assert files(whole) == before
 
 

@@ -33,12 +33,12 @@ def test_a_folder_that_is_no_export_is_refused_and_stays(
     name: str, images: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "project"
-    mine = output / name
-    mine.parent.mkdir(parents=True)
-    mine.write_text("mine")
-    told = run(images, output, *options(tiny_bundle), code=1)
+    own = output / name
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    printed = run(images, output, *options(tiny_bundle), code=1)
     told_name = name if name.startswith("plan/") else name.partition("/")[0]
-    assert told == (
+    assert printed == (
         f"Error: {output}: not empty and not an export: it holds {told_name!r}. "
         "Choose a new or an empty folder\n"
     )
@@ -49,16 +49,16 @@ def test_an_output_that_is_its_input_or_a_file_is_refused(
     images: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     before = everything(images)
-    told = run(images, images, *options(tiny_bundle), code=1)
-    assert "not empty and not an export" in told
+    printed = run(images, images, *options(tiny_bundle), code=1)
+    assert "not empty and not an export" in printed
     assert everything(images) == before
     (tmp_path / "file").write_text("mine")
-    told = run(images, tmp_path / "file", *options(tiny_bundle), code=1)
-    assert told == f"Error: {tmp_path / 'file'}: not a folder\n"
+    printed = run(images, tmp_path / "file", *options(tiny_bundle), code=1)
+    assert printed == f"Error: {tmp_path / 'file'}: not a folder\n"
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "plan").write_text("mine")
-    told = run(images, tmp_path / "folder", *options(tiny_bundle), code=1)
-    assert told == f"Error: {tmp_path / 'folder' / 'plan'}: not a folder\n"
+    printed = run(images, tmp_path / "folder", *options(tiny_bundle), code=1)
+    assert printed == f"Error: {tmp_path / 'folder' / 'plan'}: not a folder\n"
     assert everything(tmp_path) == {"file": b"mine", "folder/plan": b"mine"}
 
 
@@ -84,29 +84,29 @@ def test_files_that_its_user_puts_into_an_export_stay(
     output = shutil.copytree(whole, tmp_path / "export")
     for folder in ("", "plan", "receipts", "data", "quarantine"):
         (output / folder / DRAFT).write_bytes(b"half")
-    mine = ["thesis.draft", "data/thesis.draft", "receipts/.part-000001.json.17.draft", "own/x.txt"]
-    mine.append(f"own/{DRAFT}")  # a folder in which an export does not write
-    for name in mine:
+    own = ["thesis.draft", "data/thesis.draft", "receipts/.part-000001.json.17.draft", "own/x.txt"]
+    own.append(f"own/{DRAFT}")  # a folder in which an export does not write
+    for name in own:
         (output / name).parent.mkdir(exist_ok=True)
         (output / name).write_text("mine")
     (output / "DONE.json").unlink()
     run(images, output, *options(tiny_bundle), "--dense")
-    assert files(output) == files(whole) | dict.fromkeys(mine, b"mine")
-    told = run("verify", output, code=1)
-    assert "data/thesis.draft: no receipt knows it" in told
+    assert files(output) == files(whole) | dict.fromkeys(own, b"mine")
+    printed = run("verify", output, code=1)
+    assert "data/thesis.draft: no receipt knows it" in printed
 
 
 @pytest.mark.parametrize("form", ["zarr", "lance"])
 def test_drafts_of_every_format_go(
     form: str, images: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    asked = [images, tmp_path / "export", *options(tiny_bundle), "--format", form]
-    run(*asked)
+    arguments = [images, tmp_path / "export", *options(tiny_bundle), "--format", form]
+    run(*arguments)
     before = files(tmp_path / "export")
     for folder in {path.parent for path in (tmp_path / "export").rglob("*") if path.is_file()}:
         if folder.name != ".locks":
             (folder / DRAFT).write_bytes(b"half")
-    run(*asked)
+    run(*arguments)
     assert files(tmp_path / "export") == before
 
 

@@ -55,9 +55,9 @@ async def test_short_memory_makes_batches_smaller_for_good(tiny_bundle: Path, im
     real = OnnxRuntimeEngine.open(open_bundle(tiny_bundle), EngineConfig())
     narrow = Narrow(real, OutOfMemoryError, ROOM)
     wide = Narrow(real, OutOfMemoryError, 8)
-    found = await rows(tiny_bundle, images, narrow)
+    results = await rows(tiny_bundle, images, narrow)
     expected = await rows(tiny_bundle, images, wide)
-    for result, other in zip(found, expected, strict=True):
+    for result, other in zip(results, expected, strict=True):
         assert isinstance(result, ExportRow) == isinstance(other, ExportRow)
         if isinstance(result, ExportRow):
             assert result.output.indices.tolist() == other.output.indices.tolist()
@@ -69,8 +69,8 @@ async def test_short_memory_makes_batches_smaller_for_good(tiny_bundle: Path, im
 async def test_another_failure_costs_one_batch_its_size(tiny_bundle: Path, images: Path) -> None:
     real = OnnxRuntimeEngine.open(open_bundle(tiny_bundle), EngineConfig())
     narrow = Narrow(real, EngineError, ROOM)
-    found = await rows(tiny_bundle, images, narrow)
-    assert sum(isinstance(row, ExportRow) for row in found) >= 30
+    results = await rows(tiny_bundle, images, narrow)
+    assert sum(isinstance(row, ExportRow) for row in results) >= 30
     assert len([size for size in narrow.sizes if size > ROOM]) > 2
 
 

@@ -38,9 +38,9 @@ def store() -> Iterator[s3fs.S3FileSystem]:
         patch.setenv("AWS_ACCESS_KEY_ID", "key")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        found = s3fs.S3FileSystem()
-        found.mkdir("bucket")
-        yield found
+        file_system = s3fs.S3FileSystem()
+        file_system.mkdir("bucket")
+        yield file_system
     server.stop()
     s3fs.S3FileSystem.clear_instance_cache()
 
@@ -78,20 +78,20 @@ def test_the_same_bytes_as_in_a_folder(
     store: s3fs.S3FileSystem, source: str, here: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     output = "s3://bucket/same"
-    told = run(source, output, *options(tiny_bundle), "--dense")
-    assert f"{COUNT - len(BROKEN)} rows, {len(BROKEN)} in quarantine" in told
+    printed = run(source, output, *options(tiny_bundle), "--dense")
+    assert f"{COUNT - len(BROKEN)} rows, {len(BROKEN)} in quarantine" in printed
     assert fetched(store, output, tmp_path / "same") == files(here)
     assert run("verify", output) == "whole\n"
-    told = run(source, output, *options(tiny_bundle), "--dense")
-    assert "0.0 entries/s" in told
+    printed = run(source, output, *options(tiny_bundle), "--dense")
+    assert "0.0 entries/s" in printed
 
 
 def test_killed_and_run_again(
     store: s3fs.S3FileSystem, source: str, here: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     output, rng = "s3://bucket/killed", random.Random(0)
-    asked = [source, output, *options(tiny_bundle), "--dense"]
-    command = [sys.executable, "-m", "serving.cli.main", "export", *map(str, asked)]
+    arguments = [source, output, *options(tiny_bundle), "--dense"]
+    command = [sys.executable, "-m", "serving.cli.main", "export", *map(str, arguments)]
     for receipts in (1, 2, 4):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ)
         while process.poll() is None:
@@ -101,7 +101,7 @@ def test_killed_and_run_again(
         time.sleep(rng.uniform(0, 0.03))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    run(*asked)
+    run(*arguments)
     assert fetched(store, output, tmp_path / "killed") == files(here)
 
 
@@ -109,15 +109,15 @@ def test_altered_and_missing_objects_are_made_again(
     store: s3fs.S3FileSystem, source: str, here: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     output = "s3://bucket/altered"
-    asked = [source, output, *options(tiny_bundle), "--dense"]
-    run(*asked)
+    arguments = [source, output, *options(tiny_bundle), "--dense"]
+    run(*arguments)
     first, second, *_ = sorted(store.find("bucket/altered/data"))
     store.pipe_file(first, store.cat_file(first)[:-1] + b"x")
     store.rm_file(second)
-    told = run("verify", output, code=1)
-    assert f"{first.removeprefix('bucket/altered/')}: altered" in told
-    assert f"{second.removeprefix('bucket/altered/')}: missing" in told
-    run(*asked)
+    printed = run("verify", output, code=1)
+    assert f"{first.removeprefix('bucket/altered/')}: altered" in printed
+    assert f"{second.removeprefix('bucket/altered/')}: missing" in printed
+    run(*arguments)
     assert fetched(store, output, tmp_path / "altered") == files(here)
 
 
@@ -142,8 +142,8 @@ def test_every_input_is_read(
         store.put(str(source / "list.txt"), "bucket/in/list/list.txt")
         where, source = f"{where}/list.txt", source / "list.txt"
     rows = []
-    for place, output in ((where, tmp_path / "remote"), (source, tmp_path / "local")):
-        run(place, output, *more, *options(tiny_bundle))
+    for location, output in ((where, tmp_path / "remote"), (source, tmp_path / "local")):
+        run(location, output, *more, *options(tiny_bundle))
         rows.append(dataset.dataset(output / "data").to_table())
     assert rows[0].equals(rows[1])
     assert rows[0].num_rows == (3 if kind == "list" else 5)
@@ -157,10 +157,13 @@ def test_other_formats_are_written_and_read(
     run(source, output, *options(tiny_bundle), "--dense", "--format", form)
     assert run("verify", output) == "whole\n"
     pages = {}
-    for place, page in ((output, "s3://bucket/report.html"), (str(here), str(tmp_path / "page"))):
-        done = CliRunner().invoke(main, ["report", place, "--input", source, "-o", page])
+    for location, page in (
+        (output, "s3://bucket/report.html"),
+        (str(here), str(tmp_path / "page")),
+    ):
+        done = CliRunner().invoke(main, ["report", location, "--input", source, "-o", page])
         assert done.exit_code == 0, done.output
-        pages[place] = done.output.partition(": ")[2].partition(", ")[0]
+        pages[location] = done.output.partition(": ")[2].partition(", ")[0]
     assert pages[output] == pages[str(here)] == f"{COUNT - len(BROKEN)} rows"
     assert store.size("bucket/report.html") > 100_000
 
@@ -181,12 +184,12 @@ def test_a_store_that_goes_away_costs_no_image(
 ) -> None:
     """It ends the export; no image is in quarantine for it."""
     whole, output = tmp_path / "whole", tmp_path / "out"
-    asked = [*options(tiny_bundle, rows=1), "--dense"]
-    run(source, whole, *asked)
+    arguments = [*options(tiny_bundle, rows=1), "--dense"]
+    run(source, whole, *arguments)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)  # of the same store
     server.start()
     host, port = server.get_host_and_port()
-    command = [sys.executable, "-m", "serving.cli.main", "export", source, output, *asked]
+    command = [sys.executable, "-m", "serving.cli.main", "export", source, output, *arguments]
     process = subprocess.Popen(
         list(map(str, command)),
         stderr=subprocess.PIPE,
@@ -200,14 +203,14 @@ def test_a_store_that_goes_away_costs_no_image(
     while process.poll() is None and not list(output.glob("receipts/*.json")):
         time.sleep(0.001)
     server.stop()
-    _, told = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "Error: s3://bucket/in/images/" in told.splitlines()[-1]
-    assert "Traceback" not in told
-    made = files(output)
+    assert "Error: s3://bucket/in/images/" in printed.splitlines()[-1]
+    assert "Traceback" not in printed
+    finished = files(output)
     assert 0 < len(list(output.glob("receipts/*.json"))) < COUNT
-    assert made == {name: data for name, data in files(whole).items() if name in made}
-    run(source, output, *asked)
+    assert finished == {name: data for name, data in files(whole).items() if name in finished}
+    run(source, output, *arguments)
     assert files(output) == files(whole)
 
 
@@ -216,18 +219,18 @@ def test_a_store_that_does_not_answer_ends_the_export(
 ) -> None:
     """In one line, and no image is in quarantine for it."""
     output = tmp_path / "out"
-    told = run(source, "s3://nowhere/out", *options(tiny_bundle), code=1)
-    assert told.splitlines()[-1].endswith("the specified bucket does not exist")
+    printed = run(source, "s3://nowhere/out", *options(tiny_bundle), code=1)
+    assert printed.splitlines()[-1].endswith("the specified bucket does not exist")
     run(source, output, *options(tiny_bundle))
     before = files(output)
     shutil.rmtree(output / "data")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
-    told = run(source, output, *options(tiny_bundle), code=1)
+    printed = run(source, output, *options(tiny_bundle), code=1)
     s3fs.S3FileSystem.clear_instance_cache()
-    assert told.startswith("Error: s3://bucket/in/images: Could not connect")
-    assert told.count("\n") == 1
+    assert printed.startswith("Error: s3://bucket/in/images: Could not connect")
+    assert printed.count("\n") == 1
     monkeypatch.undo()
     run(source, output, *options(tiny_bundle))
     assert files(output) == before

@@ -45,8 +45,8 @@ class Collection:
 
     def best(self, query: Code, top: int) -> list[float]:
         """The highest cosines, those above 0."""
-        found = sorted(self.scores(query).values(), reverse=True)[:top]
-        return [score for score in found if score > 0]
+        scores = sorted(self.scores(query).values(), reverse=True)[:top]
+        return [score for score in scores if score > 0]
 
 
 def export(source: Path, output: Path, bundle: Path) -> Path:
@@ -90,8 +90,8 @@ def other_export(other_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -
 def collection(exported: Path) -> Collection:
     rows = [row for batch in ExportRows.open(str(exported)).batches(7) for row in batch]
     matrix = np.zeros((len(rows), CONCEPTS))
-    for place, row in zip(matrix, rows, strict=True):
-        place[row.code.indices] = row.code.values
+    for line, row in zip(matrix, rows, strict=True):
+        line[row.code.indices] = row.code.values
     return Collection(rows, matrix)
 
 
@@ -114,11 +114,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def locate(postgres: str) -> Locate:
     def of(kind: str, path: Path) -> str:
-        places = {
+        addresses = {
             "qdrant": f"qdrant:{path / 'qdrant'}",
             "milvus": f"milvus:{path / 'milvus.db'}",
             "pgvector": f"pgvector:{postgres}",
         }
-        return places[kind]
+        return addresses[kind]
 
     return of

@@ -25,7 +25,7 @@ def run(*arguments: object, code: int = 0) -> str:
     return done.stderr if code else done.stdout
 
 
-def found(*arguments: object) -> list[dict[str, Any]]:
+def search_hits(*arguments: object) -> list[dict[str, Any]]:
     return [json.loads(line) for line in run("search", *arguments, "--json").splitlines()]
 
 
@@ -35,16 +35,16 @@ def test_an_export_is_indexed_and_searched(
 ) -> None:
     database = locate(kind, tmp_path)
     for _ in range(2):
-        told = run("index", exported, database, "--name", "typed")
-        assert told.startswith(f"{ROWS} rows of tiny/1 in typed; ")
+        printed = run("index", exported, database, "--name", "typed")
+        assert printed.startswith(f"{ROWS} rows of tiny/1 in typed; ")
     (tmp_path / "one.png").write_bytes(png(4))
     where = [database, "--name", "typed", "--bundle", tiny_bundle]
-    hits = found(*where, "--image", tmp_path / "one.png", "--top", 3)
+    hits = search_hits(*where, "--image", tmp_path / "one.png", "--top", 3)
     assert len(hits) == 3
     assert hits[0]["id"] == hits[0]["source"] == "1/0004.png"
     assert hits[0]["score"] == pytest.approx(1, abs=1e-4)
     mixed = ["--text", "dog", "--concept", "=red=0.5", "--concept", "#9", "--without", "cat=0.2"]
-    hits = found(*where, *mixed)
+    hits = search_hits(*where, *mixed)
     assert hits == sorted(hits, key=lambda hit: -hit["score"])
     table = run("search", *where, *mixed)
     assert all(hit["id"] in table for hit in hits)
@@ -60,21 +60,21 @@ def test_of_bulk_files_the_query_is_printed(
     body = json.loads(run("search", *where))
     assert body["size"] == 4
     assert '{"3": 1.0}' in json.dumps(body)
-    told = run("search", *where, "--without", "#4", code=1)
-    assert told == f"Error: {kind}: its queries take no negative weights\n"
+    printed = run("search", *where, "--without", "#4", code=1)
+    assert printed == f"Error: {kind}: its queries take no negative weights\n"
 
 
 def test_an_unfinished_or_altered_export_is_refused(exported: Path, tmp_path: Path) -> None:
     output = shutil.copytree(exported, tmp_path / "export")
     first = sorted((output / "data").iterdir())[0]
     first.write_bytes(first.read_bytes()[:-1] + b"x")
-    told = run("index", output, f"opensearch:{tmp_path / 'out'}", code=1)
-    assert "shards missing or altered since they were written: 0;" in told
+    printed = run("index", output, f"opensearch:{tmp_path / 'out'}", code=1)
+    assert "shards missing or altered since they were written: 0;" in printed
     (output / "DONE.json").unlink()
-    told = run("index", output, f"opensearch:{tmp_path / 'out'}", code=1)
-    assert told.startswith("Error: ")
-    assert "not finished" in told
-    assert told.count("\n") == 1
+    printed = run("index", output, f"opensearch:{tmp_path / 'out'}", code=1)
+    assert printed.startswith("Error: ")
+    assert "not finished" in printed
+    assert printed.count("\n") == 1
 
 
 def test_another_model_is_refused(
@@ -84,9 +84,9 @@ def test_another_model_is_refused(
     run("index", exported, database)
     expected = "Error: name sparseclip: holds codes of tiny/1, not of tiny/2\n"
     assert run("index", other_export, database, code=1) == expected
-    asked = ["search", database, "--concept", "#1", "--bundle"]
-    assert run(*asked, other_bundle, code=1) == expected
-    assert run(*asked, tiny_bundle)
+    options = ["search", database, "--concept", "#1", "--bundle"]
+    assert run(*options, other_bundle, code=1) == expected
+    assert run(*options, tiny_bundle)
 
 
 BAD_DATABASES = [
@@ -108,10 +108,10 @@ def test_a_database_that_cannot_be_used_is_one_line(
     database: str, message: str, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    told = run("index", exported, database, code=1)
-    assert told.startswith(f"Error: {message}")
-    assert told.count("\n") == 1
-    assert "secret" not in told
+    printed = run("index", exported, database, code=1)
+    assert printed.startswith(f"Error: {message}")
+    assert printed.count("\n") == 1
+    assert "secret" not in printed
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,13 @@ def test_searching_a_mistyped_path_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    told = run("search", database, "--bundle", tiny_bundle, "--text", "dog", code=1)
-    assert told == f"Error: {message}\n"
+    printed = run("search", database, "--bundle", tiny_bundle, "--text", "dog", code=1)
+    assert printed == f"Error: {message}\n"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("asked", "code", "message"),
+    ("options", "code", "message"),
     [
         (["--concept", "=no such"], 1, "concept 'no such': "),
         (["--concept", "#999"], 1, "concept 999: "),
@@ -149,19 +149,19 @@ def test_searching_a_mistyped_path_leaves_nothing(
     ],
 )
 def test_a_query_that_cannot_be_answered_is_named(
-    asked: list[str],
+    options: list[str],
     code: int,
     message: str,
     exported: Path,
     tiny_bundle: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    database = f"qdrant:{tmp_path_factory.getbasetemp() / 'asked'}"
+    database = f"qdrant:{tmp_path_factory.getbasetemp() / 'queried'}"
     run("index", exported, database)
-    told = run("search", database, "--bundle", tiny_bundle, *asked, code=code)
-    assert message in told.splitlines()[-1]
+    printed = run("search", database, "--bundle", tiny_bundle, *options, code=code)
+    assert message in printed.splitlines()[-1]
 
 
 def test_hnsw_of_a_database_without_it_is_refused(exported: Path, tmp_path: Path) -> None:
-    told = run("index", exported, f"milvus:{tmp_path / 'm.db'}", "--hnsw", code=1)
-    assert told == "Error: hnsw: milvus does not have it\n"
+    printed = run("index", exported, f"milvus:{tmp_path / 'm.db'}", "--hnsw", code=1)
+    assert printed == "Error: hnsw: milvus does not have it\n"

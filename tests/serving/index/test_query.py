@@ -63,10 +63,10 @@ def test_parts_add_up_at_their_weights(client: Client) -> None:
 def test_what_cannot_be_searched_for_is_named(
     client: Client, parts: list[QueryTerm], message: str
 ) -> None:
-    with pytest.raises(QueryError) as told:
+    with pytest.raises(QueryError) as caught:
         make_query(client, parts)
-    assert str(told.value).startswith(message)
-    assert "\n" not in str(told.value)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("weight", [0.0, float("nan"), float("inf")])

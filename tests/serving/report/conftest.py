@@ -34,11 +34,11 @@ def call(*arguments: object, code: int = 0) -> str:
 
 @pytest.fixture
 def report(tmp_path: Path) -> Reporter:
-    def made(*arguments: object) -> Page:
+    def write_page(*arguments: object) -> Page:
         call(*arguments, "-o", tmp_path / "made" / "report.html")
         return Page(tmp_path / "made" / "report.html")
 
-    return made
+    return write_page
 
 
 @pytest.fixture(scope="session")

@@ -32,8 +32,8 @@ class Page(HTMLParser):
     @property
     def images(self) -> dict[str, str]:
         """Data URIs by id."""
-        found = (attributes for tag, attributes in self.elements if tag == "img")
-        return {str(attributes["alt"]): str(attributes["src"]) for attributes in found}
+        images = (attributes for tag, attributes in self.elements if tag == "img")
+        return {str(attributes["alt"]): str(attributes["src"]) for attributes in images}
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))

@@ -62,8 +62,8 @@ def test_only_a_page_is_replaced(exported: Path, tmp_path: Path) -> None:
         if own == tmp_path / "mine":
             own.write_text("mine")
         before = own.read_bytes()
-        told = call(exported, "-o", own, code=1)
-        assert told == f"Error: {own}: is there and is no report; choose another -o\n"
+        printed = call(exported, "-o", own, code=1)
+        assert printed == f"Error: {own}: is there and is no report; choose another -o\n"
         assert own.read_bytes() == before
 
 
@@ -82,8 +82,8 @@ def test_a_image_that_is_gone_or_damaged_is_told(
     gone, damaged, *_ = [example["id"] for example in Page(output).data["examples"].values()]
     (copy / gone).unlink()
     (copy / damaged).write_bytes(BROKEN)
-    told = call(exported, "-o", output, "--concepts", 1, "--input", copy)
-    assert "; 2 examples could not be read" in told
+    printed = call(exported, "-o", output, "--concepts", 1, "--input", copy)
+    assert "; 2 examples could not be read" in printed
     text = Page(output).text
     assert f"{gone} (not found)" in text
     assert f"{damaged} (image: truncated or corrupt)" in text
@@ -93,8 +93,8 @@ def test_a_image_that_is_gone_or_damaged_is_told(
 def test_ids_and_texts_stay_text(
     column: str, table: Path, tiny_bundle: Path, tmp_path: Path, report: Reporter
 ) -> None:
-    asked = ["--column", column, "--id-column", "key"]
-    run(table, tmp_path / "out", *asked, *options(tiny_bundle))
+    columns = ["--column", column, "--id-column", "key"]
+    run(table, tmp_path / "out", *columns, *options(tiny_bundle))
     page = report(tmp_path / "out", "--input", table, "--bundle", tiny_bundle)
     assert [tag for tag, _ in page.elements].count("script") == 2
     assert "<b>" not in page.source
@@ -172,10 +172,10 @@ def test_errors_are_one_line(
         ([exported, "--input", tar(tmp_path / "0.tar", 1)], "not what the export was made from"),
         ([other, "--bundle", tiny_bundle], "--bundle: not the tiny/1 that made the export"),
     ):
-        told = call(*arguments, "-o", tmp_path / "report.html", code=1)
-        assert told.startswith("Error: ")
-        assert message in told
-        assert told.count("\n") == 1
+        printed = call(*arguments, "-o", tmp_path / "report.html", code=1)
+        assert printed.startswith("Error: ")
+        assert message in printed
+        assert printed.count("\n") == 1
     assert not (tmp_path / "report.html").exists()
     assert call(exported, "-o", tmp_path, code=1) == f"Error: {tmp_path}: is a directory\n"
 
@@ -186,5 +186,5 @@ def test_an_input_of_another_kind_is_refused(
     run(table, tmp_path / "out", "--column", "caption", *options(tiny_bundle))
     other = tmp_path / "other.parquet"
     parquet.write_table(pyarrow.table({"caption": [png(0)]}), other)
-    told = call(tmp_path / "out", "--input", other, "-o", tmp_path / "x", code=1)
-    assert told == "Error: --input: holds images, the export is of texts\n"
+    printed = call(tmp_path / "out", "--input", other, "-o", tmp_path / "x", code=1)
+    assert printed == "Error: --input: holds images, the export is of texts\n"

@@ -41,15 +41,15 @@ def test_active_concepts_and_frequencies(
     for row in rows:
         for concept, value in zip(row["indices"], row["values"], strict=True):
             values.setdefault(concept, []).append(value)
-    found = data["concepts"]
-    assert (found["total"], found["dead"]) == (CONCEPTS, CONCEPTS - len(values))
-    assert found["id"] == sorted(values, key=lambda concept: (-len(values[concept]), concept))
+    table = data["concepts"]
+    assert (table["total"], table["dead"]) == (CONCEPTS, CONCEPTS - len(values))
+    assert table["id"] == sorted(values, key=lambda concept: (-len(values[concept]), concept))
     vocabulary = open_bundle(tiny_bundle).concepts
-    assert found["name"] == [vocabulary[concept].name for concept in found["id"]]
-    assert found["rows"] == [len(values[concept]) for concept in found["id"]]
-    means = [np.mean(values[concept]) for concept in found["id"]]
-    assert found["mean"] == pytest.approx(means, rel=1e-4)
-    assert found["max"] == pytest.approx([max(values[c]) for c in found["id"]], rel=1e-4)
+    assert table["name"] == [vocabulary[concept].name for concept in table["id"]]
+    assert table["rows"] == [len(values[concept]) for concept in table["id"]]
+    means = [np.mean(values[concept]) for concept in table["id"]]
+    assert table["mean"] == pytest.approx(means, rel=1e-4)
+    assert table["max"] == pytest.approx([max(values[c]) for c in table["id"]], rel=1e-4)
 
 
 @pytest.mark.usefixtures("batch")
@@ -113,18 +113,18 @@ def test_the_summary_and_the_quarantine(exported: Path, source: Path, report: Re
 
 def test_equal_values_keep_the_earlier_row() -> None:
     random = np.random.default_rng(0)
-    kept, all_of = TopRows(3), list[tuple[int, float, int]]()
+    kept, everything = TopRows(3), list[tuple[int, float, int]]()
     for start in range(0, 200, 20):
-        found = [
+        non_zeros = [
             (int(concept), float(random.integers(1, 4)), row)
             for row in range(start, start + 20)
             for concept in random.choice(5 + start // 20, 2, replace=False)
         ]
-        concepts, values, rows = map(np.array, zip(*found, strict=True))
+        concepts, values, rows = map(np.array, zip(*non_zeros, strict=True))
         kept.add(concepts.astype(np.uint32), values.astype(np.float32), rows)
-        all_of += found
+        everything += non_zeros
     for concept in range(len(kept.values)):
-        best = sorted((-value, row) for c, value, row in all_of if c == concept)[:3]
+        best = sorted((-value, row) for c, value, row in everything if c == concept)[:3]
         count = int((kept.values[concept] > 0).sum())
         assert count == len(best)
         assert kept.rows[concept, :count].tolist() == [row for _, row in best]
@@ -133,8 +133,8 @@ def test_equal_values_keep_the_earlier_row() -> None:
 
 def test_without_the_bundle_names_come_from_the_rows(exported: Path, report: Reporter) -> None:
     page = report(exported)
-    found = page.data["concepts"]
-    assert (found["total"], found["dead"]) == (None, None)
+    table = page.data["concepts"]
+    assert (table["total"], table["dead"]) == (None, None)
     names = {c["id"]: c["name"] for row in rows_of(exported / "data") for c in row["concepts"]}
-    assert found["name"] == [names.get(c, f"concept {c}") for c in found["id"]]
+    assert table["name"] == [names.get(c, f"concept {c}") for c in table["id"]]
     assert "nobody knows how many never do" in page.text

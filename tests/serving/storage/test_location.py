@@ -33,9 +33,9 @@ def test_what_a_store_answers_is_not_of_the_file(error: Exception) -> None:
     "error", [FileNotFoundError("gone"), OSError("Corrupt snappy compressed data."), KeyError("x")]
 )
 def test_what_is_wrong_with_a_file_stays(error: Exception) -> None:
-    with pytest.raises(type(error)) as told, of_store().translate_errors():
+    with pytest.raises(type(error)) as caught, of_store().translate_errors():
         raise error
-    assert told.value is error
+    assert caught.value is error
 
 
 def of_store() -> Location:

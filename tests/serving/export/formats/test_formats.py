@@ -29,26 +29,26 @@ def test_lance_reads_the_output_as_one_dataset(
     images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "lance"
-    asked = [images, output, *options(tiny_bundle), "--dense", "--format", "lance"]
-    run(*asked)
-    found = lance.dataset(output)
-    assert found.to_table().equals(rows_of(whole))
-    assert found.to_table(filter="active > 0", columns=["id"]).num_rows > 0
+    arguments = [images, output, *options(tiny_bundle), "--dense", "--format", "lance"]
+    run(*arguments)
+    lance_dataset = lance.dataset(output)
+    assert lance_dataset.to_table().equals(rows_of(whole))
+    assert lance_dataset.to_table(filter="active > 0", columns=["id"]).num_rows > 0
     assert run("verify", output) == "whole\n"
-    again = run(*asked)
+    again = run(*arguments)
     assert "rows" in again
-    assert lance.dataset(output).version == found.version
+    assert lance.dataset(output).version == lance_dataset.version
 
 
 def test_lance_files_are_the_same_every_time(
     images: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    made = []
+    exports = []
     for name in ("one", "two"):
         output = tmp_path / name
         run(images, output, *options(tiny_bundle), "--format", "lance")
-        made.append({name: data for name, data in files(output).items() if name[0] != "_"})
-    assert made[0] == made[1]
+        exports.append({name: data for name, data in files(output).items() if name[0] != "_"})
+    assert exports[0] == exports[1]
 
 
 def test_zarr_holds_csr(images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path) -> None:
@@ -57,21 +57,21 @@ def test_zarr_holds_csr(images: Path, tiny_bundle: Path, whole: Path, tmp_path: 
     assert run("verify", output) == "whole\n"
     expected = rows_of(whole).to_pylist()
     root = zarr.open_group(output / "data", mode="r")
-    place = 0
+    number = 0
     for _, group in sorted(root.groups()):
         offsets = group["offsets"][:]
         for row in range(len(offsets) - 1):
-            want = expected[place]
+            row_expected = expected[number]
             part = slice(int(offsets[row]), int(offsets[row + 1]))
-            assert group["id"][row] == want["id"]
-            assert group["indices"][part].tolist() == want["indices"]
-            assert group["values"][part].tolist() == want["values"]
-            assert group["norm"][row] == np.float32(want["norm"])
-            assert group["dense"][row].tolist() == want["dense"]
-            names = [concept["name"] for concept in want["concepts"]]
+            assert group["id"][row] == row_expected["id"]
+            assert group["indices"][part].tolist() == row_expected["indices"]
+            assert group["values"][part].tolist() == row_expected["values"]
+            assert group["norm"][row] == np.float32(row_expected["norm"])
+            assert group["dense"][row].tolist() == row_expected["dense"]
+            names = [concept["name"] for concept in row_expected["concepts"]]
             assert group["top_name"][row, : len(names)].tolist() == names
-            place += 1
-    assert place == len(expected)
+            number += 1
+    assert number == len(expected)
 
 
 def test_a_shard_without_rows(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -92,9 +92,9 @@ def test_all_columns_are_read_back(
     form: str, images: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     output, parquet = tmp_path / form, tmp_path / "expected"
-    asked = [*options(tiny_bundle), "--dense", "--patch", 3, "--patch", 0]
-    run(images, parquet, *asked)
-    run(images, output, *asked, "--format", form)
+    arguments = [*options(tiny_bundle), "--dense", "--patch", 3, "--patch", 0]
+    run(images, parquet, *arguments)
+    run(images, output, *arguments, "--format", form)
     export = ExportReader.open(str(output))
     expected = rows_of(parquet)
     assert {"patch_0", "patch_3", "dense", "concepts"} < set(expected.column_names)
@@ -109,7 +109,7 @@ def test_all_columns_are_read_back(
 
 
 def test_report_and_index_read_any_format(images: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    made = []
+    exports = []
     for form in FORMATS.names:
         output = tmp_path / form
         run(images, output, *options(tiny_bundle, rows=16), "--format", form)
@@ -121,8 +121,8 @@ def test_report_and_index_read_any_format(images: Path, tiny_bundle: Path, tmp_p
             assert done.exit_code == 0, done.output
         page = Page(tmp_path / f"{form}.html")
         data = {name: page.data[name] for name in ("active", "concepts", "pairs", "quarantine")}
-        made.append((data, (tmp_path / f"{form}-bulk" / "bulk-000000.ndjson").read_bytes()))
-    assert made[1:] == made[:-1]
+        exports.append((data, (tmp_path / f"{form}-bulk" / "bulk-000000.ndjson").read_bytes()))
+    assert exports[1:] == exports[:-1]
 
 
 def test_a_format_whose_library_is_missing_names_its_extra(
@@ -130,6 +130,6 @@ def test_a_format_whose_library_is_missing_names_its_extra(
 ) -> None:
     monkeypatch.delitem(sys.modules, "serving.export.formats.zarr_format", raising=False)
     monkeypatch.setitem(sys.modules, "zarr", None)  # as if it were not installed
-    told = run(images, tmp_path / "out", *options(tiny_bundle), "--format", "zarr", code=1)
-    assert told == "Error: format zarr: zarr is not installed; pip install 'sparseclip[zarr]'\n"
+    printed = run(images, tmp_path / "out", *options(tiny_bundle), "--format", "zarr", code=1)
+    assert printed == "Error: format zarr: zarr is not installed; pip install 'sparseclip[zarr]'\n"
     assert not (tmp_path / "out").exists()

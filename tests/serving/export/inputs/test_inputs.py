@@ -27,19 +27,19 @@ def test_tars_give_the_same_codes(tiny_bundle: Path, tmp_path: Path) -> None:
 def test_files_of_many_entries_are_listed_once(tiny_bundle: Path, tmp_path: Path) -> None:
     """As long as they are the same, which size and time of change tell."""
     file = tar(tmp_path / "in" / "shard.tar", 5)
-    asked = [tmp_path / "in", tmp_path / "out", *options(tiny_bundle)]
-    run(*asked)
+    arguments = [tmp_path / "in", tmp_path / "out", *options(tiny_bundle)]
+    run(*arguments)
     before, times = files(tmp_path / "out"), (file.stat().st_atime, file.stat().st_mtime)
     file.write_bytes(b"no tar file".ljust(file.stat().st_size))
     os.utime(file, times)
-    run(*asked)
+    run(*arguments)
     assert files(tmp_path / "out") == before
     os.utime(file, (0, 0))
-    assert "shard.tar: not a plain tar file" in run(*asked, code=1)
+    assert "shard.tar: not a plain tar file" in run(*arguments, code=1)
     tar(file, 5)
-    assert "files of the input have changed" in run(*asked, code=1)
+    assert "files of the input have changed" in run(*arguments, code=1)
     tar(file, 6)
-    assert "entries was 5 and is 6" in run(*asked, code=1)
+    assert "entries was 5 and is 6" in run(*arguments, code=1)
     assert files(tmp_path / "out") == before
 
 
@@ -57,18 +57,18 @@ def test_tables_of_texts_and_of_images(tiny_bundle: Path, tmp_path: Path) -> Non
     parquet.write_table(table, tmp_path / "table.parquet")
     for column, good in (("caption", ["a", "c"]), ("image", ["a"])):
         output = tmp_path / column
-        asked = ["--column", column, "--id-column", "key", "--dense"]
-        run(tmp_path / "table.parquet", output, *asked, *options(tiny_bundle))
+        arguments = ["--column", column, "--id-column", "key", "--dense"]
+        run(tmp_path / "table.parquet", output, *arguments, *options(tiny_bundle))
         rows = dataset.dataset(output / "data").to_table()
         assert rows["id"].to_pylist() == good
         missing = dataset.dataset(output / "quarantine").to_table()
         assert missing["reason"].to_pylist() == ["no value"] * (3 - len(good))
     feather.write_feather(table, tmp_path / "same.feather", chunksize=2)
-    run(tmp_path / "same.feather", tmp_path / "same", *asked, *options(tiny_bundle))
+    run(tmp_path / "same.feather", tmp_path / "same", *arguments, *options(tiny_bundle))
     again = dataset.dataset(tmp_path / "same" / "data").to_table()
     assert again.drop_columns("source").equals(rows.drop_columns("source"))
-    told = run(tmp_path / "table.parquet", tmp_path / "x", "--column", "nothing", code=1)
-    assert "has no column nothing; it has key, caption, image" in told
+    printed = run(tmp_path / "table.parquet", tmp_path / "x", "--column", "nothing", code=1)
+    assert "has no column nothing; it has key, caption, image" in printed
 
 
 def test_texts_have_no_patches(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_texts_have_no_patches(tiny_bundle: Path, tmp_path: Path) -> None:
     from pyarrow import parquet
 
     parquet.write_table(pyarrow.table({"text": ["a dog"]}), tmp_path / "table.parquet")
-    asked = ["--column", "text", "--patch", 1, *options(tiny_bundle)]
-    told = run(tmp_path / "table.parquet", tmp_path / "out", *asked, code=1)
-    assert told == "Error: patch: texts have no patches\n"
+    arguments = ["--column", "text", "--patch", 1, *options(tiny_bundle)]
+    printed = run(tmp_path / "table.parquet", tmp_path / "out", *arguments, code=1)
+    assert printed == "Error: patch: texts have no patches\n"
     assert not (tmp_path / "out").exists()
 
 
@@ -136,7 +136,7 @@ def test_bad_input_gets_one_line(
     source: str, more: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    told = run(source, tmp_path / "out", *more, code=1)
-    assert told.startswith("Error: ")
-    assert message in told
-    assert told.count("\n") == 1
+    printed = run(source, tmp_path / "out", *more, code=1)
+    assert printed.startswith("Error: ")
+    assert message in printed
+    assert printed.count("\n") == 1

@@ -26,9 +26,9 @@ def cluster() -> Iterator[Cluster]:
 def test_a_lost_node_loses_nothing(
     cluster: Cluster, images: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    asked = [*options(tiny_bundle, rows=1), "--dense"]
+    arguments = [*options(tiny_bundle, rows=1), "--dense"]
     whole, output = tmp_path / "whole", tmp_path / "ray"
-    run(images, whole, *asked)
+    run(images, whole, *arguments)
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     cluster.wait_for_nodes()
     lost: list[int] = []
@@ -41,8 +41,8 @@ def test_a_lost_node_loses_nothing(
 
     loser = threading.Thread(target=lose)
     loser.start()
-    asked += ["--runner", "ray", "--address", cluster.address, "--workers", 2]
-    run(images, output, *asked)
+    arguments += ["--runner", "ray", "--address", cluster.address, "--workers", 2]
+    run(images, output, *arguments)
     loser.join()
     assert 0 < lost[0] < COUNT
     assert files(output) == files(whole)

@@ -30,9 +30,9 @@ def actors() -> list[psutil.Process]:
 
 @pytest.mark.usefixtures("cluster")
 def test_a_killed_actor_loses_nothing(images: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    asked = [*options(tiny_bundle, rows=1), "--dense"]
+    arguments = [*options(tiny_bundle, rows=1), "--dense"]
     whole, output = tmp_path / "whole", tmp_path / "ray"
-    run(images, whole, *asked)
+    run(images, whole, *arguments)
     killed: list[int] = []
 
     def kill() -> None:
@@ -44,7 +44,7 @@ def test_a_killed_actor_loses_nothing(images: Path, tiny_bundle: Path, tmp_path:
 
     killer = threading.Thread(target=kill)
     killer.start()
-    run(images, output, *asked, "--runner", "ray", "--workers", 2)
+    run(images, output, *arguments, "--runner", "ray", "--workers", 2)
     killer.join()
     assert killed
     assert files(output) == files(whole)
@@ -52,8 +52,8 @@ def test_a_killed_actor_loses_nothing(images: Path, tiny_bundle: Path, tmp_path:
 
 
 def test_a_cluster_that_is_not_there(images: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    told = run(images, tmp_path / "out", "--address", "x", *options(tiny_bundle), code=2)
-    assert "--address: the runner local has no cluster" in told
-    asked = ["--runner", "ray", "--address", "127.0.0.1:1", *options(tiny_bundle)]
-    told = run(images, tmp_path / "out", *asked, code=1)
-    assert "\nError: address: 127.0.0.1:1: " in told
+    printed = run(images, tmp_path / "out", "--address", "x", *options(tiny_bundle), code=2)
+    assert "--address: the runner local has no cluster" in printed
+    arguments = ["--runner", "ray", "--address", "127.0.0.1:1", *options(tiny_bundle)]
+    printed = run(images, tmp_path / "out", *arguments, code=1)
+    assert "\nError: address: 127.0.0.1:1: " in printed

@@ -47,9 +47,9 @@ def test_every_row_is_a_document(
     dialect: str, exported: Path, collection: Collection, tmp_path: Path
 ) -> None:
     load(tmp_path, exported, dialect)
-    found = list(documents(tmp_path))
+    written = list(documents(tmp_path))
     expected = [row for row in collection.rows if len(row.code.indices)]
-    for (action, document), row in zip(found, expected, strict=True):
+    for (action, document), row in zip(written, expected, strict=True):
         assert action == {"index": {"_index": "rows", "_id": key_of(row.id)}}
         assert (document["id"], document["source"]) == (row.id, row.source)
         assert list(map(int, document["code"])) == row.code.indices.tolist()
@@ -94,11 +94,11 @@ def test_files_of_its_user_stay(exported: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["notes.txt", "bulk-000000.ndjson", ".hidden", "folder"])
 def test_a_folder_of_something_else_is_refused(name: str, exported: Path, tmp_path: Path) -> None:
-    mine = tmp_path / name
-    mine.mkdir() if name == "folder" else mine.write_text("mine")
+    own = tmp_path / name
+    own.mkdir() if name == "folder" else own.write_text("mine")
     with pytest.raises(DatabaseError, match=f"not from `sparseclip index`: it holds '{name}'"):
         load(tmp_path, exported, "opensearch")
-    assert list(tmp_path.rglob("*")) == [mine]
+    assert list(tmp_path.rglob("*")) == [own]
 
 
 def test_the_index_keeps_the_model_and_prunes_nothing(exported: Path, tmp_path: Path) -> None:

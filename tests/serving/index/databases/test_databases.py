@@ -73,8 +73,8 @@ def test_the_nearest_rows_are_found(
     query = make_query(client, parts).code
     hits = database.search(query, TOP)
     assert len(hits) > 2
-    found = [hit.score for hit in hits]
-    np.testing.assert_allclose(found, collection.best(query, TOP), atol=1e-5)
+    hit_scores = [hit.score for hit in hits]
+    np.testing.assert_allclose(hit_scores, collection.best(query, TOP), atol=1e-5)
     scores = collection.scores(query)
     sources = {row.id: row.source for row in collection.rows}
     for hit in hits:
@@ -130,9 +130,9 @@ def test_a_collection_that_is_not_there_is_named(
     with open_database(location, "there") as sink:
         sink.prepare(ExportRows.open(str(exported)).origin)
     before = sorted(tmp_path.rglob("*"))
-    with open_database(location, "gone") as sink, pytest.raises(DatabaseError) as told:
+    with open_database(location, "gone") as sink, pytest.raises(DatabaseError) as caught:
         sink.origin()
-    assert str(told.value).startswith("name gone: there is no such ")
+    assert str(caught.value).startswith("name gone: there is no such ")
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -143,9 +143,9 @@ def test_reading_makes_nothing(
     location = locate(kind, tmp_path)
     with open_database(location, "rows") as sink:
         for read in (sink.origin, sink.count, lambda: sink.search(collection.rows[0].code, 1)):
-            with pytest.raises(DatabaseError) as told:
+            with pytest.raises(DatabaseError) as caught:
                 read()
-            assert str(told.value) == f"{location.replace(':', ': ', 1)}: not found"
+            assert str(caught.value) == f"{location.replace(':', ': ', 1)}: not found"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,11 +155,11 @@ def test_reading_a_base_without_pgvector_leaves_it_without(postgres: str, export
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("CREATE DATABASE bare")
     bare = postgres.replace("/postgres?", "/bare?")
-    known = "SELECT count(*) FROM pg_extension WHERE extname = 'vector'"
+    installed = "SELECT count(*) FROM pg_extension WHERE extname = 'vector'"
     with open_database(f"pgvector:{bare}", "rows") as sink, psycopg.connect(bare) as connection:
         with pytest.raises(DatabaseError, match="name rows: there is no such table"):
             sink.origin()
-        assert connection.execute(known).fetchone() == (0,)
+        assert connection.execute(installed).fetchone() == (0,)
     with open_database(f"pgvector:{bare}", "rows") as sink:
         load(sink, exported)
         assert sink.count() > 0
@@ -172,10 +172,10 @@ def test_a_table_of_someone_else_is_left_alone(postgres: str, exported: Path) ->
         connection.execute("CREATE TABLE theirs (id text)")
     with (
         open_database(f"pgvector:{postgres}", "theirs") as sink,
-        pytest.raises(DatabaseError) as told,
+        pytest.raises(DatabaseError) as caught,
     ):
         sink.prepare(ExportRows.open(str(exported)).origin)
-    assert str(told.value) == "name theirs: is there, but not from `sparseclip index`"
+    assert str(caught.value) == "name theirs: is there, but not from `sparseclip index`"
 
 
 def test_a_file_that_ends_and_is_opened_again_holds_all(
@@ -198,9 +198,9 @@ def test_an_hnsw_index_is_built_and_takes_no_wider_rows(
     with open_database(f"pgvector:{postgres}", "quick", hnsw=True) as sink:
         load(sink, exported)
         query = collection.rows[4].code
-        found = {hit.id for hit in sink.search(query, TOP)}
+        hit_scores = {hit.id for hit in sink.search(query, TOP)}
         expected = sorted(collection.scores(query).items(), key=lambda item: -item[1])[:TOP]
-        assert len(found & {row for row, _ in expected}) >= 9
+        assert len(hit_scores & {row for row, _ in expected}) >= 9
         wide = Code(np.arange(1001, dtype=np.uint32), np.full(1001, 0.03, np.float32))
         with pytest.raises(DatabaseError, match="pgvector: sparsevec cannot have more than 1000"):
             sink.load([collection.rows[0]._replace(code=wide)])

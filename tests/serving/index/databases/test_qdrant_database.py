@@ -21,9 +21,9 @@ def test_a_folder_of_pickles_is_refused(exported: Path, tmp_path: Path) -> None:
     client.close()
     expected = f"qdrant: {tmp_path}: holds pickles of an earlier sparseclip, which are not read"
     for name in ("rows", "other"):
-        with pytest.raises(DatabaseError) as told, open_database(f"qdrant:{tmp_path}", name):
+        with pytest.raises(DatabaseError) as caught, open_database(f"qdrant:{tmp_path}", name):
             pass
-        assert str(told.value) == f"{expected}: remove it and index again"
+        assert str(caught.value) == f"{expected}: remove it and index again"
 
 
 def test_a_folder_is_open_once_and_holds_many_collections(exported: Path, tmp_path: Path) -> None:
@@ -32,9 +32,9 @@ def test_a_folder_is_open_once_and_holds_many_collections(exported: Path, tmp_pa
         load(first, exported)
         load(second, exported)
         assert first.count() == second.count()
-        with open_database(location, "first") as again, pytest.raises(DatabaseError) as told:
+        with open_database(location, "first") as again, pytest.raises(DatabaseError) as caught:
             again.count()
-    assert str(told.value) == f"qdrant: {tmp_path / 'first'}: another process has it open"
+    assert str(caught.value) == f"qdrant: {tmp_path / 'first'}: another process has it open"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
 
 
@@ -48,9 +48,9 @@ def test_what_the_engine_of_a_folder_cannot_do_is_one_line(
     kept = path.read_bytes()
     path.write_text("{")
     with open_database(location, "rows") as sink:
-        with pytest.raises(DatabaseError, match=r"qdrant: .*segment") as told:
+        with pytest.raises(DatabaseError, match=r"qdrant: .*segment") as caught:
             sink.count()
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(caught.value)
     path.write_bytes(kept)
     row = collection.rows[0]
     broken = row._replace(code=row.code._replace(values=row.code.values[:1]))
