@@ -53,7 +53,7 @@ class RunSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSummary:
-    """What DONE.json says."""
+    """The totals of a finished export, as DONE.json keeps them."""
 
     job: str
     """Digest of the job."""

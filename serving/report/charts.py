@@ -50,7 +50,7 @@ class ChartMark:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Marks over two axes."""
+    """Bars or points over two axes."""
 
     marks: list[ChartMark]
     across: list[Tick]

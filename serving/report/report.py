@@ -128,7 +128,7 @@ class ExportReport:
     """The concepts of the map of pairs."""
     shown: list[ConceptExamples]
     examples: dict[int, Example]
-    """By number of row."""
+    """Examples by the numbers of their rows."""
     quarantine: list[QuarantineReason]
     names: ConceptNames
 

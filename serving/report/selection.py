@@ -1,4 +1,4 @@
-"""Which of the concepts that fire a report shows."""
+"""The choice of the concepts that a report shows."""
 
 from __future__ import annotations
 

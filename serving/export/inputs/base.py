@@ -43,7 +43,7 @@ Content = bytes | str | Unreadable
 
 
 class Input(Protocol):
-    """What is exported."""
+    """A collection of images or texts, as a list of entries."""
 
     has_columns: ClassVar[bool]
     """Whether a user names the column to export, and may name one of ids."""
@@ -58,7 +58,7 @@ class Input(Protocol):
 
     @property
     def modality(self) -> Modality:
-        """What its entries are."""
+        """Whether its entries are images or texts."""
 
     @property
     def files(self) -> Mapping[str, str]:

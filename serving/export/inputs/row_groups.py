@@ -16,11 +16,11 @@ from serving.storage.location import Location
 
 
 class RowGroups(Protocol):
-    """An open table file."""
+    """An open table file, whose groups of rows are numbered from 0."""
 
     @property
     def schema(self) -> Any:
-        """pyarrow.Schema."""
+        """The pyarrow.Schema of the whole file."""
 
     @property
     def starts(self) -> list[int]:

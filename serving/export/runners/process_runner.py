@@ -1,4 +1,4 @@
-"""Several workers of this machine, a process each, and on CUDA a device each."""
+"""Several workers on this machine: one process for each, and on CUDA one device for each."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Code(NamedTuple):
 
 
 class IndexRow(NamedTuple):
-    """A row of an export."""
+    """A row of an export, as it goes into a database."""
 
     id: str
     source: str

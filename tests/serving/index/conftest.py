@@ -57,12 +57,12 @@ def export(source: Path, output: Path, bundle: Path) -> Path:
     return output
 
 
-def load(sink: SearchableDatabase, exported: Path, size: int = 16) -> None:
+def load(database: SearchableDatabase, exported: Path, size: int = 16) -> None:
     rows = ExportRows.open(str(exported))
-    sink.prepare(rows.origin)
+    database.prepare(rows.origin)
     for batch in rows.batches(size):
-        sink.load(batch)
-    sink.finish()
+        database.load(batch)
+    database.finish()
 
 
 @pytest.fixture(scope="session")

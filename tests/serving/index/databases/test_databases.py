@@ -52,9 +52,9 @@ def database(
                 location = in_memory(patch)
             else:
                 location = locate(request.param, tmp_path_factory.mktemp("database"))
-            sink = stack.enter_context(open_database(location, "rows"))
-        load(sink, exported)
-        yield sink
+            database = stack.enter_context(open_database(location, "rows"))
+        load(database, exported)
+        yield database
 
 
 def in_memory(patch: pytest.MonkeyPatch) -> str:
@@ -127,11 +127,11 @@ def test_a_collection_that_is_not_there_is_named(
     kind: str, locate: Locate, exported: Path, tmp_path: Path
 ) -> None:
     location = locate(kind, tmp_path)
-    with open_database(location, "there") as sink:
-        sink.prepare(ExportRows.open(str(exported)).origin)
+    with open_database(location, "there") as database:
+        database.prepare(ExportRows.open(str(exported)).origin)
     before = sorted(tmp_path.rglob("*"))
-    with open_database(location, "gone") as sink, pytest.raises(DatabaseError) as caught:
-        sink.origin()
+    with open_database(location, "gone") as database, pytest.raises(DatabaseError) as caught:
+        database.origin()
     assert str(caught.value).startswith("name gone: there is no such ")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -141,8 +141,12 @@ def test_reading_makes_nothing(
     kind: str, locate: Locate, collection: Collection, tmp_path: Path
 ) -> None:
     location = locate(kind, tmp_path)
-    with open_database(location, "rows") as sink:
-        for read in (sink.origin, sink.count, lambda: sink.search(collection.rows[0].code, 1)):
+    with open_database(location, "rows") as database:
+        for read in (
+            database.origin,
+            database.count,
+            lambda: database.search(collection.rows[0].code, 1),
+        ):
             with pytest.raises(DatabaseError) as caught:
                 read()
             assert str(caught.value) == f"{location.replace(':', ': ', 1)}: not found"
@@ -156,13 +160,13 @@ def test_reading_a_base_without_pgvector_leaves_it_without(postgres: str, export
         connection.execute("CREATE DATABASE bare")
     bare = postgres.replace("/postgres?", "/bare?")
     installed = "SELECT count(*) FROM pg_extension WHERE extname = 'vector'"
-    with open_database(f"pgvector:{bare}", "rows") as sink, psycopg.connect(bare) as connection:
+    with open_database(f"pgvector:{bare}", "rows") as database, psycopg.connect(bare) as connection:
         with pytest.raises(DatabaseError, match="name rows: there is no such table"):
-            sink.origin()
+            database.origin()
         assert connection.execute(installed).fetchone() == (0,)
-    with open_database(f"pgvector:{bare}", "rows") as sink:
-        load(sink, exported)
-        assert sink.count() > 0
+    with open_database(f"pgvector:{bare}", "rows") as database:
+        load(database, exported)
+        assert database.count() > 0
 
 
 def test_a_table_of_someone_else_is_left_alone(postgres: str, exported: Path) -> None:
@@ -171,10 +175,10 @@ def test_a_table_of_someone_else_is_left_alone(postgres: str, exported: Path) ->
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("CREATE TABLE theirs (id text)")
     with (
-        open_database(f"pgvector:{postgres}", "theirs") as sink,
+        open_database(f"pgvector:{postgres}", "theirs") as database,
         pytest.raises(DatabaseError) as caught,
     ):
-        sink.prepare(ExportRows.open(str(exported)).origin)
+        database.prepare(ExportRows.open(str(exported)).origin)
     assert str(caught.value) == "name theirs: is there, but not from `sparseclip index`"
 
 
@@ -182,11 +186,11 @@ def test_a_file_that_ends_and_is_opened_again_holds_all(
     exported: Path, collection: Collection, locate: Locate, tmp_path: Path
 ) -> None:
     for kind in FILES:
-        with open_database(locate(kind, tmp_path), "rows") as sink:
-            load(sink, exported)
-        with open_database(locate(kind, tmp_path), "rows") as sink:
-            assert sink.origin() == ExportRows.open(str(exported)).origin
-            [hit] = sink.search(collection.rows[5].code, 1)
+        with open_database(locate(kind, tmp_path), "rows") as database:
+            load(database, exported)
+        with open_database(locate(kind, tmp_path), "rows") as database:
+            assert database.origin() == ExportRows.open(str(exported)).origin
+            [hit] = database.search(collection.rows[5].code, 1)
             assert hit.score == pytest.approx(1, abs=1e-5)
 
 
@@ -195,15 +199,15 @@ def test_an_hnsw_index_is_built_and_takes_no_wider_rows(
 ) -> None:
     import psycopg
 
-    with open_database(f"pgvector:{postgres}", "quick", hnsw=True) as sink:
-        load(sink, exported)
+    with open_database(f"pgvector:{postgres}", "quick", hnsw=True) as database:
+        load(database, exported)
         query = collection.rows[4].code
-        hit_scores = {hit.id for hit in sink.search(query, TOP)}
+        hit_scores = {hit.id for hit in database.search(query, TOP)}
         expected = sorted(collection.scores(query).items(), key=lambda item: -item[1])[:TOP]
         assert len(hit_scores & {row for row, _ in expected}) >= 9
         wide = Code(np.arange(1001, dtype=np.uint32), np.full(1001, 0.03, np.float32))
         with pytest.raises(DatabaseError, match="pgvector: sparsevec cannot have more than 1000"):
-            sink.load([collection.rows[0]._replace(code=wide)])
+            database.load([collection.rows[0]._replace(code=wide)])
     with psycopg.connect(postgres) as connection:
         indexes = connection.execute("SELECT indexdef FROM pg_indexes WHERE tablename = 'quick'")
         assert any("USING hnsw" in definition for [definition] in indexes)

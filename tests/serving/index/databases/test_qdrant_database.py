@@ -42,33 +42,33 @@ def test_what_the_engine_of_a_folder_cannot_do_is_one_line(
     exported: Path, collection: Collection, tmp_path: Path
 ) -> None:
     location = f"qdrant:{tmp_path}"
-    with open_database(location, "rows") as sink:
-        load(sink, exported)
+    with open_database(location, "rows") as database:
+        load(database, exported)
     [path] = tmp_path.rglob("segment.json")
     kept = path.read_bytes()
     path.write_text("{")
-    with open_database(location, "rows") as sink:
+    with open_database(location, "rows") as database:
         with pytest.raises(DatabaseError, match=r"qdrant: .*segment") as caught:
-            sink.count()
+            database.count()
         assert "\n" not in str(caught.value)
     path.write_bytes(kept)
     row = collection.rows[0]
     broken = row._replace(code=row.code._replace(values=row.code.values[:1]))
     panic = pytest.raises(DatabaseError, match="qdrant: index out of bounds")  # of Rust
-    with open_database(location, "rows") as sink, panic:
-        sink.load([broken])
+    with open_database(location, "rows") as database, panic:
+        database.load([broken])
 
 
 def test_a_full_disk_is_told(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_database(f"qdrant:{tmp_path}", "rows") as sink:
-        load(sink, exported)
+    with open_database(f"qdrant:{tmp_path}", "rows") as database:
+        load(database, exported)
         free = shutil.disk_usage(tmp_path)._replace(free=2**20)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
         with pytest.raises(DatabaseError, match="less than 64 MB free"):
-            load(sink, exported)
-        assert sink.count() > 0
+            load(database, exported)
+        assert database.count() > 0
 
 
 LOADING = """
@@ -78,11 +78,11 @@ from serving.index.export_rows import ExportRows
 
 export, location = sys.argv[1:]
 rows = ExportRows.open(export)
-with open_database(location, "rows") as sink:
-    sink.prepare(rows.origin)
+with open_database(location, "rows") as database:
+    database.prepare(rows.origin)
     batch = next(rows.batches(8))
     for number in range(1_000_000):
-        sink.load([row._replace(id=f"{number}/{row.id}") for row in batch])
+        database.load([row._replace(id=f"{number}/{row.id}") for row in batch])
         print(number + 1, flush=True)
 """
 
@@ -99,9 +99,9 @@ def test_a_load_that_is_killed_leaves_what_it_loaded(
             while int(process.stdout.readline()) < loads:
                 pass
             process.kill()
-        with open_database(location, "rows") as sink:
-            count = sink.count()
+        with open_database(location, "rows") as database:
+            count = database.count()
             assert count >= loads * 8
             assert count % 8 == 0
-            hits = sink.search(code, count)
+            hits = database.search(code, count)
             assert sum(hit.score > 0.9999 for hit in hits) == count // 8
