@@ -122,10 +122,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@ $(VENV)/.serve
 
 # vLLM for a CPU. Its processes import torchvision by themselves, so the cure of
-# training/core/compat.py comes with the interpreter there.
+# training/core/torchvision_compat.py comes with the interpreter there.
 $(VLLM)/.ready: requirements-vllm.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet --no-deps -r requirements-vllm.txt
 	$(VLLM)/bin/python -m pip install --quiet --no-deps -e .
-	$(VLLM)/bin/python -c "import site; open(site.getsitepackages()[0] + '/torchvision_operators.pth', 'w').write('import training.core.compat; training.core.compat.define_operators()')"
+	$(VLLM)/bin/python -c "import site; open(site.getsitepackages()[0] + '/torchvision_operators.pth', 'w').write('import training.core.torchvision_compat; training.core.torchvision_compat.define_operators()')"
 	touch $@

@@ -29,19 +29,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
-from benchmarks.collections import clip_directory, images, table, vit_b32
+from benchmarks.sample_collections import clip_directory, images, table, vit_b32
 from benchmarks.serving import Summary, machine, summary
 from bundle.image import ImageLimits
 from bundle.store import default_bundle, open_bundle
 from serving.core.metrics import Metrics
-from serving.decoding.pool import DecodePool
 from serving.engines.base import EngineConfig, available_cores, open_engine
+from serving.export.export_request import ExportRequest
+from serving.export.export_worker import ExportWorker
 from serving.export.job import OutputConfig
 from serving.export.pipeline import IMAGES_PER_MESSAGE
 from serving.export.plan import ExportPlan
-from serving.export.request import ExportRequest
 from serving.export.runners import RUNNERS
-from serving.export.worker import ExportWorker
+from serving.image_decoding.pool import DecodePool
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 32

@@ -91,8 +91,8 @@ def measure(arguments: argparse.Namespace, arm: str, seed: int) -> dict[str, Any
     from training.evaluation.encoder import CheckpointEncoder
     from training.evaluation.evaluate import evaluate_split, figures_by_name, held_out_splits
     from training.trainer.loop import train
-    from training.trainer.recipe import TrainingRecipe
     from training.trainer.trained_model import read_state
+    from training.trainer.training_recipe import TrainingRecipe
 
     changes = [*arguments.set, *ARMS[arm], f"loop.seed={seed}"]
     recipe = TrainingRecipe.load(arguments.recipe, changes)

@@ -38,9 +38,9 @@ from benchmarks.retrieval_truth import (
 )
 from benchmarks.serving import RESULTS, machine
 from bundle.store import default_bundle, open_bundle
+from serving.in_process import local_server
 from serving.index.databases.base import Code, SearchableDatabase, open_database
 from serving.index.export_rows import ExportRows
-from serving.local import local_server
 from sparseclip import Client
 from training.data.shards import read_split, shards_of
 

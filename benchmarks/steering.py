@@ -115,11 +115,11 @@ class Scene:
     """One adapter, a few images, and a different plan for every conversation."""
 
     def __init__(self, bundle: Any, model: Any, tokens: int) -> None:
-        from mllm_adapter.data.code_cache import BackboneGraphs
+        from mllm_adapter.data.code_tables import BackboneGraphs
         from mllm_adapter.data.instructions import NAME_QUESTIONS
         from mllm_adapter.engines.base import Sampling
         from mllm_adapter.model.prompt import PromptMessage
-        from mllm_adapter.steering.text_codes import TextCodes
+        from mllm_adapter.steering.text_to_concepts import TextCodes
 
         self.bundle, self.model = bundle, model
         self.sampling = Sampling(max_tokens=tokens, min_tokens=tokens)

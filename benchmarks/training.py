@@ -75,7 +75,7 @@ def main() -> None:
 
 def has_cached_views(arguments: argparse.Namespace) -> bool:
     """Whether the recipe's steps start after the frozen layers."""
-    from training.trainer.recipe import TrainingRecipe
+    from training.trainer.training_recipe import TrainingRecipe
 
     return TrainingRecipe.load(arguments.recipe).data.cached_views > 0
 
@@ -124,9 +124,9 @@ class Arm:
         from training.core.precision import autocast, gather_dtype, resolve_precision
         from training.loading.pairs import PairBatch, to_device
         from training.losses import LOSSES
-        from training.trainer.recipe import TrainingRecipe
         from training.trainer.step import TrainingStep
         from training.trainer.trained_model import new_model
+        from training.trainer.training_recipe import TrainingRecipe
 
         recipe = TrainingRecipe.load(arguments.recipe, changes)
         self.device = torch.device(arguments.device)
@@ -196,8 +196,8 @@ def loss_memory(arguments: argparse.Namespace) -> int:
     """Peak bytes of a loss and its backward pass, without its inputs and their gradients."""
     import torch
 
-    from training.core.compat import open_clip
     from training.core.distributed import join_ranks
+    from training.core.torchvision_compat import open_clip
     from training.losses.clip import tiled_clip_loss
 
     with join_ranks(arguments.device) as ranks:

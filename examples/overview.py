@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 from PIL import Image
 
 from bundle.store import default_bundle
-from serving.local import local_server
+from serving.in_process import local_server
 from sparseclip import Client, Edit, Steering
 
 QUESTION = "What is this?"

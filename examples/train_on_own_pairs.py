@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 
 from training.evaluation.encoder import CheckpointEncoder
 from training.trainer.loop import train
-from training.trainer.recipe import TrainingRecipe
+from training.trainer.training_recipe import TrainingRecipe
 
 ENDINGS = (".jpg", ".png", ".webp")
 RECIPE = Path(__file__).parent / "own_pairs.yaml"

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2_grpc
 from bundle.plugins import PluginError
 from bundle.store import BundleError, default_bundle
 from serving.auth.tokens import Authenticator, TokenFile
-from serving.chat.loading import check_chat_engine
+from serving.chat.load_chat_model import check_chat_engine
 from serving.core.config import ServerConfig
 from serving.core.errors import StartupError
 from serving.core.metrics import Metrics, MetricsServer

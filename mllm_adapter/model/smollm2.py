@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 from bundle.atomic import staging_directory
-from training.core.compat import transformers
+from training.core.torchvision_compat import transformers
+from training.data.data_recipe import PackageSpec
 from training.data.fetch import default_cache, fetch, members
-from training.data.recipe import PackageSpec
 
 PACKAGE = PackageSpec(
     manager="pip",

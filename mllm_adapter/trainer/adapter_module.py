@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mllm_adapter.adapter_recipe import StageConfig
 from mllm_adapter.model.projector import Projector
-from mllm_adapter.recipe import StageConfig
 from mllm_adapter.trainer.batches import ConversationBatch
 from mllm_adapter.trainer.conversations import IGNORED
 from training.core.optimizer import build_optimizer

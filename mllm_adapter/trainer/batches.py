@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mllm_adapter.data.code_cache import CodeTable
+from mllm_adapter.data.code_tables import CodeTable
 from mllm_adapter.data.instructions import Instructions, QuestionAnswer
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.model.prompt import PromptBuilder

@@ -16,24 +16,24 @@ from safetensors.torch import load_file
 from torch import nn
 
 from bundle.store import default_bundle, open_bundle
-from mllm_adapter.data.code_cache import BackboneGraphs, cached_code_table, cached_code_tables
+from mllm_adapter.adapter_recipe import AdapterRecipe
+from mllm_adapter.data.code_tables import BackboneGraphs, cached_code_table, cached_code_tables
 from mllm_adapter.data.easy_vqa import PACKAGE, easy_vqa
 from mllm_adapter.data.instructions import Instructions
 from mllm_adapter.model.adapter import LLM_FOLDER, PACKAGED_LLMS, AdapterConfig, write_adapter
 from mllm_adapter.model.llm import load_llm, new_llm
 from mllm_adapter.model.projector import Projector
 from mllm_adapter.model.prompt import PromptBuilder
-from mllm_adapter.recipe import AdapterRecipe
-from mllm_adapter.steering.text_codes import TextCodes
+from mllm_adapter.steering.text_to_concepts import TextCodes
 from mllm_adapter.trainer.adapter_module import AdapterModel, build_optimizers
 from mllm_adapter.trainer.batches import ConversationBatch, ConversationSampler, EasyVqaMix
-from mllm_adapter.trainer.initialize import initialize_projector
+from mllm_adapter.trainer.initial_projector import initialize_projector
 from training.core import checkpoint
 from training.core.checkpoint import Progress
 from training.core.distributed import Ranks
 from training.core.optimizer import learning_rate, set_learning_rate
 from training.core.precision import autocast, resolve_precision
-from training.core.run import TrainingError, begun_recipe, open_run
+from training.core.resume import TrainingError, begun_recipe, open_run
 from training.core.run_log import RunLog
 from training.core.seeds import derive_seed
 from training.data.shards import read_split

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.chat.requests import ConceptChange, ImageAudit
+from serving.chat.chat_request import ConceptChange, ImageAudit
 from serving.chat.resolve_edits import ResolvedEdits
 
 STRONGEST = 10

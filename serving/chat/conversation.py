@@ -10,9 +10,7 @@ from typing import Any
 from bundle.concepts import ConceptVocabulary
 from serving.batching.item_results import StageTimes
 from serving.batching.worker_thread import WorkerThread
-from serving.chat.loading import LanguageModel
-from serving.chat.prompt_assembly import AssembledPrompt, PromptAssembler
-from serving.chat.requests import (
+from serving.chat.chat_request import (
     ChatCall,
     ConversationTurn,
     DeltaEvent,
@@ -21,7 +19,9 @@ from serving.chat.requests import (
     SamplingRequest,
     StartEvent,
 )
-from serving.chat.vision import ConversationCodes, EmbedItems, VisionEncoder
+from serving.chat.image_codes import ConversationCodes, EmbedItems, VisionEncoder
+from serving.chat.load_chat_model import LanguageModel
+from serving.chat.prompt_assembly import AssembledPrompt, PromptAssembler
 from serving.core.errors import ErrorKind, ServingError
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import ChatMetrics

@@ -11,10 +11,10 @@ from typing import Any
 
 from bundle.concepts import ConceptVocabulary
 from serving.chat.audit import audit
-from serving.chat.loading import LanguageModel
-from serving.chat.requests import ChatCall, ImageAudit
+from serving.chat.chat_request import ChatCall, ImageAudit
+from serving.chat.image_codes import ConversationCodes
+from serving.chat.load_chat_model import LanguageModel
 from serving.chat.resolve_edits import EditResolver
-from serving.chat.vision import ConversationCodes
 from serving.core.errors import invalid
 from serving.core.limits import LimitsConfig
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.concepts import ConceptVocabulary
-from serving.chat.requests import Phrase, RequestedEdit, SteeredImage
+from serving.chat.chat_request import Phrase, RequestedEdit, SteeredImage
 from serving.core.errors import ServingError, invalid
 from serving.core.requests import find_concept
 

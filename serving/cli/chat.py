@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from bundle.image_header import IMAGE_SUFFIXES
-from serving.cli.chat_repl import ChatAnswer, ChatSession, print_text
-from serving.cli.connection import Target, target_options
-from serving.cli.edits import Edits, parse_edit, read_plan
-from serving.cli.inputs import expand
-from serving.cli.output import as_record, print_json
+from serving.cli._chat_repl import ChatAnswer, ChatSession, print_text
+from serving.cli._connection import Target, target_options
+from serving.cli._edits import Edits, parse_edit, read_plan
+from serving.cli._inputs import expand
+from serving.cli._output import as_record, print_json
 from sparseclip import ChatSampling, Edit
 
 

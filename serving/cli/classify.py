@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from serving.cli.connection import Target, with_target
-from serving.cli.inputs import expand
-from serving.cli.output import ResultWriter, as_record, json_option, named, progress
+from serving.cli._connection import Target, with_target
+from serving.cli._inputs import expand
+from serving.cli._output import ResultWriter, as_record, json_option, named, progress
 
 
 @click.command()

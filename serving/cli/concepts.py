@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from serving.cli.connection import Target, with_target
-from serving.cli.inputs import concept_key
-from serving.cli.output import ResultWriter, as_record, json_option, named
+from serving.cli._connection import Target, with_target
+from serving.cli._inputs import concept_key
+from serving.cli._output import ResultWriter, as_record, json_option, named
 from sparseclip import CallError, Concept
 
 _COLUMNS = ("id", "name", "also", "fires on", "image/text", "words")

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from serving.cli.connection import Target, with_target
-from serving.cli.inputs import concept_key, expand
-from serving.cli.output import ResultWriter, as_record, json_option, named, progress
+from serving.cli._connection import Target, with_target
+from serving.cli._inputs import concept_key, expand
+from serving.cli._output import ResultWriter, as_record, json_option, named, progress
 from sparseclip import Embedding, Item, Outputs
 
 

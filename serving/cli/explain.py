@@ -10,9 +10,9 @@ import click
 import numpy as np
 from rich.markup import escape
 
-from serving.cli.connection import Target, with_target
-from serving.cli.inputs import concept_key, expand
-from serving.cli.output import ResultWriter, json_option, progress, stdout
+from serving.cli._connection import Target, with_target
+from serving.cli._inputs import concept_key, expand
+from serving.cli._output import ResultWriter, json_option, progress, stdout
 from sparseclip import CallError, ConceptExplanation, Explanation, FloatArray
 
 _SHADES = " ░▒▓█"

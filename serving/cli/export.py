@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from serving.cli.inputs import concept_key
-from serving.cli.output import print_json, watched
+from serving.cli._inputs import concept_key
+from serving.cli._output import print_json, watched
 from serving.engines import ENGINES
 from serving.export.formats import FORMATS
 from serving.export.inputs import AUTO, INPUTS
@@ -153,12 +153,12 @@ def export(
     """
     from bundle.store import default_bundle, open_bundle
     from serving.engines.base import EngineConfig
+    from serving.export.export_request import ExportRequest
+    from serving.export.export_worker import WORKER_ERRORS
     from serving.export.finalize import RunSummary, finalize
     from serving.export.job import OutputConfig
     from serving.export.plan import ExportPlan
     from serving.export.progress import RunProgress
-    from serving.export.request import ExportRequest
-    from serving.export.worker import WORKER_ERRORS
 
     runner_name = runner_name or default_runner(workers)
     try:
@@ -211,7 +211,7 @@ def verify(output: str, as_json: bool) -> None:
     """Check every file of the export in OUTPUT against its receipt, and that all rows are there."""
     from bundle.plugins import PluginError
     from serving.export.job import ExportError
-    from serving.export.verify import find_problems
+    from serving.export.verify_export import find_problems
     from serving.storage.location import Location, LocationError
 
     try:

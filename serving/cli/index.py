@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serving.cli.output import watched
+from serving.cli._output import watched
 
 if TYPE_CHECKING:
     from serving.index.databases.base import IndexRow

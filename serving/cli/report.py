@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from serving.cli.output import watched
+from serving.cli._output import watched
 from serving.export.inputs import AUTO, INPUTS
 
 
@@ -68,9 +68,9 @@ def report(
     """
     from bundle.plugins import PluginError
     from bundle.store import BundleError
+    from serving.export.export_reader import ExportReader
     from serving.export.inputs.base import InputError, open_input
     from serving.export.job import ExportError
-    from serving.export.reader import ExportReader
     from serving.report.page import is_page, render
     from serving.report.report import ExportReport, ReportConfig
     from serving.storage.location import Location, LocationError

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from serving.cli.connection import Target, with_target
-from serving.cli.edits import parse_edit
+from serving.cli._connection import Target, with_target
+from serving.cli._edits import parse_edit
+from serving.cli._output import ResultWriter, json_option, print_json
 from serving.cli.index import with_collection
-from serving.cli.output import ResultWriter, json_option, print_json
 
 if TYPE_CHECKING:
     from serving.index.databases.base import Origin

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from serving.cli.config_options import SectionedCommand, options, values
+from serving.cli._config_options import SectionedCommand, options, values
 from serving.core.config import ServerConfig, load_config
 from serving.core.errors import StartupError
 

@@ -14,7 +14,7 @@ from bundle.concepts import ConceptVocabulary
 from bundle.manifest import Architecture
 from bundle.store import Bundle
 from serving.engines.outputs import OutputRow
-from serving.export.formats.arrow_lists import concept_column, fixed_size_column, list_column
+from serving.export.formats._arrow_lists import concept_column, fixed_size_column, list_column
 from serving.export.inputs.base import InputEntry, Modality
 from serving.export.job import OutputConfig
 

@@ -22,13 +22,13 @@ from bundle.store import Bundle
 from bundle.tokenizer import TokenizerError
 from serving.core.errors import ServingError, internal
 from serving.core.metrics import Metrics
-from serving.decoding.pool import DecodePool
 from serving.engines.base import Engine, EngineError, OutOfMemoryError
 from serving.engines.outputs import OutputRow, rows_of
 from serving.export.columns import EntryResult, ExportRow, FailedEntry
 from serving.export.inputs.base import Content, Input, InputEntry, Unreadable
 from serving.export.job import ExportError, OutputConfig
 from serving.export.progress import StageTimer
+from serving.image_decoding.pool import DecodePool
 
 log = logging.getLogger(__name__)
 

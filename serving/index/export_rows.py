@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from serving.export.export_reader import ExportReader
 from serving.export.job import ExportError
-from serving.export.reader import ExportReader
 from serving.export.receipt import DONE
-from serving.export.verify import TrackProgress, no_progress
+from serving.export.verify_export import TrackProgress, no_progress
 from serving.index.databases.base import Code, IndexRow, Origin
 
 COLUMNS = ["id", "source", "indices", "values", "norm"]

@@ -15,8 +15,8 @@ from serving.batching.item_results import StageTimes
 from serving.core.errors import ServingError
 from serving.core.requests import ExplainCall, TextItem, find_concept
 from serving.engines.outputs import OutputRow, Patches
-from serving.models.model import ServedModel
-from serving.models.overlay import render_overlay
+from serving.models.loaded_model import ServedModel
+from serving.models.map_overlay import render_overlay
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,11 @@ import numpy as np
 
 from bundle.onnx_graph import GRAPHS
 from bundle.store import Bundle, open_bundle
-from serving.chat.loading import LanguageModel, NoChat, open_chat
+from serving.chat.load_chat_model import LanguageModel, NoChat, open_chat
 from serving.core.config import BatchConfig, ServerConfig
 from serving.core.metrics import Metrics
 from serving.engines.base import Engine, EngineError, EngineFactory
-from serving.models.model import ServedModel
+from serving.models.loaded_model import ServedModel
 
 
 async def load_model(

@@ -18,7 +18,7 @@ from serving.core.metrics import Metrics
 from serving.core.requests import ModelId, ModelSelector
 from serving.engines.base import EngineError, EngineFactory
 from serving.models.load_model import load_model
-from serving.models.model import ServedModel
+from serving.models.loaded_model import ServedModel
 
 log = logging.getLogger(__name__)
 

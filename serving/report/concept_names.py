@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from bundle.store import BundleError, default_bundle, open_bundle
+from serving.export.export_reader import ExportReader
 from serving.export.job import ExportError, ExportJob
-from serving.export.reader import ExportReader
-from serving.export.verify import TrackProgress
+from serving.export.verify_export import TrackProgress
 
 
 @dataclass(frozen=True, kw_only=True)

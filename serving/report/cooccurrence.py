@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.export.reader import ExportReader
-from serving.export.verify import TrackProgress
+from serving.export.export_reader import ExportReader
+from serving.export.verify_export import TrackProgress
 
 
 @dataclass(frozen=True, kw_only=True)

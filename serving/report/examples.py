@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from bundle.image import ImageError, ImageLimits, decode_image
+from serving.export.export_reader import ExportReader
 from serving.export.inputs.base import Content, Input, InputEntry, InputError, Unreadable
-from serving.export.reader import ExportReader
-from serving.export.verify import TrackProgress
+from serving.export.verify_export import TrackProgress
 
 THUMBNAIL_SIDE = 96
 """Pixels of a thumbnail's longer side."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.export.export_reader import ExportReader
 from serving.export.inputs.base import Input, InputError
-from serving.export.reader import ExportReader
-from serving.export.verify import TrackProgress
+from serving.export.verify_export import TrackProgress
 from serving.report.concept_names import ConceptNames
 from serving.report.cooccurrence import Cooccurrence
 from serving.report.examples import Example, load_examples

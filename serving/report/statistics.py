@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.export.reader import ExportReader
-from serving.export.verify import TrackProgress
+from serving.export.export_reader import ExportReader
+from serving.export.verify_export import TrackProgress
 from serving.report.top_rows import TopRows
 
 COLUMNS = ["indices", "values", "active"]

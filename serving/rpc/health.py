@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.core.errors import ErrorKind, ServingError
-from serving.rpc.call import RpcContext
+from serving.rpc.call_context import RpcContext
 
 _STATES = health_pb2.HealthCheckResponse
 

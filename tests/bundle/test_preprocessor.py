@@ -49,7 +49,7 @@ def ours(size: int, resize: Resize, interpolation: Any) -> Preprocessor:
 
 
 def theirs(size: int, resize: Resize, interpolation: Any) -> Any:
-    from training.core.compat import open_clip
+    from training.core.torchvision_compat import open_clip
 
     open_clip()
     from open_clip.transform import image_transform

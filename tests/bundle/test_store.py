@@ -19,7 +19,7 @@ import pytest
 from bundle.manifest import FileEntry, Manifest
 from bundle.store import BundleError, default_bundle, open_bundle
 from bundle.verify import MANIFEST, REQUIRED, describe_files
-from tests.tiny import CONCEPTS, CONTEXT, SIDE, VOCABULARY, WORDS, tiny_images
+from tests.support.tiny_model import CONCEPTS, CONTEXT, SIDE, VOCABULARY, WORDS, tiny_images
 
 
 @pytest.fixture

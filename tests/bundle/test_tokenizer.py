@@ -164,7 +164,7 @@ def test_a_truncated_vocabulary_is_the_head_of_the_stock_one(tmp_path: Path) -> 
 
 
 def test_other_cleanings_are_refused(tmp_path: Path) -> None:
-    from training.core.compat import open_clip
+    from training.core.torchvision_compat import open_clip
 
     for options in ({"clean": "whitespace"}, {"reduction_mask": "simple"}):
         tokenizer = open_clip().SimpleTokenizer(**options)
@@ -185,7 +185,7 @@ def test_files_that_are_no_such_tokenizer(tmp_path: Path) -> None:
 
 
 def test_the_byte_table_is_open_clips() -> None:
-    from training.core.compat import open_clip
+    from training.core.torchvision_compat import open_clip
 
     open_clip()
     from open_clip.tokenizer import bytes_to_unicode

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from bundle.store import default_bundle
-from serving.local import local_server
-from tests.paths import ROOT
+from serving.in_process import local_server
+from tests.support.paths import ROOT
 
 EXAMPLES = ROOT / "examples"
 IMAGES = ROOT / "docs" / "images"

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from mllm_adapter.model.llm import SmallLLM, new_llm
-from training.core.compat import transformers
+from training.core.torchvision_compat import transformers
 
 TEXTS = ["a red apple", "a black cat", "What is this?", "no, it is a dog"] * 4
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mllm_adapter.recipe import AdapterRecipe
+from mllm_adapter.adapter_recipe import AdapterRecipe
 
 SMALL = {
     "vocabulary": 400,

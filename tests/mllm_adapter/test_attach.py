@@ -11,7 +11,7 @@ from bundle.store import BundleError, current_version, open_bundle
 from mllm_adapter.attach import attach
 from mllm_adapter.cli.adapter import adapter as commands
 from mllm_adapter.model.adapter import AdapterError, read_config
-from tests.adapters import add_adapter
+from tests.support.chat_bundles import add_adapter
 
 
 def test_a_new_version_with_the_adapter(

@@ -14,7 +14,7 @@ from unittest import mock
 import click
 
 from serving.cli.main import main
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 from training.cli.train import train
 
 OTHER_PROGRAMS = {

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 ROOMS = {
     "bundle": ROOT / "bundle",

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 LANGUAGES = {"bash", "js", "json", "mermaid", "python", "sh", "text", "toml", "yaml"}
 

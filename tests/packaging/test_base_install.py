@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import ROOT
 from tests.sparseclip.conftest import limits
 from tests.sparseclip.scripted import Scripted, start
+from tests.support.paths import ROOT
 
 BASE = [sys.executable, str(Path(__file__).with_name("base_install.py"))]
 

@@ -22,7 +22,7 @@ from tests.packaging.command_lines import (
     simple_commands,
 )
 from tests.packaging.pages import LANGUAGES, PAGES, Block, blocks, inline_code, scan
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 OF_THE_PAST = {"CHANGELOG.md"}
 """Pages that name what is no more."""

@@ -15,10 +15,10 @@ import pytest
 from serving.auth.tokens import TokenFile
 from serving.core.config import load_config
 from serving.core.metrics import Metrics
-from serving.local import local_server
+from serving.in_process import local_server
 from tests.packaging.limits_table import current, table
 from tests.packaging.pages import PAGES, Block, blocks
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 README = ROOT / "README.md"
 ADDRESS = "localhost:50051"

@@ -18,9 +18,9 @@ from tests.packaging.import_graph import (
     modules,
     read,
 )
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
-SHARED = ("cli.options", "core", "data", "evaluation.minilm", "loading")
+SHARED = ("cli.run_options", "core", "data", "evaluation.minilm", "loading")
 """What the adapter has from training: its data, and how a run is kept (training/core)."""
 ALLOWED = {
     "bundle": set(),
@@ -70,8 +70,8 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
         ("bundle", "import serving.core.limits", True),
         ("bundle", "def f():\n    from training import model", True),
         ("training", "from bundle.codes import SparseCodes", False),
-        ("training", "import importlib\nimportlib.import_module('serving.local')", True),
-        ("mllm_adapter", "from training.core.run import open_run", False),
+        ("training", "import importlib\nimportlib.import_module('serving.in_process')", True),
+        ("mllm_adapter", "from training.core.resume import open_run", False),
         ("mllm_adapter", "from training.model.sparse_clip import SparseClip", True),
         ("mllm_adapter", "from training.trainer.loop import run", True),
         ("serving", "from mllm_adapter import chat", True),

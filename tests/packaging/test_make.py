@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 
 def make(*arguments: str) -> str:

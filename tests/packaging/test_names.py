@@ -6,7 +6,7 @@ import ast
 from collections import defaultdict
 
 from tests.packaging.import_graph import ROOMS, files
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 
 def class_names(tree: ast.Module) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 
 from bundle.plugins import PluginError, Plugins
 from tests.packaging.import_graph import module_graph, modules
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 TABLES = {
     "DATABASES",

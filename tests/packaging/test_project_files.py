@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from tests.packaging.command_lines import check_command
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 
 def read(name: str) -> Any:

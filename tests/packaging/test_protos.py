@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 from google.rpc import error_details_pb2
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 SOURCES = sorted((ROOT / "protos" / "sparseclip" / "v1").glob("*.proto"))
 CONFIG = ["--config", str(ROOT / "protos" / "buf.yaml")]

@@ -14,7 +14,7 @@ import yaml
 
 import sparseclip
 from tests.packaging.pages import PAGES
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 OFFLINE = """
 import socket, sys

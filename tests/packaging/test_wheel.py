@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bundle.store import current_version, open_bundle
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 PACKAGES = {name: name for name in ("bundle", "mllm_adapter", "serving", "training")} | {
     "protos/sparseclip": "sparseclip"
@@ -102,9 +102,9 @@ def test_every_file_of_the_packages_is_in_it(installed: Path) -> None:
 def test_recipes_are_found_by_name(installed: Path, tmp_path: Path) -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from training.data.recipe import find_recipe, load_recipe\n"
-        "from training.trainer.recipe import TrainingRecipe\n"
-        "from mllm_adapter.recipe import AdapterRecipe\n"
+        "from training.data.data_recipe import find_recipe, load_recipe\n"
+        "from training.trainer.training_recipe import TrainingRecipe\n"
+        "from mllm_adapter.adapter_recipe import AdapterRecipe\n"
         "names = [kind.load('demo').name for kind in (TrainingRecipe, AdapterRecipe)]\n"
         "print(find_recipe('demo'), load_recipe(find_recipe('demo')).name, *names)"
     )

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 IMAGE = ROOT / "docs" / "images" / "cat.png"
 CHAT = "serving without chat, which needs torch: pip install 'sparseclip[chat]'"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from tests.serving.harness import Running, serving
+from tests.serving.support.running_server import Running, serving
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

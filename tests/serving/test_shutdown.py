@@ -13,8 +13,8 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from sparseclip.v1 import embedding_pb2
-from tests.serving.harness import assert_clean, embed_request, large_image
-from tests.serving.process import Process
+from tests.serving.support.running_server import assert_clean, embed_request, large_image
+from tests.serving.support.server_process import Process
 
 
 @pytest.fixture

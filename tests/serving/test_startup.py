@@ -11,9 +11,9 @@ from pathlib import Path
 
 from grpc_health.v1 import health_pb2
 
-from tests.serving.harness import assert_clean
-from tests.serving.identity import Authority
-from tests.serving.process import Process, command, environment, gone
+from tests.serving.support.certificates import Authority
+from tests.serving.support.running_server import assert_clean
+from tests.serving.support.server_process import Process, command, environment, gone
 
 
 def refusal(*flags: str, seconds: float = 5.0) -> str:

@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from mllm_adapter.steering.plan import SteeringEdit, SteeringPlan
-from serving.local import local_server
+from serving.in_process import local_server
 from sparseclip import (
     AsyncClient,
     CallError,
@@ -29,7 +29,7 @@ from sparseclip import (
     Steering,
 )
 from sparseclip.v1 import chat_pb2, chat_pb2_grpc
-from tests.serving.harness import PNG
+from tests.serving.support.running_server import PNG
 from tests.sparseclip.conftest import FAST
 
 SHORT = ChatSampling(max_tokens=12)

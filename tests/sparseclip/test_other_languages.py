@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.packaging.pages import scan
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "protos.md"
 ADDRESS = "localhost:50051"

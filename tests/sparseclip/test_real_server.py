@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.local import local_server
+from serving.in_process import local_server
 from sparseclip import (
     AdminClient,
     AsyncClient,

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from tests.paths import ICONS
-from training.trainer.recipe import TrainingRecipe
+from tests.support.paths import ICONS
+from training.trainer.training_recipe import TrainingRecipe
 
 
 def tiny_recipe(**sections: dict[str, object]) -> TrainingRecipe:

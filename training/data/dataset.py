@@ -12,7 +12,7 @@ from typing import Any
 from rich.progress import Progress
 
 from bundle.atomic import sweep, write_file
-from training.data.recipe import SCHEMA, DataError
+from training.data.data_recipe import SCHEMA, DataError
 from training.data.shards import (
     INDEX,
     RECEIPTS,

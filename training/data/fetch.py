@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bundle.atomic import staging_directory
-from training.data.recipe import DataError, PackageSpec
+from training.data.data_recipe import DataError, PackageSpec
 
 TIMEOUT_S = 1800
 """Longest time a package client may take."""

@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from training.data.data_recipe import DataError
 from training.data.rcc import read_rcc
-from training.data.recipe import DataError
 
 RESOURCES = "usr/share/gcompris-qt/rcc/"
 """The folder of the resource files in the Debian package."""

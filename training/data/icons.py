@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from training.data.data_recipe import DataError, PackageSpec, SetSpec
 from training.data.emoji import TONE as TONE_NAME
 from training.data.emoji import EmojiTable, codepoint_key, flag_codepoint, has_skin_tone
-from training.data.recipe import DataError, PackageSpec, SetSpec
 
 
 @dataclass(frozen=True, kw_only=True)

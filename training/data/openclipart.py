@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from training.data.captions import has_word
+from training.data.data_recipe import PackageSpec, SetSpec
 from training.data.icons import Drawing, Dropped
-from training.data.recipe import PackageSpec, SetSpec
 
 ROOT = "usr/share/openclipart/svg/"
 """Where the drawings lie in the package."""

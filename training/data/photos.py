@@ -18,11 +18,7 @@ from typing import Any, Literal
 from rich.progress import Progress
 
 from training.data.captions import alternatives
-from training.data.dataset import DatasetHeader, open_output, write_dataset
-from training.data.fetch import fetch, members
-from training.data.gcompris import RESOURCES, Credit, read_boards, read_credits, unpack
-from training.data.icons import render
-from training.data.recipe import (
+from training.data.data_recipe import (
     SCHEMA,
     DataError,
     PackageSpec,
@@ -31,6 +27,10 @@ from training.data.recipe import (
     read_recipe,
     read_yaml,
 )
+from training.data.dataset import DatasetHeader, open_output, write_dataset
+from training.data.fetch import fetch, members
+from training.data.gcompris import RESOURCES, Credit, read_boards, read_credits, unpack
+from training.data.icons import render
 from training.data.shards import Sample
 
 STAMPS = "usr/share/tuxpaint/stamps/"

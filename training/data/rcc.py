@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from training.data.recipe import DataError
+from training.data.data_recipe import DataError
 
 MAGIC = b"qres"
 NODE_BYTES = {1: 14, 2: 22, 3: 22}

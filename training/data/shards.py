@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from bundle.atomic import write_file
-from training.data.recipe import SCHEMA, DataError
+from training.data.data_recipe import SCHEMA, DataError
 
 RECEIPTS = ".receipts"
 """Folder, inside a data set, of one receipt per finished shard."""

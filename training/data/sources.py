@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from training.data.data_recipe import DataRecipe
 from training.data.emoji import FILES, EmojiTable
 from training.data.fetch import FetchError, fetch, members
 from training.data.icons import (
@@ -20,7 +21,6 @@ from training.data.icons import (
     read_iconify,
 )
 from training.data.openclipart import ROOT, read_openclipart
-from training.data.recipe import DataRecipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from training.data.captions import caption_key, gender_neutral
+from training.data.data_recipe import SplitSpec
 from training.data.emoji import Emoji
-from training.data.recipe import SplitSpec
 
 SPLITS = ("train", "val_style", "val_codepoint", "test_style", "test_codepoint", "test_both")
 """Every split, in the order of the index."""

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 from bundle.atomic import write_file
+from training.data.data_recipe import DataError, DataRecipe
 from training.data.fetch import fetch, members
-from training.data.recipe import DataError, DataRecipe
 
 WORDS_FILE = "words.txt"
 """In a data set's folder: one word or phrase per line, the most used first."""

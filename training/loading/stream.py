@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from bundle.image import ImageError, ImageLimits, decode_image
-from training.data.recipe import DataError
+from training.data.data_recipe import DataError
 from training.loading.pairs import PairBatch, Tokenize
 from training.model.pixels import standardize
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from training.data.data_recipe import PackageSpec
 from training.data.fetch import default_cache, fetch, members
-from training.data.recipe import PackageSpec
 from training.model.legacy_state_dict import read_state_dict
 from training.model.pixels import MEAN, STD
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.tokenizer import WORD_PATTERN
-from training.core.compat import open_clip
+from training.core.torchvision_compat import open_clip
 
 STOCK_VOCABULARY = 49_408
 """Size of CLIP's vocabulary: 2 x 256 bytes, 48,894 merges, 2 special tokens."""

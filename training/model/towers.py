@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from training.core.compat import open_clip
+from training.core.torchvision_compat import open_clip
 
 
 class ImageFeatures(NamedTuple):

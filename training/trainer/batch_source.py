@@ -13,7 +13,7 @@ from training.model.sparse_clip import SparseCLIP
 from training.model.tokenizer import open_clip_tokenizer
 from training.model.towers import ImageTower
 from training.trainer.cached_views import cached_views
-from training.trainer.recipe import TrainingRecipe
+from training.trainer.training_recipe import TrainingRecipe
 
 
 class BatchSource:

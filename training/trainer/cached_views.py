@@ -27,7 +27,7 @@ from training.loading.augment import WHOLE, BatchPart
 from training.loading.pairs import PairsInMemory, to_device
 from training.loading.views import FreshViews
 from training.model.towers import ImageTower
-from training.trainer.recipe import TrainingRecipe
+from training.trainer.training_recipe import TrainingRecipe
 
 VIEWS_PER_FORWARD = 128
 """Views that pass through the tower together. Each group has its own seed, so another size would

@@ -18,15 +18,15 @@ from training.core.checkpoint import Progress
 from training.core.distributed import Ranks, join_ranks
 from training.core.optimizer import build_optimizer, learning_rate, set_learning_rate
 from training.core.precision import gather_dtype, resolve_precision
-from training.core.run import TrainingError, begun_recipe, open_run
+from training.core.resume import TrainingError, begun_recipe, open_run
 from training.core.run_log import RunLog
 from training.core.seeds import derive_seed
 from training.losses import LOSSES
 from training.trainer.batch_source import BatchSource
-from training.trainer.initialize import initial_model
-from training.trainer.recipe import TrainingRecipe
+from training.trainer.initial_weights import initial_model
 from training.trainer.step import TrainingStep
 from training.trainer.step_metrics import StepAverages
+from training.trainer.training_recipe import TrainingRecipe
 
 RANK_STRIDE = 1_009
 """A prime above the number of ranks, so that no two ranks and steps share a seed."""

@@ -10,7 +10,7 @@ from training.core.checkpoint import Progress, find_checkpoint, read_checkpoint
 from training.losses import LOSSES
 from training.model.sparse_clip import SparseCLIP
 from training.model.towers import Towers
-from training.trainer.recipe import TrainingRecipe
+from training.trainer.training_recipe import TrainingRecipe
 
 
 def new_model(recipe: TrainingRecipe, towers: Towers | None = None) -> SparseCLIP:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from serving.export.formats.arrow_lists import concept_column
+from serving.export.formats._arrow_lists import concept_column
 from serving.export.formats.base import ShardFiles
 from serving.storage.location import Location
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import pyarrow
 from pyarrow import types
 
+from serving.export.inputs._row_groups import RowGroups, group_of, open_groups
 from serving.export.inputs.base import (
     TABLE_SUFFIXES,
     UNREADABLE,
@@ -20,7 +21,6 @@ from serving.export.inputs.base import (
     Modality,
     Unreadable,
 )
-from serving.export.inputs.row_groups import RowGroups, group_of, open_groups
 from serving.storage.location import Location
 
 EMPTY = "no value"

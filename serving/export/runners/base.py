@@ -1,8 +1,9 @@
 """The contract of a runner: it gives the numbers of shards to workers and passes on what they say.
 
-A worker is one `ExportWorker` (serving/export/worker.py). Workers share nothing but the input, the
-output and the bundle, which must be in the same place for all of them; the bytes of a shard depend
-on the job alone. So a runner may start a worker again and may give the same shard to two workers.
+A worker is one `ExportWorker` (serving/export/export_worker.py). Workers share nothing but the
+input, the output and the bundle, which must be in the same place for all of them; the bytes of a
+shard depend on the job alone. So a runner may start a worker again, and may give the same shard to
+two workers.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Protocol, Self
 
+from serving.export.export_request import ExportRequest
 from serving.export.job import ExportJob
 from serving.export.progress import OnProgress
-from serving.export.request import ExportRequest
 
 
 class Runner(Protocol):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import ClassVar, Self
 
 from serving.engines.base import available_cores
+from serving.export.export_request import ExportRequest
+from serving.export.export_worker import ExportWorker
 from serving.export.job import ExportError, ExportJob
 from serving.export.progress import OnProgress
-from serving.export.request import ExportRequest
-from serving.export.worker import ExportWorker
 
 
 class LocalRunner:

@@ -10,11 +10,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, ClassVar, NamedTuple, Self
 
 from serving.engines.base import available_cores
+from serving.export.export_request import ExportRequest
+from serving.export.export_worker import WORKER_ERRORS
 from serving.export.job import ExportError, ExportJob
 from serving.export.progress import OnProgress, ShardProgress
-from serving.export.request import ExportRequest
 from serving.export.runners.local_runner import LocalRunner
-from serving.export.worker import WORKER_ERRORS
 
 MAX_DEATHS = 3
 """The export gives up when one worker has died this often."""

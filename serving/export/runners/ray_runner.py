@@ -13,10 +13,10 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
+from serving.export.export_request import ExportRequest
+from serving.export.export_worker import SHARDS_IN_FLIGHT, WORKER_ERRORS, ExportWorker
 from serving.export.job import ExportError, ExportJob
 from serving.export.progress import OnProgress, ShardProgress
-from serving.export.request import ExportRequest
-from serving.export.worker import SHARDS_IN_FLIGHT, WORKER_ERRORS, ExportWorker
 
 SHARDS_PER_CALL = 2 * SHARDS_IN_FLIGHT
 """Shards that an actor gets at once: enough that it need not wait for the next ones."""

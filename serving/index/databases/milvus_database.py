@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
+from serving.index.databases._rescoring import Candidate, search_signed
 from serving.index.databases.base import (
     Code,
     DatabaseError,
@@ -20,7 +21,6 @@ from serving.index.databases.base import (
     Origin,
     translate_errors,
 )
-from serving.index.databases.rescoring import Candidate, search_signed
 
 VECTOR = "code"
 ORIGIN = "sparseclip.origin"

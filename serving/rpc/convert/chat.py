@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.chat.requests import (
+from serving.chat.chat_request import (
     ChatCall,
     ConversationTurn,
     DeltaEvent,
@@ -19,7 +19,7 @@ from serving.chat.requests import (
 from serving.core.errors import invalid
 from serving.core.limits import LimitsConfig
 from serving.core.requests import ConceptRef
-from serving.models.model import ServedModel
+from serving.models.loaded_model import ServedModel
 from serving.rpc.convert import embedding as convert
 from sparseclip.v1 import chat_pb2
 

@@ -9,7 +9,7 @@ from serving.core.errors import ErrorKind, invalid
 from serving.core.limits import LimitsConfig
 from serving.core.requests import ConceptRef, ExplainCall, ListConceptsCall, find_concept
 from serving.models.explain import ImageExplanation, RankedConcept
-from serving.models.model import ServedModel
+from serving.models.loaded_model import ServedModel
 from serving.rpc.convert import embedding as convert
 from sparseclip.v1 import concepts_pb2
 

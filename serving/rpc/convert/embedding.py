@@ -19,8 +19,8 @@ from serving.core.requests import (
     TextItem,
     find_concept,
 )
-from serving.models.model import ServedModel
-from serving.rpc.status import to_status
+from serving.models.loaded_model import ServedModel
+from serving.rpc.error_to_status import to_status
 from sparseclip.v1 import embedding_pb2, types_pb2
 
 

@@ -13,7 +13,7 @@ from serving.auth.tokens import Principal
 from serving.core.errors import ErrorKind, ServingError
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
-from serving.rpc.interceptors.policy import Policy
+from serving.rpc.interceptors.method_policy import Policy
 
 
 class CallAdmission:

@@ -20,11 +20,11 @@ from google.protobuf.message import Message
 from serving.auth.tokens import ANONYMOUS, Authenticator, Principal
 from serving.core.errors import ErrorKind, ServingError
 from serving.core.limits import LimitsConfig
-from serving.rpc.call import RpcContext, ServerCall, answering
+from serving.rpc.call_context import RpcContext, ServerCall, answering
 from serving.rpc.interceptors.call_admission import CallAdmission
 from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer
-from serving.rpc.interceptors.parse import parse
-from serving.rpc.interceptors.policy import Policy, policy_of
+from serving.rpc.interceptors.method_policy import Policy, policy_of
+from serving.rpc.interceptors.parse_request import parse
 
 Handler = Any  # grpc.RpcMethodHandler, whose fields grpc's types do not name
 

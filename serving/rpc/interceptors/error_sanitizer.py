@@ -13,8 +13,8 @@ import grpc
 
 from serving.core.errors import ServingError, expired, internal
 from serving.core.metrics import Metrics
-from serving.rpc.call import RpcContext
-from serving.rpc.status import CODES, DETAILS_KEY, to_status
+from serving.rpc.call_context import RpcContext
+from serving.rpc.error_to_status import CODES, DETAILS_KEY, to_status
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from serving.core.requests import ModelSelector
 from serving.models.registry import Registry, VersionState
-from serving.rpc.call import RpcContext
+from serving.rpc.call_context import RpcContext
 from serving.rpc.convert import embedding as convert
 from serving.rpc.interceptors.call_admission import CallAdmission
 from sparseclip.v1 import admin_pb2, admin_pb2_grpc

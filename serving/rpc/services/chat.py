@@ -8,7 +8,7 @@ from contextlib import aclosing
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
 from serving.models.registry import Registry
-from serving.rpc.call import RpcContext, current_call
+from serving.rpc.call_context import RpcContext, current_call
 from serving.rpc.convert import chat as convert_chat
 from serving.rpc.interceptors.call_admission import ChatAdmission
 from sparseclip.v1 import chat_pb2, chat_pb2_grpc

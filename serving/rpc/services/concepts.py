@@ -5,7 +5,7 @@ from __future__ import annotations
 from serving.core.limits import LimitsConfig
 from serving.models.explain import explain_image, search_concepts
 from serving.models.registry import Registry
-from serving.rpc.call import RpcContext, current_call
+from serving.rpc.call_context import RpcContext, current_call
 from serving.rpc.convert import concepts as convert_concepts
 from serving.rpc.convert import embedding as convert
 from sparseclip.v1 import concepts_pb2, concepts_pb2_grpc

@@ -11,9 +11,9 @@ from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
 from serving.core.requests import EmbedItem, ImageItem
 from serving.models.registry import Registry
-from serving.rpc.call import RpcContext, ServerCall, current_call
+from serving.rpc.call_context import RpcContext, ServerCall, current_call
 from serving.rpc.convert import embedding as convert
-from serving.rpc.status import CODES
+from serving.rpc.error_to_status import CODES
 from serving.rpc.stream_window import StreamWindow
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 

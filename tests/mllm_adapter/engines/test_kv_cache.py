@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mllm_adapter.engines.kv_cache import BatchCache
+from mllm_adapter.engines._kv_cache import BatchCache
 from tests.mllm_adapter.llms import tiny_llm
 
 LENGTHS = (5, 2, 9, 3)

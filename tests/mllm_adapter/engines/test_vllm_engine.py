@@ -16,13 +16,13 @@ import torch
 
 from bundle.store import Bundle, default_bundle, open_bundle
 from mllm_adapter.chat_model import ChatModel, EncodedImage
-from mllm_adapter.data.code_cache import BackboneGraphs
+from mllm_adapter.data.code_tables import BackboneGraphs
 from mllm_adapter.data.instructions import NAME_QUESTIONS
 from mllm_adapter.engines.base import GenerationEngine, GenerationError, Sampling
 from mllm_adapter.model.prompt import PromptMessage
 from mllm_adapter.steering.plan import SteeringPlan
-from mllm_adapter.steering.text_codes import TextCodes
-from tests.paths import ROOT
+from mllm_adapter.steering.text_to_concepts import TextCodes
+from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="module")]
 

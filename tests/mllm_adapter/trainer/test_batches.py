@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mllm_adapter.data.code_cache import CodeTable
+from mllm_adapter.data.code_tables import CodeTable
 from mllm_adapter.data.instructions import QuestionAnswer
 from mllm_adapter.model.prompt import PromptBuilder
 from mllm_adapter.trainer.batches import ConversationBatch, ConversationSampler, EasyVqaMix

@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import load_file
 
 from bundle.schema import SchemaError
+from mllm_adapter.adapter_recipe import AdapterRecipe
 from mllm_adapter.model.adapter import open_adapter
 from mllm_adapter.model.llm import load_llm
-from mllm_adapter.recipe import AdapterRecipe
 from mllm_adapter.trainer import loop
 from mllm_adapter.trainer.loop import train
 from tests.mllm_adapter.runs import recipe, stage
 from training.core import precision
 from training.core.checkpoint import CheckpointError, complete_checkpoints
-from training.core.run import TrainingError
+from training.core.resume import TrainingError
 
 
 def losses(run: Path) -> list[float]:

@@ -19,8 +19,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from serving.auth.tokens import TokenFile
 from sparseclip.v1 import admin_pb2, chat_pb2, concepts_pb2, embedding_pb2
-from tests.serving.contract import path_of
-from tests.serving.harness import (
+from tests.serving.support.certificates import ALICE, ROOT, SLOW, bearer, digest, write_tokens
+from tests.serving.support.running_server import (
     EMBED,
     PNG,
     Running,
@@ -31,7 +31,7 @@ from tests.serving.harness import (
     survives,
     unharmed,
 )
-from tests.serving.identity import ALICE, ROOT, SLOW, bearer, digest, write_tokens
+from tests.serving.support.wire_contract import path_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,7 +10,7 @@ import pytest
 from serving.auth.tokens import ANONYMOUS, Authenticator, TokenFile
 from serving.core.errors import ErrorKind, ServingError, StartupError
 from serving.core.metrics import Metrics
-from tests.serving.identity import ALICE, write_tokens
+from tests.serving.support.certificates import ALICE, write_tokens
 
 
 def test_tokens_files_are_strict(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from serving.batching.item_results import EmbeddedItem
 from serving.core.metrics import Metrics
 from serving.engines.base import EngineError
 from serving.engines.outputs import OutputRow
-from tests.serving.harness import eventually
+from tests.serving.support.running_server import eventually
 
 
 class Gated:

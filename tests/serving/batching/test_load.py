@@ -10,8 +10,8 @@ import grpc
 import numpy as np
 
 from sparseclip.v1 import embedding_pb2
-from tests.serving.calls import assert_same, batcher, embeddings, occupy, start
-from tests.serving.harness import (
+from tests.serving.support.calls_in_flight import assert_same, batcher, embeddings, occupy, start
+from tests.serving.support.running_server import (
     PNG,
     blocked,
     embed_request,

@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from serving.engines.base import EngineOutput
-from tests.serving.harness import (
+from tests.serving.support.running_server import (
     PNG,
     Running,
     blocked,

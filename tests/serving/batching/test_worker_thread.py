@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from serving.batching.worker_thread import WorkerThread
-from tests.serving.harness import eventually
+from tests.serving.support.running_server import eventually
 
 
 async def test_functions_run_in_order_in_one_daemon_thread() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from bundle.concepts import ConceptVocabulary
+from serving.chat.chat_request import RequestedEdit, SteeredImage
 from serving.chat.code_cache import CachedCodes
-from serving.chat.requests import RequestedEdit, SteeredImage
 from serving.chat.resolve_edits import EditResolver
-from tests.tiny import CONCEPTS, tiny_concepts
+from tests.support.tiny_model import CONCEPTS, tiny_concepts
 
 RESOLVE = EditResolver(
     concepts=ConceptVocabulary(tuple(tiny_concepts())), patches=16, top=3, strength=2.0

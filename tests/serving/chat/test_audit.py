@@ -8,9 +8,9 @@ import torch
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.steering.plan import SteeringBatch, SteeringPlan, apply_steering
 from serving.chat.audit import audit
-from serving.chat.requests import RequestedEdit
+from serving.chat.chat_request import RequestedEdit
 from tests.serving.chat.codes import RESOLVE, codes_of, image
-from tests.tiny import CONCEPTS
+from tests.support.tiny_model import CONCEPTS
 
 
 def test_what_is_named_is_what_is_applied() -> None:

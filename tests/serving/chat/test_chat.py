@@ -18,8 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from bundle.store import open_bundle
 from serving.core.requests import ModelSelector
 from sparseclip.v1 import chat_pb2, types_pb2
-from tests.adapters import WORDS, add_adapter
-from tests.serving.chats import (
+from tests.serving.support.chat_requests import (
     ABLATE,
     ADD,
     CHAT,
@@ -36,8 +35,8 @@ from tests.serving.chats import (
     user,
     without_times,
 )
-from tests.serving.graphs import direct, pixels_of
-from tests.serving.harness import (
+from tests.serving.support.expected_outputs import direct, pixels_of
+from tests.serving.support.running_server import (
     PNG,
     Running,
     encoded_image,
@@ -46,6 +45,7 @@ from tests.serving.harness import (
     serving,
     unharmed,
 )
+from tests.support.chat_bundles import WORDS, add_adapter
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

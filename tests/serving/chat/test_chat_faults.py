@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from sparseclip.v1 import chat_pb2_grpc
-from tests.serving.chats import (
+from tests.serving.support.chat_requests import (
     SET,
     Edit,
     chat,
@@ -24,7 +24,7 @@ from tests.serving.chats import (
     stepping,
     without_times,
 )
-from tests.serving.harness import (
+from tests.serving.support.running_server import (
     PNG,
     Running,
     blocked,
@@ -35,7 +35,7 @@ from tests.serving.harness import (
     survives,
     unharmed,
 )
-from tests.serving.process import Process
+from tests.serving.support.server_process import Process
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

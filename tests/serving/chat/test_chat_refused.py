@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sparseclip import CallError
 from sparseclip.v1 import chat_pb2
-from tests.serving.chats import (
+from tests.serving.support.chat_requests import (
     ABLATE,
     ADD,
     CHAT,
@@ -27,8 +27,8 @@ from tests.serving.chats import (
     replies,
     user,
 )
-from tests.serving.contract import messages
-from tests.serving.harness import Running, refused, serving, unharmed
+from tests.serving.support.running_server import Running, refused, serving, unharmed
+from tests.serving.support.wire_contract import messages
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,20 +11,20 @@ import pytest
 
 from bundle.concepts import ConceptVocabulary
 from serving.batching.item_results import StageTimes
-from serving.chat.prompt_assembly import DEFAULT_MAX_TOKENS, PromptAssembler
-from serving.chat.requests import (
+from serving.chat.chat_request import (
     ChatCall,
     ConversationTurn,
     RequestedEdit,
     SamplingRequest,
     SteeredImage,
 )
-from serving.chat.vision import ConversationCodes
+from serving.chat.image_codes import ConversationCodes
+from serving.chat.prompt_assembly import DEFAULT_MAX_TOKENS, PromptAssembler
 from serving.core.errors import ServingError
 from serving.core.limits import LimitsConfig
 from serving.core.requests import ModelSelector
 from tests.serving.chat.codes import codes_of
-from tests.tiny import tiny_concepts
+from tests.support.tiny_model import tiny_concepts
 
 
 class FakeModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.chat.requests import Phrase, RequestedEdit
+from serving.chat.chat_request import Phrase, RequestedEdit
 from serving.core.errors import ServingError
 from tests.serving.chat.codes import RESOLVE, image, phrase_codes
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from serving.cli.main import main
-from serving.local import local_server
+from serving.in_process import local_server
 
 
 @dataclass(frozen=True)

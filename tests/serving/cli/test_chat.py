@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from bundle.store import Bundle
 from mllm_adapter.steering.plan import SteeringEdit, SteeringPlan
-from serving.cli.edits import Edits, parse_edit
+from serving.cli._edits import Edits, parse_edit
 from serving.cli.main import main
 from serving.core.config import ServerConfig
-from serving.local import local_server
+from serving.in_process import local_server
 from sparseclip import Edit
 from tests.serving.cli.conftest import Run
 
@@ -100,7 +100,7 @@ def test_only_chat_loads_the_language_model(
     def refuse(bundle: Bundle, config: ServerConfig) -> None:
         raise ModuleNotFoundError(name="torch")
 
-    monkeypatch.setattr("serving.chat.loading._open", refuse)
+    monkeypatch.setattr("serving.chat.load_chat_model._open", refuse)
     done = run("embed", "--text", "a dog", "--bundle", chat_bundle)
     assert (done.code, done.err) == (0, "")
     done = run("chat", "What?", "--bundle", chat_bundle)

@@ -9,8 +9,8 @@ import click
 import grpc
 import pytest
 
-from serving.cli.inputs import concept_key, expand
-from serving.cli.output import ResultWriter
+from serving.cli._inputs import concept_key, expand
+from serving.cli._output import ResultWriter
 from sparseclip import CallError, ItemStatus
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.chat.loading import check_chat_engine
-from serving.cli.config_options import FieldOption, options, values
+from serving.chat.load_chat_model import check_chat_engine
+from serving.cli._config_options import FieldOption, options, values
 from serving.cli.serve import serve
 from serving.core.config import ServerConfig, load_config
 from sparseclip import Client

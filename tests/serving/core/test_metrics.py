@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.request
 from pathlib import Path
 
-from tests.serving.harness import PNG, embed_request, refused, serving
+from tests.serving.support.running_server import PNG, embed_request, refused, serving
 
 
 async def test_metrics_have_a_port_of_their_own(tiny_bundle: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from bundle.concepts import ConceptVocabulary
 from serving.core.errors import ErrorKind, ServingError
 from serving.core.requests import ConceptRef, find_concept
-from tests.tiny import CONCEPTS, tiny_concepts
+from tests.support.tiny_model import CONCEPTS, tiny_concepts
 
 VOCABULARY = ConceptVocabulary(tuple(tiny_concepts()))
 

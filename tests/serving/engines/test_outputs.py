@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from serving.engines.base import EngineOutput
-from tests.serving.harness import (
+from tests.serving.support.model_versions import copy_version
+from tests.serving.support.running_server import (
     PNG,
     Running,
     blocked,
@@ -24,7 +25,6 @@ from tests.serving.harness import (
     serving,
     unharmed,
 )
-from tests.serving.versions import copy_version
 
 INTERNAL = grpc.StatusCode.INTERNAL.value[0]
 

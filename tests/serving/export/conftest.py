@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.export.collections import folder
 from tests.serving.export.command import BROKEN, COUNT, options, run
+from tests.serving.export.image_folders import folder
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ast
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 READS = {"iter_batches", "read_row_group", "read_row_groups", "read_table"}
 

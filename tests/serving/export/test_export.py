@@ -23,8 +23,8 @@ from serving.cli.main import main
 from serving.engines.base import EngineConfig
 from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 from serving.engines.outputs import OutputRow, rows_of
-from tests.serving.export.collections import png
 from tests.serving.export.command import BROKEN, COUNT, files, options, run
+from tests.serving.export.image_folders import png
 
 
 def test_rows_are_what_the_model_gives(whole: Path, images: Path, tiny_bundle: Path) -> None:

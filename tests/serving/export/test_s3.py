@@ -20,8 +20,8 @@ from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
 
 from serving.cli.main import main
-from tests.serving.export.collections import png, tar
 from tests.serving.export.command import BROKEN, COUNT, files, options, run
+from tests.serving.export.image_folders import png, tar
 
 Upload = Callable[[Path], str]
 """Puts a file or a folder on the store; gives its URL."""

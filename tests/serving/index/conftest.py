@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from bundle.store import open_bundle
 from bundle.verify import MANIFEST
 from serving.cli.main import main
+from serving.in_process import local_server
 from serving.index.databases.base import Code, IndexRow, SearchableDatabase
 from serving.index.export_rows import ExportRows
-from serving.local import local_server
 from sparseclip import Client
-from tests.serving.export.collections import folder
-from tests.tiny import CONCEPTS
+from tests.serving.export.image_folders import folder
+from tests.support.tiny_model import CONCEPTS
 
 COUNT, BROKEN = 60, (3, 17)
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from serving.cli.main import main
-from tests.serving.export.collections import png
+from tests.serving.export.image_folders import png
 from tests.serving.index.conftest import BROKEN, COUNT, Locate
 
 ROWS = COUNT - len(BROKEN)

@@ -7,8 +7,8 @@ import pytest
 
 from serving.index.query import QueryError, QueryTerm, make_query
 from sparseclip import Client
-from tests.serving.export.collections import BROKEN, png
-from tests.tiny import CONCEPTS
+from tests.serving.export.image_folders import BROKEN, png
+from tests.support.tiny_model import CONCEPTS
 
 
 def dense(client: Client, *parts: QueryTerm) -> np.ndarray:

@@ -12,8 +12,8 @@ from bundle.concepts import ConceptVocabulary
 from bundle.manifest import Preprocessing
 from serving.engines.outputs import OutputRow, Patches
 from serving.models.explain import ExplainedImage, ranked
-from serving.models.overlay import render_overlay
-from tests.tiny import tiny_concepts
+from serving.models.map_overlay import render_overlay
+from tests.support.tiny_model import tiny_concepts
 
 VOCABULARY = ConceptVocabulary(tuple(tiny_concepts()))
 

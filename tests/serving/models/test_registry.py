@@ -16,7 +16,7 @@ from serving.core.errors import ErrorKind, ServingError
 from serving.core.metrics import Metrics
 from serving.core.requests import ModelId, ModelSelector
 from serving.models.registry import Registry, VersionState
-from tests.serving.harness import eventually
+from tests.serving.support.running_server import eventually
 
 
 class CountingModel:

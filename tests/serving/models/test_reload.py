@@ -14,8 +14,10 @@ import grpc
 import psutil
 
 from sparseclip.v1 import admin_pb2, admin_pb2_grpc, embedding_pb2
-from tests.serving.chats import question, replies
-from tests.serving.harness import (
+from tests.serving.support.certificates import ROOT, bearer, write_tokens
+from tests.serving.support.chat_requests import question, replies
+from tests.serving.support.model_versions import copy_version, damage
+from tests.serving.support.running_server import (
     PNG,
     Running,
     embed_request,
@@ -24,8 +26,6 @@ from tests.serving.harness import (
     serving,
     unharmed,
 )
-from tests.serving.identity import ROOT, bearer, write_tokens
-from tests.serving.versions import copy_version, damage
 
 RELOADS = 50
 

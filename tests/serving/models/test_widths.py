@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from serving.local import local_server
+from serving.in_process import local_server
 from sparseclip import Client, Outputs
-from tests.tiny import export_tiny, tiny_model
+from tests.support.tiny_model import export_tiny, tiny_model
 
 
 def test_dense_vectors_are_as_wide_as_their_tower(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from serving.cli.main import main
-from tests.serving.export.collections import folder, png
 from tests.serving.export.command import options, run
+from tests.serving.export.image_folders import folder, png
 from tests.serving.report.page import Page
 
 COUNT, BROKEN, ROWS = 60, (3, 17), 16

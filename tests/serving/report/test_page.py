@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from serving.report.examples import THUMBNAIL_SIDE, thumbnail
-from tests.serving.export.collections import BROKEN, png, tar
 from tests.serving.export.command import options, run
+from tests.serving.export.image_folders import BROKEN, png, tar
 from tests.serving.report.conftest import EVIL, Reporter, call, rows_of
 from tests.serving.report.page import Page
 

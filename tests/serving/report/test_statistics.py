@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from bundle.store import open_bundle
-from serving.export import reader
+from serving.export import export_reader as reader
 from serving.report.top_rows import TopRows
 from tests.serving.report.conftest import BROKEN, COUNT, ROWS, Reporter, rows_of
-from tests.tiny import CONCEPTS
+from tests.support.tiny_model import CONCEPTS
 
 
 @pytest.fixture(params=[7, 8192])

@@ -15,7 +15,9 @@ from sparseclip.v1 import (
     admin_pb2,
     admin_pb2_grpc,
 )
-from tests.serving.harness import (
+from tests.serving.support.certificates import ROOT, bearer, write_tokens
+from tests.serving.support.model_versions import copy_version, damage
+from tests.serving.support.running_server import (
     PNG,
     Running,
     blocked,
@@ -24,8 +26,6 @@ from tests.serving.harness import (
     refused,
     serving,
 )
-from tests.serving.identity import ROOT, bearer, write_tokens
-from tests.serving.versions import copy_version, damage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,8 +10,8 @@ import grpc
 import pytest
 
 from sparseclip.v1 import embedding_pb2
-from tests.serving.calls import assert_same, batcher, occupy, start
-from tests.serving.harness import (
+from tests.serving.support.calls_in_flight import assert_same, batcher, occupy, start
+from tests.serving.support.running_server import (
     PNG,
     STREAM,
     blocked,

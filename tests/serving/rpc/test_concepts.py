@@ -17,8 +17,8 @@ from sparseclip.v1 import (
     concepts_pb2_grpc,
     types_pb2,
 )
-from tests.serving.graphs import direct
-from tests.serving.harness import (
+from tests.serving.support.expected_outputs import direct
+from tests.serving.support.running_server import (
     PNG,
     Running,
     refused,

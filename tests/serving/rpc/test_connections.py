@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.serving.harness import PNG, embed_request, eventually, serving, unharmed
+from tests.serving.support.running_server import PNG, embed_request, eventually, serving, unharmed
 
 CONNECTIONS = 1_000
 

@@ -13,8 +13,8 @@ from sparseclip.v1 import (
     embedding_pb2,
     types_pb2,
 )
-from tests.serving.graphs import direct, pixels_of
-from tests.serving.harness import (
+from tests.serving.support.expected_outputs import direct, pixels_of
+from tests.serving.support.running_server import (
     PNG,
     Running,
     embed_request,

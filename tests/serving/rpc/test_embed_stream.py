@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sparseclip.v1 import embedding_pb2
-from tests.serving.harness import (
+from tests.serving.support.running_server import (
     PNG,
     Running,
     blocked,

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.core.errors import ServingError
-from serving.rpc.interceptors.parse import check_numbers
+from serving.rpc.interceptors.parse_request import check_numbers
 from sparseclip.v1 import concepts_pb2, embedding_pb2
-from tests.serving.contract import MESSAGES, UNARY, messages, path_of
-from tests.serving.harness import PNG, Running, refused
+from tests.serving.support.running_server import PNG, Running, refused
+from tests.serving.support.wire_contract import MESSAGES, UNARY, messages, path_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

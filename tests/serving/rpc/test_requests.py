@@ -6,7 +6,14 @@ import grpc
 import pytest
 
 from sparseclip.v1 import embedding_pb2, types_pb2
-from tests.serving.harness import EMBED, PNG, Running, embed_request, refused, survives
+from tests.serving.support.running_server import (
+    EMBED,
+    PNG,
+    Running,
+    embed_request,
+    refused,
+    survives,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -12,7 +12,7 @@ from serving.batching.item_results import ItemResult
 from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.requests import EmbedItem, TextItem
 from serving.rpc.stream_window import StreamWindow
-from tests.serving.harness import eventually
+from tests.serving.support.running_server import eventually
 
 REFUSAL = invalid("text", "not today")
 

@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from serving.core.config import TlsConfig
 from sparseclip import CallError
-from tests.serving.harness import (
+from tests.serving.support.certificates import Authority
+from tests.serving.support.running_server import (
     EMBED,
     Running,
     embed_request,
@@ -20,7 +21,6 @@ from tests.serving.harness import (
     serving,
     survives,
 )
-from tests.serving.identity import Authority
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,8 +10,16 @@ import pytest
 from google.protobuf import descriptor
 
 from sparseclip.v1 import embedding_pb2
-from tests.serving.contract import UNARY, path_of
-from tests.serving.harness import EMBED, PNG, STREAM, Running, embed_request, refused, survives
+from tests.serving.support.running_server import (
+    EMBED,
+    PNG,
+    STREAM,
+    Running,
+    embed_request,
+    refused,
+    survives,
+)
+from tests.serving.support.wire_contract import UNARY, path_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from bundle.store import open_bundle
-from tests.paths import ROOT
-from tests.tiny import WORDS, graphs_from
+from tests.support.paths import ROOT
+from tests.support.tiny_model import WORDS, graphs_from
 from tests.training.conftest import ICONS, tiny_recipe
 from training.cli.bundle import bundle
 from training.evaluation.encoder import CodeMatrix
@@ -99,7 +99,7 @@ def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     with pytest.MonkeyPatch.context() as patch:
         # pooling in slices of 50 of the 128 concepts, as large models do; the gate would see a
         # mistake
-        patch.setattr("training.export.onnx_graphs.PATCH_CODES_PER_SLICE", 4 * 50)
+        patch.setattr("training.bundling.onnx_graphs.PATCH_CODES_PER_SLICE", 4 * 50)
         patch.setenv("SPARSECLIP_CACHE", str(models / "empty"))
         return models, export(run, models)
 
@@ -146,11 +146,11 @@ def test_a_release_reads_and_encodes_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from training.bundling.bundle_writer import as_shipped
+    from training.bundling.release import ReleaseConfig, release
     from training.data import shards
     from training.evaluation.encoder import CheckpointEncoder
     from training.evaluation.evaluate import evaluate_split, figures_by_name, held_out_splits
-    from training.export.bundle_writer import as_shipped
-    from training.export.release import ReleaseConfig, release
 
     read: list[str] = []
     shown: list[Image.Image] = []
@@ -167,7 +167,7 @@ def test_a_release_reads_and_encodes_once(
     monkeypatch.setattr(shards, "read_tar", reading)
     monkeypatch.setattr(CheckpointEncoder, "images", encoding)
     written = exported[0] / "icons" / "0.1"
-    monkeypatch.setattr("training.export.bundle_writer.write_graphs", graphs_from(written))
+    monkeypatch.setattr("training.bundling.bundle_writer.write_graphs", graphs_from(written))
     order = ReleaseConfig(
         run=run,
         data=ICONS,
@@ -195,8 +195,8 @@ def test_a_release_reads_and_encodes_once(
 
 
 def test_a_shipped_model_is_a_rounded_copy(run: Path) -> None:
+    from training.bundling.bundle_writer import as_shipped
     from training.evaluation.encoder import CheckpointEncoder
-    from training.export.bundle_writer import as_shipped
 
     encoder = CheckpointEncoder(run)
     exact = encoder.texts(["a dog"])

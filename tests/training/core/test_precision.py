@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 from tests.training.conftest import tiny_recipe
 from training.core import precision
 from training.core.checkpoint import CheckpointError, find_checkpoint

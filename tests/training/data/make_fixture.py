@@ -13,7 +13,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from tests.paths import ICONS
+from tests.support.paths import ICONS
 from training.data.dataset import summarise
 from training.data.shards import (
     INDEX,

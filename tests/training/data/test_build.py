@@ -17,12 +17,19 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from tests.paths import ICONS, ROOT
+from tests.support.paths import ICONS, ROOT
 from training.cli.data import data
 from training.data.build import build_dataset, progress_bar
+from training.data.data_recipe import (
+    DataError,
+    DataRecipe,
+    NearRule,
+    PackageSpec,
+    SetSpec,
+    SplitSpec,
+)
 from training.data.emoji import FILES
 from training.data.icons import render, svg
-from training.data.recipe import DataError, DataRecipe, NearRule, PackageSpec, SetSpec, SplitSpec
 from training.data.shards import read_index, read_split
 
 LABELS = {"1F34E": "red apple", "1F415": "dog", "1F436": "dog face", "1F680": "rocket"}

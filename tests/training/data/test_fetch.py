@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from training.data.data_recipe import PackageSpec
 from training.data.fetch import FetchError, cached_archive, fetch, members
-from training.data.recipe import PackageSpec
 
 
 def spec(content: bytes) -> PackageSpec:

@@ -16,9 +16,9 @@ from PIL import Image
 
 from tests.training.data.test_rcc import Tree, qcompress, resource
 from training.data.build import progress_bar
+from training.data.data_recipe import DataError, PackageSpec, find_recipe
 from training.data.photos import PhotoRecipe, PhotoSet, build_photos, load_photo_recipe
 from training.data.rcc import FOLDER, ZLIB
-from training.data.recipe import DataError, PackageSpec, find_recipe
 from training.data.shards import read_split
 
 ZOO = "gcompris/src/activities/zoo/resource/"

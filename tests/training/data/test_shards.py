@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bundle.atomic import is_draft
-from tests.paths import ICONS, ROOT
+from tests.support.paths import ICONS, ROOT
 from training.data.shards import (
     RECEIPTS,
     Sample,

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.paths import ICONS
+from tests.support.paths import ICONS
 from training.data.captions import caption_key
+from training.data.data_recipe import NearRule, SplitSpec, find_recipe, load_recipe
 from training.data.emoji import Emoji
-from training.data.recipe import NearRule, SplitSpec, find_recipe, load_recipe
 from training.data.shards import read_split
 from training.data.split import SPLITS, assign_subset, group_of, plan_splits
 

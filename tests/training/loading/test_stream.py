@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training.data.recipe import DataError
+from training.data.data_recipe import DataError
 from training.loading.pairs import PairBatch
 from training.loading.stream import PairStream, stream_batches
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 from tests.training.conftest import environment
-from training.core.compat import open_clip
+from training.core.torchvision_compat import open_clip
 from training.losses.clip import tiled_clip_loss
 from training.model.sparse_clip import normalize
 

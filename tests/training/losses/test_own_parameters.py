@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from bundle.plugins import Plugin
 from bundle.store import open_bundle
-from tests.paths import ROOT
-from tests.tiny import export_tiny, graphs_from, tiny_model
+from tests.support.paths import ROOT
+from tests.support.tiny_model import export_tiny, graphs_from, tiny_model
 from tests.training.conftest import environment, tiny_recipe
 from tests.training.trainer.test_loop import losses, weights
-from training.export import bundle_writer
-from training.export.bundle_writer import load_weights
+from training.bundling import bundle_writer
+from training.bundling.bundle_writer import load_weights
 from training.losses import LOSSES
 from training.losses.base import Loss
 from training.trainer.loop import train

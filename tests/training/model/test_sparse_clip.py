@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.training.conftest import tiny_recipe
-from training.core.compat import open_clip
+from training.core.torchvision_compat import open_clip
 from training.model import sparse_head as head_module
 from training.model.sparse_clip import ModelConfig, SparseCLIP, normalize
 from training.model.sparse_head import RepReLU, SparseHead

@@ -10,8 +10,8 @@ import torch
 from tests.training.conftest import tiny_recipe
 from training.core.distributed import Ranks
 from training.trainer.batch_source import BatchSource
-from training.trainer.initialize import initial_model
-from training.trainer.recipe import TrainingRecipe
+from training.trainer.initial_weights import initial_model
+from training.trainer.training_recipe import TrainingRecipe
 
 CPU = torch.device("cpu")
 

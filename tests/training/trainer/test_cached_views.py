@@ -11,15 +11,15 @@ import torch
 
 import training.trainer.cached_views
 from tests.training.conftest import ICONS, tiny_recipe
-from tests.training.trainer.test_initialize import trunk_recipe
+from tests.training.trainer.test_initial_weights import trunk_recipe
 from training.core.distributed import Ranks
 from training.loading.augment import BatchPart
 from training.loading.pairs import PairsInMemory
 from training.model.tokenizer import open_clip_tokenizer
 from training.trainer.cached_views import CachedViews, cached_views, view_counts
-from training.trainer.initialize import initial_model
+from training.trainer.initial_weights import initial_model
 from training.trainer.loop import train
-from training.trainer.recipe import TrainingRecipe
+from training.trainer.training_recipe import TrainingRecipe
 
 ONE = Ranks(rank=0, count=1, device=torch.device("cpu"))
 

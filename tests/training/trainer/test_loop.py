@@ -16,14 +16,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 from tests.training.conftest import environment, tiny_recipe
 from training.core import checkpoint
 from training.core.checkpoint import CheckpointError
-from training.core.run import TrainingError
+from training.core.resume import TrainingError
 from training.trainer.loop import train
-from training.trainer.recipe import TrainingRecipe
 from training.trainer.trained_model import load_model
+from training.trainer.training_recipe import TrainingRecipe
 
 
 def losses(run: Path) -> dict[int, float]:

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from bundle.schema import SchemaError
-from training.core.compat import open_clip
+from training.core.torchvision_compat import open_clip
 from training.loading.pairs import PairBatch
 from training.losses import LOSSES
 from training.model.sparse_clip import LossInputs, SparseCLIP
-from training.trainer.recipe import TrainingRecipe
 from training.trainer.step import TrainingStep
 from training.trainer.trained_model import new_model
+from training.trainer.training_recipe import TrainingRecipe
 
 
 def test_the_recipes_are_there() -> None:

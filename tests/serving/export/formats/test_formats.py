@@ -14,10 +14,10 @@ import zarr
 from click.testing import CliRunner
 
 from serving.cli.main import main
+from serving.export.export_reader import ExportReader
 from serving.export.formats import FORMATS
-from serving.export.reader import ExportReader
-from tests.serving.export.collections import BROKEN, png
 from tests.serving.export.command import files, options, run
+from tests.serving.export.image_folders import BROKEN, png
 from tests.serving.report.page import Page
 
 

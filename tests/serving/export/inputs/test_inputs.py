@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.dataset as dataset
 import pytest
 
-from tests.serving.export.collections import png, tar
 from tests.serving.export.command import files, options, run
+from tests.serving.export.image_folders import png, tar
 
 
 def test_tars_give_the_same_codes(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from serving.index.databases.base import (
 from serving.index.export_rows import ExportRows
 from serving.index.query import QueryTerm, make_query
 from sparseclip import Client
-from tests.serving.export.collections import png
+from tests.serving.export.image_folders import png
 from tests.serving.index.conftest import Collection, Locate, load
 
 KINDS = ("qdrant", "milvus", "pgvector")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from serving.index.databases._rescoring import Candidate, search_signed
 from serving.index.databases.base import Code
-from serving.index.databases.rescoring import Candidate, search_signed
 
 
 @pytest.mark.parametrize("seed", range(20))

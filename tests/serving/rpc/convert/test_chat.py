@@ -9,7 +9,7 @@ import pytest
 
 from bundle.concepts import ConceptVocabulary
 from serving.batching.item_results import StageTimes
-from serving.chat.requests import (
+from serving.chat.chat_request import (
     ConceptChange,
     DeltaEvent,
     EndEvent,
@@ -23,8 +23,8 @@ from serving.core.limits import LimitsConfig
 from serving.core.requests import ModelId
 from serving.rpc.convert import chat as convert
 from sparseclip.v1 import chat_pb2
-from tests.serving.chats import ABLATE, ADD, SET, Edit, image, user
-from tests.tiny import tiny_concepts
+from tests.serving.support.chat_requests import ABLATE, ADD, SET, Edit, image, user
+from tests.support.tiny_model import tiny_concepts
 
 MODEL: Any = SimpleNamespace(
     id=ModelId(name="tiny", version="1"),

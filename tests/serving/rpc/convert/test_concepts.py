@@ -16,7 +16,7 @@ from serving.core.requests import ModelId
 from serving.models.explain import ConceptMap, ImageExplanation
 from serving.rpc.convert import concepts as convert
 from sparseclip.v1 import concepts_pb2, types_pb2
-from tests.tiny import tiny_concepts
+from tests.support.tiny_model import tiny_concepts
 
 MODEL: Any = SimpleNamespace(
     id=ModelId(name="tiny", version="1"),

@@ -16,7 +16,7 @@ from serving.core.requests import ImageItem, ModelId, OutputSelection, TextItem
 from serving.engines.outputs import OutputRow, Patches
 from serving.rpc.convert import embedding as convert
 from sparseclip.v1 import embedding_pb2, types_pb2
-from tests.tiny import tiny_concepts
+from tests.support.tiny_model import tiny_concepts
 
 LIMITS = LimitsConfig(images_per_call=2, texts_per_call=3, id_bytes=4)
 MODEL: Any = SimpleNamespace(

@@ -12,7 +12,7 @@ from serving.core.errors import ErrorKind, ServingError
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
 from serving.rpc.interceptors.call_admission import CallAdmission, ChatAdmission
-from serving.rpc.interceptors.policy import Policy
+from serving.rpc.interceptors.method_policy import Policy
 
 
 def admission_of(*, is_open: bool = True, **limits: int) -> CallAdmission:

@@ -12,8 +12,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.metrics import Metrics
+from serving.rpc.error_to_status import DETAILS_KEY
 from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer, sanitize
-from serving.rpc.status import DETAILS_KEY
 
 METHOD = "/sparseclip.v1.EmbeddingService/Embed"
 

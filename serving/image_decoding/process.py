@@ -1,0 +1,164 @@
+"""One decoding process, seen from the server. S image side; pixels are float32 (3, S, S).
+
+Encoded bytes and pixels pass through shared memory, whose layout worker.py describes. Compared with
+a thread, an image costs two more copies and two small messages; a crash or a hang costs one image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import mmap
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from bundle.image import ImageLimits
+from bundle.manifest import Preprocessing
+from serving.core.errors import invalid
+from serving.image_decoding.worker import request_struct
+
+_START_TIMEOUT_S = 30.0
+_PAGE_BYTES = mmap.ALLOCATIONGRANULARITY
+_MAX_REPLY_BYTES = 4096
+
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20)}
+"""By default glibc's malloc returns the memory of every image to the system, and asking for it
+again, page by page, takes a quarter of the decoding time. With these thresholds a worker keeps that
+memory (mallopt(3))."""
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker ended, or took too long."""
+
+
+class DecodeProcess:
+    """A process with its socket and shared memory; it decodes up to `slots` images per request."""
+
+    def __init__(self, preprocessing: Preprocessing, limits: ImageLimits, slots: int) -> None:
+        size = preprocessing.size
+        pixels_bytes = 4 * 3 * size * size
+        memory_bytes = -(-slots * (limits.bytes + pixels_bytes) // _PAGE_BYTES) * _PAGE_BYTES
+        self._socket, worker_socket = socket.socketpair()
+        with worker_socket, _anonymous_file(memory_bytes) as descriptor:
+            self._memory = mmap.mmap(descriptor, memory_bytes)
+            settings = {
+                "limits": dataclasses.asdict(limits),
+                "preprocessing": dataclasses.asdict(preprocessing),
+                "slots": slots,
+                "socket": worker_socket.fileno(),
+                "memory": descriptor,
+                "bytes": memory_bytes,
+            }
+            self.process = subprocess.Popen(
+                # -P: a folder named `serving` in the working directory must not be imported.
+                [sys.executable, "-P", "-m", "serving.image_decoding.worker", json.dumps(settings)],
+                pass_fds=(worker_socket.fileno(), descriptor),
+                stdin=subprocess.DEVNULL,
+                env=_environment(),
+            )
+        self._pixels = np.frombuffer(
+            self._memory, np.float32, slots * 3 * size * size, slots * limits.bytes
+        ).reshape(slots, 3, size, size)
+        self._slots, self._request = slots, request_struct(slots)
+        self._socket.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket, self._on_reply)
+        self._reply = self._expect_reply(_START_TIMEOUT_S)
+        self.ready = self._reply
+        """Done when the process has imported what it needs; raises WorkerDiedError."""
+
+    def decode(self, images: Sequence[bytes], seconds: float) -> asyncio.Future[Any]:
+        """Decodes up to `slots` images, none larger than the limit; one request at a time.
+
+        The future gives a list with the pixels (3, S, S) of each image, or the ServingError of one
+        that is not accepted. It raises WorkerDiedError when the process ends, or takes longer than
+        `seconds` per image. It must not be cancelled: the process would work on, in memory that
+        the next request then overwrites.
+        """
+        self._reply = self._expect_reply(seconds * len(images))
+        lengths, start = [0] * self._slots, 0
+        for slot, data in enumerate(images):
+            self._memory[start : start + len(data)] = data
+            lengths[slot] = len(data)
+            start += len(data)
+        try:
+            self._socket.send(self._request.pack(len(images), *lengths))  # it fits the buffer
+        except OSError:
+            self._fail()
+        return self._reply
+
+    def _expect_reply(self, seconds: float) -> asyncio.Future[Any]:
+        self._timeout = self._loop.call_later(seconds, self._fail)
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        reply.add_done_callback(_mark_retrieved)
+        return reply
+
+    def _on_reply(self) -> None:
+        try:
+            message = self._socket.recv(_MAX_REPLY_BYTES)
+        except OSError:
+            message = b""
+        if not message:  # the process has ended
+            self._loop.remove_reader(self._socket)
+            self._fail()
+            return
+        self._timeout.cancel()
+        if self._reply.done():
+            return
+        errors = json.loads(message)
+        pixels = self._pixels[: len(errors)].copy()  # the next request overwrites the slots
+        self._reply.set_result(
+            [
+                pixels[slot] if error is None else invalid("image", error.removeprefix("image: "))
+                for slot, error in enumerate(errors)
+            ]
+        )
+
+    def _fail(self) -> None:
+        self._timeout.cancel()
+        if not self._reply.done():
+            self._reply.set_exception(WorkerDiedError("the worker ended, or took too long"))
+
+    def close(self) -> None:
+        """Kills the process; a request in flight raises WorkerDiedError."""
+        self._fail()
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def _mark_retrieved(reply: asyncio.Future[Any]) -> None:
+    """Keeps asyncio from logging an exception as lost when the caller has left."""
+    if not reply.cancelled():
+        reply.exception()
+
+
+@contextlib.contextmanager
+def _anonymous_file(size: int) -> Iterator[int]:
+    """A file without a name, in memory where the system has memfd; two processes map it."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("sparseclip-decode")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    try:
+        os.truncate(descriptor, size)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment and import path, and one OpenBLAS thread: workers need no more."""
+    path = os.pathsep.join(entry or os.curdir for entry in sys.path)
+    return {**_MALLOC, **os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}

@@ -1,0 +1,238 @@
+"""A loaded model: bundle, engine, decoders, batchers, chat. S image side, T tokens, P patches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.onnx_graph import GRAPHS, GraphName
+from bundle.store import Bundle
+from serving.batching.batcher import Batcher, RunBatch, batcher_config
+from serving.batching.item_admission import Permits
+from serving.batching.item_results import ItemResult
+from serving.batching.worker_thread import WorkerThread
+from serving.chat.conversation import ENDED, Chat
+from serving.chat.load_chat_model import LanguageModel, NoChat
+from serving.core.config import ServerConfig
+from serving.core.errors import ErrorKind, ServingError, invalid
+from serving.core.metrics import Metrics
+from serving.core.requests import EmbedItem, ImageItem, ModelId, TextItem
+from serving.engines.base import Engine, EngineError, available_cores
+from serving.engines.outputs import OutputRow, rows_of
+from serving.image_decoding.pool import DecodePool
+
+
+class ServedModel:
+    """Answers items with one version of one bundle."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        language_model: LanguageModel | NoChat,
+        config: ServerConfig,
+        metrics: Metrics,
+    ) -> None:
+        manifest = bundle.manifest
+        self.id = ModelId(name=manifest.name, version=manifest.version)
+        self.architecture = manifest.architecture
+        self.preprocessing = manifest.preprocessing
+        self.concepts = bundle.concepts
+        self.engine = engine
+        self.suspect = asyncio.Event()
+        """Set when the model should be probed: after several failed items, or when chat ended."""
+        self._tokenizer = bundle.tokenizer
+        self._failures = 0
+        self._failures_before_probe = config.failures_before_probe
+        self._limits = config.limits
+        self._decode_seconds: dict[str, Any] = {g: metrics.decode(g) for g in ("image", "text")}
+        self.decoders = DecodePool(
+            manifest.preprocessing,
+            config.limits.image,
+            workers=config.decode_workers or min(4, available_cores()),
+            seconds=config.limits.decode_s,
+            metrics=metrics,
+        )
+        # Cleaning and cutting text is Python code: in a thread it lets the event loop run.
+        self.text_thread = WorkerThread("tokenizer")
+        self.batchers = {
+            graph: Batcher(
+                self.runner(graph),
+                batcher_config(graph, config, engine.runs),
+                metrics.batcher(graph),
+                self._on_outcome,
+            )
+            for graph in GRAPHS
+        }
+        self._chat: Chat | NoChat = (
+            language_model
+            if isinstance(language_model, NoChat)
+            else Chat(
+                language_model,
+                self.concepts,
+                self.embed,
+                config.limits,
+                metrics.chat,
+                self.suspect.set,
+            )
+        )
+
+    @property
+    def has_chat(self) -> bool:
+        """Whether the model answers conversations."""
+        return isinstance(self._chat, Chat) and not self._chat.ended
+
+    @property
+    def chat(self) -> Chat:
+        """The model's conversations. Raises ServingError, which says why there are none."""
+        if isinstance(self._chat, NoChat):
+            raise ServingError(ErrorKind.CONFLICT, self._chat.reason)
+        if self._chat.ended:
+            self.suspect.set()
+            raise ServingError(ErrorKind.UNAVAILABLE, ENDED)
+        return self._chat
+
+    @property
+    def admitted_images(self) -> int:
+        """Images admitted and not yet answered."""
+        return sum(self.batchers[graph].admission.admitted for graph in ("image", "patches"))
+
+    def sample(self, graph: GraphName) -> NDArray[Any]:
+        """A plain input of a graph: tokens (T,), or a grey image (3, S, S)."""
+        if graph == "text":
+            tokens: NDArray[Any] = self._tokenizer.encode(["a"])[0]
+            return tokens
+        size = self.preprocessing.size
+        return np.zeros((3, size, size), dtype=np.float32)
+
+    def runner(self, graph: GraphName) -> RunBatch:
+        """A function that runs a batch of a graph's inputs and checks every row of the output."""
+
+        def run(inputs: NDArray[Any]) -> list[OutputRow | EngineError]:
+            output = self.engine.run(graph, inputs)
+            return rows_of(output, len(inputs), self.architecture, graph)
+
+        return run
+
+    async def probe(self, seconds: float) -> bool:
+        """Whether a plain image is answered in time; if so, failures count from 0 again."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        batcher = self.batchers["image"]
+        try:
+            async with asyncio.timeout_at(deadline):
+                with batcher.admission.admit(1, deadline) as permits:
+                    await batcher.submit(self.sample("image"), deadline, permits)
+        except (ServingError, TimeoutError):
+            return False
+        self._failures = 0
+        self.suspect.clear()
+        return True
+
+    def _on_outcome(self, succeeded: bool) -> None:
+        self._failures = 0 if succeeded else self._failures + 1
+        if self._failures >= self._failures_before_probe:
+            self.suspect.set()
+
+    async def embed(
+        self, items: Sequence[EmbedItem], deadline: float, *, patches: bool = False
+    ) -> list[ItemResult]:
+        """Answers items in their order; one that fails does not disturb the others.
+
+        `deadline` is in the event loop's time. With `patches`, images also get patch codes.
+        Raises ServingError when the items are not admitted: all of them are, or none.
+        """
+        images = [item for item in items if isinstance(item, ImageItem)]
+        texts = [item for item in items if isinstance(item, TextItem)]
+        batcher = self._image_batcher(patches)
+        with (
+            batcher.admission.admit(len(images), deadline) as image_permits,
+            self.batchers["text"].admission.admit(len(texts), deadline) as text_permits,
+        ):
+            if len(images) == 1 and not texts:  # the common call, without the cost of a task group
+                return [await self._embed_image(images[0], deadline, batcher, image_permits)]
+            async with asyncio.TaskGroup() as group:
+                image_tasks = [
+                    group.create_task(self._embed_image(item, deadline, batcher, image_permits))
+                    for item in images
+                ]
+                text_task = group.create_task(self._embed_texts(texts, deadline, text_permits))
+        image_results = iter([task.result() for task in image_tasks])
+        text_results = iter(text_task.result())
+        return [next(image_results if isinstance(i, ImageItem) else text_results) for i in items]
+
+    async def embed_when_free(
+        self, item: EmbedItem, deadline: float, *, patches: bool = False
+    ) -> ItemResult:
+        """Answers one item of a stream, after waiting for a slot that streams may use."""
+        if isinstance(item, ImageItem):
+            batcher = self._image_batcher(patches)
+            async with batcher.admission.admit_when_free() as permits:
+                return await self._embed_image(item, deadline, batcher, permits)
+        async with self.batchers["text"].admission.admit_when_free() as permits:
+            return (await self._embed_texts([item], deadline, permits))[0]
+
+    def _image_batcher(self, patches: bool) -> Batcher:
+        return self.batchers["patches" if patches else "image"]
+
+    async def _embed_image(
+        self, item: ImageItem, deadline: float, batcher: Batcher, permits: Permits
+    ) -> ItemResult:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            pixels = await self.decoders.decode(item.data)
+        except ServingError as error:
+            permits.use()  # the batcher need not wait for this image
+            return error
+        decode_s = loop.time() - started
+        self._decode_seconds["image"].observe(decode_s)
+        try:
+            return await batcher.submit(pixels, deadline, permits, decode_s)
+        except ServingError as error:
+            return error
+
+    async def _embed_texts(
+        self, items: Sequence[TextItem], deadline: float, permits: Permits
+    ) -> list[ItemResult]:
+        """Tokenizes texts in one go; a text that is too long fails alone."""
+        if not items:
+            return []
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        limit = self._limits.text_bytes
+        fits = [len(item.text.encode()) <= limit for item in items]
+        texts = [item.text for item, fit in zip(items, fits, strict=True) if fit]
+        for _ in range(len(items) - len(texts)):
+            permits.use()
+        tokens = await self.text_thread.run(lambda: self._tokenizer.encode(texts))
+        decode_s = loop.time() - started
+        self._decode_seconds["text"].observe(decode_s)
+        batcher = self.batchers["text"]
+        futures = [batcher.submit(row, deadline, permits, decode_s) for row in tokens]
+        pending = iter(futures)
+        results: list[ItemResult] = []
+        try:
+            for fit in fits:
+                try:
+                    too_long = invalid("text", f"more than {limit} bytes")
+                    results.append(await next(pending) if fit else too_long)
+                except ServingError as error:
+                    results.append(error)
+        finally:
+            for future in futures:  # a cancelled call leaves nothing in the queue
+                future.cancel()
+        return results
+
+    async def close(self) -> None:
+        """Ends the workers and frees the graphs."""
+        if self.has_chat:
+            await self.chat.close()
+        for batcher in self.batchers.values():
+            await batcher.close()
+        await self.decoders.close()
+        self.text_thread.close()
+        self.engine.close()

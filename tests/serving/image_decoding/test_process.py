@@ -1,0 +1,91 @@
+"""The protocol of a decoding process: several images at once, errors, and death."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from bundle.image import ImageLimits, Preprocessor, decode_image
+from bundle.manifest import Preprocessing
+from serving.core.errors import ErrorKind, ServingError
+from serving.image_decoding.process import DecodeProcess, WorkerDiedError
+from serving.image_decoding.worker import request_struct
+from tests.serving.support.running_server import encoded_image
+
+PREPROCESSING = Preprocessing(size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+LIMITS = ImageLimits(bytes=100_000)
+SLOTS = 3
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def process() -> AsyncIterator[DecodeProcess]:
+    started = DecodeProcess(PREPROCESSING, LIMITS, SLOTS)
+    try:
+        await started.ready
+        yield started
+    finally:
+        started.close()
+
+
+def pixels_of(data: bytes) -> np.ndarray:
+    return Preprocessor(PREPROCESSING)(decode_image(data, LIMITS))
+
+
+async def test_each_image_has_its_slot_and_errors_keep_theirs(process: DecodeProcess) -> None:
+    first, third = encoded_image(1), encoded_image(2, size=(64, 20), form="JPEG")
+    decoded = await process.decode([first, b"no image", third], seconds=10)
+    np.testing.assert_array_equal(decoded[0], pixels_of(first))
+    np.testing.assert_array_equal(decoded[2], pixels_of(third))
+    assert isinstance(decoded[1], ServingError)
+    assert decoded[1].kind is ErrorKind.INVALID
+    assert decoded[1].message == "image: unsupported image"
+
+
+async def test_pixels_are_not_overwritten_by_the_next_request(process: DecodeProcess) -> None:
+    images = [encoded_image(seed) for seed in range(4)]
+    [kept] = await process.decode(images[:1], seconds=10)
+    later = await process.decode(images[1:], seconds=10)
+    np.testing.assert_array_equal(kept, pixels_of(images[0]))
+    for pixels, data in zip(later, images[1:], strict=True):
+        np.testing.assert_array_equal(pixels, pixels_of(data))
+
+
+async def test_an_image_of_the_largest_size_fits_every_slot(process: DecodeProcess) -> None:
+    padded = [encoded_image(seed) for seed in range(SLOTS)]
+    padded = [data + b"\0" * (LIMITS.bytes - len(data)) for data in padded]
+    for pixels, data in zip(await process.decode(padded, seconds=10), padded, strict=True):
+        np.testing.assert_array_equal(pixels, pixels_of(data))
+
+
+@pytest.mark.parametrize("how", ["ends", "takes too long"])
+async def test_a_process_that_ends_or_takes_too_long_fails_its_request(
+    process: DecodeProcess, how: str
+) -> None:
+    reply = process.decode([encoded_image()], 10.0 if how == "ends" else 0.0)
+    if how == "ends":
+        process.process.kill()
+    with pytest.raises(WorkerDiedError):
+        async with asyncio.timeout(5):
+            await reply
+
+
+async def test_closing_a_process_kills_it_and_fails_its_request() -> None:
+    process = DecodeProcess(PREPROCESSING, LIMITS, SLOTS)
+    await process.ready
+    reply = process.decode([encoded_image()], 10.0)
+    process.close()
+    with pytest.raises(WorkerDiedError):
+        await reply
+    assert process.process.poll() is not None
+
+
+async def test_a_request_has_a_length_for_every_slot() -> None:
+    layout = request_struct(SLOTS)
+    assert layout.size == 8 * (1 + SLOTS)
+    assert layout.unpack(layout.pack(2, 10, 20, 0)) == (2, 10, 20, 0)

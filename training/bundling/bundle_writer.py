@@ -1,0 +1,186 @@
+"""Writes a trained model as a bundle. B batch, T tokens, S image side, C concepts, D width."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from bundle.concepts import ConceptVocabulary, NamedConcept
+from bundle.image import Preprocessor
+from bundle.manifest import Architecture, Manifest, Preprocessing, Training
+from bundle.schema import from_dict
+from bundle.store import Bundle, write_bundle
+from bundle.tokenizer import Tokenizer
+from training.bundling.onnx_graphs import TopK, write_graphs
+from training.bundling.onnx_parity import ParityError, check_graphs, choose_topk
+from training.model.sparse_clip import ModelConfig, SparseCLIP
+from training.model.tokenizer import write_tokenizer_json
+
+Storage = Literal["float16", "float32"]
+
+
+class BundleExportError(ValueError):
+    """A model that cannot become a bundle; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenInputs:
+    """Inputs on which the graphs must agree with torch; the widths of TopK are chosen on them."""
+
+    images: Sequence[Image.Image]
+    texts: Sequence[str]
+
+
+def export_bundle(
+    model: SparseCLIP,
+    tokenizer: Any,
+    *,
+    preprocessing: Preprocessing,
+    concepts: Iterable[NamedConcept],
+    training_record: Training,
+    models_dir: Path,
+    name: str,
+    version: str,
+    golden: GoldenInputs,
+    card_text: str,
+    licence_text: str,
+    storage: Storage = "float16",
+) -> Path:
+    """Writes `models_dir/name/version`, makes it current, and returns its directory.
+
+    `tokenizer` is the open_clip SimpleTokenizer that the model was trained with. With float16
+    storage the weights are rounded first, and the graphs are compared with the rounded model, which
+    is the one that ships; computation stays in float32. `model` itself is not changed.
+
+    Raises BundleExportError for a model without ReLU, inputs that do not fit it, or a graph that
+    fails the parity gate, and BundleError for a version that exists. Then nothing is left behind.
+    """
+    concepts = list(concepts)
+    _check(model, tokenizer, preprocessing, len(concepts), golden)
+    model = as_shipped(model, storage)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        (work / "LICENSE").write_text(licence_text, encoding="utf-8")
+        (work / "CARD.md").write_text(card_text, encoding="utf-8")
+        ConceptVocabulary.write(work / "concepts.jsonl", concepts)
+        write_tokenizer_json(tokenizer, work / "tokenizer.json")
+        _write_weights(model, work / "weights.safetensors", half=storage == "float16")
+        # From here on with the tokenizer and the preprocessing that a server will use.
+        reader = Tokenizer.open(work / "tokenizer.json", model.text.context_length)
+        tokens = reader.encode(golden.texts)
+        pixels = np.stack([Preprocessor(preprocessing)(image) for image in golden.images])
+        topk = choose_topk(model, pixels, tokens)
+        write_graphs(model, topk, work, half=storage == "float16")
+        try:
+            parity = check_graphs(model, work, pixels, tokens)
+        except ParityError as error:
+            raise BundleExportError(str(error)) from error
+        manifest = Manifest(
+            name=name,
+            version=version,
+            architecture=_architecture(model, topk),
+            preprocessing=preprocessing,
+            training=training_record,
+            image_parity=parity.image,
+            text_parity=parity.text,
+            patch_parity=parity.patches,
+            files={},
+        )
+        return write_bundle(models_dir, manifest, lambda folder: _copy(work, folder))
+
+
+def as_shipped(model: SparseCLIP, storage: Storage = "float16") -> SparseCLIP:
+    """A copy of the model in float32 and evaluation mode, with the weights that a bundle holds.
+
+    With float16 storage all weights but single numbers are rounded. Raises BundleExportError for a
+    weight beyond the range of float16.
+    """
+    model = copy.deepcopy(model).cpu().float().eval()
+    if storage == "float16":
+        with torch.no_grad():
+            for name, tensor in model.state_dict(keep_vars=True).items():
+                if _is_rounded(tensor):
+                    tensor.copy_(tensor.half().float())
+                    if not torch.isfinite(tensor).all():
+                        raise BundleExportError(f"{name}: does not fit float16")
+    return model
+
+
+def load_weights(bundle: Bundle) -> SparseCLIP:
+    """The torch model of a bundle, in float32 and evaluation mode."""
+    config = from_dict(ModelConfig, bundle.manifest.architecture.config, at="architecture.config")
+    model = SparseCLIP(config)
+    weights = load_file(bundle.file("weights.safetensors"))
+    model.load_state_dict(
+        {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
+    )
+    return model.eval()
+
+
+def _check(
+    model: SparseCLIP,
+    tokenizer: Any,
+    preprocessing: Preprocessing,
+    concepts: int,
+    golden: GoldenInputs,
+) -> None:
+    if not model.config.relu:
+        raise BundleExportError("model: has no ReLU, so it has no sparse codes to export")
+    if concepts != model.config.concepts:
+        raise BundleExportError(f"concepts: {concepts} for a model of {model.config.concepts}")
+    if tokenizer.vocab_size != model.text.vocabulary:
+        raise BundleExportError("tokenizer: has another vocabulary than the text tower")
+    if preprocessing.size != model.image.image_size:
+        raise BundleExportError(f"preprocessing.size: must be {model.image.image_size}")
+    if not golden.images or not golden.texts:
+        raise BundleExportError("golden: needs at least one image and one text")
+
+
+def _is_rounded(tensor: torch.Tensor) -> bool:
+    """Single numbers (the logit scale, counters) stay exact, as that costs no space."""
+    return tensor.is_floating_point() and tensor.ndim > 0
+
+
+def _write_weights(model: SparseCLIP, path: Path, *, half: bool) -> None:
+    tensors = {
+        name: (tensor.half() if half and _is_rounded(tensor) else tensor).contiguous()
+        for name, tensor in model.state_dict().items()
+        if not name.startswith("loss_parameters.")
+    }
+    save_file(tensors, path)
+
+
+def _architecture(model: SparseCLIP, topk: TopK) -> Architecture:
+    config = model.config
+    return Architecture(
+        family=f"open_clip:{config.name or 'custom'}",
+        concepts=config.concepts,
+        dense_dim=model.image_head.dense_dim,
+        text_dense_dim=model.text_head.dense_dim,
+        head=config.head,
+        pool=config.pool,
+        patch_grid=model.patch_grid,
+        context_length=model.text.context_length,
+        vocabulary=model.text.vocabulary,
+        image_topk=topk.image,
+        text_topk=topk.text,
+        patch_topk=topk.patch,
+        logit_scale=float(model.scale.detach()),
+        logit_scale_cap=config.logit_scale_cap,
+        config=dataclasses.asdict(config),
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, dirs_exist_ok=True)

@@ -1,0 +1,157 @@
+"""Turns a run into a bundle: figures, concept names, golden inputs and a card, then the export."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bundle.concepts import NamedConcept
+from bundle.manifest import Training
+from training.bundling.bundle_writer import GoldenInputs, as_shipped, export_bundle
+from training.bundling.model_card import model_card
+from training.core.checkpoint import find_checkpoint
+from training.data.shards import read_index
+from training.data.words import WORDS_FILE
+from training.evaluation.clarity import Judge, concept_clarity, judge_images
+from training.evaluation.concept_naming import ImageCodes, name_concepts
+from training.evaluation.encoder import CheckpointEncoder, Encoder, encode_all
+from training.evaluation.evaluate import (
+    EncodedSplit,
+    encode_splits,
+    evaluate_encoded,
+    figures_by_name,
+)
+from training.model.efficientnet import PACKAGE
+from training.model.pixels import preprocessing
+from training.trainer.trained_model import read_state
+from training.trainer.training_recipe import StartConfig
+
+GOLDEN_ITEMS = 256
+"""Number of images, and of captions, on which the graphs are compared with torch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseConfig:
+    """Where a bundle comes from and where it goes."""
+
+    run: Path
+    """The folder of a run, or of one checkpoint."""
+    data: Path
+    """The folder of the data set that the model was trained on."""
+    models_dir: Path
+    name: str
+    version: str
+    licence: Path
+    """The file that becomes the bundle's LICENSE."""
+    judge: Judge | None = None
+    """Measures clarity; without a judge it stays unknown."""
+
+
+def release(config: ReleaseConfig) -> Path:
+    """Evaluates a run's last weights, names their concepts, and exports them; returns the bundle's
+    folder.
+
+    Raises CheckpointError, DataError, BundleExportError or BundleError, and then leaves nothing
+    behind.
+    """
+    checkpoint = find_checkpoint(config.run)
+    recipe, progress = read_state(checkpoint)
+    encoder = CheckpointEncoder(checkpoint)
+    encoder.model = as_shipped(encoder.model)  # figures and names describe the weights that ship
+    index = read_index(config.data)
+    splits = encode_splits(encoder, config.data, list(index["splits"]))
+    held_out = [split for split in splits if split.held_out]
+    figures = [evaluate_encoded(encoder, split, config.judge) for split in held_out]
+    concepts = _concepts(encoder, splits, _wordnet(config.data))
+    if config.judge is not None:
+        concepts = _with_clarity(concepts, held_out, config.judge)
+    record = Training(
+        recipe=recipe.name,
+        data=f"{index['recipe']}@{index['recipe_sha256'][:12]}",
+        pairs=int(index["splits"][recipe.data.split]["samples"]),
+        epochs=recipe.loop.epochs,
+        samples_seen=progress.samples,
+        seed=recipe.loop.seed,
+        started_from=_start(recipe.start),
+        hardware=f"{platform.machine()} CPU",
+        seconds=round(progress.seconds, 1),
+        figures=figures_by_name(figures),
+    )
+    return export_bundle(
+        encoder.model,
+        encoder.tokenizer,
+        preprocessing=preprocessing(encoder.model.image.image_size),
+        concepts=concepts,
+        training_record=record,
+        models_dir=config.models_dir,
+        name=config.name,
+        version=config.version,
+        golden=_golden(held_out),
+        card_text=model_card(config.name, config.version, recipe, record, figures, index, concepts),
+        licence_text=config.licence.read_text(encoding="utf-8"),
+    )
+
+
+def _start(start: StartConfig) -> str:
+    if start.image:
+        source = f"{start.image} on ImageNet (Apache-2.0, {PACKAGE.label})"
+        return f"{source}, the text tower from scratch"
+    return start.open_clip or start.checkpoint or "scratch"
+
+
+def _concepts(
+    encoder: Encoder, splits: Sequence[EncodedSplit], wordnet: Sequence[str]
+) -> list[NamedConcept]:
+    """Names the concepts by the training images' captions and keywords of at most two words, and by
+    the words of WordNet. All images are evidence."""
+    samples = [sample for split in splits for sample in split.samples]
+    trained = [sample for split in splits if not split.held_out for sample in split.samples]
+    tags = [word for sample in trained for word in sorted(_tags(sample.meta))]
+    words = list(dict.fromkeys([*tags, *wordnet]))
+    word_codes = encode_all(encoder.texts, words, len(words), "words")
+    evidence = ImageCodes(
+        codes=np.concatenate([split.codes for split in splits]),
+        sources=[f"{s.meta['set']}/{s.meta['name']}" for s in samples],
+        tags=[_tags(sample.meta) for sample in samples],
+        held_out=np.repeat([s.held_out for s in splits], [len(s.samples) for s in splits]),
+    )
+    return name_concepts(words, word_codes, evidence)
+
+
+def _with_clarity(
+    concepts: Sequence[NamedConcept], held_out: Sequence[EncodedSplit], judge: Judge
+) -> list[NamedConcept]:
+    """The concepts, with their clarity on the held-out images."""
+    images = judge_images([s.meta for split in held_out for s in split.samples], judge)
+    clarity = concept_clarity(np.concatenate([split.codes for split in held_out]), images)
+    return [
+        dataclasses.replace(concept, clarity=None if math.isnan(value) else round(value, 5))
+        for concept, value in zip(concepts, clarity.tolist(), strict=True)
+    ]
+
+
+def _tags(meta: Mapping[str, Any]) -> set[str]:
+    tags = {str(w).lower() for w in (meta["caption"], *meta["keywords"])}
+    return {tag for tag in tags if tag.count(" ") <= 1}
+
+
+def _wordnet(data: Path) -> list[str]:
+    path = data / WORDS_FILE
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def _golden(held_out: Sequence[EncodedSplit]) -> GoldenInputs:
+    samples = [sample for split in held_out for sample in split.samples]
+    indices = set(np.linspace(0, len(samples) - 1, GOLDEN_ITEMS).round().astype(int).tolist())
+    golden = [samples[i] for i in sorted(indices)]
+    return GoldenInputs(
+        images=[sample.image() for sample in golden],
+        texts=[sample.meta["caption"] for sample in golden],
+    )
