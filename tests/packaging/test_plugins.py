@@ -77,23 +77,21 @@ def test_a_name_loads_a_class_that_keeps_the_contract(table: Table, name: str) -
 
 
 @pytest.mark.parametrize("table", ALL, ids=[table.name for table in ALL])
-def test_every_file_of_a_folder_is_a_plugin_or_serves_one(table: Table) -> None:
-    """A plug-in that the table does not name is not reachable from those that it names."""
+def test_every_plugin_of_a_folder_is_in_the_table(table: Table) -> None:
+    """The others are base.py, helpers, whose names begin with an underscore, and what is imported
+    from outside the folder."""
     known = modules()
     inside = {module for module in known if module.rpartition(".")[0] == table.folder}
-    graph = module_graph(known)
-    reached = {plugin.target.partition(":")[0] for plugin in table.plugins.table.values()}
-    assert reached <= inside
-    reached.add(f"{table.folder}.base")
-    while more := {name for module in reached for name in graph[module]} & inside - reached:
-        reached |= more
-    used_above = {
+    helpers = {module for module in inside if module.rpartition(".")[2].startswith("_")}
+    outside = {
         name
-        for module, imported in graph.items()
+        for module, imported in module_graph(known).items()
         if not module.startswith(table.folder)
         for name in imported
     }
-    assert inside - reached - used_above == set()
+    named = {plugin.target.partition(":")[0] for plugin in table.plugins.table.values()}
+    assert named <= inside
+    assert inside - named - helpers - outside - {f"{table.folder}.base"} == set()
 
 
 def test_extras_are_those_of_the_package() -> None:

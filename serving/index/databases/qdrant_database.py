@@ -1,5 +1,5 @@
 """Qdrant: its engine inside this process, with its files in a folder; or a server (see
-qdrant_server.py). Exact search.
+_qdrant_server.py). Exact search.
 
 FOLDER/NAME is a collection. One process at a time has it open, to load or to search: the engine
 rewrites some of its files even for a search.
@@ -84,7 +84,7 @@ class QdrantFolder:
         """See Database.open. The location is a folder, or the URL of a server."""
         if location.startswith(("http://", "https://")):
             # Imported here because the client takes longer to import than a search in a folder.
-            from serving.index.databases.qdrant_server import QdrantServer
+            from serving.index.databases._qdrant_server import QdrantServer
 
             return QdrantServer.open(location, options)
         if re.fullmatch(r"[^/]+:\d+", location):  # HOST:PORT, which nobody means as a folder

@@ -59,10 +59,10 @@ def database(
 
 def in_memory(patch: pytest.MonkeyPatch) -> str:
     """Where a Qdrant of this process is, instead of a server."""
-    from serving.index.databases import qdrant_server
+    from serving.index.databases import _qdrant_server
 
-    client = qdrant_server.QdrantClient(":memory:")
-    patch.setattr(qdrant_server, "QdrantClient", lambda **_: client)
+    client = _qdrant_server.QdrantClient(":memory:")
+    patch.setattr(_qdrant_server, "QdrantClient", lambda **_: client)
     return "qdrant:http://memory"
 
 
