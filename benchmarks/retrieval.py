@@ -39,7 +39,8 @@ from benchmarks.retrieval_truth import (
 from benchmarks.serving import RESULTS, machine
 from bundle.store import default_bundle, open_bundle
 from serving.in_process import local_server
-from serving.index.databases.base import Code, SearchableDatabase, open_database
+from serving.index.database_address import open_database
+from serving.index.databases.base import Code, SearchableDatabase
 from serving.index.export_rows import ExportRows
 from sparseclip import Client
 from training.data.shards import read_split, shards_of

@@ -58,7 +58,8 @@ def index(source: str, database: str, name: str, database_token: str | None, hns
     """
     from bundle.plugins import PluginError
     from serving.export.job import ExportError
-    from serving.index.databases.base import DatabaseError, open_database
+    from serving.index.database_address import open_database
+    from serving.index.databases.base import DatabaseError
     from serving.index.export_rows import ExportRows
     from serving.storage.location import LocationError
 

@@ -69,7 +69,8 @@ def report(
     from bundle.plugins import PluginError
     from bundle.store import BundleError
     from serving.export.export_reader import ExportReader
-    from serving.export.inputs.base import InputError, open_input
+    from serving.export.inputs.base import InputError
+    from serving.export.inputs.detection import open_input
     from serving.export.job import ExportError
     from serving.report.page import is_page, render
     from serving.report.report import ExportReport, ReportConfig

@@ -66,11 +66,11 @@ def search(
     the command prints the request to send to that database.
     """
     from bundle.plugins import PluginError
+    from serving.index.database_address import open_database
     from serving.index.databases.base import (
         DatabaseError,
         RequestWriter,
         SearchableDatabase,
-        open_database,
     )
     from serving.index.query import QueryError, make_query
 

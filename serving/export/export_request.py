@@ -12,7 +12,8 @@ from serving.engines import ENGINES
 from serving.engines.base import EngineConfig
 from serving.export.formats import FORMATS
 from serving.export.inputs import AUTO
-from serving.export.inputs.base import Input, open_input
+from serving.export.inputs.base import Input
+from serving.export.inputs.detection import open_input
 from serving.export.job import ExportError, ExportJob, OutputConfig
 from serving.export.plan import PLAN, is_plan_file, list_entries, read_listing, write_plan
 from serving.storage.location import Location

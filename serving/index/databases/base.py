@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +11,6 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-
-from serving.index.databases import DATABASES
-
-_COLLECTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,55}")
 
 
 class DatabaseError(RuntimeError):
@@ -147,29 +142,6 @@ class RequestWriter(Database, Protocol):
 
     def search_request(self, query: Code, top: int) -> dict[str, Any]:
         """The JSON body of the request for the `top` rows of the highest cosine with the query."""
-
-
-@contextmanager
-def open_database(
-    address: str, name: str, *, token: str | None = None, hnsw: bool = False
-) -> Iterator[Database]:
-    """A collection at `DATABASE:LOCATION`, closed at the end of the block. Raises DatabaseError, or
-    PluginError for a database that is not in DATABASES or not installed."""
-    kind, _, location = address.partition(":")
-    plugin = DATABASES.load(kind)
-    if not location:
-        raise DatabaseError(f"database: {kind}: a location must follow, as in {kind}:...")
-    if not _COLLECTION_NAME.fullmatch(name):
-        raise DatabaseError(
-            f"name: {name!r}: small letters, digits and _, at most 56, a letter first"
-        )
-    if hnsw and not plugin.has_hnsw:
-        raise DatabaseError(f"hnsw: {kind} does not have it")
-    database = plugin.open(location, DatabaseOptions(name=name, token=token, hnsw=hnsw))
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 @contextmanager

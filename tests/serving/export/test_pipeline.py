@@ -13,7 +13,7 @@ from bundle.store import open_bundle
 from serving.engines.base import EngineConfig, EngineError, EngineOutput, OutOfMemoryError
 from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 from serving.export.columns import ExportRow
-from serving.export.inputs.base import open_input
+from serving.export.inputs.detection import open_input
 from serving.export.job import ExportError, OutputConfig
 from serving.export.pipeline import Pipeline
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serving.index.database_address import open_database
 from serving.index.databases.base import (
     Code,
     DatabaseError,
     Origin,
     SearchableDatabase,
-    open_database,
 )
 from serving.index.export_rows import ExportRows
 from serving.index.query import QueryTerm, make_query

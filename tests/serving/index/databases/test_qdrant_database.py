@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.index.databases.base import DatabaseError, open_database
+from serving.index.database_address import open_database
+from serving.index.databases.base import DatabaseError
 from tests.serving.index.conftest import Collection, load
 
 
@@ -73,7 +74,7 @@ def test_a_full_disk_is_told(
 
 LOADING = """
 import sys
-from serving.index.databases.base import open_database
+from serving.index.database_address import open_database
 from serving.index.export_rows import ExportRows
 
 export, location = sys.argv[1:]
