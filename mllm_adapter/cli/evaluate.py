@@ -38,7 +38,7 @@ COLUMNS = {
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=Path("data/build/demo"),
     show_default=True,
-    help="A data set that `sparseclip data build` wrote.",
+    help="Folder of a data set that `sparseclip data build` wrote.",
 )
 @click.option("--split", default="test_style", show_default=True, help="The split to evaluate on.")
 @click.option(
@@ -50,7 +50,7 @@ COLUMNS = {
     "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the sweep to this file."
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object per condition, one per line."
+    "--json", "as_json", is_flag=True, help="Print one JSON object per condition and line."
 )
 def steering(
     adapter: Path | None,
@@ -66,20 +66,21 @@ def steering(
     """Measure what an adapter answers about held-out images, and how well it is steered.
 
     ADAPTER is a folder with adapter.json; the default is the bundle's own. An image that is named
-    right is steered to another label: the true label's concepts are set to 0, and of the other
-    label's top K concepts the strongest is set to SS and the others in proportion. "even values"
-    sets all of them to SS, as the paper does.
+    right is steered to another label: the true label's concepts are set to 0, the strongest of
+    the other label's top K concepts is set to SS, and the others in proportion. "even values" sets
+    all of them to SS, as the paper does.
 
     Columns. "half": the answer has half of the new label's words. "old": it has a word of the old
     label. "both": it has half of the new label's words, none of the old one's, and is not
     corrupted. "SBERT": its sentence embedding is nearer the new label than the old one, by
     all-MiniLM-L6-v2, which `sparseclip data encoder` fetches.
 
-    Controls. "random concepts": as many concepts that fire about as often. "told": the question
-    says what to answer. "difference of means": the difference of two labels' mean codes is added.
-    "difference of hidden states": the same with the LLM's states after its middle layer.
+    Controls. "random concepts": the same number of concepts, which fire about as often. "told":
+    the question says what to answer. "difference of means": the difference of two labels' mean
+    codes is added. "difference of hidden states": the same with the LLM's states after its middle
+    layer.
 
-    "is it" asks questions of yes or no. "part" edits only the words in which two labels differ;
+    "is it" asks yes-or-no questions. "part" edits only the words in which two labels differ;
     "both" then needs every word of the new label.
     """
     import torch

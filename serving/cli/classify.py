@@ -24,7 +24,7 @@ from serving.cli._output import ResultWriter, as_record, json_option, named, pro
     multiple=True,
     default=("{}",),
     show_default=True,
-    help="A sentence in which {} stands for the label (repeatable: codes are averaged).",
+    help="A sentence in which {} stands for the label (repeatable; their codes are averaged).",
 )
 @json_option
 @with_target

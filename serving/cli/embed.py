@@ -20,7 +20,7 @@ from sparseclip import Embedding, Item, Outputs
     type=click.IntRange(min=0),
     default=10,
     show_default=True,
-    help="How many concepts to name.",
+    help="How many concepts to name per item.",
 )
 @click.option("--dense", is_flag=True, help="With --json: add the dense vector.")
 @click.option(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     default=AUTO,
     show_default=True,
     help="What INPUT is: images in a folder, tar shards, a table, or a list of paths. "
-    "auto tells it by the names of the files.",
+    "auto decides by the names of the files.",
 )
 @click.option("--column", default="", help="The column of a table that holds the images or texts.")
 @click.option(
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     "--bundle",
     "bundle_path",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The bundle that embeds. Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
+    help="The bundle that embeds INPUT. Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
 )
 @click.option(
     "--sparse/--no-sparse",
@@ -94,7 +94,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="How many workers to run. With cuda each has a device of its own.",
+    help="How many workers to run. With cuda each worker has its own device.",
 )
 @click.option(
     "--cores",
@@ -106,7 +106,7 @@ if TYPE_CHECKING:
     "--decoders",
     type=click.IntRange(min=0),
     default=0,
-    help="How many processes of a worker decode images. Default: one for each core, at most 8.",
+    help="How many processes decode images for a worker. Default: one per core, at most 8.",
 )
 @click.option(
     "--runner",
@@ -118,7 +118,7 @@ if TYPE_CHECKING:
 @click.option(
     "--address",
     default="",
-    help="The address of the Ray cluster. Default: a Ray of this machine, started for the export.",
+    help="The address of the Ray cluster. Default: Ray is started on this machine for the export.",
 )
 def export(
     source: str,
@@ -144,10 +144,11 @@ def export(
 ) -> None:
     """Embed all images or texts of INPUT into OUTPUT: files of sparse codes.
 
-    INPUT is a folder (with all below it), tar shards (WebDataset), a Parquet or Arrow table, or a
-    text file that names an image on each line. Both may be on an object store (s3://, gs://,
-    az://). Run again after any stop, the export goes on where it was; several processes may work
-    at one OUTPUT. What cannot be read is in OUTPUT/quarantine with its reason.
+    INPUT is a folder (with all folders in it), tar shards (WebDataset), a Parquet or Arrow table,
+    or a text file that names an image on each line. INPUT and OUTPUT may be on an object store
+    (s3://, gs://, az://). To continue an export that was stopped, run the same command again.
+    Several processes may work on one OUTPUT. OUTPUT/quarantine lists the entries that could not be
+    read, with the reasons.
 
     `sparseclip export verify OUTPUT` checks every file of an export.
     """

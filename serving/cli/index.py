@@ -46,15 +46,15 @@ def with_collection(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--hnsw",
     is_flag=True,
-    help="Build an HNSW index as well (pgvector): a search is faster and may miss some rows.",
+    help="Also build an HNSW index (pgvector only): searches are faster, but may miss some rows.",
 )
 def index(source: str, database: str, name: str, database_token: str | None, hnsw: bool) -> None:
     """Put the codes of EXPORT, as `sparseclip export` wrote them, into DATABASE.
 
-    DATABASE is qdrant:FOLDER or qdrant:URL, milvus:FILE.db or milvus:URL, pgvector:DSN, or
-    opensearch:FOLDER and elasticsearch:FOLDER, which get files for those databases' bulk calls.
-    Run again, it puts in the same rows by their ids. A collection that holds another model's codes
-    is refused.
+    DATABASE is qdrant:FOLDER, qdrant:URL, milvus:FILE.db, milvus:URL, pgvector:DSN,
+    opensearch:FOLDER or elasticsearch:FOLDER. For the last two the command writes files for the
+    database's bulk call. Rows are stored under their ids, so running the command again stores the
+    same rows. A collection that holds another model's codes is refused.
     """
     from bundle.plugins import PluginError
     from serving.export.job import ExportError

@@ -62,7 +62,7 @@ COMMANDS = {
     ),
     "report": LazyCommand(
         target="serving.cli.report:report",
-        help="Show what an export holds on one page.",
+        help="Summarise an export on one page.",
         extra="export",
     ),
     "index": LazyCommand(
@@ -72,24 +72,26 @@ COMMANDS = {
     ),
     "search": LazyCommand(
         target="serving.cli.search:search",
-        help="Find what is nearest to a text, an image or concepts in such a database.",
+        help="Search a vector database by a text, an image or concepts.",
         extra="index",
     ),
     "chat": LazyCommand(
         target="serving.cli.chat:chat",
-        help="Ask about images, and edit what the answer is based on.",
+        help="Ask about images, and edit the concepts that answers come from.",
         extra="chat",
     ),
     "evaluate": LazyCommand(
         target="training.cli.evaluate:evaluate",
-        help="Measure a model, or how an adapter is steered, on held-out data.",
+        help="Measure a model, or how well an adapter is steered, on held-out data.",
         extra="train,chat",
         subcommands={"steering": "mllm_adapter.cli.evaluate:steering"},
     ),
     "train": LazyCommand(
         target="training.cli.train:train", help="Train a model from a recipe.", extra="train"
     ),
-    "data": LazyCommand(target="training.cli.data:data", help="Build a data set.", extra="train"),
+    "data": LazyCommand(
+        target="training.cli.data:data", help="Build and inspect data sets.", extra="train"
+    ),
     "adapter": LazyCommand(
         target="mllm_adapter.cli.adapter:adapter",
         help="Train an adapter, through which an LLM reads codes, and attach it to a bundle.",

@@ -17,12 +17,12 @@ from serving.export.inputs import AUTO, INPUTS
     "--output",
     default="report.html",
     show_default=True,
-    help="The file to write. An older report is replaced, any other file is not.",
+    help="The file to write. It may replace an older report, but no other file.",
 )
 @click.option(
     "--input",
     "source",
-    help="The input of EXPORT: the page then shows its images or texts, not only ids.",
+    help="The input of EXPORT. The page then shows its images or texts, not only ids.",
 )
 @click.option(
     "--kind",
@@ -34,8 +34,8 @@ from serving.export.inputs import AUTO, INPUTS
 @click.option(
     "--bundle",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The bundle that made EXPORT: it has the names of all concepts. "
-    "Default: $SPARSECLIP_BUNDLE, or the demo bundle, if that made it.",
+    help="The bundle that made EXPORT, which has the names of all concepts. "
+    "Default: $SPARSECLIP_BUNDLE, or the demo bundle, if that bundle made EXPORT.",
 )
 @click.option(
     "--concepts",
@@ -49,7 +49,7 @@ from serving.export.inputs import AUTO, INPUTS
     type=click.IntRange(min=1),
     default=8,
     show_default=True,
-    help="How many examples to show of each concept.",
+    help="How many examples of each concept to show.",
 )
 def report(
     export: str,
@@ -60,8 +60,10 @@ def report(
     concepts: int,
     top: int,
 ) -> None:
-    """Show what EXPORT holds on one page: how many concepts fire on a row, how often each one does,
-    which fire together, the images or texts on which they are strongest, and what is in quarantine.
+    """Summarise EXPORT on one page.
+
+    The page shows how many concepts fire on a row, how often each one fires, which fire together,
+    the images or texts on which they are strongest, and the entries in quarantine.
 
     The page needs no network and no other file. When the export is not finished, or files were
     altered, the page shows the finished shards and says so.

@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("database")
-@click.option("--text", "texts", multiple=True, help="Find what is like this text (repeatable).")
+@click.option("--text", "texts", multiple=True, help="Find rows like this text (repeatable).")
 @click.option(
-    "--image", "images", multiple=True, help="Find what is like this image file (repeatable)."
+    "--image", "images", multiple=True, help="Find rows like this image file (repeatable)."
 )
 @click.option(
     "--concept",
     "concepts",
     multiple=True,
     metavar="WORD[=WEIGHT]",
-    help="Find what holds this, with this weight; 1 by default (repeatable).",
+    help="Find rows that hold this concept. The default weight is 1 (repeatable).",
 )
 @click.option(
     "--without",
     "withouts",
     multiple=True,
     metavar="WORD[=WEIGHT]",
-    help="Find what does not hold this, with this weight; 1 by default (repeatable).",
+    help="Find rows that do not hold this concept. The default weight is 1 (repeatable).",
 )
 @click.option(
     "--top",
@@ -62,8 +62,8 @@ def search(
     """Find the rows of DATABASE, which `sparseclip index` filled, that are nearest to a query.
 
     A WORD is any word or phrase, `#123` is a concept by its id, and `=name` a concept by its exact
-    name. The query is the weighted sum of all of them. For opensearch: and elasticsearch: folders
-    the command prints the request to send to that database.
+    name. The query is the weighted sum of the codes of all texts, images and WORDs. For
+    opensearch: and elasticsearch: folders the command prints the request to send to that database.
     """
     from bundle.plugins import PluginError
     from serving.index.database_address import open_database

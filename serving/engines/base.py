@@ -31,7 +31,7 @@ class EngineConfig:
     spin: bool = False
     """Let threads spin between runs: faster while other cores are idle, otherwise slower."""
     memory_mib: int = 0
-    """CUDA arena limit in MiB; 0 for onnxruntime's default. On CPU, max_images bounds memory."""
+    """CUDA arena limit in MiB; 0 for onnxruntime's default. On CPU, batch.max_images bounds it."""
 
 
 class EngineError(RuntimeError):

@@ -23,7 +23,7 @@ def data() -> None:
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of downloads and renders.  [default: the user's cache]",
+    help="Folder of downloads and renders.  [default: $SPARSECLIP_CACHE, or ~/.cache/sparseclip]",
 )
 @click.option(
     "--workers",
