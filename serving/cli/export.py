@@ -83,7 +83,8 @@ if TYPE_CHECKING:
     help="The engine that runs the model.",
 )
 @click.option(
-    "--device",
+    "--engine-device",
+    "device",
     type=click.Choice(["cpu", "cuda"]),
     default="cpu",
     show_default=True,
@@ -100,13 +101,14 @@ if TYPE_CHECKING:
     "--cores",
     type=click.IntRange(min=0),
     default=0,
-    help="How many cores a worker uses. Default: its share of this machine's cores; 1 on Ray.",
+    help="How many cores a worker uses. 0 or not given: its share of this machine's cores, or 1 "
+    "on Ray.",
 )
 @click.option(
     "--decoders",
     type=click.IntRange(min=0),
     default=0,
-    help="How many processes decode images for a worker. Default: one per core, at most 8.",
+    help="How many processes decode images for a worker. 0 or not given: one per core, at most 8.",
 )
 @click.option(
     "--runner",

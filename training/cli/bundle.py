@@ -32,7 +32,8 @@ def bundle() -> None:
 @click.option("--name", required=True, help="Name of the model.")
 @click.option("--version", required=True, help="Version; an existing one is never changed.")
 @click.option(
-    "--models-dir",
+    "--models",
+    "models_dir",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("models"),
     show_default=True,

@@ -87,7 +87,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def export(run: Path, models: Path) -> Result:
     """`sparseclip bundle export` of a run."""
     arguments = ["export", str(run), "--name", "icons", "--version", "0.1"]
-    options = ["--models-dir", str(models), "--data", str(ICONS)]
+    options = ["--models", str(models), "--data", str(ICONS)]
     licence = ["--licence", str(ROOT / "LICENSE")]
     return CliRunner().invoke(bundle, [*arguments, *options, *licence])
 
@@ -216,7 +216,7 @@ def test_a_folder_that_holds_no_checkpoint(tmp_path: Path) -> None:
             "x",
             "--version",
             "1",
-            "--models-dir",
+            "--models",
             str(tmp_path),
             "--data",
             str(ICONS),
