@@ -140,8 +140,8 @@ def _record(images: Sequence[str], question: str, answer: ChatAnswer) -> dict[st
         "answer": answer.text,
         "finish": answer.end.finish,
         "images": [
-            {"source": source} | as_record(seen)
-            for source, seen in zip(images, answer.start.images, strict=True)
+            {"source": source} | as_record(concepts)
+            for source, concepts in zip(images, answer.start.images, strict=True)
         ],
         "usage": as_record(answer.end.usage),
         "timings": as_record(answer.end.timings),

@@ -41,11 +41,11 @@ class ExportRequest:
     """Processes that decode images for one worker."""
 
     def open_input(self) -> Input:
-        """Raises InputError, LocationError or PluginError."""
+        """Opens what is exported. Raises InputError, LocationError or PluginError."""
         return open_input(self.source, self.kind, self.column, self.id_column)
 
     def open_output(self) -> Location:
-        """Raises LocationError."""
+        """The folder of the output. Raises LocationError."""
         return Location.parse(self.output)
 
     def prepare(self) -> ExportJob:

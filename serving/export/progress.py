@@ -71,7 +71,7 @@ class ShardProgress:
 
     @classmethod
     def from_json(cls, text: str) -> ShardProgress:
-        """Raises SchemaError."""
+        """Reads what `to_json` writes. Raises SchemaError."""
         return from_dict(cls, json.loads(text), at="")
 
 
