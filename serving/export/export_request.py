@@ -58,6 +58,7 @@ class ExportRequest:
         """
         FORMATS.load(self.outputs.format)  # a missing library is found now, not after the plan
         source, output = self.open_input(), self.open_output()
+        self._refuse_inside(output)
         if source.modality == "text" and self.outputs.patches:
             raise ExportError("patch: texts have no patches")
         manifest = open_bundle(self.bundle).manifest
@@ -87,12 +88,23 @@ class ExportRequest:
             begun.refuse_other(job)
         return job
 
+    def _refuse_inside(self, output: Location) -> None:
+        """Raises ExportError for an output in the input's folder: the files of the export would
+        become entries or decide the kind of the input."""
+        folder = Location.parse(self.source)
+        if output.is_below(folder):
+            raise ExportError(
+                f"{output.path}: inside the input {folder.path}. Choose a folder outside of it"
+            )
+
 
 def _refuse_foreign(output: Location, names: Sequence[str]) -> None:
     """Raises ExportError when a folder without a job holds anything else than a plan and drafts,
-    which an export leaves that was killed before it wrote its job."""
-    foreign = [name for name in names if name != PLAN and not is_draft(name)]
-    if PLAN in names:
+    which an export leaves that was killed before it wrote its job. The plan is written first, so
+    drafts without a plan are not of an export."""
+    is_begun = PLAN in names
+    foreign = [name for name in names if name != PLAN and not (is_begun and is_draft(name))]
+    if is_begun:
         inside = output.at(PLAN).names()
         foreign += [f"{PLAN}/{x}" for x in inside if not (is_plan_file(x) or is_draft(x))]
     if foreign:

@@ -112,6 +112,14 @@ class Location:
         with self.translate_errors():
             return bool(self.fs.isdir(self.path))
 
+    def is_below(self, folder: Location) -> bool:
+        """Whether it is inside of `folder`, links followed; not when it is `folder` itself."""
+        if self.is_local != folder.is_local or self.fs.protocol != folder.fs.protocol:
+            return False
+        resolve = os.path.realpath if self.is_local else posixpath.normpath
+        path, above = resolve(self.path), resolve(folder.path)
+        return path != above and path.startswith(above.rstrip("/") + "/")
+
     def fingerprint(self) -> str:
         """A text that changes when the file does: its size, and its version or time of change.
 

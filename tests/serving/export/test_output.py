@@ -27,7 +27,15 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     "name",
-    ["thesis.draft", "data/thesis.draft", "notes.txt", ".hidden", "plan/notes.txt", "receipts/x"],
+    [
+        "thesis.draft",
+        "data/thesis.draft",
+        "notes.txt",
+        ".hidden",
+        DRAFT,
+        "plan/notes.txt",
+        "receipts/x",
+    ],
 )
 def test_a_folder_that_is_no_export_is_refused_and_stays(
     name: str, images: Path, tiny_bundle: Path, tmp_path: Path
@@ -60,6 +68,20 @@ def test_an_output_that_is_its_input_or_a_file_is_refused(
     printed = run(images, tmp_path / "folder", *options(tiny_bundle), code=1)
     assert printed == f"Error: {tmp_path / 'folder' / 'plan'}: not a folder\n"
     assert everything(tmp_path) == {"file": b"mine", "folder/plan": b"mine"}
+
+
+@pytest.mark.parametrize("name", ["images/codes", "images/one/codes", "link/codes"])
+def test_an_output_inside_its_input_is_refused_before_anything_is_written(
+    name: str, images: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    source = shutil.copytree(images, tmp_path / "images")
+    (tmp_path / "link").symlink_to(source)
+    before = sorted(tmp_path.rglob("*"))
+    printed = run(source, tmp_path / name, *options(tiny_bundle), code=1)
+    assert printed == (
+        f"Error: {tmp_path / name}: inside the input {source}. Choose a folder outside of it\n"
+    )
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_an_empty_folder_and_one_killed_before_its_job_are_taken(
