@@ -19,6 +19,9 @@ ROOMS = {
     "training": ROOT / "training",
 }
 
+TYPE_CHECKER_ONLY = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+"""Conditions whose block is never run."""
+
 Graph = Mapping[str, set[str]]
 """A module or a folder, and those that it imports."""
 
@@ -42,7 +45,7 @@ def imports(tree: ast.Module, path: str) -> Iterator[Import]:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             inside |= {id(child) for child in ast.walk(node)}
-        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        elif isinstance(node, ast.If) and ast.unparse(node.test) in TYPE_CHECKER_ONLY:
             unread |= {id(child) for statement in node.body for child in ast.walk(statement)}
     for node in ast.walk(tree):
         if id(node) in unread:
@@ -55,7 +58,7 @@ def imports(tree: ast.Module, path: str) -> Iterator[Import]:
             assert node.level == 0, f"{line}: imports are absolute here"
             for name in node.names:
                 yield Import(line, f"{node.module}.{name.name}", lazy)
-        elif isinstance(node, ast.Call) and isinstance(node.args[:1], list) and node.args:
+        elif isinstance(node, ast.Call) and node.args:
             function, first = ast.unparse(node.func), node.args[0]
             if not isinstance(first, ast.Constant):
                 continue

@@ -104,6 +104,17 @@ def test_what_only_a_type_checker_reads_is_no_import() -> None:
     assert [entry.module for entry in imports(ast.parse(source), "x")] == ["typing.TYPE_CHECKING"]
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "if not TYPE_CHECKING:\n    import torch",
+        "if TYPE_CHECKING:\n    pass\nelse:\n    import torch",
+    ],
+)
+def test_what_a_type_checker_skips_is_an_import(source: str) -> None:
+    assert [entry.module for entry in imports(ast.parse(source), "x")] == ["torch"]
+
+
 def test_a_table_of_plugins_names_lazy_imports() -> None:
     [entry] = imports(ast.parse("TABLE = {'a': Plugin('serving.engines.a:A', 'serve')}"), "x")
     assert (entry.module, entry.lazy) == ("serving.engines.a.A", True)
