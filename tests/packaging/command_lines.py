@@ -13,7 +13,9 @@ from unittest import mock
 
 import click
 
+from serving.cli._config_options import options as config_options
 from serving.cli.main import main
+from serving.core.config import ServerConfig
 from tests.support.paths import ROOT
 from training.cli.train import train
 
@@ -27,6 +29,7 @@ _LOOPS = {"done", "fi", "for", "if", "while"}
 _SEPARATORS = {"|", "||", "&", "&&", ";", ";;", "(", ")"}
 _REDIRECTIONS = {"<", ">", ">>", ">&"}
 _EXTRAS = re.compile(r"(?:sparseclip|\.)\[([^\]]+)\]")
+_OPTIONS = re.compile(r'"(--[a-z][a-z-]*(?:/--[a-z-]+)?)"')
 _TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
 
 
@@ -165,6 +168,17 @@ def _check_torchrun(arguments: list[str]) -> None:
     if arguments[module] != "training":
         raise CommandError(f"torchrun -m {arguments[module]}: no module to train with")
     check_click(train, "training", arguments[module + 1 :])
+
+
+@cache
+def known_options() -> set[str]:
+    """The options that commands and benchmarks declare, and those of the server's settings."""
+    options = {flag for option in config_options(ServerConfig) for flag in option.opts}
+    for folder in ("benchmarks", "mllm_adapter/cli", "serving/cli", "training/cli"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for literal in _OPTIONS.findall(path.read_text()):
+                options |= set(literal.split("/"))
+    return options
 
 
 @cache

@@ -19,6 +19,7 @@ from tests.packaging.command_lines import (
     check_command,
     extras,
     extras_named,
+    known_options,
     simple_commands,
 )
 from tests.packaging.pages import LANGUAGES, PAGES, Block, blocks, inline_code, scan
@@ -81,6 +82,19 @@ def test_paths_in_the_prose_lead_to_files(page: Path) -> None:
         if PATH.fullmatch(code) and not re.search(r"[A-Z]{4}|[*{<]", code):
             bases = (ROOT, page.parent, ROOT / "benchmarks" / "results")
             assert any((base / code).exists() for base in bases), f"{page.name}: {code}"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in OF_THE_PAST], ids=str)
+def test_options_in_the_prose_exist(page: Path) -> None:
+    """`--top 3` beside no command is an option of some command, or of a benchmark."""
+    for code in inline_code(page):
+        match = re.match(r"--[a-z][a-z-]*", code)
+        assert match is None or match[0] in known_options(), f"{page.name}: {code}"
+
+
+def test_a_wrong_option_is_caught() -> None:
+    assert {"--top", "--no-sparse", "--limits-queue-s", "--rows"} <= known_options()
+    assert not {"--fromat", "--models-dir"} & known_options()
 
 
 @pytest.mark.parametrize(
