@@ -17,7 +17,7 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
-serve: $(VENV)/.serve ## Serve the demo bundle on localhost:50051
+serve: $(VENV)/$(if $(filter off,$(CHAT)),.serve,.chat) ## Serve the demo bundle on localhost:50051
 	$(BIN)/sparseclip serve $(if $(CHAT),--chat $(CHAT)) $(ARGS)
 
 test: lint types protos pytest ## Everything that must pass before a commit
@@ -114,12 +114,16 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
-	test -e $(VENV)/.dev || $(BIN)/python -m pip install --quiet -c constraints.txt $(if $(filter off,$(CHAT)),-e '.[serve]',torch==2.13.0 -e '.[chat]')
+	test -e $(VENV)/.dev || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[serve]'
 	touch $@
+
+$(VENV)/.chat: pyproject.toml constraints.txt | $(VENV)/bin/python
+	test -e $(VENV)/.dev || $(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 -e '.[chat]'
+	touch $@ $(VENV)/.serve
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[train,chat,export,index,lance,ray,zarr,dev]'
-	touch $@ $(VENV)/.serve
+	touch $@ $(VENV)/.serve $(VENV)/.chat
 
 # vLLM for a CPU. Its processes import torchvision by themselves, so the cure of
 # training/core/torchvision_compat.py comes with the interpreter there.

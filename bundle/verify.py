@@ -133,7 +133,8 @@ def _read_manifest(root: Path) -> Manifest:
             raise BundleError(f"{MANIFEST}: over {MAX_MANIFEST_BYTES} bytes")
         return Manifest.from_json(path.read_bytes().decode("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise BundleError(f"{MANIFEST}: missing") from None
+        problem = f"{MANIFEST}: missing" if path.parent.is_dir() else "no such folder"
+        raise BundleError(problem) from None
     except OSError:
         raise BundleError(f"{MANIFEST}: cannot be read") from None
     except UnicodeDecodeError:

@@ -21,7 +21,7 @@ from serving.chat.load_chat_model import check_chat_engine
 from serving.core.config import ServerConfig
 from serving.core.errors import StartupError
 from serving.core.metrics import Metrics, MetricsServer
-from serving.engines.base import EngineError, EngineFactory, open_engine
+from serving.engines.base import EngineError, EngineFactory, EngineUnavailableError, open_engine
 from serving.models.registry import Registry
 from serving.rpc.health import HealthService
 from serving.rpc.interceptors.call_admission import CallAdmission
@@ -97,8 +97,10 @@ class Server:
             await grpc_server.start()
         try:
             model = await self.registry.open(path)
-        except (BundleError, EngineError, PluginError, OSError) as error:
-            raise StartupError(f"bundle: {_one_line(error)}") from None
+        except (EngineUnavailableError, PluginError) as error:
+            raise StartupError(_one_line(error)) from None
+        except (BundleError, EngineError, OSError) as error:
+            raise StartupError(f"bundle: {path.name}: {_one_line(error)}") from None
         self.admission.open()
         self._update_health()
         log.info("serving %s %s on %s", model.name, model.version, self.address)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from serving.cli._inputs import concept_key
 from serving.cli._output import print_json, watched
-from serving.engines import ENGINES
+from serving.engines import ENGINES, Device
 from serving.export.formats import FORMATS
 from serving.export.inputs import AUTO, INPUTS
 from serving.export.runners import RUNNERS, default_runner
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
 @click.option(
     "--engine-device",
     "device",
-    type=click.Choice(["cpu", "cuda"]),
+    type=click.Choice(get_args(Device)),
     default="cpu",
     show_default=True,
     help="The device that the engine runs on.",
@@ -137,7 +137,7 @@ def export(
     rows: int,
     batch: int,
     engine: str,
-    device: Literal["cpu", "cuda"],
+    device: Device,
     workers: int,
     cores: int,
     decoders: int,

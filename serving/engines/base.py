@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Protocol, Self
 
 from numpy.typing import NDArray
 
 from bundle.onnx_graph import GraphName
 from bundle.store import Bundle
-from serving.engines import ENGINES
+from serving.engines import ENGINES, Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,8 @@ class EngineConfig:
 
     name: Annotated[str, ENGINES] = ENGINES.names[0]
     """Engine that runs the graphs."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Device that runs the graphs; cuda needs an onnxruntime built for CUDA."""
+    device: Device = "cpu"
+    """Device that runs the graphs; cuda needs an engine whose library is built for CUDA."""
     threads: int = 0
     """Threads per run; 0 uses one for a small model, otherwise one per core."""
     runs: int = 0

@@ -64,7 +64,9 @@ async def search_concepts(
     if isinstance(result, ServingError):
         raise result
     by_name = await model.text_thread.run(lambda: model.concepts.search(query, limit))
-    return ranked(query, dict(result.row.top(limit)), by_name, model.concepts)[:limit]
+    # All of the row: a concept that the name finds keeps its activation, whatever the limit is.
+    activations = dict(result.row.top(len(result.row.indices)))
+    return ranked(query, activations, by_name, model.concepts)[:limit]
 
 
 async def explain_image(model: ServedModel, call: ExplainCall, deadline: float) -> ImageExplanation:

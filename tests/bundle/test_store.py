@@ -166,11 +166,18 @@ def test_a_manifest_that_is_none(copy: Path, text: bytes) -> None:
     assert refused(copy).startswith("manifest.json: ")
 
 
-@pytest.mark.parametrize("path", ["nowhere", "empty", "file"])
-def test_no_bundle_at_all(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("nowhere", "no such folder"),
+        ("file", "no such folder"),
+        ("empty", "manifest.json: missing"),
+    ],
+)
+def test_no_bundle_at_all(tmp_path: Path, path: str, problem: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    assert refused(tmp_path / path) == "manifest.json: missing"
+    assert refused(tmp_path / path) == problem
 
 
 class Tripwire:

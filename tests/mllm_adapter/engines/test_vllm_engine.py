@@ -42,7 +42,8 @@ async def engines(bundle: Bundle) -> AsyncIterator[dict[str, ChatModel]]:
     folder = bundle.root / "adapter"
     opened = {
         "transformers": ChatModel.open(folder),
-        "vllm": ChatModel.open(folder, "vllm", dtype="float32"),
+        # The small model needs little; by default vLLM wants nearly all of the machine's memory.
+        "vllm": ChatModel.open(folder, "vllm", dtype="float32", gpu_memory_utilization=0.4),
     }
     yield opened
     for model in opened.values():

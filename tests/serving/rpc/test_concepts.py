@@ -80,6 +80,14 @@ async def test_search_by_name_and_by_the_text_tower(
     outputs = direct(tiny_bundle, "text", tokens)
     strongest = outputs["indices"][0][np.argsort(-outputs["values"][0])][:3]
     assert [m.concept.concept_id for m in reply.matches if m.activation][:3] == list(strongest)
+    values = dict(zip(outputs["indices"][0].tolist(), outputs["values"][0].tolist(), strict=True))
+    for limit in (1, 3, 6):  # a shorter list is the start of a longer one, with the same values
+        request = concepts_pb2.SearchConceptsRequest(query="Dogs", limit=limit)
+        shorter = (await concepts.SearchConcepts(request)).matches
+        assert list(shorter) == list(reply.matches[:limit])
+        for match in shorter:
+            expected = values.get(match.concept.concept_id, 0.0)
+            assert match.activation == pytest.approx(expected, abs=1e-5)
     error = await refused(concepts.SearchConcepts(concepts_pb2.SearchConceptsRequest(query=" ")))
     assert [violation.field for violation in error.violations] == ["query"]
 
