@@ -62,12 +62,14 @@ class ChatMessage(_message.Message):
     def __init__(self, role: _Optional[_Union[ChatRole, str]] = ..., text: _Optional[str] = ..., images: _Optional[_Iterable[_Union[ChatImage, _Mapping]]] = ...) -> None: ...
 
 class ChatImage(_message.Message):
-    __slots__ = ("data", "steering")
+    __slots__ = ("data", "steering", "framing")
     DATA_FIELD_NUMBER: _ClassVar[int]
     STEERING_FIELD_NUMBER: _ClassVar[int]
+    FRAMING_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     steering: SteeringPlan
-    def __init__(self, data: _Optional[bytes] = ..., steering: _Optional[_Union[SteeringPlan, _Mapping]] = ...) -> None: ...
+    framing: _types_pb2.ImageFraming
+    def __init__(self, data: _Optional[bytes] = ..., steering: _Optional[_Union[SteeringPlan, _Mapping]] = ..., framing: _Optional[_Union[_types_pb2.ImageFraming, str]] = ...) -> None: ...
 
 class SteeringPlan(_message.Message):
     __slots__ = ("edits", "strength")
@@ -118,26 +120,38 @@ class ChatResponse(_message.Message):
     def __init__(self, start: _Optional[_Union[ChatStart, _Mapping]] = ..., delta: _Optional[_Union[ChatDelta, _Mapping]] = ..., end: _Optional[_Union[ChatEnd, _Mapping]] = ...) -> None: ...
 
 class ChatStart(_message.Message):
-    __slots__ = ("model", "engine", "images")
+    __slots__ = ("model", "engine", "images", "phrases")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
+    PHRASES_FIELD_NUMBER: _ClassVar[int]
     model: _types_pb2.ModelVersion
     engine: str
     images: _containers.RepeatedCompositeFieldContainer[ImageConcepts]
-    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., engine: _Optional[str] = ..., images: _Optional[_Iterable[_Union[ImageConcepts, _Mapping]]] = ...) -> None: ...
+    phrases: _containers.RepeatedCompositeFieldContainer[PhraseCoverage]
+    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., engine: _Optional[str] = ..., images: _Optional[_Iterable[_Union[ImageConcepts, _Mapping]]] = ..., phrases: _Optional[_Iterable[_Union[PhraseCoverage, _Mapping]]] = ...) -> None: ...
+
+class PhraseCoverage(_message.Message):
+    __slots__ = ("phrase", "coverage")
+    PHRASE_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    phrase: str
+    coverage: _types_pb2.Coverage
+    def __init__(self, phrase: _Optional[str] = ..., coverage: _Optional[_Union[_types_pb2.Coverage, _Mapping]] = ...) -> None: ...
 
 class ImageConcepts(_message.Message):
-    __slots__ = ("before", "after", "edited", "edited_total")
+    __slots__ = ("before", "after", "edited", "edited_total", "coverage")
     BEFORE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     EDITED_FIELD_NUMBER: _ClassVar[int]
     EDITED_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
     before: _containers.RepeatedCompositeFieldContainer[_types_pb2.ScoredConcept]
     after: _containers.RepeatedCompositeFieldContainer[_types_pb2.ScoredConcept]
     edited: _containers.RepeatedCompositeFieldContainer[EditedConcept]
     edited_total: int
-    def __init__(self, before: _Optional[_Iterable[_Union[_types_pb2.ScoredConcept, _Mapping]]] = ..., after: _Optional[_Iterable[_Union[_types_pb2.ScoredConcept, _Mapping]]] = ..., edited: _Optional[_Iterable[_Union[EditedConcept, _Mapping]]] = ..., edited_total: _Optional[int] = ...) -> None: ...
+    coverage: _types_pb2.Coverage
+    def __init__(self, before: _Optional[_Iterable[_Union[_types_pb2.ScoredConcept, _Mapping]]] = ..., after: _Optional[_Iterable[_Union[_types_pb2.ScoredConcept, _Mapping]]] = ..., edited: _Optional[_Iterable[_Union[EditedConcept, _Mapping]]] = ..., edited_total: _Optional[int] = ..., coverage: _Optional[_Union[_types_pb2.Coverage, _Mapping]] = ...) -> None: ...
 
 class EditedConcept(_message.Message):
     __slots__ = ("concept_id", "name", "before", "after", "edits")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from sparseclip.v1 import types_pb2 as sparseclip_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csparseclip/v1/concepts.proto\x12\rsparseclip.v1\x1a\x19sparseclip/v1/types.proto\"\xe4\x01\n\x07\x43oncept\x12\x12\n\nconcept_id\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61liases\x18\x03 \x03(\t\x12\x11\n\tfrequency\x18\x04 \x01(\x02\x12\x14\n\x07\x63larity\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x10\n\x08modality\x18\x06 \x01(\x02\x12&\n\x05words\x18\x07 \x03(\x0b\x32\x17.sparseclip.v1.Evidence\x12\'\n\x06images\x18\x08 \x03(\x0b\x32\x17.sparseclip.v1.Evidence\x12\x0e\n\x06\x61\x63tive\x18\t \x01(\x08\x42\n\n\x08_clarity\")\n\x08\x45vidence\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\"~\n\x13ListConceptsRequest\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x13\n\x0b\x61\x63tive_only\x18\x04 \x01(\x08\"\x94\x01\n\x14ListConceptsResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12(\n\x08\x63oncepts\x18\x02 \x03(\x0b\x32\x16.sparseclip.v1.Concept\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\r\n\x05total\x18\x04 \x01(\r\"l\n\x11GetConceptRequest\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\x12*\n\x07\x63oncept\x18\x02 \x01(\x0b\x32\x19.sparseclip.v1.ConceptRef\"i\n\x12GetConceptResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12\'\n\x07\x63oncept\x18\x02 \x01(\x0b\x32\x16.sparseclip.v1.Concept\"b\n\x15SearchConceptsRequest\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\x12\r\n\x05query\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"r\n\x16SearchConceptsResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12,\n\x07matches\x18\x02 \x03(\x0b\x32\x1b.sparseclip.v1.ConceptMatch\"_\n\x0c\x43onceptMatch\x12\'\n\x07\x63oncept\x18\x01 \x01(\x0b\x32\x16.sparseclip.v1.Concept\x12\x12\n\nactivation\x18\x02 \x01(\x02\x12\x12\n\nname_match\x18\x03 \x01(\x08\"\xa5\x01\n\x13\x45xplainImageRequest\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\x12\r\n\x05image\x18\x02 \x01(\x0c\x12+\n\x08\x63oncepts\x18\x03 \x03(\x0b\x32\x19.sparseclip.v1.ConceptRef\x12\x14\n\x0ctop_concepts\x18\x04 \x01(\r\x12\x0f\n\x07overlay\x18\x05 \x01(\x08\"\xc8\x01\n\x14\x45xplainImageResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x03 \x01(\r\x12\x37\n\x0c\x65xplanations\x18\x04 \x03(\x0b\x32!.sparseclip.v1.ConceptExplanation\x12,\n\x07timings\x18\x05 \x01(\x0b\x32\x1b.sparseclip.v1.StageTimings\"w\n\x12\x43onceptExplanation\x12-\n\x07\x63oncept\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ScoredConcept\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12\r\n\x05\x65xact\x18\x03 \x01(\x08\x12\x13\n\x0boverlay_png\x18\x04 \x01(\x0c\x32\xf4\x02\n\x0e\x43onceptService\x12W\n\x0cListConcepts\x12\".sparseclip.v1.ListConceptsRequest\x1a#.sparseclip.v1.ListConceptsResponse\x12Q\n\nGetConcept\x12 .sparseclip.v1.GetConceptRequest\x1a!.sparseclip.v1.GetConceptResponse\x12]\n\x0eSearchConcepts\x12$.sparseclip.v1.SearchConceptsRequest\x1a%.sparseclip.v1.SearchConceptsResponse\x12W\n\x0c\x45xplainImage\x12\".sparseclip.v1.ExplainImageRequest\x1a#.sparseclip.v1.ExplainImageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csparseclip/v1/concepts.proto\x12\rsparseclip.v1\x1a\x19sparseclip/v1/types.proto\"\xa3\x02\n\x07\x43oncept\x12\x12\n\nconcept_id\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61liases\x18\x03 \x03(\t\x12\x11\n\tfrequency\x18\x04 \x01(\x02\x12\x14\n\x07\x63larity\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x10\n\x08modality\x18\x06 \x01(\x02\x12&\n\x05words\x18\x07 \x03(\x0b\x32\x17.sparseclip.v1.Evidence\x12\'\n\x06images\x18\x08 \x03(\x0b\x32\x17.sparseclip.v1.Evidence\x12\x0e\n\x06\x61\x63tive\x18\t \x01(\x08\x12\x1c\n\x0fname_confidence\x18\n \x01(\x02H\x01\x88\x01\x01\x12\x0b\n\x03hub\x18\x0b \x01(\x08\x42\n\n\x08_clarityB\x12\n\x10_name_confidence\")\n\x08\x45vidence\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\"~\n\x13ListConceptsRequest\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x13\n\x0b\x61\x63tive_only\x18\x04 \x01(\x08\"\x94\x01\n\x14ListConceptsResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12(\n\x08\x63oncepts\x18\x02 \x03(\x0b\x32\x16.sparseclip.v1.Concept\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\r\n\x05total\x18\x04 \x01(\r\"l\n\x11GetConceptRequest\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\x12*\n\x07\x63oncept\x18\x02 \x01(\x0b\x32\x19.sparseclip.v1.ConceptRef\"i\n\x12GetConceptResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12\'\n\x07\x63oncept\x18\x02 \x01(\x0b\x32\x16.sparseclip.v1.Concept\"b\n\x15SearchConceptsRequest\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\x12\r\n\x05query\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"\x9d\x01\n\x16SearchConceptsResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12,\n\x07matches\x18\x02 \x03(\x0b\x32\x1b.sparseclip.v1.ConceptMatch\x12)\n\x08\x63overage\x18\x03 \x01(\x0b\x32\x17.sparseclip.v1.Coverage\"_\n\x0c\x43onceptMatch\x12\'\n\x07\x63oncept\x18\x01 \x01(\x0b\x32\x16.sparseclip.v1.Concept\x12\x12\n\nactivation\x18\x02 \x01(\x02\x12\x12\n\nname_match\x18\x03 \x01(\x08\"\xe5\x01\n\x13\x45xplainImageRequest\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\x12\r\n\x05image\x18\x02 \x01(\x0c\x12+\n\x08\x63oncepts\x18\x03 \x03(\x0b\x32\x19.sparseclip.v1.ConceptRef\x12\x14\n\x0ctop_concepts\x18\x04 \x01(\r\x12\x0f\n\x07overlay\x18\x05 \x01(\x08\x12,\n\x07\x66raming\x18\x06 \x01(\x0e\x32\x1b.sparseclip.v1.ImageFraming\x12\x10\n\x08\x63\x61ptions\x18\x07 \x01(\r\"\xa3\x02\n\x14\x45xplainImageResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x03 \x01(\r\x12\x37\n\x0c\x65xplanations\x18\x04 \x03(\x0b\x32!.sparseclip.v1.ConceptExplanation\x12,\n\x07timings\x18\x05 \x01(\x0b\x32\x1b.sparseclip.v1.StageTimings\x12)\n\x08\x63overage\x18\x06 \x01(\x0b\x32\x17.sparseclip.v1.Coverage\x12.\n\x08\x63\x61ptions\x18\x07 \x03(\x0b\x32\x1c.sparseclip.v1.ScoredCaption\"w\n\x12\x43onceptExplanation\x12-\n\x07\x63oncept\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ScoredConcept\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12\r\n\x05\x65xact\x18\x03 \x01(\x08\x12\x13\n\x0boverlay_png\x18\x04 \x01(\x0c\x32\xf4\x02\n\x0e\x43onceptService\x12W\n\x0cListConcepts\x12\".sparseclip.v1.ListConceptsRequest\x1a#.sparseclip.v1.ListConceptsResponse\x12Q\n\nGetConcept\x12 .sparseclip.v1.GetConceptRequest\x1a!.sparseclip.v1.GetConceptResponse\x12]\n\x0eSearchConcepts\x12$.sparseclip.v1.SearchConceptsRequest\x1a%.sparseclip.v1.SearchConceptsResponse\x12W\n\x0c\x45xplainImage\x12\".sparseclip.v1.ExplainImageRequest\x1a#.sparseclip.v1.ExplainImageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,29 +33,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparseclip.v1.concepts_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONCEPT']._serialized_start=75
-  _globals['_CONCEPT']._serialized_end=303
-  _globals['_EVIDENCE']._serialized_start=305
-  _globals['_EVIDENCE']._serialized_end=346
-  _globals['_LISTCONCEPTSREQUEST']._serialized_start=348
-  _globals['_LISTCONCEPTSREQUEST']._serialized_end=474
-  _globals['_LISTCONCEPTSRESPONSE']._serialized_start=477
-  _globals['_LISTCONCEPTSRESPONSE']._serialized_end=625
-  _globals['_GETCONCEPTREQUEST']._serialized_start=627
-  _globals['_GETCONCEPTREQUEST']._serialized_end=735
-  _globals['_GETCONCEPTRESPONSE']._serialized_start=737
-  _globals['_GETCONCEPTRESPONSE']._serialized_end=842
-  _globals['_SEARCHCONCEPTSREQUEST']._serialized_start=844
-  _globals['_SEARCHCONCEPTSREQUEST']._serialized_end=942
-  _globals['_SEARCHCONCEPTSRESPONSE']._serialized_start=944
-  _globals['_SEARCHCONCEPTSRESPONSE']._serialized_end=1058
-  _globals['_CONCEPTMATCH']._serialized_start=1060
-  _globals['_CONCEPTMATCH']._serialized_end=1155
-  _globals['_EXPLAINIMAGEREQUEST']._serialized_start=1158
-  _globals['_EXPLAINIMAGEREQUEST']._serialized_end=1323
-  _globals['_EXPLAINIMAGERESPONSE']._serialized_start=1326
-  _globals['_EXPLAINIMAGERESPONSE']._serialized_end=1526
-  _globals['_CONCEPTEXPLANATION']._serialized_start=1528
-  _globals['_CONCEPTEXPLANATION']._serialized_end=1647
-  _globals['_CONCEPTSERVICE']._serialized_start=1650
-  _globals['_CONCEPTSERVICE']._serialized_end=2022
+  _globals['_CONCEPT']._serialized_end=366
+  _globals['_EVIDENCE']._serialized_start=368
+  _globals['_EVIDENCE']._serialized_end=409
+  _globals['_LISTCONCEPTSREQUEST']._serialized_start=411
+  _globals['_LISTCONCEPTSREQUEST']._serialized_end=537
+  _globals['_LISTCONCEPTSRESPONSE']._serialized_start=540
+  _globals['_LISTCONCEPTSRESPONSE']._serialized_end=688
+  _globals['_GETCONCEPTREQUEST']._serialized_start=690
+  _globals['_GETCONCEPTREQUEST']._serialized_end=798
+  _globals['_GETCONCEPTRESPONSE']._serialized_start=800
+  _globals['_GETCONCEPTRESPONSE']._serialized_end=905
+  _globals['_SEARCHCONCEPTSREQUEST']._serialized_start=907
+  _globals['_SEARCHCONCEPTSREQUEST']._serialized_end=1005
+  _globals['_SEARCHCONCEPTSRESPONSE']._serialized_start=1008
+  _globals['_SEARCHCONCEPTSRESPONSE']._serialized_end=1165
+  _globals['_CONCEPTMATCH']._serialized_start=1167
+  _globals['_CONCEPTMATCH']._serialized_end=1262
+  _globals['_EXPLAINIMAGEREQUEST']._serialized_start=1265
+  _globals['_EXPLAINIMAGEREQUEST']._serialized_end=1494
+  _globals['_EXPLAINIMAGERESPONSE']._serialized_start=1497
+  _globals['_EXPLAINIMAGERESPONSE']._serialized_end=1788
+  _globals['_CONCEPTEXPLANATION']._serialized_start=1790
+  _globals['_CONCEPTEXPLANATION']._serialized_end=1909
+  _globals['_CONCEPTSERVICE']._serialized_start=1912
+  _globals['_CONCEPTSERVICE']._serialized_end=2284
 # @@protoc_insertion_point(module_scope)

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Concept(_message.Message):
-    __slots__ = ("concept_id", "name", "aliases", "frequency", "clarity", "modality", "words", "images", "active")
+    __slots__ = ("concept_id", "name", "aliases", "frequency", "clarity", "modality", "words", "images", "active", "name_confidence", "hub")
     CONCEPT_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,8 @@ class Concept(_message.Message):
     WORDS_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    NAME_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    HUB_FIELD_NUMBER: _ClassVar[int]
     concept_id: int
     name: str
     aliases: _containers.RepeatedScalarFieldContainer[str]
@@ -27,7 +29,9 @@ class Concept(_message.Message):
     words: _containers.RepeatedCompositeFieldContainer[Evidence]
     images: _containers.RepeatedCompositeFieldContainer[Evidence]
     active: bool
-    def __init__(self, concept_id: _Optional[int] = ..., name: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., frequency: _Optional[float] = ..., clarity: _Optional[float] = ..., modality: _Optional[float] = ..., words: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., images: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., active: _Optional[bool] = ...) -> None: ...
+    name_confidence: float
+    hub: bool
+    def __init__(self, concept_id: _Optional[int] = ..., name: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., frequency: _Optional[float] = ..., clarity: _Optional[float] = ..., modality: _Optional[float] = ..., words: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., images: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., active: _Optional[bool] = ..., name_confidence: _Optional[float] = ..., hub: _Optional[bool] = ...) -> None: ...
 
 class Evidence(_message.Message):
     __slots__ = ("source", "value")
@@ -88,12 +92,14 @@ class SearchConceptsRequest(_message.Message):
     def __init__(self, model: _Optional[_Union[_types_pb2.ModelSelector, _Mapping]] = ..., query: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class SearchConceptsResponse(_message.Message):
-    __slots__ = ("model", "matches")
+    __slots__ = ("model", "matches", "coverage")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MATCHES_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
     model: _types_pb2.ModelVersion
     matches: _containers.RepeatedCompositeFieldContainer[ConceptMatch]
-    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., matches: _Optional[_Iterable[_Union[ConceptMatch, _Mapping]]] = ...) -> None: ...
+    coverage: _types_pb2.Coverage
+    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., matches: _Optional[_Iterable[_Union[ConceptMatch, _Mapping]]] = ..., coverage: _Optional[_Union[_types_pb2.Coverage, _Mapping]] = ...) -> None: ...
 
 class ConceptMatch(_message.Message):
     __slots__ = ("concept", "activation", "name_match")
@@ -106,32 +112,40 @@ class ConceptMatch(_message.Message):
     def __init__(self, concept: _Optional[_Union[Concept, _Mapping]] = ..., activation: _Optional[float] = ..., name_match: _Optional[bool] = ...) -> None: ...
 
 class ExplainImageRequest(_message.Message):
-    __slots__ = ("model", "image", "concepts", "top_concepts", "overlay")
+    __slots__ = ("model", "image", "concepts", "top_concepts", "overlay", "framing", "captions")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     TOP_CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     OVERLAY_FIELD_NUMBER: _ClassVar[int]
+    FRAMING_FIELD_NUMBER: _ClassVar[int]
+    CAPTIONS_FIELD_NUMBER: _ClassVar[int]
     model: _types_pb2.ModelSelector
     image: bytes
     concepts: _containers.RepeatedCompositeFieldContainer[_types_pb2.ConceptRef]
     top_concepts: int
     overlay: bool
-    def __init__(self, model: _Optional[_Union[_types_pb2.ModelSelector, _Mapping]] = ..., image: _Optional[bytes] = ..., concepts: _Optional[_Iterable[_Union[_types_pb2.ConceptRef, _Mapping]]] = ..., top_concepts: _Optional[int] = ..., overlay: _Optional[bool] = ...) -> None: ...
+    framing: _types_pb2.ImageFraming
+    captions: int
+    def __init__(self, model: _Optional[_Union[_types_pb2.ModelSelector, _Mapping]] = ..., image: _Optional[bytes] = ..., concepts: _Optional[_Iterable[_Union[_types_pb2.ConceptRef, _Mapping]]] = ..., top_concepts: _Optional[int] = ..., overlay: _Optional[bool] = ..., framing: _Optional[_Union[_types_pb2.ImageFraming, str]] = ..., captions: _Optional[int] = ...) -> None: ...
 
 class ExplainImageResponse(_message.Message):
-    __slots__ = ("model", "rows", "columns", "explanations", "timings")
+    __slots__ = ("model", "rows", "columns", "explanations", "timings", "coverage", "captions")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    CAPTIONS_FIELD_NUMBER: _ClassVar[int]
     model: _types_pb2.ModelVersion
     rows: int
     columns: int
     explanations: _containers.RepeatedCompositeFieldContainer[ConceptExplanation]
     timings: _types_pb2.StageTimings
-    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., explanations: _Optional[_Iterable[_Union[ConceptExplanation, _Mapping]]] = ..., timings: _Optional[_Union[_types_pb2.StageTimings, _Mapping]] = ...) -> None: ...
+    coverage: _types_pb2.Coverage
+    captions: _containers.RepeatedCompositeFieldContainer[_types_pb2.ScoredCaption]
+    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., explanations: _Optional[_Iterable[_Union[ConceptExplanation, _Mapping]]] = ..., timings: _Optional[_Union[_types_pb2.StageTimings, _Mapping]] = ..., coverage: _Optional[_Union[_types_pb2.Coverage, _Mapping]] = ..., captions: _Optional[_Iterable[_Union[_types_pb2.ScoredCaption, _Mapping]]] = ...) -> None: ...
 
 class ConceptExplanation(_message.Message):
     __slots__ = ("concept", "values", "exact", "overlay_png")

@@ -26,7 +26,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from sparseclip.v1 import types_pb2 as sparseclip_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsparseclip/v1/embedding.proto\x12\rsparseclip.v1\x1a\x17google/rpc/status.proto\x1a\x19sparseclip/v1/types.proto\"D\n\nEmbedInput\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x42\t\n\x07\x63ontent\"y\n\x0fOutputSelection\x12\x0e\n\x06sparse\x18\x01 \x01(\x08\x12\x14\n\x0ctop_concepts\x18\x02 \x01(\r\x12\r\n\x05\x64\x65nse\x18\x03 \x01(\x08\x12\x31\n\x0epatch_concepts\x18\x04 \x03(\x0b\x32\x19.sparseclip.v1.ConceptRef\"\x97\x01\n\x0c\x45mbedRequest\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.sparseclip.v1.EmbedInput\x12/\n\x07outputs\x18\x03 \x01(\x0b\x32\x1e.sparseclip.v1.OutputSelection\"\x96\x01\n\rEmbedResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12+\n\x07results\x18\x02 \x03(\x0b\x32\x1a.sparseclip.v1.EmbedResult\x12,\n\x07timings\x18\x03 \x01(\x0b\x32\x1b.sparseclip.v1.StageTimings\"\x93\x02\n\x0b\x45mbedResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12+\n\x06sparse\x18\x03 \x01(\x0b\x32\x1b.sparseclip.v1.SparseVector\x12.\n\x08\x63oncepts\x18\x04 \x03(\x0b\x32\x1c.sparseclip.v1.ScoredConcept\x12\r\n\x05\x64\x65nse\x18\x05 \x03(\x02\x12*\n\x07patches\x18\x06 \x01(\x0b\x32\x19.sparseclip.v1.PatchCodes\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\r\x12,\n\x07timings\x18\x08 \x01(\x0b\x32\x1b.sparseclip.v1.StageTimings\"T\n\nPatchCodes\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\r\x12\'\n\x04maps\x18\x03 \x03(\x0b\x32\x19.sparseclip.v1.ConceptMap\"0\n\nConceptMap\x12\x12\n\nconcept_id\x18\x01 \x01(\r\x12\x0e\n\x06values\x18\x02 \x03(\x02\"}\n\x12\x45mbedStreamRequest\x12\x30\n\x05start\x18\x01 \x01(\x0b\x32\x1f.sparseclip.v1.EmbedStreamStartH\x00\x12*\n\x05input\x18\x02 \x01(\x0b\x32\x19.sparseclip.v1.EmbedInputH\x00\x42\t\n\x07message\"p\n\x10\x45mbedStreamStart\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\x12/\n\x07outputs\x18\x02 \x01(\x0b\x32\x1e.sparseclip.v1.OutputSelection\"m\n\x13\x45mbedStreamResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12*\n\x06result\x18\x02 \x01(\x0b\x32\x1a.sparseclip.v1.EmbedResult\">\n\x0fGetModelRequest\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\"\x8e\x02\n\x10GetModelResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12\x10\n\x08\x63oncepts\x18\x02 \x01(\r\x12\x11\n\tdense_dim\x18\x03 \x01(\r\x12\x12\n\nimage_size\x18\x04 \x01(\r\x12\x12\n\npatch_rows\x18\x05 \x01(\r\x12\x15\n\rpatch_columns\x18\x06 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x07 \x01(\r\x12\x13\n\x0blogit_scale\x18\x08 \x01(\x02\x12%\n\x06limits\x18\t \x01(\x0b\x32\x15.sparseclip.v1.Limits\x12\x16\n\x0etext_dense_dim\x18\n \x01(\r\"\xc1\x01\n\x06Limits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x04\x12\x13\n\x0bimage_bytes\x18\x02 \x01(\x04\x12\x14\n\x0cimage_pixels\x18\x03 \x01(\x04\x12\x12\n\nimage_side\x18\x04 \x01(\r\x12\x17\n\x0fimages_per_call\x18\x05 \x01(\r\x12\x16\n\x0etexts_per_call\x18\x06 \x01(\r\x12\x12\n\ntext_bytes\x18\x07 \x01(\r\x12\x1c\n\x14max_deadline_seconds\x18\x08 \x01(\r2\xfd\x01\n\x10\x45mbeddingService\x12\x42\n\x05\x45mbed\x12\x1b.sparseclip.v1.EmbedRequest\x1a\x1c.sparseclip.v1.EmbedResponse\x12X\n\x0b\x45mbedStream\x12!.sparseclip.v1.EmbedStreamRequest\x1a\".sparseclip.v1.EmbedStreamResponse(\x01\x30\x01\x12K\n\x08GetModel\x12\x1e.sparseclip.v1.GetModelRequest\x1a\x1f.sparseclip.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsparseclip/v1/embedding.proto\x12\rsparseclip.v1\x1a\x17google/rpc/status.proto\x1a\x19sparseclip/v1/types.proto\"D\n\nEmbedInput\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x42\t\n\x07\x63ontent\"\x8b\x01\n\x0fOutputSelection\x12\x0e\n\x06sparse\x18\x01 \x01(\x08\x12\x14\n\x0ctop_concepts\x18\x02 \x01(\r\x12\r\n\x05\x64\x65nse\x18\x03 \x01(\x08\x12\x31\n\x0epatch_concepts\x18\x04 \x03(\x0b\x32\x19.sparseclip.v1.ConceptRef\x12\x10\n\x08\x63\x61ptions\x18\x05 \x01(\r\"\xc5\x01\n\x0c\x45mbedRequest\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.sparseclip.v1.EmbedInput\x12/\n\x07outputs\x18\x03 \x01(\x0b\x32\x1e.sparseclip.v1.OutputSelection\x12,\n\x07options\x18\x04 \x01(\x0b\x32\x1b.sparseclip.v1.InputOptions\"\x96\x01\n\rEmbedResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12+\n\x07results\x18\x02 \x03(\x0b\x32\x1a.sparseclip.v1.EmbedResult\x12,\n\x07timings\x18\x03 \x01(\x0b\x32\x1b.sparseclip.v1.StageTimings\"\xee\x02\n\x0b\x45mbedResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12+\n\x06sparse\x18\x03 \x01(\x0b\x32\x1b.sparseclip.v1.SparseVector\x12.\n\x08\x63oncepts\x18\x04 \x03(\x0b\x32\x1c.sparseclip.v1.ScoredConcept\x12\r\n\x05\x64\x65nse\x18\x05 \x03(\x02\x12*\n\x07patches\x18\x06 \x01(\x0b\x32\x19.sparseclip.v1.PatchCodes\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\r\x12,\n\x07timings\x18\x08 \x01(\x0b\x32\x1b.sparseclip.v1.StageTimings\x12)\n\x08\x63overage\x18\t \x01(\x0b\x32\x17.sparseclip.v1.Coverage\x12.\n\x08\x63\x61ptions\x18\n \x03(\x0b\x32\x1c.sparseclip.v1.ScoredCaption\"T\n\nPatchCodes\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\r\x12\'\n\x04maps\x18\x03 \x03(\x0b\x32\x19.sparseclip.v1.ConceptMap\"0\n\nConceptMap\x12\x12\n\nconcept_id\x18\x01 \x01(\r\x12\x0e\n\x06values\x18\x02 \x03(\x02\"}\n\x12\x45mbedStreamRequest\x12\x30\n\x05start\x18\x01 \x01(\x0b\x32\x1f.sparseclip.v1.EmbedStreamStartH\x00\x12*\n\x05input\x18\x02 \x01(\x0b\x32\x19.sparseclip.v1.EmbedInputH\x00\x42\t\n\x07message\"\x9e\x01\n\x10\x45mbedStreamStart\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\x12/\n\x07outputs\x18\x02 \x01(\x0b\x32\x1e.sparseclip.v1.OutputSelection\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.sparseclip.v1.InputOptions\"m\n\x13\x45mbedStreamResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12*\n\x06result\x18\x02 \x01(\x0b\x32\x1a.sparseclip.v1.EmbedResult\">\n\x0fGetModelRequest\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\"\xbd\x02\n\x10GetModelResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12\x10\n\x08\x63oncepts\x18\x02 \x01(\r\x12\x11\n\tdense_dim\x18\x03 \x01(\r\x12\x12\n\nimage_size\x18\x04 \x01(\r\x12\x12\n\npatch_rows\x18\x05 \x01(\r\x12\x15\n\rpatch_columns\x18\x06 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x07 \x01(\r\x12\x13\n\x0blogit_scale\x18\x08 \x01(\x02\x12%\n\x06limits\x18\t \x01(\x0b\x32\x15.sparseclip.v1.Limits\x12\x16\n\x0etext_dense_dim\x18\n \x01(\r\x12-\n\x08\x66ramings\x18\x0b \x03(\x0e\x32\x1b.sparseclip.v1.ImageFraming\"\xc1\x01\n\x06Limits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x04\x12\x13\n\x0bimage_bytes\x18\x02 \x01(\x04\x12\x14\n\x0cimage_pixels\x18\x03 \x01(\x04\x12\x12\n\nimage_side\x18\x04 \x01(\r\x12\x17\n\x0fimages_per_call\x18\x05 \x01(\r\x12\x16\n\x0etexts_per_call\x18\x06 \x01(\r\x12\x12\n\ntext_bytes\x18\x07 \x01(\r\x12\x1c\n\x14max_deadline_seconds\x18\x08 \x01(\r2\xfd\x01\n\x10\x45mbeddingService\x12\x42\n\x05\x45mbed\x12\x1b.sparseclip.v1.EmbedRequest\x1a\x1c.sparseclip.v1.EmbedResponse\x12X\n\x0b\x45mbedStream\x12!.sparseclip.v1.EmbedStreamRequest\x1a\".sparseclip.v1.EmbedStreamResponse(\x01\x30\x01\x12K\n\x08GetModel\x12\x1e.sparseclip.v1.GetModelRequest\x1a\x1f.sparseclip.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,30 +35,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EMBEDINPUT']._serialized_start=100
   _globals['_EMBEDINPUT']._serialized_end=168
-  _globals['_OUTPUTSELECTION']._serialized_start=170
-  _globals['_OUTPUTSELECTION']._serialized_end=291
-  _globals['_EMBEDREQUEST']._serialized_start=294
-  _globals['_EMBEDREQUEST']._serialized_end=445
-  _globals['_EMBEDRESPONSE']._serialized_start=448
-  _globals['_EMBEDRESPONSE']._serialized_end=598
-  _globals['_EMBEDRESULT']._serialized_start=601
-  _globals['_EMBEDRESULT']._serialized_end=876
-  _globals['_PATCHCODES']._serialized_start=878
-  _globals['_PATCHCODES']._serialized_end=962
-  _globals['_CONCEPTMAP']._serialized_start=964
-  _globals['_CONCEPTMAP']._serialized_end=1012
-  _globals['_EMBEDSTREAMREQUEST']._serialized_start=1014
-  _globals['_EMBEDSTREAMREQUEST']._serialized_end=1139
-  _globals['_EMBEDSTREAMSTART']._serialized_start=1141
-  _globals['_EMBEDSTREAMSTART']._serialized_end=1253
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=1255
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=1364
-  _globals['_GETMODELREQUEST']._serialized_start=1366
-  _globals['_GETMODELREQUEST']._serialized_end=1428
-  _globals['_GETMODELRESPONSE']._serialized_start=1431
-  _globals['_GETMODELRESPONSE']._serialized_end=1701
-  _globals['_LIMITS']._serialized_start=1704
-  _globals['_LIMITS']._serialized_end=1897
-  _globals['_EMBEDDINGSERVICE']._serialized_start=1900
-  _globals['_EMBEDDINGSERVICE']._serialized_end=2153
+  _globals['_OUTPUTSELECTION']._serialized_start=171
+  _globals['_OUTPUTSELECTION']._serialized_end=310
+  _globals['_EMBEDREQUEST']._serialized_start=313
+  _globals['_EMBEDREQUEST']._serialized_end=510
+  _globals['_EMBEDRESPONSE']._serialized_start=513
+  _globals['_EMBEDRESPONSE']._serialized_end=663
+  _globals['_EMBEDRESULT']._serialized_start=666
+  _globals['_EMBEDRESULT']._serialized_end=1032
+  _globals['_PATCHCODES']._serialized_start=1034
+  _globals['_PATCHCODES']._serialized_end=1118
+  _globals['_CONCEPTMAP']._serialized_start=1120
+  _globals['_CONCEPTMAP']._serialized_end=1168
+  _globals['_EMBEDSTREAMREQUEST']._serialized_start=1170
+  _globals['_EMBEDSTREAMREQUEST']._serialized_end=1295
+  _globals['_EMBEDSTREAMSTART']._serialized_start=1298
+  _globals['_EMBEDSTREAMSTART']._serialized_end=1456
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=1458
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=1567
+  _globals['_GETMODELREQUEST']._serialized_start=1569
+  _globals['_GETMODELREQUEST']._serialized_end=1631
+  _globals['_GETMODELRESPONSE']._serialized_start=1634
+  _globals['_GETMODELRESPONSE']._serialized_end=1951
+  _globals['_LIMITS']._serialized_start=1954
+  _globals['_LIMITS']._serialized_end=2147
+  _globals['_EMBEDDINGSERVICE']._serialized_start=2150
+  _globals['_EMBEDDINGSERVICE']._serialized_end=2403
 # @@protoc_insertion_point(module_scope)

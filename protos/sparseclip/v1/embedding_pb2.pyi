@@ -19,26 +19,30 @@ class EmbedInput(_message.Message):
     def __init__(self, id: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ...) -> None: ...
 
 class OutputSelection(_message.Message):
-    __slots__ = ("sparse", "top_concepts", "dense", "patch_concepts")
+    __slots__ = ("sparse", "top_concepts", "dense", "patch_concepts", "captions")
     SPARSE_FIELD_NUMBER: _ClassVar[int]
     TOP_CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     DENSE_FIELD_NUMBER: _ClassVar[int]
     PATCH_CONCEPTS_FIELD_NUMBER: _ClassVar[int]
+    CAPTIONS_FIELD_NUMBER: _ClassVar[int]
     sparse: bool
     top_concepts: int
     dense: bool
     patch_concepts: _containers.RepeatedCompositeFieldContainer[_types_pb2.ConceptRef]
-    def __init__(self, sparse: _Optional[bool] = ..., top_concepts: _Optional[int] = ..., dense: _Optional[bool] = ..., patch_concepts: _Optional[_Iterable[_Union[_types_pb2.ConceptRef, _Mapping]]] = ...) -> None: ...
+    captions: int
+    def __init__(self, sparse: _Optional[bool] = ..., top_concepts: _Optional[int] = ..., dense: _Optional[bool] = ..., patch_concepts: _Optional[_Iterable[_Union[_types_pb2.ConceptRef, _Mapping]]] = ..., captions: _Optional[int] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("model", "inputs", "outputs")
+    __slots__ = ("model", "inputs", "outputs", "options")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
     model: _types_pb2.ModelSelector
     inputs: _containers.RepeatedCompositeFieldContainer[EmbedInput]
     outputs: OutputSelection
-    def __init__(self, model: _Optional[_Union[_types_pb2.ModelSelector, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[EmbedInput, _Mapping]]] = ..., outputs: _Optional[_Union[OutputSelection, _Mapping]] = ...) -> None: ...
+    options: _types_pb2.InputOptions
+    def __init__(self, model: _Optional[_Union[_types_pb2.ModelSelector, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[EmbedInput, _Mapping]]] = ..., outputs: _Optional[_Union[OutputSelection, _Mapping]] = ..., options: _Optional[_Union[_types_pb2.InputOptions, _Mapping]] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
     __slots__ = ("model", "results", "timings")
@@ -51,7 +55,7 @@ class EmbedResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., results: _Optional[_Iterable[_Union[EmbedResult, _Mapping]]] = ..., timings: _Optional[_Union[_types_pb2.StageTimings, _Mapping]] = ...) -> None: ...
 
 class EmbedResult(_message.Message):
-    __slots__ = ("id", "status", "sparse", "concepts", "dense", "patches", "active", "timings")
+    __slots__ = ("id", "status", "sparse", "concepts", "dense", "patches", "active", "timings", "coverage", "captions")
     ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     SPARSE_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +64,8 @@ class EmbedResult(_message.Message):
     PATCHES_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    CAPTIONS_FIELD_NUMBER: _ClassVar[int]
     id: str
     status: _status_pb2.Status
     sparse: _types_pb2.SparseVector
@@ -68,7 +74,9 @@ class EmbedResult(_message.Message):
     patches: PatchCodes
     active: int
     timings: _types_pb2.StageTimings
-    def __init__(self, id: _Optional[str] = ..., status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., sparse: _Optional[_Union[_types_pb2.SparseVector, _Mapping]] = ..., concepts: _Optional[_Iterable[_Union[_types_pb2.ScoredConcept, _Mapping]]] = ..., dense: _Optional[_Iterable[float]] = ..., patches: _Optional[_Union[PatchCodes, _Mapping]] = ..., active: _Optional[int] = ..., timings: _Optional[_Union[_types_pb2.StageTimings, _Mapping]] = ...) -> None: ...
+    coverage: _types_pb2.Coverage
+    captions: _containers.RepeatedCompositeFieldContainer[_types_pb2.ScoredCaption]
+    def __init__(self, id: _Optional[str] = ..., status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., sparse: _Optional[_Union[_types_pb2.SparseVector, _Mapping]] = ..., concepts: _Optional[_Iterable[_Union[_types_pb2.ScoredConcept, _Mapping]]] = ..., dense: _Optional[_Iterable[float]] = ..., patches: _Optional[_Union[PatchCodes, _Mapping]] = ..., active: _Optional[int] = ..., timings: _Optional[_Union[_types_pb2.StageTimings, _Mapping]] = ..., coverage: _Optional[_Union[_types_pb2.Coverage, _Mapping]] = ..., captions: _Optional[_Iterable[_Union[_types_pb2.ScoredCaption, _Mapping]]] = ...) -> None: ...
 
 class PatchCodes(_message.Message):
     __slots__ = ("rows", "columns", "maps")
@@ -97,12 +105,14 @@ class EmbedStreamRequest(_message.Message):
     def __init__(self, start: _Optional[_Union[EmbedStreamStart, _Mapping]] = ..., input: _Optional[_Union[EmbedInput, _Mapping]] = ...) -> None: ...
 
 class EmbedStreamStart(_message.Message):
-    __slots__ = ("model", "outputs")
+    __slots__ = ("model", "outputs", "options")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
     model: _types_pb2.ModelSelector
     outputs: OutputSelection
-    def __init__(self, model: _Optional[_Union[_types_pb2.ModelSelector, _Mapping]] = ..., outputs: _Optional[_Union[OutputSelection, _Mapping]] = ...) -> None: ...
+    options: _types_pb2.InputOptions
+    def __init__(self, model: _Optional[_Union[_types_pb2.ModelSelector, _Mapping]] = ..., outputs: _Optional[_Union[OutputSelection, _Mapping]] = ..., options: _Optional[_Union[_types_pb2.InputOptions, _Mapping]] = ...) -> None: ...
 
 class EmbedStreamResponse(_message.Message):
     __slots__ = ("model", "result")
@@ -119,7 +129,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, model: _Optional[_Union[_types_pb2.ModelSelector, _Mapping]] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model", "concepts", "dense_dim", "image_size", "patch_rows", "patch_columns", "context_length", "logit_scale", "limits", "text_dense_dim")
+    __slots__ = ("model", "concepts", "dense_dim", "image_size", "patch_rows", "patch_columns", "context_length", "logit_scale", "limits", "text_dense_dim", "framings")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     DENSE_DIM_FIELD_NUMBER: _ClassVar[int]
@@ -130,6 +140,7 @@ class GetModelResponse(_message.Message):
     LOGIT_SCALE_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     TEXT_DENSE_DIM_FIELD_NUMBER: _ClassVar[int]
+    FRAMINGS_FIELD_NUMBER: _ClassVar[int]
     model: _types_pb2.ModelVersion
     concepts: int
     dense_dim: int
@@ -140,7 +151,8 @@ class GetModelResponse(_message.Message):
     logit_scale: float
     limits: Limits
     text_dense_dim: int
-    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., concepts: _Optional[int] = ..., dense_dim: _Optional[int] = ..., image_size: _Optional[int] = ..., patch_rows: _Optional[int] = ..., patch_columns: _Optional[int] = ..., context_length: _Optional[int] = ..., logit_scale: _Optional[float] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., text_dense_dim: _Optional[int] = ...) -> None: ...
+    framings: _containers.RepeatedScalarFieldContainer[_types_pb2.ImageFraming]
+    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., concepts: _Optional[int] = ..., dense_dim: _Optional[int] = ..., image_size: _Optional[int] = ..., patch_rows: _Optional[int] = ..., patch_columns: _Optional[int] = ..., context_length: _Optional[int] = ..., logit_scale: _Optional[float] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., text_dense_dim: _Optional[int] = ..., framings: _Optional[_Iterable[_Union[_types_pb2.ImageFraming, str]]] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("message_bytes", "image_bytes", "image_pixels", "image_side", "images_per_call", "texts_per_call", "text_bytes", "max_deadline_seconds")
