@@ -11,13 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from bundle.image_header import (
-    HeaderError,
-    check_png_chunks,
-    exif_orientation,
-    read_header,
-    sniff,
-)
+from bundle.image_formats import sniff
+from bundle.image_header import HeaderError, check_png_chunks, exif_orientation, read_header
 from bundle.manifest import Preprocessing
 
 
@@ -83,15 +78,17 @@ def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
     image_format = sniff(data)
     if image_format is None:
         raise ImageError("unsupported image")
+    if not image_format.decoded:
+        raise ImageError(f"unsupported image: {image_format.name}")
     try:
-        header = read_header(data, image_format)
+        header = read_header(data, image_format.name)
     except HeaderError:
         raise ImageError(_CORRUPT) from None
     _check_size(header.width, header.height, limits)
     try:
-        if image_format == "PNG":
+        if image_format.name == "PNG":
             check_png_chunks(data)
-        with Image.open(io.BytesIO(data), formats=[image_format]) as image:
+        with Image.open(io.BytesIO(data), formats=[image_format.name]) as image:
             _check_size(*image.size, limits)  # the decoder may read another header than we did
             image.load()
             exif = image.info.get("exif")

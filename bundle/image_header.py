@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Literal, NamedTuple
-
-ImageFormat = Literal["JPEG", "PNG", "WEBP"]
-
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
-"""Endings of the names of files that hold an image. Only a search through folders looks at them:
-a file that is named is read whatever its name is."""
+from typing import NamedTuple
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
@@ -26,34 +20,22 @@ class HeaderError(ValueError):
 
 
 class ImageHeader(NamedTuple):
-    """Format and size in pixels, as stored: before any rotation by EXIF."""
+    """The size in pixels, as stored: before any rotation by EXIF."""
 
-    format: ImageFormat
     width: int
     height: int
 
 
-def sniff(data: bytes) -> ImageFormat | None:
-    """The format by its magic number, or None for a format that is not accepted."""
-    if data[:3] == b"\xff\xd8\xff":
-        return "JPEG"
-    if data[:8] == PNG_MAGIC:
-        return "PNG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    return None
-
-
-def read_header(data: bytes, image_format: ImageFormat) -> ImageHeader:
+def read_header(data: bytes, format_name: str) -> ImageHeader:
     """Reads the size. Raises HeaderError when the header is cut short or makes no sense."""
-    read_size = {"JPEG": _jpeg_size, "PNG": _png_size, "WEBP": _webp_size}[image_format]
+    read_size = {"JPEG": _jpeg_size, "PNG": _png_size, "WEBP": _webp_size}[format_name]
     try:
         width, height = read_size(data)
     except (struct.error, IndexError):
         raise HeaderError("cut short") from None
     if width < 1 or height < 1:
         raise HeaderError("no pixels")
-    return ImageHeader(image_format, width, height)
+    return ImageHeader(width, height)
 
 
 def check_png_chunks(data: bytes) -> None:

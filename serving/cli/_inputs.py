@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bundle.image_header import IMAGE_SUFFIXES
+from bundle.image_formats import IMAGE_SUFFIXES
 from sparseclip._items import is_address
 
 

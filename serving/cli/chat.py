@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bundle.image_header import IMAGE_SUFFIXES
+from bundle.image_formats import IMAGE_SUFFIXES
 from serving.cli._chat_repl import ChatAnswer, ChatSession, print_text
 from serving.cli._connection import Target, target_options
 from serving.cli._edits import Edits, parse_edit, read_plan

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar, Self
 
-from bundle.image_header import IMAGE_SUFFIXES
+from bundle.image_formats import IMAGE_SUFFIXES
 from serving.export.inputs.base import (
     Content,
     InputEntry,

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Self
 
-from bundle.image_header import IMAGE_SUFFIXES
+from bundle.image_formats import IMAGE_SUFFIXES
 from serving.export.inputs.base import (
     TAR_SUFFIX,
     UNREADABLE,

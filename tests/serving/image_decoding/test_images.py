@@ -68,7 +68,7 @@ async def test_f10_unsupported(shared: Running, name: str) -> None:
     async def fault() -> None:
         reply = await shared.stub.Embed(request)
         assert [result.status.code for result in reply.results] == [0, INVALID, 0]
-        assert reply.results[1].status.message == "image: unsupported image"
+        assert reply.results[1].status.message.startswith("image: unsupported image")
 
     await survives(shared, fault, repeats=20)
 
