@@ -118,6 +118,11 @@ if TYPE_CHECKING:
     "Default: local for one worker, processes for several.",
 )
 @click.option(
+    "--allow-empty",
+    is_flag=True,
+    help="Take an INPUT of which nothing becomes a row. Without it, the exit code is 3.",
+)
+@click.option(
     "--address",
     default="",
     help="The address of the Ray cluster. Default: Ray is started on this machine for the export.",
@@ -142,6 +147,7 @@ def export(
     cores: int,
     decoders: int,
     runner_name: str | None,
+    allow_empty: bool,
     address: str,
 ) -> None:
     """Embed all images or texts of INPUT into OUTPUT: files of sparse codes.
@@ -159,8 +165,9 @@ def export(
     from serving.export.export_request import ExportRequest
     from serving.export.export_worker import WORKER_ERRORS
     from serving.export.finalize import RunSummary, finalize
+    from serving.export.inputs.base import EmptyInputError
     from serving.export.job import OutputConfig
-    from serving.export.plan import ExportPlan
+    from serving.export.plan import ExportPlan, told
     from serving.export.progress import RunProgress
 
     runner_name = runner_name or default_runner(workers)
@@ -177,6 +184,7 @@ def export(
             column=column,
             id_column=id_column,
             output=output,
+            allow_empty=allow_empty,
             bundle=bundle_path,
             outputs=OutputConfig(
                 sparse=sparse,
@@ -197,14 +205,27 @@ def export(
         with _progress_bar(plan.entries, progress) as on_progress:
             runner.run(request, job, range(plan.shards), on_progress)
         summary = finalize(folder, job, open_bundle(request.bundle), RunSummary.of(progress))
+    except EmptyInputError as error:
+        raise _NothingExportedError(str(error)) from None
     except WORKER_ERRORS as error:
         raise click.ClickException(str(error)) from None
+    left_out = sum(summary.left_out.values())
+    reasons = f" ({told(summary.left_out)})" if left_out else ""
     click.echo(
         f"{summary.rows:,} rows, {summary.quarantined:,} in quarantine, "
+        f"{left_out:,} left out{reasons}, "
         f"{summary.shards:,} shards, {summary.size:,} bytes; "
         f"{summary.run.entries_per_second:,} entries/s in this run, "
         f"{progress.bottleneck} the busiest"
     )
+    if not summary.rows and not allow_empty:
+        raise _NothingExportedError("no row: every entry is in quarantine")
+
+
+class _NothingExportedError(click.ClickException):
+    """An export without a row."""
+
+    exit_code = 3
 
 
 @click.command()

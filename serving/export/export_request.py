@@ -32,6 +32,8 @@ class ExportRequest:
     id_column: str = ""
     output: str
     """A path or an fsspec URL."""
+    allow_empty: bool = False
+    """Whether an input without entries makes an export without rows. Else it is an error."""
     bundle: Path
     outputs: OutputConfig = field(default_factory=OutputConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -53,8 +55,8 @@ class ExportRequest:
         that the folder holds, if it is the same.
 
         Raises ExportError when the folder holds another export or anything else, InputError for an
-        input that cannot be listed, LocationError, BundleError, PluginError or
-        EngineUnavailableError.
+        input that cannot be listed, EmptyInputError for one without entries, LocationError,
+        BundleError, PluginError or EngineUnavailableError.
         """
         FORMATS.load(self.outputs.format)  # a missing library is found now, not after the plan
         source, output = self.open_input(), self.open_output()
@@ -68,7 +70,8 @@ class ExportRequest:
         if begun is None:
             _refuse_foreign(output, names)
         if begun is None or not output.at(PLAN).exists():
-            plan = write_plan(source, output, self.outputs.rows)
+            rows, allow_empty = self.outputs.rows, self.allow_empty
+            plan = write_plan(source, output, rows, allow_empty=allow_empty)
         else:
             plan = read_listing(source, output) or list_entries(source, self.outputs.rows)
         job = ExportJob(

@@ -14,7 +14,7 @@ from serving.export.columns import build_tables
 from serving.export.formats import FORMATS
 from serving.export.formats.base import ExportFormat, ShardFiles
 from serving.export.job import ExportError, ExportJob
-from serving.export.plan import PLAN, ExportPlan
+from serving.export.plan import PLAN, ExportPlan, read_left_out
 from serving.export.progress import RunProgress
 from serving.export.receipt import (
     DATA,
@@ -62,6 +62,8 @@ class ExportSummary:
     rows: int
     quarantined: int
     shards: int
+    left_out: Mapping[str, int]
+    """What the input holds and is no entry, by reason: the ending of a file's name, or words."""
     size: int
     """Bytes of all files."""
     receipts: str
@@ -103,6 +105,7 @@ def finalize(output: Location, job: ExportJob, bundle: Bundle, run: RunSummary) 
         rows=rows,
         quarantined=quarantined,
         shards=len(shards),
+        left_out=read_left_out(output),
         size=size,
         receipts=digest.hexdigest(),
         run=run,

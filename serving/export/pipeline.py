@@ -116,7 +116,8 @@ class Pipeline:
 
     def _read(self, entries: Sequence[InputEntry]) -> list[Content]:
         with self.timer.busy("read"):
-            return list(self._source.read(entries))
+            read = self._source.read([entry for entry in entries if not entry.problem])
+            return [Unreadable(entry.problem) if entry.problem else next(read) for entry in entries]
 
     async def _prepare(self, contents: Sequence[Content]) -> list[NDArray[Any] | FailedEntry]:
         """Pixels (3, S, S) or tokens (T,) of each content."""

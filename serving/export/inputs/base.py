@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple, Protocol, Self
 
@@ -16,19 +19,46 @@ TABLE_SUFFIXES = (".parquet", ".arrow", ".feather")
 NOT_FOUND = "not found"
 UNREADABLE = "cannot be read"
 
+_ENDING = re.compile(r"\.[a-z0-9_-]{1,16}")
+_MAX_REASONS = 64
+"""Different endings that are counted on their own: an input may have millions."""
+
 
 class InputError(ValueError):
     """An input that cannot be exported; the message says why."""
 
 
+class EmptyInputError(InputError):
+    """An input without entries."""
+
+
 class InputEntry(NamedTuple):
-    """One row of the export to be."""
+    """One row of the export to be, or of its quarantine."""
 
     id: str
+    """No two entries of an input have the same."""
     source: str
     """Where the entry is, as the input finds it again."""
     fingerprint: str
-    """Changes when the file that holds the entry changes."""
+    """Changes when the file that holds the entry changes: its size, and its version or time of
+    change. Empty when it is not to be compared."""
+    problem: str = ""
+    """Why the entry goes into quarantine without being read; empty for one that is read."""
+
+
+class LeftOut(Counter[str]):
+    """How many files, members and lines were found that are no entries, by reason: the ending of
+    the name, such as `.txt`, or a few words."""
+
+    def add_name(self, name: str) -> None:
+        """Counts a file by the ending of its name."""
+        ending = posixpath.splitext(name)[1].lower()
+        self.add(ending if _ENDING.fullmatch(ending) else "no ending")
+
+    def add(self, reason: str) -> None:
+        """Counts one thing that was found."""
+        known = reason in self or len(self) < _MAX_REASONS
+        self[reason if known else "other endings"] += 1
 
 
 class Unreadable(NamedTuple):
@@ -64,12 +94,13 @@ class Input(Protocol):
         """Names and fingerprints of files that hold many entries each. While these are the same, so
         are the entries, and they are not listed again. Empty when each entry is a file."""
 
-    def entries(self) -> Iterator[InputEntry]:
-        """All entries, in an order that depends on nothing but the input. Raises InputError."""
+    def entries(self, left_out: LeftOut) -> Iterator[InputEntry]:
+        """All entries, in an order that depends on nothing but the input, each with an id of its
+        own. Everything else that is found is counted in `left_out`. Raises InputError."""
 
     def read(self, entries: Sequence[InputEntry]) -> Iterator[Content]:
         """What these entries hold, in their order. An entry that cannot be read gives Unreadable,
-        and the others are read all the same."""
+        and the others are read all the same. The entries have no `problem`."""
 
 
 def read_files(files: Sequence[Location]) -> Iterator[Content]:

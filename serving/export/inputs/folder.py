@@ -11,6 +11,7 @@ from serving.export.inputs.base import (
     Content,
     InputEntry,
     InputError,
+    LeftOut,
     Modality,
     read_files,
 )
@@ -34,11 +35,13 @@ class ImageFolder:
             raise InputError(f"{location.path}: not a folder")
         return cls(location)
 
-    def entries(self) -> Iterator[InputEntry]:
+    def entries(self, left_out: LeftOut) -> Iterator[InputEntry]:
         """See Input.entries."""
         for path, fingerprint in self._folder.walk():
             if path.lower().endswith(IMAGE_SUFFIXES):
                 yield InputEntry(path, path, fingerprint)
+            else:
+                left_out.add_name(path)
 
     def read(self, entries: Sequence[InputEntry]) -> Iterator[Content]:
         """See Input.read."""

@@ -11,6 +11,7 @@ from serving.export.inputs.base import (
     Content,
     InputEntry,
     InputError,
+    LeftOut,
     Modality,
     read_files,
 )
@@ -37,7 +38,7 @@ class PathList:
         """See Input.open."""
         return cls(location)
 
-    def entries(self) -> Iterator[InputEntry]:
+    def entries(self, left_out: LeftOut) -> Iterator[InputEntry]:
         """See Input.entries."""
         try:
             lines = self._file.read().decode().splitlines()

@@ -18,6 +18,7 @@ from serving.export.inputs.base import (
     Content,
     InputEntry,
     InputError,
+    LeftOut,
     Modality,
     Unreadable,
 )
@@ -52,7 +53,7 @@ class Table:
             raise InputError("column: name the column that holds the images or the texts")
         return cls(location, column, id_column)
 
-    def entries(self) -> Iterator[InputEntry]:
+    def entries(self, left_out: LeftOut) -> Iterator[InputEntry]:
         """See Input.entries."""
         for file, fingerprint in self.files.items():
             data = self._open(file)

@@ -13,6 +13,7 @@ from serving.export.inputs.base import (
     Content,
     InputEntry,
     InputError,
+    LeftOut,
     Modality,
     Unreadable,
 )
@@ -40,7 +41,7 @@ class Tars:
         """See Input.open. The location is a tar file, or a folder that holds some."""
         return cls(*location.files((TAR_SUFFIX,)))
 
-    def entries(self) -> Iterator[InputEntry]:
+    def entries(self, left_out: LeftOut) -> Iterator[InputEntry]:
         """See Input.entries."""
         for file, fingerprint in self.files.items():
             try:
@@ -54,6 +55,8 @@ class Tars:
                             key = member.name.rpartition(".")[0]
                             source = f"{file}:{start}:{end}"
                             yield InputEntry(f"{file}/{key}", source, fingerprint)
+                        elif member.isfile():
+                            left_out.add_name(member.name)
             except tarfile.TarError as error:
                 raise InputError(f"{file}: not a plain tar file: {error}") from None
 

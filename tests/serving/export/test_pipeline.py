@@ -13,6 +13,7 @@ from bundle.store import open_bundle
 from serving.engines.base import EngineConfig, EngineError, EngineOutput, OutOfMemoryError
 from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 from serving.export.columns import ExportRow
+from serving.export.inputs.base import LeftOut
 from serving.export.inputs.detection import open_input
 from serving.export.job import ExportError, OutputConfig
 from serving.export.pipeline import Pipeline
@@ -46,7 +47,7 @@ async def rows(bundle_path: Path, images: Path, engine: Narrow) -> list[Any]:
     pipeline = Pipeline(open_bundle(bundle_path), engine, source, OutputConfig(batch=8), 1)
     await pipeline.start()
     try:
-        return await pipeline.rows([*source.entries()][3:35])
+        return await pipeline.rows([*source.entries(LeftOut())][3:35])
     finally:
         await pipeline.close()
 

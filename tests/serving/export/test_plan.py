@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.export.inputs.base import Content, InputEntry
+from serving.export.inputs.base import Content, InputEntry, LeftOut
 from serving.export.job import ExportError, ExportJob, OutputConfig
 from serving.export.plan import (
     PLAN,
@@ -34,7 +34,7 @@ class Numbers:
     def __init__(self, count: int, files: dict[str, str] | None = None) -> None:
         self.count, self.files, self.listed = count, files or {}, 0
 
-    def entries(self) -> Iterator[InputEntry]:
+    def entries(self, left_out: LeftOut) -> Iterator[InputEntry]:
         self.listed += 1
         for number in range(self.count):
             yield InputEntry(f"id {number}", f"source {number}", "1")
@@ -60,21 +60,21 @@ def test_every_shard_is_read_alone(tmp_path: Path) -> None:
     summary = write_plan(source, output, ROWS)
     assert summary == list_entries(source, ROWS)
     files = sorted(path.name for path in (tmp_path / PLAN).iterdir())
-    assert files == [f"part-{number:06d}.parquet" for number in range(3)]
+    assert files == ["made.json", *(f"part-{number:06d}.parquet" for number in range(3))]
     assert all(map(is_plan_file, files))
-    plan = ExportPlan.open(output, job(*summary))
+    plan = ExportPlan.open(output, job(summary.entries, summary.digest))
     assert plan.shards == 2 * SHARDS_PER_FILE + 1
-    entries = list(source.entries())
+    entries = list(source.entries(LeftOut()))
     for number in (0, 1, SHARDS_PER_FILE - 1, SHARDS_PER_FILE, plan.shards - 1):
         assert plan.shard(number).entries == entries[number * ROWS : (number + 1) * ROWS]
-    (tmp_path / PLAN / files[1]).write_bytes(b"damaged")
+    (tmp_path / PLAN / files[2]).write_bytes(b"damaged")
     assert plan.shard(0).entries == entries[:ROWS]
     with pytest.raises(ExportError, match=r"plan/part-000001\.parquet: missing or damaged"):
         plan.shard(SHARDS_PER_FILE)
 
 
 def test_any_difference_of_an_entry_changes_the_digest() -> None:
-    entries = list(Numbers(5).entries())
+    entries = list(Numbers(5).entries(LeftOut()))
     changes = [
         {"id": "x"},
         {"source": "x"},
