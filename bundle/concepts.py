@@ -48,6 +48,11 @@ class NamedConcept:
     """The words that make it fire, best first."""
     images: tuple[ConceptEvidence, ...] = ()
     """The images that make it fire, strongest first."""
+    name_confidence: float | None = None
+    """The share of named concepts of the same score whose strongest images hold the name in their
+    captions, in [0, 1]. None when it was not measured."""
+    hub: bool = False
+    """It fires on so many unrelated images that it says little about any of them."""
 
 
 @dataclass(frozen=True)

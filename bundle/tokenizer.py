@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,21 +80,30 @@ class Tokenizer:
 
         Raises TokenizerError for a text of more than MAX_CHARACTERS.
         """
+        return self.encode_counted(texts)[0]
+
+    def encode_counted(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], list[int]]:
+        """Token ids as `encode` gives them, and how many tokens each whole text has.
+
+        The count includes the start and the end. It is over T for a text that was cut.
+        """
         start, end = list(self.special_tokens.values())[:2]
         ids = np.zeros((len(texts), self.context_length), dtype=np.int64)
+        counts = []
         for row, text in zip(ids, texts, strict=True):
-            words = self._words(text)[: self.context_length - 2]
+            all_words = self._words(text)
+            words = all_words[: self.context_length - 2]
             row[0], row[len(words) + 1] = start, end
             row[1 : len(words) + 1] = words
-        return ids
+            counts.append(len(all_words) + 2)
+        return ids, counts
 
     def _words(self, text: str) -> list[int]:
-        """The ids of a text's first words: at least T - 2 of them, if it has that many."""
+        """The ids of a text's words, without its start and end."""
         if len(text) > MAX_CHARACTERS:
             raise TokenizerError(f"text: more than {MAX_CHARACTERS} characters")
         ids: list[int] = []
-        # Every word has at least one token, so T words fill the row.
-        for match in islice(self.pattern.finditer(clean(text)), self.context_length):
+        for match in self.pattern.finditer(clean(text)):
             word = match.group()
             if word in self.special_tokens:
                 ids.append(self.special_tokens[word])

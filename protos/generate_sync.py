@@ -12,11 +12,16 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent / "sparseclip"
-GENERATED = {"aio.py": "client.py", "_transport_aio.py": "_transport.py"}
+GENERATED = {
+    "aio.py": "client.py",
+    "_base_client_aio.py": "_base_client.py",
+    "_transport_aio.py": "_transport.py",
+}
 """asyncio file: the file for threads that is made of it."""
 
 SENTENCES = {
     "The clients for asyncio:": "The blocking clients:",
+    "health, for asyncio.": "health, for threads.",
     "Bound to one event loop.": "Threads may share one.",
     "Bound to the running event loop.": "Threads may share it.",
 }
@@ -24,7 +29,7 @@ NAMES = {
     r" \| AsyncIterable\[ImageInput \| Item\]": "",
     r"\bimport asyncio\b": "import time",
     r"\basyncio\.sleep\b": "time.sleep",
-    r"\b(_transport)_aio\b": r"\1",
+    r"\b(_base_client|_transport)_aio\b": r"\1",
     r"\b(_?)Async(?=[A-Z])": r"\1",
     r"\baclosing\b": "closing",
     r"\b__a(enter|exit)__\b": r"__\1__",

@@ -25,6 +25,7 @@ from sparseclip.chat import (
     ChatUsage,
     EditedConcept,
     ImageConcepts,
+    PhraseCoverage,
 )
 from sparseclip.classifier import Classification, Classifier
 from sparseclip.client import AdminClient, Client
@@ -33,18 +34,22 @@ from sparseclip.concepts import (
     ConceptExplanation,
     ConceptKey,
     ConceptMatch,
+    ConceptMatches,
     ConceptPage,
     Evidence,
     Explanation,
 )
 from sparseclip.errors import CallError, FieldViolation, ItemStatus
 from sparseclip.results import (
+    Coverage,
     Embedding,
     Embeddings,
     FloatArray,
+    ImageFraming,
     ModelInfo,
     ModelVersion,
     PatchMap,
+    ScoredCaption,
     ScoredConcept,
     ServerLimits,
     Timings,
@@ -75,7 +80,9 @@ __all__ = [
     "ConceptExplanation",
     "ConceptKey",
     "ConceptMatch",
+    "ConceptMatches",
     "ConceptPage",
+    "Coverage",
     "Edit",
     "EditOperation",
     "EditedConcept",
@@ -87,6 +94,7 @@ __all__ = [
     "FloatArray",
     "Health",
     "ImageConcepts",
+    "ImageFraming",
     "ImageInput",
     "ImageObject",
     "Item",
@@ -98,7 +106,9 @@ __all__ = [
     "ModelVersion",
     "Outputs",
     "PatchMap",
+    "PhraseCoverage",
     "RetryPolicy",
+    "ScoredCaption",
     "ScoredConcept",
     "ServerLimits",
     "ServerStatus",

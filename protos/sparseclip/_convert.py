@@ -12,11 +12,14 @@ from sparseclip._items import Outputs
 from sparseclip.concepts import Concept, ConceptExplanation, ConceptKey, Evidence, Explanation
 from sparseclip.errors import CallError, ItemStatus, status_code
 from sparseclip.results import (
+    Coverage,
     Embedding,
     FloatArray,
+    ImageFraming,
     ModelInfo,
     ModelVersion,
     PatchMap,
+    ScoredCaption,
     ScoredConcept,
     ServerLimits,
     Timings,
@@ -32,7 +35,53 @@ def outputs_to_proto(outputs: Outputs) -> embedding_pb2.OutputSelection:
         top_concepts=outputs.top_concepts,
         dense=outputs.dense,
         patch_concepts=[concept_key_to_proto(key) for key in outputs.patch_concepts],
+        captions=outputs.captions,
     )
+
+
+_FRAMINGS: dict[ImageFraming, types_pb2.ImageFraming] = {
+    "crop": types_pb2.IMAGE_FRAMING_CROP,
+    "pad": types_pb2.IMAGE_FRAMING_PAD,
+}
+_FRAMING_NAMES: dict[int, ImageFraming] = {number: name for name, number in _FRAMINGS.items()}
+
+
+def framing_to_proto(framing: ImageFraming | None) -> types_pb2.ImageFraming:
+    """Raises CallError for another word than a framing's."""
+    if framing is None:
+        return types_pb2.IMAGE_FRAMING_UNSPECIFIED
+    if framing not in _FRAMINGS:
+        raise CallError(
+            grpc.StatusCode.INVALID_ARGUMENT, f"framing: must be {' or '.join(_FRAMINGS)}"
+        )
+    return _FRAMINGS[framing]
+
+
+def input_options_to_proto(
+    framing: ImageFraming | None, refuse_long_texts: bool
+) -> types_pb2.InputOptions:
+    """How inputs are read. Raises CallError for another word than a framing's."""
+    return types_pb2.InputOptions(
+        framing=framing_to_proto(framing), refuse_long_texts=refuse_long_texts
+    )
+
+
+def coverage_from_proto(message: types_pb2.Coverage) -> Coverage:
+    """What the model read. A framing that this client does not know counts as none."""
+    return Coverage(
+        tokens=message.tokens,
+        truncated=message.truncated,
+        unknown_words=tuple(message.unknown_words),
+        framing=_FRAMING_NAMES.get(message.framing),
+        image_share=message.image_share,
+        ground=f"#{message.ground & 0xFFFFFF:06x}" if message.HasField("ground") else None,
+        frames=message.frames,
+    )
+
+
+def captions_from_proto(messages: Iterable[types_pb2.ScoredCaption]) -> tuple[ScoredCaption, ...]:
+    """Captions, best first."""
+    return tuple(ScoredCaption(text=entry.text, similarity=entry.similarity) for entry in messages)
 
 
 def concept_key_to_proto(key: ConceptKey) -> types_pb2.ConceptRef:
@@ -61,7 +110,13 @@ def timings_from_proto(message: types_pb2.StageTimings) -> Timings:
 
 def scored_concept_from_proto(message: types_pb2.ScoredConcept) -> ScoredConcept:
     """A concept with its activation."""
-    return ScoredConcept(concept_id=message.concept_id, name=message.name, value=message.value)
+    return ScoredConcept(
+        concept_id=message.concept_id,
+        name=message.name,
+        value=message.value,
+        name_confidence=message.name_confidence if message.HasField("name_confidence") else None,
+        hub=message.hub,
+    )
 
 
 def item_status_from_proto(message: Status) -> ItemStatus:
@@ -96,6 +151,8 @@ def embedding_from_proto(
             for entry in patches.maps
         ),
         timings=timings_from_proto(message.timings),
+        captions=captions_from_proto(message.captions),
+        coverage=coverage_from_proto(message.coverage),
     )
 
 
@@ -129,6 +186,9 @@ def model_info_from_proto(message: embedding_pb2.GetModelResponse) -> ModelInfo:
             text_bytes=limits.text_bytes,
             max_deadline_seconds=limits.max_deadline_seconds,
         ),
+        framings=tuple(
+            _FRAMING_NAMES[number] for number in message.framings if number in _FRAMING_NAMES
+        ),
     )
 
 
@@ -144,6 +204,8 @@ def concept_from_proto(message: concepts_pb2.Concept) -> Concept:
         words=_evidence(message.words),
         images=_evidence(message.images),
         active=message.active,
+        name_confidence=message.name_confidence if message.HasField("name_confidence") else None,
+        hub=message.hub,
     )
 
 
@@ -168,6 +230,8 @@ def explanation_from_proto(
             for entry in message.explanations
         ),
         timings=timings_from_proto(message.timings),
+        coverage=coverage_from_proto(message.coverage),
+        captions=captions_from_proto(message.captions),
     )
 
 

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import grpc
 from google.protobuf.message import Message
 
-from sparseclip._convert import model_version_from_proto, scored_concept_from_proto
+from sparseclip._convert import (
+    coverage_from_proto,
+    framing_to_proto,
+    model_version_from_proto,
+    scored_concept_from_proto,
+)
 from sparseclip._items import ImageInput, ItemError, read_image
 from sparseclip.chat import (
     ChatDelta,
@@ -22,6 +27,7 @@ from sparseclip.chat import (
     ChatUsage,
     EditedConcept,
     ImageConcepts,
+    PhraseCoverage,
 )
 from sparseclip.errors import CallError
 from sparseclip.steering import Edit, Steering
@@ -109,6 +115,7 @@ def _image_to_proto(image: ImageInput | ChatImage) -> chat_pb2.ChatImage:
         steering=chat_pb2.SteeringPlan(
             edits=[_edit_to_proto(edit) for edit in steering.edits], strength=steering.strength
         ),
+        framing=framing_to_proto(attached.framing),
     )
 
 
@@ -133,6 +140,12 @@ def event_from_proto(message: Message) -> ChatEvent | None:
                 model=model_version_from_proto(message.start.model),
                 engine=message.start.engine,
                 images=tuple(_image_concepts_from_proto(image) for image in message.start.images),
+                phrases=tuple(
+                    PhraseCoverage(
+                        phrase=entry.phrase, coverage=coverage_from_proto(entry.coverage)
+                    )
+                    for entry in message.start.phrases
+                ),
             )
         case "delta":
             return ChatDelta(text=message.delta.text, tokens=message.delta.tokens)
@@ -176,4 +189,5 @@ def _image_concepts_from_proto(message: chat_pb2.ImageConcepts) -> ImageConcepts
             for entry in message.edited
         ),
         edited_total=message.edited_total,
+        coverage=coverage_from_proto(message.coverage),
     )

@@ -46,7 +46,7 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """What to compute for every item. Raises ValueError for a negative `top_concepts`."""
+    """What to compute for every item. Raises ValueError for a number out of range."""
 
     sparse: bool = True
     """The sparse code: indices, values and norm."""
@@ -56,10 +56,14 @@ class Outputs:
     """The dense vector (D,) that the sparse projection reads."""
     patch_concepts: tuple[ConceptKey, ...] = ()
     """Concepts whose activation on every patch of an image is wanted."""
+    captions: int = 0
+    """How many of the training captions nearest to an image to send; at most 10."""
 
     def __post_init__(self) -> None:
         if self.top_concepts < 0:
             raise ValueError("top_concepts: must not be negative")
+        if not 0 <= self.captions <= 10:
+            raise ValueError("captions: must be 0 to 10")
 
 
 class ItemError(ValueError):

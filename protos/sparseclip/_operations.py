@@ -6,18 +6,22 @@ drives it with blocking calls and AsyncClient with awaited ones, so both share e
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
+from sparseclip._batches import split_into_batches
 from sparseclip._convert import (
     concept_from_proto,
     concept_key_to_proto,
+    coverage_from_proto,
     embedding_from_proto,
     explanation_from_proto,
+    framing_to_proto,
+    input_options_to_proto,
     model_info_from_proto,
     model_version_from_proto,
     outputs_to_proto,
@@ -35,17 +39,21 @@ from sparseclip._items import (
 )
 from sparseclip.chat import ChatImage, ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier, prompts_for
-from sparseclip.concepts import Concept, ConceptKey, ConceptMatch, ConceptPage, Explanation
+from sparseclip.concepts import (
+    Concept,
+    ConceptKey,
+    ConceptMatch,
+    ConceptMatches,
+    ConceptPage,
+    Explanation,
+)
 from sparseclip.errors import CallError
-from sparseclip.results import Embedding, Embeddings, ModelInfo, ServerLimits
+from sparseclip.results import Embedding, Embeddings, ImageFraming, ModelInfo
 from sparseclip.steering import Steering
 from sparseclip.v1 import chat_pb2, concepts_pb2, embedding_pb2, types_pb2
 
 T = TypeVar("T")
 ReplyT_co = TypeVar("ReplyT_co", bound=Message, covariant=True)
-
-# Bytes of a message that are kept free for what surrounds the items: ids, lengths, the selection.
-_ENVELOPE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -119,25 +127,30 @@ class Operations:
         return self._info
 
     def embed(
-        self, images: Sequence[ImageInput], texts: Sequence[str], outputs: Outputs
+        self,
+        images: Sequence[ImageInput],
+        texts: Sequence[str],
+        outputs: Outputs,
+        framing: ImageFraming | None = None,
+        refuse_long_texts: bool = False,
     ) -> Operation[Embeddings]:
         """Embeds any number of items, in as many calls as the server's limits require."""
-        selection = outputs_to_proto(outputs)
+        start = self.stream_start(outputs, framing, refuse_long_texts)
         items = items_from(images, texts)
         limits = (yield from self.known_info()).limits
         embeddings: list[Embedding] = []
         for batch in split_into_batches(prepare_items(items, limits), limits):
-            embeddings += yield from self._embed_batch(batch, selection)
+            embeddings += yield from self._embed_batch(batch, start)
         return Embeddings(items=tuple(embeddings))
 
     def _embed_batch(
-        self, batch: list[PreparedItem], selection: embedding_pb2.OutputSelection
+        self, batch: list[PreparedItem], start: embedding_pb2.EmbedStreamStart
     ) -> Operation[list[Embedding]]:
         messages = [prepared.message for prepared in batch if prepared.message is not None]
         if not messages:
             return [prepared.failure() for prepared in batch]
         request = embedding_pb2.EmbedRequest(
-            model=self._selector, inputs=messages, outputs=selection
+            model=start.model, inputs=messages, outputs=start.outputs, options=start.options
         )
         reply = yield from call_method(EMBED, request)
         info = yield from self.info_for(reply.model)
@@ -151,22 +164,39 @@ class Operations:
             for prepared in batch
         ]
 
-    def stream_start(self, outputs: Outputs) -> embedding_pb2.EmbedStreamStart:
-        """The first message of a bulk stream."""
-        selection = outputs_to_proto(outputs)
-        return embedding_pb2.EmbedStreamStart(model=self._selector, outputs=selection)
+    def stream_start(
+        self,
+        outputs: Outputs,
+        framing: ImageFraming | None = None,
+        refuse_long_texts: bool = False,
+    ) -> embedding_pb2.EmbedStreamStart:
+        """The first message of a bulk stream: what all of its items share."""
+        return embedding_pb2.EmbedStreamStart(
+            model=self._selector,
+            outputs=outputs_to_proto(outputs),
+            options=input_options_to_proto(framing, refuse_long_texts),
+        )
 
-    def classifier(self, labels: Sequence[str], templates: Sequence[str]) -> Operation[Classifier]:
+    def classifier(
+        self, labels: Sequence[str], templates: Sequence[str], refuse_long_texts: bool = False
+    ) -> Operation[Classifier]:
         """Embeds the labels in every template."""
-        prompts = yield from self.embed([], prompts_for(labels, templates), Outputs())
+        prompts = yield from self.embed(
+            [], prompts_for(labels, templates), Outputs(), refuse_long_texts=refuse_long_texts
+        )
         return Classifier.build(labels, templates, prompts, (yield from self.known_info()))
 
     def classify(
-        self, images: Sequence[ImageInput], labels: Sequence[str], templates: Sequence[str]
+        self,
+        images: Sequence[ImageInput],
+        labels: Sequence[str],
+        templates: Sequence[str],
+        framing: ImageFraming | None,
+        refuse_long_texts: bool,
     ) -> Operation[list[Classification]]:
         """Embeds the labels and the images, and scores every image."""
-        classifier = yield from self.classifier(labels, templates)
-        embeddings = yield from self.embed(images, [], Outputs())
+        classifier = yield from self.classifier(labels, templates, refuse_long_texts)
+        embeddings = yield from self.embed(images, [], Outputs(), framing)
         return [classifier.score(image) for image in embeddings]
 
     def list_concepts(
@@ -193,18 +223,21 @@ class Operations:
         )
         return concept_from_proto((yield from call_method(GET_CONCEPT, request)).concept)
 
-    def search_concepts(self, query: str, limit: int) -> Operation[list[ConceptMatch]]:
+    def search_concepts(self, query: str, limit: int) -> Operation[ConceptMatches]:
         """Asks for the concepts that a word or phrase activates or names, best first."""
         request = concepts_pb2.SearchConceptsRequest(model=self._selector, query=query, limit=limit)
         reply = yield from call_method(SEARCH_CONCEPTS, request)
-        return [
-            ConceptMatch(
-                concept=concept_from_proto(match.concept),
-                activation=match.activation,
-                name_match=match.name_match,
-            )
-            for match in reply.matches
-        ]
+        return ConceptMatches(
+            items=tuple(
+                ConceptMatch(
+                    concept=concept_from_proto(match.concept),
+                    activation=match.activation,
+                    name_match=match.name_match,
+                )
+                for match in reply.matches
+            ),
+            coverage=coverage_from_proto(reply.coverage),
+        )
 
     def chat(
         self,
@@ -223,6 +256,8 @@ class Operations:
         keys: Sequence[ConceptKey],
         top_concepts: int,
         overlay: bool,
+        framing: ImageFraming | None,
+        captions: int,
     ) -> Operation[Explanation]:
         """Asks where concepts fire in one image."""
         item = image_item(image, 0)
@@ -236,29 +271,8 @@ class Operations:
             concepts=[concept_key_to_proto(key) for key in keys],
             top_concepts=top_concepts,
             overlay=overlay,
+            framing=framing_to_proto(framing),
+            captions=captions,
         )
         reply = yield from call_method(EXPLAIN_IMAGE, request)
         return explanation_from_proto(reply, source=item.source)
-
-
-def split_into_batches(
-    items: Iterable[PreparedItem], limits: ServerLimits
-) -> Iterator[list[PreparedItem]]:
-    """Splits items, in their order, into lists that one call of this server may hold."""
-    batch: list[PreparedItem] = []
-    images = texts = size = 0
-    for prepared in items:
-        is_image = prepared.item.image is not None
-        length = 0 if prepared.message is None else prepared.message.ByteSize()
-        full = (
-            images + is_image > max(1, limits.images_per_call)
-            or texts + (not is_image) > max(1, limits.texts_per_call)
-            or size + length > limits.message_bytes - _ENVELOPE_BYTES
-        )
-        if full and batch:
-            yield batch
-            batch, images, texts, size = [], 0, 0, 0
-        batch.append(prepared)
-        images, texts, size = images + is_image, texts + (not is_image), size + length
-    if batch:
-        yield batch

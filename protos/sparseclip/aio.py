@@ -4,74 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from contextlib import aclosing
-from types import TracebackType
-from typing import Self
 
 from sparseclip import _admin
-from sparseclip._connection import Connection, Tls
+from sparseclip._base_client_aio import AsyncBaseClient
+from sparseclip._connection import Tls
 from sparseclip._convert_chat import event_from_proto
 from sparseclip._item_window import ItemWindow
 from sparseclip._items import ImageInput, Item, Outputs
 from sparseclip._operations import MethodCall, Operations
 from sparseclip._retry import RetryPolicy
-from sparseclip._transport_aio import AsyncTransport
 from sparseclip.chat import ChatEvent, ChatImage, ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier
-from sparseclip.concepts import Concept, ConceptKey, ConceptMatch, ConceptPage, Explanation
-from sparseclip.results import Embedding, Embeddings, ModelInfo, ModelVersion
-from sparseclip.server_status import Health, LoadedModel, ServerStatus
+from sparseclip.concepts import Concept, ConceptKey, ConceptMatches, ConceptPage, Explanation
+from sparseclip.results import Embedding, Embeddings, ImageFraming, ModelInfo, ModelVersion
+from sparseclip.server_status import LoadedModel, ServerStatus
 from sparseclip.steering import Steering
+from sparseclip.v1.embedding_pb2 import EmbedStreamStart
 
 # The largest page that a server gives.
 _PAGE_SIZE = 1000
 
 
-class _AsyncBaseClient:
-    """Opening, closing and health: the same on both ports."""
-
-    def __init__(
-        self,
-        address: str,
-        *,
-        token: str | None = None,
-        tls: Tls | None = None,
-        insecure: bool = False,
-        timeout: float = 10.0,
-        retry: RetryPolicy | None = None,
-    ) -> None:
-        """Opens a connection to `host:port` or `unix:PATH`. Nothing is sent yet.
-
-        `timeout` is the deadline of each call in seconds, retries included. Raises ValueError for
-        a malformed address, for a TLS file that cannot be read, and for a token that would go in
-        plaintext to another machine, unless `insecure` allows it.
-        """
-        connection = Connection(address=address, token=token, tls=tls, insecure=insecure)
-        self._transport = AsyncTransport(connection, timeout, retry or RetryPolicy())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Closes the connection. Calls in flight are cancelled."""
-        await self._transport.close()
-
-    async def health(self, service: str = "", *, timeout: float | None = None) -> Health:
-        """The health of one service, such as `sparseclip.v1.EmbeddingService`, or of the server.
-
-        Raises CallError with NOT_FOUND for a service that the server does not have.
-        """
-        return await self._transport.run(_admin.check_health(service), timeout)
-
-
-class AsyncClient(_AsyncBaseClient):
+class AsyncClient(AsyncBaseClient):
     """Embeds, classifies, explains and chats through a server. Bound to one event loop.
 
     Every method raises CallError when its call fails as a whole. An item that fails has its own
@@ -113,15 +67,20 @@ class AsyncClient(_AsyncBaseClient):
         texts: Sequence[str] = (),
         *,
         outputs: Outputs | None = None,
+        framing: ImageFraming | None = None,
+        refuse_long_texts: bool = False,
         timeout: float | None = None,
     ) -> Embeddings:
         """Embeds any number of images (bytes, paths or PIL images) and texts.
 
         The answers keep the order of the items: images first, then texts. Items are spread over
-        as many calls as the server's limits require. Raises TypeError for a lone image or text
-        that is not in a list.
+        as many calls as the server's limits require. `framing` is one of `ModelInfo.framings`; None
+        is the model's own. A text longer than the model's context is cut, or fails with
+        `refuse_long_texts`. Raises TypeError for a lone image or text that is not in a list.
         """
-        operation = self._operations.embed(images, texts, outputs or Outputs())
+        operation = self._operations.embed(
+            images, texts, outputs or Outputs(), framing, refuse_long_texts
+        )
         return await self._transport.run(operation, timeout)
 
     def embed_stream(
@@ -129,29 +88,32 @@ class AsyncClient(_AsyncBaseClient):
         items: Iterable[ImageInput | Item] | AsyncIterable[ImageInput | Item],
         *,
         outputs: Outputs | None = None,
+        framing: ImageFraming | None = None,
+        refuse_long_texts: bool = False,
         window: int = 64,
         timeout: float | None = None,
     ) -> AsyncGenerator[Embedding]:
         """Embeds any number of items, holding at most `window` of them at a time.
 
         An item is an image, or an Item for a text or for a source of your own. The answers keep
-        the order of the items. A stream that breaks is opened again for the items that it left
-        unanswered. `timeout` bounds the calls that describe the model, not the stream. Raises
-        ValueError for a window of less than 1.
+        the order of the items. `framing` and `refuse_long_texts` are those of `embed`. A stream
+        that breaks is opened again for the items that it left unanswered. `timeout` bounds the
+        calls that describe the model, not the stream. Raises ValueError for a window of less than
+        1.
         """
         if window < 1:
             raise ValueError("window: must be at least 1")
-        return self._embed_stream(items, outputs or Outputs(), window, timeout)
+        start = self._operations.stream_start(outputs or Outputs(), framing, refuse_long_texts)
+        return self._embed_stream(items, start, window, timeout)
 
     async def _embed_stream(
         self,
         items: Iterable[ImageInput | Item] | AsyncIterable[ImageInput | Item],
-        outputs: Outputs,
+        start: EmbedStreamStart,
         window: int,
         timeout: float | None,
     ) -> AsyncGenerator[Embedding]:
         info = await self._transport.run(self._operations.known_info(), timeout)
-        start = self._operations.stream_start(outputs)
         item_window = ItemWindow(start=start, info=info, size=window)
         stream = self._transport.stream(items, item_window, self._operations.info_for)
         async with aclosing(stream) as embeddings:
@@ -163,6 +125,7 @@ class AsyncClient(_AsyncBaseClient):
         labels: Sequence[str],
         *,
         templates: Sequence[str] = ("{}",),
+        refuse_long_texts: bool = False,
         timeout: float | None = None,
     ) -> Classifier:
         """Embeds labels once, to score any number of embedded images with.
@@ -170,7 +133,8 @@ class AsyncClient(_AsyncBaseClient):
         Each label stands in the place of `{}` in every template. Raises ValueError when there are
         no labels, one is repeated or fails, or a template has no `{}`.
         """
-        return await self._transport.run(self._operations.classifier(labels, templates), timeout)
+        operation = self._operations.classifier(labels, templates, refuse_long_texts)
+        return await self._transport.run(operation, timeout)
 
     async def classify(
         self,
@@ -178,13 +142,16 @@ class AsyncClient(_AsyncBaseClient):
         labels: Sequence[str],
         *,
         templates: Sequence[str] = ("{}",),
+        framing: ImageFraming | None = None,
+        refuse_long_texts: bool = False,
         timeout: float | None = None,
     ) -> list[Classification]:
         """Scores every image against labels: the softmax of logit scale times cosine.
 
-        `labels` and `templates` are those of `classifier`, with the same errors.
+        `labels` and `templates` are those of `classifier`, with the same errors. `framing` is that
+        of `embed`.
         """
-        operation = self._operations.classify(images, labels, templates)
+        operation = self._operations.classify(images, labels, templates, framing, refuse_long_texts)
         return await self._transport.run(operation, timeout)
 
     async def list_concepts(
@@ -222,10 +189,11 @@ class AsyncClient(_AsyncBaseClient):
 
     async def search_concepts(
         self, query: str, *, limit: int = 0, timeout: float | None = None
-    ) -> list[ConceptMatch]:
+    ) -> ConceptMatches:
         """The concepts that a word or phrase activates or names, best first.
 
-        At most `limit` of them; 0 is the server's default.
+        At most `limit` of them; 0 is the server's default. `coverage` of the result says what the
+        text tower read of the query.
         """
         return await self._transport.run(self._operations.search_concepts(query, limit), timeout)
 
@@ -236,14 +204,19 @@ class AsyncClient(_AsyncBaseClient):
         concepts: Sequence[ConceptKey] = (),
         top_concepts: int = 0,
         overlay: bool = False,
+        framing: ImageFraming | None = None,
+        captions: int = 0,
         timeout: float | None = None,
     ) -> Explanation:
         """Where concepts fire in an image, as a map over its patches for each of them.
 
         Without `concepts` these are the `top_concepts` strongest of the image; 0 is the server's
-        default. With `overlay` each map is also drawn over the image.
+        default. With `overlay` each map is also drawn over the image. `framing` is that of `embed`.
+        `captions` is how many of the training captions nearest to the image to send, at most 10.
         """
-        operation = self._operations.explain(image, concepts, top_concepts, overlay)
+        operation = self._operations.explain(
+            image, concepts, top_concepts, overlay, framing, captions
+        )
         return await self._transport.run(operation, timeout)
 
     def chat(
@@ -274,7 +247,7 @@ class AsyncClient(_AsyncBaseClient):
                     yield event
 
 
-class AsyncAdminClient(_AsyncBaseClient):
+class AsyncAdminClient(AsyncBaseClient):
     """Loads and unloads models through a server's admin port. Bound to one event loop.
 
     Every method raises CallError when its call fails.

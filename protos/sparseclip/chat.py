@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from sparseclip._items import ImageInput
-from sparseclip.results import ModelVersion, ScoredConcept
+from sparseclip.results import Coverage, ImageFraming, ModelVersion, ScoredConcept
 from sparseclip.steering import Steering
 
 ChatRole = Literal["system", "user", "assistant"]
@@ -24,6 +24,8 @@ class ChatImage:
     image: ImageInput
     steering: Steering | None = None
     """None leaves the image as it is."""
+    framing: ImageFraming | None = None
+    """None is the model's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,16 @@ class ImageConcepts:
     """The edited concepts, most changed first; at most 64."""
     edited_total: int
     """How many concepts were edited."""
+    coverage: Coverage = Coverage()
+    """What the model read of the image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhraseCoverage:
+    """What the text tower read of a phrase."""
+
+    phrase: str
+    coverage: Coverage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +98,8 @@ class ChatStart:
     """What generates the text: library, version and device."""
     images: tuple[ImageConcepts, ...]
     """One for each image of the conversation, in their order."""
+    phrases: tuple[PhraseCoverage, ...] = ()
+    """What the text tower read of each phrase of the edits, once for each different phrase."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
-from sparseclip.results import FloatArray, ModelVersion, ScoredConcept, Timings
+from sparseclip.results import (
+    Coverage,
+    FloatArray,
+    ModelVersion,
+    ScoredCaption,
+    ScoredConcept,
+    Timings,
+)
 
 ConceptKey = int | str
 """A concept by its id or by its exact name."""
@@ -41,6 +50,11 @@ class Concept:
     """The images that make it fire, strongest first."""
     active: bool
     """It fired on at least two evaluation images. If it did not, its name means little."""
+    name_confidence: float | None = None
+    """How far the name can be trusted, in [0, 1]: the share of named concepts of the same score
+    whose strongest images hold the name in their captions. None when it was not measured."""
+    hub: bool = False
+    """It fires on so many unrelated images that it says little about any of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +79,25 @@ class ConceptMatch:
     """The query is its name or one of its aliases, in any case of letters."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConceptMatches(Sequence[ConceptMatch]):
+    """The concepts that fit a query, best first. It is a sequence of ConceptMatch."""
+
+    items: tuple[ConceptMatch, ...]
+    coverage: Coverage
+    """What the text tower read of the query."""
+
+    @overload
+    def __getitem__(self, index: int) -> ConceptMatch: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ConceptMatch]: ...
+    def __getitem__(self, index: int | slice) -> ConceptMatch | Sequence[ConceptMatch]:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ConceptExplanation:
     """Where one concept fires in an image."""
@@ -87,3 +120,7 @@ class Explanation:
     model: ModelVersion
     explanations: tuple[ConceptExplanation, ...]
     timings: Timings
+    coverage: Coverage = Coverage()
+    """What the model read of the image."""
+    captions: tuple[ScoredCaption, ...] = ()
+    """The training captions nearest to the image, best first."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 FloatArray = NDArray[np.float32]
+
+ImageFraming = Literal["crop", "pad"]
+"""How an image that is not square becomes the model's square.
+
+`crop`: the shorter side fills the square, and the middle of the longer one is kept. `pad`: the
+longer side fills it, and the rest is ground.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +57,43 @@ class ScoredConcept:
     name: str
     value: float
     """The activation, un-normalised; 0 when the concept did not fire."""
+    name_confidence: float | None = None
+    """How far the name can be trusted, in [0, 1]; see `Concept.name_confidence`."""
+    hub: bool = False
+    """It fires on so many unrelated images that it says little about this one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredCaption:
+    """A caption of the training data that is near to an image."""
+
+    text: str
+    similarity: float
+    """The cosine of the caption's code and the image's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """What the model read of an input, and what it did not.
+
+    The fields that speak of the other kind of input keep their default.
+    """
+
+    tokens: int = 0
+    """The tokens of the whole text, its start and end included."""
+    truncated: bool = False
+    """The text has more tokens than the model's context, and its end was not read."""
+    unknown_words: tuple[str, ...] = ()
+    """The words of the text that the text tower does not know. It answers about them all the
+    same."""
+    framing: ImageFraming | None = None
+    """How the image was framed; None where the model squashes its images."""
+    image_share: float = 0.0
+    """The share of the image's area that the model read, in (0, 1]."""
+    ground: str | None = None
+    """The colour that was laid under a transparent image, such as `#000000`; None for others."""
+    frames: int = 0
+    """The frames of an animation, of which the first is read; 1 for a still image."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,13 +123,19 @@ class Embedding:
     norm: float = 0.0
     """L2 norm over all active concepts, those that the graph's TopK cut included."""
     active: int = 0
-    """How many concepts fired; more than K when the graph's TopK was too short for the item."""
+    """How many concepts fired; more than K when the graph's TopK was too short for the item. With 0
+    no concept answers to the item, and its code says nothing."""
     concepts: tuple[ScoredConcept, ...] = ()
     """The strongest concepts, strongest first: `Outputs.top_concepts` of them."""
     dense: FloatArray | None = None
     """(D,), the vector that the sparse projection reads."""
     patches: tuple[PatchMap, ...] = ()
     """One map for each of `Outputs.patch_concepts`; empty for a text."""
+    captions: tuple[ScoredCaption, ...] = ()
+    """The training captions nearest to an image, best first: `Outputs.captions` of them, or fewer
+    where the model has fewer."""
+    coverage: Coverage = Coverage()
+    """What the model read of the item."""
     timings: Timings = field(default_factory=Timings)
 
     @property
@@ -200,3 +250,6 @@ class ModelInfo:
     logit_scale: float
     """Zero-shot logits are the cosine times this."""
     limits: ServerLimits
+    framings: tuple[ImageFraming, ...] = ()
+    """The framings that a caller may choose, the model's own first; none where it squashes its
+    images."""

@@ -19,6 +19,7 @@ from serving.batching.item_admission import AdmissionConfig, ItemAdmission, Perm
 from serving.batching.item_results import EmbeddedItem, StageTimes
 from serving.batching.worker_thread import WorkerThread
 from serving.core.config import ServerConfig
+from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.core.errors import ErrorKind, ServingError, expired, internal
 from serving.core.metrics import BatcherMetrics
 from serving.engines.base import EngineError
@@ -65,6 +66,7 @@ class _QueuedItem:
     deadline: float
     arrived: float
     decode_s: float
+    coverage: ItemCoverage
     future: asyncio.Future[EmbeddedItem]
 
 
@@ -98,18 +100,28 @@ class Batcher:
         self._task = asyncio.get_running_loop().create_task(self._loop())
 
     def submit(
-        self, array: NDArray[Any], deadline: float, permits: Permits, decode_s: float = 0.0
+        self,
+        array: NDArray[Any],
+        deadline: float,
+        permits: Permits,
+        decode_s: float = 0.0,
+        coverage: ItemCoverage = NO_COVERAGE,
     ) -> asyncio.Future[EmbeddedItem]:
         """Queues an admitted item; cancelling the future takes it out of the queue.
 
-        `deadline` is in the event loop's time; `decode_s` goes into the result's times. The future
-        raises ServingError.
+        `deadline` is in the event loop's time; `decode_s` and `coverage` go into the result. The
+        future raises ServingError.
         """
         loop = asyncio.get_running_loop()
         number = next(self._numbers)
         future: asyncio.Future[EmbeddedItem] = loop.create_future()
         self._queue[number] = _QueuedItem(
-            array=array, deadline=deadline, arrived=loop.time(), decode_s=decode_s, future=future
+            array=array,
+            deadline=deadline,
+            arrived=loop.time(),
+            decode_s=decode_s,
+            coverage=coverage,
+            future=future,
         )
         self._metrics.queued.inc()
         future.add_done_callback(functools.partial(self._on_result, number))
@@ -231,4 +243,6 @@ class Batcher:
                 item.future.set_exception(internal())
             else:
                 times = StageTimes(decode_s=item.decode_s, queue_s=queue_s, inference_s=seconds)
-                item.future.set_result(EmbeddedItem(row=result, times=times))
+                item.future.set_result(
+                    EmbeddedItem(row=result, times=times, coverage=item.coverage)
+                )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.core.errors import ServingError
 from serving.engines.outputs import OutputRow
 
@@ -24,6 +25,8 @@ class EmbeddedItem:
 
     row: OutputRow
     times: StageTimes
+    coverage: ItemCoverage = NO_COVERAGE
+    """What the model read of the item."""
 
 
 ItemResult = EmbeddedItem | ServingError

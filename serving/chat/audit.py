@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from serving.chat.chat_request import ConceptChange, ImageAudit
 from serving.chat.resolve_edits import ResolvedEdits
+from serving.core.coverage import NO_COVERAGE, ItemCoverage
 
 STRONGEST = 10
 """How many concepts are named before and after the edits."""
@@ -19,7 +20,9 @@ MAX_EDITED = 64
 """How many edited concepts are named in an event."""
 
 
-def audit(codes: Any, resolved: ResolvedEdits, concepts: int) -> ImageAudit:
+def audit(
+    codes: Any, resolved: ResolvedEdits, concepts: int, coverage: ItemCoverage = NO_COVERAGE
+) -> ImageAudit:
     """Means over the patches of one image's PatchCodes (1, P, Kp), before and after its edits.
 
     The values after come from the function that edits what the language model sees.
@@ -55,6 +58,7 @@ def audit(codes: Any, resolved: ResolvedEdits, concepts: int) -> ImageAudit:
             for concept in order[:MAX_EDITED].tolist()
         ),
         edited_total=len(ids),
+        coverage=coverage,
     )
 
 

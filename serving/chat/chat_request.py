@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from serving.batching.item_results import StageTimes
+from serving.core.coverage import NO_COVERAGE, Framing, ItemCoverage
 from serving.core.requests import ConceptRef, ModelSelector
 
 TurnRole = Literal["system", "user", "assistant"]
@@ -51,6 +53,8 @@ class SteeredImage:
     """How much of the edits to apply, 0 to 1."""
     at: str
     """The image's path in the request, such as `messages[0].images[0]`."""
+    framing: Framing | None = None
+    """None is the model's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +114,8 @@ class ImageAudit:
     """The concepts that changed most, largest change first; no more than fit into an event."""
     edited_total: int
     """How many concepts were edited."""
+    coverage: ItemCoverage = NO_COVERAGE
+    """What the model read of the image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +124,8 @@ class StartEvent:
 
     engine: str
     images: tuple[ImageAudit, ...]
+    phrases: Mapping[str, ItemCoverage] = field(default_factory=dict)
+    """What the text tower read of each phrase of the edits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.engines.outputs import OutputRow, Patches
 
 IMAGE_CACHE_BYTES = 64 * 2**20
@@ -24,20 +25,22 @@ class CachedCodes(NamedTuple):
     """(P, Kp)."""
     values: NDArray[np.float32]
     """(P, Kp), 0 in unused slots."""
+    coverage: ItemCoverage = NO_COVERAGE
+    """What the model read of the image or phrase."""
 
     @classmethod
-    def from_patches(cls, patches: Patches) -> CachedCodes:
+    def from_patches(cls, patches: Patches, coverage: ItemCoverage = NO_COVERAGE) -> CachedCodes:
         """Copies an image's codes: the engine's arrays are views that keep a whole batch alive.
 
         An unused slot may hold any index; here it gets index 0, so that all are valid.
         """
         values = np.array(patches.values, dtype=np.float32)
-        return cls(np.where(values > 0, patches.indices, 0).astype(np.int64), values)
+        return cls(np.where(values > 0, patches.indices, 0).astype(np.int64), values, coverage)
 
     @classmethod
-    def from_text(cls, row: OutputRow) -> CachedCodes:
+    def from_text(cls, row: OutputRow, coverage: ItemCoverage = NO_COVERAGE) -> CachedCodes:
         """A text's active concepts, as one patch."""
-        return cls(row.indices[None].astype(np.int64), np.array(row.values[None]))
+        return cls(row.indices[None].astype(np.int64), np.array(row.values[None]), coverage)
 
     def dense(self, concepts: int) -> NDArray[np.float32]:
         """A text's codes as a vector over all concepts, (C,)."""

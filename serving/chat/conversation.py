@@ -68,7 +68,11 @@ class Chat:
         encoded_at = loop.time()
         assembled = await self._thread.run(lambda: self._assembler.assemble(call, tokenized, codes))
         assembled_at = loop.time()
-        yield StartEvent(engine=self._model.engine.description, images=assembled.audits)
+        yield StartEvent(
+            engine=self._model.engine.description,
+            images=assembled.audits,
+            phrases=codes.phrase_coverages,
+        )
         # Not `assembled_at`: the caller may have taken its time over the event.
         asked_at = loop.time()
         first_token_s, tokens, finish = 0.0, 0, ""

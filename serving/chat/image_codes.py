@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from serving.batching.item_results import ItemResult, StageTimes, slowest
 from serving.chat.chat_request import ChatCall, Phrase, SteeredImage
 from serving.chat.code_cache import PHRASE_CACHE_BYTES, CachedCodes, CodeCache
 from serving.chat.resolve_edits import PhraseCodes
+from serving.core.coverage import ItemCoverage
 from serving.core.errors import ServingError, internal, invalid
 from serving.core.metrics import ChatMetrics
 from serving.core.requests import EmbedItem, ImageItem, TextItem
@@ -32,6 +33,8 @@ class ConversationCodes:
     phrases: PhraseCodes
     times: StageTimes
     """The longest time of any image, stage by stage; zeros when all came from the cache."""
+    phrase_coverages: Mapping[str, ItemCoverage] = field(default_factory=dict)
+    """What the text tower read of each phrase."""
 
 
 class VisionEncoder:
@@ -61,7 +64,10 @@ class VisionEncoder:
         self._metrics.images.labels("encoded").inc(len(new_images))
         self._metrics.images.labels("kept").inc(len(images) - len(new_images))
         # All that is new goes into one call, so that it shares one admission and its runs.
-        items: list[EmbedItem] = [ImageItem(id="", data=by_digest[d].data) for d in new_images]
+        items: list[EmbedItem] = [
+            ImageItem(id="", data=by_digest[d].data, framing=by_digest[d].framing)
+            for d in new_images
+        ]
         items += [TextItem(id="", text=phrase) for phrase in new_phrases]
         results = await self._embed(items, deadline, patches=True) if items else []
         image_results, phrase_results = results[: len(new_images)], results[len(new_images) :]
@@ -79,6 +85,9 @@ class VisionEncoder:
                 if codes is not None
             },
             times=slowest(image_results),
+            phrase_coverages={
+                phrase: codes.coverage for phrase, codes in phrases.items() if codes is not None
+            },
         )
 
 
@@ -96,10 +105,10 @@ def _image_codes(result: ItemResult, at: str) -> CachedCodes:
         raise result
     if result.row.patches is None:
         raise internal()
-    return CachedCodes.from_patches(result.row.patches)
+    return CachedCodes.from_patches(result.row.patches, result.coverage)
 
 
 def _phrase_codes(result: ItemResult) -> CachedCodes:
     if isinstance(result, ServingError):
         raise result
-    return CachedCodes.from_text(result.row)
+    return CachedCodes.from_text(result.row, result.coverage)

@@ -11,7 +11,7 @@ from typing import Any
 
 from bundle.concepts import ConceptVocabulary
 from serving.chat.audit import audit
-from serving.chat.chat_request import ChatCall, ImageAudit
+from serving.chat.chat_request import ChatCall, ImageAudit, SteeredImage
 from serving.chat.image_codes import ConversationCodes
 from serving.chat.load_chat_model import LanguageModel
 from serving.chat.resolve_edits import EditResolver
@@ -30,7 +30,7 @@ class TokenizedPrompt:
     """mllm_adapter.model.prompt.Prompt."""
     max_tokens: int
     digests: tuple[bytes, ...]
-    """SHA-256 of each image's bytes."""
+    """SHA-256 of each image's framing and bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ class PromptAssembler:
         return TokenizedPrompt(
             prompt=prompt,
             max_tokens=requested or default,
-            digests=tuple(hashlib.sha256(image.data).digest() for image in call.images),
+            digests=tuple(map(_digest, call.images)),
         )
 
     def assemble(
@@ -107,9 +107,10 @@ class PromptAssembler:
         images, audits = [], []
         for image, digest in zip(call.images, tokenized.digests, strict=True):
             resolved = self._resolve(image, codes.phrases)
-            patches = PatchCodes.from_arrays(*codes.images[digest])
+            cached = codes.images[digest]
+            patches = PatchCodes.from_arrays(cached.indices, cached.values)
             images.append(EncodedImage(key=digest, codes=patches, plan=resolved.plan))
-            audits.append(audit(patches, resolved, self._concepts))
+            audits.append(audit(patches, resolved, self._concepts, cached.coverage))
         return AssembledPrompt(
             embedded=self._model.embed(tokenized.prompt, images),
             sampling=Sampling(
@@ -120,3 +121,10 @@ class PromptAssembler:
             ),
             audits=tuple(audits),
         )
+
+
+def _digest(image: SteeredImage) -> bytes:
+    # No image begins with the name of a framing.
+    digest = hashlib.sha256((image.framing or "").encode())
+    digest.update(image.data)
+    return digest.digest()

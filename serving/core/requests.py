@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bundle.concepts import ConceptVocabulary, NamedConcept
+from serving.core.coverage import Framing
 from serving.core.errors import ErrorKind, ServingError
 
 
@@ -30,6 +31,8 @@ class ImageItem:
 
     id: str
     data: bytes
+    framing: Framing | None = None
+    """None is the model's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +41,8 @@ class TextItem:
 
     id: str
     text: str
+    refuse_long: bool = False
+    """A text longer than the model's context is an error instead of being cut."""
 
 
 EmbedItem = ImageItem | TextItem
@@ -78,6 +83,17 @@ class OutputSelection:
     top_concepts: int = 0
     dense: bool = False
     patch_concepts: tuple[ConceptRef, ...] = ()
+    captions: int = 0
+    """How many of the nearest training captions to send for an image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """How the inputs of a call are read."""
+
+    framing: Framing | None = None
+    """None is the model's own."""
+    refuse_long_texts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +103,7 @@ class EmbedCall:
     selector: ModelSelector
     items: tuple[EmbedItem, ...]
     outputs: OutputSelection
+    options: InputOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,3 +128,7 @@ class ExplainCall:
     top: int
     overlay: bool
     """Also render each map over the image."""
+    framing: Framing | None = None
+    """None is the model's own."""
+    captions: int = 0
+    """How many of the nearest training captions to send."""

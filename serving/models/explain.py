@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bundle.concepts import ConceptVocabulary, NamedConcept
 from bundle.manifest import Preprocessing
 from serving.batching.item_results import StageTimes
+from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.core.errors import ServingError
 from serving.core.requests import ExplainCall, TextItem, find_concept
 from serving.engines.outputs import OutputRow, Patches
@@ -28,6 +29,16 @@ class RankedConcept:
     """What the text tower gives it for the query; 0 when only the name matched."""
     name_match: bool
     """Whether the query is one of its names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptSearch:
+    """The matches of a search for concepts."""
+
+    matches: tuple[RankedConcept, ...]
+    """Best first."""
+    coverage: ItemCoverage
+    """What the text tower read of the query."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +62,15 @@ class ImageExplanation:
     exact: bool
     """Whether each value is the mean of its map."""
     times: StageTimes
+    coverage: ItemCoverage = NO_COVERAGE
+    """What the model read of the image."""
+    captions: tuple[tuple[str, float], ...] = ()
+    """The nearest training captions with their cosine, best first."""
 
 
 async def search_concepts(
     model: ServedModel, query: str, limit: int, deadline: float
-) -> list[RankedConcept]:
+) -> ConceptSearch:
     """Concepts for a word or phrase, best first: by name, then by the text tower's activation.
 
     `deadline` is in the event loop's time. Raises ServingError.
@@ -66,7 +81,10 @@ async def search_concepts(
     by_name = await model.text_thread.run(lambda: model.concepts.search(query, limit))
     # All of the row: a concept that the name finds keeps its activation, whatever the limit is.
     activations = dict(result.row.top(len(result.row.indices)))
-    return ranked(query, activations, by_name, model.concepts)[:limit]
+    return ConceptSearch(
+        matches=tuple(ranked(query, activations, by_name, model.concepts)[:limit]),
+        coverage=result.coverage,
+    )
 
 
 async def explain_image(model: ServedModel, call: ExplainCall, deadline: float) -> ImageExplanation:
@@ -75,13 +93,14 @@ async def explain_image(model: ServedModel, call: ExplainCall, deadline: float) 
         find_concept(model.concepts, ref, f"concepts[{i}]").id
         for i, ref in enumerate(call.concepts)
     ]
+    model.check_framing(call.framing, "framing")
     loop = asyncio.get_running_loop()
     started = loop.time()
     batcher = model.batchers["patches"]
     with batcher.admission.admit(1, deadline) as permits:
-        pixels = await model.decoders.decode(call.image)
+        pixels, coverage = await model.decode(call.image, call.framing)
         decode_s = loop.time() - started
-        item = await batcher.submit(pixels, deadline, permits, decode_s)
+        item = await batcher.submit(pixels, deadline, permits, decode_s, coverage)
     image = ExplainedImage(
         pixels=pixels,
         row=item.row,
@@ -94,6 +113,8 @@ async def explain_image(model: ServedModel, call: ExplainCall, deadline: float) 
         maps=maps,
         exact=model.architecture.pool == "patch_mean" and image.complete,
         times=item.times,
+        coverage=item.coverage,
+        captions=model.nearest_captions(item.row, call.captions),
     )
 
 

@@ -13,11 +13,12 @@ from bundle.onnx_graph import GRAPHS, GraphName
 from bundle.store import Bundle
 from serving.batching.batcher import Batcher, RunBatch, batcher_config
 from serving.batching.item_admission import Permits
-from serving.batching.item_results import ItemResult
+from serving.batching.item_results import EmbeddedItem, ItemResult
 from serving.batching.worker_thread import WorkerThread
 from serving.chat.conversation import ENDED, Chat
 from serving.chat.load_chat_model import LanguageModel, NoChat
 from serving.core.config import ServerConfig
+from serving.core.coverage import FRAMINGS, Framing, ItemCoverage
 from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.metrics import Metrics
 from serving.core.requests import EmbedItem, ImageItem, ModelId, TextItem
@@ -42,6 +43,8 @@ class ServedModel:
         self.architecture = manifest.architecture
         self.preprocessing = manifest.preprocessing
         self.concepts = bundle.concepts
+        self.framings = FRAMINGS[manifest.preprocessing.resize]
+        """The framings that a caller may choose, the model's own first."""
         self.engine = engine
         self.suspect = asyncio.Event()
         """Set when the model should be probed: after several failed items, or when chat ended."""
@@ -108,6 +111,16 @@ class ServedModel:
             return tokens
         size = self.preprocessing.size
         return np.zeros((3, size, size), dtype=np.float32)
+
+    def check_framing(self, framing: Framing | None, field: str) -> None:
+        """Raises ServingError naming the field for a framing that the model does not offer."""
+        if framing is not None and framing not in self.framings:
+            offered = " or ".join(self.framings) or "none: it squashes its images"
+            raise invalid(field, f"this model offers {offered}")
+
+    def nearest_captions(self, row: OutputRow, count: int) -> tuple[tuple[str, float], ...]:
+        """Training captions nearest to an image's code with their cosine, best first."""
+        return ()
 
     def runner(self, graph: GraphName) -> RunBatch:
         """A function that runs a batch of a graph's inputs and checks every row of the output."""
@@ -184,48 +197,81 @@ class ServedModel:
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            pixels = await self.decoders.decode(item.data)
+            pixels, coverage = await self.decode(item.data, item.framing)
         except ServingError as error:
             permits.use()  # the batcher need not wait for this image
             return error
         decode_s = loop.time() - started
         self._decode_seconds["image"].observe(decode_s)
         try:
-            return await batcher.submit(pixels, deadline, permits, decode_s)
+            return await batcher.submit(pixels, deadline, permits, decode_s, coverage)
         except ServingError as error:
             return error
+
+    async def decode(
+        self, data: bytes, framing: Framing | None
+    ) -> tuple[NDArray[np.float32], ItemCoverage]:
+        """Pixels (3, S, S) of an encoded image, and what they show of it.
+
+        Raises ServingError as DecodePool.decode does.
+        """
+        pixels = await self.decoders.decode(data)
+        own = self.framings[0] if self.framings else None
+        return pixels, ItemCoverage(framing=framing or own)
 
     async def _embed_texts(
         self, items: Sequence[TextItem], deadline: float, permits: Permits
     ) -> list[ItemResult]:
-        """Tokenizes texts in one go; a text that is too long fails alone."""
+        """Tokenizes texts in one go; a text that is refused fails alone."""
         if not items:
             return []
         loop = asyncio.get_running_loop()
         started = loop.time()
-        limit = self._limits.text_bytes
-        fits = [len(item.text.encode()) <= limit for item in items]
-        texts = [item.text for item, fit in zip(items, fits, strict=True) if fit]
-        for _ in range(len(items) - len(texts)):
-            permits.use()
-        tokens = await self.text_thread.run(lambda: self._tokenizer.encode(texts))
+        readings = await self.text_thread.run(lambda: self._read_texts(items))
         decode_s = loop.time() - started
         self._decode_seconds["text"].observe(decode_s)
         batcher = self.batchers["text"]
-        futures = [batcher.submit(row, deadline, permits, decode_s) for row in tokens]
-        pending = iter(futures)
+        futures: list[asyncio.Future[EmbeddedItem] | ServingError] = []
+        for reading in readings:
+            if isinstance(reading, ServingError):
+                permits.use()  # the batcher need not wait for this text
+                futures.append(reading)
+            else:
+                tokens, coverage = reading
+                futures.append(batcher.submit(tokens, deadline, permits, decode_s, coverage))
         results: list[ItemResult] = []
         try:
-            for fit in fits:
+            for future in futures:
                 try:
-                    too_long = invalid("text", f"more than {limit} bytes")
-                    results.append(await next(pending) if fit else too_long)
+                    results.append(future if isinstance(future, ServingError) else await future)
                 except ServingError as error:
                     results.append(error)
         finally:
             for future in futures:  # a cancelled call leaves nothing in the queue
-                future.cancel()
+                if not isinstance(future, ServingError):
+                    future.cancel()
         return results
+
+    def _read_texts(
+        self, items: Sequence[TextItem]
+    ) -> list[tuple[NDArray[np.int64], ItemCoverage] | ServingError]:
+        """The tokens (T,) of each text and what they cover of it, or why it is refused."""
+        limit, context = self._limits.text_bytes, self.architecture.context_length
+        fits = [len(item.text.encode()) <= limit for item in items]
+        texts = [item.text for item, fit in zip(items, fits, strict=True) if fit]
+        tokenized = zip(*self._tokenizer.encode_counted(texts), strict=True)
+        readings: list[tuple[NDArray[np.int64], ItemCoverage] | ServingError] = []
+        for item, fit in zip(items, fits, strict=True):
+            if not fit:
+                readings.append(invalid("text", f"more than {limit} bytes"))
+                continue
+            tokens, count = next(tokenized)
+            if item.refuse_long and count > context:
+                readings.append(invalid("text", f"{count} tokens, the model reads {context}"))
+            else:
+                coverage = ItemCoverage(tokens=count, truncated=count > context)
+                readings.append((tokens, coverage))
+        return readings
 
     async def close(self) -> None:
         """Ends the workers and frees the graphs."""

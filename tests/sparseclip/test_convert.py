@@ -7,10 +7,20 @@ import numpy as np
 import pytest
 from google.rpc import status_pb2
 
-from sparseclip import CallError, ChatImage, ChatMessage, ChatSampling, Edit, ModelState, Steering
+from sparseclip import (
+    CallError,
+    ChatImage,
+    ChatMessage,
+    ChatSampling,
+    Edit,
+    ModelState,
+    ScoredCaption,
+    Steering,
+)
 from sparseclip._convert import (
     concept_from_proto,
     concept_key_to_proto,
+    coverage_from_proto,
     embedding_from_proto,
     explanation_from_proto,
     item_status_from_proto,
@@ -42,12 +52,17 @@ def test_an_embedding() -> None:
             columns=2,
             maps=[embedding_pb2.ConceptMap(concept_id=5, values=[0.5, 3.5])],
         ),
+        coverage=types_pb2.Coverage(framing=types_pb2.IMAGE_FRAMING_CROP, ground=0x0A0B0C),
+        captions=[types_pb2.ScoredCaption(text="a dog", similarity=0.5)],
     )
     embedding = embedding_from_proto(message, source="a.png", info=INFO)
     assert embedding.ok
     assert (embedding.source, embedding.model, embedding.width) == ("a.png", INFO.model, 16)
     assert (embedding.indices.dtype, embedding.values.dtype) == (np.uint32, np.float32)
     assert (embedding.norm, embedding.active, embedding.dense) == (3.0, 4, None)
+    assert (embedding.coverage.framing, embedding.coverage.ground) == ("crop", "#0a0b0c")
+    assert embedding.captions == (ScoredCaption(text="a dog", similarity=0.5),)
+    assert embedding.concepts[0].name_confidence is None
     [patches] = embedding.patches
     np.testing.assert_array_equal(patches.values, [[0.5, 3.5]])
 
@@ -85,6 +100,9 @@ def test_values_of_a_later_contract_are_unknown() -> None:
     end.finish = 99  # type: ignore[assignment]
     event = event_from_proto(chat_pb2.ChatResponse(end=end))
     assert event is not None
+    later = types_pb2.Coverage()
+    later.framing = 99  # type: ignore[assignment]
+    assert coverage_from_proto(later).framing is None
     assert (event.text, event.finish) == ("", "")  # type: ignore[union-attr]
     assert event_from_proto(chat_pb2.ChatResponse()) is None
 

@@ -99,7 +99,8 @@ def _image(message: chat_pb2.ChatImage, limits: LimitsConfig, at: str) -> Steere
     edits = tuple(
         _edit(edit, limits, f"{at}.steering.edits[{i}]") for i, edit in enumerate(plan.edits)
     )
-    return SteeredImage(data=message.data, edits=edits, strength=strength, at=at)
+    framing = convert.framing(message.framing)
+    return SteeredImage(data=message.data, edits=edits, strength=strength, at=at, framing=framing)
 
 
 def _edit(message: chat_pb2.SteeringEdit, limits: LimitsConfig, at: str) -> RequestedEdit:
@@ -164,6 +165,10 @@ def response(event: Event, model: ServedModel, total_s: float) -> chat_pb2.ChatR
             model=convert.model_version(model.id),
             engine=event.engine,
             images=[_image_concepts(audit, model) for audit in event.images],
+            phrases=[
+                chat_pb2.PhraseCoverage(phrase=phrase, coverage=convert.coverage(coverage))
+                for phrase, coverage in event.phrases.items()
+            ],
         )
         return chat_pb2.ChatResponse(start=start)
     vision = convert.timings(event.vision)
@@ -202,4 +207,5 @@ def _image_concepts(audit: ImageAudit, model: ServedModel) -> chat_pb2.ImageConc
             for entry in audit.edited
         ],
         edited_total=audit.edited_total,
+        coverage=convert.coverage(audit.coverage),
     )

@@ -8,7 +8,7 @@ from bundle.concepts import ConceptEvidence, NamedConcept
 from serving.core.errors import ErrorKind, invalid
 from serving.core.limits import LimitsConfig
 from serving.core.requests import ConceptRef, ExplainCall, ListConceptsCall, find_concept
-from serving.models.explain import ImageExplanation, RankedConcept
+from serving.models.explain import ConceptSearch, ImageExplanation
 from serving.models.loaded_model import ServedModel
 from serving.rpc.convert import embedding as convert
 from sparseclip.v1 import concepts_pb2
@@ -30,6 +30,8 @@ def concept(entry: NamedConcept) -> concepts_pb2.Concept:
         words=_evidence(entry.words),
         images=_evidence(entry.images),
         active=entry.active,
+        name_confidence=entry.name_confidence,
+        hub=entry.hub,
     )
 
 
@@ -85,7 +87,7 @@ def search_query(
 
 
 def search_response(
-    model: ServedModel, matches: Iterable[RankedConcept]
+    model: ServedModel, search: ConceptSearch
 ) -> concepts_pb2.SearchConceptsResponse:
     """Matches, best first."""
     return concepts_pb2.SearchConceptsResponse(
@@ -96,8 +98,9 @@ def search_response(
                 activation=match.activation,
                 name_match=match.name_match,
             )
-            for match in matches
+            for match in search.matches
         ],
+        coverage=convert.coverage(search.coverage),
     )
 
 
@@ -115,6 +118,8 @@ def explain_call(request: concepts_pb2.ExplainImageRequest, limits: LimitsConfig
         concepts=convert.concept_refs(request.concepts, limits, "concepts"),
         top=request.top_concepts or _EXPLAIN_DEFAULT,
         overlay=request.overlay,
+        framing=convert.framing(request.framing),
+        captions=convert.caption_count(request.captions, "captions"),
     )
 
 
@@ -128,6 +133,8 @@ def explain_response(
         rows=rows,
         columns=columns,
         timings=convert.timings(explanation.times, total_s),
+        coverage=convert.coverage(explanation.coverage),
+        captions=convert.captions(explanation.captions),
     )
     for entry in explanation.maps:
         response.explanations.add(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from bundle.concepts import ConceptVocabulary
 from serving.batching.item_results import ItemResult, StageTimes, slowest
+from serving.core.coverage import Framing, ItemCoverage
 from serving.core.errors import ServingError, invalid
 from serving.core.limits import LimitsConfig
 from serving.core.requests import (
@@ -13,6 +14,7 @@ from serving.core.requests import (
     EmbedCall,
     EmbedItem,
     ImageItem,
+    InputOptions,
     ModelId,
     ModelSelector,
     OutputSelection,
@@ -22,6 +24,19 @@ from serving.core.requests import (
 from serving.models.loaded_model import ServedModel
 from serving.rpc.error_to_status import to_status
 from sparseclip.v1 import embedding_pb2, types_pb2
+
+MAX_CAPTIONS = 10
+"""How many captions of an image a caller may ask for."""
+
+_FRAMINGS: dict[int, Framing] = {
+    types_pb2.IMAGE_FRAMING_CROP: "crop",
+    types_pb2.IMAGE_FRAMING_PAD: "pad",
+}
+_FRAMING_NUMBERS: dict[Framing | None, types_pb2.ImageFraming] = {
+    "crop": types_pb2.IMAGE_FRAMING_CROP,
+    "pad": types_pb2.IMAGE_FRAMING_PAD,
+    None: types_pb2.IMAGE_FRAMING_UNSPECIFIED,
+}
 
 
 def selector(message: types_pb2.ModelSelector) -> ModelSelector:
@@ -35,8 +50,10 @@ def embed_call(request: embedding_pb2.EmbedRequest, limits: LimitsConfig) -> Emb
         raise invalid("inputs", "at least one is needed")
     if len(request.inputs) > limits.images_per_call + limits.texts_per_call:
         raise invalid("inputs", "too many")
+    options = input_options(request.options)
     items = tuple(
-        embed_item(message, limits, f"inputs[{i}]") for i, message in enumerate(request.inputs)
+        embed_item(message, options, limits, f"inputs[{i}]")
+        for i, message in enumerate(request.inputs)
     )
     images = sum(isinstance(entry, ImageItem) for entry in items)
     if images > limits.images_per_call:
@@ -50,20 +67,38 @@ def embed_call(request: embedding_pb2.EmbedRequest, limits: LimitsConfig) -> Emb
         if entry.id:
             ids.add(entry.id)
     return EmbedCall(
-        selector=selector(request.model), items=items, outputs=outputs(request.outputs, limits)
+        selector=selector(request.model),
+        items=items,
+        outputs=outputs(request.outputs, limits),
+        options=options,
     )
 
 
 def stream_start(
     message: embedding_pb2.EmbedStreamRequest | None, limits: LimitsConfig
-) -> tuple[ModelSelector, OutputSelection]:
+) -> tuple[ModelSelector, OutputSelection, InputOptions]:
     """A stream's first message. Raises ServingError naming the field."""
     if message is None or message.WhichOneof("message") != "start":
         raise invalid("start", "a stream begins with it")
-    return selector(message.start.model), outputs(message.start.outputs, limits)
+    start = message.start
+    return selector(start.model), outputs(start.outputs, limits), input_options(start.options)
 
 
-def embed_item(message: embedding_pb2.EmbedInput, limits: LimitsConfig, at: str) -> EmbedItem:
+def input_options(message: types_pb2.InputOptions) -> InputOptions:
+    """How the inputs are read. That the model offers the framing is checked once it is known."""
+    return InputOptions(
+        framing=framing(message.framing), refuse_long_texts=message.refuse_long_texts
+    )
+
+
+def framing(number: int) -> Framing | None:
+    """None is the model's own framing. Unknown numbers are refused before this."""
+    return _FRAMINGS.get(number)
+
+
+def embed_item(
+    message: embedding_pb2.EmbedInput, options: InputOptions, limits: LimitsConfig, at: str
+) -> EmbedItem:
     """One input. Its size is checked later, so that an item that is too large fails alone.
 
     Raises ServingError naming the field.
@@ -72,9 +107,10 @@ def embed_item(message: embedding_pb2.EmbedInput, limits: LimitsConfig, at: str)
         raise invalid(f"{at}.id", f"more than {limits.id_bytes} bytes")
     match message.WhichOneof("content"):
         case "image":
-            return ImageItem(id=message.id, data=message.image)
+            return ImageItem(id=message.id, data=message.image, framing=options.framing)
         case "text":
-            return TextItem(id=message.id, text=message.text)
+            refuse_long = options.refuse_long_texts
+            return TextItem(id=message.id, text=message.text, refuse_long=refuse_long)
     raise invalid(f"{at}.content", "an image or a text is needed")
 
 
@@ -83,13 +119,22 @@ def outputs(message: embedding_pb2.OutputSelection, limits: LimitsConfig) -> Out
     if message.top_concepts > limits.top_concepts:
         raise invalid("outputs.top_concepts", f"must be at most {limits.top_concepts}")
     refs = concept_refs(message.patch_concepts, limits, "outputs.patch_concepts")
-    selected = message.top_concepts or message.dense or refs
+    captions = caption_count(message.captions, "outputs.captions")
+    selected = message.top_concepts or message.dense or refs or captions
     return OutputSelection(
         sparse=message.sparse or not selected,
         top_concepts=message.top_concepts,
         dense=message.dense,
         patch_concepts=refs,
+        captions=captions,
     )
+
+
+def caption_count(count: int, at: str) -> int:
+    """How many captions to send. Raises ServingError naming the field."""
+    if count > MAX_CAPTIONS:
+        raise invalid(at, f"must be at most {MAX_CAPTIONS}")
+    return count
 
 
 def concept_refs(
@@ -164,7 +209,10 @@ def embed_result(
         return embedding_pb2.EmbedResult(id=item.id, status=to_status(result))
     row = result.row
     message = embedding_pb2.EmbedResult(
-        id=item.id, active=row.active, timings=timings(result.times)
+        id=item.id,
+        active=row.active,
+        timings=timings(result.times),
+        coverage=coverage(result.coverage),
     )
     if outputs.sparse:
         message.sparse.norm = row.norm
@@ -180,7 +228,27 @@ def embed_result(
             message.patches.maps.add(
                 concept_id=concept_id, values=row.patches.map(concept_id).tolist()
             )
+    if outputs.captions and isinstance(item, ImageItem):
+        message.captions.extend(captions(model.nearest_captions(row, outputs.captions)))
     return message
+
+
+def coverage(read: ItemCoverage) -> types_pb2.Coverage:
+    """What the model read of an input."""
+    return types_pb2.Coverage(
+        tokens=read.tokens,
+        truncated=read.truncated,
+        unknown_words=read.unknown_words,
+        framing=_FRAMING_NUMBERS[read.framing],
+        image_share=read.image_share,
+        ground=read.ground,
+        frames=read.frames,
+    )
+
+
+def captions(nearest: Iterable[tuple[str, float]]) -> list[types_pb2.ScoredCaption]:
+    """Captions with their cosine, best first."""
+    return [types_pb2.ScoredCaption(text=text, similarity=cosine) for text, cosine in nearest]
 
 
 def scored(
@@ -188,7 +256,13 @@ def scored(
 ) -> list[types_pb2.ScoredConcept]:
     """Concept ids and values with their names."""
     return [
-        types_pb2.ScoredConcept(concept_id=i, name=vocabulary[i].name, value=value)
+        types_pb2.ScoredConcept(
+            concept_id=i,
+            name=vocabulary[i].name,
+            value=value,
+            name_confidence=vocabulary[i].name_confidence,
+            hub=vocabulary[i].hub,
+        )
         for i, value in concepts
     ]
 
@@ -207,6 +281,7 @@ def model_response(model: ServedModel, limits: LimitsConfig) -> embedding_pb2.Ge
         patch_columns=columns,
         context_length=architecture.context_length,
         logit_scale=architecture.logit_scale,
+        framings=[_FRAMING_NUMBERS[name] for name in model.framings],
         limits=embedding_pb2.Limits(
             message_bytes=limits.message_bytes,
             image_bytes=limits.image_bytes,

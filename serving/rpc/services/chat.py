@@ -29,6 +29,8 @@ class ChatService(chat_pb2_grpc.ChatServiceServicer):
         chat = convert_chat.chat_call(request, self._limits)
         call = current_call()
         with self._registry.lease(chat.selector) as model, self._admission.admit():
+            for image in chat.images:
+                model.check_framing(image.framing, f"{image.at}.framing")
             async with aclosing(model.chat.converse(chat, call.deadline)) as events:
                 async for event in events:
                     yield convert_chat.response(event, model, call.elapsed)

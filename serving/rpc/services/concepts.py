@@ -40,8 +40,8 @@ class ConceptService(concepts_pb2_grpc.ConceptServiceServicer):
         """Concepts for a word: by the text tower, and by name."""
         query, limit = convert_concepts.search_query(request, self._limits)
         with self._registry.lease(convert.selector(request.model)) as model:
-            matches = await search_concepts(model, query, limit, current_call().deadline)
-            return convert_concepts.search_response(model, matches)
+            search = await search_concepts(model, query, limit, current_call().deadline)
+            return convert_concepts.search_response(model, search)
 
     async def ExplainImage(  # noqa: N802
         self, request: concepts_pb2.ExplainImageRequest, context: RpcContext

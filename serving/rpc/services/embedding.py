@@ -9,7 +9,7 @@ from serving.batching.item_results import ItemResult
 from serving.core.errors import ServingError, invalid
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
-from serving.core.requests import EmbedItem, ImageItem
+from serving.core.requests import EmbedItem, ImageItem, InputOptions
 from serving.models.registry import Registry
 from serving.rpc.call_context import RpcContext, ServerCall, current_call
 from serving.rpc.convert import embedding as convert
@@ -37,6 +37,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         embed = convert.embed_call(request, self._limits)
         with self._registry.lease(embed.selector) as model:
             patch_ids = convert.patch_ids(embed.outputs, model)
+            model.check_framing(embed.options.framing, "options.framing")
             call = current_call()
             results = await model.embed(embed.items, call.deadline, patches=bool(patch_ids))
             for item, result in zip(embed.items, results, strict=True):
@@ -48,15 +49,17 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
     ) -> AsyncIterator[embedding_pb2.EmbedStreamResponse]:
         """Any number of items, answered as they finish."""
         call = current_call()
-        selector, outputs = convert.stream_start(await anext(request_iterator, None), self._limits)
+        start = await anext(request_iterator, None)
+        selector, outputs, options = convert.stream_start(start, self._limits)
         with self._registry.lease(selector) as model:
             patch_ids = convert.patch_ids(outputs, model)
+            model.check_framing(options.framing, "start.options.framing")
 
             async def answer(item: EmbedItem) -> ItemResult:
                 return await model.embed_when_free(item, call.deadline, patches=bool(patch_ids))
 
             window = StreamWindow(
-                self._items(request_iterator, call),
+                self._items(request_iterator, options, call),
                 answer,
                 size=self._limits.stream_window,
                 stop=self._draining,
@@ -74,13 +77,16 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         self._metrics.items.labels(kind, code).inc()
 
     async def _items(
-        self, messages: AsyncIterator[embedding_pb2.EmbedStreamRequest], call: ServerCall
+        self,
+        messages: AsyncIterator[embedding_pb2.EmbedStreamRequest],
+        options: InputOptions,
+        call: ServerCall,
     ) -> AsyncIterator[EmbedItem]:
         async for message in messages:
             if message.WhichOneof("message") != "input":
                 raise invalid("message", "only the first one may be a start")
             await call.quota.charge_item()
-            yield convert.embed_item(message.input, self._limits, "input")
+            yield convert.embed_item(message.input, options, self._limits, "input")
 
     async def GetModel(  # noqa: N802
         self, request: embedding_pb2.GetModelRequest, context: RpcContext

@@ -18,11 +18,12 @@ from serving.chat.chat_request import (
     RequestedEdit,
     StartEvent,
 )
+from serving.core.coverage import ItemCoverage
 from serving.core.errors import ServingError
 from serving.core.limits import LimitsConfig
 from serving.core.requests import ModelId
 from serving.rpc.convert import chat as convert
-from sparseclip.v1 import chat_pb2
+from sparseclip.v1 import chat_pb2, types_pb2
 from tests.serving.support.chat_requests import ABLATE, ADD, SET, Edit, image, user
 from tests.support.tiny_model import tiny_concepts
 
@@ -80,13 +81,22 @@ def test_the_bounds_of_the_temperature_are_within_it(temperature: float) -> None
 
 def test_events_become_messages() -> None:
     change = ConceptChange(concept_id=5, before=0.5, after=2.0, edits=(0, 2))
-    audit = ImageAudit(before=((7, 1.0),), after=((5, 2.0),), edited=(change,), edited_total=70)
-    start = convert.response(StartEvent(engine="e", images=(audit,)), MODEL, 0.0).start
+    audit = ImageAudit(
+        before=((7, 1.0),),
+        after=((5, 2.0),),
+        edited=(change,),
+        edited_total=70,
+        coverage=ItemCoverage(framing="pad"),
+    )
+    event = StartEvent(engine="e", images=(audit,), phrases={"dog": ItemCoverage(tokens=3)})
+    start = convert.response(event, MODEL, 0.0).start
+    assert [(entry.phrase, entry.coverage.tokens) for entry in start.phrases] == [("dog", 3)]
     assert (start.model.version, start.engine) == ("1", "e")
     [seen] = start.images
     assert [(concept.concept_id, concept.name) for concept in seen.after] == [(5, "dog")]
     assert [(entry.name, list(entry.edits)) for entry in seen.edited] == [("dog", [0, 2])]
     assert seen.edited_total == 70
+    assert seen.coverage.framing == types_pb2.IMAGE_FRAMING_PAD
     delta = convert.response(DeltaEvent(text="a dog", tokens=2), MODEL, 0.0).delta
     assert (delta.text, delta.tokens) == ("a dog", 2)
     event = EndEvent(

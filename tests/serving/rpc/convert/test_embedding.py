@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from bundle.concepts import ConceptVocabulary
 from serving.batching.item_results import EmbeddedItem, StageTimes, slowest
+from serving.core.coverage import ItemCoverage
 from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.limits import LimitsConfig
 from serving.core.requests import ImageItem, ModelId, OutputSelection, TextItem
@@ -23,6 +25,7 @@ MODEL: Any = SimpleNamespace(
     id=ModelId(name="tiny", version="1"),
     concepts=ConceptVocabulary(tuple(tiny_concepts())),
     architecture=SimpleNamespace(patch_grid=(1, 2)),
+    nearest_captions=lambda row, count: (("a dog", 0.5), ("a cat", 0.25))[:count],
 )
 ITEM = ImageItem(id="a", data=b"x")
 
@@ -112,6 +115,36 @@ def test_a_result_holds_what_was_selected() -> None:
     assert list(full.dense) == [1.0, -1.0]
     assert (full.patches.rows, full.patches.columns) == (1, 2)
     assert [(entry.concept_id, list(entry.values)) for entry in full.patches.maps] == [(5, [1, 4])]
+
+
+def test_what_the_model_read_goes_with_the_result() -> None:
+    read = ItemCoverage(framing="pad", image_share=0.5, ground=0, frames=2)
+    result = convert.embed_result(
+        ITEM, replace(embedded(), coverage=read), OutputSelection(captions=1), [], MODEL
+    )
+    assert result.coverage == types_pb2.Coverage(
+        framing=types_pb2.IMAGE_FRAMING_PAD, image_share=0.5, ground=0, frames=2
+    )
+    assert [(entry.text, entry.similarity) for entry in result.captions] == [("a dog", 0.5)]
+    text_item = TextItem(id="a", text="x")
+    result = convert.embed_result(text_item, embedded(), OutputSelection(captions=1), [], MODEL)
+    assert not result.captions
+    assert not result.coverage.HasField("ground")
+
+
+def test_options_reach_every_item() -> None:
+    options = types_pb2.InputOptions(framing=types_pb2.IMAGE_FRAMING_CROP, refuse_long_texts=True)
+    request = embedding_pb2.EmbedRequest(inputs=[image(), text()], options=options)
+    first, second = convert.embed_call(request, LIMITS).items
+    assert first == ImageItem(id="", data=b"x", framing="crop")
+    assert second == TextItem(id="", text="x", refuse_long=True)
+
+
+def test_more_captions_than_allowed_are_refused() -> None:
+    selection = embedding_pb2.OutputSelection(captions=11)
+    with pytest.raises(ServingError, match="must be at most 10") as caught:
+        convert.outputs(selection, LIMITS)
+    assert caught.value.field == "outputs.captions"
 
 
 def test_an_item_that_failed_has_its_own_status() -> None:

@@ -1,0 +1,41 @@
+"""What the model read of an input, and what it did not. It goes with the item's answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Framing = Literal["crop", "pad"]
+"""How an image that is not square becomes the model's square."""
+
+FRAMINGS: dict[str, tuple[Framing, ...]] = {
+    "shortest_crop": ("crop",),
+    "longest_pad": ("pad",),
+    "squash": (),
+}
+"""The framings that a caller may choose, by the `resize` of the bundle's preprocessing; the
+bundle's own comes first. A bundle that squashes its images offers none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemCoverage:
+    """What the model read of one image or text. Fields of the other kind keep their default."""
+
+    tokens: int = 0
+    """The tokens of the whole text, its start and end included."""
+    truncated: bool = False
+    """The text has more tokens than the model's context, and its end was not read."""
+    unknown_words: tuple[str, ...] = ()
+    """The words of the text that the text tower does not know."""
+    framing: Framing | None = None
+    """How the image was framed; None where the model squashes its images."""
+    image_share: float = 0.0
+    """The share of the image's area that the model read, in (0, 1]."""
+    ground: int | None = None
+    """The colour that was laid under a transparent image, 0xRRGGBB; None for others."""
+    frames: int = 0
+    """The frames of an animation, of which the first is read; 1 for a still image."""
+
+
+NO_COVERAGE = ItemCoverage()
+"""Of an input that nobody measured, such as the server's own probes."""
