@@ -12,9 +12,9 @@ import click
 import grpc
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 
+from serving.cli._progress import show_progress
 from sparseclip import CallError, ItemStatus
 
 T = TypeVar("T")
@@ -92,15 +92,18 @@ def print_json(record: dict[str, Any]) -> None:
 
 
 def progress(items: Iterable[T], *, total: int, text: str) -> Iterator[T]:
-    """The items, with a progress bar when they are many and stderr is a terminal."""
-    quiet = total < _MIN_PROGRESS_ITEMS or not sys.stderr.isatty()
-    yield from track(
-        items, description=text, total=total, console=Console(stderr=True), disable=quiet
-    )
+    """The items. Shows how many are done; a terminal does so only when they are many."""
+    if total < _MIN_PROGRESS_ITEMS and sys.stderr.isatty():
+        yield from items
+        return
+    with show_progress(text, total) as advance:
+        for item in items:
+            yield item
+            advance(1)
 
 
 def watched(items: Sequence[T], text: str) -> Iterable[T]:
-    """The items of a sequence, with a progress bar as `progress` shows it."""
+    """The items of a sequence, as `progress` shows them."""
     return progress(items, total=len(items), text=text)
 
 

@@ -1,4 +1,4 @@
-"""`sparseclip export INPUT OUTPUT`, and `sparseclip export verify OUTPUT`."""
+"""`sparseclip export INPUT OUTPUT`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,23 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from serving.cli._inputs import concept_key
-from serving.cli._output import print_json, watched
+from serving.cli._progress import show_progress
+from serving.cli._sigterm import stopped_by_sigterm
 from serving.engines import ENGINES, Device
+from serving.export.bounds import (
+    MAX_BATCH,
+    MAX_CORES,
+    MAX_DECODERS,
+    MAX_ROWS,
+    MAX_TOP,
+    MAX_WORKERS,
+)
 from serving.export.formats import FORMATS
 from serving.export.inputs import AUTO, INPUTS
 from serving.export.runners import RUNNERS, default_runner
 
 if TYPE_CHECKING:
-    from serving.export.progress import OnProgress, RunProgress, ShardProgress
+    from serving.export.progress import OnProgress, RunProgress, WorkerProgress
 
 
 @click.command()
@@ -51,6 +60,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--top",
+    type=click.IntRange(0, MAX_TOP),
     default=10,
     show_default=True,
     help="How many of a row's strongest concepts to write with their names; 0 writes none.",
@@ -71,9 +81,19 @@ if TYPE_CHECKING:
     show_default=True,
     help="The format of the data files.",
 )
-@click.option("--rows", default=4096, show_default=True, help="How many entries a shard holds.")
 @click.option(
-    "--batch", default=32, show_default=True, help="How many rows one run of the model takes."
+    "--rows",
+    type=click.IntRange(1, MAX_ROWS),
+    default=4096,
+    show_default=True,
+    help="How many entries a shard holds.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1, MAX_BATCH),
+    default=32,
+    show_default=True,
+    help="How many rows one run of the model takes.",
 )
 @click.option(
     "--engine",
@@ -92,21 +112,22 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MAX_WORKERS),
     default=1,
     show_default=True,
-    help="How many workers to run. With cuda each worker has its own device.",
+    help="How many workers to run, at most: no more than there are shards to make, nor, as "
+    "processes, than cores. With cuda each worker has its own device.",
 )
 @click.option(
     "--cores",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MAX_CORES),
     default=0,
     help="How many cores a worker uses. 0 or not given: its share of this machine's cores, or 1 "
     "on Ray.",
 )
 @click.option(
     "--decoders",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MAX_DECODERS),
     default=0,
     help="How many processes decode images for a worker. 0 or not given: one per core, at most 8.",
 )
@@ -164,19 +185,19 @@ def export(
     from serving.engines.base import EngineConfig
     from serving.export.export_request import ExportRequest
     from serving.export.export_worker import WORKER_ERRORS
-    from serving.export.finalize import RunSummary, finalize
+    from serving.export.finalize import finalize
     from serving.export.inputs.base import EmptyInputError
     from serving.export.job import OutputConfig
     from serving.export.plan import ExportPlan, told
     from serving.export.progress import RunProgress
+    from serving.export.receipt import count_unfinished
 
     runner_name = runner_name or default_runner(workers)
     try:
         runner_class = RUNNERS.load(runner_name)
         if address and not runner_class.has_address:
             raise click.UsageError(f"--address: the runner {runner_name} has no cluster")
-        runner = runner_class.open(workers, address)
-        cores = cores or runner_class.default_cores(workers)
+        runner_class.open(workers, address)  # what it refuses is said before anything is written
         bundle_path = bundle_path or default_bundle()
         request = ExportRequest(
             source=source,
@@ -197,27 +218,35 @@ def export(
             ),
             engine=EngineConfig(name=engine, device=device),
             cores=cores,
-            decoders=decoders or min(8, cores),
+            decoders=decoders,
         )
-        job = request.prepare()
-        folder = request.open_output()
-        plan, progress = ExportPlan.open(folder, job), RunProgress()
-        with _progress_bar(plan.entries, progress) as on_progress:
-            runner.run(request, job, range(plan.shards), on_progress)
-        summary = finalize(folder, job, open_bundle(request.bundle), RunSummary.of(progress))
+        with stopped_by_sigterm():
+            job = request.prepare()
+            folder, progress = request.open_output(), RunProgress()
+            plan = ExportPlan.open(folder, job)
+            unfinished = count_unfinished(folder, plan.shards)
+            workers = min(workers, runner_class.max_workers(), unfinished)
+            request = request.with_cores(runner_class.default_cores(workers))
+            with _shown(plan.entries, progress) as on_progress:
+                runner = runner_class.open(workers, address)
+                runner.run(request, job, range(plan.shards), on_progress)
+            summary = finalize(folder, job, open_bundle(request.bundle), progress)
     except EmptyInputError as error:
         raise _NothingExportedError(str(error)) from None
     except WORKER_ERRORS as error:
         raise click.ClickException(str(error)) from None
     left_out = sum(summary.left_out.values())
     reasons = f" ({told(summary.left_out)})" if left_out else ""
-    click.echo(
+    totals = (
         f"{summary.rows:,} rows, {summary.quarantined:,} in quarantine, "
         f"{left_out:,} left out{reasons}, "
-        f"{summary.shards:,} shards, {summary.size:,} bytes; "
-        f"{summary.run.entries_per_second:,} entries/s in this run, "
-        f"{progress.bottleneck} the busiest"
+        f"{summary.shards:,} shards, {summary.size:,} bytes"
     )
+    if progress.entries:
+        rate = f"{progress.rate:,.1f} entries/s in this run, {progress.bottleneck} the busiest"
+        click.echo(f"{totals}; {rate}")
+    else:
+        click.echo(f"whole already: {totals}")
     if not summary.rows and not allow_empty:
         raise _NothingExportedError("no row: every entry is in quarantine")
 
@@ -226,31 +255,6 @@ class _NothingExportedError(click.ClickException):
     """An export without a row."""
 
     exit_code = 3
-
-
-@click.command()
-@click.argument("output")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def verify(output: str, as_json: bool) -> None:
-    """Check every file of the export in OUTPUT against its receipt, and that all rows are there."""
-    from bundle.plugins import PluginError
-    from serving.export.job import ExportError
-    from serving.export.verify_export import find_problems
-    from serving.storage.location import Location, LocationError
-
-    try:
-        problems = list(find_problems(Location.parse(output), watched))
-    except (ExportError, LocationError, PluginError) as error:
-        raise click.ClickException(str(error)) from None
-    if as_json:
-        print_json({"problems": problems})
-    else:
-        for problem in problems:
-            click.echo(problem)
-        repair = f"{len(problems)} problems; export again to mend them"
-        click.echo(repair if problems else "whole")
-    if problems:
-        raise click.exceptions.Exit(1)
 
 
 def _concept_ids(bundle: Path, concepts: Sequence[str]) -> tuple[int, ...]:
@@ -273,25 +277,13 @@ def _concept_ids(bundle: Path, concepts: Sequence[str]) -> tuple[int, ...]:
 
 
 @contextmanager
-def _progress_bar(entries: int, run: RunProgress) -> Iterator[OnProgress]:
-    """Adds up the shards that are finished, and shows them as a bar with the rate and how busy each
-    stage is."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def _shown(entries: int, run: RunProgress) -> Iterator[OnProgress]:
+    """Adds up what workers report, and shows it with the rate and how busy each stage is."""
+    with show_progress("exporting", entries) as advance:
 
-    columns = (
-        TextColumn("{task.completed:,}/{task.total:,}"),
-        BarColumn(),
-        TextColumn("{task.fields[rate]:,.0f}/s"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[busy]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=entries, rate=0.0, busy="")
-
-        def on_progress(shard: ShardProgress) -> None:
-            run.add(shard)
+        def on_progress(report: WorkerProgress) -> None:
+            run.add(report)
             busy = " ".join(f"{stage} {share:.0%}" for stage, share in run.busy.items())
-            bar.update(task, advance=shard.entries, rate=run.rate, busy=busy)
+            advance(report.entries, f"{run.rate:,.0f}/s, busy: {busy}")
 
         yield on_progress

@@ -58,7 +58,7 @@ COMMANDS = {
         target="serving.cli.export:export",
         help="Embed a whole collection into files.",
         extra="export",
-        subcommands={"verify": "serving.cli.export:verify"},
+        subcommands={"verify": "serving.cli.export_verify:verify"},
     ),
     "report": LazyCommand(
         target="serving.cli.report:report",

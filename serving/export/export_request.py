@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from serving.export.inputs.detection import open_input
 from serving.export.job import ExportError, ExportJob, OutputConfig
 from serving.export.plan import PLAN, is_plan_file, list_entries, read_listing, write_plan
 from serving.storage.location import Location
+
+DEFAULT_DECODERS = 8
+"""At most this many decoders for each worker unless the user names a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +41,17 @@ class ExportRequest:
     bundle: Path
     outputs: OutputConfig = field(default_factory=OutputConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
-    cores: int
-    """Cores that one worker uses."""
-    decoders: int
-    """Processes that decode images for one worker."""
+    cores: int = 0
+    """Cores that one worker uses; 0 before `with_cores`."""
+    decoders: int = 0
+    """Processes that decode images for one worker; 0 before `with_cores`."""
+
+    def with_cores(self, cores: int) -> ExportRequest:
+        """The same with that many cores for each worker, and as many decoders (at most
+        DEFAULT_DECODERS), where the user named none."""
+        cores = self.cores or cores
+        decoders = self.decoders or min(DEFAULT_DECODERS, cores)
+        return dataclasses.replace(self, cores=cores, decoders=decoders)
 
     def open_input(self) -> Input:
         """Opens what is exported. Raises InputError, LocationError or PluginError."""

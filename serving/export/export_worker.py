@@ -21,7 +21,7 @@ from serving.export.inputs.base import InputError
 from serving.export.job import ExportError, ExportJob
 from serving.export.pipeline import Pipeline
 from serving.export.plan import ExportPlan
-from serving.export.progress import OnProgress, ShardProgress
+from serving.export.progress import OnProgress, WorkerProgress
 from serving.export.receipt import Receipt, commit_shard, file_stem
 from serving.export.verify_export import check_shard
 from serving.storage.location import LocationError
@@ -108,7 +108,7 @@ class ExportWorker:
             if receipt is None:
                 missing.append(number)
             else:
-                on_progress(self._progress(receipt, kept=True))
+                on_progress(self._progress(receipt.entries, kept=True))
         return missing
 
     async def _make(self, numbers: Sequence[int], on_progress: OnProgress) -> list[int]:
@@ -129,17 +129,20 @@ class ExportWorker:
         for number in numbers:
             with self._output.at(f"{LOCKS}/{file_stem(number)}").try_lock() as held:
                 if held:
-                    on_progress(await self._make_one(number))
+                    await self._make_one(number, on_progress)
                 else:
                     locked.append(number)
 
-    async def _make_one(self, number: int) -> ShardProgress:
+    async def _make_one(self, number: int, on_progress: OnProgress) -> None:
         loop = asyncio.get_running_loop()
         receipt = await loop.run_in_executor(self._writer, self._finished, number)
         if receipt is not None:  # another worker finished it before it was locked here
-            return self._progress(receipt, kept=True)
+            on_progress(self._progress(receipt.entries, kept=True))
+            return
         shard = await loop.run_in_executor(self._writer, self._plan.shard, number)
-        results = await self._pipeline.rows(shard.entries)
+        results = await self._pipeline.rows(
+            shard.entries, lambda count: on_progress(self._progress(count, kept=False))
+        )
 
         def write() -> Receipt:
             job = self._job
@@ -149,17 +152,18 @@ class ExportWorker:
                 )
                 return commit_shard(self._output, job.digest, shard, tables, self._format)
 
-        return self._progress(await loop.run_in_executor(self._writer, write), kept=False)
+        await loop.run_in_executor(self._writer, write)
+        on_progress(self._progress(0, kept=False))  # the time that it took to write
 
     def _finished(self, number: int) -> Receipt | None:
         """The receipt of a shard whose files are as it says."""
         check = check_shard(self._output, self._plan, self._job.digest, number)
         return None if check.problems else check.receipt
 
-    def _progress(self, receipt: Receipt, *, kept: bool) -> ShardProgress:
-        return ShardProgress(
+    def _progress(self, entries: int, *, kept: bool) -> WorkerProgress:
+        return WorkerProgress(
             worker=self._name,
-            entries=receipt.rows + receipt.quarantined,
+            entries=entries,
             kept=kept,
             stages=self._pipeline.timer.stages,
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from bundle.schema import SchemaError, from_dict
 from bundle.store import Bundle
 from serving.export.columns import build_tables
 from serving.export.formats import FORMATS
@@ -37,7 +37,7 @@ class RunSummary:
     """Entries that this run made."""
     seconds: float
     entries_per_second: float
-    busy: Mapping[str, float]
+    busy: dict[str, float]
     """The share of the time that each stage was busy."""
 
     @classmethod
@@ -62,21 +62,33 @@ class ExportSummary:
     rows: int
     quarantined: int
     shards: int
-    left_out: Mapping[str, int]
+    left_out: dict[str, int]
     """What the input holds and is no entry, by reason: the ending of a file's name, or words."""
     size: int
     """Bytes of all files."""
     receipts: str
     """sha256 over all receipts, which hold the sha256 of all files."""
-    run: RunSummary
+    run: RunSummary | None
+    """None when all that was left to do was to write this file again."""
 
     def to_json(self) -> bytes:
         """The contents of DONE.json."""
         return json.dumps(dataclasses.asdict(self), indent=1).encode()
 
 
-def finalize(output: Location, job: ExportJob, bundle: Bundle, run: RunSummary) -> ExportSummary:
-    """Adds up all receipts, lets the format join the shards, and writes DONE.json.
+def read_summary(output: Location) -> ExportSummary | None:
+    """What DONE.json says; None when there is none that can be read."""
+    try:
+        return from_dict(ExportSummary, json.loads(output.at(DONE).read()), at="")
+    except (OSError, ValueError, SchemaError):
+        return None
+
+
+def finalize(
+    output: Location, job: ExportJob, bundle: Bundle, progress: RunProgress
+) -> ExportSummary:
+    """Adds up all receipts, lets the format join the shards, and writes DONE.json. Writes nothing
+    where all of that is there already.
 
     Raises ExportError unless the receipts account for every entry.
     """
@@ -105,11 +117,14 @@ def finalize(output: Location, job: ExportJob, bundle: Bundle, run: RunSummary) 
         rows=rows,
         quarantined=quarantined,
         shards=len(shards),
-        left_out=read_left_out(output),
+        left_out=dict(read_left_out(output)),
         size=size,
         receipts=digest.hexdigest(),
-        run=run,
+        run=RunSummary.of(progress) if progress.entries else None,
     )
+    before = read_summary(output)
+    if before is not None and dataclasses.replace(before, run=summary.run) == summary:
+        return before
     output.at(DONE).write(summary.to_json())
     return summary
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from bundle.schema import SchemaError, from_dict
+from serving.export.bounds import MAX_BATCH, MAX_ROWS, MAX_TOP
 from serving.export.formats import FORMATS
 from serving.export.inputs.base import Modality
 from serving.storage.location import Location
@@ -40,9 +41,13 @@ class OutputConfig:
     """Rows of one run of the model. Other batches may differ in the last bit of a value."""
 
     def __post_init__(self) -> None:
-        for name, low in (("top", 0), ("rows", 1), ("batch", 1)):
-            if getattr(self, name) < low:
-                raise ExportError(f"{name}: must be {low} or more")
+        for name, low, high in (
+            ("top", 0, MAX_TOP),
+            ("rows", 1, MAX_ROWS),
+            ("batch", 1, MAX_BATCH),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ExportError(f"{name}: must be {low:,} to {high:,}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -92,26 +92,32 @@ class Pipeline:
         self._readers.shutdown()
         self._runners.shutdown()
 
-    async def rows(self, entries: Sequence[InputEntry]) -> list[EntryResult]:
-        """A row or a reason for each entry, in their order.
+    async def rows(
+        self, entries: Sequence[InputEntry], on_batch: Callable[[int], None] = lambda entries: None
+    ) -> list[EntryResult]:
+        """A row or a reason for each entry, in their order. `on_batch` is called with the number of
+        entries of every batch that is done.
 
         Raises ExportError when the model fails on all of a batch.
         """
         batches = [entries[i : i + self._batch] for i in range(0, len(entries), self._batch)]
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._batch_rows(batch)) for batch in batches]
+                tasks = [group.create_task(self._batch_rows(batch, on_batch)) for batch in batches]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return [result for task in tasks for result in task.result()]
 
-    async def _batch_rows(self, entries: Sequence[InputEntry]) -> list[EntryResult]:
+    async def _batch_rows(
+        self, entries: Sequence[InputEntry], on_batch: Callable[[int], None]
+    ) -> list[EntryResult]:
         loop = asyncio.get_running_loop()
         async with self._batches:
             contents = await loop.run_in_executor(self._readers, self._read, entries)
             inputs = await self._prepare(contents)
             arrays = [array for array in inputs if not isinstance(array, FailedEntry)]
             rows = iter(await self._run(arrays) if arrays else ())
+        on_batch(len(entries))
         return [array if isinstance(array, FailedEntry) else next(rows) for array in inputs]
 
     def _read(self, entries: Sequence[InputEntry]) -> list[Content]:

@@ -54,14 +54,14 @@ class StageTimer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardProgress:
-    """What a worker reports when a shard is finished."""
+class WorkerProgress:
+    """What a worker reports after every batch, and for every shard that was finished before."""
 
     worker: str
     entries: int
-    """Rows and quarantined entries of the shard."""
+    """Entries that have a row or a reason now."""
     kept: bool
-    """Whether the shard was finished before this run."""
+    """Whether they had it before this run."""
     stages: dict[str, StageTime]
     """The worker's stages since it started."""
 
@@ -70,13 +70,13 @@ class ShardProgress:
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> ShardProgress:
+    def from_json(cls, text: str) -> WorkerProgress:
         """Reads what `to_json` writes. Raises SchemaError."""
         return from_dict(cls, json.loads(text), at="")
 
 
-OnProgress = Callable[[ShardProgress], None]
-"""Called after every shard, in the process that shows the progress."""
+OnProgress = Callable[[WorkerProgress], None]
+"""Called with every report, in the process that shows the progress."""
 
 
 class RunProgress:
@@ -88,10 +88,10 @@ class RunProgress:
         self.entries = 0
         """Entries that this run finished, without those that were finished before."""
 
-    def add(self, shard: ShardProgress) -> None:
-        """Counts a shard."""
-        self.entries += 0 if shard.kept else shard.entries
-        self._stages[shard.worker] = shard.stages
+    def add(self, report: WorkerProgress) -> None:
+        """Counts a report."""
+        self.entries += 0 if report.kept else report.entries
+        self._stages[report.worker] = report.stages
 
     @property
     def seconds(self) -> float:

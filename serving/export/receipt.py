@@ -41,6 +41,11 @@ class Receipt:
     files: dict[str, FileInfo]
     """By path, relative to the export's folder."""
 
+    @property
+    def entries(self) -> int:
+        """Entries of the shard."""
+        return self.rows + self.quarantined
+
     def to_json(self) -> bytes:
         """Equal receipts give equal bytes."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True).encode()
@@ -104,6 +109,12 @@ def read_receipt(output: Location, number: int) -> Receipt | None:
         return from_dict(Receipt, json.loads(receipt_file(output, number).read()), at="")
     except (OSError, ValueError, SchemaError):
         return None
+
+
+def count_unfinished(output: Location, shards: int) -> int:
+    """How many of an export's shards have no receipt yet; 1 when all have one, as a shard may still
+    have to be made again."""
+    return max(1, shards - len(set(output.at(RECEIPTS).names())))
 
 
 def find_file_problems(output: Location, job: str, shard: Shard, receipt: Receipt) -> Iterator[str]:

@@ -57,7 +57,9 @@ class ZarrFormat:
 
     def finish(self, data: Location, schema: Any, shards: Sequence[ShardFiles]) -> None:
         """See ExportFormat.finish. Makes the data folder a group."""
-        data.at(GROUP).write(_stored({})[GROUP])
+        content = _stored({})[GROUP]
+        if GROUP not in data.names() or data.at(GROUP).read() != content:
+            data.at(GROUP).write(content)
 
 
 def _stored(arrays: dict[str, NDArray[Any]]) -> dict[str, bytes]:

@@ -28,6 +28,10 @@ class Runner(Protocol):
         always where `has_address` is false. Raises ExportError for a number it cannot have."""
 
     @classmethod
+    def max_workers(cls) -> int:
+        """How many workers are of use here, for any number of shards."""
+
+    @classmethod
     def default_cores(cls, workers: int) -> int:
         """Cores of one worker when the user names none."""
 

@@ -26,6 +26,11 @@ class LocalRunner:
         return cls()
 
     @classmethod
+    def max_workers(cls) -> int:
+        """One."""
+        return 1
+
+    @classmethod
     def default_cores(cls, workers: int) -> int:
         """All cores of this machine."""
         return available_cores()

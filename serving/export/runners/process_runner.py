@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, ClassVar, NamedTuple, Self
@@ -13,11 +14,13 @@ from serving.engines.base import available_cores
 from serving.export.export_request import ExportRequest
 from serving.export.export_worker import WORKER_ERRORS
 from serving.export.job import ExportError, ExportJob
-from serving.export.progress import OnProgress, ShardProgress
+from serving.export.progress import OnProgress, WorkerProgress
 from serving.export.runners.local_runner import LocalRunner
 
 MAX_DEATHS = 3
 """The export gives up when one worker has died this often."""
+END_S = 5.0
+"""A worker that has not ended this long after it was asked to is killed."""
 
 
 class ProcessRunner:
@@ -32,6 +35,11 @@ class ProcessRunner:
     def open(cls, workers: int, address: str = "") -> Self:
         """See Runner.open."""
         return cls(workers)
+
+    @classmethod
+    def max_workers(cls) -> int:
+        """One for each core of this machine."""
+        return available_cores()
 
     @classmethod
     def default_cores(cls, workers: int) -> int:
@@ -66,13 +74,11 @@ class ProcessRunner:
                             restarted = _start(request, job, worker.rank, shares[worker.rank])
                             alive[restarted.pipe] = restarted
                         continue
-                    if not isinstance(message, ShardProgress):
+                    if not isinstance(message, WorkerProgress):
                         raise ExportError(message)
                     on_progress(message)
         finally:
-            for worker in alive.values():
-                worker.process.terminate()
-                worker.process.join()
+            _end([worker.process for worker in alive.values()])
 
 
 class _Worker(NamedTuple):
@@ -93,11 +99,31 @@ def _start(request: ExportRequest, job: ExportJob, rank: int, numbers: Sequence[
     return _Worker(rank, process, receiver)
 
 
+def _end(processes: Sequence[Any]) -> None:
+    """Ends workers and waits for it. Their decoders end with them."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(END_S)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the first one is gone, even if that was killed and told nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 def _work(
     request: ExportRequest, job: ExportJob, rank: int, numbers: Sequence[int], pipe: Connection
 ) -> None:
-    """A worker's process. It sends a ShardProgress after every shard, or the text of an error."""
+    """A worker's process. It sends every WorkerProgress, or the text of an error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if request.engine.device == "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = cuda_device(rank, os.environ)
     try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
@@ -13,10 +15,11 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
+from serving.export.bounds import MAX_WORKERS
 from serving.export.export_request import ExportRequest
 from serving.export.export_worker import SHARDS_IN_FLIGHT, WORKER_ERRORS, ExportWorker
 from serving.export.job import ExportError, ExportJob
-from serving.export.progress import OnProgress, ShardProgress
+from serving.export.progress import OnProgress, WorkerProgress
 
 SHARDS_PER_CALL = 2 * SHARDS_IN_FLIGHT
 """Shards that an actor gets at once: enough that it need not wait for the next ones."""
@@ -36,6 +39,11 @@ class RayRunner:
     def open(cls, workers: int, address: str = "") -> Self:
         """See Runner.open. Without an address, a Ray of this machine is started for the export."""
         return cls(workers, address)
+
+    @classmethod
+    def max_workers(cls) -> int:
+        """As many as a user may ask for: Ray starts those that the cluster has space for."""
+        return MAX_WORKERS
 
     @classmethod
     def default_cores(cls, workers: int) -> int:
@@ -58,7 +66,7 @@ class RayRunner:
             for message in self._messages(request, job, numbers):
                 if message.startswith(_ERROR):
                     raise ExportError(message.removeprefix(_ERROR))
-                on_progress(ShardProgress.from_json(message))
+                on_progress(WorkerProgress.from_json(message))
         except RayError as error:
             line = str(error).splitlines()[0]
             raise ExportError(f"ray: {line}; what is finished stays") from None
@@ -70,6 +78,7 @@ class RayRunner:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers otherwise
         # Ray logs an error at each start, of no consequence, beside our own lines.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
                 address=self._address or "local",
@@ -79,11 +88,14 @@ class RayRunner:
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ExportError(f"address: {self._address}: {error}") from None
+        # Ray's own handler aborts this process with a trace of its stack.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)
 
     def _messages(
         self, request: ExportRequest, job: ExportJob, numbers: Sequence[int]
     ) -> Iterator[str]:
-        """What the actors report: a ShardProgress as JSON for every shard, or an error's text."""
+        """What the actors report: a WorkerProgress as JSON for every shard, or an error's text."""
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # the command shows its own
         logging.getLogger("ray.data").setLevel(logging.ERROR)

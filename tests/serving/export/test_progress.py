@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from serving.export import progress
-from serving.export.progress import STAGES, RunProgress, ShardProgress, StageTime, StageTimer
+from serving.export.progress import STAGES, RunProgress, StageTime, StageTimer, WorkerProgress
 
 
-def shard(worker: str, seconds: float, *, kept: bool = False, entries: int = 10) -> ShardProgress:
+def shard(worker: str, seconds: float, *, kept: bool = False, entries: int = 10) -> WorkerProgress:
     """A shard of a worker whose model has been busy that long."""
     stages = {stage: StageTime(seconds=0.0, workers=2) for stage in STAGES}
     stages["model"] = StageTime(seconds=seconds, workers=1)
-    return ShardProgress(worker=worker, entries=entries, kept=kept, stages=stages)
+    return WorkerProgress(worker=worker, entries=entries, kept=kept, stages=stages)
 
 
 def test_reports_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +37,7 @@ def test_reports_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_report_travels_as_json() -> None:
     report = shard("host:1", 0.25, kept=True)
-    assert ShardProgress.from_json(report.to_json()) == report
+    assert WorkerProgress.from_json(report.to_json()) == report
 
 
 def test_the_time_of_all_threads_counts() -> None:

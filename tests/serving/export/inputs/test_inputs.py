@@ -128,7 +128,6 @@ def test_a_list_of_paths_names_what_is_missing(tiny_bundle: Path, tmp_path: Path
     [
         ("http://localhost/x", [], "http://: not a file system"),
         ("nowhere", [], "nowhere: not found"),
-        (".", ["--rows", "0"], "rows: must be 1 or more"),
         (".", ["--column", "x"], "column: . is no table"),
     ],
 )
