@@ -1,4 +1,4 @@
-"""Bytes to an image, and an image to the model's pixels. S image side."""
+"""Bytes to an image, the same in training and in serving."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from bundle.image_formats import sniff
 from bundle.image_header import HeaderError, check_png_chunks, exif_orientation, read_header
-from bundle.manifest import Preprocessing
 
 
 class ImageError(ValueError):
@@ -33,10 +32,6 @@ class ImageLimits:
 
 
 _CORRUPT = "image: truncated or corrupt"
-
-_MAX_RATIO_RESIZED_WHOLE = 16
-"""Up to this ratio of its sides an image is resized whole before the crop, as open_clip does it and
-with the same bits. Of a longer one only the part that the crop keeps is resized."""
 
 _EXIF_TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -66,7 +61,21 @@ _DECODER_ERRORS = (
 """What Pillow raises on damaged files: its plug-ins let errors of their parsers through."""
 
 
+class DecodedImage(NamedTuple):
+    """The first frame of a file, upright."""
+
+    image: Image.Image
+    """RGB, or RGBA where the file has transparency."""
+    frames: int
+    """How many frames the file has: 1 for a still image."""
+
+
 def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
+    """The image of `decode_frame`, for callers that do not count frames."""
+    return decode_frame(data, limits).image
+
+
+def decode_frame(data: bytes, limits: ImageLimits) -> DecodedImage:
     """Decodes a JPEG, PNG or WebP file to RGB, or to RGBA where it has transparency.
 
     Takes the first frame of an animation, and turns the image upright by its EXIF orientation. CMYK
@@ -98,7 +107,8 @@ def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
     except _DECODER_ERRORS:
         raise ImageError(_CORRUPT) from None
     method = _EXIF_TRANSPOSE.get(exif_orientation(exif)) if isinstance(exif, bytes) else None
-    return converted if method is None else converted.transpose(method)
+    upright = converted if method is None else converted.transpose(method)
+    return DecodedImage(upright, header.frames)
 
 
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:
@@ -121,61 +131,3 @@ def _convert(image: Image.Image) -> Image.Image:
             rgb.putalpha(Image.fromarray(np.where(grey == key, 0, 255).astype(np.uint8)))
         return rgb
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
-
-
-@dataclass(frozen=True)
-class Preprocessor:
-    """Images to pixels, as open_clip's `image_transform(..., is_train=False)` does it.
-
-    There are two differences. A transparent image is laid over the background first, where
-    open_clip drops its alpha. And of a very long or tall image only the part that the crop keeps
-    is resized, so that 1 x 16,384 pixels cost no more than others; Pillow may round differently
-    then.
-    """
-
-    preprocessing: Preprocessing
-
-    def __call__(self, image: Image.Image) -> NDArray[np.float32]:
-        """An image of any mode to normalised pixels: (3, S, S) float32, C-contiguous."""
-        p = self.preprocessing
-        square = self._resize(self._opaque(image))
-        pixels = np.asarray(square, dtype=np.float32) / np.float32(255)
-        mean, std = (np.asarray(rgb, dtype=np.float32) for rgb in (p.mean, p.std))
-        return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
-
-    def _opaque(self, image: Image.Image) -> Image.Image:
-        if not image.has_transparency_data:
-            return image.convert("RGB")
-        image = image.convert("RGBA")
-        opaque = Image.new("RGB", image.size, self.preprocessing.background)
-        opaque.paste(image, mask=image.getchannel("A"))
-        return opaque
-
-    def _resize(self, image: Image.Image) -> Image.Image:
-        size, (width, height) = self.preprocessing.size, image.size
-        filter_ = {
-            "bicubic": Image.Resampling.BICUBIC,
-            "bilinear": Image.Resampling.BILINEAR,
-        }[self.preprocessing.interpolation]
-        if self.preprocessing.resize == "squash":
-            return image.resize((size, size), filter_)
-        if self.preprocessing.resize == "longest_pad":
-            ratio = max(width, height) / size
-            inner = (max(1, round(width / ratio)), max(1, round(height / ratio)))
-            canvas = Image.new("RGB", (size, size))  # open_clip pads with black
-            canvas.paste(
-                image.resize(inner, filter_), ((size - inner[0]) // 2, (size - inner[1]) // 2)
-            )
-            return canvas
-        # The shorter side becomes S and the longer one `scaled`. The crop keeps its middle.
-        short, long = sorted((width, height))
-        scaled = int(size * long / short)
-        first = round((scaled - size) / 2.0)
-        if long <= _MAX_RATIO_RESIZED_WHOLE * short:
-            whole = (size, scaled) if width <= height else (scaled, size)
-            corner = (0, first) if width <= height else (first, 0)
-            square = (*corner, corner[0] + size, corner[1] + size)
-            return image.resize(whole, filter_).crop(square)
-        start, stop = first * long / scaled, (first + size) * long / scaled
-        box = (0, start, width, stop) if width <= height else (start, 0, stop, height)
-        return image.resize((size, size), filter_, box=box)

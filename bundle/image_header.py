@@ -24,6 +24,7 @@ class ImageHeader(NamedTuple):
 
     width: int
     height: int
+    frames: int = 1
 
 
 def read_header(data: bytes, format_name: str) -> ImageHeader:

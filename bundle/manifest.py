@@ -12,6 +12,11 @@ from bundle.schema import SchemaError, from_dict
 
 SCHEMA = 1
 
+Resize = Literal["shortest_crop", "squash", "longest_pad"]
+Framing = Literal["crop", "pad"]
+"""How an image that is not square becomes square: its middle is kept, or its short side is padded.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
@@ -23,12 +28,21 @@ class Preprocessing:
     """Subtracted from red, green and blue."""
     std: tuple[float, float, float]
     """By which they are then divided."""
-    resize: Literal["shortest_crop", "squash", "longest_pad"] = "shortest_crop"
+    resize: Resize = "shortest_crop"
     """open_clip's `resize_mode`: the shortest side becomes S and the centre is cropped; both sides
     become S; or the longest side becomes S and the rest is padded."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     background: tuple[int, int, int] = (255, 255, 255)
     """What shows through transparent pixels."""
+
+    @property
+    def framings(self) -> tuple[Framing, ...]:
+        """The framings that a caller may choose, the model's own first; none where it squashes."""
+        choices: dict[str, tuple[Framing, ...]] = {
+            "shortest_crop": ("crop", "pad"),
+            "longest_pad": ("pad", "crop"),
+        }
+        return choices.get(self.resize, ())
 
 
 @dataclass(frozen=True, kw_only=True)

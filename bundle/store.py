@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bundle.atomic import staging_directory, sync, sync_tree
 from bundle.concepts import ConceptVocabulary
-from bundle.image import Preprocessor
 from bundle.manifest import Manifest
+from bundle.preprocessor import Preprocessor
 from bundle.tokenizer import Tokenizer
 from bundle.verify import MANIFEST, BundleError, describe_files, is_name, verify
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bundle.manifest import Framing
 from serving.batching.item_results import StageTimes
-from serving.core.coverage import NO_COVERAGE, Framing, ItemCoverage
+from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.core.requests import ConceptRef, ModelSelector
 
 TurnRole = Literal["system", "user", "assistant"]

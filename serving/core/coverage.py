@@ -3,18 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-Framing = Literal["crop", "pad"]
-"""How an image that is not square becomes the model's square."""
-
-FRAMINGS: dict[str, tuple[Framing, ...]] = {
-    "shortest_crop": ("crop",),
-    "longest_pad": ("pad",),
-    "squash": (),
-}
-"""The framings that a caller may choose, by the `resize` of the bundle's preprocessing; the
-bundle's own comes first. A bundle that squashes its images offers none."""
+from bundle.manifest import Framing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bundle.concepts import ConceptVocabulary, NamedConcept
-from serving.core.coverage import Framing
+from bundle.manifest import Framing
 from serving.core.errors import ErrorKind, ServingError
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bundle.image import ImageLimits
 from bundle.onnx_graph import GraphName
+from bundle.preprocessor import ImagePixels
 from bundle.store import Bundle
 from bundle.tokenizer import TokenizerError
 from serving.core.errors import ServingError, internal
@@ -160,9 +161,11 @@ class Pipeline:
         if not decoded:  # the worker died, perhaps on one image: retry them one by one
             alone = [await self._try_decode([data]) or [internal()] for data in images]
             decoded = [image for images in alone for image in images]
-        return [FailedEntry(x.message) if isinstance(x, ServingError) else x for x in decoded]
+        return [
+            FailedEntry(x.message) if isinstance(x, ServingError) else x.pixels for x in decoded
+        ]
 
-    async def _try_decode(self, images: Sequence[bytes]) -> list[NDArray[Any] | ServingError]:
+    async def _try_decode(self, images: Sequence[bytes]) -> list[ImagePixels | ServingError]:
         """What a decoder makes of some images; empty when it died."""
         async with self._free_decoders:  # the wait for a decoder is no time of the stage
             with self.timer.busy("decode"):

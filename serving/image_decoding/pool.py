@@ -11,11 +11,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bundle.image import ImageLimits
-from bundle.manifest import Preprocessing
+from bundle.manifest import Framing, Preprocessing
+from bundle.preprocessor import ImagePixels
 from serving.core.errors import ServingError, StartupError, internal, invalid
 from serving.core.metrics import Metrics
 from serving.image_decoding.process import DecodeProcess, WorkerDiedError
@@ -61,27 +59,33 @@ class DecodePool:
             await self.close()
             raise StartupError("decode_workers: a worker does not start") from None
 
-    async def decode(self, data: bytes) -> NDArray[np.float32]:
-        """Pixels (3, S, S) of an encoded image.
+    async def decode(self, data: bytes, framing: Framing | None = None) -> ImagePixels:
+        """Pixels (3, S, S) of an encoded image, and what they cover.
 
-        Raises ServingError: INVALID for an image that is not accepted, INTERNAL when its worker
-        died. A cancelled call returns at once; its worker finishes before it takes another image.
+        `framing` is one of the preprocessing's `framings`; None takes the model's own. Raises
+        ServingError: INVALID for an image or a framing that is not accepted, INTERNAL when the
+        worker died. A cancelled call returns at once; its worker finishes before it takes another
+        image.
         """
-        [pixels] = await self.decode_many([data])
-        if isinstance(pixels, ServingError):
-            raise pixels
-        return pixels
+        [decoded] = await self.decode_many([data], framing)
+        if isinstance(decoded, ServingError):
+            raise decoded
+        return decoded
 
     async def decode_many(
-        self, images: Sequence[bytes]
-    ) -> list[NDArray[np.float32] | ServingError]:
+        self, images: Sequence[bytes], framing: Framing | None = None
+    ) -> list[ImagePixels | ServingError]:
         """Decodes up to `slots` images with one worker: the pixels or the INVALID error of each.
 
-        Raises ServingError: INTERNAL when the worker died.
+        Raises ServingError: INVALID for a framing that the model does not offer, INTERNAL when the
+        worker died.
         """
+        offered = self._preprocessing.framings
+        if framing is not None and framing not in offered:
+            raise invalid("framing", f"the model offers {' and '.join(offered) or 'none'}")
         limit = self._limits.bytes  # the shared memory has this many bytes for each image
         accepted = [data for data in images if len(data) <= limit]
-        decoded = iter(await self._decode_with_worker(accepted) if accepted else ())
+        decoded = iter(await self._decode_with_worker(accepted, framing) if accepted else ())
         return [
             next(decoded)
             if len(data) <= limit
@@ -90,18 +94,18 @@ class DecodePool:
         ]
 
     async def _decode_with_worker(
-        self, images: Sequence[bytes]
-    ) -> list[NDArray[np.float32] | ServingError]:
+        self, images: Sequence[bytes], framing: Framing | None
+    ) -> list[ImagePixels | ServingError]:
         worker = await self._idle.get()
         while worker.process.poll() is not None:  # it died while it was idle: no image fails
             self._replace(worker)
             worker = await self._idle.get()
-        reply = worker.decode(images, self._seconds)
+        reply = worker.decode(images, self._seconds, framing)
         # The callback, not this coroutine, makes the worker idle again: a cancelled call leaves
         # here while its worker is still decoding.
         reply.add_done_callback(lambda done: self._on_reply(worker, done))
         try:
-            decoded: list[NDArray[np.float32] | ServingError] = await asyncio.shield(reply)
+            decoded: list[ImagePixels | ServingError] = await asyncio.shield(reply)
         except WorkerDiedError as error:
             log.error("decode: %s", error)
             raise internal() from None

@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 
 from bundle.image import ImageLimits
-from bundle.manifest import Preprocessing
+from bundle.manifest import Framing, Preprocessing
+from bundle.preprocessor import ImageCoverage, ImagePixels
 from serving.core.errors import invalid
-from serving.image_decoding.worker import request_struct
+from serving.image_decoding.worker import FRAMINGS, request_struct
 
 _START_TIMEOUT_S = 30.0
 _PAGE_BYTES = mmap.ALLOCATIONGRANULARITY
-_MAX_REPLY_BYTES = 4096
+_MAX_REPLY_BYTES = 65_536
 
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20)}
 """By default glibc's malloc returns the memory of every image to the system, and asking for it
@@ -76,11 +77,13 @@ class DecodeProcess:
         self.ready = self._reply
         """Done when the process has imported what it needs; raises WorkerDiedError."""
 
-    def decode(self, images: Sequence[bytes], seconds: float) -> asyncio.Future[Any]:
+    def decode(
+        self, images: Sequence[bytes], seconds: float, framing: Framing | None = None
+    ) -> asyncio.Future[Any]:
         """Decodes up to `slots` images, none larger than the limit; one request at a time.
 
-        The future gives a list with the pixels (3, S, S) of each image, or the ServingError of one
-        that is not accepted. It raises WorkerDiedError when the process ends, or takes longer than
+        The future gives a list with the ImagePixels of each image, or the ServingError of one that
+        is not accepted. It raises WorkerDiedError when the process ends, or takes longer than
         `seconds` per image. It must not be cancelled: the process would work on, in memory that
         the next request then overwrites.
         """
@@ -91,7 +94,8 @@ class DecodeProcess:
             lengths[slot] = len(data)
             start += len(data)
         try:
-            self._socket.send(self._request.pack(len(images), *lengths))  # it fits the buffer
+            request = self._request.pack(len(images), FRAMINGS.index(framing), *lengths)
+            self._socket.send(request)  # it fits the buffer
         except OSError:
             self._fail()
         return self._reply
@@ -114,12 +118,14 @@ class DecodeProcess:
         self._timeout.cancel()
         if self._reply.done():
             return
-        errors = json.loads(message)
-        pixels = self._pixels[: len(errors)].copy()  # the next request overwrites the slots
+        replies = json.loads(message)
+        pixels = self._pixels[: len(replies)].copy()  # the next request overwrites the slots
         self._reply.set_result(
             [
-                pixels[slot] if error is None else invalid("image", error.removeprefix("image: "))
-                for slot, error in enumerate(errors)
+                invalid("image", reply.removeprefix("image: "))
+                if isinstance(reply, str)
+                else ImagePixels(pixels[slot], ImageCoverage(**reply))
+                for slot, reply in enumerate(replies)
             ]
         )
 

@@ -5,9 +5,10 @@ It shares one socket and one piece of memory with the server. S image side, n sl
     memory    | encoded images, one after another | pixels of slot 0 | slot 1 | ... | slot n-1 |
     offset    0                                   n * limits.bytes   + 4 * 3 * S * S for each slot
 
-A request on the socket holds a count and n lengths, of which the first `count` are used. Image i
-starts where image i-1 ends, and its pixels go to slot i. The reply is a JSON list with an entry for
-each image: null, or the message of its error. The server sends the next request only after the
+A request on the socket holds a count, a framing as its place in FRAMINGS, and n lengths, of which
+the first `count` are used. Image i starts where image i-1 ends, and its pixels go to slot i. The
+reply is a JSON list with an entry for each image: the fields of its ImageCoverage as an object, or
+the message of its error. The server sends the next request only after the
 reply, so both sides never use the memory at the same time. The first reply, an empty list, says
 that the worker is ready.
 """
@@ -25,14 +26,18 @@ import sys
 
 import numpy as np
 
-from bundle.image import ImageError, ImageLimits, Preprocessor, decode_image
-from bundle.manifest import Preprocessing
+from bundle.image import ImageError, ImageLimits
+from bundle.manifest import Framing, Preprocessing
+from bundle.preprocessor import Preprocessor
 from bundle.schema import from_dict
+
+FRAMINGS: tuple[Framing | None, ...] = (None, "crop", "pad")
+"""What a request's framing may be; None is the model's own."""
 
 
 def request_struct(slots: int) -> struct.Struct:
-    """The layout of a request: a count and `slots` lengths, 64 bits each, little-endian."""
-    return struct.Struct(f"<{1 + slots}Q")
+    """The layout of a request: count, framing, `slots` lengths, 64 bits each, little-endian."""
+    return struct.Struct(f"<{2 + slots}Q")
 
 
 def main(settings: str) -> None:
@@ -58,17 +63,18 @@ def _serve(settings: str) -> None:
     layout = request_struct(slots)
     connection.send(b"[]")
     while request := connection.recv(layout.size):
-        count, *lengths = layout.unpack(request)
+        count, framing, *lengths = layout.unpack(request)
         start = 0
-        errors: list[str | None] = []
+        replies: list[dict[str, object] | str] = []
         for slot, length in enumerate(lengths[:count]):
             try:
-                pixels[slot] = preprocess(decode_image(memory[start : start + length], limits))
-                errors.append(None)
+                data = memory[start : start + length]
+                pixels[slot], coverage = preprocess.decode(data, limits, FRAMINGS[framing])
+                replies.append(vars(coverage))
             except ImageError as error:
-                errors.append(str(error))
+                replies.append(str(error))
             start += length
-        connection.send(json.dumps(errors).encode())
+        connection.send(json.dumps(replies).encode())
 
 
 if __name__ == "__main__":

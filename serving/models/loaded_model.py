@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.manifest import Framing
 from bundle.onnx_graph import GRAPHS, GraphName
 from bundle.store import Bundle
 from serving.batching.batcher import Batcher, RunBatch, batcher_config
@@ -18,7 +19,7 @@ from serving.batching.worker_thread import WorkerThread
 from serving.chat.conversation import ENDED, Chat
 from serving.chat.load_chat_model import LanguageModel, NoChat
 from serving.core.config import ServerConfig
-from serving.core.coverage import FRAMINGS, Framing, ItemCoverage
+from serving.core.coverage import ItemCoverage
 from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.metrics import Metrics
 from serving.core.requests import EmbedItem, ImageItem, ModelId, TextItem
@@ -43,7 +44,7 @@ class ServedModel:
         self.architecture = manifest.architecture
         self.preprocessing = manifest.preprocessing
         self.concepts = bundle.concepts
-        self.framings = FRAMINGS[manifest.preprocessing.resize]
+        self.framings = manifest.preprocessing.framings
         """The framings that a caller may choose, the model's own first."""
         self.engine = engine
         self.suspect = asyncio.Event()
@@ -215,9 +216,8 @@ class ServedModel:
 
         Raises ServingError as DecodePool.decode does.
         """
-        pixels = await self.decoders.decode(data)
-        own = self.framings[0] if self.framings else None
-        return pixels, ItemCoverage(framing=framing or own)
+        pixels, coverage = await self.decoders.decode(data, framing)
+        return pixels, ItemCoverage(**vars(coverage))
 
     async def _embed_texts(
         self, items: Sequence[TextItem], deadline: float, permits: Permits

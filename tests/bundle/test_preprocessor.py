@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.image import Preprocessor
 from bundle.manifest import Preprocessing
+from bundle.preprocessor import Preprocessor
 from tests.bundle.encoded_images import noise, smooth
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)

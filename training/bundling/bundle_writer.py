@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from bundle.concepts import ConceptVocabulary, NamedConcept
-from bundle.image import Preprocessor
 from bundle.manifest import Architecture, Manifest, Preprocessing, Training
+from bundle.preprocessor import Preprocessor
 from bundle.schema import from_dict
 from bundle.store import Bundle, write_bundle
 from bundle.tokenizer import Tokenizer

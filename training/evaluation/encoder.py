@@ -57,7 +57,7 @@ class CheckpointEncoder:
     """The torch model of a checkpoint, in float32."""
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        from bundle.image import Preprocessor
+        from bundle.preprocessor import Preprocessor
         from training.model.pixels import preprocessing
         from training.model.tokenizer import open_clip_tokenizer
         from training.trainer.trained_model import load_model

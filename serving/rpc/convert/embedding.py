@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bundle.concepts import ConceptVocabulary
+from bundle.manifest import Framing
 from serving.batching.item_results import ItemResult, StageTimes, slowest
-from serving.core.coverage import Framing, ItemCoverage
+from serving.core.coverage import ItemCoverage
 from serving.core.errors import ServingError, invalid
 from serving.core.limits import LimitsConfig
 from serving.core.requests import (

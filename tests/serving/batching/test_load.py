@@ -106,7 +106,7 @@ async def test_f29_one_poison_item_of_16(tiny_bundle: Path) -> None:
         images = [encoded_image(seed) for seed in range(16)]
         alone = embeddings(await running.stub.Embed(embed_request(*images), timeout=30))
         pool = running.server.registry.models[0].decoders
-        bad = (await pool.decode(images[11])).tobytes()
+        bad = (await pool.decode(images[11])).pixels.tobytes()
         running.engine.poison = lambda row: row.tobytes() == bad
         for _ in range(10):
             reply = await running.stub.Embed(embed_request(*images), timeout=30)

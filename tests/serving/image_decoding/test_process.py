@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from bundle.image import ImageLimits, Preprocessor, decode_image
-from bundle.manifest import Preprocessing
+from bundle.image import ImageLimits
+from bundle.manifest import Framing, Preprocessing
+from bundle.preprocessor import ImagePixels, Preprocessor
 from serving.core.errors import ErrorKind, ServingError
 from serving.image_decoding.process import DecodeProcess, WorkerDiedError
 from serving.image_decoding.worker import request_struct
@@ -33,15 +34,17 @@ async def process() -> AsyncIterator[DecodeProcess]:
         started.close()
 
 
-def pixels_of(data: bytes) -> np.ndarray:
-    return Preprocessor(PREPROCESSING)(decode_image(data, LIMITS))
+def assert_same(decoded: ImagePixels, data: bytes, framing: Framing | None = None) -> None:
+    expected = Preprocessor(PREPROCESSING).decode(data, LIMITS, framing)
+    np.testing.assert_array_equal(decoded.pixels, expected.pixels)
+    assert decoded.coverage == expected.coverage
 
 
 async def test_each_image_has_its_slot_and_errors_keep_theirs(process: DecodeProcess) -> None:
     first, third = encoded_image(1), encoded_image(2, size=(64, 20), form="JPEG")
     decoded = await process.decode([first, b"no image", third], seconds=10)
-    np.testing.assert_array_equal(decoded[0], pixels_of(first))
-    np.testing.assert_array_equal(decoded[2], pixels_of(third))
+    assert_same(decoded[0], first)
+    assert_same(decoded[2], third)
     assert isinstance(decoded[1], ServingError)
     assert decoded[1].kind is ErrorKind.INVALID
     assert decoded[1].message == "image: unsupported image"
@@ -51,16 +54,27 @@ async def test_pixels_are_not_overwritten_by_the_next_request(process: DecodePro
     images = [encoded_image(seed) for seed in range(4)]
     [kept] = await process.decode(images[:1], seconds=10)
     later = await process.decode(images[1:], seconds=10)
-    np.testing.assert_array_equal(kept, pixels_of(images[0]))
-    for pixels, data in zip(later, images[1:], strict=True):
-        np.testing.assert_array_equal(pixels, pixels_of(data))
+    assert_same(kept, images[0])
+    for decoded, data in zip(later, images[1:], strict=True):
+        assert_same(decoded, data)
+
+
+@pytest.mark.parametrize("framing", ["crop", "pad"])
+async def test_the_framing_goes_in_and_the_coverage_comes_out(
+    process: DecodeProcess, framing: Framing
+) -> None:
+    data = encoded_image(size=(80, 20))
+    [decoded] = await process.decode([data], 10.0, framing)
+    assert_same(decoded, data, framing)
+    assert decoded.coverage.framing == framing
+    assert decoded.coverage.image_share == (0.25 if framing == "crop" else 1.0)
 
 
 async def test_an_image_of_the_largest_size_fits_every_slot(process: DecodeProcess) -> None:
     padded = [encoded_image(seed) for seed in range(SLOTS)]
     padded = [data + b"\0" * (LIMITS.bytes - len(data)) for data in padded]
-    for pixels, data in zip(await process.decode(padded, seconds=10), padded, strict=True):
-        np.testing.assert_array_equal(pixels, pixels_of(data))
+    for decoded, data in zip(await process.decode(padded, seconds=10), padded, strict=True):
+        assert_same(decoded, data)
 
 
 @pytest.mark.parametrize("how", ["ends", "takes too long"])
@@ -87,5 +101,5 @@ async def test_closing_a_process_kills_it_and_fails_its_request() -> None:
 
 async def test_a_request_has_a_length_for_every_slot() -> None:
     layout = request_struct(SLOTS)
-    assert layout.size == 8 * (1 + SLOTS)
-    assert layout.unpack(layout.pack(2, 10, 20, 0)) == (2, 10, 20, 0)
+    assert layout.size == 8 * (2 + SLOTS)
+    assert layout.unpack(layout.pack(2, 1, 10, 20, 0)) == (2, 1, 10, 20, 0)

@@ -1,0 +1,125 @@
+"""An image to the model's pixels, the same in training and in serving. S image side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bundle.ground import lay_on_ground
+from bundle.image import DecodedImage, ImageError, ImageLimits, decode_frame
+from bundle.manifest import Framing, Preprocessing, Resize
+
+_MAX_RATIO_RESIZED_WHOLE = 16
+"""Up to this ratio of its sides an image is resized whole before the crop, as open_clip does it and
+with the same bits. Of a longer one only the part that the crop keeps is resized."""
+
+_OTHER_FRAMING: dict[Resize, Resize] = {
+    "shortest_crop": "longest_pad",
+    "longest_pad": "shortest_crop",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageCoverage:
+    """What the model read of an image, and what it did not."""
+
+    framing: Framing | None
+    """How the image was made square; None where the model squashes it."""
+    image_share: float
+    """The share of the image's area that the model read, in (0, 1]."""
+    ground: int | None
+    """The colour under a transparent image, 0xRRGGBB. None for an opaque one."""
+    frames: int
+    """The frames of an animation, of which the first is read; 1 for a still image."""
+
+
+class ImagePixels(NamedTuple):
+    """An image as the model reads it."""
+
+    pixels: NDArray[np.float32]
+    """(3, S, S), normalised."""
+    coverage: ImageCoverage
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """Images to pixels, as open_clip's `image_transform(..., is_train=False)` does it.
+
+    There are two differences. A transparent image is laid over the background first, where
+    open_clip drops its alpha. And of a very long or tall image only the part that the crop keeps
+    is resized, so that 1 x 16,384 pixels cost no more than others; Pillow may round differently
+    then.
+    """
+
+    preprocessing: Preprocessing
+
+    def __call__(self, image: Image.Image) -> NDArray[np.float32]:
+        """An image of any mode to normalised pixels: (3, S, S) float32, C-contiguous."""
+        return self.prepare(DecodedImage(image, 1)).pixels
+
+    def decode(
+        self, data: bytes, limits: ImageLimits, framing: Framing | None = None
+    ) -> ImagePixels:
+        """The pixels of an encoded image, and what they cover.
+
+        `framing` is one of the preprocessing's `framings`; None takes the model's own. Raises
+        ImageError for an image that is not accepted, and for another framing.
+        """
+        return self.prepare(decode_frame(data, limits), framing)
+
+    def prepare(self, decoded: DecodedImage, framing: Framing | None = None) -> ImagePixels:
+        """The pixels of a decoded image, and what they cover. See `decode`."""
+        p = self.preprocessing
+        if framing is not None and framing not in p.framings:
+            raise ImageError(f"framing: must be one of {', '.join(p.framings) or 'none'}")
+        resize = p.resize if framing in (None, *p.framings[:1]) else _OTHER_FRAMING[p.resize]
+        opaque, ground = lay_on_ground(decoded.image, p.background)
+        square, share = self._square(opaque, resize)
+        pixels = np.asarray(square, dtype=np.float32) / np.float32(255)
+        mean, std = (np.asarray(rgb, dtype=np.float32) for rgb in (p.mean, p.std))
+        coverage = ImageCoverage(
+            framing=framing or next(iter(p.framings), None),
+            image_share=share,
+            ground=ground,
+            frames=decoded.frames,
+        )
+        return ImagePixels(
+            np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1)), coverage
+        )
+
+    def _square(self, image: Image.Image, resize: Resize) -> tuple[Image.Image, float]:
+        """The image as S x S pixels, and the share of its area that they show."""
+        size, (width, height) = self.preprocessing.size, image.size
+        filter_ = {
+            "bicubic": Image.Resampling.BICUBIC,
+            "bilinear": Image.Resampling.BILINEAR,
+        }[self.preprocessing.interpolation]
+        if resize == "squash":
+            return image.resize((size, size), filter_), 1.0
+        if resize == "longest_pad":
+            ratio = max(width, height) / size
+            inner = (max(1, round(width / ratio)), max(1, round(height / ratio)))
+            # open_clip pads with black
+            black = self.preprocessing.resize == "longest_pad"
+            canvas = Image.new("RGB", (size, size), 0 if black else self.preprocessing.background)
+            canvas.paste(
+                image.resize(inner, filter_), ((size - inner[0]) // 2, (size - inner[1]) // 2)
+            )
+            return canvas, 1.0
+        # The shorter side becomes S and the longer one `scaled`. The crop keeps its middle.
+        short, long = sorted((width, height))
+        scaled = int(size * long / short)
+        first = round((scaled - size) / 2.0)
+        share = size / scaled
+        if long <= _MAX_RATIO_RESIZED_WHOLE * short:
+            whole = (size, scaled) if width <= height else (scaled, size)
+            corner = (0, first) if width <= height else (first, 0)
+            square = (*corner, corner[0] + size, corner[1] + size)
+            return image.resize(whole, filter_).crop(square), share
+        start, stop = first * long / scaled, (first + size) * long / scaled
+        box = (0, start, width, stop) if width <= height else (start, 0, stop, height)
+        return image.resize((size, size), filter_, box=box), share
