@@ -24,6 +24,7 @@ TABLES = {
     "GENERATION_ENGINES",
     "INPUTS",
     "LOSSES",
+    "PAIR_SOURCES",
     "RUNNERS",
 }
 NOT_IN_DEV = {"vllm"}

@@ -20,6 +20,9 @@ from torch import Tensor
 from training.core.seeds import derive_seed
 from training.data.shards import read_split
 from training.loading.augment import WHOLE, BatchPart
+from training.loading.pair_data import PairData
+from training.loading.sources import AUTO
+from training.loading.sources.base import Columns
 from training.loading.views import Views
 
 
@@ -42,16 +45,26 @@ class PairsConfig:
     """Which pairs a run trains on, and how it reads them."""
 
     path: str = "data/build/demo"
-    """Folder of a data set that `sparseclip data build` wrote, or of WebDataset shards.
+    """Folder or file of pairs: a data set that `sparseclip data build` wrote, or pairs of your own.
     $SPARSECLIP_DATA overrides it."""
     split: str = "train"
+    """Data without splits of their own have `train`, `held_out` (one pair in twenty, by a digest of
+    its image) and `all`."""
+    kind: str = AUTO
+    """Kind of the data: webdataset, list, table, huggingface, files or classes. `auto` is what
+    their files tell."""
+    image_column: str = ""
+    """Column of a table or a list that holds the images; empty for one with a usual name."""
+    caption_column: str = ""
+    """Column that holds the captions."""
     canonical: float = 0.5
-    """Probability of an image's first caption; the other captions are equally likely."""
+    """Probability that a view has its image's first caption; the other captions are equally
+    likely."""
     weights: dict[str, float] = field(default_factory=dict)
     """Style -> how often an epoch shows each of its images; once for styles that are not listed."""
     stream_pairs: int = 0
-    """Above 0, the folder's shards are read as they are needed, and an epoch has this many pairs.
-    0 holds the split in memory."""
+    """Above 0, pairs are read as they are needed, and an epoch has this many pairs. 0 holds a split
+    that `sparseclip data build` wrote in memory, and counts the pairs of other data first."""
     stream_shuffle: int = 10_000
     """Size of the buffer in which streamed pairs are shuffled."""
     workers: int = 4
@@ -65,6 +78,11 @@ class PairsConfig:
     def folder(self) -> Path:
         """The folder of the data: SPARSECLIP_DATA, or `path`."""
         return Path(os.environ.get("SPARSECLIP_DATA", self.path))
+
+    def open(self) -> PairData:
+        """The data, not read yet. Raises DataError."""
+        columns = Columns(image=self.image_column, caption=self.caption_column)
+        return PairData(self.folder, kind=self.kind, columns=columns)
 
 
 class PairsInMemory:

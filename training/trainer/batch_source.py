@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from training.core.distributed import Ranks
+from training.data.data_recipe import DataError
 from training.loading.augment import BatchPart
 from training.loading.pairs import PairBatch, PairsInMemory, to_device
 from training.loading.stream import PairStream, stream_batches
+from training.loading.tally import PairTally
 from training.loading.views import FreshViews, Views
 from training.model.sparse_clip import SparseCLIP
 from training.model.tokenizer import open_clip_tokenizer
@@ -25,10 +27,19 @@ class BatchSource:
         text = model.text
         self.tokenizer = open_clip_tokenizer(text.vocabulary, text.context_length)
         self.pairs: PairsInMemory | None = None
+        data = recipe.data.open()
         epoch_size = recipe.data.stream_pairs
-        if recipe.data.cached_views and (epoch_size or not recipe.start.freeze_image):
+        is_streamed = epoch_size > 0 or not data.is_built
+        if recipe.data.cached_views and (is_streamed or not recipe.start.freeze_image):
             raise ValueError("data.cached_views: wants start.freeze_image and data in memory")
-        if not epoch_size:
+        if is_streamed:
+            self.split = data.split(recipe.data.split)
+            epoch_size = epoch_size or self.split.pairs
+            if epoch_size == 0:
+                raise DataError(f"data.path: {data.name} holds no pairs of images and captions")
+            self.epoch_pairs = epoch_size
+            self.tally = PairTally(data.name, len(self.split.pieces))
+        else:
             self.pairs = PairsInMemory(recipe.data.folder, recipe.data.split, self.tokenizer)
             epoch_size = self.pairs.epoch_size(recipe.data.weights)
             self.views = self._views(self.pairs, model.image)
@@ -67,7 +78,7 @@ class BatchSource:
     def _streamed(self, start: int) -> Iterator[PairBatch]:
         data, loop, ranks = self.recipe.data, self.recipe.loop, self.ranks
         stream = PairStream(
-            data.folder,
+            self.split,
             self.tokenizer,
             size=self.size,
             batch_size=loop.batch_size // ranks.count,
@@ -76,5 +87,7 @@ class BatchSource:
             ranks=ranks.count,
             shuffle=data.stream_shuffle,
             start=start,
+            canonical=data.canonical,
+            epoch_pairs=self.epoch_pairs,
         )
-        return stream_batches(stream, data.workers)
+        return stream_batches(stream, data.workers, self.tally)

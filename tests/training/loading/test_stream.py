@@ -12,14 +12,22 @@ import torch
 from PIL import Image
 
 from training.data.data_recipe import DataError
+from training.loading.pair_data import ALL, PairData
 from training.loading.pairs import PairBatch
 from training.loading.stream import PairStream, stream_batches
+from training.loading.tally import PairTally
 
 SIDE = 8
 
 
 def tokenize(texts: str | list[str]) -> torch.Tensor:
     return torch.tensor([[int(text)] for text in texts])
+
+
+def _png() -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", (12, 10)).save(data, "PNG")
+    return data.getvalue()
 
 
 def write_shards(folder: Path, shards: int, pairs: int, bad: set[int] = frozenset()) -> None:  # type: ignore[assignment]
@@ -38,8 +46,9 @@ def write_shards(folder: Path, shards: int, pairs: int, bad: set[int] = frozense
 
 
 def stream(folder: Path, start: int = 0, rank: int = 0, ranks: int = 1) -> PairStream:
+    pairs = PairData(folder).split(ALL)
     return PairStream(
-        folder,
+        pairs,
         tokenize,
         size=SIDE,
         batch_size=4,
@@ -48,7 +57,14 @@ def stream(folder: Path, start: int = 0, rank: int = 0, ranks: int = 1) -> PairS
         ranks=ranks,
         shuffle=6,
         start=start,
+        canonical=0.5,
+        epoch_pairs=pairs.pairs,
     )
+
+
+def batches(source: PairStream, number: int, workers: int = 0) -> list[PairBatch]:
+    tally = PairTally("data", len(source.pairs.pieces))
+    return list(islice(stream_batches(source, workers, tally), number))
 
 
 def ids(batches: list[PairBatch]) -> list[int]:
@@ -58,8 +74,8 @@ def ids(batches: list[PairBatch]) -> list[int]:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resumed_stream_gives_the_same_batches(tmp_path: Path, workers: int) -> None:
     write_shards(tmp_path, shards=4, pairs=10)
-    whole = list(islice(stream_batches(stream(tmp_path), workers), 15))
-    resumed = list(islice(stream_batches(stream(tmp_path, start=7), workers), 8))
+    whole = batches(stream(tmp_path), 15, workers)
+    resumed = batches(stream(tmp_path, start=7), 8, workers)
     for a, b in zip(whole[7:], resumed, strict=True):
         assert torch.equal(a.tokens, b.tokens)
         assert torch.equal(a.pixels, b.pixels)
@@ -68,8 +84,7 @@ def test_resumed_stream_gives_the_same_batches(tmp_path: Path, workers: int) -> 
 
 def test_an_epoch_holds_every_pair_once(tmp_path: Path) -> None:
     write_shards(tmp_path, shards=4, pairs=10)
-    batches = list(islice(stream_batches(stream(tmp_path), 0), 20))
-    seen = ids(batches)
+    seen = ids(batches(stream(tmp_path), 20))
     assert sorted(seen[:40]) == list(range(40))
     assert sorted(seen[40:]) == list(range(40))
     assert seen[:40] != seen[40:]
@@ -78,27 +93,70 @@ def test_an_epoch_holds_every_pair_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shards", [1, 4])
 def test_ranks_share_an_epoch(tmp_path: Path, shards: int) -> None:
     write_shards(tmp_path, shards=shards, pairs=40 // shards)
-    parts = [
-        ids(list(islice(stream_batches(stream(tmp_path, rank=r, ranks=2), 0), 5))) for r in (0, 1)
-    ]
+    parts = [ids(batches(stream(tmp_path, rank=rank, ranks=2), 5)) for rank in (0, 1)]
     assert sorted(parts[0] + parts[1]) == list(range(40))
 
 
-def test_bad_pairs_are_counted_and_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_pairs_are_counted_named_and_left_out(
+    tmp_path: Path, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
     write_shards(tmp_path, shards=1, pairs=20, bad={3, 11})
-    source = stream(tmp_path)
-    seen = [int(i) for _, tokens in islice(iter(source), 4) for i in tokens[:, 0]]
+    tally = PairTally("data", 1)
+    read = list(islice(stream_batches(stream(tmp_path), workers, tally), 6))
+    seen = ids(read)
     assert not {3, 11} & set(seen)
-    assert len(set(seen)) == 16
-    assert source.unreadable <= 2
+    assert len(set(seen)) == 18
+    assert tally.good >= 20
+    assert tally.bad >= 2
+    assert tally.found == tally.good + tally.bad
+    assert "bad pair: 00000.tar/000003: unsupported image" in caplog.text
+    assert f"{tally.found} pairs read, {tally.good} good" in tally.summary()
 
 
-def test_mostly_bad_data_ends_the_run(tmp_path: Path) -> None:
-    write_shards(tmp_path, shards=1, pairs=40, bad=set(range(30)))
-    with pytest.raises(DataError, match=r"data\.path: \d+ of 1\d{3} pairs are unreadable"):
-        list(islice(iter(stream(tmp_path)), 400))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_mostly_bad_data_end_the_run(tmp_path: Path, workers: int) -> None:
+    write_shards(tmp_path, shards=1, pairs=400, bad=set(range(300)))
+    problem = r"data\.path: \S+: too many bad pairs: \d+ good, \d+ bad \(unsupported image: \d+\)$"
+    with pytest.raises(DataError, match=problem):
+        batches(stream(tmp_path), 400, workers)
 
 
-def test_empty_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no .tar shards"):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_data_without_a_good_pair_end_the_run(tmp_path: Path, workers: int) -> None:
+    write_shards(tmp_path, shards=1, pairs=6, bad=set(range(6)))
+    with pytest.raises(DataError, match=r"no good pair: 0 good, 6 bad"):
+        batches(stream(tmp_path), 1, workers)
+
+
+def test_many_damaged_shards_end_the_run(tmp_path: Path) -> None:
+    write_shards(tmp_path, shards=1, pairs=4)
+    for i in range(3):
+        (tmp_path / f"cut-{i}.tar").write_bytes(b"")
+    with pytest.raises(DataError, match=r"data: 3 of 4 files are damaged, such as cut-"):
+        batches(stream(tmp_path), 8)
+
+
+def test_fewer_pairs_than_workers(tmp_path: Path) -> None:
+    write_shards(tmp_path, shards=1, pairs=2)
+    assert set(ids(batches(stream(tmp_path), 6, workers=3))) == {0, 1}
+
+
+def test_one_of_the_captions_of_an_image_is_chosen_for_each_view(tmp_path: Path) -> None:
+    write_shards(tmp_path, shards=1, pairs=3)
+    path = tmp_path / "00000.tar"
+    texts = b'{"caption": ["101", "102", "103"]}'
+    with tarfile.open(path, "a") as tar:
+        for suffix, content in (("png", _png()), ("json", texts)):
+            entry = tarfile.TarInfo(f"9.{suffix}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    first, second = (ids(batches(stream(tmp_path), 30)) for _ in range(2))
+    assert first == second
+    assert first.count(101) + first.count(102) + first.count(103) == 30
+    assert first.count(101) > first.count(102) > 0 < first.count(103) < first.count(101)
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no shards, tables, lists or images"):
         stream(tmp_path)

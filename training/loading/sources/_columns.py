@@ -1,0 +1,34 @@
+"""Which columns of a table or a list hold the images and the captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from training.data.data_recipe import DataError, closest
+
+PATHS = ("file_name", "filename", "filepath", "file_path", "image_path", "path", "image", "img")
+"""Usual names of a column of paths, the most usual first."""
+
+IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
+"""Usual names of a column of encoded images."""
+
+CAPTIONS = ("text", "caption", "captions", "title", "txt", "alt_text", "alt", "sentences")
+"""Usual names of a column of captions."""
+
+
+def choose(columns: Sequence[str], wanted: str, usual: Sequence[str], field: str, file: str) -> str:
+    """The column that the user named, or else the first one with a usual name, in any case.
+
+    `field` is what the user sets to name one. Raises DataError for a name that is not there, and
+    when there is no usual one.
+    """
+    if wanted:
+        if wanted not in columns:
+            raise DataError(f"{field}: {file} has no column {wanted!r}{closest(wanted, columns)}")
+        return wanted
+    by_name = {column.lower(): column for column in reversed(columns)}
+    found = next((by_name[name] for name in usual if name in by_name), None)
+    if found is None:
+        named = ", ".join(columns[:20]) or "none"
+        raise DataError(f"{field}: name a column of {file}, which has {named}")
+    return found

@@ -1,0 +1,89 @@
+"""The contract of a source of pairs: pieces in a fixed order, and the pairs of each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol, Self
+
+from bundle.image import ImageLimits
+
+MAX_IMAGE_BYTES = ImageLimits().bytes
+"""A larger file is a bad pair, and is not read: serving would refuse it, too."""
+
+NO_IMAGE = "no image"
+NO_CAPTION = "no caption"
+NOT_A_FILE = "the image is not a file"
+NOT_FOUND = "the image is not found"
+OUTSIDE = "the image's path leads out of the folder"
+TOO_LARGE = f"the image has more than {MAX_IMAGE_BYTES} bytes"
+UNREADABLE = "cannot be read"
+REPEATED = "the key repeats in its shard"
+
+
+class Pair(NamedTuple):
+    """An image, still encoded, and its captions."""
+
+    key: str
+    """Where the pair is, unique in the source; printable."""
+    image: bytes
+    captions: tuple[str, ...]
+    """One or more, none of them blank, as they are in the data. The first is the main one."""
+
+
+class BadPair(NamedTuple):
+    """A pair that cannot be learned from, and why."""
+
+    key: str
+    reason: str
+
+
+class Damage(NamedTuple):
+    """A piece that could not be read to its end; nobody knows how many pairs it held."""
+
+    piece: str
+    reason: str
+
+
+Found = Pair | BadPair | Damage
+"""What reading a piece gives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which columns of a table or list hold the pairs. Empty: those with a usual name."""
+
+    image: str = ""
+    caption: str = ""
+
+
+class PairSource(Protocol):
+    """A collection of pairs, cut into pieces that can be read apart from each other."""
+
+    @classmethod
+    def open(cls, path: Path, columns: Columns) -> Self:
+        """Opens a file or a folder that is there. Raises DataError when it is not of this kind."""
+
+    @property
+    def pieces(self) -> Sequence[str]:
+        """Names of the pieces, in an order that depends on nothing but the data."""
+
+    def count(self, piece: str) -> int:
+        """How many pairs a piece has, good or bad. Reads no image. 0 for one that is damaged
+        from its start."""
+
+    def read(self, piece: str) -> Iterator[Found]:
+        """The pairs of a piece, good and bad, in a fixed order; it ends. What cannot be read is
+        given as BadPair or Damage, and never raised."""
+
+
+class BadPairError(ValueError):
+    """Why something in the data is no image or no caption; the message is a reason."""
+
+
+def printable(name: str) -> str:
+    """A file's name for keys and logs: what no terminal shows is escaped."""
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

@@ -1,0 +1,59 @@
+"""Images of a folder with a caption file beside each: `cat.png` and `cat.txt` or `cat.json`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from training.data.data_recipe import DataError
+from training.loading.sources._captions import (
+    MAX_CAPTION_BYTES,
+    captions_of_json,
+    captions_of_text,
+)
+from training.loading.sources._files import FileList, ListedFile, read_file, walk
+from training.loading.sources._names import CAPTION_SUFFIXES, split_name
+from training.loading.sources.base import NO_CAPTION, NO_IMAGE, BadPairError, Columns, Found
+
+
+class FilePairs(FileList):
+    """Files in and below a folder; those of one name, without its ending, are a pair."""
+
+    @classmethod
+    def open(cls, path: Path, columns: Columns) -> Self:
+        """See PairSource.open."""
+        if not path.is_dir():
+            raise DataError(f"data.path: {path.name} is not a folder")
+        groups: dict[str, dict[str, str]] = defaultdict(dict)
+        for name in walk(path):
+            key, suffix = split_name(name)
+            if suffix:
+                groups[key].setdefault(suffix, name)
+        return cls(path, [_entry(key, files) for key, files in groups.items()])
+
+    def read(self, piece: str) -> Iterator[Found]:
+        """See PairSource.read."""
+        yield from self._read(
+            entry._replace(captions=self._captions(entry.captions)) for entry in self._of(piece)
+        )
+
+    def _captions(self, file: object) -> object:
+        if not isinstance(file, str):
+            return file
+        try:
+            data = read_file(self._folder / file, MAX_CAPTION_BYTES)
+            is_json = file.lower().endswith(".json")
+            return captions_of_json(data) if is_json else captions_of_text(data)
+        except BadPairError as reason:
+            return reason
+
+
+def _entry(key: str, files: dict[str, str]) -> ListedFile:
+    """The captions of an entry are the name of their file, until it is read."""
+    images = [name for suffix, name in files.items() if suffix not in CAPTION_SUFFIXES]
+    caption = files.get(".txt") or files.get(".json")
+    if not images:
+        return ListedFile(key, "", BadPairError(NO_IMAGE))
+    return ListedFile(key, images[0], caption or BadPairError(NO_CAPTION))

@@ -1,0 +1,128 @@
+"""Lists of pairs: CSV, TSV or JSONL files of paths and captions, also as a folder's metadata."""
+
+from __future__ import annotations
+
+import csv
+import json
+import posixpath
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from training.data.data_recipe import DataError
+from training.loading.sources._columns import CAPTIONS, PATHS, choose
+from training.loading.sources._files import FileList, ListedFile, inside, walk
+from training.loading.sources._names import METADATA_NAMES, is_metadata
+from training.loading.sources.base import BadPairError, Columns
+
+MAX_CELL = 2**20
+"""Characters of a cell of a CSV file; the library's own bound would end the reading."""
+
+
+class ListedPairs(FileList):
+    """The pairs that lists name. Paths are relative to their list's folder, and stay inside."""
+
+    @classmethod
+    def open(cls, path: Path, columns: Columns) -> Self:
+        """See PairSource.open. The path is a list, or a folder that holds lists named metadata."""
+        if not path.is_dir():
+            return cls(path.parent, list(_entries(path, "", columns)))
+        lists = [name for name in walk(path) if is_metadata(name)]
+        if not lists:
+            raise DataError(f"data.path: {path.name} holds none of {', '.join(METADATA_NAMES)}")
+        entries = [
+            entry
+            for name in lists
+            for entry in _entries(path / name, posixpath.dirname(name), columns)
+        ]
+        return cls(path, entries)
+
+
+def _entries(file: Path, folder: str, columns: Columns) -> Iterator[ListedFile]:
+    """The rows of a list. `folder` is where it is, relative to the source's folder."""
+    if not file.is_file():
+        raise DataError(f"data.path: {file.name} is not a file")
+    chosen: tuple[str, str] | None = None
+    unfit: DataError | None = None
+    for line, row in _rows(file):
+        key = f"{posixpath.join(folder, file.name)}:{line}"
+        if isinstance(row, BadPairError):
+            yield ListedFile(key, "", row)
+            continue
+        try:
+            # A first line of JSONL that is odd costs itself, and not the list.
+            chosen = chosen or _chosen(list(row), columns, file.name)
+        except DataError as error:
+            unfit = unfit or error
+            yield ListedFile(key, "", BadPairError("not the columns of a pair"))
+            continue
+        path, captions = (row.get(column) for column in chosen)
+        try:
+            inside(Path(), path)
+        except BadPairError as reason:
+            yield ListedFile(key, "", reason)
+            continue
+        path = posixpath.join(folder, str(path).strip())
+        yield ListedFile(f"{key} {path}", path, captions)
+    if chosen is None and unfit is not None:
+        raise unfit
+
+
+def _chosen(names: list[str], columns: Columns, file: str) -> tuple[str, str]:
+    """The columns of paths and of captions. Raises DataError."""
+    return (
+        choose(names, columns.image, PATHS, "data.image_column", file),
+        choose(names, columns.caption, CAPTIONS, "data.caption_column", file),
+    )
+
+
+Row = dict[str, Any] | BadPairError
+
+
+def _rows(file: Path) -> Iterator[tuple[int, Row]]:
+    """Each row as a dictionary, with the number of its last line."""
+    # Text that is not UTF-8 costs its own row: it becomes surrogates, which no caption may hold.
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        if file.suffix.lower() == ".jsonl":
+            yield from _json_rows(lines)
+        else:
+            yield from _csv_rows(lines, file)
+
+
+def _json_rows(lines: Iterable[str]) -> Iterator[tuple[int, Row]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            yield number, BadPairError("not JSON")
+            continue
+        yield number, row if isinstance(row, dict) else BadPairError("the JSON is not an object")
+
+
+def _csv_rows(lines: Iterable[str], file: Path) -> Iterator[tuple[int, Row]]:
+    csv.field_size_limit(MAX_CELL)
+    reader = csv.reader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+    header: list[str] | None = None
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield reader.line_num, BadPairError("not a row of CSV")
+            continue
+        if not cells:
+            continue
+        if header is None:
+            header = [cell.strip() for cell in cells]
+            if len(cells) != 2 or not (file.parent / cells[0]).is_file():
+                continue
+            header = ["file_name", "text"]  # no header: the first row is a pair
+        if len(cells) != len(header):
+            reason = f"the row has {len(cells)} cells, the header {len(header)}"
+            yield reader.line_num, BadPairError(reason)
+        else:
+            # An empty cell is how CSV writes a missing value.
+            yield reader.line_num, {k: c or None for k, c in zip(header, cells, strict=True)}

@@ -1,0 +1,226 @@
+"""WebDataset shards: tar files in which `KEY.jpg` stands beside `KEY.txt` or `KEY.json`."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Self
+
+from training.data.data_recipe import DataError
+from training.loading.sources._captions import (
+    MAX_CAPTION_BYTES,
+    captions_of_json,
+    captions_of_text,
+)
+from training.loading.sources._files import walk
+from training.loading.sources._names import CAPTION_SUFFIXES, TAR_SUFFIXES, split_name
+from training.loading.sources.base import (
+    MAX_IMAGE_BYTES,
+    NO_CAPTION,
+    NO_IMAGE,
+    NOT_A_FILE,
+    REPEATED,
+    TOO_LARGE,
+    UNREADABLE,
+    BadPair,
+    BadPairError,
+    Columns,
+    Damage,
+    Found,
+    Pair,
+    printable,
+)
+
+CUT_SHORT = "cut short"
+DAMAGED = "damaged"
+BLOCK = 512
+
+_READ_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, zlib.error)
+"""What tarfile and gzip raise on files that are damaged."""
+
+
+class _ShardMembers(NamedTuple):
+    """The pairs of one shard as its headers tell them."""
+
+    groups: dict[str, dict[str, tarfile.TarInfo]]
+    """By key: the members of a pair by their endings, in the order of the shard."""
+    repeated: list[str]
+    """Keys of pairs that are in the shard again."""
+    size: int
+    damage: str
+    """Why the shard could not be read to its end; empty for one that could."""
+
+
+class TarPairs:
+    """The shards in and below a folder."""
+
+    def __init__(self, folder: Path, shards: Sequence[str]) -> None:
+        self._folder = folder
+        self.pieces = shards
+
+    @classmethod
+    def open(cls, path: Path, columns: Columns) -> Self:
+        """See PairSource.open. The path is a tar file, or a folder that holds some."""
+        if not path.is_dir():
+            return cls(path.parent, [path.name])
+        shards = [name for name in walk(path) if name.lower().endswith(TAR_SUFFIXES)]
+        if not shards:
+            raise DataError(f"data.path: {path.name} holds no .tar shards")
+        return cls(path, shards)
+
+    def count(self, piece: str) -> int:
+        """See PairSource.count."""
+        try:
+            with ExitStack() as stack:
+                shard = _list(_open(self._folder / piece, stack)[0])
+        except _READ_ERRORS:
+            return 0
+        return len(shard.groups) + len(shard.repeated)
+
+    def read(self, piece: str) -> Iterator[Found]:
+        """See PairSource.read."""
+        name = printable(piece)
+        with ExitStack() as stack:
+            try:
+                file, damage = _open(self._folder / piece, stack)
+                shard = _list(file)
+            except FileNotFoundError:
+                yield Damage(name, "not found")
+                return
+            except _READ_ERRORS:
+                yield Damage(name, UNREADABLE)
+                return
+            for key, members in shard.groups.items():
+                key = f"{name}/{printable(key)}"
+                try:
+                    yield Pair(key, *_pair(file, shard.size, members))
+                except BadPairError as reason:
+                    yield BadPair(key, str(reason))
+            for key in shard.repeated:
+                yield BadPair(f"{name}/{printable(key)}", REPEATED)
+        if damage or shard.damage:
+            yield Damage(name, damage or shard.damage)
+
+
+def _open(path: Path, stack: ExitStack) -> tuple[BinaryIO, str]:
+    """The tar file, and why it is cut short, if it is. Raises one of _READ_ERRORS.
+
+    Pairs are read at their offsets, so a compressed shard is unpacked into a temporary file first.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(path) if not path.exists() else OSError(NOT_A_FILE)
+    if path.name.lower().endswith(".tar"):
+        return stack.enter_context(path.open("rb")), ""
+    unpacked = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the stack closes it
+    damage = ""
+    try:
+        with gzip.open(path, "rb") as packed:
+            shutil.copyfileobj(packed, unpacked)
+    except EOFError:
+        damage = CUT_SHORT
+    except (gzip.BadGzipFile, zlib.error):
+        damage = DAMAGED
+    unpacked.seek(0)
+    return unpacked, damage
+
+
+def _list(file: BinaryIO) -> _ShardMembers:
+    """Reads the headers of a shard. Where one is damaged, the next good one is looked for."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    groups: dict[str, dict[str, tarfile.TarInfo]] = {}
+    repeats: dict[str, Counter[str]] = defaultdict(Counter)
+    damage, end = ("" if size else "empty"), 0
+    try:
+        with tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as tar:
+            for member in tar:
+                if member.size < 0 or member.offset < end:  # tarfile would read it for ever
+                    raise tarfile.ReadError
+                damage = damage or _skipped(file, end, member.offset)
+                end = member.offset_data + -(-member.size // BLOCK) * BLOCK
+                if not member.isdir():
+                    _add(member, groups, repeats)
+    except _READ_ERRORS:
+        damage = damage or (CUT_SHORT if end > size else DAMAGED)
+    damage = damage or (CUT_SHORT if end > size else _skipped(file, end, size))
+    _drop_parts(groups)
+    repeated = [key for key, endings in repeats.items() for _ in range(max(endings.values()))]
+    return _ShardMembers(groups, repeated, size, damage)
+
+
+def _add(
+    member: tarfile.TarInfo,
+    groups: dict[str, dict[str, tarfile.TarInfo]],
+    repeats: dict[str, Counter[str]],
+) -> None:
+    key, suffix = split_name(member.name)
+    if not suffix:
+        return
+    members = groups.setdefault(key, {})
+    if suffix not in members:
+        members[suffix] = member
+    else:
+        repeats[key][suffix] += 1
+
+
+def _drop_parts(groups: dict[str, dict[str, tarfile.TarInfo]]) -> None:
+    """Drops images such as `1.mask.png` beside the pair `1`: they are parts of it, and no pairs."""
+    for key, members in list(groups.items()):
+        if _has_caption(members):
+            continue
+        dots = [i for i, letter in enumerate(key) if letter == "."]
+        if any(_has_caption(groups.get(key[:dot], {})) for dot in dots):
+            del groups[key]
+
+
+def _has_caption(members: dict[str, tarfile.TarInfo]) -> bool:
+    return any(suffix in members for suffix in CAPTION_SUFFIXES)
+
+
+def _skipped(file: BinaryIO, start: int, end: int) -> str:
+    """DAMAGED when there is anything but zeros where no member is."""
+    if start < end:
+        file.seek(start)
+    while start < end:
+        data = file.read(min(end - start, 2**20))
+        if not data or data.strip(b"\0"):
+            return DAMAGED
+        start += len(data)
+    return ""
+
+
+def _pair(
+    file: BinaryIO, size: int, members: dict[str, tarfile.TarInfo]
+) -> tuple[bytes, tuple[str, ...]]:
+    """The image and the captions. Raises BadPairError."""
+    images = [suffix for suffix in members if suffix not in CAPTION_SUFFIXES]
+    if not images:
+        raise BadPairError(NO_IMAGE)
+    if ".txt" in members:
+        captions = captions_of_text(_content(file, size, members[".txt"], MAX_CAPTION_BYTES))
+    elif ".json" in members:
+        captions = captions_of_json(_content(file, size, members[".json"], MAX_CAPTION_BYTES))
+    else:
+        raise BadPairError(NO_CAPTION)
+    return _content(file, size, members[images[0]], MAX_IMAGE_BYTES), captions
+
+
+def _content(file: BinaryIO, size: int, member: tarfile.TarInfo, limit: int) -> bytes:
+    if not member.isreg() or member.issparse():
+        raise BadPairError(NOT_A_FILE)
+    if member.size > limit:
+        raise BadPairError(TOO_LARGE if limit == MAX_IMAGE_BYTES else "the caption is too large")
+    if member.offset_data + member.size > size:
+        raise BadPairError(CUT_SHORT)
+    try:
+        file.seek(member.offset_data)
+        return file.read(member.size)
+    except OSError:
+        raise BadPairError(UNREADABLE) from None
