@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from bundle.image_header import IMAGE_SUFFIXES
+from bundle.image_formats import IMAGE_SUFFIXES, UNSUPPORTED_IMAGE_SUFFIXES
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 TABLE_SUFFIXES = (".parquet", ".arrow", ".feather")
 LIST_SUFFIXES = (".csv", ".tsv", ".jsonl")
 CAPTION_SUFFIXES = (".txt", ".json")
 
-UNSUPPORTED = (".avif", ".bmp", ".gif", ".heic", ".jfif", ".jpe", ".jxl", ".svg", ".tif", ".tiff")
-"""Endings of images that are not decoded: their pairs are bad, and not left out without a word."""
-
-IMAGE_ENDINGS = (*IMAGE_SUFFIXES, *UNSUPPORTED)
+IMAGE_ENDINGS = (*IMAGE_SUFFIXES, *UNSUPPORTED_IMAGE_SUFFIXES)
+"""Those of images that are not decoded, too: their pairs are bad, and not left out without a word.
+"""
 
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 """Names of folders that are splits, when all folders of some data have such names."""
