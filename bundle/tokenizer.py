@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bundle.text import clean_text
 
 if TYPE_CHECKING:
     import regex
     import tokenizers
 
-WORD_PATTERN = r"""|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
-"""How CLIP cuts a cleaned text into words. The alternatives for its special tokens come first."""
-
-MAX_CHARACTERS = 16_384
-"""Longer texts are refused. Normalising Unicode takes time quadratic in a run of accents: a quarter
-of a second at this length."""
+WORD_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+"""How CLIP cuts a cleaned text into words."""
 
 
 class TokenizerError(ValueError):
-    """A text or a tokenizer.json that cannot be used."""
+    """A tokenizer.json that cannot be used."""
+
+
+class TokenizedText(NamedTuple):
+    """What the model reads of a text, and how long all of it is."""
+
+    ids: NDArray[np.int64]
+    """(T,): start, words, end, then zeros."""
+    tokens: int
+    """The tokens of the whole text, its start and end included."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the text was cut: it has more tokens than a row has."""
+        return self.tokens > len(self.ids)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenizer:
-    """CLIP's byte-level BPE, equal to open_clip's SimpleTokenizer with its default cleaning.
+    """CLIP's byte-level BPE: equal to open_clip's SimpleTokenizer with its default cleaning, on
+    texts without ignorable characters and without the names of special tokens.
 
-    The BPE itself runs in the `tokenizers` library. Texts are cleaned and cut into words by the two
-    Python libraries that open_clip uses, because Rust's Unicode tables are of other versions.
+    Training and serving both read texts with it. A special token's name in a text is plain text, so
+    that no text can end a row early. The BPE itself runs in the `tokenizers` library. Texts are
+    cleaned and cut into words by the two Python libraries that open_clip uses, because Rust's
+    Unicode tables are of other versions.
     """
 
     model: tokenizers.models.Model
@@ -64,64 +78,33 @@ class Tokenizer:
             raise TokenizerError(f"{path.name}: not a BPE with start and end tokens")
         if context_length < 2:
             raise TokenizerError("context_length: must be at least 2")
-        pattern = "|".join(map(regex.escape, special_tokens)) + WORD_PATTERN
         return cls(
             model=tokenizer.model,
-            pattern=regex.compile(pattern, regex.IGNORECASE),
+            pattern=regex.compile(WORD_PATTERN, regex.IGNORECASE),
             special_tokens=special_tokens,
             vocabulary=tokenizer.get_vocab_size(),
             context_length=context_length,
         )
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Token ids (B, T) int64 of texts: start, words, end, then zeros.
+    def tokenize(self, text: object) -> TokenizedText:
+        """The token ids of one text. One that is too long is cut and keeps its end token.
 
-        A text that is too long is cut and keeps its end token.
-
-        Raises TokenizerError for a text of more than MAX_CHARACTERS.
+        Raises TextError for a text that `clean_text` refuses.
         """
-        return self.encode_counted(texts)[0]
-
-    def encode_counted(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], list[int]]:
-        """Token ids as `encode` gives them, and how many tokens each whole text has.
-
-        The count includes the start and the end. It is over T for a text that was cut.
-        """
+        words: list[int] = []
+        for match in self.pattern.finditer(clean_text(text)):
+            words.extend(token.id for token in self.model.tokenize(_byte_text(match.group())))
         start, end = list(self.special_tokens.values())[:2]
-        ids = np.zeros((len(texts), self.context_length), dtype=np.int64)
-        counts = []
-        for row, text in zip(ids, texts, strict=True):
-            all_words = self._words(text)
-            words = all_words[: self.context_length - 2]
-            row[0], row[len(words) + 1] = start, end
-            row[1 : len(words) + 1] = words
-            counts.append(len(all_words) + 2)
-        return ids, counts
+        ids = np.zeros(self.context_length, dtype=np.int64)
+        read = words[: self.context_length - 2]
+        ids[0], ids[len(read) + 1] = start, end
+        ids[1 : len(read) + 1] = read
+        return TokenizedText(ids, len(words) + 2)
 
-    def _words(self, text: str) -> list[int]:
-        """The ids of a text's words, without its start and end."""
-        if len(text) > MAX_CHARACTERS:
-            raise TokenizerError(f"text: more than {MAX_CHARACTERS} characters")
-        ids: list[int] = []
-        for match in self.pattern.finditer(clean(text)):
-            word = match.group()
-            if word in self.special_tokens:
-                ids.append(self.special_tokens[word])
-            else:
-                ids.extend(token.id for token in self.model.tokenize(_byte_text(word)))
-        return ids
-
-
-def clean(text: str) -> str:
-    """open_clip's default cleaning: repairs the encoding, unescapes HTML, makes single spaces and
-    lower case.
-
-    Lone surrogates become U+FFFD, so that the result can always be written as UTF-8.
-    """
-    import ftfy
-
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return " ".join(text.split()).lower()
+    def encode(self, texts: Iterable[object]) -> NDArray[np.int64]:
+        """The token ids (B, T) int64 of texts. Raises TextError when one of them is refused."""
+        rows = [self.tokenize(text).ids for text in texts]
+        return np.stack(rows) if rows else np.zeros((0, self.context_length), dtype=np.int64)
 
 
 def byte_characters() -> list[str]:

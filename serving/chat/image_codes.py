@@ -11,7 +11,7 @@ from serving.chat.chat_request import ChatCall, Phrase, SteeredImage
 from serving.chat.code_cache import PHRASE_CACHE_BYTES, CachedCodes, CodeCache
 from serving.chat.resolve_edits import PhraseCodes
 from serving.core.coverage import ItemCoverage
-from serving.core.errors import ServingError, internal, invalid
+from serving.core.errors import ServingError, internal
 from serving.core.metrics import ChatMetrics
 from serving.core.requests import EmbedItem, ImageItem, TextItem
 
@@ -52,13 +52,14 @@ class VisionEncoder:
     ) -> ConversationCodes:
         """The codes of all images and phrases of a call; `digests` are those of its images.
 
-        Raises ServingError naming the image.
+        Raises ServingError naming the image or the phrase.
         """
         by_digest: dict[bytes, SteeredImage] = {}
         for image, digest in zip(call.images, digests, strict=True):
             by_digest.setdefault(digest, image)
         images = {digest: self._images.get(digest) for digest in by_digest}
-        phrases = {phrase: self._phrases.get(phrase.encode()) for phrase in _phrases(call)}
+        at = _phrases(call)
+        phrases = {phrase: self._phrases.get(phrase.encode()) for phrase in at}
         new_images = [digest for digest, codes in images.items() if codes is None]
         new_phrases = [phrase for phrase, codes in phrases.items() if codes is None]
         self._metrics.images.labels("encoded").inc(len(new_images))
@@ -75,7 +76,7 @@ class VisionEncoder:
             images[digest] = codes = _image_codes(result, by_digest[digest].at)
             self._images.put(digest, codes)
         for phrase, result in zip(new_phrases, phrase_results, strict=True):
-            phrases[phrase] = codes = _phrase_codes(result)
+            phrases[phrase] = codes = _phrase_codes(result, at[phrase])
             self._phrases.put(phrase.encode(), codes)
         return ConversationCodes(
             images={digest: codes for digest, codes in images.items() if codes is not None},
@@ -91,24 +92,27 @@ class VisionEncoder:
         )
 
 
-def _phrases(call: ChatCall) -> list[str]:
-    """The distinct phrases of a call, in order."""
-    targets = [edit.target for image in call.images for edit in image.edits]
-    return list(dict.fromkeys(target.text for target in targets if isinstance(target, Phrase)))
+def _phrases(call: ChatCall) -> dict[str, str]:
+    """The distinct phrases of a call, in order, with the path of the first edit that has each."""
+    paths: dict[str, str] = {}
+    for image in call.images:
+        for i, edit in enumerate(image.edits):
+            if isinstance(edit.target, Phrase):
+                paths.setdefault(edit.target.text, f"{image.at}.steering.edits[{i}].phrase")
+    return paths
 
 
 def _image_codes(result: ItemResult, at: str) -> CachedCodes:
     """An image's codes. Raises the image's error, with its path in the request."""
     if isinstance(result, ServingError):
-        if result.field == "image":
-            raise invalid(f"{at}.data", result.message.removeprefix("image: "))
-        raise result
+        raise result.at("image", f"{at}.data")
     if result.row.patches is None:
         raise internal()
     return CachedCodes.from_patches(result.row.patches, result.coverage)
 
 
-def _phrase_codes(result: ItemResult) -> CachedCodes:
+def _phrase_codes(result: ItemResult, at: str) -> CachedCodes:
+    """A phrase's codes. Raises the phrase's error, with its path in the request."""
     if isinstance(result, ServingError):
-        raise result
+        raise result.at("text", at)
     return CachedCodes.from_text(result.row, result.coverage)

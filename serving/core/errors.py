@@ -42,6 +42,12 @@ class ServingError(Exception):
         self.retry_after = retry_after
         """Seconds until another try makes sense."""
 
+    def at(self, field: str, path: str) -> ServingError:
+        """The same error; where an item's `field` is at fault, with that field's path in a call."""
+        if self.field != field:
+            return self
+        return ServingError(self.kind, path + self.message.removeprefix(field), field=path)
+
 
 class StartupError(Exception):
     """The server cannot start; the message is one line for the person who starts it."""

@@ -20,7 +20,7 @@ from bundle.image import ImageLimits
 from bundle.onnx_graph import GraphName
 from bundle.preprocessor import ImagePixels
 from bundle.store import Bundle
-from bundle.tokenizer import TokenizerError
+from bundle.text import TextError
 from serving.core.errors import ServingError, internal
 from serving.core.metrics import Metrics
 from serving.engines.base import Engine, EngineError, OutOfMemoryError
@@ -150,8 +150,8 @@ class Pipeline:
                     tokens.append(FailedEntry(content.reason))
                     continue
                 try:
-                    tokens.append(self._bundle.tokenizer.encode([str(content)])[0])
-                except TokenizerError as error:
+                    tokens.append(self._bundle.tokenizer.tokenize(content).ids)
+                except TextError as error:
                     tokens.append(FailedEntry(str(error)))
         return tokens
 

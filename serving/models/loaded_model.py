@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bundle.manifest import Framing
 from bundle.onnx_graph import GRAPHS, GraphName
 from bundle.store import Bundle
+from bundle.text import TextError
 from serving.batching.batcher import Batcher, RunBatch, batcher_config
 from serving.batching.item_admission import Permits
 from serving.batching.item_results import EmbeddedItem, ItemResult
@@ -222,7 +223,7 @@ class ServedModel:
     async def _embed_texts(
         self, items: Sequence[TextItem], deadline: float, permits: Permits
     ) -> list[ItemResult]:
-        """Tokenizes texts in one go; a text that is refused fails alone."""
+        """Tokenizes texts in one go; a text that cannot be read fails alone."""
         if not items:
             return []
         loop = asyncio.get_running_loop()
@@ -256,22 +257,19 @@ class ServedModel:
         self, items: Sequence[TextItem]
     ) -> list[tuple[NDArray[np.int64], ItemCoverage] | ServingError]:
         """The tokens (T,) of each text and what they cover of it, or why it is refused."""
+        return [self._read_text(item) for item in items]
+
+    def _read_text(self, item: TextItem) -> tuple[NDArray[np.int64], ItemCoverage] | ServingError:
         limit, context = self._limits.text_bytes, self.architecture.context_length
-        fits = [len(item.text.encode()) <= limit for item in items]
-        texts = [item.text for item, fit in zip(items, fits, strict=True) if fit]
-        tokenized = zip(*self._tokenizer.encode_counted(texts), strict=True)
-        readings: list[tuple[NDArray[np.int64], ItemCoverage] | ServingError] = []
-        for item, fit in zip(items, fits, strict=True):
-            if not fit:
-                readings.append(invalid("text", f"more than {limit} bytes"))
-                continue
-            tokens, count = next(tokenized)
-            if item.refuse_long and count > context:
-                readings.append(invalid("text", f"{count} tokens, the model reads {context}"))
-            else:
-                coverage = ItemCoverage(tokens=count, truncated=count > context)
-                readings.append((tokens, coverage))
-        return readings
+        if len(item.text.encode()) > limit:
+            return invalid("text", f"more than {limit} bytes")
+        try:
+            read = self._tokenizer.tokenize(item.text)
+        except TextError as error:
+            return invalid("text", error.problem)
+        if item.refuse_long and read.truncated:
+            return invalid("text", f"{read.tokens} tokens, the model reads {context}")
+        return read.ids, ItemCoverage(tokens=read.tokens, truncated=read.truncated)
 
     async def close(self) -> None:
         """Ends the workers and frees the graphs."""

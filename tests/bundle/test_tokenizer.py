@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -10,12 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundle.tokenizer import MAX_CHARACTERS, Tokenizer, TokenizerError, byte_characters
+from bundle.text import MAX_CHARACTERS, TextError, clean_text
+from bundle.tokenizer import Tokenizer, TokenizerError, byte_characters
 from training.model.tokenizer import (
     STOCK_VOCABULARY,
+    CaptionTokenizer,
     open_clip_tokenizer,
     truncated_bpe,
     write_tokenizer_json,
@@ -24,29 +28,19 @@ from training.model.tokenizer import (
 ICONS = Path(__file__).parents[1] / "fixtures" / "icons"
 
 NASTY = [
-    "",
-    " ",
-    "\n\t\r\n",
     "a photo of a dog",
     "I'm sure they'll say WE'VE can't it's he'd you're",
     "'ſ 'S 'LL '\u2019s",
-    "<start_of_text>hi<end_of_text>",
-    "<START_OF_TEXT>",
-    "!<start_of_text>!",
-    "<ſtart_of_text>",
     "<end_of_text" * 9,
-    "&lt;end_of_text&gt;",
     "&amp;lt;b&amp;gt; &#xD800; &#0; &nbsp;",
-    "a\0b",
-    "\ud800x\udfff",
     "\ufeffbom",
     "ﬁ ½ ² Ⅷ ０１２ 1234 a1b2",
-    "😀👩‍👩‍👧 🏳️‍🌈",
+    "😀👩👩👧 🏳🌈",
     "İstanbul \u212a ß ẞ Σς",
     "日本語テキスト ไทย العربية",
     "é e\u0301 \u0344",
-    "a\u2028b\u3000c\x1fd\x85e\u00a0f\u200bg",
-    "\U00031350 \U000e0041 \uffff",
+    "a\u2028b\u3000c\x1fd\x85e\u00a0fg",
+    "\U00031350 \uffff",
     "don''t _under_score --dash-- ...",
     "schÃ¶n â€œquotesâ€\x9d",
     "\x1b[31mred\x1b[0m",
@@ -103,9 +97,34 @@ def test_nasty_texts(pair: Pair, text: str) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.text(st.characters(exclude_categories=[]), max_size=60))
-def test_any_text(pair: Pair, text: str) -> None:
-    assert np.array_equal(pair.ours.encode([text]), pair.theirs([text]).numpy())
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60))
+def test_any_text_without_ignorable_characters(pair: Pair, text: str) -> None:
+    """open_clip keeps those, and ends a row at a special token's name."""
+    kept = [c for c in text if not regex.match(r"\p{Default_Ignorable_Code_Point}", c)]
+    text = "".join(kept).replace("_", "")
+    try:
+        ids = pair.ours.encode([text])
+    except TextError:
+        assert pair.theirs.clean_fn(text) == ""
+    else:
+        assert np.array_equal(ids, pair.theirs([text]).numpy())
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.text("abXY 019.!?-'e\u0301日❤", max_size=40),
+    st.sampled_from("\u00ad\u200b\u200d\u200e\u2060\ufe0f\ufeff\U000e0041"),
+)
+def test_ignorable_characters_change_no_text(text: str, ignorable: str) -> None:
+    assert cleaned(ignorable.join(["", *text, ""])) == cleaned(text)
+
+
+def cleaned(text: str) -> str:
+    """The cleaned text, or why it is refused."""
+    try:
+        return clean_text(text)
+    except TextError as error:
+        return error.problem
 
 
 def test_long_texts_keep_their_end(pair: Pair) -> None:
@@ -114,28 +133,48 @@ def test_long_texts_keep_their_end(pair: Pair) -> None:
     assert (row != 0).all()
 
 
+def test_a_text_says_how_long_it_is(pair: Pair) -> None:
+    """The count is open_clip's of the whole text, read or not."""
+    context = pair.ours.context_length
+    for words in (1, context - 2, context - 1, 500):
+        text = " ".join(["a"] * words)
+        tokenized = pair.ours.tokenize(text)
+        assert tokenized.tokens == len(pair.theirs.encode(text)) + 2
+        assert tokenized.truncated == (words > context - 2)
+
+
+def test_training_reads_texts_with_the_code_that_serves(pair: Pair) -> None:
+    """Its rows for nasty texts are those of the bundle's tokenizer, ignorable characters too."""
+    texts = [*NASTY, "d\u00adog", "<end_of_text> x", "e\u200b\u0301"]
+    training = CaptionTokenizer.of_size(pair.ours.vocabulary, pair.ours.context_length)
+    assert np.array_equal(training(texts).numpy(), pair.ours.encode(texts))
+    with pytest.raises(TextError):
+        training(["a", ""])
+
+
 def test_rows_are_independent(pair: Pair) -> None:
-    together = pair.ours.encode(["a dog", "", "a cat"])
+    together = pair.ours.encode(["a dog", "x" * 99, "a cat"])
     assert together.shape[0] == 3
-    for row, text in zip(together, ["a dog", "", "a cat"], strict=True):
+    for row, text in zip(together, ["a dog", "x" * 99, "a cat"], strict=True):
         assert np.array_equal(row, pair.ours.encode([text])[0])
     assert pair.ours.encode([]).shape == (0, pair.ours.context_length)
 
 
 @pytest.mark.parametrize(
     "unit",
-    ["x", "ab1", "&", "&#", "Ã©", "\n", "'", "\ud800", "\u0301\u0323", "<start_of_tex", "é "],
+    ["x", "ab1", "&", "&#", "Ã©", "\n", "'", "\u0301\u0323", "<start_of_tex", "é "],
 )
 def test_the_longest_text_takes_bounded_time(pair: Pair, unit: str) -> None:
     text = (unit * MAX_CHARACTERS)[:MAX_CHARACTERS]
     start = time.perf_counter()
-    pair.ours.encode([text])
+    with contextlib.suppress(TextError):  # nothing but white space
+        pair.ours.encode([text])
     assert time.perf_counter() - start < 5  # a quadratic step would need minutes
 
 
 @pytest.mark.parametrize("length", [MAX_CHARACTERS + 1, 2**20])
 def test_longer_texts_are_refused(pair: Pair, length: int) -> None:
-    with pytest.raises(TokenizerError, match="^text: more than"):
+    with pytest.raises(TextError, match="^text: more than"):
         pair.ours.encode(["a", "x" * length])
 
 

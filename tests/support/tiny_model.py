@@ -21,7 +21,7 @@ SIDE, CONTEXT, VOCABULARY, CONCEPTS = 32, 16, 600, 256
 
 WORDS = ("red", "green", "blue", "circle", "square", "dog", "cat", "house", "tree", "star")
 
-TEXTS = ("", "a red circle", "the blue square", "dog", "a cat under a tree", "star " * 40)
+TEXTS = ("a", "a red circle", "the blue square", "dog", "a cat under a tree", "star " * 40)
 
 
 def tiny_model(

@@ -86,7 +86,7 @@ def release(config: ReleaseConfig) -> Path:
     )
     return export_bundle(
         encoder.model,
-        encoder.tokenizer,
+        encoder.tokenizer.source,
         preprocessing=preprocessing(encoder.model.image.image_size),
         concepts=concepts,
         training_record=record,

@@ -59,7 +59,7 @@ class CheckpointEncoder:
     def __init__(self, path: Path, device: str = "cpu") -> None:
         from bundle.preprocessor import Preprocessor
         from training.model.pixels import preprocessing
-        from training.model.tokenizer import open_clip_tokenizer
+        from training.model.tokenizer import CaptionTokenizer
         from training.trainer.trained_model import load_model
 
         self.model, self.recipe = load_model(path)
@@ -69,7 +69,7 @@ class CheckpointEncoder:
         self.device = device
         self.name = f"{self.recipe.name}/{path.name}"
         text = self.model.text
-        self.tokenizer = open_clip_tokenizer(text.vocabulary, text.context_length)
+        self.tokenizer = CaptionTokenizer.of_size(text.vocabulary, text.context_length)
         self.preprocess = Preprocessor(preprocessing(self.model.image.image_size))
 
     def images(self, images: Sequence[Image.Image]) -> CodeMatrix:

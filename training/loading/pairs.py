@@ -27,9 +27,9 @@ from training.loading.views import Views
 
 
 class Tokenize(Protocol):
-    """An open_clip tokenizer: texts to token ids (B, T)."""
+    """Captions to token ids (B, T): training.model.tokenizer.CaptionTokenizer."""
 
-    def __call__(self, texts: str | list[str]) -> Tensor: ...
+    def __call__(self, captions: list[str]) -> Tensor: ...
 
 
 class PairBatch(NamedTuple):

@@ -4,14 +4,46 @@ from __future__ import annotations
 
 import gzip
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.tokenizer import WORD_PATTERN
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from bundle.tokenizer import WORD_PATTERN, TokenizedText, Tokenizer
 from training.core.torchvision_compat import open_clip
 
 STOCK_VOCABULARY = 49_408
 """Size of CLIP's vocabulary: 2 x 256 bytes, 48,894 merges, 2 special tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionTokenizer:
+    """Reads captions in training, by the code that reads the texts of the served model."""
+
+    source: Any
+    """open_clip's SimpleTokenizer, which has the vocabulary and is written into the bundle."""
+    reader: Tokenizer
+
+    @classmethod
+    def of_size(cls, size: int, context_length: int) -> CaptionTokenizer:
+        """CLIP's tokenizer with a vocabulary of `size` ids. Raises ValueError for another size."""
+        source = open_clip_tokenizer(size, context_length)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "tokenizer.json"
+            write_tokenizer_json(source, path)
+            return cls(source=source, reader=Tokenizer.open(path, context_length))
+
+    def tokenize(self, caption: object) -> TokenizedText:
+        """The token ids of one caption, and whether it was cut. Raises bundle.text.TextError."""
+        return self.reader.tokenize(caption)
+
+    def __call__(self, captions: Sequence[str]) -> Int[Tensor, "B T"]:
+        """The token ids of captions. Raises bundle.text.TextError when one of them is refused."""
+        return torch.from_numpy(self.reader.encode(captions))
 
 
 def truncated_bpe(size: int, path: Path) -> None:
@@ -51,8 +83,8 @@ def open_clip_tokenizer(size: int, context_length: int) -> Any:
 def write_tokenizer_json(tokenizer: Any, path: Path) -> None:
     """Writes an open_clip SimpleTokenizer as a tokenizer.json that the library `tokenizers` runs.
 
-    The format cannot express ftfy's cleaning and HTML unescaping; `bundle.tokenizer` adds both.
-    Raises ValueError for a tokenizer with other cleaning, or one that drops tokens.
+    The format cannot express all of the cleaning; `bundle.tokenizer` does it before the file's
+    model runs. Raises ValueError for a tokenizer with other cleaning, or one that drops tokens.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from tokenizers.processors import TemplateProcessing
@@ -69,7 +101,7 @@ def write_tokenizer_json(tokenizer: Any, path: Path) -> None:
     )
     exported.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(WORD_PATTERN[1:]), behavior="removed", invert=True),
+            pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -12,7 +12,7 @@ from training.loading.stream import PairStream, stream_batches
 from training.loading.tally import PairTally
 from training.loading.views import FreshViews, Views
 from training.model.sparse_clip import SparseCLIP
-from training.model.tokenizer import open_clip_tokenizer
+from training.model.tokenizer import CaptionTokenizer
 from training.model.towers import ImageTower
 from training.trainer.cached_views import cached_views
 from training.trainer.training_recipe import TrainingRecipe
@@ -25,7 +25,7 @@ class BatchSource:
         """Reads the data. With cached views `model.image` then reads those instead of pixels."""
         self.recipe, self.ranks, self.size = recipe, ranks, model.image.image_size
         text = model.text
-        self.tokenizer = open_clip_tokenizer(text.vocabulary, text.context_length)
+        self.tokenizer = CaptionTokenizer.of_size(text.vocabulary, text.context_length)
         self.pairs: PairsInMemory | None = None
         data = recipe.data.open()
         epoch_size = recipe.data.stream_pairs

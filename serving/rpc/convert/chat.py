@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bundle.text import EMPTY, is_blank
 from serving.chat.chat_request import (
     ChatCall,
     ConversationTurn,
@@ -79,8 +80,8 @@ def _turn(message: chat_pb2.ChatMessage, limits: LimitsConfig, at: str) -> Conve
         raise invalid(f"{at}.text", f"more than {limits.text_bytes} bytes")
     if message.images and role != "user":
         raise invalid(f"{at}.images", "only the user has images")
-    if not (message.text.strip() or message.images):
-        raise invalid(f"{at}.text", "must not be empty")
+    if is_blank(message.text) and not message.images:
+        raise invalid(f"{at}.text", EMPTY)
     images = tuple(
         _image(image, limits, f"{at}.images[{i}]") for i, image in enumerate(message.images)
     )
@@ -126,8 +127,8 @@ def _target(message: chat_pb2.SteeringEdit, limits: LimitsConfig, at: str) -> Co
         case "concept_name":
             return message.concept_name
         case "phrase":
-            if not message.phrase.strip():
-                raise invalid(f"{at}.phrase", "must not be empty")
+            if is_blank(message.phrase):
+                raise invalid(f"{at}.phrase", EMPTY)
             if len(message.phrase.encode()) > limits.text_bytes:
                 raise invalid(f"{at}.phrase", f"more than {limits.text_bytes} bytes")
             if message.top > limits.top_concepts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bundle.concepts import ConceptEvidence, NamedConcept
+from bundle.text import EMPTY, is_blank
 from serving.core.errors import ErrorKind, invalid
 from serving.core.limits import LimitsConfig
 from serving.core.requests import ConceptRef, ExplainCall, ListConceptsCall, find_concept
@@ -77,8 +78,8 @@ def search_query(
     request: concepts_pb2.SearchConceptsRequest, limits: LimitsConfig
 ) -> tuple[str, int]:
     """The query and how many matches. Raises ServingError naming the field."""
-    if not request.query.strip():
-        raise invalid("query", "must not be empty")
+    if is_blank(request.query):
+        raise invalid("query", EMPTY)
     if len(request.query.encode()) > limits.text_bytes:
         raise invalid("query", f"more than {limits.text_bytes} bytes")
     if request.limit > _SEARCH_MAX:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_embed_gives_what_the_graphs_give(shared: Running, tiny_bundle: Path) -> None:
-    images, texts = [encoded_image(seed) for seed in range(3)], ["a red circle", ""]
+    images, texts = [encoded_image(seed) for seed in range(3)], ["a red circle", "a dog"]
     reply = await shared.stub.Embed(embed_request(*images, texts=tuple(texts)))
     expected = direct(tiny_bundle, "image", pixels_of(tiny_bundle, *images))
     words = direct(tiny_bundle, "text", open_bundle(tiny_bundle).tokenizer.encode(texts))

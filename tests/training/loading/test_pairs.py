@@ -11,12 +11,12 @@ from tests.training.conftest import ICONS
 from training.loading.augment import AugmentConfig, BatchPart, augment
 from training.loading.pairs import PairsConfig, PairsInMemory
 from training.loading.views import FreshViews
-from training.model.tokenizer import open_clip_tokenizer
+from training.model.tokenizer import CaptionTokenizer
 
 
 @pytest.fixture(scope="module")
 def pairs() -> PairsInMemory:
-    return PairsInMemory(ICONS, "train", open_clip_tokenizer(600, 12))
+    return PairsInMemory(ICONS, "train", CaptionTokenizer.of_size(600, 12))
 
 
 def fresh(pairs: PairsInMemory) -> FreshViews:
@@ -58,7 +58,7 @@ def test_a_rank_s_part_is_that_of_the_whole(pairs: PairsInMemory) -> None:
 
 
 def test_tokens_are_captions_of_their_own_image(pairs: PairsInMemory) -> None:
-    encode = open_clip_tokenizer(600, 12)
+    encode = CaptionTokenizer.of_size(600, 12)
     index = torch.arange(len(pairs)).repeat(4)
     batch = pairs.batch(index, fresh(pairs), 0.5, torch.Generator().manual_seed(0))
     seen = set()

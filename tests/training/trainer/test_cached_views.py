@@ -15,7 +15,7 @@ from tests.training.trainer.test_initial_weights import trunk_recipe
 from training.core.distributed import Ranks
 from training.loading.augment import BatchPart
 from training.loading.pairs import PairsInMemory
-from training.model.tokenizer import open_clip_tokenizer
+from training.model.tokenizer import CaptionTokenizer
 from training.trainer.cached_views import CachedViews, cached_views, view_counts
 from training.trainer.initial_weights import initial_model
 from training.trainer.loop import train
@@ -55,7 +55,7 @@ def test_the_tower_goes_on_from_what_was_frozen(kind: str, unlocked: int) -> Non
 
 
 def test_a_image_has_views_by_its_style_s_weight() -> None:
-    pairs = PairsInMemory(ICONS, "train", open_clip_tokenizer(600, 12))
+    pairs = PairsInMemory(ICONS, "train", CaptionTokenizer.of_size(600, 12))
     rare, common = sorted({m["style"] for m in pairs.meta})[:2]
     counts = view_counts(pairs, 12, {rare: 0.2, common: 3.0})
     for style, count in ((rare, 3), (common, 12)):
@@ -97,7 +97,7 @@ def test_runs_share_views_and_resume(icons: Path, monkeypatch: pytest.MonkeyPatc
 def test_views_are_random_and_of_their_image(icons: Path) -> None:
     recipe = cached_recipe(icons)
     model = initial_model(recipe)
-    pairs = PairsInMemory(icons, "train", open_clip_tokenizer(600, 12))
+    pairs = PairsInMemory(icons, "train", CaptionTokenizer.of_size(600, 12))
     views = cached_views(pairs, model.image, recipe, ONE)
     assert len(views.hidden) == 3 * len(pairs)
     assert not torch.equal(views.hidden[0], views.hidden[1])

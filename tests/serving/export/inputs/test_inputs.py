@@ -82,7 +82,7 @@ def test_texts_have_no_patches(tiny_bundle: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_text_that_is_too_long_is_in_quarantine(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_text_that_is_refused_is_in_quarantine(tiny_bundle: Path, tmp_path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
@@ -90,9 +90,12 @@ def test_a_text_that_is_too_long_is_in_quarantine(tiny_bundle: Path, tmp_path: P
     parquet.write_table(texts, tmp_path / "table.parquet")
     run(tmp_path / "table.parquet", tmp_path / "out", "--column", "text", *options(tiny_bundle))
     rows = dataset.dataset(tmp_path / "out" / "data").to_table()
-    assert rows["id"].to_pylist() == [f"table.parquet:{row}" for row in (0, 2, 3)]
-    [missing] = dataset.dataset(tmp_path / "out" / "quarantine").to_table().to_pylist()
-    assert missing["reason"] == "text: more than 16384 characters"
+    assert rows["id"].to_pylist() == [f"table.parquet:{row}" for row in (0, 3)]
+    missing = dataset.dataset(tmp_path / "out" / "quarantine").to_table()
+    assert missing["reason"].to_pylist() == [
+        "text: more than 16384 characters",
+        "text: must not be empty",
+    ]
 
 
 def test_a_damaged_group_of_a_table_costs_its_rows(tiny_bundle: Path, tmp_path: Path) -> None:

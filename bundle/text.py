@@ -1,0 +1,75 @@
+"""Which texts are read, and what is read of them: one rule for training and for every way in."""
+
+from __future__ import annotations
+
+import html
+import math
+import unicodedata
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import regex
+
+MAX_CHARACTERS = 16_384
+"""Longer texts are refused. Normalising Unicode takes time quadratic in a run of accents: a quarter
+of a second at this length."""
+
+EMPTY = "must not be empty"
+
+
+class TextError(ValueError):
+    """A text that is refused. `problem` is the reason without the field, in one sentence."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"text: {problem}")
+        self.problem = problem
+
+
+def clean_text(value: object) -> str:
+    """What a model reads of a text: open_clip's default cleaning, and no ignorable characters.
+
+    The encoding is repaired, HTML is unescaped, white space becomes single spaces, and letters
+    become lower case. Characters that Unicode says to ignore are dropped (the property
+    Default_Ignorable_Code_Point: soft hyphens, zero-width marks and joiners, direction marks,
+    variation selectors), as in Unicode's own NFKC_Casefold. Composed and decomposed letters become
+    the same.
+
+    Raises TextError for what is not a string, is not valid Unicode, holds a NUL, is longer than
+    MAX_CHARACTERS, or is empty after this cleaning. None and NaN, a table's missing values, are
+    empty.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        raise TextError(EMPTY)
+    if not isinstance(value, str):
+        raise TextError("must be a string")
+    if len(value) > MAX_CHARACTERS:
+        raise TextError(f"more than {MAX_CHARACTERS} characters")
+    if "\0" in value:
+        raise TextError("holds a NUL character")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise TextError("not valid Unicode") from None
+    import ftfy
+
+    # The soft hyphen is part of many garbled letters, so ignorable characters leave last.
+    text = html.unescape(html.unescape(ftfy.fix_text(value)))
+    text = unicodedata.normalize("NFC", _ignorable().sub("", text))
+    text = " ".join(text.split()).lower()
+    if not text:
+        raise TextError(EMPTY)
+    return text
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text has nothing but white space and ignorable characters. Far cheaper than
+    `clean_text`, for texts that the model does not read."""
+    return not _ignorable().sub("", text).strip()
+
+
+@cache
+def _ignorable() -> regex.Pattern[str]:
+    import regex
+
+    return regex.compile(r"\p{Default_Ignorable_Code_Point}+")
