@@ -6,7 +6,7 @@ finds.
 
     python -m benchmarks.retrieval                          # what the model never saw
     python -m benchmarks.retrieval --splits test_style train --out all.json
-    python -m benchmarks.retrieval --export codes/          # an export that is there, with --dense
+    python -m benchmarks.retrieval --export codes/   # an export that is there
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def exported(bundle: Path, data: Path, splits: Sequence[str], work: Path) -> Pat
         for info in shards_of(data, split):
             shutil.copy(data / info.file, work / "shards")
     command = [sys.executable, "-m", "serving.cli.main", "export", work / "shards", work / "codes"]
-    command += ["--dense", "--bundle", bundle]
+    command += ["--bundle", bundle]
     subprocess.run(list(map(str, command)), check=True)
     return work / "codes"
 
@@ -94,8 +94,7 @@ def measure(
         for split in arguments.splits
         for sample in read_split(arguments.data, split)
     }
-    width = open_bundle(bundle).manifest.architecture.concepts
-    truth = read_truth(export, width)
+    truth = read_truth(export, bundle, samples)
     rng = np.random.default_rng(0)
     with local_server(bundle) as address, Client(address) as client:
         query_set = QuerySet.draw(client, truth, samples, arguments.queries, rng)
@@ -205,15 +204,13 @@ def bytes_of_a_row(
                 name = column.path_in_schema.partition(".")[0]
                 sizes[name] = sizes.get(name, 0) + column.total_compressed_size
     count, width = truth.codes.shape
-    dense = sizes.pop("dense")
     figures = {
         "Parquet, indices and values": sizes["indices"] + sizes["values"],
-        "Parquet, all columns but dense": sum(sizes.values()),
-        "Parquet, dense": dense,
+        "Parquet, all columns": sum(sizes.values()),
     }
     return {name: round(size / count) for name, size in figures.items()} | {
         "sparse, 8 a concept": round(8 * float(lengths.mean())),
-        "dense of the model, 4 x D": 4 * truth.dense.shape[1],
+        "input of the projection, 4 x D": 4 * truth.dense.shape[1],
         "dense as wide as the code, 4 x C": 4 * width,
     }
 

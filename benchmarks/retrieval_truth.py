@@ -1,6 +1,6 @@
 """The right answers of searches in images of the demo data, for benchmarks.retrieval.
 
-B rows, C concepts, D width of the dense vector.
+B rows, C concepts, D width of what the image tower's last projection reads.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from bundle.onnx_graph import OnnxGraph
+from bundle.store import open_bundle
 from serving.index.databases.base import Code, IndexRow
 from serving.index.export_rows import ExportRows
 from serving.index.query import QueryTerm, make_query
@@ -35,7 +37,7 @@ class GroundTruth:
     codes: csr_array
     """(B, C), unit rows."""
     dense: NDArray[np.float32]
-    """(B, D), unit rows."""
+    """(B, D), unit rows: what the codes are made from. Only images can be compared by it."""
 
     def scores(self, query: Code) -> NDArray[np.float32]:
         """The cosine of every row with a query (B,)."""
@@ -54,16 +56,18 @@ class GroundTruth:
         return correct / len(best)
 
 
-def read_truth(export: Path, width: int) -> GroundTruth:
-    """The codes and dense vectors of an export. `width` is C."""
-    import pyarrow.dataset as dataset
-
+def read_truth(export: Path, path: Path, samples: Mapping[str, Sample]) -> GroundTruth:
+    """The codes of an export, and what the bundle at `path` makes them from."""
     rows = [row for batch in ExportRows.open(str(export)).batches(ROWS_PER_CALL) for row in batch]
-    table = dataset.dataset(export / "data").to_table(["id", "dense"])
-    if table["id"].to_pylist() != [row.id for row in rows]:
-        raise SystemExit("the export's files are not in the order of its plan")
-    flat = table["dense"].combine_chunks().flatten().to_numpy()
-    dense = flat.reshape(len(rows), -1)
+    bundle = open_bundle(path)
+    width = bundle.manifest.architecture.concepts
+    graph = OnnxGraph(bundle.file("image.onnx"), "image")
+    dense = np.concatenate(
+        [
+            graph.run(bundle.preprocessor(samples[row_key(row)].image())[None], ("dense",))["dense"]
+            for row in rows
+        ]
+    )
     offsets = np.cumsum([0, *(len(row.code.indices) for row in rows)])
     codes = csr_array(
         (
@@ -101,7 +105,7 @@ class QuerySet:
     ) -> QuerySet:
         """Draws `count` queries of each kind at random: labels of rows, rows, and labels minus half
         of another label."""
-        rows = [samples[row.id.rpartition("/")[2]] for row in truth.rows]
+        rows = [samples[row_key(row)] for row in truth.rows]
         labels = [str(sample.meta["group"]) for sample in rows]
         names = sorted(set(labels))
         texts = [str(name) for name in rng.permutation(names)[:count]]
@@ -126,7 +130,8 @@ class QuerySet:
         """The share of queries with a row of the same label among the ten nearest, the image itself
         left out.
 
-        A text has no dense vector of the images' width, so only images are searched by theirs.
+        The projections of images and texts read vectors of different spaces, so only images are
+        searched by theirs.
         """
         labels = np.array(self.labels)
         text = [
@@ -143,8 +148,15 @@ class QuerySet:
         return {
             "text, sparse": round(float(np.mean(text)), 4),
             "image, sparse": round(images(lambda row: truth.scores(truth.rows[row].code)), 4),
-            "image, dense": round(images(lambda row: truth.dense @ truth.dense[row]), 4),
+            "image, input of the projection": round(
+                images(lambda row: truth.dense @ truth.dense[row]), 4
+            ),
         }
+
+
+def row_key(row: IndexRow) -> str:
+    """The key of a row's sample in the data set."""
+    return row.id.rpartition("/")[2]
 
 
 def nearest(scores: NDArray[np.float32], exclude: int | None = None) -> NDArray[np.intp]:

@@ -17,6 +17,9 @@ Framing = Literal["crop", "pad"]
 """How an image that is not square becomes square: its middle is kept, or its short side is padded.
 """
 
+NO_SHARED_DENSE = "this bundle has no dense vector shared by images and texts"
+"""What a caller is told who asks a bundle for a dense vector that it does not offer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
@@ -55,10 +58,10 @@ class Architecture:
     concepts: int
     """C, the width of the codes."""
     dense_dim: int
-    """D, the width of an image's dense vector, which the last projection reads."""
+    """D, the width of the graphs' output `dense` for an image: what the last projection reads."""
     text_dense_dim: int
-    """The width of a text's dense vector. It differs from D where the head is `replaced` and the
-    towers differ in width."""
+    """The same width for a text. It differs from D where the head is `replaced` and the towers
+    differ in width."""
     head: Literal["replaced", "stacked"]
     """The sparse projection stands in place of CLIP's own, or reads its output."""
     pool: Literal["cls", "patch_mean"]
@@ -81,6 +84,10 @@ class Architecture:
     """The upper bound of exp(logit scale) during training, which sets how sparse codes become."""
     config: dict[str, Any] = field(default_factory=dict)
     """What training.model.sparse_clip needs to build the torch model again."""
+    dense: Literal["shared"] | None = None
+    """`shared`: the output `dense` of an image and of a text lie in one space and may be compared,
+    as with CLIP's own embedding. None: they are only what the two projections read, and are not
+    offered to callers. Training compares codes and not these, so a model trained here has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +149,13 @@ class Manifest:
     schema: int = SCHEMA
 
     def to_json(self) -> str:
-        """The manifest as the text of manifest.json."""
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+        """The manifest as the text of manifest.json.
+
+        A field that is None is left out, so that a manifest keeps its digest when the schema gains
+        an optional field.
+        """
+        fields = _without_none(dataclasses.asdict(self))
+        return json.dumps(fields, indent=2, sort_keys=True) + "\n"
 
     @property
     def digest(self) -> str:
@@ -167,3 +179,14 @@ class Manifest:
         if data.get("schema") != SCHEMA:
             raise SchemaError(f"schema: this version reads schema {SCHEMA} only")
         return from_dict(cls, data, at="")
+
+
+def _without_none(value: Any) -> Any:
+    """Fields of dataclasses, without those that are None. The free-form `config` keeps its own."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: entry if key == "config" else _without_none(entry)
+        for key, entry in value.items()
+        if entry is not None
+    }

@@ -11,8 +11,8 @@ set -euo pipefail
 input=${1:?usage: bulk_export.sh INPUT OUTPUT}
 output=${2:?usage: bulk_export.sh INPUT OUTPUT}
 
-# The active concepts of each image, its ten strongest by name, and the dense vector.
-sparseclip export "$input" "$output" --dense
+# The active concepts of each image, and its ten strongest by name.
+sparseclip export "$input" "$output"
 
 # Every file against its checksum, and the totals against the input.
 sparseclip export verify "$output"

@@ -53,7 +53,8 @@ class Outputs:
     top_concepts: int = 0
     """How many of the strongest concepts to name."""
     dense: bool = False
-    """The dense vector (D,) that the sparse projection reads."""
+    """The dense vector (D,), in a space that images and texts share. The call fails with
+    FAILED_PRECONDITION where the model has none: its `dense_dim` is then 0."""
     patch_concepts: tuple[ConceptKey, ...] = ()
     """Concepts whose activation on every patch of an image is wanted."""
     captions: int = 0

@@ -238,9 +238,9 @@ class ModelInfo:
     concepts: int
     """C, the width of the codes."""
     dense_dim: int
-    """D, the width of an image's dense vector."""
+    """D, the width of the dense vectors. 0 where the model has none that images and texts share."""
     text_dense_dim: int
-    """The width of a text's dense vector. It differs from D where the towers differ in width."""
+    """The width of a text's dense vector: D, since images and texts share the space."""
     image_size: int
     """S: images are resized to S x S pixels."""
     patch_rows: int

@@ -22,7 +22,11 @@ from sparseclip import Embedding, Item, Outputs
     show_default=True,
     help="How many concepts to name per item.",
 )
-@click.option("--dense", is_flag=True, help="With --json: add the dense vector.")
+@click.option(
+    "--dense",
+    is_flag=True,
+    help="With --json: add the dense vector, where the model has one that images and texts share.",
+)
 @click.option(
     "--patch", "patch", multiple=True, help="With --json: add this concept's map (repeatable)."
 )

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How many of a row's strongest concepts to write with their names; 0 writes none.",
 )
-@click.option("--dense", is_flag=True, help="Write the dense vector as well.")
+@click.option("--dense", is_flag=True, help="Write the dense vector that images and texts share.")
 @click.option(
     "--patch",
     "patches",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundle.atomic import is_draft
+from bundle.manifest import NO_SHARED_DENSE
 from bundle.store import open_bundle
 from serving.engines import ENGINES
 from serving.engines.base import EngineConfig
@@ -75,6 +76,8 @@ class ExportRequest:
         if source.modality == "text" and self.outputs.patches:
             raise ExportError("patch: texts have no patches")
         manifest = open_bundle(self.bundle).manifest
+        if self.outputs.dense and manifest.architecture.dense is None:
+            raise ExportError(f"dense: {NO_SHARED_DENSE}")
         runtime = ENGINES.load(self.engine.name).describe(self.engine)
         names = output.names()  # listed first: another worker may write its job meanwhile
         begun = ExportJob.load(output)

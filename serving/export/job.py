@@ -30,7 +30,7 @@ class OutputConfig:
     top: int = 10
     """How many of the strongest concepts to keep with their names; 0 leaves the column out."""
     dense: bool = False
-    """Keep the dense vector."""
+    """Keep the dense vector, which a bundle offers when images and texts share it."""
     patches: tuple[int, ...] = ()
     """Concepts, ascending, whose codes on every patch of an image are kept."""
     format: Annotated[str, FORMATS] = FORMATS.names[0]

@@ -128,11 +128,13 @@ def export_tiny(
     version: str = "1",
     storage: Literal["float16", "float32"] = "float16",
 ) -> Path:
-    """Exports a tiny model the way a real one is exported."""
+    """Exports a tiny model the way a real one is exported. A stacked one offers its dense vectors,
+    as an imported CLIP would, so that tests reach them."""
     from training.bundling.bundle_writer import GoldenInputs, export_bundle
 
+    model = tiny_model() if model is None else model
     return export_bundle(
-        tiny_model() if model is None else model,
+        model,
         tiny_tokenizer(),
         preprocessing=tiny_preprocessing(),
         concepts=tiny_concepts(),
@@ -146,4 +148,5 @@ def export_tiny(
         card_text="# tiny\n\nRandom weights, for tests.\n",
         licence_text="Apache License, Version 2.0\n",
         storage=storage,
+        shared_dense=model.config.head == "stacked",
     )

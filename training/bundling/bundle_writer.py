@@ -56,18 +56,22 @@ def export_bundle(
     card_text: str,
     licence_text: str,
     storage: Storage = "float16",
+    shared_dense: bool = False,
 ) -> Path:
     """Writes `models_dir/name/version`, makes it current, and returns its directory.
 
     `tokenizer` is the open_clip SimpleTokenizer that the model was trained with. With float16
     storage the weights are rounded first, and the graphs are compared with the rounded model, which
-    is the one that ships; computation stays in float32. `model` itself is not changed.
+    is the one that ships; computation stays in float32. `model` itself is not changed. With
+    `shared_dense` the bundle offers its dense vectors (see Architecture.dense).
 
     Raises BundleExportError for a model without ReLU, inputs that do not fit it, or a graph that
     fails the parity gate, and BundleError for a version that exists. Then nothing is left behind.
     """
     concepts = list(concepts)
     _check(model, tokenizer, preprocessing, len(concepts), golden)
+    if shared_dense and model.image_head.dense_dim != model.text_head.dense_dim:
+        raise BundleExportError("shared_dense: the towers' dense vectors differ in width")
     model = as_shipped(model, storage)
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
@@ -89,7 +93,7 @@ def export_bundle(
         manifest = Manifest(
             name=name,
             version=version,
-            architecture=_architecture(model, topk),
+            architecture=_architecture(model, topk, shared_dense),
             preprocessing=preprocessing,
             training=training_record,
             image_parity=parity.image,
@@ -161,7 +165,7 @@ def _write_weights(model: SparseCLIP, path: Path, *, half: bool) -> None:
     save_file(tensors, path)
 
 
-def _architecture(model: SparseCLIP, topk: TopK) -> Architecture:
+def _architecture(model: SparseCLIP, topk: TopK, shared_dense: bool) -> Architecture:
     config = model.config
     return Architecture(
         family=f"open_clip:{config.name or 'custom'}",
@@ -179,6 +183,7 @@ def _architecture(model: SparseCLIP, topk: TopK) -> Architecture:
         logit_scale=float(model.scale.detach()),
         logit_scale_cap=config.logit_scale_cap,
         config=dataclasses.asdict(config),
+        dense="shared" if shared_dense else None,
     )
 
 

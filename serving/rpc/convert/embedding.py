@@ -275,8 +275,8 @@ def model_response(model: ServedModel, limits: LimitsConfig) -> embedding_pb2.Ge
     return embedding_pb2.GetModelResponse(
         model=model_version(model.id),
         concepts=architecture.concepts,
-        dense_dim=architecture.dense_dim,
-        text_dense_dim=architecture.text_dense_dim,
+        dense_dim=architecture.dense_dim if architecture.dense else 0,
+        text_dense_dim=architecture.text_dense_dim if architecture.dense else 0,
         image_size=model.preprocessing.size,
         patch_rows=rows,
         patch_columns=columns,

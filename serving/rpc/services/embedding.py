@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from bundle.manifest import NO_SHARED_DENSE
 from serving.batching.item_results import ItemResult
-from serving.core.errors import ServingError, invalid
+from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
-from serving.core.requests import EmbedItem, ImageItem, InputOptions
+from serving.core.requests import EmbedItem, ImageItem, InputOptions, OutputSelection
+from serving.models.loaded_model import ServedModel
 from serving.models.registry import Registry
 from serving.rpc.call_context import RpcContext, ServerCall, current_call
 from serving.rpc.convert import embedding as convert
@@ -36,6 +38,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         """Answers all items of one call; each has its own status."""
         embed = convert.embed_call(request, self._limits)
         with self._registry.lease(embed.selector) as model:
+            _check_dense(embed.outputs, model)
             patch_ids = convert.patch_ids(embed.outputs, model)
             model.check_framing(embed.options.framing, "options.framing")
             call = current_call()
@@ -52,6 +55,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         start = await anext(request_iterator, None)
         selector, outputs, options = convert.stream_start(start, self._limits)
         with self._registry.lease(selector) as model:
+            _check_dense(outputs, model)
             patch_ids = convert.patch_ids(outputs, model)
             model.check_framing(options.framing, "start.options.framing")
 
@@ -94,3 +98,9 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         """A model's shapes and this server's limits."""
         with self._registry.lease(convert.selector(request.model)) as model:
             return convert.model_response(model, self._limits)
+
+
+def _check_dense(selection: OutputSelection, model: ServedModel) -> None:
+    """Raises ServingError when the dense vector is selected and the model offers none."""
+    if selection.dense and model.architecture.dense is None:
+        raise ServingError(ErrorKind.CONFLICT, f"outputs.dense: {NO_SHARED_DENSE}")
