@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 
-from bundle.tokenizer import MAX_CHARACTERS, clean
+from bundle.text import EMPTY, MAX_CHARACTERS, TextError, clean_text
 from training.loading.sources.base import NO_CAPTION, BadPairError
 
 MAX_CAPTION_BYTES = 2**20
@@ -32,7 +32,7 @@ def captions_of(value: object) -> tuple[str, ...]:
     if not present:
         raise BadPairError(NO_CAPTION)
     captions = [_checked(v) for v in present]
-    kept = tuple(caption for caption in captions if clean(caption))
+    kept = tuple(caption for caption in captions if _says_something(caption))
     if not kept:
         raise BadPairError(BLANK)
     return kept
@@ -61,6 +61,15 @@ def captions_of_json(data: bytes) -> tuple[str, ...]:
 
 def _is_missing(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _says_something(caption: str) -> bool:
+    try:
+        return bool(clean_text(caption))
+    except TextError as error:
+        if error.problem == EMPTY:
+            return False
+        raise BadPairError(f"the caption {error.problem}") from None
 
 
 def _checked(value: object) -> str:
