@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-from tqdm import tqdm
 
 from bundle.atomic import draft_of
 from bundle.onnx_graph import OnnxGraph
 from bundle.store import Bundle
 from mllm_adapter.model.projector import PatchCodes
+from training.core.progress import progress_bar
 from training.core.seeds import derive_seed
 from training.data.shards import INDEX, read_split
 from training.loading.augment import AugmentConfig
@@ -93,7 +93,7 @@ class BackboneGraphs:
     def table(self, pixels: Iterable[NDArray[np.float32]], count: int, label: str) -> CodeTable:
         """Encodes batches of pixels (B, 3, S, S); a progress bar counts to `count` images."""
         parts: list[tuple[Any, ...]] = []
-        with tqdm(total=count, desc=label, unit="image", leave=False) as bar:
+        with progress_bar(count, "image", description=label, leave=False) as bar:
             for batch in pixels:
                 indices, values = self._patches(batch)
                 active = values > 0  # (B, P, K)

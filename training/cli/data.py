@@ -37,7 +37,7 @@ def build(recipe: str, output: Path | None, cache: Path | None, workers: int) ->
 
     Running the command again continues an interrupted build, and leaves a finished one as it is.
     """
-    from training.data.build import build_dataset, progress_bar
+    from training.data.build import build_dataset, build_progress
     from training.data.data_recipe import DataError, find_recipe, load_recipe
     from training.data.fetch import default_cache
     from training.data.photos import build_photos, is_photo_recipe, load_photo_recipe
@@ -46,7 +46,7 @@ def build(recipe: str, output: Path | None, cache: Path | None, workers: int) ->
     try:
         path = find_recipe(recipe)
         target = output or Path("data/build") / path.stem
-        with progress_bar() as progress:
+        with build_progress() as progress:
             if is_photo_recipe(path):
                 photos = load_photo_recipe(path)
                 index = build_photos(photos, target, store, progress=progress)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
-from tqdm import tqdm
+from training.core.progress import progress_bar
 
 
 class RunLog:
@@ -19,7 +20,8 @@ class RunLog:
         _drop_lines_after(run / "log.jsonl", done)
         self._file = (run / "log.jsonl").open("a")
         self._tensorboard = SummaryWriter(str(run / "tensorboard"), purge_step=done)
-        self._bar = tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True)
+        self._stack = ExitStack()
+        self._bar = self._stack.enter_context(progress_bar(steps, "step", done=done))
 
     def advance(self) -> None:
         """Moves the progress bar by one step."""
@@ -35,7 +37,7 @@ class RunLog:
 
     def close(self) -> None:
         """Flushes and closes all three."""
-        self._bar.close()
+        self._stack.close()
         self._tensorboard.close()
         self._file.close()
 

@@ -8,18 +8,24 @@ digests of what it affects, and only that is built anew.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from training.core.progress import progress_lines
 from training.data.assemble import assemble
-from training.data.data_recipe import DataRecipe
+from training.data.data_recipe import DataError, DataRecipe
 from training.data.dataset import DatasetHeader, open_output, write_dataset
+from training.data.fetch import check_clients
 from training.data.icons import render
 from training.data.shards import RECEIPTS, Sample, finished_shard, read_tar, write_shard
 from training.data.sources import PackageContents, read_sources
@@ -29,20 +35,40 @@ DRAWINGS_PER_CHUNK = 400
 """Drawings rendered and cached together."""
 
 
-def progress_bar() -> Progress:
-    """The progress display of every step."""
-    return Progress(
+@contextmanager
+def build_progress() -> Iterator[Progress]:
+    """The progress of every step of a build: bars on a terminal, and elsewhere lines on stderr."""
+    progress = Progress(
         TextColumn("{task.description:<10}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
     )
+    with progress, progress_lines(lambda: _line(progress)):
+        yield progress
+
+
+def _line(progress: Progress) -> str:
+    if not progress.tasks:
+        return "begins"
+    task = progress.tasks[-1]
+    return f"{task.description}: {task.completed:.0f} of {task.total or 0:.0f}"
+
+
+def check_tools(recipe: DataRecipe, cache: Path) -> None:
+    """Raises DataError for a program or a library that the build would miss after minutes."""
+    if importlib.util.find_spec("resvg_py") is None:
+        raise DataError("resvg_py, which draws, is not installed; pip install 'sparseclip[train]'")
+    check_clients(recipe.packages.values(), cache)
 
 
 def build_dataset(
     recipe: DataRecipe, output: Path, cache: Path, *, workers: int, progress: Progress
 ) -> dict[str, Any]:
     """Builds `recipe` into `output` and returns the index. Raises DataError."""
+    check_tools(recipe, cache)
     open_output(output)
     contents = read_sources(recipe, cache, progress)
     images = render_all(contents, recipe, cache / "renders", workers, progress)

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bundle.atomic import staging_directory
@@ -65,6 +65,22 @@ def fetch(spec: PackageSpec, cache: Path) -> Path:
             )
         os.replace(files[0], target)
     return target
+
+
+def check_clients(packages: Iterable[PackageSpec], cache: Path) -> None:
+    """Raises FetchError when a program is missing that a package needs: to fetch it, or to read it.
+
+    Optional packages are not looked at, and neither is a client whose packages are in `cache`.
+    """
+    for spec in packages:
+        if spec.optional:
+            continue
+        client = CLIENTS[spec.manager]
+        is_had = _archive_path(spec, cache).is_file()
+        if not is_had and spec.manager != "pip" and shutil.which(client) is None:
+            raise FetchError(f"{spec.label}: {client} is not installed")
+        if spec.manager == "deb" and shutil.which("dpkg-deb") is None:
+            raise FetchError(f"{spec.label}: dpkg-deb is not installed")
 
 
 def cached_archive(spec: PackageSpec, cache: Path) -> Path | None:

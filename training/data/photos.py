@@ -28,7 +28,7 @@ from training.data.data_recipe import (
     read_yaml,
 )
 from training.data.dataset import DatasetHeader, open_output, write_dataset
-from training.data.fetch import fetch, members
+from training.data.fetch import check_clients, fetch, members
 from training.data.gcompris import RESOURCES, Credit, read_boards, read_credits, unpack
 from training.data.icons import render
 from training.data.shards import Sample
@@ -98,6 +98,7 @@ def build_photos(
     recipe: PhotoRecipe, output: Path, cache: Path, *, progress: Progress
 ) -> dict[str, Any]:
     """Builds the photograph sets into `output` and returns the index. Raises DataError."""
+    check_clients(recipe.packages.values(), cache)
     open_output(output)
     task = progress.add_task("photos", total=len(recipe.sets))
     dropped: Counter[str] = Counter()

@@ -107,10 +107,10 @@ def encode_all(
     batch_size: int = 64,
 ) -> CodeMatrix:
     """Encodes `count` items to codes (N, C), with a progress bar that names their `kind`."""
-    from tqdm import tqdm
+    from training.core.progress import progress_bar
 
     codes = []
-    with tqdm(total=count, desc=kind, unit=kind, leave=False) as bar:
+    with progress_bar(count, kind.removesuffix("s"), description=kind, leave=False) as bar:
         iterator = iter(items)
         while batch := list(islice(iterator, batch_size)):
             codes.append(encode(batch))

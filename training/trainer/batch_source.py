@@ -27,6 +27,8 @@ class BatchSource:
         text = model.text
         self.tokenizer = CaptionTokenizer.of_size(text.vocabulary, text.context_length)
         self.pairs: PairsInMemory | None = None
+        self.tally = PairTally(recipe.data.folder.name, 0)
+        """What this rank has read of a stream; nothing of pairs in memory."""
         data = recipe.data.open()
         epoch_size = recipe.data.stream_pairs
         is_streamed = epoch_size > 0 or not data.is_built

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from dataclasses import replace
@@ -27,6 +28,8 @@ from training.trainer.initial_weights import initial_model
 from training.trainer.step import TrainingStep
 from training.trainer.step_metrics import StepAverages
 from training.trainer.training_recipe import TrainingRecipe
+
+logger = logging.getLogger(__name__)
 
 RANK_STRIDE = 1_009
 """A prime above the number of ranks, so that no two ranks and steps share a seed."""
@@ -115,12 +118,21 @@ class _TrainingRun:
                     samples=self.progress.samples + loop.batch_size,
                     seconds=seconds_before + time.monotonic() - began,
                 )
-                averages.add(step + 1, result, samples=loop.batch_size, lr=lr, norm=norm)
+                averages.add(
+                    step + 1,
+                    result,
+                    samples=loop.batch_size,
+                    lr=lr,
+                    norm=norm,
+                    bad_pairs=self.source.tally.bad,
+                )
                 if (step + 1) % loop.checkpoint_every == 0 or step + 1 == last:
                     self._save()
         finally:
             if log is not None:
                 log.close()
+            if self.source.tally.found:
+                logger.info("%s: %s", self.source.tally.data, self.source.tally.summary())
         ranks.wait()
         return checkpoint.complete_checkpoints(self.run)[-1]
 

@@ -54,16 +54,26 @@ class StepAverages:
         self._samples = 0
         self._since = time.monotonic()
 
-    def add(self, step: int, result: StepResult, *, samples: int, lr: float, norm: Tensor) -> None:
-        """Adds a finished step, numbered from 1, of `samples` pairs over all ranks."""
+    def add(
+        self,
+        step: int,
+        result: StepResult,
+        *,
+        samples: int,
+        lr: float,
+        norm: Tensor,
+        bad_pairs: int,
+    ) -> None:
+        """Adds a finished step, numbered from 1, of `samples` pairs over all ranks. `bad_pairs` is
+        how many this rank has left out since the run was started."""
         self._results.append(result)
         self._samples += samples
         if self.log is not None:
             self.log.advance()
         if step % self.every == 0:
-            self._write(step, lr, float(norm))
+            self._write(step, lr, float(norm), bad_pairs)
 
-    def _write(self, step: int, lr: float, norm: float) -> None:
+    def _write(self, step: int, lr: float, norm: float, bad_pairs: int) -> None:
         results, n = self._results, len(self._results)
         sums = torch.stack(
             [torch.stack([r.loss, r.image_l0, r.text_l0]).float() for r in results]
@@ -80,6 +90,7 @@ class StepAverages:
             "active": int((fired >= 2).sum()),
             "lr": lr,
             "grad_norm": norm,
+            "bad_pairs": bad_pairs,
             "samples_per_second": self._samples / (time.monotonic() - self._since),
         }
         self._results, self._samples, self._since = [], 0, time.monotonic()

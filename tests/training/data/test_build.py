@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.support.paths import ICONS, ROOT
 from training.cli.data import data
-from training.data.build import build_dataset, progress_bar
+from training.data.build import build_dataset, build_progress
 from training.data.data_recipe import (
     DataError,
     DataRecipe,
@@ -119,7 +119,7 @@ def recipe(tmp_path: Path, tarball: Callable[[dict[str, bytes]], bytes]) -> Data
 
 def build(recipe: DataRecipe, tmp_path: Path) -> dict[str, Any]:
     """Build into `out`."""
-    with progress_bar() as progress:
+    with build_progress() as progress:
         return build_dataset(
             recipe, tmp_path / "out", tmp_path / "cache", workers=1, progress=progress
         )
@@ -238,6 +238,22 @@ def test_an_optional_package_may_be_missing(recipe: DataRecipe, tmp_path: Path) 
     finally:
         os.environ["PATH"] = path
     assert index["notes"] == ["npm:absent@1: npm is not installed"]
+
+
+def test_what_is_missing_is_said_before_anything_is_done(
+    recipe: DataRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    with pytest.raises(DataError, match=r"resvg_py.*pip install 'sparseclip\[train\]'"):
+        build(recipe, tmp_path)
+    monkeypatch.undo()
+    for cached in (tmp_path / "cache" / "npm").iterdir():
+        last = cached
+    last.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DataError, match=r"npm:\w+@1: npm is not installed"):
+        build(recipe, tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_rendering_keeps_aspect_and_transparency() -> None:

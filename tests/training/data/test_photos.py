@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from tests.training.data.test_rcc import Tree, qcompress, resource
-from training.data.build import progress_bar
+from training.data.build import build_progress
 from training.data.data_recipe import DataError, PackageSpec, find_recipe
 from training.data.photos import PhotoRecipe, PhotoSet, build_photos, load_photo_recipe
 from training.data.rcc import FOLDER, ZLIB
@@ -141,7 +141,7 @@ def recipe(cache: Path, content: bytes) -> PhotoRecipe:
 
 def build(tiny: PhotoRecipe, tmp_path: Path) -> dict[str, Any]:
     """Build into `out`."""
-    with progress_bar() as progress:
+    with build_progress() as progress:
         return build_photos(tiny, tmp_path / "out", tmp_path / "cache", progress=progress)
 
 

@@ -43,7 +43,7 @@ def test_a_line_has_the_means_since_the_line_before() -> None:
     ]
     for step, batch in enumerate([*batches, batches[2]], start=1):
         result = measure(torch.tensor(float(step)), batch)
-        averages.add(step, result, samples=2, lr=0.1, norm=torch.tensor(0.5))
+        averages.add(step, result, samples=2, lr=0.1, norm=torch.tensor(0.5), bad_pairs=0)
     (first, early), (second, late) = log.lines
     assert (log.steps, first, second) == (4, 2, 4)
     assert (early["loss"], late["loss"]) == (1.5, 3.5)
@@ -67,5 +67,5 @@ def test_a_rank_without_a_log_takes_part_in_the_means(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Ranks, "total", total)
     averages = StepAverages(None, ONE, every=1)
     result = measure(torch.tensor(1.0), inputs([[1.0]]))
-    averages.add(1, result, samples=1, lr=0.1, norm=torch.tensor(0.5))
+    averages.add(1, result, samples=1, lr=0.1, norm=torch.tensor(0.5), bad_pairs=0)
     assert [x.tolist() for x in summed] == [[1.0, 1.0, 1.0], [1]]
