@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import fsspec
 
@@ -28,14 +29,6 @@ class LocationError(ValueError):
     """A location that cannot be used; the message says why."""
 
 
-class FolderFiles(NamedTuple):
-    """Files that a location stands for."""
-
-    folder: Location
-    fingerprints: Mapping[str, str]
-    """By path relative to the folder."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Location:
     """A file system and a path in it."""
@@ -50,7 +43,8 @@ class Location:
         if protocol not in PROTOCOLS:
             raise LocationError(f"{protocol}://: not a file system that an export reads or writes")
         try:
-            fs, path = fsspec.core.url_to_fs(text)
+            # Without the cache of listings, a file's fingerprint is what the store has now.
+            fs, path = fsspec.core.url_to_fs(text, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise LocationError(f"{protocol}://: {error}") from None
         return cls(fs=fs, path=path.rstrip("/") or "/")
@@ -95,7 +89,8 @@ class Location:
     def _is_of_the_file(self, error: OSError) -> bool:
         # A PermissionError of a store means a key that has expired, not a file that is protected.
         # A plain OSError without a number comes from a reader that found the data damaged.
-        is_damaged = type(error) is OSError and error.errno is None
+        # A range that is not in the file is one of a file that has become shorter.
+        is_damaged = type(error) is OSError and error.errno in (None, errno.EINVAL)
         return self.is_local or isinstance(error, FileNotFoundError) or is_damaged
 
     def _error(self, error: Exception) -> LocationError:
@@ -126,7 +121,17 @@ class Location:
         Raises FileNotFoundError.
         """
         with self.translate_errors():
-            return _fingerprint(self.fs.info(self.path))
+            if self.is_local:
+                return local_fingerprint(os.stat(self.path))
+            return self.fingerprint_of(self.fs.info(self.path))
+
+    def fingerprint_of(self, info: Mapping[str, Any]) -> str:
+        """The fingerprint of a file by what its store says of it."""
+        for key in ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "created"):
+            if info.get(key) is not None:
+                # A listing and a request for one file may put the quotes differently.
+                return f"{info.get('size')} {str(info[key]).strip(chr(34))}"
+        return str(info.get("size"))
 
     def modified(self) -> datetime:
         """When the file was last written, UTC."""
@@ -155,14 +160,7 @@ class Location:
         with self.translate_errors():
             infos = self.fs.find(self.path, detail=True)
         for path in sorted(infos):
-            yield posixpath.relpath(path, self.path), _fingerprint(infos[path])
-
-    def files(self, suffixes: tuple[str, ...]) -> FolderFiles:
-        """This file, or those in and below this folder whose names end in one of `suffixes`."""
-        if not self.is_folder():
-            return FolderFiles(self.parent, {self.name: self.fingerprint()})
-        files = {path: fingerprint for path, fingerprint in self.walk() if path.endswith(suffixes)}
-        return FolderFiles(self, files)
+            yield posixpath.relpath(path, self.path), self.fingerprint_of(infos[path])
 
     def read(self, start: int | None = None, end: int | None = None) -> bytes:
         """The bytes of the file, or those from `start` to `end`. Raises OSError."""
@@ -241,11 +239,9 @@ class Location:
             os.close(descriptor)
 
 
-def _fingerprint(info: dict[str, Any]) -> str:
-    for key in ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "created"):
-        if info.get(key) is not None:
-            return f"{info.get('size')} {info[key]}"
-    return str(info.get("size"))
+def local_fingerprint(status: os.stat_result) -> str:
+    """The fingerprint of a file of this machine."""
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _reason(error: OSError) -> str:

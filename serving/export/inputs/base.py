@@ -8,15 +8,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple, Protocol, Self
 
+from bundle.image import ImageLimits
+from bundle.image_formats import IMAGE_SUFFIXES, UNSUPPORTED_IMAGE_SUFFIXES
 from serving.storage.location import Location
-from serving.storage.parallel import FileRange, read_ranges
 
 Modality = Literal["image", "text"]
 
-TAR_SUFFIX = ".tar"
-TABLE_SUFFIXES = (".parquet", ".arrow", ".feather")
+IMAGE_NAMES = (*IMAGE_SUFFIXES, *UNSUPPORTED_IMAGE_SUFFIXES)
+"""Endings of the names of images, in lower case. A file that has one is an entry, whether its
+format is decoded or not."""
+TAR_NAMES = (".tar", ".tar.gz", ".tgz")
+TABLE_NAMES = (".parquet", ".arrow", ".feather", ".ipc")
 
-NOT_FOUND = "not found"
+CHANGED = "changed since it was listed"
+CUT_SHORT = "cut short"
+EMPTY = "empty"
 UNREADABLE = "cannot be read"
 
 _ENDING = re.compile(r"\.[a-z0-9_-]{1,16}")
@@ -96,17 +102,22 @@ class Input(Protocol):
 
     def entries(self, left_out: LeftOut) -> Iterator[InputEntry]:
         """All entries, in an order that depends on nothing but the input, each with an id of its
-        own. Everything else that is found is counted in `left_out`. Raises InputError."""
+        own. What is found and cannot be read is an entry with a problem. Everything else that is
+        found is counted in `left_out`. Raises InputError."""
 
     def read(self, entries: Sequence[InputEntry]) -> Iterator[Content]:
         """What these entries hold, in their order. An entry that cannot be read gives Unreadable,
         and the others are read all the same. The entries have no `problem`."""
 
 
-def read_files(files: Sequence[Location]) -> Iterator[Content]:
-    """The bytes of whole files, in their order."""
-    for data in read_ranges([FileRange(file) for file in files]):
-        if isinstance(data, FileNotFoundError):
-            yield Unreadable(NOT_FOUND)
-        else:
-            yield Unreadable(UNREADABLE) if isinstance(data, OSError) else data
+def is_named(name: str, endings: tuple[str, ...]) -> bool:
+    """Whether a name has one of the endings, in any case of letters."""
+    return name.lower().endswith(endings)
+
+
+def image_size_problem(size: int) -> str:
+    """Why an image of so many bytes is not read; empty when it is."""
+    limit = ImageLimits().bytes
+    if size > limit:
+        return f"image: {size} bytes is over the limit of {limit}"
+    return "" if size else EMPTY

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from serving.export.inputs import AUTO, INPUTS
-from serving.export.inputs.base import TABLE_SUFFIXES, TAR_SUFFIX, Input, InputError
+from serving.export.inputs.base import (
+    IMAGE_NAMES,
+    TABLE_NAMES,
+    TAR_NAMES,
+    Input,
+    InputError,
+    is_named,
+)
+from serving.storage.file_tree import look_up, walk_names
 from serving.storage.location import Location
+
+NAMES = {"folder": IMAGE_NAMES, "webdataset": TAR_NAMES, "table": TABLE_NAMES}
+"""Endings of the files that tell a kind."""
 
 
 def open_input(location: str, kind: str = AUTO, column: str = "", id_column: str = "") -> Input:
@@ -15,6 +28,8 @@ def open_input(location: str, kind: str = AUTO, column: str = "", id_column: str
     opened = Location.parse(location)
     if not opened.exists():
         raise InputError(f"{location}: not found")
+    if not opened.is_folder() and (problem := look_up(opened).problem):
+        raise InputError(f"{location}: {problem}")
     plugin = INPUTS.load(detect_kind(opened) if kind == AUTO else kind)
     if (column or id_column) and not plugin.has_columns:
         raise InputError(f"column: {location} is no table")
@@ -22,16 +37,26 @@ def open_input(location: str, kind: str = AUTO, column: str = "", id_column: str
 
 
 def detect_kind(location: Location) -> str:
-    """The kind of an input by the names of its files: a tar file, a table, a folder that holds one
-    of these (the first one decides), any other folder of images, and any other file as a list of
-    paths."""
+    """The kind of an input by the names of its files: a tar file, a table, and any other file as a
+    list of paths; a folder of tar files, one of tables, and any other folder as one of images.
+
+    Raises InputError for a folder that holds files of several kinds, and for an image.
+    """
     if not location.is_folder():
-        if location.path.endswith(TAR_SUFFIX):
-            return "webdataset"
-        return "table" if location.path.endswith(TABLE_SUFFIXES) else "list"
-    for path, _ in location.walk():
-        if path.endswith(TAR_SUFFIX):
-            return "webdataset"
-        if path.endswith(TABLE_SUFFIXES):
-            return "table"
-    return "folder"
+        kinds = [kind for kind, endings in NAMES.items() if is_named(location.name, endings)]
+        if "folder" in kinds:
+            raise InputError(f"{location.path}: an image; name a folder, or a list of paths")
+        return kinds[0] if kinds else "list"
+    counts = {kind: Counter[str]() for kind in NAMES}
+    for name in walk_names(location):
+        for kind, endings in NAMES.items():
+            if is_named(name, endings):
+                counts[kind][next(x for x in endings if is_named(name, (x,)))] += 1
+    found = [kind for kind, names in counts.items() if names]
+    if len(found) > 1:
+        told = "; ".join(
+            f"--kind {kind}: {', '.join(f'{n:,} {x}' for x, n in counts[kind].most_common())}"
+            for kind in found
+        )
+        raise InputError(f"{location.path}: a mix of kinds, of which --kind takes one. {told}")
+    return found[0] if found else "folder"

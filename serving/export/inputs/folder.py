@@ -6,20 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar, Self
 
-from bundle.image_formats import IMAGE_SUFFIXES
+from serving.export.inputs._image_files import ImageFile, read_image_files
 from serving.export.inputs.base import (
+    IMAGE_NAMES,
     Content,
     InputEntry,
     InputError,
     LeftOut,
     Modality,
-    read_files,
+    image_size_problem,
+    is_named,
 )
+from serving.storage.file_names import spell, unspell
+from serving.storage.file_tree import walk_files
 from serving.storage.location import Location
 
 
 class ImageFolder:
-    """Every JPEG, PNG and WebP file in and below a folder, by path."""
+    """Every file of an image's ending in and below a folder, by path."""
 
     has_columns: ClassVar[bool] = False
     modality: Modality = "image"
@@ -37,12 +41,16 @@ class ImageFolder:
 
     def entries(self, left_out: LeftOut) -> Iterator[InputEntry]:
         """See Input.entries."""
-        for path, fingerprint in self._folder.walk():
-            if path.lower().endswith(IMAGE_SUFFIXES):
-                yield InputEntry(path, path, fingerprint)
+        for file in walk_files(self._folder, left_out.add):
+            if is_named(file.path, IMAGE_NAMES) or file.path.endswith("/"):
+                path = spell(file.path)
+                problem = file.problem or image_size_problem(file.size)
+                yield InputEntry(path, path, file.fingerprint, problem)
             else:
-                left_out.add_name(path)
+                left_out.add_name(file.path)
 
     def read(self, entries: Sequence[InputEntry]) -> Iterator[Content]:
         """See Input.read."""
-        yield from read_files([self._folder.at(entry.source) for entry in entries])
+        return read_image_files(
+            [ImageFile(self._folder.at(unspell(e.source)), e.fingerprint) for e in entries]
+        )

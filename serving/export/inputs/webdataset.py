@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, Self
+import contextlib
+import functools
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self
 
-from bundle.image_formats import IMAGE_SUFFIXES
+from serving.export.inputs._container_files import ContainerFiles, file_entry
+from serving.export.inputs._gzip_ranges import GzipRanges
+from serving.export.inputs._tar_members import TarMember, tar_members
+from serving.export.inputs._unique_ids import UniqueIds
 from serving.export.inputs.base import (
-    TAR_SUFFIX,
-    UNREADABLE,
+    CUT_SHORT,
+    IMAGE_NAMES,
+    TAR_NAMES,
     Content,
     InputEntry,
-    InputError,
     LeftOut,
     Modality,
     Unreadable,
+    image_size_problem,
+    is_named,
 )
+from serving.storage.file_names import spell
+from serving.storage.file_tree import NOT_A_FILE, StoredFile, problem_of
 from serving.storage.location import Location
 from serving.storage.parallel import FileRange, read_ranges
 
+GZIP_NAMES = (".gz", ".tgz")
+OPEN_FILES = 4
+"""Compressed files whose state is kept: entries of one file follow each other."""
+
 
 class Tars:
-    """The images of plain tar files. An entry's id is its file, and its name there without the
-    suffix.
+    """The images of tar files. An entry's id is its file and its name there; where a tar file has
+    a name twice, the second one has `#2` behind it.
 
     Listing the entries reads the headers only. Each image is read later, at the offset that its
     header has.
@@ -32,44 +46,87 @@ class Tars:
     has_columns: ClassVar[bool] = False
     modality: Modality = "image"
 
-    def __init__(self, folder: Location, files: Mapping[str, str]) -> None:
-        """`files` are the names and fingerprints of the tar files in `folder`."""
-        self._folder, self.files = folder, files
+    def __init__(self, found: ContainerFiles) -> None:
+        self._found, self.files = found, found.fingerprints
+        self._gzip = functools.lru_cache(OPEN_FILES)(lambda file: GzipRanges(found.at(file)))
 
     @classmethod
     def open(cls, location: Location, column: str = "", id_column: str = "") -> Self:
         """See Input.open. The location is a tar file, or a folder that holds some."""
-        return cls(*location.files((TAR_SUFFIX,)))
+        return cls(ContainerFiles.find(location, TAR_NAMES))
 
     def entries(self, left_out: LeftOut) -> Iterator[InputEntry]:
         """See Input.entries."""
-        for file, fingerprint in self.files.items():
+        left_out.update(self._found.left_out)
+        for file in self._found.files:
+            whole = file_entry(file)
+            if whole.problem:
+                yield whole
+                continue
+            ids = UniqueIds()
             try:
-                with (
-                    self._folder.at(file).open() as stream,
-                    tarfile.open(fileobj=stream, mode="r:") as tar,
-                ):
-                    for member in tar:
-                        if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
-                            start, end = member.offset_data, member.offset_data + member.size
-                            key = member.name.rpartition(".")[0]
-                            source = f"{file}:{start}:{end}"
-                            yield InputEntry(f"{file}/{key}", source, fingerprint)
-                        elif member.isfile():
-                            left_out.add_name(member.name)
-            except tarfile.TarError as error:
-                raise InputError(f"{file}: not a plain tar file: {error}") from None
+                for member in self._members(file):
+                    entry = _entry(file, member)
+                    if entry:
+                        yield entry._replace(id=ids.claim(entry.id))
+                    elif not member.is_folder:
+                        left_out.add_name(member.name)
+            except OSError as error:  # it is gone, or protected
+                yield file_entry(file, problem_of(error))
 
     def read(self, entries: Sequence[InputEntry]) -> Iterator[Content]:
         """See Input.read."""
-        ranges = [self._range(entry) for entry in entries]
-        for file_range, data in zip(ranges, read_ranges(ranges), strict=True):
-            # A tar file that was cut off gives fewer bytes than its header says.
-            if isinstance(data, bytes) and file_range.start + len(data) == file_range.end:
-                yield data
+        ranges = [_range(entry) for entry in entries]
+        plain = [
+            FileRange(self._found.at(file), start, end)
+            for file, start, end in ranges
+            if not is_named(file, GZIP_NAMES)
+        ]
+        read_plain = read_ranges(plain)
+        read = [
+            self._inflate(file, start, end) if is_named(file, GZIP_NAMES) else next(read_plain)
+            for file, start, end in ranges
+        ]
+        problems = self._found.problems_now(
+            (file, entry.fingerprint) for entry, (file, *_) in zip(entries, ranges, strict=True)
+        )
+        for data, (file, start, end) in zip(read, ranges, strict=True):
+            if file in problems:
+                yield Unreadable(problems[file])
+            elif isinstance(data, OSError):
+                yield Unreadable(problem_of(data))
             else:
-                yield Unreadable(UNREADABLE)
+                yield data if len(data) == end - start else Unreadable(CUT_SHORT)
 
-    def _range(self, entry: InputEntry) -> FileRange:
-        file, start, end = entry.source.rsplit(":", 2)
-        return FileRange(self._folder.at(file), int(start), int(end))
+    def _members(self, file: StoredFile) -> Iterator[TarMember]:
+        with contextlib.ExitStack() as files:
+            stream: Any = files.enter_context(self._found.at(file.path).open())
+            size: int | None = file.size
+            if is_named(file.path, GZIP_NAMES):
+                stream, size = files.enter_context(gzip.GzipFile(fileobj=stream)), None
+            yield from tar_members(stream, size)
+
+    def _inflate(self, file: str, start: int, end: int) -> bytes | OSError:
+        try:
+            return self._gzip(file).read(start, end)
+        except OSError as error:
+            return error
+        except zlib.error:
+            return OSError("damaged")
+
+
+def _entry(file: StoredFile, member: TarMember) -> InputEntry | None:
+    """The entry of a member, or of a part that is none; None for a member that is no image."""
+    source = f"{file.path}:{member.start}:{member.end}"
+    if not member.name:
+        return InputEntry(source, source, file.fingerprint, member.problem)
+    if not is_named(member.name, IMAGE_NAMES) or member.is_folder:
+        return None
+    size = member.end - member.start
+    problem = member.problem or (image_size_problem(size) if member.is_file else NOT_A_FILE)
+    return InputEntry(f"{file.path}/{spell(member.name)}", source, file.fingerprint, problem)
+
+
+def _range(entry: InputEntry) -> tuple[str, int, int]:
+    file, start, end = entry.source.rsplit(":", 2)
+    return file, int(start), int(end)
