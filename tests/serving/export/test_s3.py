@@ -132,10 +132,11 @@ def test_every_input_is_read(
         (source / f"[{number}]*?.png").write_bytes(png(number))
     if kind == "tars":
         tar(source / "0.tar", 5)
+        more = ["--kind", "webdataset"]
     elif kind == "table":
         table = pyarrow.table({"image": [png(number) for number in range(5)]})
         pyarrow.parquet.write_table(table, source / "0.parquet", row_group_size=2)
-        more = ["--column", "image"]
+        more = ["--column", "image", "--kind", "table"]
     where = upload(source)
     if kind == "list":
         (source / "list.txt").write_text("[0]*?.png\n[1]*?.png\n../list/[2]*?.png\ngone.png\n")
