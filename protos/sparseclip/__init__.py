@@ -8,7 +8,8 @@ nor onnxruntime. The generated messages of the wire contract are in `sparseclip.
 from importlib.metadata import PackageNotFoundError, version
 
 from sparseclip._connection import Tls
-from sparseclip._items import ImageInput, ImageObject, Item, Outputs
+from sparseclip._image_files import BinaryFile, ImageInput, ImageObject
+from sparseclip._items import Item, Outputs
 from sparseclip._retry import RetryPolicy
 from sparseclip.aio import AsyncAdminClient, AsyncClient
 from sparseclip.chat import (
@@ -61,6 +62,7 @@ __all__ = [
     "AdminClient",
     "AsyncAdminClient",
     "AsyncClient",
+    "BinaryFile",
     "CallError",
     "ChatDelta",
     "ChatEnd",

@@ -14,6 +14,19 @@ _MAX_REPLY_BYTES = 64 * 1024 * 1024
 
 ChannelOptions = list[tuple[str, int]]
 
+# gRPC makes a deadline of 0 of an infinite timeout. No server's longest deadline is near this.
+_MAX_TIMEOUT = 24 * 3600.0
+
+
+def bounded_timeout(seconds: float) -> float:
+    """A timeout that gRPC can hold: at most a day, which infinity also becomes.
+
+    Raises ValueError for NaN and for a number that is not greater than 0.
+    """
+    if not seconds > 0:
+        raise ValueError("timeout: must be a number of seconds greater than 0")
+    return min(seconds, _MAX_TIMEOUT)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import grpc
 import numpy as np
@@ -42,6 +43,10 @@ def outputs_to_proto(outputs: Outputs) -> embedding_pb2.OutputSelection:
 _FRAMINGS: dict[ImageFraming, types_pb2.ImageFraming] = {
     "crop": types_pb2.IMAGE_FRAMING_CROP,
     "pad": types_pb2.IMAGE_FRAMING_PAD,
+}
+_INTERPOLATIONS: dict[int, Literal["bicubic", "bilinear"]] = {
+    types_pb2.IMAGE_INTERPOLATION_BICUBIC: "bicubic",
+    types_pb2.IMAGE_INTERPOLATION_BILINEAR: "bilinear",
 }
 _FRAMING_NAMES: dict[int, ImageFraming] = {number: name for name, number in _FRAMINGS.items()}
 
@@ -189,6 +194,7 @@ def model_info_from_proto(message: embedding_pb2.GetModelResponse) -> ModelInfo:
         framings=tuple(
             _FRAMING_NAMES[number] for number in message.framings if number in _FRAMING_NAMES
         ),
+        interpolation=_INTERPOLATIONS.get(message.interpolation),
     )
 
 

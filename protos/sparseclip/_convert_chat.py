@@ -13,7 +13,8 @@ from sparseclip._convert import (
     model_version_from_proto,
     scored_concept_from_proto,
 )
-from sparseclip._items import ImageInput, ItemError, read_image
+from sparseclip._image_files import ImageInput, read_image
+from sparseclip._items import image_item, is_lone
 from sparseclip.chat import (
     ChatDelta,
     ChatEnd,
@@ -29,7 +30,8 @@ from sparseclip.chat import (
     ImageConcepts,
     PhraseCoverage,
 )
-from sparseclip.errors import CallError
+from sparseclip.errors import CallError, ItemError
+from sparseclip.results import ModelInfo
 from sparseclip.steering import Edit, Steering
 from sparseclip.v1 import chat_pb2, types_pb2
 
@@ -60,7 +62,7 @@ def to_messages(
     Raises TypeError when `images` is a lone image, and ValueError for a conversation that comes
     with images or edits beside those in its messages.
     """
-    if isinstance(images, bytes | str):
+    if is_lone(images):
         raise TypeError("images must be a list")
     if isinstance(messages, str):
         attached = [
@@ -77,15 +79,17 @@ def chat_request(
     selector: types_pb2.ModelSelector,
     messages: Sequence[ChatMessage],
     sampling: ChatSampling,
+    info: ModelInfo | None = None,
 ) -> chat_pb2.ChatRequest:
-    """The request of a conversation.
+    """The request of a conversation with a model that `info` describes, if there are images.
 
-    Raises CallError for an image that cannot be read, and for a number that its field cannot hold.
+    Raises CallError naming an image that cannot be read, and for a number that its field cannot
+    hold.
     """
     try:
         return chat_pb2.ChatRequest(
             model=selector,
-            messages=[_message_to_proto(message) for message in messages],
+            messages=[_message_to_proto(message, info) for message in messages],
             sampling=chat_pb2.ChatSampling(
                 max_tokens=sampling.max_tokens,
                 temperature=sampling.temperature,
@@ -93,25 +97,34 @@ def chat_request(
                 seed=sampling.seed,
             ),
         )
-    except ItemError as error:
-        raise CallError(error.status.code, error.status.message) from None
     except ValueError as error:
         raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
 
 
-def _message_to_proto(message: ChatMessage) -> chat_pb2.ChatMessage:
+def _message_to_proto(message: ChatMessage, info: ModelInfo | None) -> chat_pb2.ChatMessage:
     return chat_pb2.ChatMessage(
         role=_ROLES[message.role],
         text=message.text,
-        images=[_image_to_proto(image) for image in message.images],
+        images=[
+            _image_to_proto(image, position, info) for position, image in enumerate(message.images)
+        ],
     )
 
 
-def _image_to_proto(image: ImageInput | ChatImage) -> chat_pb2.ChatImage:
+def _image_to_proto(
+    image: ImageInput | ChatImage, position: int, info: ModelInfo | None
+) -> chat_pb2.ChatImage:
     attached = image if isinstance(image, ChatImage) else ChatImage(image=image)
     steering = attached.steering or Steering()
+    if info is None:
+        raise ValueError("info: images need it")
+    try:
+        data = read_image(attached.image, info, attached.framing)
+    except ItemError as error:
+        source = image_item(attached.image, position).source
+        raise CallError(error.status.code, f"{source}: {error.status.message}") from None
     return chat_pb2.ChatImage(
-        data=read_image(attached.image),
+        data=data,
         steering=chat_pb2.SteeringPlan(
             edits=[_edit_to_proto(edit) for edit in steering.edits], strength=steering.strength
         ),

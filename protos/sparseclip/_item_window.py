@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import grpc
 
 from sparseclip._convert import embedding_from_proto
-from sparseclip._items import ImageInput, Item, PreparedItem, image_item, prepare_item
+from sparseclip._image_files import ImageInput
+from sparseclip._items import Item, PreparedItem, image_item, prepare_item
 from sparseclip.errors import CallError
-from sparseclip.results import Embedding, ModelInfo
+from sparseclip.results import Embedding, ImageFraming, ModelInfo
 from sparseclip.v1 import embedding_pb2
 
 # Seconds that a stream may last when the server names no limit.
@@ -27,11 +28,18 @@ class ItemWindow:
     """
 
     def __init__(
-        self, *, start: embedding_pb2.EmbedStreamStart, info: ModelInfo, size: int
+        self,
+        *,
+        start: embedding_pb2.EmbedStreamStart,
+        info: ModelInfo,
+        size: int,
+        framing: ImageFraming | None = None,
     ) -> None:
+        """`start` is every stream's first message; `framing` is the one that it names."""
         self._start = start
         self._info = info
         self._size = size
+        self._framing = framing
         self._added = 0
         self._positions: deque[int] = deque()
         self._unanswered: dict[str, PreparedItem] = {}
@@ -62,7 +70,9 @@ class ItemWindow:
 
     def add(self, item: ImageInput | Item) -> embedding_pb2.EmbedStreamRequest | None:
         """Takes an item. Returns its message, or None when the item cannot be sent."""
-        prepared = prepare_item(image_item(item, self._added), self._info.limits, self._added)
+        prepared = prepare_item(
+            image_item(item, self._added), self._info, self._framing, self._added
+        )
         self._added += 1
         self._positions.append(prepared.position)
         if prepared.message is None:

@@ -26,18 +26,16 @@ from sparseclip._convert import (
     model_version_from_proto,
     outputs_to_proto,
 )
-from sparseclip._convert_chat import chat_request, to_messages
+from sparseclip._convert_chat import chat_request
+from sparseclip._image_files import ImageInput, read_image
 from sparseclip._items import (
-    ImageInput,
-    ItemError,
     Outputs,
     PreparedItem,
     image_item,
     items_from,
     prepare_items,
-    read_image,
 )
-from sparseclip.chat import ChatImage, ChatMessage, ChatSampling
+from sparseclip.chat import ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier, prompts_for
 from sparseclip.concepts import (
     Concept,
@@ -47,9 +45,8 @@ from sparseclip.concepts import (
     ConceptPage,
     Explanation,
 )
-from sparseclip.errors import CallError
+from sparseclip.errors import CallError, ItemError
 from sparseclip.results import Embedding, Embeddings, ImageFraming, ModelInfo
-from sparseclip.steering import Steering
 from sparseclip.v1 import chat_pb2, concepts_pb2, embedding_pb2, types_pb2
 
 T = TypeVar("T")
@@ -137,9 +134,9 @@ class Operations:
         """Embeds any number of items, in as many calls as the server's limits require."""
         start = self.stream_start(outputs, framing, refuse_long_texts)
         items = items_from(images, texts)
-        limits = (yield from self.known_info()).limits
+        info = yield from self.known_info()
         embeddings: list[Embedding] = []
-        for batch in split_into_batches(prepare_items(items, limits), limits):
+        for batch in split_into_batches(prepare_items(items, info, framing), info.limits):
             embeddings += yield from self._embed_batch(batch, start)
         return Embeddings(items=tuple(embeddings))
 
@@ -240,15 +237,12 @@ class Operations:
         )
 
     def chat(
-        self,
-        messages: str | Sequence[ChatMessage],
-        images: Sequence[ImageInput | ChatImage],
-        steering: Steering | None,
-        sampling: ChatSampling,
-    ) -> MethodCall:
+        self, messages: Sequence[ChatMessage], sampling: ChatSampling
+    ) -> Operation[MethodCall]:
         """The one call of a conversation, which is answered with a stream of events."""
-        conversation = to_messages(messages, images, steering)
-        return MethodCall(CHAT, chat_request(self._selector, conversation, sampling))
+        has_images = any(message.images for message in messages)
+        info = (yield from self.known_info()) if has_images else None
+        return MethodCall(CHAT, chat_request(self._selector, messages, sampling, info))
 
     def explain(
         self,
@@ -261,8 +255,9 @@ class Operations:
     ) -> Operation[Explanation]:
         """Asks where concepts fire in one image."""
         item = image_item(image, 0)
+        info = yield from self.known_info()
         try:
-            data = read_image(image)
+            data = read_image(image, info, framing)
         except ItemError as error:
             raise CallError(error.status.code, error.status.message) from None
         request = concepts_pb2.ExplainImageRequest(

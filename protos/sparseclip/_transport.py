@@ -13,9 +13,10 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from sparseclip._channel import Channel, StreamBrokenError, StreamCall
-from sparseclip._connection import Connection
+from sparseclip._connection import Connection, bounded_timeout
+from sparseclip._image_files import ImageInput
 from sparseclip._item_window import ItemWindow
-from sparseclip._items import ImageInput, Item
+from sparseclip._items import Item
 from sparseclip._operations import MethodCall, Operation
 from sparseclip._retry import RetryPolicy
 from sparseclip.errors import CallError
@@ -30,7 +31,7 @@ class Transport:
 
     def __init__(self, connection: Connection, timeout: float, retry: RetryPolicy) -> None:
         self._channel = Channel(connection)
-        self._timeout = timeout
+        self._timeout = bounded_timeout(timeout)
         self._retry = retry
         self._rng = random.Random()
 
@@ -40,7 +41,7 @@ class Transport:
 
     def run(self, operation: Operation[T], timeout: float | None = None) -> T:
         """Drives an operation; each of its calls has `timeout` seconds, retries included."""
-        seconds = self._timeout if timeout is None else timeout
+        seconds = self._timeout if timeout is None else bounded_timeout(timeout)
         try:
             call = next(operation)
             while True:
@@ -71,7 +72,7 @@ class Transport:
 
         Closing the generator cancels the call.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + bounded_timeout(timeout)
         for attempt in itertools.count(1):
             remaining = max(0.0, deadline - time.monotonic())
             begun = False

@@ -8,10 +8,11 @@ from contextlib import aclosing
 from sparseclip import _admin
 from sparseclip._base_client_aio import AsyncBaseClient
 from sparseclip._connection import Tls
-from sparseclip._convert_chat import event_from_proto
+from sparseclip._convert_chat import event_from_proto, to_messages
+from sparseclip._image_files import ImageInput
 from sparseclip._item_window import ItemWindow
-from sparseclip._items import ImageInput, Item, Outputs
-from sparseclip._operations import MethodCall, Operations
+from sparseclip._items import Item, Outputs
+from sparseclip._operations import MethodCall, Operation, Operations
 from sparseclip._retry import RetryPolicy
 from sparseclip.chat import ChatEvent, ChatImage, ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier
@@ -71,7 +72,7 @@ class AsyncClient(AsyncBaseClient):
         refuse_long_texts: bool = False,
         timeout: float | None = None,
     ) -> Embeddings:
-        """Embeds any number of images (bytes, paths or PIL images) and texts.
+        """Embeds any number of images and texts; ImageInput says what an image may be.
 
         The answers keep the order of the items: images first, then texts. Items are spread over
         as many calls as the server's limits require. `framing` is one of `ModelInfo.framings`; None
@@ -104,17 +105,18 @@ class AsyncClient(AsyncBaseClient):
         if window < 1:
             raise ValueError("window: must be at least 1")
         start = self._operations.stream_start(outputs or Outputs(), framing, refuse_long_texts)
-        return self._embed_stream(items, start, window, timeout)
+        return self._embed_stream(items, start, framing, window, timeout)
 
     async def _embed_stream(
         self,
         items: Iterable[ImageInput | Item] | AsyncIterable[ImageInput | Item],
         start: EmbedStreamStart,
+        framing: ImageFraming | None,
         window: int,
         timeout: float | None,
     ) -> AsyncGenerator[Embedding]:
         info = await self._transport.run(self._operations.known_info(), timeout)
-        item_window = ItemWindow(start=start, info=info, size=window)
+        item_window = ItemWindow(start=start, info=info, size=window, framing=framing)
         stream = self._transport.stream(items, item_window, self._operations.info_for)
         async with aclosing(stream) as embeddings:
             async for embedding in embeddings:
@@ -236,10 +238,14 @@ class AsyncClient(AsyncBaseClient):
         only until its first event. Raises ValueError for a conversation whose images or edits are
         not in its messages.
         """
-        call = self._operations.chat(messages, images, steering, sampling or ChatSampling())
-        return self._chat_events(call, timeout)
+        conversation = to_messages(messages, images, steering)
+        operation = self._operations.chat(conversation, sampling or ChatSampling())
+        return self._chat_events(operation, timeout)
 
-    async def _chat_events(self, call: MethodCall, timeout: float) -> AsyncGenerator[ChatEvent]:
+    async def _chat_events(
+        self, operation: Operation[MethodCall], timeout: float
+    ) -> AsyncGenerator[ChatEvent]:
+        call = await self._transport.run(operation, timeout)
         async with aclosing(self._transport.replies(call, timeout)) as replies:
             async for reply in replies:
                 event = event_from_proto(reply)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from sparseclip._items import ImageInput
+from sparseclip._image_files import ImageInput
 from sparseclip.results import Coverage, ImageFraming, ModelVersion, ScoredConcept
 from sparseclip.steering import Steering
 

@@ -9,10 +9,11 @@ from contextlib import closing
 from sparseclip import _admin
 from sparseclip._base_client import BaseClient
 from sparseclip._connection import Tls
-from sparseclip._convert_chat import event_from_proto
+from sparseclip._convert_chat import event_from_proto, to_messages
+from sparseclip._image_files import ImageInput
 from sparseclip._item_window import ItemWindow
-from sparseclip._items import ImageInput, Item, Outputs
-from sparseclip._operations import MethodCall, Operations
+from sparseclip._items import Item, Outputs
+from sparseclip._operations import MethodCall, Operation, Operations
 from sparseclip._retry import RetryPolicy
 from sparseclip.chat import ChatEvent, ChatImage, ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier
@@ -72,7 +73,7 @@ class Client(BaseClient):
         refuse_long_texts: bool = False,
         timeout: float | None = None,
     ) -> Embeddings:
-        """Embeds any number of images (bytes, paths or PIL images) and texts.
+        """Embeds any number of images and texts; ImageInput says what an image may be.
 
         The answers keep the order of the items: images first, then texts. Items are spread over
         as many calls as the server's limits require. `framing` is one of `ModelInfo.framings`; None
@@ -105,17 +106,18 @@ class Client(BaseClient):
         if window < 1:
             raise ValueError("window: must be at least 1")
         start = self._operations.stream_start(outputs or Outputs(), framing, refuse_long_texts)
-        return self._embed_stream(items, start, window, timeout)
+        return self._embed_stream(items, start, framing, window, timeout)
 
     def _embed_stream(
         self,
         items: Iterable[ImageInput | Item],
         start: EmbedStreamStart,
+        framing: ImageFraming | None,
         window: int,
         timeout: float | None,
     ) -> Generator[Embedding]:
         info = self._transport.run(self._operations.known_info(), timeout)
-        item_window = ItemWindow(start=start, info=info, size=window)
+        item_window = ItemWindow(start=start, info=info, size=window, framing=framing)
         stream = self._transport.stream(items, item_window, self._operations.info_for)
         with closing(stream) as embeddings:
             yield from embeddings
@@ -235,10 +237,14 @@ class Client(BaseClient):
         only until its first event. Raises ValueError for a conversation whose images or edits are
         not in its messages.
         """
-        call = self._operations.chat(messages, images, steering, sampling or ChatSampling())
-        return self._chat_events(call, timeout)
+        conversation = to_messages(messages, images, steering)
+        operation = self._operations.chat(conversation, sampling or ChatSampling())
+        return self._chat_events(operation, timeout)
 
-    def _chat_events(self, call: MethodCall, timeout: float) -> Generator[ChatEvent]:
+    def _chat_events(
+        self, operation: Operation[MethodCall], timeout: float
+    ) -> Generator[ChatEvent]:
+        call = self._transport.run(operation, timeout)
         with closing(self._transport.replies(call, timeout)) as replies:
             for reply in replies:
                 event = event_from_proto(reply)

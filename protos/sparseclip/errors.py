@@ -39,6 +39,14 @@ class ItemStatus:
         return self.code is grpc.StatusCode.OK
 
 
+class ItemError(ValueError):
+    """An item that cannot be sent. It becomes the status of that item."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.status = ItemStatus(code=code, message=message)
+
+
 class CallError(Exception):
     """A call failed as a whole.
 

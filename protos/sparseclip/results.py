@@ -253,3 +253,5 @@ class ModelInfo:
     framings: tuple[ImageFraming, ...] = ()
     """The framings that a caller may choose, the model's own first; none where it squashes its
     images."""
+    interpolation: Literal["bicubic", "bilinear"] | None = None
+    """The filter by which images are resized; None when the server does not say."""

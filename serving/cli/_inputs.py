@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bundle.image_formats import IMAGE_SUFFIXES
-from sparseclip._items import is_address
+from sparseclip._image_files import is_address
 
 
 def expand(arguments: Sequence[str]) -> list[str]:

@@ -112,7 +112,8 @@ def test_a_question_gives_its_edits_to_images_without_any() -> None:
     own = ChatImage(image=b"b", steering=Steering(strength=0.5))
     [message] = to_messages("What?", [b"a", own], ours)
     assert message.images == [ChatImage(image=b"a", steering=ours), own]
-    request = chat_request(types_pb2.ModelSelector(name="tiny"), [message], ChatSampling(seed=3))
+    selector = types_pb2.ModelSelector(name="tiny")
+    request = chat_request(selector, [message], ChatSampling(seed=3), INFO)
     assert (request.model.name, request.sampling.seed) == ("tiny", 3)
     plans = [image.steering for image in request.messages[0].images]
     assert [plan.strength for plan in plans] == [1.0, 0.5]

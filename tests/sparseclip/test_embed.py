@@ -214,3 +214,18 @@ async def test_asyncio_does_the_same(address: str, script: Scripted, tmp_path: P
         with pytest.raises(CallError, match="UNAVAILABLE"):
             await client.embed([b"abc"])
         assert script.calls == FAST.attempts
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan")])
+def test_a_timeout_that_is_no_time_is_refused(client: Client, address: str, timeout: float) -> None:
+    with pytest.raises(ValueError, match="timeout: must be"):
+        Client(address, timeout=timeout)
+    with pytest.raises(ValueError, match="timeout: must be"):
+        client.embed([b"abc"], timeout=timeout)
+    with pytest.raises(ValueError, match="timeout: must be"):
+        next(client.chat("What?", timeout=timeout))
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e300])
+def test_an_endless_timeout_is_a_long_one(client: Client, timeout: float) -> None:
+    assert client.embed([b"abc"], timeout=timeout)[0].ok

@@ -62,7 +62,7 @@ def test_an_item_that_cannot_be_sent_is_answered_in_its_place() -> None:
     [failed] = window.pop_ready()
     assert failed.status == ItemStatus(
         code=grpc.StatusCode.INVALID_ARGUMENT,
-        message="addresses are not fetched: give the path of a file",
+        message="image: addresses are not fetched: give the path of a file",
     )
     assert not window.has_unanswered
 

@@ -68,7 +68,7 @@ def test_a_reply_of_another_type_is_refused() -> None:
 
 
 def prepared(*items: Item) -> list[PreparedItem]:
-    return list(prepare_items(items, INFO.limits))
+    return list(prepare_items(items, INFO))
 
 
 def limits(**values: int) -> ServerLimits:

@@ -129,7 +129,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, model: _Optional[_Union[_types_pb2.ModelSelector, _Mapping]] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model", "concepts", "dense_dim", "image_size", "patch_rows", "patch_columns", "context_length", "logit_scale", "limits", "text_dense_dim", "framings")
+    __slots__ = ("model", "concepts", "dense_dim", "image_size", "patch_rows", "patch_columns", "context_length", "logit_scale", "limits", "text_dense_dim", "framings", "interpolation")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     DENSE_DIM_FIELD_NUMBER: _ClassVar[int]
@@ -141,6 +141,7 @@ class GetModelResponse(_message.Message):
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     TEXT_DENSE_DIM_FIELD_NUMBER: _ClassVar[int]
     FRAMINGS_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
     model: _types_pb2.ModelVersion
     concepts: int
     dense_dim: int
@@ -152,7 +153,8 @@ class GetModelResponse(_message.Message):
     limits: Limits
     text_dense_dim: int
     framings: _containers.RepeatedScalarFieldContainer[_types_pb2.ImageFraming]
-    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., concepts: _Optional[int] = ..., dense_dim: _Optional[int] = ..., image_size: _Optional[int] = ..., patch_rows: _Optional[int] = ..., patch_columns: _Optional[int] = ..., context_length: _Optional[int] = ..., logit_scale: _Optional[float] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., text_dense_dim: _Optional[int] = ..., framings: _Optional[_Iterable[_Union[_types_pb2.ImageFraming, str]]] = ...) -> None: ...
+    interpolation: _types_pb2.ImageInterpolation
+    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., concepts: _Optional[int] = ..., dense_dim: _Optional[int] = ..., image_size: _Optional[int] = ..., patch_rows: _Optional[int] = ..., patch_columns: _Optional[int] = ..., context_length: _Optional[int] = ..., logit_scale: _Optional[float] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., text_dense_dim: _Optional[int] = ..., framings: _Optional[_Iterable[_Union[_types_pb2.ImageFraming, str]]] = ..., interpolation: _Optional[_Union[_types_pb2.ImageInterpolation, str]] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("message_bytes", "image_bytes", "image_pixels", "image_side", "images_per_call", "texts_per_call", "text_bytes", "max_deadline_seconds")

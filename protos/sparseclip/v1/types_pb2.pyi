@@ -12,9 +12,18 @@ class ImageFraming(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMAGE_FRAMING_UNSPECIFIED: _ClassVar[ImageFraming]
     IMAGE_FRAMING_CROP: _ClassVar[ImageFraming]
     IMAGE_FRAMING_PAD: _ClassVar[ImageFraming]
+
+class ImageInterpolation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    IMAGE_INTERPOLATION_UNSPECIFIED: _ClassVar[ImageInterpolation]
+    IMAGE_INTERPOLATION_BICUBIC: _ClassVar[ImageInterpolation]
+    IMAGE_INTERPOLATION_BILINEAR: _ClassVar[ImageInterpolation]
 IMAGE_FRAMING_UNSPECIFIED: ImageFraming
 IMAGE_FRAMING_CROP: ImageFraming
 IMAGE_FRAMING_PAD: ImageFraming
+IMAGE_INTERPOLATION_UNSPECIFIED: ImageInterpolation
+IMAGE_INTERPOLATION_BICUBIC: ImageInterpolation
+IMAGE_INTERPOLATION_BILINEAR: ImageInterpolation
 
 class SparseVector(_message.Message):
     __slots__ = ("indices", "values", "norm")

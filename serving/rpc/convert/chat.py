@@ -21,6 +21,7 @@ from serving.core.errors import invalid
 from serving.core.limits import LimitsConfig
 from serving.core.requests import ConceptRef
 from serving.models.loaded_model import ServedModel
+from serving.rpc.convert import coverage as convert_coverage
 from serving.rpc.convert import embedding as convert
 from sparseclip.v1 import chat_pb2
 
@@ -100,7 +101,7 @@ def _image(message: chat_pb2.ChatImage, limits: LimitsConfig, at: str) -> Steere
     edits = tuple(
         _edit(edit, limits, f"{at}.steering.edits[{i}]") for i, edit in enumerate(plan.edits)
     )
-    framing = convert.framing(message.framing)
+    framing = convert_coverage.framing(message.framing)
     return SteeredImage(data=message.data, edits=edits, strength=strength, at=at, framing=framing)
 
 
@@ -167,7 +168,7 @@ def response(event: Event, model: ServedModel, total_s: float) -> chat_pb2.ChatR
             engine=event.engine,
             images=[_image_concepts(audit, model) for audit in event.images],
             phrases=[
-                chat_pb2.PhraseCoverage(phrase=phrase, coverage=convert.coverage(coverage))
+                chat_pb2.PhraseCoverage(phrase=phrase, coverage=convert_coverage.coverage(coverage))
                 for phrase, coverage in event.phrases.items()
             ],
         )
@@ -208,5 +209,5 @@ def _image_concepts(audit: ImageAudit, model: ServedModel) -> chat_pb2.ImageConc
             for entry in audit.edited
         ],
         edited_total=audit.edited_total,
-        coverage=convert.coverage(audit.coverage),
+        coverage=convert_coverage.coverage(audit.coverage),
     )

@@ -11,6 +11,7 @@ from serving.core.limits import LimitsConfig
 from serving.core.requests import ConceptRef, ExplainCall, ListConceptsCall, find_concept
 from serving.models.explain import ConceptSearch, ImageExplanation
 from serving.models.loaded_model import ServedModel
+from serving.rpc.convert import coverage as convert_coverage
 from serving.rpc.convert import embedding as convert
 from sparseclip.v1 import concepts_pb2
 
@@ -101,7 +102,7 @@ def search_response(
             )
             for match in search.matches
         ],
-        coverage=convert.coverage(search.coverage),
+        coverage=convert_coverage.coverage(search.coverage),
     )
 
 
@@ -119,8 +120,8 @@ def explain_call(request: concepts_pb2.ExplainImageRequest, limits: LimitsConfig
         concepts=convert.concept_refs(request.concepts, limits, "concepts"),
         top=request.top_concepts or _EXPLAIN_DEFAULT,
         overlay=request.overlay,
-        framing=convert.framing(request.framing),
-        captions=convert.caption_count(request.captions, "captions"),
+        framing=convert_coverage.framing(request.framing),
+        captions=convert_coverage.caption_count(request.captions, "captions"),
     )
 
 
@@ -134,8 +135,8 @@ def explain_response(
         rows=rows,
         columns=columns,
         timings=convert.timings(explanation.times, total_s),
-        coverage=convert.coverage(explanation.coverage),
-        captions=convert.captions(explanation.captions),
+        coverage=convert_coverage.coverage(explanation.coverage),
+        captions=convert_coverage.captions(explanation.captions),
     )
     for entry in explanation.maps:
         response.explanations.add(

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bundle.concepts import ConceptVocabulary
-from bundle.manifest import Framing
 from serving.batching.item_results import ItemResult, StageTimes, slowest
-from serving.core.coverage import ItemCoverage
 from serving.core.errors import ServingError, invalid
 from serving.core.limits import LimitsConfig
 from serving.core.requests import (
@@ -23,21 +21,9 @@ from serving.core.requests import (
     find_concept,
 )
 from serving.models.loaded_model import ServedModel
+from serving.rpc.convert import coverage
 from serving.rpc.error_to_status import to_status
 from sparseclip.v1 import embedding_pb2, types_pb2
-
-MAX_CAPTIONS = 10
-"""How many captions of an image a caller may ask for."""
-
-_FRAMINGS: dict[int, Framing] = {
-    types_pb2.IMAGE_FRAMING_CROP: "crop",
-    types_pb2.IMAGE_FRAMING_PAD: "pad",
-}
-_FRAMING_NUMBERS: dict[Framing | None, types_pb2.ImageFraming] = {
-    "crop": types_pb2.IMAGE_FRAMING_CROP,
-    "pad": types_pb2.IMAGE_FRAMING_PAD,
-    None: types_pb2.IMAGE_FRAMING_UNSPECIFIED,
-}
 
 
 def selector(message: types_pb2.ModelSelector) -> ModelSelector:
@@ -51,7 +37,7 @@ def embed_call(request: embedding_pb2.EmbedRequest, limits: LimitsConfig) -> Emb
         raise invalid("inputs", "at least one is needed")
     if len(request.inputs) > limits.images_per_call + limits.texts_per_call:
         raise invalid("inputs", "too many")
-    options = input_options(request.options)
+    options = coverage.input_options(request.options)
     items = tuple(
         embed_item(message, options, limits, f"inputs[{i}]")
         for i, message in enumerate(request.inputs)
@@ -82,19 +68,11 @@ def stream_start(
     if message is None or message.WhichOneof("message") != "start":
         raise invalid("start", "a stream begins with it")
     start = message.start
-    return selector(start.model), outputs(start.outputs, limits), input_options(start.options)
-
-
-def input_options(message: types_pb2.InputOptions) -> InputOptions:
-    """How the inputs are read. That the model offers the framing is checked once it is known."""
-    return InputOptions(
-        framing=framing(message.framing), refuse_long_texts=message.refuse_long_texts
+    return (
+        selector(start.model),
+        outputs(start.outputs, limits),
+        coverage.input_options(start.options),
     )
-
-
-def framing(number: int) -> Framing | None:
-    """None is the model's own framing. Unknown numbers are refused before this."""
-    return _FRAMINGS.get(number)
 
 
 def embed_item(
@@ -120,7 +98,7 @@ def outputs(message: embedding_pb2.OutputSelection, limits: LimitsConfig) -> Out
     if message.top_concepts > limits.top_concepts:
         raise invalid("outputs.top_concepts", f"must be at most {limits.top_concepts}")
     refs = concept_refs(message.patch_concepts, limits, "outputs.patch_concepts")
-    captions = caption_count(message.captions, "outputs.captions")
+    captions = coverage.caption_count(message.captions, "outputs.captions")
     selected = message.top_concepts or message.dense or refs or captions
     return OutputSelection(
         sparse=message.sparse or not selected,
@@ -129,13 +107,6 @@ def outputs(message: embedding_pb2.OutputSelection, limits: LimitsConfig) -> Out
         patch_concepts=refs,
         captions=captions,
     )
-
-
-def caption_count(count: int, at: str) -> int:
-    """How many captions to send. Raises ServingError naming the field."""
-    if count > MAX_CAPTIONS:
-        raise invalid(at, f"must be at most {MAX_CAPTIONS}")
-    return count
 
 
 def concept_refs(
@@ -213,7 +184,7 @@ def embed_result(
         id=item.id,
         active=row.active,
         timings=timings(result.times),
-        coverage=coverage(result.coverage),
+        coverage=coverage.coverage(result.coverage),
     )
     if outputs.sparse:
         message.sparse.norm = row.norm
@@ -230,26 +201,8 @@ def embed_result(
                 concept_id=concept_id, values=row.patches.map(concept_id).tolist()
             )
     if outputs.captions and isinstance(item, ImageItem):
-        message.captions.extend(captions(model.nearest_captions(row, outputs.captions)))
+        message.captions.extend(coverage.captions(model.nearest_captions(row, outputs.captions)))
     return message
-
-
-def coverage(read: ItemCoverage) -> types_pb2.Coverage:
-    """What the model read of an input."""
-    return types_pb2.Coverage(
-        tokens=read.tokens,
-        truncated=read.truncated,
-        unknown_words=read.unknown_words,
-        framing=_FRAMING_NUMBERS[read.framing],
-        image_share=read.image_share,
-        ground=read.ground,
-        frames=read.frames,
-    )
-
-
-def captions(nearest: Iterable[tuple[str, float]]) -> list[types_pb2.ScoredCaption]:
-    """Captions with their cosine, best first."""
-    return [types_pb2.ScoredCaption(text=text, similarity=cosine) for text, cosine in nearest]
 
 
 def scored(
@@ -282,7 +235,8 @@ def model_response(model: ServedModel, limits: LimitsConfig) -> embedding_pb2.Ge
         patch_columns=columns,
         context_length=architecture.context_length,
         logit_scale=architecture.logit_scale,
-        framings=[_FRAMING_NUMBERS[name] for name in model.framings],
+        framings=[coverage.FRAMING_NUMBERS[name] for name in model.framings],
+        interpolation=coverage.INTERPOLATIONS[model.preprocessing.interpolation],
         limits=embedding_pb2.Limits(
             message_bytes=limits.message_bytes,
             image_bytes=limits.image_bytes,
