@@ -52,8 +52,8 @@ class GroundTruth:
         best = np.sort(scores[scores > 0])[::-1][:TOP]
         if not len(best):
             return float(not hits)
-        correct = sum(bool(scores[numbers[row]] >= best[-1] - TOLERANCE) for row in hits)
-        return correct / len(best)
+        correct = sum(bool(scores[numbers[row]] >= best[-1] - TOLERANCE) for row in set(hits))
+        return min(1.0, correct / len(best))
 
 
 def read_truth(export: Path, path: Path, samples: Mapping[str, Sample]) -> GroundTruth:

@@ -7,6 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+ACTIVE_ABOVE = 0.0
+"""A concept is active, or fires, where its code is above this: in the graphs' counts, in training's
+logs, in every figure and in the evidence for names. The paper counts from 0.001 on (arXiv
+2601.20075); a code of a bundle's TopK is above 0."""
+
+ACTIVE_ROWS = 2
+"""A concept of a model is active, and not only alive, where it fires on at least so many rows."""
+
 
 class CodesError(ValueError):
     """Codes that break the CSR contract; the message names the array."""

@@ -105,6 +105,10 @@ class AdapterRecipe(BaseRecipe):
     run: RunConfig = field(default_factory=RunConfig)
 
     def check(self) -> None:
-        """Raises SchemaError for a recipe without stages."""
+        """Raises SchemaError for values that are missing or contradict each other."""
         if not self.stages:
             raise SchemaError("stages: must have at least one")
+        if bool(self.llm.path) == (self.llm.small is not None):
+            raise SchemaError("llm: wants either `path` or `small`")
+        if any(stage.llm == "lora" for stage in self.stages) and self.llm.lora_rank < 1:
+            raise SchemaError("llm.lora_rank: must be 1 or more for a stage whose `llm` is lora")

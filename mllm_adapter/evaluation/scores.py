@@ -114,7 +114,10 @@ def score_steering(
     has_old = [bool(words(a.text) & lost) for a, lost in zip(answers, only_old, strict=True)]
     has_new = half
     if part:
-        has_new = [words(after) <= words(a.text) for a, after in zip(answers, new, strict=True)]
+        has_new = [
+            bool(words(after)) and words(after) <= words(a.text)
+            for a, after in zip(answers, new, strict=True)
+        ]
     both = [
         appeared and not stayed and not broken
         for appeared, stayed, broken in zip(has_new, has_old, corrupted, strict=True)

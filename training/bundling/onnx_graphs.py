@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bundle.codes import ACTIVE_ABOVE
 from training.model.sparse_clip import SparseCLIP
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class TopK:
 def _row(codes: Tensor, dense: Tensor, k: int) -> RowOutputs:
     values, indices = codes.topk(k, dim=-1)
     norm = codes.square().sum(dim=-1).sqrt()
-    return RowOutputs(indices, values, (codes > 0).sum(dim=-1), norm, dense)
+    return RowOutputs(indices, values, (codes > ACTIVE_ABOVE).sum(dim=-1), norm, dense)
 
 
 class ImageGraph(nn.Module):
@@ -121,7 +122,7 @@ class PatchGraph(nn.Module):
         else:
             dense, codes = patches.mean(dim=1), patch_codes.mean(dim=1)
         values, indices = patch_codes.topk(self.patch_k, dim=-1)
-        active = (patch_codes > 0).sum(dim=-1)
+        active = (patch_codes > ACTIVE_ABOVE).sum(dim=-1)
         return PatchOutputs(*_row(codes, dense, self.k), indices, values, active)
 
 

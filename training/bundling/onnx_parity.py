@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bundle.codes import ACTIVE_ABOVE
 from bundle.manifest import Parity
 from bundle.onnx_graph import GRAPHS, GraphName, OnnxGraph, import_onnxruntime
 from training.bundling.onnx_graphs import TopK
@@ -112,7 +113,7 @@ class _ParityTally:
         both = union & (actual > 0) & (expected > 0)
         jaccard = (both.sum(axis=1) + 1e-9) / (union.sum(axis=1) + 1e-9)
         self._jaccard = min(self._jaccard, float(jaccard.min()))
-        counts = (expected > 0).sum(axis=1)
+        counts = (expected > ACTIVE_ABOVE).sum(axis=1)
         if (np.abs(active - counts) > np.maximum(2, 0.02 * counts)).any():
             raise ParityError(f"{self.graph}.onnx: active differs from the count in torch")
 
@@ -157,4 +158,4 @@ def _batches(items: Array) -> Iterator[Array]:
 
 
 def _max_active(codes: torch.Tensor) -> int:
-    return int((codes > 0).sum(dim=-1).max())
+    return int((codes > ACTIVE_ABOVE).sum(dim=-1).max())

@@ -46,6 +46,12 @@ class BaseRecipe:
         recipe.check()
         return recipe
 
+    @classmethod
+    def parse_saved(cls, data: object) -> Self:
+        """Builds the recipe that a run or a checkpoint holds. It was checked when the run began, by
+        the rules of its time. Raises SchemaError naming the field."""
+        return from_dict(cls, data, at="")
+
     def check(self) -> None:
         """Raises SchemaError for a value that has the right type but is not allowed."""
 

@@ -44,7 +44,7 @@ def open_run(run: Path, recipe: BaseRecipe, *, is_first: bool = True) -> Startin
         if is_first:
             _begin(run, recipe)
         return StartingPoint(None, Progress(step=0, samples=0, seconds=0.0))
-    saved, progress = read_checkpoint(checkpoints[-1], type(recipe).parse)
+    saved, progress = read_checkpoint(checkpoints[-1], type(recipe).parse_saved)
     _refuse_other(run, saved, recipe)
     return StartingPoint(checkpoints[-1], progress)
 
@@ -52,7 +52,7 @@ def open_run(run: Path, recipe: BaseRecipe, *, is_first: bool = True) -> Startin
 def begun_recipe(run: Path, kind: type[R]) -> R | None:
     """The recipe with which the run in the folder `run` was begun; None when there is none."""
     try:
-        return kind.parse(json.loads((run / RECIPE_FILE).read_bytes()))
+        return kind.parse_saved(json.loads((run / RECIPE_FILE).read_bytes()))
     except (OSError, ValueError):  # missing, not JSON, or another kind of recipe
         return None
 

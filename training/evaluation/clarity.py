@@ -26,10 +26,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.codes import ACTIVE_ABOVE
 from training.evaluation.metrics import Floats, Ints
-
-FIRING_THRESHOLD = 0.001
-"""An activation above this counts as firing (arXiv 2601.20075)."""
 
 CONCEPTS_PER_BLOCK = 512
 """Concepts whose float64 copies exist at a time."""
@@ -122,7 +120,7 @@ def measure_clarity(codes: Floats, images: JudgedImages, seed: int = 0) -> Clari
 
 def fired(codes: Floats) -> Floats:
     """(N, C): 1 where a code counts as firing, else 0."""
-    return (codes > FIRING_THRESHOLD).astype(np.float32)
+    return (codes > ACTIVE_ABOVE).astype(np.float32)
 
 
 def min_max(codes: Floats) -> Floats:

@@ -1,4 +1,10 @@
-"""Zero-shot, retrieval and sparsity figures. N images, L labels, C concepts, G groups."""
+"""Zero-shot, retrieval and sparsity figures. N images, L labels, C concepts, G groups.
+
+Ties are broken at random, in expectation: a row whose own label shares rank 1 with three others is
+a quarter of a hit. So codes that are all zero, or all equal, score what guessing scores, whatever
+the order of the labels (Sun et al., ACL 2020, "A Re-evaluation of Knowledge Graph Completion
+Methods"). A code with a number that is not finite is no hit.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bundle.codes import ACTIVE_ABOVE, ACTIVE_ROWS
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -38,7 +46,7 @@ class ZeroShot:
 
 @dataclass(frozen=True, kw_only=True)
 class Sparsity:
-    """How many codes are above 0."""
+    """How many codes are active: above ACTIVE_ABOVE."""
 
     l0: float
     """Mean active concepts per row."""
@@ -64,29 +72,40 @@ def zero_shot(image: Floats, text: Floats, label: Ints, group: list[str]) -> Zer
     label text is found when any image of that label is among its nearest images.
     """
     cosine = unit(image) @ unit(text).T
-    true_cosine = np.take_along_axis(cosine, label[:, None], axis=1)
-    label_rank = (cosine > true_cosine).sum(axis=1)  # (N,), 0 when the own label is the nearest
-    image_rank = np.full(len(text), np.inf)  # (L,), of each label's nearest own image
-    for j in range(len(text)):
-        of_label = label == j
-        if of_label.any():
-            image_rank[j] = (cosine[:, j] > cosine[of_label, j].max()).sum()
-    present = np.flatnonzero(np.isfinite(image_rank))  # labels that have an image
-    image_rank = image_rank[present]
-    label_group = [group[int(np.flatnonzero(label == j)[0])] for j in present]
+    one_right = np.zeros(cosine.shape, dtype=bool)  # (N, L), an image's one right label
+    np.put_along_axis(one_right, label[:, None], True, axis=1)
+    present = np.unique(label)  # labels that have an image
+    by_text, own = cosine.T[present], one_right.T[present]  # (L', N), a label's own images
+    label_group = [group[int(np.argmax(row))] for row in own]
     return ZeroShot(
         images=len(image),
         labels=len(text),
         chance=100 / len(text),
-        top1=rate(label_rank < 1, group),
-        top5=rate(label_rank < 5, group),
-        text_to_image_1=rate(image_rank < 1, label_group),
-        text_to_image_5=rate(image_rank < 5, label_group),
+        top1=rate(top_hits(cosine, one_right, 1), group),
+        top5=rate(top_hits(cosine, one_right, 5), group),
+        text_to_image_1=rate(top_hits(by_text, own, 1), label_group),
+        text_to_image_5=rate(top_hits(by_text, own, 5), label_group),
     )
 
 
-def rate(hits: NDArray[np.bool_], group: list[str]) -> Rate:
-    """The rate of hits (N,), with its standard error clustered by `group` (N,)."""
+def top_hits(scores: Floats, right: NDArray[np.bool_], k: int) -> NDArray[np.float64]:
+    """For each row of `scores` (Q, M), the probability (Q,) that one of its `right` candidates is
+    among the k highest, when candidates of equal score are put in random order."""
+    best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
+    # NaN is neither above nor below: a candidate without a number counts as better than `best`.
+    above = (~(scores <= best)).sum(axis=1)
+    tied = scores == best
+    wrong = (tied & ~right).sum(axis=1)
+    seats = np.clip(k - above, 0, tied.sum(axis=1))  # of the tied ones, how many are among the k
+    missed = np.ones(len(scores))  # the probability that all seats go to wrong candidates
+    for seat in range(k):
+        left = np.maximum(tied.sum(axis=1) - seat, 1)
+        missed = np.where(seat < seats, missed * np.maximum(wrong - seat, 0) / left, missed)
+    return 1.0 - missed
+
+
+def rate(hits: NDArray[np.bool_] | NDArray[np.float64], group: list[str]) -> Rate:
+    """The rate of hits (N,), each in [0, 1], with its standard error clustered by `group` (N,)."""
     p = float(hits.mean())
     _, cluster = np.unique(np.asarray(group), return_inverse=True)
     residual = np.bincount(cluster, weights=hits - p)  # (G,)
@@ -96,13 +115,13 @@ def rate(hits: NDArray[np.bool_], group: list[str]) -> Rate:
 
 def sparsity(codes: Floats) -> Sparsity:
     """Sparsity of codes (N, C)."""
-    fired = codes > 0
+    fired = codes > ACTIVE_ABOVE
     counts = fired.sum(axis=0)
     concepts = codes.shape[1]
     l0 = float(fired.sum(axis=1).mean())
     return Sparsity(
         l0=l0,
         l0_share=100 * l0 / concepts,
-        active=100 * float((counts >= 2).mean()),
+        active=100 * float((counts >= ACTIVE_ROWS).mean()),
         dead=100 * float((counts == 0).mean()),
     )

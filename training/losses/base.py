@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -35,8 +35,13 @@ class Loss(ABC):
         text: Float[Tensor, "b C"],
         scale: Float[Tensor, ""],
         parameters: Mapping[str, Float[Tensor, ""]],
+        captions: Int[Tensor, " b"] | None = None,
     ) -> Float[Tensor, ""]:
         """This rank's part of the loss. Rows have unit length, and row i of both sides is one pair.
+
+        `captions` has a number for each row's caption, equal for equal captions on any rank. Such
+        rows must not count as each other's negatives, as no model can tell their texts apart. With
+        None all rows are negatives of each other.
 
         The mean over ranks must be the loss of the whole batch, as DistributedDataParallel averages
         the gradients.

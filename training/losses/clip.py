@@ -4,17 +4,17 @@ The gathered features of a batch are B x C numbers per modality, which at C = 55
 the logits are B x B. Neither is kept here. The loss visits the texts of one rank after another,
 computes their logits in tiles, keeps only the log-sum-exp of each row and column, and computes each
 tile again in the backward pass. Value and gradients equal those of open_clip's ClipLoss with
-local_loss and gather_with_grad.
+local_loss and gather_with_grad, apart from rows of equal captions, which are masked on demand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from training.losses.base import Loss
@@ -29,15 +29,19 @@ class ClipLoss(Loss):
         text: Float[Tensor, "b C"],
         scale: Float[Tensor, ""],
         parameters: Mapping[str, Float[Tensor, ""]],
+        captions: Int[Tensor, " b"] | None = None,
     ) -> Float[Tensor, ""]:
         """See Loss."""
-        return tiled_clip_loss(image, text, scale, tile=self.tile, gather_dtype=self.gather_dtype)
+        return tiled_clip_loss(
+            image, text, scale, captions, tile=self.tile, gather_dtype=self.gather_dtype
+        )
 
 
 def tiled_clip_loss(
     image: Float[Tensor, "b C"],
     text: Float[Tensor, "b C"],
     scale: Float[Tensor, ""],
+    captions: Int[Tensor, " b"] | None = None,
     *,
     tile: int = 1024,
     gather_dtype: torch.dtype | None = None,
@@ -46,9 +50,11 @@ def tiled_clip_loss(
 
     b must be the same on each rank. The mean over ranks is the global loss, and so are the
     gradients once DistributedDataParallel has averaged them. At most tile x tile logits exist at a
-    time. Features travel between ranks as `gather_dtype`, or as they are when it is None.
+    time. Features travel between ranks as `gather_dtype`, or as they are when it is None. Rows
+    whose `captions` are equal are not each other's negatives: both sums leave their logits out.
     """
-    return cast(Tensor, _TiledClipLoss.apply(image, text, scale, tile, gather_dtype))  # type: ignore[no-untyped-call]
+    arguments = (image, text, scale, captions, tile, gather_dtype)
+    return cast(Tensor, _TiledClipLoss.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
 class _TiledClipLoss(torch.autograd.Function):
@@ -61,6 +67,7 @@ class _TiledClipLoss(torch.autograd.Function):
         image: Tensor,
         text: Tensor,
         scale: Tensor,
+        captions: Tensor | None,
         tile: int,
         gather_dtype: torch.dtype | None,
     ) -> Tensor:
@@ -72,8 +79,11 @@ class _TiledClipLoss(torch.autograd.Function):
         column_lse = image.new_full((ranks, b), -torch.inf, dtype=torch.float32)
         for owner in range(ranks):
             owner_text = _broadcast(text, owner, gather_dtype)  # (b, C)
+            same = _same_captions(captions, owner)
             for rows, columns in _tiles(b, tile):
                 logits = (image[rows] @ owner_text[columns].T).float() * scale
+                if same is not None:
+                    logits.masked_fill_(same(rows, columns), -torch.inf)
                 row_lse[rows] = torch.logaddexp(row_lse[rows], logits.logsumexp(1))
                 column_lse[owner, columns] = torch.logaddexp(
                     column_lse[owner, columns], logits.logsumexp(0)
@@ -82,7 +92,7 @@ class _TiledClipLoss(torch.autograd.Function):
         column_lse = _logsumexp_over_ranks(column_lse)
         diagonal: Tensor = torch.linalg.vecdot(image, text).float() * scale
         ctx.save_for_backward(image, text, scale, row_lse, column_lse)
-        ctx.tile, ctx.gather_dtype = tile, gather_dtype
+        ctx.captions, ctx.tile, ctx.gather_dtype = captions, tile, gather_dtype
         return ((row_lse - diagonal).mean() + (column_lse[rank] - diagonal).mean()) / 2
 
     @staticmethod
@@ -96,10 +106,13 @@ class _TiledClipLoss(torch.autograd.Function):
         scale_grad = torch.zeros((), device=image.device)
         for owner in range(ranks):
             owner_text = _broadcast(text, owner, ctx.gather_dtype)
+            same = _same_captions(ctx.captions, owner)
             owner_grad = text_grad if ranks == 1 else torch.zeros_like(text_grad)
             for rows, columns in _tiles(b, ctx.tile):
                 cosine = (image[rows] @ owner_text[columns].T).float()
                 logits = cosine * scale
+                if same is not None:  # the slope of a masked logit is exp(-inf) = 0
+                    logits.masked_fill_(same(rows, columns), -torch.inf)
                 # The derivative by l_ij of the sum of all ranks' losses:
                 # (softmax over row i + softmax over column j - 2 where i and j are a pair) / 2b.
                 # So each rank computes the gradient by its images without communication.
@@ -126,7 +139,25 @@ class _TiledClipLoss(torch.autograd.Function):
             (scale_grad * grad).to(scale.dtype),
             None,
             None,
+            None,
         )
+
+
+def _same_captions(captions: Tensor | None, owner: int) -> Callable[[slice, slice], Tensor] | None:
+    """A function that marks, in a tile of this rank's images and the owner's texts, other pairs of
+    the same caption. None when they are not to be masked."""
+    if captions is None:
+        return None
+    is_own = owner == _rank_and_count()[0]
+    of_owner = _broadcast(captions, owner, None)
+
+    def same(rows: slice, columns: slice) -> Tensor:
+        equal = captions[rows, None] == of_owner[None, columns]
+        if is_own and rows == columns:
+            equal.fill_diagonal_(False)  # a pair itself
+        return equal
+
+    return same
 
 
 def _rank_and_count() -> tuple[int, int]:

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from training.model.sparse_head import SparseHead
 from training.model.towers import ImageTower, TextTower, Towers, build_towers, tower_config
 
+CLIP_SCALE = 1 / 0.07
+"""exp(logit scale) with which CLIP starts (arXiv 2103.00020)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -45,8 +48,9 @@ class ModelConfig:
     pool: Literal["cls", "patch_mean"] = "cls"
     """An image's codes: `cls` encodes the pooled token, `patch_mean` takes the mean of the patches'
     codes."""
-    logit_scale_init: float = 1 / 0.07
-    """Initial value of exp(logit scale)."""
+    logit_scale_init: float | None = None
+    """Initial value of exp(logit scale), at most the cap. null: CLIP's 1 / 0.07, or the cap where
+    that is lower; the scale is then a constant until the gradient lowers it."""
     logit_scale_cap: float = 100.0
     """The sparsity knob: exp(logit scale) is clamped here. A lower cap gives sparser codes."""
 
@@ -54,6 +58,11 @@ class ModelConfig:
     def concepts(self) -> int:
         """C, the width of the codes."""
         return self.embed_dim * self.width_factor
+
+    @property
+    def initial_scale(self) -> float:
+        """The value with which exp(logit scale) starts."""
+        return min(self.logit_scale_init or CLIP_SCALE, self.logit_scale_cap)
 
 
 class Encoding(NamedTuple):
@@ -96,7 +105,7 @@ class SparseCLIP(nn.Module):
         self.text: TextTower = towers.text
         self.image_head = self._head(towers.image.width, towers.image_projection)
         self.text_head = self._head(towers.text.width, towers.text_projection)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(config.logit_scale_init)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(config.initial_scale)))
         self.loss_parameters = nn.ParameterDict(
             {name: torch.tensor(value) for name, value in (loss_parameters or {}).items()}
         )
@@ -161,6 +170,23 @@ class SparseCLIP(nn.Module):
         )
 
 
+SHORTEST_ROW = 0.1
+"""A row's gradient is at most that of a row of this share of the batch's mean length."""
+
+
 def normalize(codes: Float[Tensor, "B C"], eps: float = 1e-6) -> Float[Tensor, "B C"]:
-    """Rows of unit length. The norm is computed in float32; an all-zero row stays zero."""
-    return F.normalize(codes.float(), dim=-1, eps=eps)
+    """Rows of unit length. The norm is computed in float32; an all-zero row stays zero.
+
+    The gradient by a row grows with 1 / its length. With `rep_relu` an all-zero row has a gradient,
+    which would be multiplied by 1 / eps: it would be all of the step that gradient clipping leaves.
+    So rows shorter than SHORTEST_ROW times the mean of their batch get the gradient of a row of
+    that length; where all rows are zero, that of a row of length 1. Others are not changed.
+    """
+    rows = codes.float().view_as(codes)  # a view, so that the hook is on this use of the codes only
+    if rows.requires_grad:
+        length = torch.linalg.vector_norm(rows.detach(), dim=-1, keepdim=True)
+        mean = length.mean()
+        shortest = torch.where(mean > 0, SHORTEST_ROW * mean, 1.0)
+        share = (length.clamp(min=eps) / shortest).clamp(max=1.0)
+        rows.register_hook(lambda gradient: gradient * share)
+    return F.normalize(rows, dim=-1, eps=eps)

@@ -34,6 +34,8 @@ class BatchSource:
         is_streamed = epoch_size > 0 or not data.is_built
         if recipe.data.cached_views and (is_streamed or not recipe.start.freeze_image):
             raise ValueError("data.cached_views: wants start.freeze_image and data in memory")
+        if recipe.data.weights and is_streamed:
+            raise ValueError("data.weights: a stream takes its pairs as they come")
         if is_streamed:
             self.split = data.split(recipe.data.split)
             epoch_size = epoch_size or self.split.pairs

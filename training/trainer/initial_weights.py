@@ -33,8 +33,6 @@ def initial_model(recipe: TrainingRecipe) -> SparseCLIP:
         model.image.load_trunk_weights(imagenet_weights())
     if start.checkpoint:
         _copy_fitting(model, Path(start.checkpoint))
-    if start.unlocked_groups and not start.freeze_image:
-        raise ValueError("start.unlocked_groups: wants start.freeze_image")
     if start.freeze_image:
         model.image.freeze(start.unlocked_groups)
     return model

@@ -85,6 +85,7 @@ class _TrainingRun:
             micro_batch=loop.micro_batch,
             precision=loop.precision,
             device=ranks.device,
+            mask_equal_captions=loop.mask_equal_captions,
         )
 
     def _open(self) -> Progress:

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from training.core.precision import Precision, autocast
@@ -17,6 +18,9 @@ from training.loading.pairs import PairBatch
 from training.losses.base import Loss
 from training.model.sparse_clip import LossInputs, normalize
 from training.trainer.step_metrics import StepResult, measure
+
+HASH_FACTOR = 0x5851F42D4C957F2D
+"""The factor of Knuth's MMIX generator: odd, with bits all over its 64."""
 
 
 class TrainingStep:
@@ -37,10 +41,13 @@ class TrainingStep:
         micro_batch: int,
         precision: Precision,
         device: torch.device,
+        mask_equal_captions: bool = False,
     ) -> None:
         """`model` is a SparseCLIP, or DistributedDataParallel around one. With a `micro_batch` of 0
-        the batch is not split."""
+        the batch is not split. With `mask_equal_captions` the loss learns which captions are equal.
+        """
         self.model, self.loss = model, loss
+        self.mask_equal_captions = mask_equal_captions
         self.micro_batch, self.device = micro_batch, device
         self.autocast = autocast(precision, device)
 
@@ -50,13 +57,14 @@ class TrainingStep:
             return self._cached(batch)
         with self.autocast:
             outputs: LossInputs = self.model(batch.pixels, batch.tokens)
-        loss = self._loss(outputs)
+        loss = self._loss(outputs, batch.tokens)
         loss.backward()
         return measure(loss, outputs)
 
-    def _loss(self, outputs: LossInputs) -> Tensor:
+    def _loss(self, outputs: LossInputs, tokens: Tensor) -> Tensor:
         image, text, scale, parameters = outputs
-        return self.loss(normalize(image), normalize(text), scale, parameters)
+        captions = caption_numbers(tokens) if self.mask_equal_captions else None
+        return self.loss(normalize(image), normalize(text), scale, parameters, captions)
 
     def _cached(self, batch: PairBatch) -> StepResult:
         pixels = torch.split(batch.pixels, self.micro_batch)
@@ -68,7 +76,7 @@ class TrainingStep:
             with torch.no_grad(), self.autocast:
                 outputs.append(self.model(*micro_batch))
         leaves = _as_leaves(outputs)
-        loss = self._loss(leaves)
+        loss = self._loss(leaves, batch.tokens)
         loss.backward()  # stops at the leaves, which now hold the gradient by codes and scalars
         image_grads = torch.split(_gradient(leaves.image), self.micro_batch)
         text_grads = torch.split(_gradient(leaves.text), self.micro_batch)
@@ -89,6 +97,16 @@ class TrainingStep:
                     [image_grads[i], text_grads[i], *scalar_grads],
                 )
         return measure(loss, leaves)
+
+
+def caption_numbers(tokens: Int[Tensor, "b T"]) -> Int[Tensor, " b"]:
+    """A number for each row of tokens: a hash of 64 bits, so that equal rows have equal numbers on
+    every rank without an exchange of tokens."""
+    numbers = torch.full((len(tokens),), tokens.shape[1], dtype=torch.int64, device=tokens.device)
+    for column in tokens.long().unbind(1):
+        numbers = (numbers ^ column) * HASH_FACTOR
+        numbers = numbers ^ (numbers >> 29)  # integers wrap around, so high bits reach low ones
+    return numbers
 
 
 def _as_leaves(outputs: Sequence[LossInputs]) -> LossInputs:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bundle.codes import ACTIVE_ABOVE, ACTIVE_ROWS
 from training.core.distributed import Ranks
 from training.core.run_log import RunLog
 from training.model.sparse_clip import LossInputs
@@ -30,7 +31,7 @@ class StepResult(NamedTuple):
 @torch.no_grad()
 def measure(loss: Float[Tensor, ""], outputs: LossInputs) -> StepResult:
     """Measures a step after its backward pass."""
-    image, text = outputs.image > 0, outputs.text > 0
+    image, text = outputs.image > ACTIVE_ABOVE, outputs.text > ACTIVE_ABOVE
     return StepResult(
         loss=loss.detach(),
         scale=outputs.scale.detach(),
@@ -87,7 +88,7 @@ class StepAverages:
             "l0_image": image_l0,
             "l0_text": text_l0,
             "dead": int((fired == 0).sum()),
-            "active": int((fired >= 2).sum()),
+            "active": int((fired >= ACTIVE_ROWS).sum()),
             "lr": lr,
             "grad_norm": norm,
             "bad_pairs": bad_pairs,

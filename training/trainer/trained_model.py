@@ -34,4 +34,4 @@ def load_model(path: Path) -> tuple[SparseCLIP, TrainingRecipe]:
 
 def read_state(checkpoint: Path) -> tuple[TrainingRecipe, Progress]:
     """The recipe and the progress of a checkpoint. Raises CheckpointError."""
-    return read_checkpoint(checkpoint, TrainingRecipe.parse)
+    return read_checkpoint(checkpoint, TrainingRecipe.parse_saved)

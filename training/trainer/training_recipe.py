@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from bundle.schema import SchemaError
 from training.core.optimizer import OptimizerConfig
@@ -19,7 +19,7 @@ from training.losses import LOSSES
 from training.model.sparse_clip import ModelConfig
 
 POSITIVE = [
-    *("model.embed_dim", "model.width_factor", "model.logit_scale_init", "model.logit_scale_cap"),
+    *("model.embed_dim", "model.width_factor"),
     *("optimizer.lr", "optimizer.eps"),
     *("loop.epochs", "loop.batch_size", "loop.tile", "loop.log_every", "loop.checkpoint_every"),
 ]
@@ -28,6 +28,7 @@ NOT_NEGATIVE = [
     *("optimizer.image_trunk", "optimizer.weight_decay", "optimizer.clip_norm"),
     *("loop.micro_batch", "loop.threads", "loop.seed", "start.unlocked_groups"),
 ]
+AT_LEAST_ONE = ["model.logit_scale_init", "model.logit_scale_cap"]
 FRACTIONS = [
     *("data.canonical", "optimizer.warmup", "loop.ema"),
     *("augment.flip", "augment.background", "augment.colour", "augment.grey", "augment.erase"),
@@ -70,6 +71,8 @@ class LoopConfig:
     """Store the image tower's tensors with channels last, which is faster for convolutions."""
     loss: Annotated[str, LOSSES] = "clip"
     """Name of the loss, from the table in training/losses."""
+    mask_equal_captions: bool = True
+    """Pairs of a batch with the same caption are not each other's negatives."""
     ema: float = 0.0
     """Decay of a running average of the weights, which is then what a bundle gets; 0 for none."""
     tile: int = 4096
@@ -98,14 +101,55 @@ class TrainingRecipe(BaseRecipe):
     start: StartConfig = field(default_factory=StartConfig)
 
     def check(self) -> None:
-        """Raises SchemaError for a number that is out of its range."""
+        """Raises SchemaError for a number that is out of its range, and for values that contradict
+        each other."""
         checks: list[tuple[list[str], str, Callable[[float], bool]]] = [
             (POSITIVE, "greater than 0", lambda value: value > 0),
             (NOT_NEGATIVE, "0 or more", lambda value: value >= 0),
+            (AT_LEAST_ONE, "1 or more", lambda value: value >= 1),
             (FRACTIONS, "0 to 1", lambda value: 0 <= value <= 1),
         ]
         for fields, valid_range, fits in checks:
             for name in fields:
                 value = attrgetter(name)(self)
-                if not (math.isfinite(value) and fits(value)):
+                if value is not None and not (math.isfinite(value) and fits(value)):
                     raise SchemaError(f"{name}: must be {valid_range}")
+        for problem, is_there in self._contradictions():
+            if is_there:
+                raise SchemaError(problem)
+
+    def _contradictions(self) -> Iterator[tuple[str, bool]]:
+        """Values of which one would have no effect, or undo the other."""
+        model, start = self.model, self.start
+        init, cap = model.logit_scale_init, model.logit_scale_cap
+        yield (
+            f"model.logit_scale_init: over model.logit_scale_cap ({cap:g}), so the scale would be "
+            "the cap from the first step on; leave it out, or lower it",
+            init is not None and init > cap,
+        )
+        yield "model.rep_relu: wants model.relu", model.rep_relu and not model.relu
+        low, high = self.augment.scale
+        yield "augment.scale: the first number must not be over the second", low > high
+        yield (
+            "start.pretrained: wants start.open_clip",
+            bool(start.pretrained and not start.open_clip),
+        )
+        yield (
+            "start.image: cannot be combined with start.open_clip, which brings its own",
+            bool(start.image and start.open_clip),
+        )
+        yield (
+            "start.unlocked_groups: wants start.freeze_image",
+            start.unlocked_groups > 0 and not start.freeze_image,
+        )
+
+    @classmethod
+    def parse_saved(cls, data: object) -> Self:
+        """See BaseRecipe. A run that was begun before a key existed keeps what it did then."""
+        if isinstance(data, dict) and isinstance(data.get("loop"), dict):
+            data = data | {"loop": {"mask_equal_captions": False} | data["loop"]}
+        if isinstance(data, dict) and isinstance(data.get("model"), dict):
+            init, cap = (data["model"].get(f"logit_scale_{name}") for name in ("init", "cap"))
+            if isinstance(init, float) and isinstance(cap, float) and init > cap:
+                data = data | {"model": data["model"] | {"logit_scale_init": None}}
+        return super().parse_saved(data)

@@ -82,8 +82,8 @@ def test_drawings_of_one_thing_prove_nothing() -> None:
     assert measure_clarity(codes[:, [0, 2, 3]], images) is None
 
 
-def test_a_code_of_a_thousandth_does_not_fire() -> None:
-    assert fired(np.array([[0.001, 0.0011, 0]], dtype=np.float32)).tolist() == [[0, 1, 0]]
+def test_a_code_above_zero_fires_as_in_every_other_figure() -> None:
+    assert fired(np.array([[1e-6, 0.5, 0]], dtype=np.float32)).tolist() == [[1, 1, 0]]
 
 
 def meta(caption: str, group: str | None) -> dict[str, Any]:

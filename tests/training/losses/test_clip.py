@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tests.support.paths import ROOT
@@ -16,6 +17,7 @@ from tests.training.conftest import environment
 from training.core.torchvision_compat import open_clip
 from training.losses.clip import tiled_clip_loss
 from training.model.sparse_clip import normalize
+from training.trainer.step import caption_numbers
 
 
 def rows(seed: int, batch: int = 24, concepts: int = 160) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,29 +39,56 @@ def test_value_and_gradients_equal_open_clip(tile: int) -> None:
         torch.testing.assert_close(a.grad, b.grad)
 
 
-def test_zero_row_is_not_nan() -> None:
-    image, text, scale = rows(1)
-    with torch.no_grad():
-        image[3] = 0
-    loss = tiled_clip_loss(normalize(image), normalize(text), scale)
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert image.grad is not None
-    assert torch.isfinite(image.grad).all()
+CAPTIONS = torch.tensor([5, 1, 5, 2, 3, 5, *range(10, 26), 1, 2])
+"""Some rows of a batch have the caption of another row, which may be on another rank."""
+
+
+def masked_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """The reference: all logits at once, without those of other rows of the same caption."""
+    logits = image @ text.T * scale
+    same = (CAPTIONS[:, None] == CAPTIONS[None]) & ~torch.eye(len(CAPTIONS), dtype=torch.bool)
+    logits = logits.masked_fill(same, -torch.inf)
+    own = torch.arange(len(logits))
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+@pytest.mark.parametrize("tile", [5, 100])
+def test_rows_of_one_caption_are_no_negatives(tile: int) -> None:
+    ours, theirs = rows(0), rows(0)
+    reference = masked_loss(normalize(theirs[0]), normalize(theirs[1]), theirs[2])
+    loss = tiled_clip_loss(normalize(ours[0]), normalize(ours[1]), ours[2], CAPTIONS, tile=tile)
+    unmasked = tiled_clip_loss(normalize(ours[0]), normalize(ours[1]), ours[2], tile=tile)
+    assert loss < unmasked - 1e-3
+    for value in (reference, loss):
+        value.backward()
+    torch.testing.assert_close(loss, reference)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_equal_tokens_have_equal_numbers_and_others_do_not() -> None:
+    tokens = torch.randint(0, 60, (4096, 16), generator=torch.Generator().manual_seed(0))
+    tokens[7], tokens[9] = tokens[3], tokens[3].flip(0)
+    numbers = caption_numbers(tokens)
+    assert numbers[7] == numbers[3]
+    assert len(set(numbers.tolist())) == 4095
+    assert caption_numbers(tokens[3:4]).item() == numbers[3].item()  # whatever the batch
 
 
 RANK = """
 import json, sys, torch
 import torch.distributed as dist
-from tests.training.losses.test_clip import rows
+from tests.training.losses.test_clip import CAPTIONS, rows
 from training.losses.clip import tiled_clip_loss
 from training.model.sparse_clip import normalize
 dist.init_process_group("gloo")
 rank, ranks = dist.get_rank(), dist.get_world_size()
 image, text, scale = rows(0)
+masked = sys.argv[1] == "masked"
 share = len(image) // ranks
 mine = slice(rank * share, (rank + 1) * share)
-loss = tiled_clip_loss(normalize(image[mine]), normalize(text[mine]), scale, tile=7)
+captions = CAPTIONS[mine] if masked else None
+loss = tiled_clip_loss(normalize(image[mine]), normalize(text[mine]), scale, captions, tile=7)
 loss.backward()
 values = [loss.detach(), scale.grad]
 for x in values: dist.all_reduce(x)
@@ -73,20 +102,21 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_ranks_agree_with_one_process(ranks: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ranks", "kind"), [(2, "plain"), (3, "masked")])
+def test_ranks_agree_with_one_process(ranks: int, kind: str, tmp_path: Path) -> None:
     script = tmp_path / "rank.py"
     script.write_text(RANK)
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-         str(ranks), str(script)],
+         str(ranks), str(script), kind],
         capture_output=True, text=True, timeout=120, check=False,
         env={**environment(), "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads(done.stdout.split("RESULT")[1])
     image, text, scale = rows(0)
-    loss = open_clip().ClipLoss()(normalize(image), normalize(text), scale)
+    reference = masked_loss if kind == "masked" else open_clip().ClipLoss()
+    loss = reference(normalize(image), normalize(text), scale)
     loss.backward()
     torch.testing.assert_close(torch.tensor(result["loss"]), loss.detach())
     torch.testing.assert_close(torch.tensor(result["scale"]), scale.grad)

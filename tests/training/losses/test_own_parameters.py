@@ -35,7 +35,12 @@ class PairwiseLoss(Loss):
     parameters = {"bias": -3.0}
 
     def __call__(
-        self, image: Tensor, text: Tensor, scale: Tensor, parameters: Mapping[str, Tensor]
+        self,
+        image: Tensor,
+        text: Tensor,
+        scale: Tensor,
+        parameters: Mapping[str, Tensor],
+        captions: Tensor | None = None,
     ) -> Tensor:
         logits = (image @ text.T) * scale + parameters["bias"]
         return F.binary_cross_entropy_with_logits(logits, torch.eye(len(image)))

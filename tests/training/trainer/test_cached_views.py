@@ -121,7 +121,6 @@ def test_views_are_random_and_of_their_image(icons: Path) -> None:
             {"start": {"freeze_image": True, "unlocked_groups": 2}},
             r"data\.cached_views: no block of the image tower is frozen",
         ),
-        ({"start": {"unlocked_groups": 1}}, r"start\.unlocked_groups: wants start\.freeze_image"),
     ],
 )
 def test_what_cannot_be_cached_is_refused(

@@ -120,6 +120,26 @@ def test_a_recipe_survives_its_own_dict() -> None:
     assert TrainingRecipe.parse(recipe.to_dict()) == recipe
 
 
+def test_the_scale_starts_under_its_cap() -> None:
+    """The demo names no initial scale: CLIP's 14.3 would be over its cap of 12."""
+    assert TrainingRecipe.load("demo").model.initial_scale == 12.0
+    free = TrainingRecipe.load("demo", ["model.logit_scale_cap=100.0"])
+    assert free.model.initial_scale == pytest.approx(1 / 0.07)
+    low = TrainingRecipe.load("demo", ["model.logit_scale_init=5.0"])
+    assert float(new_model(small(low)).scale.detach()) == pytest.approx(5.0)
+
+
+def test_a_run_from_before_a_key_keeps_what_it_did() -> None:
+    recipe = TrainingRecipe.load("demo")
+    saved = recipe.to_dict()
+    del saved["loop"]["mask_equal_captions"]
+    saved["model"]["logit_scale_init"] = 1 / 0.07
+    read = TrainingRecipe.parse_saved(saved)
+    assert recipe.loop.mask_equal_captions
+    assert not read.loop.mask_equal_captions
+    assert read.model == recipe.model
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -134,6 +154,13 @@ def test_a_recipe_survives_its_own_dict() -> None:
         ("data.cached_views=-1", r"data\.cached_views: must be 0 or more"),
         ("start.unlocked_groups=-1", r"start\.unlocked_groups: must be 0 or more"),
         ("augment.grey=1.5", r"augment\.grey: must be 0 to 1"),
+        ("model.logit_scale_cap=0.5", r"model\.logit_scale_cap: must be 1 or more"),
+        ("model.logit_scale_init=14.3", r"model\.logit_scale_init: over .*logit_scale_cap \(12\)"),
+        ("model.relu=false", r"model\.rep_relu: wants model\.relu"),
+        ("augment.scale=[1.2, 0.8]", r"augment\.scale: the first number"),
+        ("start.pretrained=openai", r"start\.pretrained: wants start\.open_clip"),
+        ("start.open_clip=ViT-B-32", r"start\.image: cannot be combined with start\.open_clip"),
+        ("start.freeze_image=false", r"start\.unlocked_groups: wants start\.freeze_image"),
         ("loop", "an override is section.key=value"),
         ("name.x=1", "name holds no keys"),
     ],
