@@ -17,7 +17,7 @@ from serving.core.errors import ServingError
 from serving.core.requests import ExplainCall, TextItem, find_concept
 from serving.engines.outputs import OutputRow, Patches
 from serving.models.loaded_model import ServedModel
-from serving.models.map_overlay import render_overlay
+from serving.models.map_overlay import MAX_OVERLAY_BYTES, render_overlay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,12 +144,13 @@ class ExplainedImage:
     def maps(self, concept_ids: Sequence[int], overlay: bool) -> tuple[ConceptMap, ...]:
         """Each concept's map; with `overlay`, also drawn over the image."""
         activations = dict(zip(self.row.indices.tolist(), self.row.values.tolist(), strict=True))
+        max_bytes = MAX_OVERLAY_BYTES // max(1, len(concept_ids))
         maps = []
         for concept_id in concept_ids:
             values = self.patches.map(concept_id)
             png = b""
             if overlay:
-                png = render_overlay(self.pixels, values, self.grid, self.preprocessing)
+                png = render_overlay(self.pixels, values, self.grid, self.preprocessing, max_bytes)
             maps.append(
                 ConceptMap(
                     concept_id=concept_id,

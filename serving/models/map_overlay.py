@@ -13,6 +13,9 @@ from bundle.manifest import Preprocessing
 _MIN_SIDE = 336
 """Smaller images are enlarged to this many pixels per side, so that the map can be seen."""
 
+MAX_OVERLAY_BYTES = 3 * 2**20 + 2**19
+"""All overlays of one reply. Stock gRPC clients refuse a message of more than 4 MiB."""
+
 # RGB anchors of a perceptually even color ramp, from dark violet over red to light yellow.
 _COLORS = np.array([[20, 11, 52], [120, 28, 109], [207, 68, 70], [251, 155, 6], [252, 255, 164]])
 
@@ -22,11 +25,13 @@ def render_overlay(
     values: NDArray[np.float32],
     grid: tuple[int, int],
     preprocessing: Preprocessing,
+    max_bytes: int = MAX_OVERLAY_BYTES,
 ) -> bytes:
     """Draws a map (P,) of activations >= 0 over the pixels (3, S, S) that the model saw.
 
     `grid` is rows and columns of patches. The strongest patch gets the brightest color; a map of
-    zeros leaves the image dim.
+    zeros leaves the image dim. A drawing of more than `max_bytes` gets fewer colors, and then fewer
+    pixels.
     """
     mean = np.array(preprocessing.mean, dtype=np.float32)[:, None, None]
     std = np.array(preprocessing.std, dtype=np.float32)[:, None, None]
@@ -47,6 +52,15 @@ def render_overlay(
     # A weak map keeps most of the image; the peak keeps a quarter of it.
     strength = 0.15 + 0.6 * heat
     mixed = (base * (1 - strength) + color * strength).astype(np.uint8)
+    drawing = Image.fromarray(mixed)
+    data = _png(drawing)
+    while len(data) > max_bytes and side > 1:
+        data = _png(drawing.resize((side, side), Image.Resampling.BOX).quantize(256))
+        side = side * 3 // 4
+    return data
+
+
+def _png(image: Image.Image) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(mixed).save(out, format="PNG", compress_level=3)
+    image.save(out, format="PNG", compress_level=3)
     return out.getvalue()

@@ -12,7 +12,7 @@ from bundle.concepts import ConceptVocabulary
 from bundle.manifest import Preprocessing
 from serving.engines.outputs import OutputRow, Patches
 from serving.models.explain import ExplainedImage, ranked
-from serving.models.map_overlay import render_overlay
+from serving.models.map_overlay import MAX_OVERLAY_BYTES, render_overlay
 from tests.support.tiny_model import tiny_concepts
 
 VOCABULARY = ConceptVocabulary(tuple(tiny_concepts()))
@@ -82,3 +82,19 @@ def test_the_strongest_patch_is_the_brightest() -> None:
 
 def test_a_map_of_zeros_leaves_an_even_image() -> None:
     assert drawn([0.0] * 4).reshape(-1, 3).std(axis=0).max() == 0
+
+
+@pytest.mark.parametrize("side", [32, 448])
+def test_the_overlays_of_a_reply_fit_the_message_of_a_stock_client(side: int) -> None:
+    noise = np.random.default_rng(0).normal(size=(3, side, side)).astype(np.float32)
+    values = np.array([0.0, 1.0, 2.0, 3.0], dtype=np.float32)
+    share = MAX_OVERLAY_BYTES // 32
+    whole = render_overlay(noise, values, (2, 2), preprocessing())
+    bounded = render_overlay(noise, values, (2, 2), preprocessing(), share)
+    assert len(whole) > share >= len(bounded)
+    with Image.open(io.BytesIO(bounded)) as small, Image.open(io.BytesIO(whole)) as large:
+        assert small.width >= 0.5 * large.width
+        difference = np.asarray(small.convert("RGB").resize((8, 8)), dtype=float) - np.asarray(
+            large.resize((8, 8)), dtype=float
+        )
+    assert np.abs(difference).mean() < 12

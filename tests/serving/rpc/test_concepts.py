@@ -115,5 +115,5 @@ async def test_explain_accounts_for_the_activation(concepts: Any) -> None:
     bad = await refused(concepts.ExplainImage(concepts_pb2.ExplainImageRequest(image=b"GIF89a")))
     assert (bad.code, bad.message) == (
         grpc.StatusCode.INVALID_ARGUMENT,
-        "image: unsupported image",
+        "image: unsupported image: GIF",
     )
