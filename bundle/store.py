@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bundle.atomic import staging_directory, sync, sync_tree
 from bundle.concepts import ConceptVocabulary
+from bundle.known_words import KnownWords
 from bundle.manifest import Manifest
 from bundle.preprocessor import Preprocessor
 from bundle.tokenizer import Tokenizer
@@ -61,6 +62,11 @@ class Bundle:
         if len(vocabulary) != self.manifest.architecture.concepts:
             raise BundleError("concepts.jsonl: must have one line for each concept")
         return vocabulary
+
+    @cached_property
+    def known_words(self) -> KnownWords:
+        """The words that the text tower knows. Raises BundleError as `concepts` does."""
+        return KnownWords.of(self.concepts.concepts)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

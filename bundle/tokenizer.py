@@ -31,6 +31,8 @@ class TokenizedText(NamedTuple):
     """(T,): start, words, end, then zeros."""
     tokens: int
     """The tokens of the whole text, its start and end included."""
+    read: str
+    """The cleaned text, as far as the row holds its words."""
 
     @property
     def truncated(self) -> bool:
@@ -91,15 +93,19 @@ class Tokenizer:
 
         Raises TextError for a text that `clean_text` refuses.
         """
+        cleaned, room = clean_text(text), self.context_length - 2
         words: list[int] = []
-        for match in self.pattern.finditer(clean_text(text)):
+        read_to = 0
+        for match in self.pattern.finditer(cleaned):
             words.extend(token.id for token in self.model.tokenize(_byte_text(match.group())))
+            if len(words) <= room:
+                read_to = match.end()
         start, end = list(self.special_tokens.values())[:2]
         ids = np.zeros(self.context_length, dtype=np.int64)
-        read = words[: self.context_length - 2]
-        ids[0], ids[len(read) + 1] = start, end
-        ids[1 : len(read) + 1] = read
-        return TokenizedText(ids, len(words) + 2)
+        row = words[:room]
+        ids[0], ids[len(row) + 1] = start, end
+        ids[1 : len(row) + 1] = row
+        return TokenizedText(ids, len(words) + 2, cleaned[:read_to])
 
     def encode(self, texts: Iterable[object]) -> NDArray[np.int64]:
         """The token ids (B, T) int64 of texts. Raises TextError when one of them is refused."""

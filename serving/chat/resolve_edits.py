@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.concepts import ConceptVocabulary
+from bundle.text import TextError, clean_text
 from serving.chat.chat_request import Phrase, RequestedEdit, SteeredImage
 from serving.core.errors import ServingError, invalid
 from serving.core.requests import find_concept
@@ -43,20 +44,21 @@ class EditResolver:
 
     def __call__(self, image: SteeredImage, codes: PhraseCodes) -> ResolvedEdits:
         """The plan of an image. Raises ServingError naming the field."""
-        from mllm_adapter.steering.phrases import WordEdit, expand
+        from mllm_adapter.steering.phrases import expand
         from mllm_adapter.steering.plan import SteeringError, SteeringPlan
 
         encode = functools.partial(_encode, codes)
         edits: list[Any] = []
         sources: dict[int, tuple[int, ...]] = {}
-        targets: set[int | str] = set()
+        named: dict[int | str, int] = {}
         for i, requested in enumerate(image.edits):
             at = f"{image.at}.steering.edits[{i}]"
             edit = self._edit(requested, codes, at)
-            target = edit.word if isinstance(edit, WordEdit) else edit.concept
-            if target in targets:
-                raise invalid(f"{at}.{requested.field}", "edited twice")
-            targets.add(target)
+            for target in self._targets(edit):
+                first = named.setdefault(target, i)
+                if first != i:
+                    problem = f"edited twice, here and in edits[{first}]"
+                    raise invalid(f"{at}.{requested.field}", problem)
             edits.append(edit)
             for expanded in expand([edit], encode):
                 sources[expanded.concept] = (*sources.get(expanded.concept, ()), i)
@@ -98,6 +100,22 @@ class EditResolver:
             top=target.top or self.top,
             patches=edit.patches,
         )
+
+    def _targets(self, edit: Any) -> tuple[int | str, ...]:
+        """What an edit names, spelled in one way. A phrase and a concept's own edit name the same
+        where the phrase reads like the concept's name."""
+        from mllm_adapter.steering.phrases import WordEdit
+
+        if isinstance(edit, WordEdit):
+            return (clean_text(edit.word),)
+        return edit.concept, self._name(edit.concept)
+
+    def _name(self, concept: int) -> str:
+        name = self.concepts[concept].name
+        try:
+            return clean_text(name)
+        except TextError:
+            return name
 
     def _check(self, edit: Any, at: str) -> None:
         """Raises what mllm_adapter says of an edit, with the path of the request's field."""

@@ -12,6 +12,7 @@ import click
 
 from serving.cli._edits import Edits, parse_edit
 from serving.cli._output import named
+from serving.cli._text_warnings import warn_about_text
 from sparseclip import (
     CallError,
     ChatEnd,
@@ -42,6 +43,10 @@ _OPS: dict[str, EditOperation] = {
 }
 
 
+_LENGTH_FIELDS = {"messages", "sampling.max_tokens"}
+"""What a server refuses of a conversation that has grown too long."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChatAnswer:
     """An answer, with its first and last event."""
@@ -69,6 +74,7 @@ class ChatSession:
         self._history: list[ChatMessage] = []
         self._concepts: tuple[ImageConcepts, ...] = ()
         """What the last answer was based on, image by image."""
+        self._warned: set[str] = set()
 
     def ask(self, question: str, show: Callable[[str], None]) -> ChatAnswer:
         """Asks a question, and passes the answer's text to `show` as it comes. Raises CallError."""
@@ -80,7 +86,9 @@ class ChatSession:
         answer = self._client.chat(messages, sampling=self._sampling, timeout=self._timeout)
         with closing(answer) as events:
             for event in events:
-                start = event if isinstance(event, ChatStart) else start
+                if isinstance(event, ChatStart):
+                    start = event
+                    self._warn(start)
                 end = event if isinstance(event, ChatEnd) else end
                 text += event.text
                 show(event.text)
@@ -109,6 +117,15 @@ class ChatSession:
                 click.echo(f"Error: {error.message}", err=True)
             except CallError as error:
                 click.echo(f"Error: {error}", err=True)
+                if self._history and {v.field for v in error.violations} & _LENGTH_FIELDS:
+                    click.echo("The conversation is full: /new starts another one", err=True)
+
+    def _warn(self, start: ChatStart) -> None:
+        """Says, once for each phrase, what the model does not know of it."""
+        for entry in start.phrases:
+            if entry.phrase not in self._warned:
+                self._warned.add(entry.phrase)
+                warn_about_text(entry.phrase, entry.coverage)
 
     def _command(self, line: str) -> None:
         name, _, rest = line.partition(" ")

@@ -53,21 +53,16 @@ def read_plan(path: Path) -> Steering:
 
 
 class Edits:
-    """The edits that apply, one per target: a later edit replaces an earlier one."""
+    """The edits that apply. The server refuses those of a command that name one target twice."""
 
     def __init__(self, edits: Iterable[Edit], strength: float) -> None:
-        self._edits: dict[int | str | tuple[str], Edit] = {}
+        self._edits = list(edits)
         self._strength = strength
-        for edit in edits:
-            self.put(edit)
 
     def put(self, edit: Edit) -> None:
-        """Adds an edit, or replaces the one of the same target."""
-        # A phrase may read like the name of a concept, so its key is a tuple.
-        key = edit.concept if edit.phrase is None else (edit.phrase,)
-        assert key is not None
-        self._edits.pop(key, None)
-        self._edits[key] = edit
+        """Adds an edit, in place of those of the same target."""
+        self._edits = [kept for kept in self._edits if _target(kept) != _target(edit)]
+        self._edits.append(edit)
 
     def clear(self) -> None:
         """Drops all edits."""
@@ -76,10 +71,17 @@ class Edits:
     @property
     def steering(self) -> Steering:
         """The edits as the client takes them."""
-        return Steering(edits=tuple(self._edits.values()), strength=self._strength)
+        return Steering(edits=tuple(self._edits), strength=self._strength)
 
     def __str__(self) -> str:
-        return ", ".join(map(shown, self._edits.values())) or "no edits"
+        return ", ".join(map(shown, self._edits)) or "no edits"
+
+
+def _target(edit: Edit) -> int | str:
+    """The target in one spelling. The server compares more of a word's spellings than case and
+    white space, and also concepts with their names."""
+    target = edit.concept if edit.phrase is None else edit.phrase
+    return target if isinstance(target, int) else " ".join(str(target).casefold().split())
 
 
 def shown(edit: Edit) -> str:

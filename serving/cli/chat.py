@@ -143,6 +143,7 @@ def _record(images: Sequence[str], question: str, answer: ChatAnswer) -> dict[st
             {"source": source} | as_record(concepts)
             for source, concepts in zip(images, answer.start.images, strict=True)
         ],
+        "phrases": [as_record(entry) for entry in answer.start.phrases],
         "usage": as_record(answer.end.usage),
         "timings": as_record(answer.end.timings),
         "model": as_record(answer.start.model),

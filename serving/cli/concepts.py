@@ -11,6 +11,7 @@ import click
 from serving.cli._connection import Target, with_target
 from serving.cli._inputs import concept_key
 from serving.cli._output import ResultWriter, as_record, json_option, named
+from serving.cli._text_warnings import warn_about_text
 from sparseclip import CallError, Concept
 
 _COLUMNS = ("id", "name", "also", "fires on", "image/text", "words")
@@ -72,8 +73,17 @@ def search(target: Target, queries: tuple[str, ...], limit: int, as_json: bool) 
                 writer.fail_call(query, error)
                 continue
             if as_json:
-                writer.add({"source": query, "matches": [as_record(match) for match in matches]})
+                writer.add(
+                    {
+                        "source": query,
+                        "matches": [as_record(match) for match in matches],
+                        "coverage": as_record(matches.coverage),
+                    }
+                )
                 continue
+            warn_about_text(query, matches.coverage)
+            if len(matches) < limit and not any(match.activation for match in matches):
+                click.echo(f"Warning: {query!r}: no concept answers to it", err=True)
             for match in matches:
                 only_name = match.name_match and not match.activation
                 shown = "name" if only_name else f"{match.activation:.2f}"

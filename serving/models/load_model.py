@@ -30,6 +30,7 @@ async def load_model(
         # These are read on first use, which would stop the event loop in the middle of a call.
         bundle.concepts.search("a", 1)
         bundle.tokenizer.encode(["a"])
+        bundle.known_words.unknown("a")
         return bundle, engine, open_chat(bundle, config)
 
     loop = asyncio.get_running_loop()

@@ -50,7 +50,7 @@ class ServedModel:
         self.engine = engine
         self.suspect = asyncio.Event()
         """Set when the model should be probed: after several failed items, or when chat ended."""
-        self._tokenizer = bundle.tokenizer
+        self._tokenizer, self._known_words = bundle.tokenizer, bundle.known_words
         self._failures = 0
         self._failures_before_probe = config.failures_before_probe
         self._limits = config.limits
@@ -269,7 +269,11 @@ class ServedModel:
             return invalid("text", error.problem)
         if item.refuse_long and read.truncated:
             return invalid("text", f"{read.tokens} tokens, the model reads {context}")
-        return read.ids, ItemCoverage(tokens=read.tokens, truncated=read.truncated)
+        return read.ids, ItemCoverage(
+            tokens=read.tokens,
+            truncated=read.truncated,
+            unknown_words=self._known_words.unknown(read.read),
+        )
 
     async def close(self) -> None:
         """Ends the workers and frees the graphs."""

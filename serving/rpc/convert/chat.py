@@ -126,6 +126,8 @@ def _target(message: chat_pb2.SteeringEdit, limits: LimitsConfig, at: str) -> Co
         case "concept_id":
             return message.concept_id
         case "concept_name":
+            if is_blank(message.concept_name):
+                raise invalid(f"{at}.concept_name", EMPTY)
             return message.concept_name
         case "phrase":
             if is_blank(message.phrase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bundle.concepts import ConceptVocabulary
+from bundle.text import EMPTY, is_blank
 from serving.batching.item_results import ItemResult, StageTimes, slowest
 from serving.core.errors import ServingError, invalid
 from serving.core.limits import LimitsConfig
@@ -124,6 +125,8 @@ def concept_ref(message: types_pb2.ConceptRef, at: str) -> ConceptRef:
         case "concept_id":
             return message.concept_id
         case "name":
+            if is_blank(message.name):
+                raise invalid(f"{at}.name", EMPTY)
             return message.name
     raise invalid(at, "a concept_id or a name is needed")
 

@@ -141,7 +141,7 @@ async def test_f34_unknown_enums(chatty: Running) -> None:
 
 async def test_f34_extreme_plans_give_an_answer(chatty: Running) -> None:
     edits = [Edit(concept_id=i, op=SET, value=1e4) for i in range(63)]
-    edits.append(Edit(phrase="dog", op=ADD, value=1e4, top=1000, patches=[15]))
+    edits.append(Edit(phrase="a dog", op=ADD, value=1e4, top=1000, patches=[15]))
     async with unharmed(chatty):
         events = await replies(chatty, question(*edits))
     assert events[-1].end.usage.completion_tokens > 0

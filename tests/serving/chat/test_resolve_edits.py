@@ -27,6 +27,23 @@ def test_a_concepts_own_edit_goes_before_those_of_phrases() -> None:
     assert resolved.sources == {5: (0,), 8: (0, 1), 9: (0, 2)}
 
 
+DOG_ID = RequestedEdit(target=5, op="ABLATE")  # the concept of the name "dog"
+SPELLINGS = ["dog", "Dog", " DOG\n", "d\u00adog", "do\u200bg", "\uff44\uff4f\uff47", "dog\ufe0f"]
+
+
+@pytest.mark.parametrize("again", [DOG_ID, RequestedEdit(target="dog", op="SCALE"), *SPELLINGS])
+def test_one_target_is_edited_once_however_it_is_spelled(again: str | RequestedEdit) -> None:
+    codes = {text: phrase_codes(x={5: 3.0})["x"] for text in SPELLINGS}
+    if isinstance(again, str):
+        again = RequestedEdit(target=Phrase(text=again), op="ABLATE")
+    star = RequestedEdit(target="star", op="ABLATE")
+    for first in (RequestedEdit(target=Phrase(text="dog"), op="SET"), DOG_ID):
+        with pytest.raises(ServingError) as caught:
+            RESOLVE(image(first, star, again), codes)
+        assert caught.value.field == f"at.steering.edits[2].{again.field}"
+        assert caught.value.message.endswith("edited twice, here and in edits[0]")
+
+
 def test_a_phrase_without_concepts_is_named() -> None:
     codes = phrase_codes(dog={5: 3.0}, nothing={})
     with pytest.raises(ServingError, match="no concept answers") as caught:

@@ -194,3 +194,33 @@ def test_a_later_edit_takes_the_place_of_an_earlier_one() -> None:
     edits.put(parse_edit("SCALE", "dog=3"))
     assert str(edits) == "no cat, dog * 3"
     assert json.loads(edits.steering.to_json())["edits"][1]["op"] == "SCALE"
+    edits.put(parse_edit("SET", "  CAT"))
+    edits.put(parse_edit("ABLATE", "=Dog"))
+    assert str(edits) == "CAT = default, no =Dog"
+
+
+def test_one_word_twice_is_refused(run: Run, chat_address: str, images: Path) -> None:
+    asked = ("chat", images / "a.png", "What?", *SHORT, "--server", chat_address)
+    ended = run(*asked, "--set", "dog", "--suppress", "Dog")
+    assert ended.code == 1
+    assert "edits[1].phrase: edited twice, here and in edits[0]" in ended.err
+
+
+def test_words_that_the_model_does_not_know_are_named_once(
+    run: Run, chat_address: str, images: Path
+) -> None:
+    warning = "Warning: 'a rocket': the model does not know: rocket\n"
+    asked = ("chat", images / "a.png", "What?", *SHORT, "--server", chat_address)
+    ended = run(*asked, "--set", "a rocket", "--suppress", "red dog", "--json")
+    assert (ended.code, ended.err) == (0, warning)
+    coverages = {entry["phrase"]: entry["coverage"] for entry in ended.rows[0]["phrases"]}
+    assert coverages["a rocket"]["unknown_words"] == ["rocket"]
+    assert coverages["red dog"]["unknown_words"] == []
+    _, err = talk(chat_address, "/set a rocket\nWhat?\nWhat?\n", images / "a.png")
+    assert err.count(warning) == 1
+
+
+def test_a_full_conversation_names_the_way_out(chat_address: str, images: Path) -> None:
+    question = "star " * 30 + "\n"
+    _, err = talk(chat_address, question * 6 + "/new\nWhat?\n", images / "a.png")
+    assert err.count("/new starts another one\n") == err.count("Error: ") > 0
