@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -23,6 +24,7 @@ from serving.core.errors import StartupError
 from serving.core.metrics import Metrics, MetricsServer
 from serving.engines.base import EngineError, EngineFactory, EngineUnavailableError, open_engine
 from serving.models.registry import Registry
+from serving.rpc.grpc_server import create_server
 from serving.rpc.health import HealthService
 from serving.rpc.interceptors.call_admission import CallAdmission
 from serving.rpc.interceptors.chain import Chain
@@ -51,6 +53,11 @@ class Server:
         self.config = config
         self.metrics = Metrics()
         self.admission = CallAdmission(config.limits, self.metrics)
+        # Its own: an operator is let in when callers hold every slot of the public port.
+        self._admin_admission = CallAdmission(
+            replace(config.limits, calls_in_flight=config.limits.admin_calls_in_flight),
+            self.metrics,
+        )
         self.registry = Registry(config, self.metrics, engine_factory, self._update_health)
         self.address = ""
         """The address of the public services, as a client takes it."""
@@ -70,10 +77,7 @@ class Server:
         await asyncio.get_running_loop().run_in_executor(None, check_chat_engine, config)
         path = Path(config.bundle) if config.bundle else _default_bundle()
         tokens = TokenFile(Path(config.tokens), self.metrics) if config.tokens else None
-        chain = Chain(
-            Authenticator(tokens), self.admission, ErrorSanitizer(self.metrics), config.limits
-        )
-        public = self._add_port(chain, PUBLIC_SERVICES)
+        public = self._add_port(PUBLIC_SERVICES, self.admission, tokens)
         embedding = EmbeddingService(
             self.registry, config.limits, self.metrics, self.admission.draining
         )
@@ -84,7 +88,7 @@ class Server:
         chat_pb2_grpc.add_ChatServiceServicer_to_server(chat, public)  # type: ignore[no-untyped-call]
         self.address = bind(public, config, config.port, "port")
         if config.admin_port is not None:
-            admin_port = self._add_port(chain, ADMIN_SERVICES)
+            admin_port = self._add_port(ADMIN_SERVICES, self._admin_admission, tokens)
             admin = AdminService(self.registry, self.admission)
             admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, admin_port)  # type: ignore[no-untyped-call]
             self.admin_address = bind(admin_port, config, config.admin_port, "admin_port")
@@ -102,11 +106,17 @@ class Server:
         except (BundleError, EngineError, OSError) as error:
             raise StartupError(f"bundle: {path.name}: {_one_line(error)}") from None
         self.admission.open()
+        self._admin_admission.open()
         self._update_health()
         log.info("serving %s %s on %s", model.name, model.version, self.address)
 
-    def _add_port(self, chain: Chain, services: tuple[str, ...]) -> grpc.aio.Server:
-        server = grpc.aio.server(interceptors=(chain,), options=channel_options(self.config.limits))
+    def _add_port(
+        self, services: tuple[str, ...], admission: CallAdmission, tokens: TokenFile | None
+    ) -> grpc.aio.Server:
+        limits = self.config.limits
+        chain = Chain(Authenticator(tokens), admission, ErrorSanitizer(self.metrics), limits)
+        options = channel_options(limits)
+        server = create_server((chain,), options, chain.refuse_unknown)
         health = HealthService((*services, "grpc.health.v1.Health"))
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         if self.config.reflection:
@@ -130,17 +140,24 @@ class Server:
 
         Health says NOT_SERVING at once. False when the calls took longer than `drain_s`.
         """
-        self.admission.drain()
-        self._update_health()
-        ended = await self.admission.wait_until_empty(self.config.limits.drain_s)
+        admissions = self._stop_admitting()
+        drain_s = self.config.limits.drain_s
+        ended = all(await asyncio.gather(*(each.wait_until_empty(drain_s) for each in admissions)))
         if not ended:
-            log.warning("drain: %d calls are cut off", self.admission.calls)
+            calls = sum(admission.calls for admission in admissions)
+            log.warning("drain: %d calls are cut off", calls)
         return ended
+
+    def _stop_admitting(self) -> tuple[CallAdmission, ...]:
+        admissions = (self.admission, self._admin_admission)
+        for admission in admissions:
+            admission.drain()
+        self._update_health()
+        return admissions
 
     async def close(self) -> None:
         """Stops listening, cuts off the calls that are still in flight, and frees everything."""
-        self.admission.drain()
-        self._update_health()
+        self._stop_admitting()
         await asyncio.gather(*(server.stop(_FLUSH_S) for server in self._grpc_servers))
         await self.registry.close()
         if self._metrics_server is not None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from bundle.schema import SchemaError, from_dict
 from mllm_adapter.engines import GENERATION_ENGINES
 from serving.core.errors import StartupError
-from serving.core.limits import LimitsConfig
+from serving.core.limits import LimitsConfig, check_range
 from serving.engines.base import EngineConfig
 
 
@@ -40,6 +40,11 @@ class BatchConfig:
     """Maximum number of texts in one run."""
     wait_ms: float = 2.0
     """Milliseconds that an idle engine waits for admitted items that are still being decoded."""
+
+    def __post_init__(self) -> None:
+        check_range("batch.max_images", self.max_images, 1, 10_000)
+        check_range("batch.max_texts", self.max_texts, 1, 100_000)
+        check_range("batch.wait_ms", self.wait_ms, 0, 60_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,21 +95,24 @@ class ServerConfig:
     """Seconds between probes of a model that is out of service."""
 
     def __post_init__(self) -> None:
-        for name in ("port", "admin_port", "metrics_port"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 65_535:
-                raise StartupError(f"{name}: must be 0 to 65535")
-        for name, value in (
-            ("max_models", self.max_models),
-            ("batch.max_images", self.batch.max_images),
-            ("batch.max_texts", self.batch.max_texts),
-            ("chat_batch", self.chat_batch),
-            ("failures_before_probe", self.failures_before_probe),
-            ("probe_s", self.probe_s),
-            ("decode_workers", 1 if self.decode_workers is None else self.decode_workers),
+        for name, value, lowest, highest in (
+            ("port", self.port, 0, 65_535),
+            ("admin_port", self.admin_port, 0, 65_535),
+            ("metrics_port", self.metrics_port, 0, 65_535),
+            ("max_models", self.max_models, 1, 1_000),
+            ("decode_workers", self.decode_workers, 1, 1_000),
+            ("chat_batch", self.chat_batch, 1, 10_000),
+            ("failures_before_probe", self.failures_before_probe, 1, 1_000_000),
+            ("probe_s", self.probe_s, 0.001, 86_400),
+            ("engine.threads", self.engine.threads, 0, 1_000),
+            ("engine.runs", self.engine.runs, 0, 1_000),
+            ("engine.memory_mib", self.engine.memory_mib, 0, 10_000_000),
         ):
-            if not value > 0:
-                raise StartupError(f"{name}: must be greater than 0")
+            if value is not None:
+                try:
+                    check_range(name, value, lowest, highest)
+                except ValueError as error:
+                    raise StartupError(str(error)) from None
         if self.admin_port is not None and self.tokens is None:
             raise StartupError("admin_port: needs tokens, since only admins may call it")
         if self.admin_port is not None and self.socket is not None:

@@ -16,6 +16,8 @@ class ErrorKind(enum.Enum):
     """The caller is known, but its roles do not allow the call."""
     NOT_FOUND = enum.auto()
     """The request asks for something that does not exist."""
+    UNIMPLEMENTED = enum.auto()
+    """The server has no such method."""
     CONFLICT = enum.auto()
     """The server's state does not allow the call, such as unloading the last model."""
     EXHAUSTED = enum.auto()

@@ -8,6 +8,18 @@ from bundle.image import ImageLimits
 
 _MIB = 2**20
 
+_MOST = {"bytes_in_flight": 2**40, "streams_per_connection": 2**24}
+_MOST_OF_OTHERS = 2**31 - 1
+"""Highest count or size: gRPC's options are 32-bit integers."""
+_MOST_S = 86_400
+"""Longest time: a day."""
+
+
+def check_range(name: str, value: float, lowest: float, highest: float) -> None:
+    """Raises ValueError naming the field for a number outside of its range; NaN is outside."""
+    if not lowest <= value <= highest:
+        raise ValueError(f"{name}: must be {lowest:,} to {highest:,}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LimitsConfig:
@@ -61,10 +73,12 @@ class LimitsConfig:
     """A stream is aborted when its caller reads nothing for this long."""
     calls_in_flight: int = 1_024
     """Calls in flight; health checks do not count."""
+    admin_calls_in_flight: int = 16
+    """Calls in flight on the admin port, beside those of the public port."""
     bytes_in_flight: int = 512 * _MIB
     """Total size of the request messages in flight."""
-    streams_per_connection: int = 100
-    """Concurrent HTTP/2 streams on one connection."""
+    streams_per_connection: int = 4_096
+    """Calls on one connection. gRPC refuses more without RetryInfo: it is above calls_in_flight."""
     metadata_bytes: int = 8 * 1024
     """Size of the headers of one call."""
     connection_idle_s: float = 300.0
@@ -78,8 +92,13 @@ class LimitsConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                raise ValueError(f"limits.{field.name}: must be greater than 0")
+            name, value = f"limits.{field.name}", getattr(self, field.name)
+            if isinstance(field.default, float):
+                if not 0 < value <= _MOST_S:
+                    raise ValueError(f"{name}: must be greater than 0 and at most {_MOST_S:,}")
+            else:
+                most = _MOST.get(field.name, _MOST_OF_OTHERS)
+                check_range(name, value, 1, most)
 
     @property
     def image(self) -> ImageLimits:

@@ -35,6 +35,13 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # wi
             raise ServingError(ErrorKind.NOT_FOUND, "no such service")
         return _STATES(status=self._state(request.service))
 
+    async def List(  # noqa: N802
+        self, request: health_pb2.HealthListRequest, context: RpcContext
+    ) -> health_pb2.HealthListResponse:
+        """The state of every service."""
+        statuses = {name: _STATES(status=self._state(name)) for name in self._serving}
+        return health_pb2.HealthListResponse(statuses=statuses)
+
     async def Watch(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: RpcContext
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:

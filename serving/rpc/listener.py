@@ -19,6 +19,11 @@ def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", limits.message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", limits.streams_per_connection),
+        # A stream counts for gRPC until its memory is free, a moment after its end.
+        ("grpc.http2.max_deallocating_streams", limits.streams_per_connection),
+        # Calls that wait to be looked at. Beyond these gRPC refuses them itself, without RetryInfo.
+        ("grpc.server.max_pending_requests", 4 * limits.streams_per_connection),
+        ("grpc.server.max_pending_requests_hard_limit", 8 * limits.streams_per_connection),
         ("grpc.max_metadata_size", limits.metadata_bytes),
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
         # With port reuse a second server on the port would start, and take half of the calls.

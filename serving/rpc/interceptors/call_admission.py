@@ -17,7 +17,8 @@ from serving.rpc.interceptors.method_policy import Policy
 
 
 class CallAdmission:
-    """Counts calls and their bytes. No call is admitted while the server starts or drains."""
+    """Counts the calls of one port and their bytes. None is admitted while the server starts or
+    drains."""
 
     def __init__(self, limits: LimitsConfig, metrics: Metrics) -> None:
         self._limits = limits
@@ -77,8 +78,8 @@ class CallAdmission:
     def _count(self, calls: int, size: int) -> None:
         self.calls += calls
         self._bytes += size
-        self._metrics.in_flight.set(self.calls)
-        self._metrics.bytes_in_flight.set(self._bytes)
+        self._metrics.in_flight.inc(calls)
+        self._metrics.bytes_in_flight.inc(size)
         if self.calls:
             self._no_calls.clear()
         else:

@@ -28,6 +28,9 @@ from serving.rpc.interceptors.parse_request import parse
 
 Handler = Any  # grpc.RpcMethodHandler, whose fields grpc's types do not name
 
+UNKNOWN_METHOD = "unknown"
+"""Stands in metrics for every method that this server does not have: a caller chooses its name."""
+
 
 class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Wraps every handler of the server."""
@@ -53,19 +56,27 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         method = str(handler_call_details.method)
         policy = policy_of(method)
         try:
-            principal = ANONYMOUS
-            if not policy.public:
-                headers = handler_call_details.invocation_metadata or ()
-                principal = self._authenticator.identify(headers)
-            policy.check(principal)
+            principal = self._identify(policy, handler_call_details.invocation_metadata or ())
             handler = await continuation(handler_call_details)
         except Exception as error:
             return self._refusal(method, error)
-        if handler is None:  # grpc answers UNIMPLEMENTED
-            return None
         if handler.request_streaming or handler.response_streaming:
             return self._streaming(method, handler, policy, principal)
         return self._unary(method, handler, policy, principal)
+
+    async def refuse_unknown(self, context: RpcContext) -> None:
+        """Ends a call of a method that this server does not have, unread."""
+        try:
+            self._identify(policy_of(UNKNOWN_METHOD), context.invocation_metadata() or ())
+            raise ServingError(ErrorKind.UNIMPLEMENTED, "no such method")
+        except Exception as error:
+            await self._sanitizer.abort(UNKNOWN_METHOD, context, error)
+
+    def _identify(self, policy: Policy, headers: Any) -> Principal:
+        """The caller. Raises ServingError for one who may not call a method of this policy."""
+        principal = ANONYMOUS if policy.public else self._authenticator.identify(headers)
+        policy.check(principal)
+        return principal
 
     def _refusal(self, method: str, error: Exception) -> Handler:
         async def refuse(_: AsyncIterator[bytes], context: RpcContext) -> None:

@@ -37,6 +37,9 @@ class ErrorSanitizer:
         except asyncio.CancelledError:
             self._metrics.calls.labels(method, "CANCELLED").inc()
             raise
+        except grpc.aio.InternalError:  # a reply could not be sent: the caller has hung up
+            self._metrics.calls.labels(method, "CANCELLED").inc()
+            raise asyncio.CancelledError from None
         except Exception as error:
             await self.abort(method, context, error)
         else:

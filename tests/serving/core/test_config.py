@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,10 +45,10 @@ def test_files_and_flags(tmp_path: Path, form: str) -> None:
 MISTAKES = {
     "an unknown key": ({"prot": 1}, "prot: unknown key; did you mean port?"),
     "a wrong type": ({"port": "x"}, "port: must be int"),
-    "a port too high": ({"port": 65_536}, "port: must be 0 to 65535"),
+    "a port too high": ({"port": 65_536}, "port: must be 0 to 65,535"),
     "chat is not on": ({"chat": "on"}, "chat: must be one of auto, off"),
-    "no conversation": ({"chat_batch": 0}, "chat_batch: must be greater than 0"),
-    "no limit": ({"limits.queue_images": 0}, "limits.queue_images: must be greater than 0"),
+    "no limit": ({"limits.queue_images": 0}, "limits.queue_images: must be 1 to 2,147,483,647"),
+    "for ever": ({"limits.queue_s": float("inf")}, "limits.queue_s: must be greater than 0 and at"),
     "half of TLS": ({"tls.key": "x"}, "tls.certificate: missing"),
     "admins without tokens": ({"admin_port": 1}, "admin_port: needs tokens"),
     "an open host": ({"host": "0.0.0.0"}, "host: plaintext beyond this machine"),
@@ -62,6 +65,24 @@ def test_mistakes_name_the_field(name: str) -> None:
     with pytest.raises(StartupError) as caught:
         load_config(None, flags)
     assert str(caught.value).startswith(message)
+
+
+def numbers(cls: type, at: str = "") -> Iterator[tuple[str, type]]:
+    """Every field of a configuration that holds a number, and its type."""
+    for field in dataclasses.fields(cls):
+        hint = typing.get_type_hints(cls)[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from numbers(typing.cast(type, hint), f"{at}{field.name}.")
+        for kind in {hint, *typing.get_args(hint)} & {int, float}:
+            yield f"{at}{field.name}", kind
+
+
+@pytest.mark.parametrize(("name", "kind"), list(numbers(ServerConfig)))
+def test_every_number_has_a_range(name: str, kind: type) -> None:
+    for value in (-1, 10**15, *((math.inf, -math.inf, math.nan) if kind is float else ())):
+        with pytest.raises(StartupError) as caught:
+            load_config(None, {name: value})
+        assert str(caught.value).startswith(f"{name}: must be ")
 
 
 def test_insecure_allows_it() -> None:
