@@ -79,7 +79,7 @@ class CheckpointEncoder:
 
     def texts(self, texts: Sequence[str]) -> CodeMatrix:
         """Codes of texts."""
-        return self._codes(self.model.encode_text, self.tokenizer(list(texts)).numpy())
+        return self._codes(self.model.encode_text, self.tokenizer.reader.encode(texts))
 
     def _codes(self, encode: Any, array: NDArray[Any]) -> CodeMatrix:
         import torch

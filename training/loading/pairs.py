@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,12 +25,15 @@ from training.loading.pair_data import PairData
 from training.loading.sources import AUTO
 from training.loading.sources.base import Columns
 from training.loading.views import Views
+from training.model.tokenizer import CaptionTokens
+
+log = logging.getLogger(__name__)
 
 
 class Tokenize(Protocol):
-    """Captions to token ids (B, T): training.model.tokenizer.CaptionTokenizer."""
+    """Captions to token ids (B, T), and how many were cut."""
 
-    def __call__(self, captions: list[str]) -> Tensor: ...
+    def __call__(self, captions: list[str]) -> CaptionTokens: ...
 
 
 class PairBatch(NamedTuple):
@@ -103,9 +107,10 @@ class PairsInMemory:
         # Image i has captions first[i] to first[i] + counts[i] - 1 of `tokens`.
         self.first = torch.tensor([0, *np.cumsum(counts)[:-1]])
         self.counts = torch.tensor(counts)
-        self.tokens = torch.cat(
-            [tokenize(captions[i : i + 4096]) for i in range(0, len(captions), 4096)]
-        )
+        self.tokens, cut = tokenize(captions)
+        if cut:
+            context = self.tokens.shape[1]
+            log.warning("%d of %d captions are cut at %d tokens", cut, len(captions), context)
 
     def __len__(self) -> int:
         return len(self.meta)

@@ -87,7 +87,8 @@ class PairStream(IterableDataset[StreamItem]):
             except DataError as error:
                 yield StreamItem(none, none, self._take_report(), str(error))
                 return
-            tokens = self.tokenize(list(captions))
+            tokens, cut = self.tokenize(list(captions))
+            self._report = self._report._replace(cut=cut)
             yield StreamItem(torch.stack(pixels), tokens, self._take_report())
 
     def _take_report(self) -> ReadReport:

@@ -30,6 +30,8 @@ class ReadReport(NamedTuple):
     bad: tuple[BadPair, ...] = ()
     """The first MAX_NAMED of them."""
     damaged: tuple[Damage, ...] = ()
+    cut: int = 0
+    """Captions that are longer than the text tower's context."""
 
 
 class PairTally:
@@ -38,7 +40,7 @@ class PairTally:
     def __init__(self, data: str, pieces: int) -> None:
         """`data` is the name of the data, of `pieces` pieces."""
         self.data, self.pieces = data, pieces
-        self.good = 0
+        self.good = self.cut = 0
         self.reasons: Counter[str] = Counter()
         self.damaged: dict[str, str] = {}
         self._named: set[str] = set()
@@ -56,6 +58,7 @@ class PairTally:
     def add(self, report: ReadReport) -> None:
         """Takes a report in. Raises DataError when too many pieces are damaged."""
         self.good += report.good
+        self.cut += report.cut
         self.reasons.update(report.reasons)
         for pair in report.bad:
             if pair.key not in self._named and len(self._named) < MAX_NAMED:
@@ -79,6 +82,8 @@ class PairTally:
         line = f"{self.found} pairs read, {self.good} good, {self.bad} bad"
         if self.reasons:
             line += f" ({by_reason(self.reasons)})"
+        if self.cut:
+            line += f", {self.cut} captions cut at the context's end"
         return line + (f", {len(self.damaged)} files damaged" if self.damaged else "")
 
 

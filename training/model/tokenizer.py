@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -18,6 +19,14 @@ from training.core.torchvision_compat import open_clip
 
 STOCK_VOCABULARY = 49_408
 """Size of CLIP's vocabulary: 2 x 256 bytes, 48,894 merges, 2 special tokens."""
+
+
+class CaptionTokens(NamedTuple):
+    """What a text tower reads of captions."""
+
+    ids: Int[Tensor, "B T"]
+    cut: int
+    """How many of the captions have more tokens than a row, and were cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +50,11 @@ class CaptionTokenizer:
         """The token ids of one caption, and whether it was cut. Raises bundle.text.TextError."""
         return self.reader.tokenize(caption)
 
-    def __call__(self, captions: Sequence[str]) -> Int[Tensor, "B T"]:
+    def __call__(self, captions: Sequence[str]) -> CaptionTokens:
         """The token ids of captions. Raises bundle.text.TextError when one of them is refused."""
-        return torch.from_numpy(self.reader.encode(captions))
+        read = [self.tokenize(caption) for caption in captions]
+        ids = torch.from_numpy(np.stack([caption.ids for caption in read]))
+        return CaptionTokens(ids, sum(caption.truncated for caption in read))
 
 
 def truncated_bpe(size: int, path: Path) -> None:

@@ -19,6 +19,15 @@ def pairs() -> PairsInMemory:
     return PairsInMemory(ICONS, "train", CaptionTokenizer.of_size(600, 12))
 
 
+def test_captions_that_are_cut_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = CaptionTokenizer.of_size(600, 12)
+    pairs = PairsInMemory(ICONS, "train", tokenizer)
+    captions = [caption for meta in pairs.meta for caption in meta["captions"]]
+    cut = sum(tokenizer.tokenize(caption).tokens > 12 for caption in captions)
+    assert 0 < cut < len(captions)
+    assert f"{cut} of {len(captions)} captions are cut at 12 tokens" in caplog.text
+
+
 def fresh(pairs: PairsInMemory) -> FreshViews:
     return FreshViews(pairs.rgba, 16, AugmentConfig())
 
@@ -63,7 +72,7 @@ def test_tokens_are_captions_of_their_own_image(pairs: PairsInMemory) -> None:
     batch = pairs.batch(index, fresh(pairs), 0.5, torch.Generator().manual_seed(0))
     seen = set()
     for i, tokens in zip(index.tolist(), batch.tokens, strict=True):
-        known = encode(pairs.meta[i]["captions"])
+        known = encode(pairs.meta[i]["captions"]).ids
         match = (known == tokens).all(dim=1).nonzero()[:, 0]
         assert len(match)
         seen.add(int(match[0]))

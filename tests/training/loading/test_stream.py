@@ -16,12 +16,14 @@ from training.loading.pair_data import ALL, PairData
 from training.loading.pairs import PairBatch
 from training.loading.stream import PairStream, stream_batches
 from training.loading.tally import PairTally
+from training.model.tokenizer import CaptionTokens
 
 SIDE = 8
 
 
-def tokenize(texts: str | list[str]) -> torch.Tensor:
-    return torch.tensor([[int(text)] for text in texts])
+def tokenize(captions: list[str]) -> CaptionTokens:
+    """Says of number 7 that it was cut."""
+    return CaptionTokens(torch.tensor([[int(c)] for c in captions]), captions.count("7"))
 
 
 def _png() -> bytes:
@@ -112,6 +114,8 @@ def test_bad_pairs_are_counted_named_and_left_out(
     assert tally.found == tally.good + tally.bad
     assert "bad pair: 00000.tar/000003: unsupported image" in caplog.text
     assert f"{tally.found} pairs read, {tally.good} good" in tally.summary()
+    assert tally.cut == seen.count(7) >= 1
+    assert tally.summary().endswith(f"{tally.cut} captions cut at the context's end")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
