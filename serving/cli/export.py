@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
+from bundle.manifest import Framing
+from serving.cli._export_outcome import NothingExportedError, show_outcome
 from serving.cli._inputs import concept_key
 from serving.cli._progress import show_progress
 from serving.cli._sigterm import stopped_by_sigterm
@@ -29,16 +31,23 @@ if TYPE_CHECKING:
     from serving.export.progress import OnProgress, RunProgress, WorkerProgress
 
 
+def _not_empty(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Refuses "", which would stand for the current folder."""
+    if not value.strip():
+        raise click.BadParameter("must not be empty")
+    return value
+
+
 @click.command()
-@click.argument("source", metavar="INPUT")
-@click.argument("output")
+@click.argument("source", metavar="INPUT", callback=_not_empty)
+@click.argument("output", callback=_not_empty)
 @click.option(
     "--kind",
     type=click.Choice([AUTO, *INPUTS.names]),
     default=AUTO,
     show_default=True,
     help="What INPUT is: images in a folder, tar shards, a table, or a list of paths. "
-    "auto decides by the names of the files.",
+    "auto decides by the names of the files, and refuses a mix.",
 )
 @click.option("--column", default="", help="The column of a table that holds the images or texts.")
 @click.option(
@@ -72,6 +81,18 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="CONCEPT",
     help="Write where in an image this concept fires. CONCEPT is an id or a name (repeatable).",
+)
+@click.option(
+    "--framing",
+    type=click.Choice(get_args(Framing)),
+    help="How an image becomes square: crop keeps its middle, pad keeps all of it. Default: the "
+    "model's own.",
+)
+@click.option(
+    "--refuse-long-texts",
+    is_flag=True,
+    help="Put a text that is longer than the model's context into quarantine. Without it, the text "
+    "is cut, and its row says so.",
 )
 @click.option(
     "--format",
@@ -143,6 +164,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Take an INPUT of which nothing becomes a row. Without it, the exit code is 3.",
 )
+@click.option("--strict", is_flag=True, help="End with exit code 4 when an entry is in quarantine.")
 @click.option(
     "--address",
     default="",
@@ -159,6 +181,8 @@ def export(
     top: int,
     dense: bool,
     patches: tuple[str, ...],
+    framing: Framing | None,
+    refuse_long_texts: bool,
     format_name: str,
     rows: int,
     batch: int,
@@ -169,6 +193,7 @@ def export(
     decoders: int,
     runner_name: str | None,
     allow_empty: bool,
+    strict: bool,
     address: str,
 ) -> None:
     """Embed all images or texts of INPUT into OUTPUT: files of sparse codes.
@@ -177,7 +202,8 @@ def export(
     or a text file that names an image on each line. INPUT and OUTPUT may be on an object store
     (s3://, gs://, az://). To continue an export that was stopped, run the same command again.
     Several processes may work on one OUTPUT. OUTPUT/quarantine lists the entries that could not be
-    read, with the reasons.
+    read, with the reasons. The exit code is 0 when every entry has a row or is in quarantine, 1
+    when the export could not go on, and 3 when there is no row at all.
 
     `sparseclip export verify OUTPUT` checks every file of an export.
     """
@@ -188,7 +214,7 @@ def export(
     from serving.export.finalize import finalize
     from serving.export.inputs.base import EmptyInputError
     from serving.export.job import OutputConfig
-    from serving.export.plan import ExportPlan, told
+    from serving.export.plan import ExportPlan
     from serving.export.progress import RunProgress
     from serving.export.receipt import count_unfinished
 
@@ -212,6 +238,8 @@ def export(
                 top=top,
                 dense=dense,
                 patches=_concept_ids(bundle_path, patches),
+                framing=framing,
+                refuse_long_texts=refuse_long_texts,
                 format=format_name,
                 rows=rows,
                 batch=batch,
@@ -232,29 +260,10 @@ def export(
                 runner.run(request, job, range(plan.shards), on_progress)
             summary = finalize(folder, job, open_bundle(request.bundle), progress)
     except EmptyInputError as error:
-        raise _NothingExportedError(str(error)) from None
+        raise NothingExportedError(str(error)) from None
     except WORKER_ERRORS as error:
         raise click.ClickException(str(error)) from None
-    left_out = sum(summary.left_out.values())
-    reasons = f" ({told(summary.left_out)})" if left_out else ""
-    totals = (
-        f"{summary.rows:,} rows, {summary.quarantined:,} in quarantine, "
-        f"{left_out:,} left out{reasons}, "
-        f"{summary.shards:,} shards, {summary.size:,} bytes"
-    )
-    if progress.entries:
-        rate = f"{progress.rate:,.1f} entries/s in this run, {progress.bottleneck} the busiest"
-        click.echo(f"{totals}; {rate}")
-    else:
-        click.echo(f"whole already: {totals}")
-    if not summary.rows and not allow_empty:
-        raise _NothingExportedError("no row: every entry is in quarantine")
-
-
-class _NothingExportedError(click.ClickException):
-    """An export without a row."""
-
-    exit_code = 3
+    show_outcome(summary, progress, allow_empty=allow_empty, strict=strict)
 
 
 def _concept_ids(bundle: Path, concepts: Sequence[str]) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bundle.concepts import ConceptVocabulary
 from bundle.manifest import Architecture
 from bundle.store import Bundle
+from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.engines.outputs import OutputRow
 from serving.export.formats._arrow_lists import concept_column, fixed_size_column, list_column
 from serving.export.inputs.base import InputEntry, Modality
@@ -25,6 +26,8 @@ class ExportRow(NamedTuple):
     output: OutputRow
     maps: NDArray[np.float32]
     """(M, H * W): the codes of the concepts of OutputConfig.patches on every patch."""
+    coverage: ItemCoverage = NO_COVERAGE
+    """What the model read of the entry."""
 
 
 class FailedEntry(NamedTuple):
@@ -40,9 +43,9 @@ class ShardTables(NamedTuple):
     """What a shard's files are made of."""
 
     rows: Any
-    """pyarrow.Table with id, source, active, norm, and what OutputConfig chooses: indices and
-    values (K each, ids ascending), concepts (the strongest with their names), dense (D), and for
-    each concept with a map patch_ID (H lists of W, row by row)."""
+    """pyarrow.Table with id, source, active, norm, what the model read of the entry, and what
+    OutputConfig chooses: indices and values (K each, ids ascending), concepts (the strongest with
+    their names), dense (D), and for each concept with a map patch_ID (H lists of W, row by row)."""
     quarantine: Any
     """pyarrow.Table with id, source, reason."""
 
@@ -68,6 +71,7 @@ def build_tables(
         columns["values"] = list_column([row.values for row in rows], np.dtype(np.float32))
     columns["active"] = pyarrow.array([row.active for row in rows], pyarrow.uint32())
     columns["norm"] = pyarrow.array([row.norm for row in rows], pyarrow.float32())
+    columns |= _coverage([result.coverage for _, result in good], modality)
     if outputs.top:
         columns["concepts"] = _top_concepts(rows, outputs.top, bundle.concepts)
     architecture = bundle.manifest.architecture
@@ -84,6 +88,22 @@ def build_tables(
         "reason": pyarrow.array([result.reason for _, result in failed], pyarrow.string()),
     }
     return ShardTables(pyarrow.table(columns), pyarrow.table(quarantine))
+
+
+def _coverage(read: Sequence[ItemCoverage], modality: Modality) -> dict[str, Any]:
+    """Columns that say what the model read of each entry."""
+    if modality == "text":
+        return {
+            "tokens": pyarrow.array([item.tokens for item in read], pyarrow.uint32()),
+            "truncated": pyarrow.array([item.truncated for item in read], pyarrow.bool_()),
+        }
+    grounds = ["" if item.ground is None else f"#{item.ground:06x}" for item in read]
+    return {
+        "framing": pyarrow.array([item.framing or "" for item in read], pyarrow.string()),
+        "image_share": pyarrow.array([item.image_share for item in read], pyarrow.float32()),
+        "ground": pyarrow.array(grounds, pyarrow.string()),
+        "frames": pyarrow.array([item.frames for item in read], pyarrow.uint32()),
+    }
 
 
 def _dense_width(architecture: Architecture, modality: Modality) -> int:

@@ -14,7 +14,7 @@ from serving.engines import ENGINES
 from serving.engines.base import EngineConfig
 from serving.export.formats import FORMATS
 from serving.export.inputs import AUTO
-from serving.export.inputs.base import Input
+from serving.export.inputs.base import Input, Modality
 from serving.export.inputs.detection import open_input
 from serving.export.job import ExportError, ExportJob, OutputConfig
 from serving.export.plan import PLAN, is_plan_file, list_entries, read_listing, write_plan
@@ -59,8 +59,12 @@ class ExportRequest:
         return open_input(self.source, self.kind, self.column, self.id_column)
 
     def open_output(self) -> Location:
-        """The folder of the output. Raises LocationError."""
-        return Location.parse(self.output)
+        """The folder of the output. Raises LocationError, or ExportError for one that ends with the
+        process."""
+        output = Location.parse(self.output)
+        if "memory" in output.fs.protocol:
+            raise ExportError(f"{self.output}: keeps nothing when the export ends")
+        return output
 
     def prepare(self) -> ExportJob:
         """The job of the output folder: a new one, which is written there with its plan, or the one
@@ -76,6 +80,7 @@ class ExportRequest:
         if source.modality == "text" and self.outputs.patches:
             raise ExportError("patch: texts have no patches")
         manifest = open_bundle(self.bundle).manifest
+        self._check_framing(source.modality, manifest.preprocessing.framings)
         if self.outputs.dense and manifest.architecture.dense is None:
             raise ExportError(f"dense: {NO_SHARED_DENSE}")
         runtime = ENGINES.load(self.engine.name).describe(self.engine)
@@ -104,6 +109,15 @@ class ExportRequest:
         else:
             begun.refuse_other(job)
         return job
+
+    def _check_framing(self, modality: Modality, offered: Sequence[str]) -> None:
+        """Raises ExportError for a framing that the input or the bundle does not have."""
+        if self.outputs.framing is None:
+            return
+        if modality == "text":
+            raise ExportError("framing: texts have none")
+        if self.outputs.framing not in offered:
+            raise ExportError(f"framing: the model offers {' and '.join(offered) or 'none'}")
 
     def _refuse_inside(self, output: Location) -> None:
         """Raises ExportError for an output in the input's folder: the files of the export would

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from bundle.manifest import Framing
 from bundle.schema import SchemaError, from_dict
 from serving.export.bounds import MAX_BATCH, MAX_ROWS, MAX_TOP
 from serving.export.formats import FORMATS
@@ -31,6 +32,10 @@ class OutputConfig:
     """How many of the strongest concepts to keep with their names; 0 leaves the column out."""
     dense: bool = False
     """Keep the dense vector, which a bundle offers when images and texts share it."""
+    framing: Framing | None = None
+    """How an image becomes square: one of the bundle's framings; None takes the model's own."""
+    refuse_long_texts: bool = False
+    """Whether a text of more tokens than the model reads goes into quarantine. Else it is cut."""
     patches: tuple[int, ...] = ()
     """Concepts, ascending, whose codes on every patch of an image are kept."""
     format: Annotated[str, FORMATS] = FORMATS.names[0]

@@ -11,7 +11,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from bundle.onnx_graph import GraphName
 from bundle.preprocessor import ImagePixels
 from bundle.store import Bundle
 from bundle.text import TextError
+from serving.core.coverage import ItemCoverage
 from serving.core.errors import ServingError, internal
 from serving.core.metrics import Metrics
 from serving.engines.base import Engine, EngineError, OutOfMemoryError
@@ -41,6 +42,14 @@ DECODE_TIMEOUT_S = 30.0
 """A decoder that takes longer over one image is hung."""
 
 
+class _PreparedEntry(NamedTuple):
+    """What the model reads of an entry."""
+
+    array: NDArray[Any]
+    """Pixels (3, S, S) or tokens (T,)."""
+    coverage: ItemCoverage
+
+
 class Pipeline:
     """Makes rows of entries.
 
@@ -58,6 +67,7 @@ class Pipeline:
     ) -> None:
         self._bundle, self._engine, self._source = bundle, engine, source
         self._batch, self._patches = outputs.batch, outputs.patches
+        self._framing, self._refuse_long_texts = outputs.framing, outputs.refuse_long_texts
         self._is_text = source.modality == "text"
         image_graph: GraphName = "patches" if self._patches else "image"
         self._graph: GraphName = "text" if self._is_text else image_graph
@@ -116,18 +126,22 @@ class Pipeline:
         async with self._batches:
             contents = await loop.run_in_executor(self._readers, self._read, entries)
             inputs = await self._prepare(contents)
-            arrays = [array for array in inputs if not isinstance(array, FailedEntry)]
+            arrays = [entry.array for entry in inputs if isinstance(entry, _PreparedEntry)]
             rows = iter(await self._run(arrays) if arrays else ())
         on_batch(len(entries))
-        return [array if isinstance(array, FailedEntry) else next(rows) for array in inputs]
+        return [
+            _with_coverage(next(rows), entry.coverage)
+            if isinstance(entry, _PreparedEntry)
+            else entry
+            for entry in inputs
+        ]
 
     def _read(self, entries: Sequence[InputEntry]) -> list[Content]:
         with self.timer.busy("read"):
             read = self._source.read([entry for entry in entries if not entry.problem])
             return [Unreadable(entry.problem) if entry.problem else next(read) for entry in entries]
 
-    async def _prepare(self, contents: Sequence[Content]) -> list[NDArray[Any] | FailedEntry]:
-        """Pixels (3, S, S) or tokens (T,) of each content."""
+    async def _prepare(self, contents: Sequence[Content]) -> list[_PreparedEntry | FailedEntry]:
         if self._is_text:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._readers, self._tokenize, contents)
@@ -142,27 +156,34 @@ class Pipeline:
             for content in contents
         ]
 
-    def _tokenize(self, contents: Sequence[Content]) -> list[NDArray[Any] | FailedEntry]:
-        tokens: list[NDArray[Any] | FailedEntry] = []
+    def _tokenize(self, contents: Sequence[Content]) -> list[_PreparedEntry | FailedEntry]:
         with self.timer.busy("decode"):
-            for content in contents:
-                if isinstance(content, Unreadable):
-                    tokens.append(FailedEntry(content.reason))
-                    continue
-                try:
-                    tokens.append(self._bundle.tokenizer.tokenize(content).ids)
-                except TextError as error:
-                    tokens.append(FailedEntry(str(error)))
-        return tokens
+            return [
+                FailedEntry(content.reason)
+                if isinstance(content, Unreadable)
+                else self._read_text(content)
+                for content in contents
+            ]
 
-    async def _decode(self, images: Sequence[bytes]) -> list[NDArray[Any] | FailedEntry]:
+    def _read_text(self, text: object) -> _PreparedEntry | FailedEntry:
+        try:
+            read = self._bundle.tokenizer.tokenize(text)
+        except TextError as error:
+            return FailedEntry(str(error))
+        if read.truncated and self._refuse_long_texts:
+            return FailedEntry(f"text: {read.tokens} tokens, the model reads {len(read.ids)}")
+        coverage = ItemCoverage(tokens=read.tokens, truncated=read.truncated)
+        return _PreparedEntry(read.ids, coverage)
+
+    async def _decode(self, images: Sequence[bytes]) -> list[_PreparedEntry | FailedEntry]:
         """Pixels of the images that one decoder gets at once."""
         decoded = await self._try_decode(images)
         if not decoded:  # the worker died, perhaps on one image: retry them one by one
             alone = [await self._try_decode([data]) or [internal()] for data in images]
             decoded = [image for images in alone for image in images]
         return [
-            FailedEntry(x.message) if isinstance(x, ServingError) else x.pixels for x in decoded
+            FailedEntry(image.message) if isinstance(image, ServingError) else _prepared(image)
+            for image in decoded
         ]
 
     async def _try_decode(self, images: Sequence[bytes]) -> list[ImagePixels | ServingError]:
@@ -170,7 +191,7 @@ class Pipeline:
         async with self._free_decoders:  # the wait for a decoder is no time of the stage
             with self.timer.busy("decode"):
                 try:
-                    return await self._decoders.decode_many(images)
+                    return await self._decoders.decode_many(images, self._framing)
                 except ServingError:
                     return []
 
@@ -215,3 +236,18 @@ class Pipeline:
             return FailedEntry("the model gave no row")
         maps = [row.patches.map(concept) for concept in self._patches] if row.patches else []
         return ExportRow(dataclasses.replace(row, patches=None), np.array(maps, np.float32))
+
+
+def _prepared(image: ImagePixels) -> _PreparedEntry:
+    read = image.coverage
+    coverage = ItemCoverage(
+        framing=read.framing,
+        image_share=read.image_share,
+        ground=read.ground,
+        frames=read.frames,
+    )
+    return _PreparedEntry(image.pixels, coverage)
+
+
+def _with_coverage(result: EntryResult, coverage: ItemCoverage) -> EntryResult:
+    return result._replace(coverage=coverage) if isinstance(result, ExportRow) else result

@@ -28,9 +28,9 @@ COLUMN_ARRAYS = {
 
 
 class ZarrFormat:
-    """See ExportFormat. Arrays of a shard: id, source, active, norm (R,); indices, values (N,) and
-    offsets (R + 1,); top_id, top_name, top_value (R, T), with -1, "" and 0 where a row has fewer;
-    dense (R, D); patch_ID (R, H, W)."""
+    """See ExportFormat. Arrays of a shard: id, source, active, norm and what was read (R,);
+    indices, values (N,) and offsets (R + 1,); top_id, top_name, top_value (R, T), with -1, "" and 0
+    where a row has fewer; dense (R, D); patch_ID (R, H, W)."""
 
     extra = frozenset({GROUP})
     folders: tuple[str, ...] = ()
@@ -74,19 +74,19 @@ def _stored(arrays: dict[str, NDArray[Any]]) -> dict[str, bytes]:
 
 def _arrays(table: Any) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
-    for name in ("id", "source"):
-        arrays[name] = _strings(table.column(name))
-    for name in ("active", "norm"):
-        arrays[name] = table.column(name).to_numpy()
-    for name in ("indices", "values") if "indices" in table.column_names else ():
-        lists = table.column(name).combine_chunks()
-        arrays["offsets"] = lists.offsets.to_numpy().astype(np.uint64)
-        arrays[name] = lists.values.to_numpy()
-    if "concepts" in table.column_names:
-        arrays |= _top_arrays(table.column("concepts").combine_chunks())
     for name in table.column_names:
-        if name == "dense" or name.startswith("patch_"):
-            arrays[name] = _fixed(table.column(name).combine_chunks())
+        column = table.column(name).combine_chunks()
+        if name == "concepts":
+            arrays |= _top_arrays(column)
+        elif name in ("indices", "values"):
+            arrays["offsets"] = column.offsets.to_numpy().astype(np.uint64)
+            arrays[name] = column.values.to_numpy()
+        elif pyarrow.types.is_fixed_size_list(column.type):
+            arrays[name] = _fixed(column)
+        elif pyarrow.types.is_string(column.type):
+            arrays[name] = _strings(column)
+        else:
+            arrays[name] = column.to_numpy(zero_copy_only=False)
     return arrays
 
 

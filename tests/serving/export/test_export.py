@@ -52,7 +52,7 @@ def test_outputs_are_chosen(images: Path, tiny_bundle: Path, whole: Path, tmp_pa
     arguments = ["--no-sparse", "--top", 0, "--patch", name, "--patch", 2, "--patch", 5]
     run(images, tmp_path / "maps", *arguments, *options(tiny_bundle))
     table = dataset.dataset(tmp_path / "maps" / "data").to_table()
-    assert table.column_names == ["id", "source", "active", "norm", "patch_2", "patch_5"]
+    assert table.column_names == ["id", "source", "active", "norm", *COVERAGE, "patch_2", "patch_5"]
     engine = OnnxRuntimeEngine.open(bundle, EngineConfig())
     shape = bundle.manifest.architecture
     maxima = []

@@ -1,0 +1,49 @@
+"""How an export ended: its last line, and its exit code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from serving.export.finalize import ExportSummary
+    from serving.export.progress import RunProgress
+
+
+class NothingExportedError(click.ClickException):
+    """An export without a row."""
+
+    exit_code = 3
+
+
+class QuarantineError(click.ClickException):
+    """An export with entries in quarantine, where none was to be."""
+
+    exit_code = 4
+
+
+def show_outcome(
+    summary: ExportSummary, progress: RunProgress, *, allow_empty: bool, strict: bool
+) -> None:
+    """Prints what became of everything that was found. Raises NothingExportedError for an export
+    without a row, unless `allow_empty`, and with `strict` QuarantineError for one with an entry in
+    quarantine."""
+    from serving.export.plan import told
+
+    left_out = sum(summary.left_out.values())
+    reasons = f" ({told(summary.left_out)})" if left_out else ""
+    totals = (
+        f"{summary.rows:,} rows, {summary.quarantined:,} in quarantine, "
+        f"{left_out:,} left out{reasons}, "
+        f"{summary.shards:,} shards, {summary.size:,} bytes"
+    )
+    if progress.entries:
+        rate = f"{progress.rate:,.1f} entries/s in this run, {progress.bottleneck} the busiest"
+        click.echo(f"{totals}; {rate}")
+    else:
+        click.echo(f"whole already: {totals}")
+    if not summary.rows and not allow_empty:
+        raise NothingExportedError("no row: every entry is in quarantine")
+    if strict and summary.quarantined:
+        raise QuarantineError(f"{summary.quarantined:,} in quarantine")
