@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from serving.storage.left_out import LeftOut
+
 if TYPE_CHECKING:
     from serving.export.finalize import ExportSummary
     from serving.export.progress import RunProgress
@@ -29,10 +31,8 @@ def show_outcome(
     """Prints what became of everything that was found. Raises NothingExportedError for an export
     without a row, unless `allow_empty`, and with `strict` QuarantineError for one with an entry in
     quarantine."""
-    from serving.export.plan import told
-
     left_out = sum(summary.left_out.values())
-    reasons = f" ({told(summary.left_out)})" if left_out else ""
+    reasons = f" ({LeftOut(summary.left_out)})" if left_out else ""
     totals = (
         f"{summary.rows:,} rows, {summary.quarantined:,} in quarantine, "
         f"{left_out:,} left out{reasons}, "

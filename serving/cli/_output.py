@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from serving.cli._progress import show_progress
+from serving.storage.file_names import printable, spell
 from sparseclip import CallError, ItemStatus
 
 T = TypeVar("T")
@@ -51,18 +52,22 @@ class ResultWriter:
     def add(self, record: dict[str, Any], *cells: str) -> None:
         """Adds a row: `record` for JSON, `cells` for the table."""
         if self._as_json:
+            if "source" in record:
+                record = {**record, "source": spell(record["source"])}
             print_json(record)
         else:
-            self._table.add_row(*(escape(cell) for cell in cells))
+            self._table.add_row(*(escape(printable(spell(cell))) for cell in cells))
 
     def fail(self, source: str, status: ItemStatus) -> None:
         """Adds a row for an item that failed."""
         self._failures += 1
         if self._as_json:
             error = {"code": status.code.name, "message": status.message}
-            print_json({"source": source, "error": error})
+            print_json({"source": spell(source), "error": error})
         else:
-            self._table.add_row(escape(source), f"[red]{escape(status.message)}[/red]")
+            self._table.add_row(
+                escape(printable(spell(source))), f"[red]{escape(status.message)}[/red]"
+            )
 
     def fail_call(self, source: str, error: CallError) -> None:
         """Adds a row for a call about one item that failed.

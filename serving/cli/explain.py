@@ -13,6 +13,7 @@ from rich.markup import escape
 from serving.cli._connection import Target, with_target
 from serving.cli._inputs import concept_key, expand
 from serving.cli._output import ResultWriter, json_option, progress, stdout
+from serving.storage.file_names import printable, spell
 from sparseclip import CallError, ConceptExplanation, Explanation, FloatArray
 
 _SHADES = " ░▒▓█"
@@ -86,7 +87,7 @@ def _record(answer: Explanation, overlays: list[str | None]) -> dict[str, Any]:
 
 def _show(answer: Explanation, overlays: list[str | None]) -> None:
     console = stdout()
-    console.print(f"[bold]{escape(answer.source)}[/bold]")
+    console.print(f"[bold]{escape(printable(spell(answer.source)))}[/bold]")
     for entry, overlay in zip(answer.explanations, overlays, strict=True):
         arrow = f" -> {overlay}" if overlay else ""
         console.print(f"  {escape(entry.concept.name)} {entry.concept.value:.2f}{escape(arrow)}")

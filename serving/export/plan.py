@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
@@ -135,12 +134,7 @@ def write_plan(
 
 def nothing_found(left_out: Mapping[str, int]) -> str:
     """Why an input has no entries."""
-    return f"nothing to export in INPUT; left out: {told(left_out) or 'nothing'}"
-
-
-def told(left_out: Mapping[str, int]) -> str:
-    """What was left out, the most first."""
-    return ", ".join(f"{count:,} {reason}" for reason, count in Counter(left_out).most_common())
+    return f"nothing to export in INPUT; left out: {LeftOut(left_out) or 'nothing'}"
 
 
 def read_listing(source: Input, output: Location) -> PlanSummary | None:

@@ -8,14 +8,8 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from serving.storage.local_tree import NOT_A_FILE, NOT_FOUND, problem_of, walk_local
 from serving.storage.location import Location, local_fingerprint
-
-NOT_FOUND = "not found"
-NOT_A_FILE = "not a file"
-PERMISSION_DENIED = "permission denied"
-UNREADABLE = "cannot be read"
-
-SEEN_FOLDER = "links to folders that are read already"
 
 
 class StoredFile(NamedTuple):
@@ -39,14 +33,14 @@ def walk_files(folder: Location, skip: Callable[[str], None]) -> Iterator[Stored
     if not folder.is_local:
         yield from _walk_store(folder)
         return
-    for path, problem in _walk_names(folder.path, skip):
+    for path, problem in walk_local(folder.path, skip):
         yield StoredFile(path, 0, "", problem) if problem else _stat(folder, path)
 
 
 def walk_names(folder: Location) -> Iterator[str]:
     """The paths that `walk_files` gives, without a look at each file. Raises LocationError."""
     if folder.is_local:
-        return (path for path, _ in _walk_names(folder.path, lambda reason: None))
+        return (path for path, _ in walk_local(folder.path, lambda reason: None))
     return (file.path for file in _walk_store(folder))
 
 
@@ -61,15 +55,6 @@ def look_up(file: Location) -> StoredFile:
         return StoredFile(file.name, 0, "", problem_of(error))
     problem = "" if info["type"] == "file" else NOT_A_FILE
     return StoredFile(file.name, info["size"] or 0, file.fingerprint_of(info), problem)
-
-
-def problem_of(error: OSError) -> str:
-    """Why a file cannot be read."""
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return NOT_FOUND
-    if isinstance(error, IsADirectoryError):
-        return NOT_A_FILE
-    return PERMISSION_DENIED if isinstance(error, PermissionError) else UNREADABLE
 
 
 def _walk_store(folder: Location) -> Iterator[StoredFile]:
@@ -91,39 +76,3 @@ def _stat(folder: Location, path: str) -> StoredFile:
         return StoredFile(path, 0, "", NOT_FOUND)
     problem = "" if stat.S_ISREG(status.st_mode) else NOT_A_FILE
     return StoredFile(path, status.st_size, local_fingerprint(status), problem)
-
-
-def _walk_names(root: str, skip: Callable[[str], None]) -> Iterator[tuple[str, str]]:
-    """Paths of all that is no folder, sorted, and why a folder cannot be listed."""
-    real_root = os.path.realpath(root)
-    entered = set[str]()  # real paths of the folders outside of the root
-    waiting: list[Iterator[tuple[str, bool]]] = [iter([("", False)])]
-    while waiting:
-        path, is_outside = next(waiting[-1], (None, False))
-        if path is None:
-            waiting.pop()
-        elif path and not path.endswith("/"):
-            yield path, ""
-        else:
-            where = posixpath.join(root, path)
-            if is_outside or (path and os.path.islink(where.rstrip("/"))):
-                real = os.path.realpath(where)
-                is_outside = not f"{real}/".startswith(f"{real_root.rstrip('/')}/")
-                if not is_outside or real in entered:
-                    skip(SEEN_FOLDER)
-                    continue
-                entered.add(real)
-            try:
-                names = sorted(map(_name, os.scandir(where)))
-            except OSError as error:
-                yield path, problem_of(error)
-                continue
-            waiting.append(iter([(path + name, is_outside) for name in names]))
-
-
-def _name(entry: os.DirEntry[str]) -> str:
-    """The name of an entry; a folder's ends in a slash, so that names sort as paths do."""
-    try:
-        return f"{entry.name}/" if entry.is_dir() else entry.name
-    except OSError:  # a link to itself
-        return entry.name

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from bundle.image import ImageLimits
 from serving.export.inputs.base import CHANGED, Content, Unreadable, image_size_problem
-from serving.storage.file_tree import NOT_A_FILE, look_up, problem_of
+from serving.storage.file_tree import look_up
+from serving.storage.local_tree import NOT_A_FILE, problem_of
 from serving.storage.location import Location, local_fingerprint
 from serving.storage.parallel import FileRange, map_in_threads, read_ranges
 

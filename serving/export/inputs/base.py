@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import posixpath
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple, Protocol, Self
 
 from bundle.image import ImageLimits
 from bundle.image_formats import IMAGE_SUFFIXES, UNSUPPORTED_IMAGE_SUFFIXES
+from serving.storage.left_out import LeftOut as LeftOut
 from serving.storage.location import Location
 
 Modality = Literal["image", "text"]
@@ -24,10 +22,6 @@ CHANGED = "changed since it was listed"
 CUT_SHORT = "cut short"
 EMPTY = "empty"
 UNREADABLE = "cannot be read"
-
-_ENDING = re.compile(r"\.[a-z0-9_-]{1,16}")
-_MAX_REASONS = 64
-"""Different endings that are counted on their own: an input may have millions."""
 
 
 class InputError(ValueError):
@@ -50,21 +44,6 @@ class InputEntry(NamedTuple):
     change. Empty when it is not to be compared."""
     problem: str = ""
     """Why the entry goes into quarantine without being read; empty for one that is read."""
-
-
-class LeftOut(Counter[str]):
-    """How many files, members and lines were found that are no entries, by reason: the ending of
-    the name, such as `.txt`, or a few words."""
-
-    def add_name(self, name: str) -> None:
-        """Counts a file by the ending of its name."""
-        ending = posixpath.splitext(name)[1].lower()
-        self.add(ending if _ENDING.fullmatch(ending) else "no ending")
-
-    def add(self, reason: str) -> None:
-        """Counts one thing that was found."""
-        known = reason in self or len(self) < _MAX_REASONS
-        self[reason if known else "other endings"] += 1
 
 
 class Unreadable(NamedTuple):

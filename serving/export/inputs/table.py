@@ -32,7 +32,8 @@ from serving.export.inputs.base import (
     Modality,
     Unreadable,
 )
-from serving.storage.file_tree import StoredFile, problem_of
+from serving.storage.file_tree import StoredFile
+from serving.storage.local_tree import problem_of
 from serving.storage.location import Location
 
 CACHED_GROUPS = 4

@@ -26,7 +26,8 @@ from serving.export.inputs.base import (
     is_named,
 )
 from serving.storage.file_names import spell
-from serving.storage.file_tree import NOT_A_FILE, StoredFile, problem_of
+from serving.storage.file_tree import StoredFile
+from serving.storage.local_tree import NOT_A_FILE, problem_of
 from serving.storage.location import Location
 from serving.storage.parallel import FileRange, read_ranges
 
