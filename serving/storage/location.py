@@ -128,9 +128,11 @@ class Location:
     def fingerprint_of(self, info: Mapping[str, Any]) -> str:
         """The fingerprint of a file by what its store says of it."""
         for key in ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "created"):
-            if info.get(key) is not None:
-                # A listing and a request for one file may put the quotes differently.
-                return f"{info.get('size')} {str(info[key]).strip(chr(34))}"
+            if (version := info.get(key)) is not None:
+                # A listing and a request for one file may write the same version differently.
+                if isinstance(version, datetime):
+                    version = version.timestamp()
+                return f"{info.get('size')} {str(version).strip(chr(34))}"
         return str(info.get("size"))
 
     def modified(self) -> datetime:

@@ -126,7 +126,7 @@ def open_groups(file: Location) -> RowGroups:
             if file.is_local:
                 stream = pyarrow.memory_map(file.path)
             else:
-                stream = pyarrow.PythonFile(file.fs.open(file.path, "rb"))
+                stream = pyarrow.PythonFile(file.fs.open(file.path, "rb"), mode="r")
             return (ArrowRowGroups if magic == b"ARROW1" else ArrowStreamGroups)(stream)
     except (FileNotFoundError, PermissionError):
         raise

@@ -49,9 +49,9 @@ def tar_members(stream: Any, size: int | None) -> Iterator[TarMember]:
         while True:
             stream.seek(offset)
             block = stream.read(BLOCK)
-            reached = offset + len(block)
             if not block:
                 break
+            reached = offset + len(block)
             member = None
             if not block.strip(b"\0"):
                 has_end = True

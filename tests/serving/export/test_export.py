@@ -52,7 +52,9 @@ def test_outputs_are_chosen(images: Path, tiny_bundle: Path, whole: Path, tmp_pa
     arguments = ["--no-sparse", "--top", 0, "--patch", name, "--patch", 2, "--patch", 5]
     run(images, tmp_path / "maps", *arguments, *options(tiny_bundle))
     table = dataset.dataset(tmp_path / "maps" / "data").to_table()
-    assert table.column_names == ["id", "source", "active", "norm", *COVERAGE, "patch_2", "patch_5"]
+    read = ["framing", "image_share", "ground", "frames"]
+    assert table.column_names == ["id", "source", "active", "norm", *read, "patch_2", "patch_5"]
+    assert {row["framing"] for row in table.select(read).to_pylist()} == {"crop"}
     engine = OnnxRuntimeEngine.open(bundle, EngineConfig())
     shape = bundle.manifest.architecture
     maxima = []
