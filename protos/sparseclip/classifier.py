@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparseclip.errors import ItemStatus
-from sparseclip.results import Embedding, Embeddings, ModelInfo, ModelVersion, stack_codes
+from sparseclip.results import (
+    Coverage,
+    Embedding,
+    Embeddings,
+    ModelInfo,
+    ModelVersion,
+    stack_codes,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,9 +27,15 @@ class Classification:
     status: ItemStatus
     model: ModelVersion | None
     label: str
-    """The likeliest label; empty when the image failed."""
+    """The likeliest label; empty when the image failed or is `undecided`."""
     scores: Mapping[str, float]
-    """Every label's probability, in the order of the labels; they sum to 1."""
+    """Every label's probability, in the order of the labels; they sum to 1. A label on which no
+    concept fires has 0. Empty where nothing is known."""
+    undecided: str = ""
+    """Why the image has no label though it was read: it or the labels have no concept, they share
+    none, or two labels are equally likely."""
+    coverage: Coverage = Coverage()
+    """What the model read of the image."""
 
     @property
     def ok(self) -> bool:
@@ -39,7 +52,10 @@ class Classifier:
     logit_scale: float
     """Logits are the cosine times this."""
     weights: NDArray[np.float64]
-    """(C, L): a unit column for every label, or zeros where a text fired no concept."""
+    """(C, L): a unit column for every label, or zeros where its texts fired no concept."""
+    coverage: Mapping[str, Coverage] = field(default_factory=dict)
+    """What the text tower read of each label: of its longest text, with the unknown words of all
+    its texts."""
 
     @classmethod
     def build(
@@ -70,7 +86,25 @@ class Classifier:
             model=info.model,
             logit_scale=info.logit_scale,
             weights=(means / np.maximum(norms, 1e-12)).T,
+            coverage={
+                label: _merged([item.coverage for item in prompts[start : start + len(templates)]])
+                for label, start in zip(labels, range(0, len(prompts), len(templates)), strict=True)
+            },
         )
+
+    @property
+    def silent_labels(self) -> tuple[str, ...]:
+        """The labels on which no concept fires. No image is ever given one of them."""
+        return tuple(
+            label
+            for label, answers in zip(self.labels, self._answering, strict=True)
+            if not answers
+        )
+
+    @property
+    def _answering(self) -> NDArray[np.bool_]:
+        """Which labels a concept answers to, (L,)."""
+        return np.asarray(self.weights.any(axis=0))
 
     def score(self, image: Embedding) -> Classification:
         """Labels one embedded image. An image that failed has no label and no scores.
@@ -78,26 +112,47 @@ class Classifier:
         Raises ValueError when the image was embedded by another model than the labels.
         """
         if not image.ok:
-            return Classification(
-                source=image.source,
-                status=image.status,
-                model=image.model,
-                label="",
-                scores={},
-            )
+            return self._answer(image, {})
         if image.model != self.model:
             raise ValueError("the image and the labels were embedded by different models")
+        answering = self._answering
+        if not len(image.values):
+            return self._answer(image, {}, "no concept answers to the image")
+        if not answering.any():
+            return self._answer(image, {}, "no concept answers to any label")
         row = stack_codes([image], normalize=True)
-        logits = self.logit_scale * np.asarray(row @ self.weights)[0]
+        cosines = np.asarray(row @ self.weights)[0]
+        if not cosines.any():
+            return self._answer(image, {}, "the image shares no concept with any label")
+        logits = np.where(answering, self.logit_scale * cosines, -np.inf)
         exponentials = np.exp(logits - logits.max())
         scores = exponentials / exponentials.sum()
+        best = [
+            label for label, score in zip(self.labels, scores, strict=True) if score == scores.max()
+        ]
+        problem = f"equally likely: {', '.join(best)}" if len(best) > 1 else ""
+        return self._answer(image, dict(zip(self.labels, scores.tolist(), strict=True)), problem)
+
+    def _answer(
+        self, image: Embedding, scores: Mapping[str, float], problem: str = ""
+    ) -> Classification:
+        decided = scores and not problem
         return Classification(
             source=image.source,
             status=image.status,
             model=image.model,
-            label=self.labels[int(scores.argmax())],
-            scores={label: float(score) for label, score in zip(self.labels, scores, strict=True)},
+            label=max(scores, key=lambda label: scores[label]) if decided else "",
+            scores=scores,
+            undecided=problem,
+            coverage=image.coverage,
         )
+
+
+def _merged(coverages: Sequence[Coverage]) -> Coverage:
+    """What was read of several texts as that of one."""
+    longest = max(coverages, key=lambda coverage: coverage.tokens)
+    words = dict.fromkeys(word for coverage in coverages for word in coverage.unknown_words)
+    return replace(longest, unknown_words=tuple(words))
 
 
 def prompts_for(labels: Sequence[str], templates: Sequence[str]) -> list[str]:

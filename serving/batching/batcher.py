@@ -242,6 +242,9 @@ class Batcher:
             if isinstance(result, EngineError):
                 item.future.set_exception(internal())
             else:
+                if item.coverage is not NO_COVERAGE:
+                    for what in item.coverage.shortfalls(result.active):
+                        self._metrics.shortfalls.labels(what).inc()
                 times = StageTimes(decode_s=item.decode_s, queue_s=queue_s, inference_s=seconds)
                 item.future.set_result(
                     EmbeddedItem(row=result, times=times, coverage=item.coverage)

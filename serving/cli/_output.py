@@ -80,6 +80,8 @@ class ResultWriter:
 
     def close(self) -> None:
         """Prints the table; ends the command with exit code 1 when an item failed."""
+        # A column that says nothing about any row takes no room.
+        self._table.columns = [c for c in self._table.columns if any(c.cells)]
         if not self._as_json and self._table.row_count:
             stdout().print(self._table)
         if self._failures:

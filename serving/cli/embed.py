@@ -7,9 +7,15 @@ from typing import Any
 import click
 
 from serving.cli._connection import Target, with_target
+from serving.cli._coverage import (
+    framing_option,
+    notes,
+    refuse_long_texts_option,
+    shown_concepts,
+)
 from serving.cli._inputs import concept_key, expand
-from serving.cli._output import ResultWriter, as_record, json_option, named, progress
-from sparseclip import Embedding, Item, Outputs
+from serving.cli._output import ResultWriter, as_record, json_option, progress
+from sparseclip import Embedding, ImageFraming, Item, Outputs
 
 
 @click.command()
@@ -30,6 +36,15 @@ from sparseclip import Embedding, Item, Outputs
 @click.option(
     "--patch", "patch", multiple=True, help="With --json: add this concept's map (repeatable)."
 )
+@click.option(
+    "--captions",
+    type=click.IntRange(0, 10),
+    default=3,
+    show_default=True,
+    help="How many of the nearest training captions to show for an image.",
+)
+@framing_option
+@refuse_long_texts_option
 @json_option
 @with_target
 def embed(
@@ -39,6 +54,9 @@ def embed(
     top: int,
     dense: bool,
     patch: tuple[str, ...],
+    captions: int,
+    framing: ImageFraming | None,
+    refuse_long_texts: bool,
     as_json: bool,
 ) -> None:
     """Show which named concepts images and texts hold."""
@@ -47,11 +65,18 @@ def embed(
     if not items:
         raise click.UsageError("name at least one image or --text")
     outputs = Outputs(
-        top_concepts=top, dense=dense, patch_concepts=tuple(concept_key(key) for key in patch)
+        top_concepts=top,
+        dense=dense,
+        patch_concepts=tuple(concept_key(key) for key in patch),
+        captions=captions,
     )
-    writer = ResultWriter("source", "concepts", "active", "ms", as_json=as_json)
+    columns = ("source", "concepts", "active", "ms", "captions", "notes")
+    writer = ResultWriter(*columns, as_json=as_json)
     with target.open() as client:
-        answers = client.embed_stream(items, outputs=outputs)
+        context = client.model_info().context_length
+        answers = client.embed_stream(
+            items, outputs=outputs, framing=framing, refuse_long_texts=refuse_long_texts
+        )
         for answer in progress(answers, total=len(items), text="embedding"):
             if not answer.ok:
                 writer.fail(answer.source, answer.status)
@@ -59,9 +84,11 @@ def embed(
             writer.add(
                 record(answer),
                 answer.source,
-                named([(concept.name, concept.value) for concept in answer.concepts]),
+                shown_concepts(answer.concepts),
                 str(answer.active),
                 f"{(answer.timings.decode_us + answer.timings.inference_us) / 1e3:.1f}",
+                "; ".join(caption.text for caption in answer.captions),
+                "; ".join(notes(answer.coverage, context, active=answer.active)),
             )
     writer.close()
 
@@ -71,7 +98,9 @@ def record(answer: Embedding) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "source": answer.source,
         "model": as_record(answer.model) if answer.model else None,
+        "coverage": as_record(answer.coverage),
         "concepts": [as_record(concept) for concept in answer.concepts],
+        "captions": [as_record(caption) for caption in answer.captions],
         "active": answer.active,
         "norm": answer.norm,
         "indices": answer.indices.tolist(),

@@ -11,10 +11,11 @@ import numpy as np
 from rich.markup import escape
 
 from serving.cli._connection import Target, with_target
+from serving.cli._coverage import framing_option, notes, shown_concept
 from serving.cli._inputs import concept_key, expand
-from serving.cli._output import ResultWriter, json_option, progress, stdout
+from serving.cli._output import ResultWriter, as_record, json_option, progress, stdout
 from serving.storage.file_names import printable, spell
-from sparseclip import CallError, ConceptExplanation, Explanation, FloatArray
+from sparseclip import CallError, ConceptExplanation, Explanation, FloatArray, ImageFraming
 
 _SHADES = " ░▒▓█"
 
@@ -36,6 +37,14 @@ _SHADES = " ░▒▓█"
     type=click.Path(file_okay=False, path_type=Path),
     help="Draw each map over its image, as a PNG file in this folder.",
 )
+@click.option(
+    "--captions",
+    type=click.IntRange(0, 10),
+    default=3,
+    show_default=True,
+    help="How many of the nearest training captions to show.",
+)
+@framing_option
 @json_option
 @with_target
 def explain(
@@ -44,6 +53,8 @@ def explain(
     keys: tuple[str, ...],
     top: int,
     out: Path | None,
+    captions: int,
+    framing: ImageFraming | None,
     as_json: bool,
 ) -> None:
     """Show where in images concepts fire, patch by patch."""
@@ -54,7 +65,12 @@ def explain(
         for number, path in enumerate(progress(paths, total=len(paths), text="explaining")):
             try:
                 answer = client.explain(
-                    path, concepts=concepts, top_concepts=top, overlay=out is not None
+                    path,
+                    concepts=concepts,
+                    top_concepts=top,
+                    overlay=out is not None,
+                    framing=framing,
+                    captions=captions,
                 )
             except CallError as error:
                 writer.fail_call(path, error)
@@ -71,11 +87,11 @@ def _record(answer: Explanation, overlays: list[str | None]) -> dict[str, Any]:
     return {
         "source": answer.source,
         "model": {"name": answer.model.name, "version": answer.model.version},
+        "coverage": as_record(answer.coverage),
+        "captions": [as_record(caption) for caption in answer.captions],
         "concepts": [
             {
-                "concept_id": entry.concept.concept_id,
-                "name": entry.concept.name,
-                "value": entry.concept.value,
+                **as_record(entry.concept),
                 "exact": entry.exact,
                 "map": entry.values.tolist(),
                 "overlay": overlay,
@@ -88,9 +104,14 @@ def _record(answer: Explanation, overlays: list[str | None]) -> dict[str, Any]:
 def _show(answer: Explanation, overlays: list[str | None]) -> None:
     console = stdout()
     console.print(f"[bold]{escape(printable(spell(answer.source)))}[/bold]")
+    for line in notes(answer.coverage, 0, active=None if answer.explanations else 0):
+        console.print(f"  {escape(line)}")
+    if answer.captions:
+        captions = "; ".join(caption.text for caption in answer.captions)
+        console.print(f"  captions: {escape(captions)}")
     for entry, overlay in zip(answer.explanations, overlays, strict=True):
         arrow = f" -> {overlay}" if overlay else ""
-        console.print(f"  {escape(entry.concept.name)} {entry.concept.value:.2f}{escape(arrow)}")
+        console.print(f"  {escape(shown_concept(entry.concept))}{escape(arrow)}")
         for line in shade(entry.values):
             console.print(f"    {line}", markup=False)
 

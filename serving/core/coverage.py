@@ -26,6 +26,18 @@ class ItemCoverage:
     frames: int = 0
     """The frames of an animation, of which the first is read; 1 for a still image."""
 
+    def shortfalls(self, active: int) -> tuple[str, ...]:
+        """What the answer to an input with `active` concepts does not rest on, for the metrics."""
+        possible = {
+            "truncated": self.truncated,
+            "unknown_words": bool(self.unknown_words),
+            "cropped": 0 < self.image_share < 1,
+            "ground": self.ground is not None,
+            "frames": self.frames > 1,
+            "no_concept": active == 0,
+        }
+        return tuple(what for what, holds in possible.items() if holds)
+
 
 NO_COVERAGE = ItemCoverage()
 """Of an input that nobody measured, such as the server's own probes."""

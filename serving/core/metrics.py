@@ -28,6 +28,8 @@ class BatcherMetrics:
     """Seconds that an item waited for its run."""
     inference: Histogram
     """Seconds per run."""
+    shortfalls: Counter
+    """Items by what their answer does not rest on: see ItemCoverage.shortfalls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,12 @@ class Metrics:
         )
         self.items = Counter(
             "sparseclip_items", "Finished items.", ["kind", "code"], registry=self.registry
+        )
+        self.shortfalls = Counter(
+            "sparseclip_input_shortfalls",
+            "Inputs of which the model did not read or know all, by what is missing.",
+            ["what"],
+            registry=self.registry,
         )
         self.seconds = Histogram(
             "sparseclip_call_seconds",
@@ -140,6 +148,7 @@ class Metrics:
             batch=self._batch.labels(graph),
             queue=self._stage.labels(graph, "queue"),
             inference=self._stage.labels(graph, "inference"),
+            shortfalls=self.shortfalls,
         )
 
     def decode(self, graph: str) -> Histogram:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from sparseclip import AsyncClient, CallError, Client
+from sparseclip import (
+    AsyncClient,
+    CallError,
+    Classifier,
+    Client,
+    Coverage,
+    Embedding,
+    Embeddings,
+    ItemStatus,
+)
 from tests.sparseclip.scripted import WIDTH, Scripted, code_of
+from tests.sparseclip.test_convert import INFO
 
 
 def unit(content: bytes) -> np.ndarray:
@@ -73,3 +85,43 @@ async def test_asyncio_classifies(address: str) -> None:
         assert sum(answer.scores.values()) == pytest.approx(1.0)
         with pytest.raises(CallError, match="UNIMPLEMENTED"):
             await client.get_concept("cat")
+
+
+def test_what_no_concept_answers_to_wins_nothing(client: Client) -> None:
+    # The scripted model has no concept for an empty text.
+    classifier = client.classifier(["", "a", "b"])
+    assert classifier.silent_labels == ("",)
+    image, stranger = client.embed([b"ab" * 2 + b"a", b"c"])
+    answer = classifier.score(image)
+    assert (answer.label, answer.scores[""], answer.undecided) == ("a", 0.0, "")
+    assert sum(answer.scores.values()) == pytest.approx(1.0)
+    apart = classifier.score(stranger)
+    assert (apart.label, apart.scores) == ("", {})
+    assert apart.undecided == "the image shares no concept with any label"
+    blank = replace(image, indices=image.indices[:0], values=image.values[:0], active=0)
+    assert classifier.score(blank).undecided == "no concept answers to the image"
+    assert client.classifier([""]).score(image).undecided == "no concept answers to any label"
+
+
+def test_labels_that_read_the_same_have_no_winner(client: Client) -> None:
+    [answer] = client.classify([b"ab"], ["a", "b"])
+    assert (answer.label, answer.undecided) == ("", "equally likely: a, b")
+    assert answer.scores == {"a": 0.5, "b": 0.5}
+
+
+def test_a_classifier_knows_what_was_read_of_its_labels() -> None:
+    def prompt(text: str, coverage: Coverage) -> Embedding:
+        return Embedding(source=text, status=ItemStatus(), model=INFO.model, coverage=coverage)
+
+    texts = {
+        "a": Coverage(tokens=3, unknown_words=("a",)),
+        "a photo of a": Coverage(tokens=6, unknown_words=("photo", "a")),
+        "b": Coverage(tokens=3),
+        "a photo of b": Coverage(tokens=20, truncated=True, unknown_words=("photo",)),
+    }
+    prompts = Embeddings(items=tuple(prompt(*entry) for entry in texts.items()))
+    classifier = Classifier.build(["a", "b"], ["{}", "a photo of {}"], prompts, INFO)
+    assert classifier.coverage == {
+        "a": Coverage(tokens=6, unknown_words=("a", "photo")),
+        "b": Coverage(tokens=20, truncated=True, unknown_words=("photo",)),
+    }

@@ -60,7 +60,7 @@ def test_the_table_names_every_image_and_the_error(run: Run, address: str, image
     ended = run("embed", images, "--server", address)
     assert ended.code == 1
     header, *rows = ended.out.splitlines()
-    assert header.split() == ["source", "concepts", "active", "ms"]
+    assert header.split() == ["source", "concepts", "active", "ms", "notes"]
     assert [row.split()[0] for row in rows] == [str(images / name) for name in ORDER]
     assert "unsupported image" in rows[3]
     assert ended.err == ""
