@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from training.cli.pair_options import pair_options
+
+if TYPE_CHECKING:
+    from training.loading.inspection import SplitReport
+    from training.loading.pair_data import PairData
 
 
 @click.group()
@@ -82,25 +88,73 @@ def encoder() -> None:
 
 
 @data.command()
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("path", metavar="DATA", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--recipe",
+    help="Training recipe whose tokenizer cuts the captions.  [default: CLIP's, 77 tokens]",
+)
+@pair_options
+@click.option("--limit", type=click.IntRange(0), default=0, help="Pairs of a split to look at.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def inspect(directory: Path, as_json: bool) -> None:
-    """Verify and count the samples in DIRECTORY.
+def inspect(
+    path: Path,
+    recipe: str | None,
+    kind: str,
+    image_column: str,
+    caption_column: str,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Look at DATA before a run: a data set that `sparseclip data build` wrote, or your own pairs.
 
-    Samples are counted by split, set and licence.
+    Of your own pairs every image is decoded and every caption cut into tokens, as a run does it.
+    The report has the pairs that are bad, with reasons, files that are damaged, the lengths of
+    captions, what repeats, and some examples. Samples of a built data set are verified and counted
+    by split, set and licence.
     """
     import json
 
     from training.data.data_recipe import DataError
+    from training.loading.pair_data import PairData
+    from training.loading.sources.base import Columns
 
     try:
-        report = count(directory)
-    except DataError as error:
+        columns = Columns(image=image_column, caption=caption_column)
+        pairs = PairData(path, kind=kind, columns=columns)
+        if pairs.is_built:
+            report = count(path)
+            click.echo(json.dumps(report, indent=1)) if as_json else show(report)
+            return
+        reports = inspect_pairs(pairs, recipe, limit)
+    except (DataError, ValueError) as error:  # PluginError and SchemaError, too
         raise click.ClickException(str(error)) from error
     if as_json:
-        click.echo(json.dumps(report, indent=1))
-        return
-    show(report)
+        splits = [split.to_dict() for split in reports]
+        click.echo(json.dumps({"data": pairs.name, "kind": pairs.kind, "splits": splits}, indent=1))
+    else:
+        from training.cli._pair_tables import show_reports
+
+        show_reports(f"{pairs.name}, {pairs.kind}", reports)
+    if not any(split.good for split in reports):
+        raise click.ClickException(f"data.path: {pairs.name} holds no good pair")
+
+
+def inspect_pairs(data: PairData, recipe: str | None, limit: int) -> list[SplitReport]:
+    """Looks at all splits of a user's data. Raises DataError, or SchemaError for the recipe."""
+    from training.loading.inspection import PairInspector
+    from training.loading.pair_data import ALL
+    from training.model.tokenizer import STOCK_VOCABULARY, CaptionTokenizer
+    from training.model.towers import tower_config
+    from training.trainer.training_recipe import TrainingRecipe
+
+    size, context = STOCK_VOCABULARY, 77
+    if recipe is not None:
+        model = TrainingRecipe.load(recipe).model
+        text = tower_config(model.name, model.vision, model.text)["text_cfg"]
+        size, context = text.get("vocab_size", size), text.get("context_length", context)
+    inspector = PairInspector(CaptionTokenizer.of_size(size, context).tokenize, limit)
+    names = data.splits if data.has_splits else [ALL]
+    return [inspector.inspect(data.split(name)) for name in names]
 
 
 def count(directory: Path) -> dict[str, Any]:

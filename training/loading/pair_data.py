@@ -14,7 +14,7 @@ from training.data.shards import INDEX, RECEIPTS, read_index, shards_of
 from training.loading.sources import AUTO
 from training.loading.sources._files import read_json
 from training.loading.sources.base import Columns, Found, Pair, PairSource
-from training.loading.sources.detection import open_source, split_folders
+from training.loading.sources.detection import detect_kind, open_source, split_folders
 from training.loading.sources.webdataset import TarPairs
 
 TRAIN, HELD_OUT, ALL = "train", "held_out", "all"
@@ -35,6 +35,8 @@ class PairSplit:
     source: PairSource
     side: Side = "all"
     """Which of the source's pairs these are; `all` where the whole source is the split."""
+    has_sides: bool = False
+    """Whether the data have no splits of their own, so that each pair has a side."""
 
     @property
     def pieces(self) -> Sequence[str]:
@@ -88,6 +90,19 @@ class PairData:
         self._folders = [] if self.is_built else split_folders(path)
 
     @property
+    def has_splits(self) -> bool:
+        """Whether the data have splits of their own."""
+        return self.is_built or bool(self._folders)
+
+    @cached_property
+    def kind(self) -> str:
+        """The kind, as PAIR_SOURCES names it; `built` for what `sparseclip data build` wrote."""
+        if self.is_built:
+            return "built"
+        path = self.path / self._folders[0] if self._folders else self.path
+        return detect_kind(path) if self._kind == AUTO else self._kind
+
+    @property
     def splits(self) -> list[str]:
         """Names of the splits, without `all`."""
         if self.is_built:
@@ -96,7 +111,7 @@ class PairData:
 
     def split(self, name: str) -> PairSplit:
         """Opens one split. Raises DataError for a name that is not there, or unknown data."""
-        if name not in self.splits and (name != ALL or self.is_built or self._folders):
+        if name not in self.splits and (name != ALL or self.has_splits):
             raise DataError(
                 f"data.split: {self.name} has no split {name!r}{closest(name, self.splits)};"
                 f" it has {', '.join(self.splits)}"
@@ -107,7 +122,7 @@ class PairData:
         if self._folders:
             return PairSplit(data=self.name, name=name, source=self._open(self.path / name))
         side: Side = "train" if name == TRAIN else "held_out" if name == HELD_OUT else "all"
-        return PairSplit(data=self.name, name=name, source=self._source, side=side)
+        return PairSplit(data=self.name, name=name, source=self._source, side=side, has_sides=True)
 
     @cached_property
     def _source(self) -> PairSource:

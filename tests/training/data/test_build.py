@@ -299,7 +299,7 @@ def test_inspect_counts_the_fixture() -> None:
 def test_inspect_refuses_what_is_not_a_data_set(tmp_path: Path) -> None:
     result = CliRunner().invoke(data, ["inspect", str(tmp_path)])
     assert result.exit_code == 1
-    assert "holds no index.json" in result.output
+    assert "holds no shards, tables, lists or images" in result.output
 
 
 def test_help_loads_nothing_heavy() -> None:

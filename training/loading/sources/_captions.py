@@ -56,7 +56,11 @@ def captions_of_json(data: bytes) -> tuple[str, ...]:
         raise BadPairError("not JSON") from None
     if not isinstance(content, dict):
         raise BadPairError("the JSON is not an object")
-    return captions_of(next((content[k] for k in JSON_KEYS if content.get(k)), None))
+    return captions_of(next((content[k] for k in JSON_KEYS if _holds(content.get(k))), None))
+
+
+def _holds(value: object) -> bool:
+    return not _is_missing(value) and value != []
 
 
 def _is_missing(value: object) -> bool:

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 from training.data.data_recipe import DataError
 from training.loading.sources._captions import captions_of
 from training.loading.sources.base import (
+    EMPTY_IMAGE,
     MAX_IMAGE_BYTES,
+    NO_IMAGE,
     NOT_A_FILE,
     NOT_FOUND,
     OUTSIDE,
@@ -76,6 +78,14 @@ def read_file(path: Path, limit: int = MAX_IMAGE_BYTES) -> bytes:
             raise BadPairError(UNREADABLE) from None
 
 
+def read_image(path: Path) -> bytes:
+    """The bytes of an image. Raises BadPairError."""
+    data = read_file(path)
+    if not data:
+        raise BadPairError(EMPTY_IMAGE)
+    return data
+
+
 def inside(folder: Path, name: object) -> Path:
     """The file of `folder` that a list or a table names.
 
@@ -83,7 +93,7 @@ def inside(folder: Path, name: object) -> Path:
     no file.
     """
     if not isinstance(name, str) or not name.strip():
-        raise BadPairError("no image")
+        raise BadPairError(NO_IMAGE)
     path = PurePosixPath(name.strip())
     if path.is_absolute() or ".." in path.parts:
         raise BadPairError(OUTSIDE)
@@ -126,7 +136,7 @@ class FileList:
                 if isinstance(entry.captions, BadPairError):
                     raise entry.captions
                 captions = captions_of(entry.captions)
-                yield Pair(key, read_file(inside(self._folder, entry.path)), captions)
+                yield Pair(key, read_image(inside(self._folder, entry.path)), captions)
             except BadPairError as reason:
                 yield BadPair(key, str(reason))
 

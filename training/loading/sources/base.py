@@ -13,6 +13,7 @@ MAX_IMAGE_BYTES = ImageLimits().bytes
 """A larger file is a bad pair, and is not read: serving would refuse it, too."""
 
 NO_IMAGE = "no image"
+EMPTY_IMAGE = "the image is empty"
 NO_CAPTION = "no caption"
 NOT_A_FILE = "the image is not a file"
 NOT_FOUND = "the image is not found"

@@ -12,7 +12,7 @@ from pyarrow import types
 from training.data.data_recipe import DataError
 from training.loading.sources._captions import captions_of
 from training.loading.sources._columns import CAPTIONS, IMAGES, PATHS, choose
-from training.loading.sources._files import inside, read_file, walk
+from training.loading.sources._files import inside, read_image, walk
 from training.loading.sources._names import TABLE_SUFFIXES
 from training.loading.sources._tables import (
     ARROW_ERRORS,
@@ -22,6 +22,7 @@ from training.loading.sources._tables import (
     read_schema,
 )
 from training.loading.sources.base import (
+    EMPTY_IMAGE,
     MAX_IMAGE_BYTES,
     NO_IMAGE,
     TOO_LARGE,
@@ -164,11 +165,14 @@ def _captions(value: object, classes: Sequence[str]) -> tuple[str, ...]:
 
 def _image(value: object, folder: Path) -> bytes:
     if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
+        data = value.get("bytes")
+        value = value.get("path") if data is None else data
     if isinstance(value, str):
-        return read_file(inside(folder, value))
-    if not isinstance(value, bytes) or not value:
+        return read_image(inside(folder, value))
+    if not isinstance(value, bytes):
         raise BadPairError(NO_IMAGE)
+    if not value:
+        raise BadPairError(EMPTY_IMAGE)
     if len(value) > MAX_IMAGE_BYTES:
         raise BadPairError(TOO_LARGE)
     return value

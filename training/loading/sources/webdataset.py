@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import shutil
 import tarfile
 import tempfile
 import zlib
@@ -22,6 +20,7 @@ from training.loading.sources._captions import (
 from training.loading.sources._files import walk
 from training.loading.sources._names import CAPTION_SUFFIXES, TAR_SUFFIXES, split_name
 from training.loading.sources.base import (
+    EMPTY_IMAGE,
     MAX_IMAGE_BYTES,
     NO_CAPTION,
     NO_IMAGE,
@@ -41,6 +40,9 @@ from training.loading.sources.base import (
 CUT_SHORT = "cut short"
 DAMAGED = "damaged"
 BLOCK = 512
+
+_GZIP = 31
+"""What zlib calls gzip."""
 
 _READ_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, zlib.error)
 """What tarfile and gzip raise on files that are damaged."""
@@ -119,16 +121,24 @@ def _open(path: Path, stack: ExitStack) -> tuple[BinaryIO, str]:
     if path.name.lower().endswith(".tar"):
         return stack.enter_context(path.open("rb")), ""
     unpacked = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the stack closes it
-    damage = ""
+    with path.open("rb") as packed:
+        return unpacked, _unpack(packed, unpacked)
+
+
+def _unpack(packed: BinaryIO, unpacked: BinaryIO) -> str:
+    """Unpacks gzip as far as it can be read; the standard library's reader would lose the rest of
+    a block. Returns why that is not all of it."""
+    decoder = zlib.decompressobj(wbits=_GZIP)
     try:
-        with gzip.open(path, "rb") as packed:
-            shutil.copyfileobj(packed, unpacked)
-    except EOFError:
-        damage = CUT_SHORT
-    except (gzip.BadGzipFile, zlib.error):
-        damage = DAMAGED
-    unpacked.seek(0)
-    return unpacked, damage
+        while data := packed.read(2**20):
+            while data:
+                if decoder.eof:  # a file of gzip may have several parts
+                    decoder = zlib.decompressobj(wbits=_GZIP)
+                unpacked.write(decoder.decompress(data))
+                data = decoder.unused_data
+    except zlib.error:
+        return DAMAGED
+    return "" if decoder.eof else CUT_SHORT
 
 
 def _list(file: BinaryIO) -> _ShardMembers:
@@ -147,9 +157,12 @@ def _list(file: BinaryIO) -> _ShardMembers:
                 end = member.offset_data + -(-member.size // BLOCK) * BLOCK
                 if not member.isdir():
                     _add(member, groups, repeats)
+            # A tar ends with zeros: one that a killed writer left has none.
+            is_whole = size >= end + BLOCK and not _skipped(file, end, size)
     except _READ_ERRORS:
-        damage = damage or (CUT_SHORT if end > size else DAMAGED)
-    damage = damage or (CUT_SHORT if end > size else _skipped(file, end, size))
+        is_whole = False
+    if not is_whole:
+        damage = damage or (CUT_SHORT if size - end < BLOCK else DAMAGED)
     _drop_parts(groups)
     repeated = [key for key, endings in repeats.items() for _ in range(max(endings.values()))]
     return _ShardMembers(groups, repeated, size, damage)
@@ -209,7 +222,10 @@ def _pair(
         captions = captions_of_json(_content(file, size, members[".json"], MAX_CAPTION_BYTES))
     else:
         raise BadPairError(NO_CAPTION)
-    return _content(file, size, members[images[0]], MAX_IMAGE_BYTES), captions
+    image = _content(file, size, members[images[0]], MAX_IMAGE_BYTES)
+    if not image:
+        raise BadPairError(EMPTY_IMAGE)
+    return image, captions
 
 
 def _content(file: BinaryIO, size: int, member: tarfile.TarInfo, limit: int) -> bytes:
