@@ -6,9 +6,9 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from bundle.schema import SchemaError, from_dict
+from bundle.schema import NumberRange, SchemaError, from_dict
 
 SCHEMA = 1
 
@@ -20,22 +20,33 @@ Framing = Literal["crop", "pad"]
 NO_SHARED_DENSE = "this bundle has no dense vector shared by images and texts"
 """What a caller is told who asks a bundle for a dense vector that it does not offer."""
 
+# Ranges far beyond any real model. They keep a damaged or hostile manifest from asking for memory
+# that nothing backs, and from giving numbers with which no image can be answered.
+Size = Annotated[int, NumberRange(1, 2048)]
+Count = Annotated[int, NumberRange(1, 2**24)]
+Width = Annotated[int, NumberRange(1, 2**16)]
+Grid = Annotated[int, NumberRange(1, 1024)]
+Mean = Annotated[float, NumberRange(-10, 10)]
+Deviation = Annotated[float, NumberRange(1e-3, 100)]
+Shade = Annotated[int, NumberRange(0, 255)]
+Scale = Annotated[float, NumberRange(1e-3, 1e4)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """How an image becomes pixels: alpha over `background`, resize, scale to [0, 1], normalise."""
 
-    size: int
+    size: Size
     """S: pixels are (3, S, S)."""
-    mean: tuple[float, float, float]
+    mean: tuple[Mean, Mean, Mean]
     """Subtracted from red, green and blue."""
-    std: tuple[float, float, float]
+    std: tuple[Deviation, Deviation, Deviation]
     """By which they are then divided."""
     resize: Resize = "shortest_crop"
     """open_clip's `resize_mode`: the shortest side becomes S and the centre is cropped; both sides
     become S; or the longest side becomes S and the rest is padded."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    background: tuple[int, int, int] = (255, 255, 255)
+    background: tuple[Shade, Shade, Shade] = (255, 255, 255)
     """What shows through transparent pixels."""
 
     @property
@@ -55,32 +66,32 @@ class Architecture:
     family: str
     """The library that built the towers and the name of their configuration, such as
     `open_clip:ViT-B-32`."""
-    concepts: int
+    concepts: Count
     """C, the width of the codes."""
-    dense_dim: int
+    dense_dim: Width
     """D, the width of the graphs' output `dense` for an image: what the last projection reads."""
-    text_dense_dim: int
+    text_dense_dim: Width
     """The same width for a text. It differs from D where the head is `replaced` and the towers
     differ in width."""
     head: Literal["replaced", "stacked"]
     """The sparse projection stands in place of CLIP's own, or reads its output."""
     pool: Literal["cls", "patch_mean"]
     """The codes of an image are those of its pooled token, or the mean of its patches' codes."""
-    patch_grid: tuple[int, int]
+    patch_grid: tuple[Grid, Grid]
     """Rows and columns of patches; P is their product."""
-    context_length: int
+    context_length: Width
     """T, the number of tokens to which texts are padded or cut."""
-    vocabulary: int
+    vocabulary: Count
     """How many token ids the text tower has."""
-    image_topk: int
+    image_topk: Count
     """K of an image: the graph cuts further codes, but counts them in its output `active`."""
-    text_topk: int
+    text_topk: Count
     """K of a text."""
-    patch_topk: int
+    patch_topk: Count
     """K of each patch."""
-    logit_scale: float
+    logit_scale: Scale
     """exp(logit scale) at the end of training."""
-    logit_scale_cap: float
+    logit_scale_cap: Scale
     """The upper bound of exp(logit scale) during training, which sets how sparse codes become."""
     config: dict[str, Any] = field(default_factory=dict)
     """What training.model.sparse_clip needs to build the torch model again."""

@@ -5,24 +5,38 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import math
 import types
 import typing
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from bundle.plugins import PluginError, Plugins
 
 T = TypeVar("T")
 
+_LARGE = 2**1000
+"""Larger integers stand for this one where a float is expected."""
+
 
 class SchemaError(ValueError):
     """Data that does not fit its dataclass; the message names the field."""
+
+
+@dataclass(frozen=True)
+class NumberRange:
+    """The least and the greatest value of a number: `Annotated[int, NumberRange(1, 4096)]`."""
+
+    low: float
+    high: float
 
 
 def from_dict(cls: type[T], data: object, at: str) -> T:
     """Builds the dataclass `cls` from parsed data.
 
     `at` is the dotted path of `data`, for messages. Raises SchemaError for an unknown key, naming
-    the closest known one, for a missing key, and for a value of the wrong type.
+    the closest known one, for a missing key, and for a value of the wrong type, out of its range or
+    not finite.
     """
     if not isinstance(data, dict):
         raise SchemaError(f"{at or 'top level'}: must be an object")
@@ -86,19 +100,23 @@ def _convert(hint: Any, value: Any, at: str) -> Any:
             _convert(k, v, f"{at}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True))
         )
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(min(max(value, -_LARGE), _LARGE))  # an int may be too large for a float
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SchemaError(f"{at}: must be a finite number")
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise SchemaError(f"{at}: must be {hint.__name__}")
     return value
 
 
 def _convert_annotated(args: tuple[Any, ...], value: Any, at: str) -> Any:
-    """A field whose type names its table of plug-ins: `Annotated[str, FORMATS]`."""
+    """A field whose type names its table of plug-ins, `Annotated[str, FORMATS]`, or its range."""
     converted = _convert(args[0], value, at)
-    for table in args[1:]:
-        if isinstance(table, Plugins):
+    for rule in args[1:]:
+        if isinstance(rule, Plugins):
             try:
-                table.check(converted)
+                rule.check(converted)
             except PluginError as error:
                 raise SchemaError(f"{at}: {error}") from None
+        elif isinstance(rule, NumberRange) and not rule.low <= converted <= rule.high:
+            raise SchemaError(f"{at}: must be {rule.low} to {rule.high}")
     return converted

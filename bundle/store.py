@@ -16,7 +16,15 @@ from bundle.known_words import KnownWords
 from bundle.manifest import Manifest
 from bundle.preprocessor import Preprocessor
 from bundle.tokenizer import Tokenizer
-from bundle.verify import MANIFEST, BundleError, describe_files, is_name, verify
+from bundle.verify import (
+    MANIFEST,
+    BundleError,
+    FileStamp,
+    describe_files,
+    file_stamps,
+    is_name,
+    verify,
+)
 
 __all__ = [
     "Bundle",
@@ -45,6 +53,18 @@ class Bundle:
     root: Path
     """The directory of the version."""
     manifest: Manifest
+    stamps: dict[str, FileStamp]
+    """The stamp of each file just before it was verified."""
+
+    def check_unchanged(self) -> None:
+        """Checks that what was read since the bundle was opened is what was verified.
+
+        Call it when all files have been read. Raises BundleError naming a file that was replaced or
+        written to in the meantime.
+        """
+        for name, stamp in file_stamps(self.root, self.stamps).items():
+            if stamp != self.stamps[name]:
+                raise BundleError(f"{name}: changed while it was read")
 
     def file(self, name: str) -> Path:
         """The path of a file. Raises BundleError when the manifest does not list it."""
@@ -96,10 +116,10 @@ def open_bundle(path: Path) -> Bundle:
     if not os.path.lexists(path / MANIFEST) and os.path.lexists(path / CURRENT):
         version = current_version(path)
         path = path / version
-    manifest = verify(path)
+    manifest, stamps = verify(path)
     if version is not None and manifest.version != version:
         raise BundleError(f"{CURRENT}: names another version than the manifest does")
-    return Bundle(root=path, manifest=manifest)
+    return Bundle(root=path, manifest=manifest, stamps=stamps)
 
 
 def current_version(model_dir: Path) -> str:

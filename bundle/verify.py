@@ -10,14 +10,27 @@ import re
 import stat
 import struct
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from bundle.manifest import FileEntry, Manifest
+from bundle.onnx_tensors import OnnxFileError, has_external_tensors
 from bundle.schema import SchemaError
 
 
 class BundleError(ValueError):
     """A bundle that is refused. The message names the file by its path in the bundle."""
+
+
+class FileStamp(NamedTuple):
+    """Differs after a file was replaced, or written to: a writer cannot set `changed_ns`."""
+
+    device: int
+    inode: int
+    bytes: int
+    modified_ns: int
+    changed_ns: int
 
 
 MANIFEST = "manifest.json"
@@ -39,8 +52,6 @@ _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _TEXT_SUFFIXES = (".json", ".jsonl", ".md", ".txt", "")
 _MAX_PLAIN_TEXT_BYTES = 2**20
 """The largest file of plain text (LICENSE, *.md, *.txt)."""
-_EXTERNAL_LOCATION_KEY = b"\n\x08location\x12"
-"""The bytes of the key, in an ONNX file, under which it names another file that holds a tensor."""
 
 
 def is_name(text: str) -> bool:
@@ -48,13 +59,16 @@ def is_name(text: str) -> bool:
     return _NAME_PATTERN.fullmatch(text) is not None
 
 
-def verify(root: Path) -> Manifest:
-    """Checks a version directory and returns its manifest.
+def verify(root: Path) -> tuple[Manifest, dict[str, FileStamp]]:
+    """Checks a version directory. Returns its manifest, and the stamp of every file as verified.
 
     The cheapest checks come first: the manifest, then the names, kinds and sizes of all files, then
     every byte of them. Raises BundleError for the first mistake.
     """
     manifest = _read_manifest(root)
+    for field, value in (("name", manifest.name), ("version", manifest.version)):
+        if not is_name(value):
+            raise BundleError(f"{MANIFEST}: {field}: not a plain name")
     for name in manifest.files:
         if name == MANIFEST or not all(map(is_name, name.split("/"))):
             raise BundleError(f"{_printable(name)}: not a plain path inside of the bundle")
@@ -66,14 +80,33 @@ def verify(root: Path) -> Manifest:
         raise BundleError(f"{_printable(name)}: not in the manifest")
     for name in sorted(set(manifest.files) - present):
         raise BundleError(f"{name}: missing")
+    stamps = file_stamps(root, manifest.files)  # before the bytes are read
     for name, entry in manifest.files.items():
-        if (root / name).stat().st_size != entry.bytes:
+        if stamps[name].bytes != entry.bytes:
             raise BundleError(f"{name}: size differs from the manifest")
     for name, entry in manifest.files.items():
         if _digest(root / name) != entry.sha256:
             raise BundleError(f"{name}: sha256 differs from the manifest")
         check_content(root / name, name)
-    return manifest
+    return manifest, stamps
+
+
+def file_stamps(root: Path, names: Iterable[str]) -> dict[str, FileStamp]:
+    """What the file system says of each file. Raises BundleError for one that is not there."""
+    stamps = {}
+    for name in names:
+        try:
+            status = (root / name).lstat()
+        except OSError:
+            raise BundleError(f"{_printable(name)}: missing") from None
+        stamps[name] = FileStamp(
+            device=status.st_dev,
+            inode=status.st_ino,
+            bytes=status.st_size,
+            modified_ns=status.st_mtime_ns,
+            changed_ns=status.st_ctime_ns,
+        )
+    return stamps
 
 
 def describe_files(root: Path) -> dict[str, FileEntry]:
@@ -113,14 +146,20 @@ def check_content(path: Path, name: str) -> None:
     elif suffix == ".onnx":
         if head[:1] != b"\x08":  # the first field of a ModelProto is its ir_version
             raise BundleError(f"{name}: not an ONNX file")
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        ):
-            if content.find(_EXTERNAL_LOCATION_KEY) >= 0:
-                raise BundleError(f"{name}: keeps tensors in another file")
+        if _keeps_tensors_outside(path, name):
+            raise BundleError(f"{name}: keeps tensors in another file")
     else:
         raise BundleError(f"{name}: a kind of file that no bundle holds")
+
+
+def _keeps_tensors_outside(path: Path, name: str) -> bool:
+    """Whether an ONNX file names other files. Raises BundleError for a file of another format."""
+    with path.open("rb") as file:
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    try:
+        return has_external_tensors(content)
+    except OnnxFileError:
+        raise BundleError(f"{name}: not an ONNX file") from None
 
 
 def _read_manifest(root: Path) -> Manifest:

@@ -15,7 +15,7 @@ from mllm_adapter.model.adapter import (
     open_adapter,
     read_config,
 )
-from mllm_adapter.model.llm import check_directory
+from mllm_adapter.model.llm_files import check_directory
 
 HEADING = "\n\n## Steered chat"
 """The heading of the model card's section about the adapter."""

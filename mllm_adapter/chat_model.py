@@ -84,7 +84,7 @@ class ChatModel:
         """Opens a bundle's `adapter` directory and loads its LLM into an engine.
 
         `options` are specific to the engine. Raises PluginError when the engine's library is
-        missing, AdapterError, LLMError, or DataError when the LLM's package cannot be fetched.
+        missing, AdapterError or LLMError.
         """
         adapter = open_adapter(folder)
         loaded = GENERATION_ENGINES.load(engine).open(adapter.llm, max_batch, **options)

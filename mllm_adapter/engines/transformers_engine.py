@@ -139,7 +139,12 @@ class TransformersEngine:
                 batch, cache = [], BatchCache(self._model)
 
     def _append_token(self, request: _Request, logits: Float[Tensor, " V"]) -> None:
-        """Chooses a request's next token and delivers it."""
+        """Chooses a request's next token and delivers it. Logits that are no numbers fail it."""
+        if not bool(torch.isfinite(logits).all()):
+            log.error("the language model gives logits that are not finite")
+            request.ended = True
+            _deliver(request, GenerationError("logits that are not finite"))
+            return
         if request.decoded < request.sampling.min_tokens:
             logits = logits.clone()
             logits[list(self._end)] = -torch.inf

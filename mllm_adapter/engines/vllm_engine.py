@@ -21,6 +21,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from mllm_adapter.engines.base import FinishReason, GenerationError, LoadedLLM, Sampling, TokenDelta
 from mllm_adapter.model.llm import end_tokens, load_embeddings, load_tokenizer
+from mllm_adapter.model.llm_files import check_weights
 
 FINISH_REASONS: dict[str | None, FinishReason] = {None: "", "stop": "stop", "length": "length"}
 
@@ -42,6 +43,7 @@ class VllmEngine:
     def open(cls, path: Path, max_batch: int, **options: Any) -> LoadedLLM:
         """See GenerationEngine.open. `options` are passed on to vLLM's AsyncEngineArgs."""
         tokenizer, embeddings = load_tokenizer(path), load_embeddings(path)
+        check_weights(path)
         arguments = AsyncEngineArgs(
             model=str(path),
             enable_prompt_embeds=True,

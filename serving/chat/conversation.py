@@ -8,7 +8,6 @@ from contextlib import aclosing
 from typing import Any
 
 from bundle.concepts import ConceptVocabulary
-from serving.batching.item_results import StageTimes
 from serving.batching.worker_thread import WorkerThread
 from serving.chat.chat_request import (
     ChatCall,
@@ -18,8 +17,9 @@ from serving.chat.chat_request import (
     Event,
     SamplingRequest,
     StartEvent,
+    SteeredImage,
 )
-from serving.chat.image_codes import ConversationCodes, EmbedItems, VisionEncoder
+from serving.chat.image_codes import EmbedItems, VisionEncoder
 from serving.chat.load_chat_model import LanguageModel
 from serving.chat.prompt_assembly import AssembledPrompt, PromptAssembler
 from serving.core.errors import ErrorKind, ServingError
@@ -109,25 +109,26 @@ class Chat:
             self._on_ended()
             raise ServingError(ErrorKind.UNAVAILABLE, ENDED) from None
 
-    async def warm_up(self) -> None:
-        """Answers once, so that no caller waits for what is set up on first use.
+    async def warm_up(self, image: bytes, seconds: float) -> None:
+        """Answers once about an encoded image, so that no caller waits for what is set up on first
+        use, or finds that nothing is answered.
 
         Raises EngineError.
         """
+        steered = SteeredImage(data=image, edits=(), strength=1.0, at="image")
+        turns = (ConversationTurn(role="user", text="a", images=(steered,)),)
         sampling = SamplingRequest(max_tokens=1, temperature=0.0, top_p=1.0, seed=0)
-        turns = (ConversationTurn(role="user", text="a", images=()),)
         call = ChatCall(selector=ModelSelector(), turns=turns, sampling=sampling)
-        no_codes = ConversationCodes(images={}, phrases={}, times=StageTimes())
-
-        def assemble() -> AssembledPrompt:
-            return self._assembler.assemble(call, self._assembler.tokenize(call), no_codes)
-
+        deadline = asyncio.get_running_loop().time() + seconds
         try:
-            assembled = await self._thread.run(assemble)
-            async for _ in self._model.answer(assembled.embedded, assembled.sampling):
-                pass
-        except (RuntimeError, ServingError) as error:
-            raise EngineError(f"chat: {error}") from None
+            async with (
+                asyncio.timeout_at(deadline),
+                aclosing(self.converse(call, deadline)) as events,
+            ):
+                async for _ in events:
+                    pass
+        except (RuntimeError, ValueError, TypeError, TimeoutError, ServingError) as error:
+            raise EngineError(f"chat: {error or 'not answered in time'}") from None
 
     async def close(self) -> None:
         """Ends the engine and frees the language model."""

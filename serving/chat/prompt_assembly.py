@@ -6,6 +6,7 @@ P patches, T tokens, H width of the language model. Everything here blocks, so i
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from serving.chat.load_chat_model import LanguageModel
 from serving.chat.resolve_edits import EditResolver
 from serving.core.errors import invalid
 from serving.core.limits import LimitsConfig
+
+log = logging.getLogger(__name__)
 
 DEFAULT_MAX_TOKENS = 128
 """Length of an answer when the caller sets no max_tokens."""
@@ -62,19 +65,27 @@ class PromptAssembler:
         )
 
     def tokenize(self, call: ChatCall) -> TokenizedPrompt:
-        """Tokens and image digests. Raises ServingError for a prompt that is too long.
+        """Tokens and image digests.
+
+        Raises ServingError for a prompt that is too long, or that the chat template refuses.
 
         This comes before the images are encoded, so that a prompt that cannot be answered costs
         the vision model nothing.
         """
+        from mllm_adapter.model.chat_template import TemplateError
         from mllm_adapter.model.prompt import PromptMessage
 
-        prompt = self._model.prompt(
-            [
-                PromptMessage(role=turn.role, text=turn.text, images=len(turn.images))
-                for turn in call.turns
-            ]
-        )
+        try:
+            prompt = self._model.prompt(
+                [
+                    PromptMessage(role=turn.role, text=turn.text, images=len(turn.images))
+                    for turn in call.turns
+                ]
+            )
+        except TemplateError as error:
+            log.warning("chat: %s", error)
+            problem = "the model's chat template does not take this conversation"
+            raise invalid("messages", problem) from None
         length = len(prompt.ids)
         # The model's context holds the prompt and the answer.
         available = self._model.context - length

@@ -112,6 +112,8 @@ class ListConceptsCall:
 
     start: int
     """The first concept id."""
+    listing: str | None
+    """What the page before was a page of; None for the first page."""
     size: int
     active_only: bool
     """Leave out concepts that are not active."""

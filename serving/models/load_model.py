@@ -3,62 +3,136 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
-
-from bundle.onnx_graph import GRAPHS
 from bundle.store import Bundle, open_bundle
-from serving.chat.load_chat_model import LanguageModel, NoChat, open_chat
-from serving.core.config import BatchConfig, ServerConfig
+from serving.chat.load_chat_model import LOAD_FAILED, LanguageModel, NoChat, open_chat
+from serving.core.config import ServerConfig
+from serving.core.errors import ServingError
+from serving.core.memory import return_freed_memory
 from serving.core.metrics import Metrics
+from serving.core.requests import EmbedItem, ImageItem, TextItem
 from serving.engines.base import Engine, EngineError, EngineFactory
+from serving.models.load_trial import try_graphs
 from serving.models.loaded_model import ServedModel
+from serving.models.sample_inputs import SAMPLE_TEXT, run_samples, sample_image
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_WARM_UP_S = 60.0
+"""The plain inputs of the warm-up are answered in this time, or the model is refused."""
+
+
+class ChatLoadError(EngineError):
+    """A bundle's chat cannot be loaded, or does not answer."""
 
 
 async def load_model(
-    path: Path, config: ServerConfig, metrics: Metrics, engine_factory: EngineFactory
+    path: Path,
+    config: ServerConfig,
+    metrics: Metrics,
+    engine_factory: EngineFactory,
+    *,
+    guarded: bool = False,
 ) -> ServedModel:
     """Opens a bundle, loads its graphs, starts its decode workers and warms it all up.
 
-    Raises BundleError, EngineError, PluginError or StartupError; what was started is closed then.
+    `guarded` is for a server that already answers. The graphs are then tried in another process
+    first, and a bundle whose chat cannot be loaded is refused; otherwise that costs the chat alone.
+
+    When it is cancelled, it ends as soon as nothing of the load is left: a process is killed, and a
+    thread, which cannot be, has ended and what it made is closed. Raises BundleError, EngineError,
+    PluginError or StartupError; what was started is closed then.
     """
-
-    def read() -> tuple[Bundle, Engine, LanguageModel | NoChat]:
-        bundle = open_bundle(path)
-        engine = engine_factory(bundle, config.engine)
-        # These are read on first use, which would stop the event loop in the middle of a call.
-        bundle.concepts.search("a", 1)
-        bundle.tokenizer.encode(["a"])
-        bundle.known_words.unknown("a")
-        return bundle, engine, open_chat(bundle, config)
-
-    loop = asyncio.get_running_loop()
-    bundle, engine, language_model = await loop.run_in_executor(None, read)
+    bundle = await _in_thread(lambda: open_bundle(path))
+    if guarded:
+        await try_graphs(bundle, config.engine, config.batch)
+    engine, language_model = await _in_thread(
+        lambda: _open_parts(bundle, config, engine_factory), _close_parts
+    )
+    if guarded and language_model is LOAD_FAILED:
+        engine.close()
+        raise ChatLoadError("chat: its adapter or its language model cannot be opened")
     model = ServedModel(bundle, engine, language_model, config, metrics)
     try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(model.decoders.start())
-            group.create_task(_warm_up(model, config.batch))
-            if model.has_chat:
-                group.create_task(model.chat.warm_up())
-    except BaseException as error:
-        await model.close()
-        if isinstance(error, BaseExceptionGroup):
-            raise error.exceptions[0] from None
+        await model.decoders.start()
+        await _answer_samples(model)
+        await _warm_up_chat(model, guarded)
+        await _in_thread(bundle.check_unchanged)
+    except BaseException:
+        await asyncio.shield(model.close())
         raise
+    await _in_thread(return_freed_memory)
     return model
 
 
-async def _warm_up(model: ServedModel, batch: BatchConfig) -> None:
-    """Runs every graph with one item and with the largest batch, so that no call pays for either.
+def _open_parts(
+    bundle: Bundle, config: ServerConfig, engine_factory: EngineFactory
+) -> tuple[Engine, LanguageModel | NoChat]:
+    engine = engine_factory(bundle, config.engine)
+    try:
+        run_samples(bundle, engine, config.batch)
+        # These are read on first use, which would stop the event loop in the middle of a call.
+        bundle.concepts.search("a", 1)
+        bundle.known_words.unknown("a")
+        return engine, open_chat(bundle, config)
+    except BaseException:
+        engine.close()
+        raise
+
+
+async def _close_parts(parts: tuple[Engine, LanguageModel | NoChat]) -> None:
+    engine, language_model = parts
+    if not isinstance(language_model, NoChat):
+        await language_model.close()
+    engine.close()
+
+
+async def _answer_samples(model: ServedModel) -> None:
+    """Answers an encoded image, with and without patches, and a text, the way callers' items go.
 
     Raises EngineError.
     """
-    loop = asyncio.get_running_loop()
-    for graph in GRAPHS:
-        for size in {1, batch.max_texts if graph == "text" else batch.max_images}:
-            inputs = np.repeat(model.sample(graph)[None], size, axis=0)
-            for row in await loop.run_in_executor(None, model.runner(graph), inputs):
-                if isinstance(row, EngineError):
-                    raise row
+    deadline = asyncio.get_running_loop().time() + _WARM_UP_S
+    items: list[EmbedItem] = [
+        ImageItem(id="", data=sample_image()),
+        TextItem(id="", text=SAMPLE_TEXT),
+    ]
+    for patches in (False, True):
+        for result in await model.embed(items, deadline, patches=patches):
+            if isinstance(result, ServingError):
+                raise EngineError(f"a plain image or text is not answered: {result.message}")
+
+
+async def _warm_up_chat(model: ServedModel, guarded: bool) -> None:
+    """Answers a conversation about an image. Raises ChatLoadError if `guarded`."""
+    if not model.has_chat:
+        return
+    try:
+        await model.chat.warm_up(sample_image(), _WARM_UP_S)
+    except EngineError as error:
+        if guarded:
+            raise ChatLoadError(str(error)) from None
+        log.error("%s", error)
+        await model.remove_chat(LOAD_FAILED)
+
+
+async def _in_thread(
+    work: Callable[[], T], discard: Callable[[T], Awaitable[None]] | None = None
+) -> T:
+    """Runs `work` in a thread. When cancelled, waits for its end and has its result discarded."""
+    running = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):  # the cancellation is what the caller hears of
+            result = await running
+            if discard is not None:
+                await discard(result)
+        raise

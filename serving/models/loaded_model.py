@@ -18,7 +18,7 @@ from serving.batching.item_admission import Permits
 from serving.batching.item_results import EmbeddedItem, ItemResult
 from serving.batching.worker_thread import WorkerThread
 from serving.chat.conversation import ENDED, Chat
-from serving.chat.load_chat_model import LanguageModel, NoChat
+from serving.chat.load_chat_model import TURNED_OFF, LanguageModel, NoChat
 from serving.core.config import ServerConfig
 from serving.core.coverage import ItemCoverage
 from serving.core.errors import ErrorKind, ServingError, invalid
@@ -27,6 +27,7 @@ from serving.core.requests import EmbedItem, ImageItem, ModelId, TextItem
 from serving.engines.base import Engine, EngineError, available_cores
 from serving.engines.outputs import OutputRow, rows_of
 from serving.image_decoding.pool import DecodePool
+from serving.models.sample_inputs import sample_image
 
 
 class ServedModel:
@@ -106,14 +107,6 @@ class ServedModel:
         """Images admitted and not yet answered."""
         return sum(self.batchers[graph].admission.admitted for graph in ("image", "patches"))
 
-    def sample(self, graph: GraphName) -> NDArray[Any]:
-        """A plain input of a graph: tokens (T,), or a grey image (3, S, S)."""
-        if graph == "text":
-            tokens: NDArray[Any] = self._tokenizer.encode(["a"])[0]
-            return tokens
-        size = self.preprocessing.size
-        return np.zeros((3, size, size), dtype=np.float32)
-
     def check_framing(self, framing: Framing | None, field: str) -> None:
         """Raises ServingError naming the field for a framing that the model does not offer."""
         if framing is not None and framing not in self.framings:
@@ -134,14 +127,14 @@ class ServedModel:
         return run
 
     async def probe(self, seconds: float) -> bool:
-        """Whether a plain image is answered in time; if so, failures count from 0 again."""
+        """Whether an encoded image is answered in time; if so, failures count from 0 again."""
         deadline = asyncio.get_running_loop().time() + seconds
-        batcher = self.batchers["image"]
         try:
             async with asyncio.timeout_at(deadline):
-                with batcher.admission.admit(1, deadline) as permits:
-                    await batcher.submit(self.sample("image"), deadline, permits)
+                [result] = await self.embed([ImageItem(id="", data=sample_image())], deadline)
         except (ServingError, TimeoutError):
+            return False
+        if isinstance(result, ServingError):
             return False
         self._failures = 0
         self.suspect.clear()
@@ -202,6 +195,8 @@ class ServedModel:
             pixels, coverage = await self.decode(item.data, item.framing)
         except ServingError as error:
             permits.use()  # the batcher need not wait for this image
+            if error.kind is ErrorKind.INTERNAL:
+                self._on_outcome(False)
             return error
         decode_s = loop.time() - started
         self._decode_seconds["image"].observe(decode_s)
@@ -275,10 +270,15 @@ class ServedModel:
             unknown_words=self._known_words.unknown(read.read),
         )
 
+    async def remove_chat(self, reason: NoChat) -> None:
+        """Ends the model's conversations; callers of Chat are told the reason."""
+        chat, self._chat = self._chat, reason
+        if isinstance(chat, Chat):
+            await chat.close()
+
     async def close(self) -> None:
         """Ends the workers and frees the graphs."""
-        if self.has_chat:
-            await self.chat.close()
+        await self.remove_chat(TURNED_OFF)
         for batcher in self.batchers.values():
             await batcher.close()
         await self.decoders.close()

@@ -14,10 +14,11 @@ from bundle.store import BundleError, current_version
 from bundle.verify import is_name
 from serving.core.config import ServerConfig
 from serving.core.errors import ErrorKind, ServingError, StartupError
+from serving.core.memory import return_freed_memory
 from serving.core.metrics import Metrics
 from serving.core.requests import ModelId, ModelSelector
 from serving.engines.base import EngineError, EngineFactory
-from serving.models.load_model import load_model
+from serving.models.load_model import ChatLoadError, load_model
 from serving.models.loaded_model import ServedModel
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class Registry:
         self._default_name = ""
         self._unfinished: dict[ModelId, VersionState] = {}
         self._loading = asyncio.Lock()
+        self._loads: set[asyncio.Task[ModelId]] = set()
 
     @property
     def healthy(self) -> bool:
@@ -152,14 +154,25 @@ class Registry:
         """Loads a version from the directory of models and makes it current.
 
         Without a version, the directory's current one is loaded. A version that is loaded already
-        is only made current. Raises ServingError; what was current then stays so.
+        is only made current. Raises ServingError; what was current then stays so. A caller who
+        leaves ends the load, and the next one begins when nothing of it is left.
         """
         if self._config.models is None:
             raise ServingError(ErrorKind.CONFLICT, "this server has no directory of models")
         if not is_name(name) or (version and not is_name(version)):
             raise ServingError(ErrorKind.INVALID, "name, version: not names", field="name")
+        loading = asyncio.create_task(self._load_alone(Path(self._config.models) / name, version))
+        self._loads.add(loading)
+        loading.add_done_callback(self._loads.discard)
+        try:
+            return await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            loading.cancel()  # it holds the lock until a thread that cannot be ended has ended
+            raise
+
+    async def _load_alone(self, directory: Path, version: str) -> ModelId:
         async with self._loading:  # one at a time: two could pass the check of max_models together
-            directory = Path(self._config.models) / name
+            name = directory.name
             try:
                 model_id = ModelId(name=name, version=version or current_version(directory))
             except BundleError:
@@ -177,14 +190,17 @@ class Registry:
     async def _load_new(self, model_id: ModelId, path: Path) -> ModelId:
         self._unfinished[model_id] = VersionState.LOADING
         try:
-            model = await load_model(path, self._config, self._metrics, self._engine_factory)
+            model = await load_model(
+                path, self._config, self._metrics, self._engine_factory, guarded=True
+            )
             if model.id != model_id:
                 await model.close()
                 raise BundleError("the manifest names another model")
         except (BundleError, EngineError, StartupError, OSError) as error:
             log.error("load: %s", error)
             self._unfinished[model_id] = VersionState.FAILED
-            message = "the bundle cannot be loaded; the server's log says why"
+            part = "the bundle's chat" if isinstance(error, ChatLoadError) else "the bundle"
+            message = f"{part} cannot be loaded; the server's log says why"
             raise ServingError(ErrorKind.CONFLICT, message) from None
         except BaseException:
             del self._unfinished[model_id]
@@ -229,6 +245,9 @@ class Registry:
 
     async def close(self) -> None:
         """Frees every model, without waiting for its calls."""
+        for loading in self._loads:
+            loading.cancel()
+        await asyncio.gather(*self._loads, return_exceptions=True)
         for version in self._loaded.values():
             await self._free(version)
         self._loaded.clear()
@@ -242,6 +261,7 @@ class Registry:
         if version.watch is not None:
             version.watch.cancel()
         await version.model.close()
+        await asyncio.get_running_loop().run_in_executor(None, return_freed_memory)
 
     async def _watch(self, version: _LoadedVersion) -> None:
         """Probes a suspect model. One that fails is out of service until a probe succeeds."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable
 
 from bundle.concepts import ConceptEvidence, NamedConcept
 from bundle.text import EMPTY, is_blank
 from serving.core.errors import ErrorKind, invalid
 from serving.core.limits import LimitsConfig
-from serving.core.requests import ConceptRef, ExplainCall, ListConceptsCall, find_concept
+from serving.core.requests import ConceptRef, ExplainCall, ListConceptsCall, ModelId, find_concept
 from serving.models.explain import ConceptSearch, ImageExplanation
 from serving.models.loaded_model import ServedModel
 from serving.rpc.convert import coverage as convert_coverage
 from serving.rpc.convert import embedding as convert
 from sparseclip.v1 import concepts_pb2
 
+_PAGE_TOKEN = re.compile(r"([0-9]{1,10})\.([0-9a-f]{16})")
 _PAGE_DEFAULT, _PAGE_MAX = 100, 1_000
 _SEARCH_DEFAULT, _SEARCH_MAX = 10, 100
 _EXPLAIN_DEFAULT, _EXPLAIN_MAX = 5, 32
@@ -45,26 +48,40 @@ def list_call(request: concepts_pb2.ListConceptsRequest) -> ListConceptsCall:
     """A validated call. Raises ServingError naming the field."""
     if request.page_size > _PAGE_MAX:
         raise invalid("page_size", f"must be at most {_PAGE_MAX}")
-    token = request.page_token
-    if token and not (token.isascii() and token.isdecimal() and len(token) <= 10):
+    match = _PAGE_TOKEN.fullmatch(request.page_token)
+    if request.page_token and match is None:
         raise invalid("page_token", "does not come from a response")
     return ListConceptsCall(
-        start=int(token or 0),
+        start=int(match[1]) if match else 0,
+        listing=match[2] if match else None,
         size=request.page_size or _PAGE_DEFAULT,
         active_only=request.active_only,
     )
 
 
 def list_response(model: ServedModel, call: ListConceptsCall) -> concepts_pb2.ListConceptsResponse:
-    """The concepts of a page; its token is the id at which the next one starts."""
+    """The concepts of a page; its token is the id at which the next one starts, and the listing.
+
+    Raises ServingError for a token of another version or of another filter, because pages of two
+    listings together would repeat concepts, or leave some out.
+    """
+    listing = _listing(model.id, call.active_only)
+    if call.listing not in (None, listing):
+        raise invalid("page_token", "is of another version, or of another active_only: begin anew")
     listed = [c for c in model.concepts.concepts if c.active or not call.active_only]
     rest = [c for c in listed if c.id >= call.start]
     return concepts_pb2.ListConceptsResponse(
         model=convert.model_version(model.id),
         concepts=[concept(entry) for entry in rest[: call.size]],
-        next_page_token=str(rest[call.size].id) if len(rest) > call.size else "",
+        next_page_token=f"{rest[call.size].id}.{listing}" if len(rest) > call.size else "",
         total=len(listed),
     )
+
+
+def _listing(model: ModelId, active_only: bool) -> str:
+    """Stands for one version's list of concepts."""
+    text = f"{model.name}/{model.version}/{active_only}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def get_response(model: ServedModel, ref: ConceptRef) -> concepts_pb2.GetConceptResponse:

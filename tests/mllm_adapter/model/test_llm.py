@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 
 from mllm_adapter.model.llm import (
     EMBEDDING_TENSOR,
-    LLMError,
     context_length,
     end_tokens,
     load_embeddings,
     load_llm,
 )
+from mllm_adapter.model.llm_files import LLMError
 
 
 @pytest.fixture

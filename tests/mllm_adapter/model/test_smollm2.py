@@ -14,7 +14,7 @@ from mllm_adapter.engines.base import Sampling
 from mllm_adapter.engines.transformers_engine import TransformersEngine
 from mllm_adapter.model.llm import context_length, end_tokens, load_embeddings, load_llm
 from mllm_adapter.model.prompt import PromptBuilder, PromptMessage
-from mllm_adapter.model.smollm2 import PACKAGE, smollm2
+from mllm_adapter.model.smollm2 import PACKAGE, fetch_smollm2
 from training.data import fetch
 
 pytestmark = pytest.mark.skipif(
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    return smollm2()
+    return fetch_smollm2()
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ MISTAKES = {
     "a port too high": ({"port": 65_536}, "port: must be 0 to 65,535"),
     "chat is not on": ({"chat": "on"}, "chat: must be one of auto, off"),
     "no limit": ({"limits.queue_images": 0}, "limits.queue_images: must be 1 to 2,147,483,647"),
-    "for ever": ({"limits.queue_s": float("inf")}, "limits.queue_s: must be greater than 0 and at"),
+    "for ever": ({"limits.queue_s": float("inf")}, "limits.queue_s: must be a finite number"),
     "half of TLS": ({"tls.key": "x"}, "tls.certificate: missing"),
     "admins without tokens": ({"admin_port": 1}, "admin_port: needs tokens"),
     "an open host": ({"host": "0.0.0.0"}, "host: plaintext beyond this machine"),

@@ -58,7 +58,7 @@ def load_model(monkeypatch: pytest.MonkeyPatch) -> dict[Path, Exception | Counti
     """What loading a path gives; a test may put errors or models of its own here."""
     given: dict[Path, Exception | CountingModel] = {}
 
-    async def load(path: Path, *_: object) -> CountingModel:
+    async def load(path: Path, *_: object, guarded: bool = False) -> CountingModel:
         outcome = given.get(path) or CountingModel(path.parent.name, path.name)
         if isinstance(outcome, Exception):
             raise outcome

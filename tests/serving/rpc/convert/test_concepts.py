@@ -45,6 +45,20 @@ def test_pages_hold_every_active_concept_once() -> None:
     assert len(listed().concepts) == 100
 
 
+def test_a_page_token_belongs_to_its_version_and_its_filter() -> None:
+    token = listed(page_size=10).next_page_token
+    assert [c.concept_id for c in listed(page_size=2, page_token=token).concepts] == [10, 11]
+    other = SimpleNamespace(**{**vars(MODEL), "id": ModelId(name="tiny", version="2")})
+    call = convert.list_call(concepts_pb2.ListConceptsRequest(page_token=token))
+    for page in (
+        lambda: convert.list_response(other, call),  # type: ignore[arg-type]
+        lambda: listed(page_token=token, active_only=True),
+    ):
+        with pytest.raises(ServingError, match="of another version") as caught:
+            page()
+        assert caught.value.field == "page_token"
+
+
 @pytest.mark.parametrize("token", ["-1", "1.5", "٣", "9" * 11, "x"])
 def test_a_page_token_of_nobody_is_refused(token: str) -> None:
     with pytest.raises(ServingError) as caught:

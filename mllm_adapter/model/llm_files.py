@@ -1,0 +1,166 @@
+"""What a causal LM's Hugging Face directory must hold, checked before any weight is loaded.
+
+transformers follows names that it finds in these files, allocates what the configuration says, and
+puts random numbers in the place of weights that are missing. Here the files are compared with each
+other first, so that a load is bounded by the size of its files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from training.core.torchvision_compat import transformers
+
+MAX_LAYERS = 512
+"""Transformer layers of an LLM; the largest published ones have about 130."""
+
+MAX_BUFFER_BYTES = 256 * 2**20
+"""What a model may compute beside its weights, such as tables of positions."""
+
+_MAX_JSON_BYTES = 16 * 2**20
+"""Size of a configuration; tokenizer.json, which is larger, is read by the tokenizer's library."""
+
+_CODE_ENDINGS = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py", ".h5", ".msgpack"}
+
+_JSON_FILES = ("config.json", "generation_config.json", "tokenizer_config.json")
+
+
+class LLMError(ValueError):
+    """An LLM that cannot be used; the message names its directory and says why."""
+
+
+def check_directory(path: Path) -> None:
+    """Checks that a directory holds a configuration, a tokenizer and safetensors, that it names no
+    file outside of itself, and that it has no file that could run code when it is loaded.
+
+    Raises LLMError.
+    """
+    if not (path / "config.json").is_file():
+        raise LLMError(f"{path.name}: no config.json: not a Hugging Face directory")
+    if not (path / "tokenizer.json").is_file():
+        raise LLMError(f"{path.name}: no tokenizer.json")
+    if not any(path.glob("*.safetensors")):
+        raise LLMError(f"{path.name}: no safetensors; other weight formats are not read")
+    for file in path.iterdir():
+        if file.suffix in _CODE_ENDINGS:
+            raise LLMError(f"{path.name}: holds {file.name}; only safetensors and JSON are read")
+    for name in _JSON_FILES:
+        if (path / name).is_file():
+            _check_names(path, name, read_json(path, name))
+    for file in path.glob("*.safetensors.index.json"):
+        shards = read_json(path, file.name).get("weight_map")
+        if not isinstance(shards, dict):
+            raise LLMError(f"{path.name}: {file.name}: no weight_map")
+        for shard in set(map(str, shards.values())):
+            if Path(shard).name != shard or not (path / shard).is_file():
+                raise LLMError(f"{path.name}: {file.name}: names a file that is not beside it")
+            if not shard.endswith(".safetensors"):
+                raise LLMError(f"{path.name}: {file.name}: names a file that is no safetensors")
+
+
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    """The object in a JSON file of the directory `path`. Raises LLMError."""
+    try:
+        if (path / name).stat().st_size > _MAX_JSON_BYTES:
+            raise LLMError(f"{path.name}: {name}: over {_MAX_JSON_BYTES} bytes")
+        data = json.loads((path / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, LLMError):
+            raise
+        raise LLMError(f"{path.name}: {name}: cannot be read as JSON") from None
+    if not isinstance(data, dict):
+        raise LLMError(f"{path.name}: {name}: not an object")
+    return data
+
+
+def check_weights(path: Path) -> None:
+    """Checks that the weights are those of the configuration, and that all of them are finite.
+
+    The configured model is built without memory for its weights (PyTorch's meta device), and its
+    size is compared with the headers of the safetensors. Raises LLMError.
+    """
+    tensors = _tensor_sizes(path)
+    config = _read_config(path)
+    layers = int(getattr(config.get_text_config(), "num_hidden_layers", 0) or 0)
+    if not 0 < layers <= min(MAX_LAYERS, len(tensors)):
+        raise LLMError(
+            f"{path.name}: config.json: num_hidden_layers: {layers}; the files hold "
+            f"{len(tensors)} tensors, and the limit is {MAX_LAYERS} layers"
+        )
+    try:
+        with torch.device("meta"):
+            model = transformers().AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # a model's constructor raises anything for numbers that do not fit
+        raise LLMError(f"{path.name}: config.json: {_one_line(error)}") from None
+    weights = sum(parameter.numel() for parameter in model.parameters())  # tied ones count once
+    stored = sum(tensors.values())
+    if weights > stored:
+        raise LLMError(
+            f"{path.name}: config.json describes {weights:,} weights, the files hold {stored:,}"
+        )
+    if sum(buffer.nbytes for buffer in model.buffers()) > MAX_BUFFER_BYTES:
+        raise LLMError(f"{path.name}: config.json: over {MAX_BUFFER_BYTES} bytes of buffers")
+    for name, tensor in _tensors(path):
+        if not is_finite(tensor):
+            raise LLMError(f"{path.name}: {name}: holds numbers that are not finite")
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds no NaN and no infinity."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    if tensor.element_size() < 2:  # 8-bit floats have no minimum in torch
+        tensor = tensor.float()
+    return all(bool(torch.isfinite(bound)) for bound in torch.aminmax(tensor))
+
+
+def check_complete(path: Path, missing: list[str]) -> None:
+    """Refuses a model whose loading left weights out. Raises LLMError."""
+    if missing:
+        raise LLMError(f"{path.name}: the files lack weights: {', '.join(sorted(missing)[:3])}")
+
+
+def _check_names(path: Path, name: str, data: dict[str, Any]) -> None:
+    """Refuses names of Python code and of files elsewhere."""
+    if "auto_map" in data:
+        raise LLMError(f"{path.name}: {name}: auto_map: code of a model is not run")
+    for key, value in data.items():
+        if key.endswith("_file") and value is not None and Path(str(value)).name != value:
+            raise LLMError(f"{path.name}: {name}: {key}: names a file that is not beside it")
+
+
+def _read_config(path: Path) -> Any:
+    try:
+        return transformers().AutoConfig.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # see check_weights
+        raise LLMError(f"{path.name}: config.json: {_one_line(error)}") from None
+
+
+def _tensor_sizes(path: Path) -> dict[str, int]:
+    """The number of elements of each tensor, from the headers alone. Raises LLMError."""
+    sizes = {}
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118  a safe_open is not a mapping
+                    sizes[name] = torch.Size(tensors.get_slice(name).get_shape()).numel()
+        except SafetensorError as error:
+            raise LLMError(f"{path.name}: {file.name}: {_one_line(error)}") from None
+    return sizes
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    for file in sorted(path.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  a safe_open is not a mapping
+                yield name, tensors.get_tensor(name)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
