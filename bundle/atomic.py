@@ -48,22 +48,50 @@ def is_draft(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def draft_of(path: Path | str) -> Iterator[BinaryIO]:
+def draft_of(
+    path: Path | str, drafts: Path | str | None = None, *, replace: bool = True
+) -> Iterator[BinaryIO]:
     """A stream whose bytes become the file `path` when the block ends well; else `path` stays as it
-    was. Folders that are missing are made. Raises OSError."""
+    was. Folders that are missing are made.
+
+    The draft is in the folder `drafts`, or beside the file. Raises OSError; FileExistsError when
+    the file is there and not to be replaced.
+    """
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, exist_ok=True)
-    file = _held(folder)
+    file = _held(_folder_of_drafts(folder, drafts))
     try:
         with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            os.replace(file.name, path)
+            if replace:
+                os.replace(file.name, path)
+            else:
+                _link(file.name, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(file.name)
     sync(folder)
+
+
+def _link(name: str, path: Path | str) -> None:
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if os.path.exists(path):
+            raise FileExistsError(path) from None
+        os.replace(name, path)
+
+
+def _folder_of_drafts(folder: str, drafts: Path | str | None) -> str:
+    if drafts is not None:
+        os.makedirs(drafts, exist_ok=True)
+        if os.stat(drafts).st_dev == os.stat(folder).st_dev:  # else it could not be renamed
+            return str(drafts)
+    return folder
 
 
 def _held(folder: str) -> BinaryIO:

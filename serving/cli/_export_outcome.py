@@ -25,12 +25,8 @@ class QuarantineError(click.ClickException):
     exit_code = 4
 
 
-def show_outcome(
-    summary: ExportSummary, progress: RunProgress, *, allow_empty: bool, strict: bool
-) -> None:
-    """Prints what became of everything that was found. Raises NothingExportedError for an export
-    without a row, unless `allow_empty`, and with `strict` QuarantineError for one with an entry in
-    quarantine."""
+def show_outcome(summary: ExportSummary, progress: RunProgress) -> None:
+    """Prints what became of everything that was found."""
     left_out = sum(summary.left_out.values())
     reasons = f" ({LeftOut(summary.left_out)})" if left_out else ""
     totals = (
@@ -38,11 +34,18 @@ def show_outcome(
         f"{left_out:,} left out{reasons}, "
         f"{summary.shards:,} shards, {summary.size:,} bytes"
     )
+    if summary.generation:
+        totals = f"update {summary.generation}: {totals}, {summary.ended:,} ended"
     if progress.entries:
         rate = f"{progress.rate:,.1f} entries/s in this run, {progress.bottleneck} the busiest"
         click.echo(f"{totals}; {rate}")
     else:
         click.echo(f"whole already: {totals}")
+
+
+def check_outcome(summary: ExportSummary, *, allow_empty: bool, strict: bool) -> None:
+    """Raises NothingExportedError for an export without a row, unless `allow_empty`, and with
+    `strict` QuarantineError for one with an entry in quarantine."""
     if not summary.rows and not allow_empty:
         raise NothingExportedError("no row: every entry is in quarantine")
     if strict and summary.quarantined:

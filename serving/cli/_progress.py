@@ -46,7 +46,7 @@ def _bar(text: str, total: int | None) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=total is None) as progress:
         done = 0
         task = progress.add_task(text, total=total, count="", note="")
 

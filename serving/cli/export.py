@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from bundle.manifest import Framing
-from serving.cli._export_outcome import NothingExportedError, show_outcome
-from serving.cli._inputs import concept_key
+from serving.cli._export_options import with_request
+from serving.cli._export_outcome import NothingExportedError, check_outcome, show_outcome
 from serving.cli._progress import show_progress
 from serving.cli._sigterm import stopped_by_sigterm
-from serving.engines import ENGINES, Device
-from serving.export.bounds import (
-    MAX_BATCH,
-    MAX_CORES,
-    MAX_DECODERS,
-    MAX_ROWS,
-    MAX_TOP,
-    MAX_WORKERS,
-)
-from serving.export.formats import FORMATS
-from serving.export.inputs import AUTO, INPUTS
+from serving.export.bounds import MAX_WORKERS
 from serving.export.runners import RUNNERS, default_runner
 
 if TYPE_CHECKING:
+    from serving.export.export_request import ExportRequest
+    from serving.export.finalize import ExportSummary
+    from serving.export.generations import Generations
     from serving.export.progress import OnProgress, RunProgress, WorkerProgress
+    from serving.export.runners.base import Runner
 
 
 def _not_empty(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -42,95 +34,16 @@ def _not_empty(context: click.Context, parameter: click.Parameter, value: str) -
 @click.argument("source", metavar="INPUT", callback=_not_empty)
 @click.argument("output", callback=_not_empty)
 @click.option(
-    "--kind",
-    type=click.Choice([AUTO, *INPUTS.names]),
-    default=AUTO,
-    show_default=True,
-    help="What INPUT is: images in a folder, tar shards, a table, or a list of paths. "
-    "auto decides by the names of the files, and refuses a mix.",
-)
-@click.option("--column", default="", help="The column of a table that holds the images or texts.")
-@click.option(
-    "--id-column",
-    default="",
-    help="The column of a table that holds the ids. Without it, an id is a file and a row.",
-)
-@click.option(
-    "--bundle",
-    "bundle_path",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The bundle that embeds INPUT. Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
-)
-@click.option(
-    "--sparse/--no-sparse",
-    default=True,
-    show_default=True,
-    help="Whether to write the codes: the indices and values of the active concepts.",
-)
-@click.option(
-    "--top",
-    type=click.IntRange(0, MAX_TOP),
-    default=10,
-    show_default=True,
-    help="How many of a row's strongest concepts to write with their names; 0 writes none.",
-)
-@click.option("--dense", is_flag=True, help="Write the dense vector that images and texts share.")
-@click.option(
-    "--patch",
-    "patches",
-    multiple=True,
-    metavar="CONCEPT",
-    help="Write where in an image this concept fires. CONCEPT is an id or a name (repeatable).",
-)
-@click.option(
-    "--framing",
-    type=click.Choice(get_args(Framing)),
-    help="How an image becomes square: crop keeps its middle, pad keeps all of it. Default: the "
-    "model's own.",
-)
-@click.option(
-    "--refuse-long-texts",
+    "--update",
     is_flag=True,
-    help="Put a text that is longer than the model's context into quarantine. Without it, the text "
-    "is cut, and its row says so.",
+    help="Take what is new or changed in INPUT since the last run, and mark what is gone.",
 )
 @click.option(
-    "--format",
-    "format_name",
-    type=click.Choice(FORMATS.names),
-    default=FORMATS.names[0],
-    show_default=True,
-    help="The format of the data files.",
+    "--retry-quarantine",
+    is_flag=True,
+    help="With --update: try the entries in quarantine again, also those that did not change.",
 )
-@click.option(
-    "--rows",
-    type=click.IntRange(1, MAX_ROWS),
-    default=4096,
-    show_default=True,
-    help="How many entries a shard holds.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(1, MAX_BATCH),
-    default=32,
-    show_default=True,
-    help="How many rows one run of the model takes.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice(ENGINES.names),
-    default=ENGINES.names[0],
-    show_default=True,
-    help="The engine that runs the model.",
-)
-@click.option(
-    "--engine-device",
-    "device",
-    type=click.Choice(get_args(Device)),
-    default="cpu",
-    show_default=True,
-    help="The device that the engine runs on.",
-)
+@with_request
 @click.option(
     "--workers",
     type=click.IntRange(1, MAX_WORKERS),
@@ -140,19 +53,6 @@ def _not_empty(context: click.Context, parameter: click.Parameter, value: str) -
     "processes, than cores. With cuda each worker has its own device.",
 )
 @click.option(
-    "--cores",
-    type=click.IntRange(0, MAX_CORES),
-    default=0,
-    help="How many cores a worker uses. 0 or not given: its share of this machine's cores, or 1 "
-    "on Ray.",
-)
-@click.option(
-    "--decoders",
-    type=click.IntRange(0, MAX_DECODERS),
-    default=0,
-    help="How many processes decode images for a worker. 0 or not given: one per core, at most 8.",
-)
-@click.option(
     "--runner",
     "runner_name",
     type=click.Choice(RUNNERS.names),
@@ -160,129 +60,99 @@ def _not_empty(context: click.Context, parameter: click.Parameter, value: str) -
     "Default: local for one worker, processes for several.",
 )
 @click.option(
-    "--allow-empty",
-    is_flag=True,
-    help="Take an INPUT of which nothing becomes a row. Without it, the exit code is 3.",
-)
-@click.option("--strict", is_flag=True, help="End with exit code 4 when an entry is in quarantine.")
-@click.option(
     "--address",
     default="",
     help="The address of the Ray cluster. Default: Ray is started on this machine for the export.",
 )
+@click.option("--strict", is_flag=True, help="End with exit code 4 when an entry is in quarantine.")
 def export(
-    source: str,
-    output: str,
-    kind: str,
-    column: str,
-    id_column: str,
-    bundle_path: Path | None,
-    sparse: bool,
-    top: int,
-    dense: bool,
-    patches: tuple[str, ...],
-    framing: Framing | None,
-    refuse_long_texts: bool,
-    format_name: str,
-    rows: int,
-    batch: int,
-    engine: str,
-    device: Device,
+    make_request: Callable[[], ExportRequest],
+    update: bool,
+    retry_quarantine: bool,
     workers: int,
-    cores: int,
-    decoders: int,
     runner_name: str | None,
-    allow_empty: bool,
-    strict: bool,
     address: str,
+    strict: bool,
 ) -> None:
     """Embed all images or texts of INPUT into OUTPUT: files of sparse codes.
 
     INPUT is a folder (with all folders in it), tar shards (WebDataset), a Parquet or Arrow table,
     or a text file that names an image on each line. INPUT and OUTPUT may be on an object store
     (s3://, gs://, az://). To continue an export that was stopped, run the same command again.
-    Several processes may work on one OUTPUT. OUTPUT/quarantine lists the entries that could not be
-    read, with the reasons. The exit code is 0 when every entry has a row or is in quarantine, 1
-    when the export could not go on, and 3 when there is no row at all.
+    Several processes may work on one OUTPUT. With --update, what is new or changed in INPUT since
+    the last run goes into new files, and what is gone is marked. OUTPUT/quarantine lists the
+    entries that could not be read, with the reasons. The exit code is 0 when every entry has a row
+    or is in quarantine, 1 when the export could not go on, and 3 when there is no row at all.
 
     `sparseclip export verify OUTPUT` checks every file of an export.
     """
-    from bundle.store import default_bundle, open_bundle
-    from serving.engines.base import EngineConfig
-    from serving.export.export_request import ExportRequest
     from serving.export.export_worker import WORKER_ERRORS
-    from serving.export.finalize import finalize
     from serving.export.inputs.base import EmptyInputError
-    from serving.export.job import OutputConfig
-    from serving.export.plan import ExportPlan
-    from serving.export.progress import RunProgress
-    from serving.export.receipt import count_unfinished
+    from serving.export.preparation import find_changes, prepare, prepare_update
 
+    if retry_quarantine and not update:
+        raise click.UsageError("--retry-quarantine goes with --update")
     runner_name = runner_name or default_runner(workers)
     try:
-        runner_class = RUNNERS.load(runner_name)
-        if address and not runner_class.has_address:
+        runner = RUNNERS.load(runner_name)
+        if address and not runner.has_address:
             raise click.UsageError(f"--address: the runner {runner_name} has no cluster")
-        runner_class.open(workers, address)  # what it refuses is said before anything is written
-        bundle_path = bundle_path or default_bundle()
-        request = ExportRequest(
-            source=source,
-            kind=kind,
-            column=column,
-            id_column=id_column,
-            output=output,
-            allow_empty=allow_empty,
-            bundle=bundle_path,
-            outputs=OutputConfig(
-                sparse=sparse,
-                top=top,
-                dense=dense,
-                patches=_concept_ids(bundle_path, patches),
-                framing=framing,
-                refuse_long_texts=refuse_long_texts,
-                format=format_name,
-                rows=rows,
-                batch=batch,
-            ),
-            engine=EngineConfig(name=engine, device=device),
-            cores=cores,
-            decoders=decoders,
-        )
+        runner.open(workers, address)  # what it refuses is said before anything is written
+        request = make_request()
+        workers_of = _Workers(runner, workers, address)
         with stopped_by_sigterm():
-            job = request.prepare()
-            folder, progress = request.open_output(), RunProgress()
-            plan = ExportPlan.open(folder, job)
-            unfinished = count_unfinished(folder, plan.shards)
-            workers = min(workers, runner_class.max_workers(), unfinished)
-            request = request.with_cores(runner_class.default_cores(workers))
-            with _shown(plan.entries, progress) as on_progress:
-                runner = runner_class.open(workers, address)
-                runner.run(request, job, range(plan.shards), on_progress)
-            summary = finalize(folder, job, open_bundle(request.bundle), progress)
+            with show_progress("listing", None):
+                generations, is_new = prepare(request)
+            summary = _make(request, generations, workers_of)
+            with show_progress("comparing", None):
+                if update and not is_new:
+                    more = prepare_update(request, generations, retry=retry_quarantine)
+                else:
+                    more = None
+                    changes = None if is_new else find_changes(request, generations)
+            if more is not None:
+                summary = _make(request, more, workers_of)
+            elif update:
+                click.echo("up to date with INPUT")
+            elif changes:
+                click.echo(
+                    f"INPUT has changed since it was listed: {changes}. This is not in the export; "
+                    "--update takes it"
+                )
     except EmptyInputError as error:
         raise NothingExportedError(str(error)) from None
     except WORKER_ERRORS as error:
         raise click.ClickException(str(error)) from None
-    show_outcome(summary, progress, allow_empty=allow_empty, strict=strict)
+    check_outcome(summary, allow_empty=request.allow_empty, strict=strict)
 
 
-def _concept_ids(bundle: Path, concepts: Sequence[str]) -> tuple[int, ...]:
-    """Ids of concepts that are named or numbered, ascending. Raises ExportError for one that the
-    bundle does not have."""
-    if not concepts:
-        return ()
+class _Workers(NamedTuple):
+    """Where workers run, and how many the user asked for."""
+
+    runner: type[Runner]
+    most: int
+    address: str
+
+
+def _make(request: ExportRequest, generations: Generations, workers: _Workers) -> ExportSummary:
+    """Makes the shards that are missing, ends the export, and prints what is in it."""
     from bundle.store import open_bundle
-    from serving.core.errors import ServingError
-    from serving.core.requests import find_concept
-    from serving.export.job import ExportError
+    from serving.export.finalize import finalize
+    from serving.export.progress import RunProgress
+    from serving.export.receipt import count_unfinished
 
-    vocabulary, ids = open_bundle(bundle).concepts, set[int]()
-    for text in concepts:
-        try:
-            ids.add(find_concept(vocabulary, concept_key(text), f"--patch {text}").id)
-        except ServingError as error:
-            raise ExportError(error.message) from None
-    return tuple(sorted(ids))
+    runner, most, address = workers
+    unfinished = count_unfinished(generations.output, generations.shards)
+    count = min(most, runner.max_workers(), unfinished)
+    request = request.with_cores(runner.default_cores(count))
+    entries = sum(plan.job.entries for plan in generations.plans)
+    progress = RunProgress()
+    with _shown(entries, progress) as on_progress:
+        numbers = range(generations.shards)
+        runner.open(count, address).run(request, generations.job, numbers, on_progress)
+    summary = finalize(generations, open_bundle(request.bundle), progress)
+    show_outcome(summary, progress)
+    return summary
 
 
 @contextmanager

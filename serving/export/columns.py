@@ -43,11 +43,12 @@ class ShardTables(NamedTuple):
     """What a shard's files are made of."""
 
     rows: Any
-    """pyarrow.Table with id, source, active, norm, what the model read of the entry, and what
-    OutputConfig chooses: indices and values (K each, ids ascending), concepts (the strongest with
-    their names), dense (D), and for each concept with a map patch_ID (H lists of W, row by row)."""
+    """pyarrow.Table with id, source, generation, active, norm, what the model read of the entry,
+    and what OutputConfig chooses: indices and values (K each, ids ascending), concepts (the
+    strongest with their names), dense (D), and for each concept with a map patch_ID (H lists of W,
+    row by row)."""
     quarantine: Any
-    """pyarrow.Table with id, source, reason."""
+    """pyarrow.Table with id, source, generation, reason."""
 
 
 def build_tables(
@@ -56,6 +57,7 @@ def build_tables(
     outputs: OutputConfig,
     bundle: Bundle,
     modality: Modality,
+    generation: int = 0,
 ) -> ShardTables:
     """Both tables of a shard, in the order of its entries. There is one result for each entry."""
     pairs = list(zip(entries, results, strict=True))
@@ -65,6 +67,7 @@ def build_tables(
     columns = {
         "id": pyarrow.array([entry.id for entry, _ in good], pyarrow.string()),
         "source": pyarrow.array([entry.source for entry, _ in good], pyarrow.string()),
+        "generation": pyarrow.array([generation] * len(good), pyarrow.uint32()),
     }
     if outputs.sparse:
         columns["indices"] = list_column([row.indices for row in rows], np.dtype(np.uint32))
@@ -85,6 +88,7 @@ def build_tables(
     quarantine = {
         "id": pyarrow.array([entry.id for entry, _ in failed], pyarrow.string()),
         "source": pyarrow.array([entry.source for entry, _ in failed], pyarrow.string()),
+        "generation": pyarrow.array([generation] * len(failed), pyarrow.uint32()),
         "reason": pyarrow.array([result.reason for _, result in failed], pyarrow.string()),
     }
     return ShardTables(pyarrow.table(columns), pyarrow.table(quarantine))

@@ -1,16 +1,20 @@
-"""The finished shards of an export: those whose files are as their receipts say."""
+"""The live rows of an export: those of finished shards that no update ended."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from serving.export.ended_rows import EndedRows
+from serving.export.finalize import DONE, LiveCounts, live_counts, read_summary
 from serving.export.formats import FORMATS
 from serving.export.formats.base import ExportFormat
 from serving.export.formats.parquet_format import parquet_batches
+from serving.export.generations import Generations
 from serving.export.job import JOB, ExportError, ExportJob
-from serving.export.receipt import DATA, DONE, QUARANTINE, Receipt, data_files
+from serving.export.receipt import DATA, Receipt, data_files, quarantine_files
 from serving.export.verify_export import TrackProgress, check_shards, no_progress
 from serving.storage.location import Location
 
@@ -20,19 +24,21 @@ BATCH_ROWS = 8192
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReader:
-    """An export, finished or not, and which of its shards count."""
+    """An export, finished or not, and which of its shards count. Of an export with an update that
+    is not finished, it is what was there before."""
 
     output: Location
-    job: ExportJob
+    generations: Generations
+    ended: EndedRows
     format: ExportFormat
-    planned: int
-    """Shards of the whole export."""
     receipts: list[Receipt]
     """The receipts of the finished shards, in the export's order."""
     altered: list[int]
     """Numbers of the shards with a receipt that their files, or the job, do not match."""
     is_done: bool
     """Whether the export says that it is finished."""
+    is_updating: bool
+    """Whether there is an update that is not finished."""
     changed: str
     """When it was finished, or begun if it is not finished: to the minute, UTC."""
 
@@ -41,64 +47,102 @@ class ExportReader:
         """The export in a folder. Every file is compared with its receipt. Raises ExportError,
         LocationError or PluginError."""
         output = Location.parse(location)
-        job = ExportJob.load(output)
-        if job is None:
+        generations = Generations.load(output)
+        if generations is None:
             raise ExportError(f"{location}: not an export: no {JOB}")
-        if not job.outputs.sparse:
+        if not generations.job.outputs.sparse:
             raise ExportError(f"{location}: exported with --no-sparse: it holds no codes")
-        receipts, altered, planned = [], [], 0
-        for shard in check_shards(output, job, track):
-            planned += 1
+        summary = read_summary(output)
+        last = generations.number
+        if summary is not None:
+            if summary.generation > last:
+                raise ExportError(
+                    f"{location}: the job of an update is missing; exporting again mends it"
+                )
+            generations = generations.first(summary.generation + 1)
+        receipts, altered = [], []
+        for shard in check_shards(generations, track):
             if shard.receipt is None:
                 continue
             if shard.problems:
                 altered.append(shard.number)
             else:
                 receipts.append(shard.receipt)
-        done = output.at(DONE)
-        is_done = done.exists()
-        dated = done if is_done else output.at(JOB)
+        dated = output.at(JOB if summary is None else DONE)
         return cls(
             output=output,
-            job=job,
-            format=FORMATS.load(job.outputs.format)(),
-            planned=planned,
+            generations=generations,
+            ended=EndedRows.read(generations),
+            format=FORMATS.load(generations.job.outputs.format)(),
             receipts=receipts,
             altered=altered,
-            is_done=is_done,
+            is_done=summary is not None,
+            is_updating=summary is not None and generations.number < last,
             changed=f"{dated.modified():%Y-%m-%d %H:%M} UTC",
         )
+
+    @property
+    def job(self) -> ExportJob:
+        """The job of the last generation that counts."""
+        return self.generations.job
+
+    @property
+    def name(self) -> str:
+        """What tells this export from all others, and stays when it is updated."""
+        return self.generations.plans[0].job.digest
+
+    @property
+    def planned(self) -> int:
+        """Shards of the whole export."""
+        return self.generations.shards
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing is missing."""
         return self.is_done and len(self.receipts) == self.planned
 
+    @cached_property
+    def _counts(self) -> dict[int, LiveCounts]:
+        return {r.shard: live_counts(self.output, r, self.ended) for r in self.receipts}
+
+    @property
+    def entries(self) -> int:
+        """Live entries of the whole export."""
+        planned = sum(plan.job.entries for plan in self.generations.plans)
+        return planned - int(self.ended.table.num_rows)
+
     @property
     def rows(self) -> int:
-        """Rows of the finished shards."""
-        return sum(receipt.rows for receipt in self.receipts)
+        """Live rows of the finished shards."""
+        return sum(counts.rows for counts in self._counts.values())
 
     @property
     def quarantined(self) -> int:
-        """Entries of the finished shards that have no row."""
-        return sum(receipt.quarantined for receipt in self.receipts)
+        """Live entries of the finished shards that have no row."""
+        return sum(counts.quarantined for counts in self._counts.values())
 
     @property
     def size(self) -> int:
         """Bytes of the files of the finished shards."""
         return sum(info.bytes for receipt in self.receipts for info in receipt.files.values())
 
+    def rows_of(self, receipt: Receipt) -> int:
+        """Live rows of a shard."""
+        return self._counts[receipt.shard].rows
+
     def batches(
         self, receipt: Receipt, columns: list[str], rows: int | None = None
     ) -> Iterator[Any]:
-        """Columns of a shard as pyarrow.RecordBatch of at most `rows` rows (BATCH_ROWS if None), in
-        the export's order."""
+        """Columns of a shard's live rows as pyarrow.RecordBatch of at most `rows` rows (BATCH_ROWS
+        if None), in the export's order."""
         names = list(data_files(receipt).sizes)
-        return self.format.read(self.output.at(DATA), names, columns, rows or BATCH_ROWS)
+        read = list(dict.fromkeys([*columns, "id"])) if self.ended.count(receipt.shard) else columns
+        for batch in self.format.read(self.output.at(DATA), names, read, rows or BATCH_ROWS):
+            if (live := self.ended.live(receipt.shard, batch)).num_rows:
+                yield live.select(columns)
 
     def quarantine(self, receipt: Receipt, columns: list[str]) -> Iterator[Any]:
-        """Columns of a shard's quarantined entries as pyarrow.RecordBatch."""
-        for path in receipt.files:
-            if path.startswith(f"{QUARANTINE}/"):
-                yield from parquet_batches(self.output.at(path), columns, BATCH_ROWS)
+        """Columns of a shard's live quarantined entries as pyarrow.RecordBatch."""
+        for path in quarantine_files(receipt):
+            for batch in parquet_batches(self.output.at(path), [*{*columns, "id"}], BATCH_ROWS):
+                yield self.ended.live(receipt.shard, batch).select(columns)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bundle.atomic import is_draft
 from bundle.manifest import NO_SHARED_DENSE
 from bundle.store import open_bundle
 from serving.engines import ENGINES
@@ -16,10 +15,11 @@ from serving.export.formats import FORMATS
 from serving.export.inputs import AUTO
 from serving.export.inputs.base import Input, Modality
 from serving.export.inputs.detection import open_input
-from serving.export.job import ExportError, ExportJob, OutputConfig
-from serving.export.plan import PLAN, is_plan_file, list_entries, read_listing, write_plan
+from serving.export.job import LAYOUT, ExportError, ExportJob, OutputConfig
 from serving.storage.location import Location
 
+LOCKS, DRAFTS = ".locks", ".drafts"
+"""Folders of an output: what its processes lock, and the files that they are writing."""
 DEFAULT_DECODERS = 8
 """At most this many decoders for each worker unless the user names a number."""
 
@@ -35,6 +35,8 @@ class ExportRequest:
     """A name of INPUTS, or AUTO."""
     column: str = ""
     id_column: str = ""
+    prefix: str = ""
+    """What each id begins with."""
     output: str
     """A path or an fsspec URL."""
     allow_empty: bool = False
@@ -64,51 +66,32 @@ class ExportRequest:
         output = Location.parse(self.output)
         if "memory" in output.fs.protocol:
             raise ExportError(f"{self.output}: keeps nothing when the export ends")
-        return output
+        return output.with_drafts(DRAFTS)
 
-    def prepare(self) -> ExportJob:
-        """The job of the output folder: a new one, which is written there with its plan, or the one
-        that the folder holds, if it is the same.
-
-        Raises ExportError when the folder holds another export or anything else, InputError for an
-        input that cannot be listed, EmptyInputError for one without entries, LocationError,
-        BundleError, PluginError or EngineUnavailableError.
-        """
+    def describe(self) -> ExportJob:
+        """The job without a plan. Raises ExportError, InputError, LocationError, BundleError,
+        PluginError or EngineUnavailableError."""
         FORMATS.load(self.outputs.format)  # a missing library is found now, not after the plan
-        source, output = self.open_input(), self.open_output()
-        self._refuse_inside(output)
+        source = self.open_input()
         if source.modality == "text" and self.outputs.patches:
             raise ExportError("patch: texts have no patches")
         manifest = open_bundle(self.bundle).manifest
         self._check_framing(source.modality, manifest.preprocessing.framings)
         if self.outputs.dense and manifest.architecture.dense is None:
             raise ExportError(f"dense: {NO_SHARED_DENSE}")
-        runtime = ENGINES.load(self.engine.name).describe(self.engine)
-        names = output.names()  # listed first: another worker may write its job meanwhile
-        begun = ExportJob.load(output)
-        if begun is None:
-            _refuse_foreign(output, names)
-        if begun is None or not output.at(PLAN).exists():
-            rows, allow_empty = self.outputs.rows, self.allow_empty
-            plan = write_plan(source, output, rows, allow_empty=allow_empty)
-        else:
-            plan = read_listing(source, output) or list_entries(source, self.outputs.rows)
-        job = ExportJob(
+        return ExportJob(
+            layout=LAYOUT,
             modality=source.modality,
             column=self.column,
             id_column=self.id_column,
+            prefix=self.prefix,
             outputs=self.outputs,
             model=f"{manifest.name}/{manifest.version}",
             bundle=manifest.digest,
-            runtime=runtime,
-            entries=plan.entries,
-            plan=plan.digest,
+            runtime=ENGINES.load(self.engine.name).describe(self.engine),
+            entries=0,
+            plan="",
         )
-        if begun is None:
-            job.save(output)
-        else:
-            begun.refuse_other(job)
-        return job
 
     def _check_framing(self, modality: Modality, offered: Sequence[str]) -> None:
         """Raises ExportError for a framing that the input or the bundle does not have."""
@@ -119,27 +102,11 @@ class ExportRequest:
         if self.outputs.framing not in offered:
             raise ExportError(f"framing: the model offers {' and '.join(offered) or 'none'}")
 
-    def _refuse_inside(self, output: Location) -> None:
+    def refuse_inside(self) -> None:
         """Raises ExportError for an output in the input's folder: the files of the export would
         become entries or decide the kind of the input."""
-        folder = Location.parse(self.source)
+        folder, output = Location.parse(self.source), self.open_output()
         if output.is_below(folder):
             raise ExportError(
                 f"{output.path}: inside the input {folder.path}. Choose a folder outside of it"
             )
-
-
-def _refuse_foreign(output: Location, names: Sequence[str]) -> None:
-    """Raises ExportError when a folder without a job holds anything else than a plan and drafts,
-    which an export leaves that was killed before it wrote its job. The plan is written first, so
-    drafts without a plan are not of an export."""
-    is_begun = PLAN in names
-    foreign = [name for name in names if name != PLAN and not (is_begun and is_draft(name))]
-    if is_begun:
-        inside = output.at(PLAN).names()
-        foreign += [f"{PLAN}/{x}" for x in inside if not (is_plan_file(x) or is_draft(x))]
-    if foreign:
-        raise ExportError(
-            f"{output.path}: not empty and not an export: it holds {foreign[0]!r}. "
-            "Choose a new or an empty folder"
-        )

@@ -15,12 +15,12 @@ from bundle.store import BundleError, open_bundle
 from serving.core.errors import StartupError
 from serving.engines.base import EngineConfig, EngineError, open_engine
 from serving.export.columns import build_tables
-from serving.export.export_request import ExportRequest
+from serving.export.export_request import LOCKS, ExportRequest
 from serving.export.formats import FORMATS
+from serving.export.generations import Generations
 from serving.export.inputs.base import InputError
 from serving.export.job import ExportError, ExportJob
 from serving.export.pipeline import Pipeline
-from serving.export.plan import ExportPlan
 from serving.export.progress import OnProgress, WorkerProgress
 from serving.export.receipt import Receipt, commit_shard, file_stem
 from serving.export.verify_export import check_shard
@@ -44,7 +44,6 @@ SHARDS_PER_CHECK = 1024
 """How many shards are checked for completion before the missing ones among them are made."""
 POLL_S = 0.5
 """Time between two looks at shards that another worker makes."""
-LOCKS = ".locks"
 
 
 def worker_engine(request: ExportRequest) -> EngineConfig:
@@ -65,7 +64,10 @@ class ExportWorker:
         engine = open_engine(self._bundle, worker_engine(request), request.cores)
         if engine.description != job.runtime:
             raise ExportError(f"runtime is {engine.description!r} here, not {job.runtime!r}")
-        self._plan = ExportPlan.open(self._output, job)
+        generations = Generations.load(self._output, job.generation)
+        if generations is None or generations.job != job:
+            raise ExportError("the job of the output has changed; run the export again")
+        self._generations = generations
         self._format = FORMATS.load(job.outputs.format)()
         self._pipeline = Pipeline(
             self._bundle, engine, request.open_input(), job.outputs, request.decoders
@@ -139,7 +141,7 @@ class ExportWorker:
         if receipt is not None:  # another worker finished it before it was locked here
             on_progress(self._progress(receipt.entries, kept=True))
             return
-        shard = await loop.run_in_executor(self._writer, self._plan.shard, number)
+        shard = await loop.run_in_executor(self._writer, self._generations.shard, number)
         results = await self._pipeline.rows(
             shard.entries, lambda count: on_progress(self._progress(count, kept=False))
         )
@@ -148,16 +150,21 @@ class ExportWorker:
             job = self._job
             with self._pipeline.timer.busy("write"):
                 tables = build_tables(
-                    shard.entries, results, job.outputs, self._bundle, job.modality
+                    shard.entries,
+                    results,
+                    job.outputs,
+                    self._bundle,
+                    job.modality,
+                    shard.generation,
                 )
-                return commit_shard(self._output, job.digest, shard, tables, self._format)
+                return commit_shard(self._output, shard, tables, self._format)
 
         await loop.run_in_executor(self._writer, write)
         on_progress(self._progress(0, kept=False))  # the time that it took to write
 
     def _finished(self, number: int) -> Receipt | None:
         """The receipt of a shard whose files are as it says."""
-        check = check_shard(self._output, self._plan, self._job.digest, number)
+        check = check_shard(self._generations, number)
         return None if check.problems else check.receipt
 
     def _progress(self, entries: int, *, kept: bool) -> WorkerProgress:

@@ -16,10 +16,20 @@ from serving.export.inputs.base import Modality
 from serving.storage.location import Location
 
 JOB = "job.json"
+LAYOUT = 2
+"""How the files of an export lie and what they hold; another number is another version's."""
+
+
+OF_A_GENERATION = frozenset({"entries", "plan", "generation", "first_shard", "before", "ended"})
+"""Fields of a job that differ from one generation of an export to the next."""
 
 
 class ExportError(RuntimeError):
     """An export that cannot go on; the message says why and what to do."""
+
+
+class DamagedJobError(ExportError):
+    """A job that cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +67,15 @@ class OutputConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportJob:
-    """Everything that decides an export's bytes, as `job.json` keeps it."""
+    """Everything that decides the bytes of an export, or of one of its updates, as `job.json` keeps
+    it."""
 
+    layout: int = 1
     modality: Modality
     column: str = ""
     id_column: str = ""
+    prefix: str = ""
+    """What each id begins with."""
     outputs: OutputConfig = field(default_factory=OutputConfig)
     model: str
     """Name and version."""
@@ -70,46 +84,68 @@ class ExportJob:
     runtime: str
     """Library, version and device of the engine."""
     entries: int
+    """Entries of this generation's plan."""
     plan: str
-    """Digest of the plan: ids, sources and fingerprints of all entries."""
+    """Digest of the plan: ids, sources and fingerprints of its entries."""
+    generation: int = 0
+    """0 for the first export of a collection, then 1 more for each update."""
+    first_shard: int = 0
+    """Shards of all generations before."""
+    before: str = ""
+    """Digest of the job of the generation before."""
+    ended: str = ""
+    """sha256 of the file of rows that this generation ended; empty when it ended none."""
 
     @property
     def digest(self) -> str:
         """sha256 of the JSON."""
         return hashlib.sha256(self.to_json()).hexdigest()
 
+    @property
+    def shards(self) -> int:
+        """Shards of this generation."""
+        return -(-self.entries // self.outputs.rows)
+
     def to_json(self) -> bytes:
         """Equal jobs give equal bytes."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True).encode()
 
-    def save(self, output: Location) -> None:
-        """Writes it into the export's folder."""
-        output.at(JOB).write(self.to_json())
-
     @classmethod
-    def load(cls, output: Location) -> ExportJob | None:
-        """The job of an export's folder; None when there is none. Raises ExportError."""
-        file = output.at(JOB)
+    def load(cls, folder: Location) -> ExportJob | None:
+        """The job in a folder; None when there is none. Raises ExportError."""
+        file = folder.at(JOB)
         if not file.exists():
             return None
         try:
-            return from_dict(cls, json.loads(file.read()), at="")
+            job = from_dict(cls, json.loads(file.read()), at="")
         except (ValueError, SchemaError) as error:
-            raise ExportError(f"{JOB}: not of an export: {error}") from None
+            raise DamagedJobError(f"{JOB}: not of an export: {error}") from None
+        if job.layout != LAYOUT:
+            raise ExportError(
+                f"{JOB}: of another version of sparseclip (layout {job.layout}, not {LAYOUT}). "
+                "Export to a new folder"
+            )
+        return job
 
     def refuse_other(self, requested: ExportJob) -> None:
-        """Raises ExportError, naming what differs, unless `requested` is this very job."""
-        before, now = _flat(dataclasses.asdict(self)), _flat(dataclasses.asdict(requested))
-        names = [name for name in before if before[name] != now[name] and name != "plan"]
-        if not names and self.plan == requested.plan:
-            return
-        differences = [f"{name} was {before[name]!r} and is {now[name]!r}" for name in names]
-        if "entries" not in names and self.plan != requested.plan:
-            differences.append("files of the input have changed")
-        raise ExportError(
-            f"the output holds another export: {'; '.join(differences)}. "
-            "Choose another output, or give what it was begun with"
-        )
+        """Raises ExportError, naming what differs, unless `requested` has the same settings, model
+        and engine."""
+        before, now = _settings(self), _settings(requested)
+        differences = [
+            f"{name} was {before[name]!r} and is {now[name]!r}"
+            for name in before
+            if before[name] != now[name]
+        ]
+        if differences:
+            raise ExportError(
+                f"the output holds another export: {'; '.join(differences)}. "
+                "Choose another output, or give what it was begun with"
+            )
+
+
+def _settings(job: ExportJob) -> dict[str, Any]:
+    flat = _flat(dataclasses.asdict(job))
+    return {name: value for name, value in flat.items() if name not in OF_A_GENERATION}
 
 
 def _flat(data: dict[str, Any], at: str = "") -> dict[str, Any]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import io
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow
 import pyarrow.parquet as parquet
 
 from bundle.schema import SchemaError, from_dict
-from serving.export.inputs.base import EmptyInputError, Input, InputEntry, LeftOut
+from serving.export.inputs.base import Input, InputEntry
 from serving.export.job import ExportError, ExportJob
+from serving.storage.left_out import LeftOut
 from serving.storage.location import Location
 
 PLAN = "plan"
@@ -34,32 +34,29 @@ class Shard(NamedTuple):
 
     number: int
     entries: list[InputEntry]
-    digest: str
-    """sha256 of the entries."""
+    generation: int
+    content: str
+    """Digest of the job and the entries. The names of the shard's files begin with it, so that
+    files of another job are never taken for these."""
 
 
 class PlanSummary(NamedTuple):
-    """What tells one plan from another, and what the input holds besides."""
+    """What tells one plan from another."""
 
     entries: int
     digest: str
-    left_out: Mapping[str, int] = MappingProxyType({})
-    """What was found and is no entry, by reason. It may change without changing the plan."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputListing:
-    """What a plan was made from, as `plan/made.json` keeps it. While the input's files are the
-    same, its entries need not be listed again."""
+    """What an input held when a plan was made of it, as `plan/made.json` keeps it."""
 
     files: str
-    """Digest of the names and fingerprints of the input's files; empty when each entry is a
-    file."""
+    """Digest of the names and fingerprints of the input's files: while these are the same, so are
+    the entries. Empty when each entry is a file."""
     entries: int
-    plan: str
-    """The plan's digest."""
     left_out: dict[str, int] = field(default_factory=dict)
-    """What was found and is no entry, by reason."""
+    """What was found and is no entry, by reason. It may change without changing the plan."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,109 +65,119 @@ class ExportPlan:
     be read alone, and no file's list of row groups grows with the export."""
 
     folder: Location
-    shards: int
-    entries: int
+    job: ExportJob
 
-    @classmethod
-    def open(cls, output: Location, job: ExportJob) -> ExportPlan:
-        """The plan of an export's folder."""
-        shards = -(-job.entries // job.outputs.rows)
-        return cls(folder=output.at(PLAN), shards=shards, entries=job.entries)
+    @property
+    def numbers(self) -> range:
+        """The numbers of its shards; no two generations of an export share one."""
+        first = self.job.first_shard
+        return range(first, first + self.job.shards)
 
     def shard(self, number: int) -> Shard:
         """Reads one shard. Raises ExportError when the plan cannot be read."""
-        file = self.folder.at(_file_name(number // SHARDS_PER_FILE))
-        group = number % SHARDS_PER_FILE
-        try:
-            with file.open() as stream:
-                parquet_file = parquet.ParquetFile(stream)
+        index = number - self.job.first_shard
+        file = self.folder.at(_file_name(index // SHARDS_PER_FILE))
+        [entries] = _read_shards(file, [index % SHARDS_PER_FILE])
+        digest = digest_entries(entries)
+        content = hashlib.sha256(f"{self.job.digest} {number} {digest}".encode()).hexdigest()
+        return Shard(number, entries, self.job.generation, content)
+
+
+def write_plan(entries: Iterable[InputEntry], folder: Location, rows: int) -> PlanSummary:
+    """Writes the plan of a job in its folder. One shard's entries are in memory at a time. Raises
+    ExportError when another process writes another plan there."""
+    numbers, digests, count = itertools.count(), hashlib.sha256(), 0
+    remaining, plan = iter(entries), folder.at(PLAN)
+    while first := list(itertools.islice(remaining, rows)):
+        stream = io.BytesIO()
+        file_shards = itertools.islice(_cut(remaining, rows), SHARDS_PER_FILE - 1)
+        with parquet.ParquetWriter(stream, _SCHEMA, compression="zstd") as writer:
+            for shard in itertools.chain([first], file_shards):
+                columns: Any = dict(zip(COLUMNS, zip(*shard, strict=True), strict=True))
+                writer.write_table(pyarrow.table(columns, schema=_SCHEMA), row_group_size=rows)
+                digests.update(digest_entries(shard).encode())
+                count += len(shard)
+        _write_alone(plan.at(_file_name(next(numbers))), stream.getvalue())
+    return PlanSummary(count, digests.hexdigest())
+
+
+def sum_up_plan(folder: Location) -> PlanSummary:
+    """The plan of a job as its files are now, without the job. Raises ExportError."""
+    digests, count = hashlib.sha256(), 0
+    for name in folder.at(PLAN).names():
+        if _FILE_NAME.fullmatch(name):
+            file = folder.at(f"{PLAN}/{name}")
+            for shard in _read_shards(file):
+                digests.update(digest_entries(shard).encode())
+                count += len(shard)
+    return PlanSummary(count, digests.hexdigest())
+
+
+def _read_shards(file: Location, groups: Sequence[int] | None = None) -> Iterator[list[InputEntry]]:
+    """The entries of some shards of a file of the plan, or of all. Raises ExportError."""
+    try:
+        with file.open() as stream:
+            parquet_file = parquet.ParquetFile(stream)
+            for group in range(parquet_file.num_row_groups) if groups is None else groups:
                 # A thread of Arrow's that frees a buffer of Python's at exit aborts the process.
                 columns = parquet_file.read_row_group(group, use_threads=False).to_pydict()
-            columns.setdefault("problem", [""] * len(columns["id"]))  # of an older version
-            entries = list(map(InputEntry, *(columns[name] for name in COLUMNS)))
-        except (OSError, KeyError, pyarrow.ArrowException):
-            raise ExportError(
-                f"{PLAN}/{file.name}: missing or damaged; export to a new folder"
-            ) from None
-        return Shard(number, entries, digest_entries(entries))
+                yield list(map(InputEntry, *(columns[name] for name in COLUMNS)))
+    except (OSError, KeyError, pyarrow.ArrowException):
+        raise ExportError(
+            f"{PLAN}/{file.name}: missing or damaged; export to a new folder"
+        ) from None
 
 
-def write_plan(
-    source: Input, output: Location, rows: int, *, allow_empty: bool = False
-) -> PlanSummary:
-    """Lists an input and writes the plan. One shard's entries are in memory at a time.
+def _cut(entries: Iterator[InputEntry], rows: int) -> Iterator[list[InputEntry]]:
+    while shard := list(itertools.islice(entries, rows)):
+        yield shard
 
-    Raises EmptyInputError, with nothing written, for an input without entries, unless
-    `allow_empty`.
-    """
-    numbers = itertools.count()
-    with contextlib.ExitStack() as open_file:
-        writer: Any = None
 
-        def keep(entries: list[InputEntry]) -> None:
-            nonlocal writer
-            number = next(numbers)
-            if number % SHARDS_PER_FILE == 0:
-                open_file.close()  # the file before this one
-                file = output.at(PLAN).at(_file_name(number // SHARDS_PER_FILE))
-                stream = open_file.enter_context(file.create())
-                writer = parquet.ParquetWriter(stream, _SCHEMA, compression="zstd")
-                open_file.enter_context(writer)
-            columns: Any = dict(zip(COLUMNS, zip(*entries, strict=True), strict=True))
-            writer.write_table(pyarrow.table(columns, schema=_SCHEMA), row_group_size=rows)
+def _write_alone(file: Location, data: bytes) -> None:
+    """Writes a file of a plan. On an object store, where nothing can be locked, another process may
+    be writing another plan: the first one stays."""
+    if file.is_local:
+        file.write(data)
+    elif not file.write_new(data) and file.read() != data:
+        raise ExportError(
+            f"{PLAN}/{file.name}: of another export that is being begun here, or was killed before "
+            "it had begun. Choose another output, or remove this folder"
+        )
 
-        summary = list_entries(source, rows, keep)
-    if not summary.entries and not allow_empty:
-        raise EmptyInputError(nothing_found(summary.left_out))
-    listing = InputListing(
-        files=_digest_files(source),
-        entries=summary.entries,
-        plan=summary.digest,
-        left_out=dict(summary.left_out),
-    )
-    output.at(PLAN).at(LISTING).write(json.dumps(asdict(listing), indent=1).encode())
-    return summary
+
+def remove_plan(folder: Location) -> None:
+    """Removes what a process wrote that was killed before it wrote the job. The caller makes sure
+    that there is no job."""
+    plan = folder.at(PLAN)
+    for name in plan.names() if folder.is_local else ():
+        if is_plan_file(name):
+            plan.at(name).remove()
+
+
+def input_entries(source: Input, prefix: str, left_out: LeftOut) -> Iterator[InputEntry]:
+    """The entries of an input as its export names them."""
+    for entry in source.entries(left_out):
+        yield entry._replace(id=prefix + entry.id) if prefix else entry
+
+
+def write_listing(source: Input, folder: Location, entries: int, left_out: LeftOut) -> None:
+    """Writes what the input held beside the plan that was made of it."""
+    listing = InputListing(files=digest_files(source), entries=entries, left_out=dict(left_out))
+    folder.at(PLAN).at(LISTING).write(json.dumps(asdict(listing), indent=1).encode())
+
+
+def read_listing(folder: Location) -> InputListing:
+    """What the input held when a plan was made of it; an empty one when that cannot be read."""
+    try:
+        data = json.loads(folder.at(PLAN).at(LISTING).read())
+        return from_dict(InputListing, data, at="")
+    except (OSError, ValueError, SchemaError):
+        return InputListing(files="", entries=0)
 
 
 def nothing_found(left_out: Mapping[str, int]) -> str:
     """Why an input has no entries."""
     return f"nothing to export in INPUT; left out: {LeftOut(left_out) or 'nothing'}"
-
-
-def read_listing(source: Input, output: Location) -> PlanSummary | None:
-    """The summary of the plan that was written, if it was made from the same files as the input has
-    now; else None."""
-    listing = _listing(output)
-    if listing is None or not listing.files or listing.files != _digest_files(source):
-        return None
-    return PlanSummary(listing.entries, listing.plan, listing.left_out)
-
-
-def read_left_out(output: Location) -> Mapping[str, int]:
-    """What was found when the plan was written and is no entry, by reason."""
-    listing = _listing(output)
-    return listing.left_out if listing else {}
-
-
-def _listing(output: Location) -> InputListing | None:
-    try:
-        data = json.loads(output.at(PLAN).at(LISTING).read())
-        return from_dict(InputListing, data, at="")
-    except (OSError, ValueError, SchemaError):
-        return None
-
-
-def list_entries(
-    source: Input, rows: int, keep: Callable[[list[InputEntry]], None] = lambda entries: None
-) -> PlanSummary:
-    """The summary of the plan that an input has now. `keep` is called with each shard's entries."""
-    count, digests, left_out = 0, hashlib.sha256(), LeftOut()
-    entries = source.entries(left_out)
-    while shard := list(itertools.islice(entries, rows)):
-        count += len(shard)
-        digests.update(digest_entries(shard).encode())
-        keep(shard)
-    return PlanSummary(count, digests.hexdigest(), dict(left_out))
 
 
 def digest_entries(entries: list[InputEntry]) -> str:
@@ -196,7 +203,9 @@ def is_plan_file(name: str) -> bool:
     return name == LISTING or _FILE_NAME.fullmatch(name) is not None
 
 
-def _digest_files(source: Input) -> str:
+def digest_files(source: Input) -> str:
+    """Digest of the names and fingerprints of files that hold many entries each; empty when each
+    entry is a file."""
     # The class's name is part of the digest on the disk: a class that is renamed lists its input
     # again when an older export is resumed.
     if not source.files:

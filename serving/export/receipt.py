@@ -16,7 +16,6 @@ from serving.export.plan import Shard
 from serving.storage.location import Location
 
 DATA, QUARANTINE, RECEIPTS = "data", "quarantine", "receipts"
-DONE = "DONE.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +24,10 @@ class FileInfo:
 
     sha256: str
     bytes: int
+
+
+class DamagedReceiptError(ValueError):
+    """A receipt that says nothing; the message is one word why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,14 @@ class Receipt:
     quarantined: int
     files: dict[str, FileInfo]
     """By path, relative to the export's folder."""
+    sha256: str = ""
+    """Of all other fields: a receipt that was altered does not match it."""
+
+    @property
+    def digest(self) -> str:
+        """What `sha256` must be."""
+        fields = dataclasses.asdict(self) | {"sha256": ""}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     @property
     def entries(self) -> int:
@@ -52,12 +63,11 @@ class Receipt:
 
 
 def commit_shard(
-    output: Location, job: str, shard: Shard, tables: ShardTables, export_format: ExportFormat
+    output: Location, shard: Shard, tables: ShardTables, export_format: ExportFormat
 ) -> Receipt:
     """Writes a shard's files and then its receipt. Killed at any moment, the shard is either
-    finished or not. `job` is the job's digest. Raises LocationError."""
-    content = shard_digest(job, shard)
-    stem = f"{file_stem(shard.number)}-{content[:16]}"
+    finished or not. Raises LocationError."""
+    stem = f"{file_stem(shard.number)}-{shard.content[:16]}"
     contents = {
         f"{DATA}/{name}": data for name, data in export_format.files(tables.rows, stem).items()
     }
@@ -69,18 +79,14 @@ def commit_shard(
         files[path] = FileInfo(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
     receipt = Receipt(
         shard=shard.number,
-        content=content,
+        content=shard.content,
         rows=tables.rows.num_rows,
         quarantined=tables.quarantine.num_rows,
         files=files,
     )
+    receipt = dataclasses.replace(receipt, sha256=receipt.digest)
     receipt_file(output, shard.number).write(receipt.to_json())
     return receipt
-
-
-def shard_digest(job: str, shard: Shard) -> str:
-    """sha256 of a job's digest and a shard."""
-    return hashlib.sha256(f"{job} {shard.number} {shard.digest}".encode()).hexdigest()
 
 
 def data_files(receipt: Receipt) -> ShardFiles:
@@ -93,22 +99,41 @@ def data_files(receipt: Receipt) -> ShardFiles:
     return ShardFiles(rows=receipt.rows, sizes=sizes)
 
 
+def quarantine_files(receipt: Receipt) -> list[str]:
+    """The files of a shard's quarantine, relative to the export's folder."""
+    return [path for path in receipt.files if path.startswith(f"{QUARANTINE}/")]
+
+
 def file_stem(number: int) -> str:
     """How the names of a shard's files begin."""
     return f"part-{number:06d}"
 
 
+def receipt_name(number: int) -> str:
+    """The name of a shard's receipt, in the export's folder."""
+    return f"{RECEIPTS}/{file_stem(number)}.json"
+
+
 def receipt_file(output: Location, number: int) -> Location:
     """The file of a shard's receipt."""
-    return output.at(f"{RECEIPTS}/{file_stem(number)}.json")
+    return output.at(receipt_name(number))
 
 
 def read_receipt(output: Location, number: int) -> Receipt | None:
-    """A shard's receipt; None when there is none that can be read."""
+    """A shard's receipt; None when there is none. Raises DamagedReceiptError."""
     try:
-        return from_dict(Receipt, json.loads(receipt_file(output, number).read()), at="")
-    except (OSError, ValueError, SchemaError):
+        data = receipt_file(output, number).read()
+    except FileNotFoundError:
         return None
+    except OSError:
+        raise DamagedReceiptError("cannot be read") from None
+    try:
+        receipt = from_dict(Receipt, json.loads(data), at="")
+    except (ValueError, SchemaError):
+        raise DamagedReceiptError("damaged") from None
+    if receipt.sha256 != receipt.digest or receipt.shard != number:
+        raise DamagedReceiptError("altered")
+    return receipt
 
 
 def count_unfinished(output: Location, shards: int) -> int:
@@ -117,11 +142,11 @@ def count_unfinished(output: Location, shards: int) -> int:
     return max(1, shards - len(set(output.at(RECEIPTS).names())))
 
 
-def find_file_problems(output: Location, job: str, shard: Shard, receipt: Receipt) -> Iterator[str]:
+def find_file_problems(output: Location, shard: Shard, receipt: Receipt) -> Iterator[str]:
     """Reads all files of a shard, and yields a line for everything that its receipt says and they
     are not."""
-    if receipt.content != shard_digest(job, shard):
-        yield f"{receipt_file(output, shard.number).name}: of another job or other entries"
+    if receipt.content != shard.content:
+        yield f"{receipt_name(shard.number)}: of another job or other entries"
         return
     for path, info in receipt.files.items():
         problem = _file_problem(output.at(path), info)

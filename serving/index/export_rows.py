@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from serving.export.export_reader import ExportReader
+from serving.export.finalize import DONE
 from serving.export.job import ExportError
-from serving.export.receipt import DONE
 from serving.export.verify_export import TrackProgress, no_progress
 from serving.index.databases.base import Code, IndexRow, Origin
 

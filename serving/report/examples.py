@@ -56,7 +56,7 @@ def _entries(export: ExportReader, rows: list[int], track: TrackProgress) -> dic
     entries: dict[int, InputEntry] = {}
     start = 0
     for receipt in track(export.receipts, "finding examples"):
-        end = start + receipt.rows
+        end = start + export.rows_of(receipt)
         if np.searchsorted(numbers, start) < np.searchsorted(numbers, end):
             for batch in export.batches(receipt, ["id", "source"]):
                 low, high = np.searchsorted(numbers, (start, start + batch.num_rows))

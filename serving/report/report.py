@@ -189,7 +189,7 @@ def _summary(export: ExportReader) -> ReportSummary:
         column=export.job.column,
         changed=export.changed,
         whole=export.is_whole,
-        entries=export.job.entries,
+        entries=export.entries,
         rows=export.rows,
         quarantined=export.quarantined,
         bytes=export.size,

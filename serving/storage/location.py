@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import os
@@ -35,6 +36,9 @@ class Location:
 
     fs: Any
     path: str
+    drafts: str | None = None
+    """The folder in which half-written files of this machine are, by its path. None: each is in the
+    folder of its file."""
 
     @classmethod
     def parse(cls, text: str) -> Location:
@@ -62,14 +66,19 @@ class Location:
     @property
     def parent(self) -> Location:
         """The folder that it is in."""
-        return Location(fs=self.fs, path=posixpath.dirname(self.path))
+        return dataclasses.replace(self, path=posixpath.dirname(self.path))
 
     def at(self, name: str) -> Location:
         """A file or a folder in this folder. An absolute path replaces the folder's."""
         path = posixpath.join(self.path, name)
         if ".." in name.split("/"):  # an object store would take the dots as part of the name
             path = posixpath.normpath(path)
-        return Location(fs=self.fs, path=path)
+        return dataclasses.replace(self, path=path)
+
+    def with_drafts(self, name: str) -> Location:
+        """The same folder with its half-written files, and those of all folders in it, in its
+        folder `name`."""
+        return dataclasses.replace(self, drafts=self.at(name).path)
 
     @contextlib.contextmanager
     def translate_errors(self) -> Iterator[None]:
@@ -187,10 +196,32 @@ class Location:
         """A stream whose bytes become the file when the block ends without an error. Otherwise the
         file stays as it was. Raises LocationError."""
         try:
-            with atomic.draft_of(self.path) if self.is_local else self._upload() as stream:
+            draft = atomic.draft_of(self.path, self.drafts) if self.is_local else self._upload()
+            with draft as stream:
                 yield stream
         except OSError as error:
             raise LocationError(f"{self.path}: {_reason(error)}") from None
+
+    def write_new(self, data: bytes) -> bool:
+        """Writes the whole file unless it is there; says whether it did. Of several processes, one
+        writes it. Raises LocationError."""
+        try:
+            if self.is_local:
+                with atomic.draft_of(self.path, self.drafts, replace=False) as stream:
+                    stream.write(data)
+                return True
+            with self.translate_errors():
+                self.fs.pipe_file(self.path, data, mode="create")
+        except FileExistsError:
+            return False
+        except (NotImplementedError, TypeError, ValueError):  # a store without such a request
+            if self.exists():
+                return False
+            self.write(data)
+            return self.read() == data
+        except OSError as error:
+            raise LocationError(f"{self.path}: {_reason(error)}") from None
+        return True
 
     @contextlib.contextmanager
     def _upload(self) -> Iterator[Any]:
@@ -208,14 +239,23 @@ class Location:
         with self.translate_errors():
             self.fs.rm_file(self.path)
 
-    def remove_drafts(self, *, below: bool = False) -> None:
-        """Removes drafts that killed processes left in this folder, or in and below it."""
+    def remove_drafts(self) -> None:
+        """Removes drafts that killed processes left in this folder."""
+        if self.is_local:
+            atomic.sweep(self.path)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Locks the file as `try_lock` does, and waits while another process holds it."""
         if not self.is_local:
+            yield
             return
-        for folder, subfolders, _ in os.walk(self.path):
-            atomic.sweep(folder)
-            if not below:
-                subfolders.clear()
+        descriptor = self._open_lock()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     @contextlib.contextmanager
     def try_lock(self) -> Iterator[bool]:
@@ -228,8 +268,7 @@ class Location:
         if not self.is_local:
             yield True
             return
-        os.makedirs(posixpath.dirname(self.path), exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT)
+        descriptor = self._open_lock()
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -239,6 +278,13 @@ class Location:
             yield True
         finally:
             os.close(descriptor)
+
+    def _open_lock(self) -> int:
+        try:
+            os.makedirs(posixpath.dirname(self.path), exist_ok=True)
+            return os.open(self.path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise LocationError(f"{self.path}: {_reason(error)}") from None
 
 
 def local_fingerprint(status: os.stat_result) -> str:

@@ -17,6 +17,8 @@ class ShardFiles:
     """Rows in all of them."""
     sizes: Mapping[str, int]
     """Bytes of each file, by its name in the data folder."""
+    ended: tuple[int, ...] = ()
+    """The numbers of rows that updates ended, ascending; empty unless the format marks them."""
 
 
 class ExportFormat(Protocol):
@@ -28,8 +30,9 @@ class ExportFormat(Protocol):
         """Names in the data folder that `finish` writes."""
 
     @property
-    def folders(self) -> tuple[str, ...]:
-        """Folders beside the data folder that `finish` writes in."""
+    def marks_ended(self) -> bool:
+        """Whether `finish` marks rows that updates ended, so that the format's own readers leave
+        them out."""
 
     def files(self, table: Any, stem: str) -> dict[str, bytes]:
         """The files of a shard's rows (a pyarrow.Table), by their names in the data folder. Each
@@ -44,3 +47,6 @@ class ExportFormat(Protocol):
     def finish(self, data: Location, schema: Any, shards: Sequence[ShardFiles]) -> None:
         """Writes what lets readers open all shards as one, once they are in the data folder.
         `schema` is the pyarrow.Schema that all of them have."""
+
+    def find_problems(self, data: Location, shards: Sequence[ShardFiles]) -> Iterator[str]:
+        """One line for everything of `finish` that is missing or altered."""

@@ -6,15 +6,18 @@ so files are copied from and to this machine, and Lance only sees those.
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lance
 import pyarrow
 from lance.file import LanceFileReader
-from lance.fragment import DataFile, FragmentMetadata, write_fragments
+from lance.fragment import DataFile, DeletionFile, FragmentMetadata, write_fragments
+from pyarrow import ipc
 
 from serving.export.formats.base import ShardFiles
 from serving.storage.location import Location
@@ -24,13 +27,16 @@ FILE_VERSION = "2.1"
 same bytes."""
 VERSIONS = "_versions"
 """The folder of a dataset's manifests."""
+DELETIONS = "_deletions"
+DELETED = pyarrow.schema([pyarrow.field("row_id", pyarrow.uint32(), nullable=False)])
+"""A file of deleted rows: their numbers in the fragment."""
 
 
 class LanceFormat:
     """See ExportFormat. A Lance dataset has its data files in a folder `data`, as an export has."""
 
     extra: frozenset[str] = frozenset()
-    folders: tuple[str, ...] = (VERSIONS, "_transactions")
+    marks_ended = True
 
     def files(self, table: Any, stem: str) -> dict[str, bytes]:
         """See ExportFormat.files."""
@@ -54,30 +60,93 @@ class LanceFormat:
                     yield batch.select(list(columns))
 
     def finish(self, data: Location, schema: Any, shards: Sequence[ShardFiles]) -> None:
-        """See ExportFormat.finish. Commits a version of the dataset that has all fragments, unless
-        the last version has them already."""
+        """See ExportFormat.finish. Commits a version of the dataset that has all fragments, without
+        the rows that were ended, unless the last version is that already."""
         root = data.parent
-        with tempfile.TemporaryDirectory() as folder:
-            manifests = {path for path, _ in root.at(VERSIONS).walk()}
-            for path in manifests:
-                _write(Path(folder) / VERSIONS / path, root.at(f"{VERSIONS}/{path}").read())
-            if _data_files(folder) == [name for shard in shards for name in shard.sizes]:
+        with _manifests(root) as folder:
+            if _live_rows(folder) == _expected(shards):
                 return
+            before = _files(folder)
             operation = lance.LanceOperation.Overwrite(schema, _fragments(schema, shards))
-            lance.LanceDataset.commit(folder, operation)
-            # Sorted: the transaction first, then the manifest that refers to it.
-            for file in sorted(Path(folder).rglob("*")):
-                if file.is_file() and file.name not in manifests:
-                    root.at(str(file.relative_to(folder))).write(file.read_bytes())
+            dataset = lance.LanceDataset.commit(folder, operation)
+            _delete(folder, dataset, shards)
+            # Sorted: what a manifest refers to comes before it.
+            for path in sorted(_files(folder) - before, key=lambda path: (VERSIONS in path, path)):
+                root.at(path).write((Path(folder) / path).read_bytes())
+
+    def find_problems(self, data: Location, shards: Sequence[ShardFiles]) -> Iterator[str]:
+        """See ExportFormat.find_problems."""
+        root = data.parent
+        with _manifests(root) as folder:
+            if _live_rows(folder) != _expected(shards):
+                yield f"{VERSIONS}: no version of the dataset has these shards"
+                return
+            for fragment in lance.dataset(folder).get_fragments():
+                path = _deletion_path(fragment.metadata)
+                if path and not root.at(path).exists():
+                    yield f"{path}: missing"
 
 
-def _data_files(folder: str) -> list[str]:
-    """Data files of the last version of a dataset; empty when there is no whole version."""
+@contextmanager
+def _manifests(root: Location) -> Iterator[str]:
+    """A folder of this machine with a dataset's manifests alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path, _ in root.at(VERSIONS).walk():
+            _write(Path(folder) / VERSIONS / path, root.at(f"{VERSIONS}/{path}").read())
+        yield folder
+
+
+def _files(folder: str) -> set[str]:
+    """All files in and below a folder."""
+    paths = (path for path in Path(folder).rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)) for path in paths}
+
+
+def _expected(shards: Sequence[ShardFiles]) -> list[tuple[str, int]]:
+    """The data files of shards, and how many rows of each were ended."""
+    return [(name, len(shard.ended)) for shard in shards for name in shard.sizes]
+
+
+def _live_rows(folder: str) -> list[tuple[str, int]]:
+    """Data files of the last version of a dataset and how many rows of each are deleted; empty
+    when there is no whole version."""
     try:
         fragments = lance.dataset(folder).get_fragments()
+        return [
+            (file.path, fragment.num_deletions)
+            for fragment in fragments
+            for file in fragment.data_files()
+        ]
     except (OSError, ValueError):
         return []
-    return [file.path for fragment in fragments for file in fragment.data_files()]
+
+
+def _delete(folder: str, dataset: Any, shards: Sequence[ShardFiles]) -> None:
+    """Commits one more version, without the rows that were ended."""
+    ended = {name: shard.ended for shard in shards for name in shard.sizes if shard.ended}
+    updated: list[Any] = []
+    for fragment in dataset.get_fragments():
+        rows = ended.get(fragment.data_files()[0].path)
+        if rows is None:
+            continue
+        deletion = DeletionFile(dataset.version, 0, "array", len(rows), None)
+        metadata = dataclasses.replace(fragment.metadata, deletion_file=deletion)
+        stream = pyarrow.BufferOutputStream()
+        with ipc.new_file(stream, DELETED) as writer:
+            writer.write_table(pyarrow.table([pyarrow.array(rows, pyarrow.uint32())], DELETED))
+        _write(Path(folder) / _deletion_path(metadata), stream.getvalue().to_pybytes())
+        updated.append(metadata)
+    if updated:
+        operation = lance.LanceOperation.Delete(updated, [], "ended by an update")
+        lance.LanceDataset.commit(folder, operation, read_version=dataset.version)
+
+
+def _deletion_path(fragment: FragmentMetadata) -> str:
+    """The file of a fragment's deleted rows; empty when it has none."""
+    deletion = fragment.deletion_file
+    if deletion is None:
+        return ""
+    return f"{DELETIONS}/{fragment.id}-{deletion.read_version}-{deletion.id}.arrow"
 
 
 def _fragments(schema: Any, shards: Sequence[ShardFiles]) -> list[Any]:

@@ -34,7 +34,7 @@ class ParquetFormat:
     """See ExportFormat."""
 
     extra: frozenset[str] = frozenset()
-    folders: tuple[str, ...] = ()
+    marks_ended = False
 
     def files(self, table: Any, stem: str) -> dict[str, bytes]:
         """See ExportFormat.files."""
@@ -49,6 +49,10 @@ class ParquetFormat:
 
     def finish(self, data: Location, schema: Any, shards: Sequence[ShardFiles]) -> None:
         """See ExportFormat.finish. A folder of Parquet files needs nothing more."""
+
+    def find_problems(self, data: Location, shards: Sequence[ShardFiles]) -> Iterator[str]:
+        """See ExportFormat.find_problems."""
+        return iter(())
 
 
 def parquet_bytes(table: Any) -> bytes:

@@ -28,12 +28,12 @@ COLUMN_ARRAYS = {
 
 
 class ZarrFormat:
-    """See ExportFormat. Arrays of a shard: id, source, active, norm and what was read (R,);
-    indices, values (N,) and offsets (R + 1,); top_id, top_name, top_value (R, T), with -1, "" and 0
-    where a row has fewer; dense (R, D); patch_ID (R, H, W)."""
+    """See ExportFormat. Arrays of a shard: id, source, generation, active, norm and what was read
+    (R,); indices, values (N,) and offsets (R + 1,); top_id, top_name, top_value (R, T), with -1, ""
+    and 0 where a row has fewer; dense (R, D); patch_ID (R, H, W)."""
 
     extra = frozenset({GROUP})
-    folders: tuple[str, ...] = ()
+    marks_ended = False
 
     def files(self, table: Any, stem: str) -> dict[str, bytes]:
         """See ExportFormat.files. Each array is one chunk, because a shard is read as a whole."""
@@ -57,9 +57,16 @@ class ZarrFormat:
 
     def finish(self, data: Location, schema: Any, shards: Sequence[ShardFiles]) -> None:
         """See ExportFormat.finish. Makes the data folder a group."""
-        content = _stored({})[GROUP]
-        if GROUP not in data.names() or data.at(GROUP).read() != content:
-            data.at(GROUP).write(content)
+        if any(self.find_problems(data, shards)):
+            data.at(GROUP).write(_stored({})[GROUP])
+
+    def find_problems(self, data: Location, shards: Sequence[ShardFiles]) -> Iterator[str]:
+        """See ExportFormat.find_problems."""
+        try:
+            if data.at(GROUP).read() != _stored({})[GROUP]:
+                yield f"{data.name}/{GROUP}: altered"
+        except OSError:
+            yield f"{data.name}/{GROUP}: missing"
 
 
 def _stored(arrays: dict[str, NDArray[Any]]) -> dict[str, bytes]:

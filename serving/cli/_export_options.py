@@ -1,0 +1,236 @@
+"""The options of `sparseclip export`, and the request that they make."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from bundle.manifest import Framing
+from serving.cli._inputs import concept_key
+from serving.engines import ENGINES, Device
+from serving.export.bounds import (
+    MAX_BATCH,
+    MAX_CORES,
+    MAX_DECODERS,
+    MAX_ROWS,
+    MAX_TOP,
+)
+from serving.export.formats import FORMATS
+from serving.export.inputs import AUTO, INPUTS
+
+if TYPE_CHECKING:
+    from serving.export.export_request import ExportRequest
+
+_OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
+    click.option(
+        "--kind",
+        type=click.Choice([AUTO, *INPUTS.names]),
+        default=AUTO,
+        show_default=True,
+        help="What INPUT is: images in a folder, tar shards, a table, or a list of paths. "
+        "auto decides by the names of the files, and refuses a mix.",
+    ),
+    click.option(
+        "--column", default="", help="The column of a table that holds the images or texts."
+    ),
+    click.option(
+        "--id-column",
+        default="",
+        help="The column of a table that holds the ids. Without it, an id is a file and a row.",
+    ),
+    click.option(
+        "--prefix",
+        default="",
+        help="What each id begins with, such as `camera-a/`. Ids of several exports that go into "
+        "one database must differ.",
+    ),
+    click.option(
+        "--bundle",
+        "bundle_path",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="The bundle that embeds INPUT. Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
+    ),
+    click.option(
+        "--sparse/--no-sparse",
+        default=True,
+        show_default=True,
+        help="Whether to write the codes: the indices and values of the active concepts.",
+    ),
+    click.option(
+        "--top",
+        type=click.IntRange(0, MAX_TOP),
+        default=10,
+        show_default=True,
+        help="How many of a row's strongest concepts to write with their names; 0 writes none.",
+    ),
+    click.option(
+        "--dense", is_flag=True, help="Write the dense vector that images and texts share."
+    ),
+    click.option(
+        "--patch",
+        "patches",
+        multiple=True,
+        metavar="CONCEPT",
+        help="Write where in an image this concept fires. CONCEPT is an id or a name (repeatable).",
+    ),
+    click.option(
+        "--framing",
+        type=click.Choice(get_args(Framing)),
+        help="How an image becomes square: crop keeps its middle, pad keeps all of it. Default: "
+        "the model's own.",
+    ),
+    click.option(
+        "--refuse-long-texts",
+        is_flag=True,
+        help="Put a text that is longer than the model's context into quarantine. Without it, the "
+        "text is cut, and its row says so.",
+    ),
+    click.option(
+        "--format",
+        "format_name",
+        type=click.Choice(FORMATS.names),
+        default=FORMATS.names[0],
+        show_default=True,
+        help="The format of the data files.",
+    ),
+    click.option(
+        "--rows",
+        type=click.IntRange(1, MAX_ROWS),
+        default=4096,
+        show_default=True,
+        help="How many entries a shard holds.",
+    ),
+    click.option(
+        "--batch",
+        type=click.IntRange(1, MAX_BATCH),
+        default=32,
+        show_default=True,
+        help="How many rows one run of the model takes.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(ENGINES.names),
+        default=ENGINES.names[0],
+        show_default=True,
+        help="The engine that runs the model.",
+    ),
+    click.option(
+        "--engine-device",
+        "device",
+        type=click.Choice(get_args(Device)),
+        default="cpu",
+        show_default=True,
+        help="The device that the engine runs on.",
+    ),
+    click.option(
+        "--cores",
+        type=click.IntRange(0, MAX_CORES),
+        default=0,
+        help="How many cores a worker uses. 0 or not given: its share of this machine's cores, "
+        "or 1 on Ray.",
+    ),
+    click.option(
+        "--decoders",
+        type=click.IntRange(0, MAX_DECODERS),
+        default=0,
+        help="How many processes decode images for a worker. 0 or not given: one per core, at "
+        "most 8.",
+    ),
+    click.option(
+        "--allow-empty",
+        is_flag=True,
+        help="Take an INPUT of which nothing becomes a row. Without it, the exit code is 3.",
+    ),
+]
+
+
+def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say what is exported and how. The command gets `make_request`, which
+    raises one of WORKER_ERRORS."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *,
+        source: str,
+        output: str,
+        kind: str,
+        column: str,
+        id_column: str,
+        prefix: str,
+        bundle_path: Path | None,
+        sparse: bool,
+        top: int,
+        dense: bool,
+        patches: tuple[str, ...],
+        framing: Framing | None,
+        refuse_long_texts: bool,
+        format_name: str,
+        rows: int,
+        batch: int,
+        engine: str,
+        device: Device,
+        cores: int,
+        decoders: int,
+        allow_empty: bool,
+        **others: Any,
+    ) -> Any:
+        def make_request() -> ExportRequest:
+            from bundle.store import default_bundle
+            from serving.engines.base import EngineConfig
+            from serving.export.export_request import ExportRequest
+            from serving.export.job import OutputConfig
+
+            bundle = bundle_path or default_bundle()
+            return ExportRequest(
+                source=source,
+                kind=kind,
+                column=column,
+                id_column=id_column,
+                prefix=prefix,
+                output=output,
+                allow_empty=allow_empty,
+                bundle=bundle,
+                outputs=OutputConfig(
+                    sparse=sparse,
+                    top=top,
+                    dense=dense,
+                    patches=_concept_ids(bundle, patches),
+                    framing=framing,
+                    refuse_long_texts=refuse_long_texts,
+                    format=format_name,
+                    rows=rows,
+                    batch=batch,
+                ),
+                engine=EngineConfig(name=engine, device=device),
+                cores=cores,
+                decoders=decoders,
+            )
+
+        return command(make_request, **others)
+
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _concept_ids(bundle: Path, concepts: Sequence[str]) -> tuple[int, ...]:
+    """Ids of concepts that are named or numbered, ascending. Raises ExportError for one that the
+    bundle does not have."""
+    if not concepts:
+        return ()
+    from bundle.store import open_bundle
+    from serving.core.errors import ServingError
+    from serving.core.requests import find_concept
+    from serving.export.job import ExportError
+
+    vocabulary, ids = open_bundle(bundle).concepts, set[int]()
+    for text in concepts:
+        try:
+            ids.add(find_concept(vocabulary, concept_key(text), f"--patch {text}").id)
+        except ServingError as error:
+            raise ExportError(error.message) from None
+    return tuple(sorted(ids))
