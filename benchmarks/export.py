@@ -39,7 +39,7 @@ from serving.export.export_request import ExportRequest
 from serving.export.export_worker import ExportWorker
 from serving.export.job import OutputConfig
 from serving.export.pipeline import IMAGES_PER_MESSAGE
-from serving.export.plan import ExportPlan
+from serving.export.preparation import prepare
 from serving.export.runners import RUNNERS
 from serving.image_decoding.pool import DecodePool
 
@@ -173,8 +173,8 @@ def request(
 
 def export_rate(requested: ExportRequest) -> float:
     """Entries per second of a worker that is ready, until the last receipt."""
-    job = requested.prepare()
-    shards = ExportPlan.open(requested.open_output(), job).shards
+    generations = prepare(requested).generations
+    job, shards = generations.job, generations.shards
 
     async def work() -> float:
         async with ExportWorker(requested, job) as worker:
@@ -188,8 +188,8 @@ def export_rate(requested: ExportRequest) -> float:
 def receipt_rate(runner: str, requested: ExportRequest, count: int) -> float:
     """Entries per second of `count` workers, by the times of their receipts. Workers start at
     different times and report several shards at once, so each one's first receipt is left out."""
-    job = requested.prepare()
-    numbers = range(ExportPlan.open(requested.open_output(), job).shards)
+    generations = prepare(requested).generations
+    job, numbers = generations.job, range(generations.shards)
     RUNNERS.load(runner).open(count).run(requested, job, numbers, lambda shard: None)
     return by_receipts(Path(requested.output), requested.outputs.rows, count)
 

@@ -20,7 +20,7 @@ from serving.export.formats.base import ExportFormat, ShardFiles
 from serving.export.formats.parquet_format import parquet_batches
 from serving.export.generations import Generations
 from serving.export.job import ExportError
-from serving.export.plan import read_listing
+from serving.export.plan import InputListing
 from serving.export.progress import RunProgress
 from serving.export.receipt import (
     DATA,
@@ -129,17 +129,17 @@ def finalize(generations: Generations, bundle: Bundle, progress: RunProgress) ->
     export_format = FORMATS.load(job.outputs.format)()
     shards = format_files(output, export_format, receipts, ended)
     export_format.finish(output.at(DATA), schema, shards)
+    before = read_summary(output)
     summary = ExportSummary(
         job=job.digest,
         model=job.model,
         generation=generations.number,
-        left_out=dict(read_listing(generations.folder).left_out),
+        left_out=_left_out(generations, before),
         receipts=receipts_digest(receipts),
         run=RunSummary.of(progress) if progress.entries else None,
         **totals._asdict(),
     )
     output.at(DRAFTS).remove_drafts()
-    before = read_summary(output)
     if before is not None:
         if dataclasses.replace(before, run=summary.run) == summary:
             return before
@@ -147,6 +147,16 @@ def finalize(generations: Generations, bundle: Bundle, progress: RunProgress) ->
             return summary
     output.at(DONE).write(summary.to_json())
     return summary
+
+
+def _left_out(generations: Generations, before: ExportSummary | None) -> dict[str, int]:
+    """What the input held besides; a listing that was damaged is written again from DONE.json."""
+    listing = InputListing.load(generations.folder)
+    if listing is None:
+        left_out = before.left_out if before else {}
+        listing = InputListing(files="", entries=0, left_out=left_out)
+        listing.save(generations.folder)
+    return listing.left_out
 
 
 def sum_up(generations: Generations, receipts: Sequence[Receipt], ended: EndedRows) -> Totals:

@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import pyarrow
@@ -55,8 +55,30 @@ class InputListing:
     """Digest of the names and fingerprints of the input's files: while these are the same, so are
     the entries. Empty when each entry is a file."""
     entries: int
-    left_out: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int]
     """What was found and is no entry, by reason. It may change without changing the plan."""
+    sha256: str = ""
+    """Of all other fields."""
+
+    @property
+    def digest(self) -> str:
+        """What `sha256` must be."""
+        fields = asdict(self) | {"sha256": ""}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    def save(self, folder: Location) -> None:
+        """Writes it beside the plan of the job in `folder`."""
+        listing = replace(self, sha256=self.digest)
+        folder.at(PLAN).at(LISTING).write(json.dumps(asdict(listing), indent=1).encode())
+
+    @classmethod
+    def load(cls, folder: Location) -> InputListing | None:
+        """The one beside the plan of the job in `folder`; None when it is missing or altered."""
+        try:
+            listing = from_dict(cls, json.loads(folder.at(PLAN).at(LISTING).read()), at="")
+        except (OSError, ValueError, SchemaError):
+            return None
+        return listing if listing.sha256 == listing.digest else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,21 +180,6 @@ def input_entries(source: Input, prefix: str, left_out: LeftOut) -> Iterator[Inp
     """The entries of an input as its export names them."""
     for entry in source.entries(left_out):
         yield entry._replace(id=prefix + entry.id) if prefix else entry
-
-
-def write_listing(source: Input, folder: Location, entries: int, left_out: LeftOut) -> None:
-    """Writes what the input held beside the plan that was made of it."""
-    listing = InputListing(files=digest_files(source), entries=entries, left_out=dict(left_out))
-    folder.at(PLAN).at(LISTING).write(json.dumps(asdict(listing), indent=1).encode())
-
-
-def read_listing(folder: Location) -> InputListing:
-    """What the input held when a plan was made of it; an empty one when that cannot be read."""
-    try:
-        data = json.loads(folder.at(PLAN).at(LISTING).read())
-        return from_dict(InputListing, data, at="")
-    except (OSError, ValueError, SchemaError):
-        return InputListing(files="", entries=0)
 
 
 def nothing_found(left_out: Mapping[str, int]) -> str:

@@ -12,19 +12,18 @@ from serving.export.export_request import DRAFTS, LOCKS, ExportRequest
 from serving.export.finalize import read_summary
 from serving.export.formats.parquet_format import parquet_batches
 from serving.export.generations import Generations, update_folder
-from serving.export.inputs.base import EmptyInputError
+from serving.export.inputs.base import EmptyInputError, Input
 from serving.export.job import JOB, DamagedJobError, ExportError, ExportJob
 from serving.export.live_entries import InputChanges, LiveEntries
 from serving.export.lost_job import rebuild_job
 from serving.export.plan import (
     PLAN,
+    InputListing,
     digest_files,
     input_entries,
     is_plan_file,
     nothing_found,
-    read_listing,
     remove_plan,
-    write_listing,
     write_plan,
 )
 from serving.export.receipt import RECEIPTS, DamagedReceiptError, quarantine_files, read_receipt
@@ -95,7 +94,7 @@ def prepare_update(
         if not live.changes:
             remove_plan(folder)
             return None
-        write_listing(source, folder, live.seen, left_out)
+        _listing(source, live.seen, left_out).save(folder)
         job = dataclasses.replace(
             before,
             entries=plan.entries,
@@ -145,7 +144,7 @@ def _begin(request: ExportRequest, described: ExportJob, output: Location) -> Ge
     plan = write_plan(entries, output, request.outputs.rows)
     if not plan.entries and not request.allow_empty:
         raise EmptyInputError(nothing_found(left_out))
-    write_listing(source, output, plan.entries, left_out)
+    _listing(source, plan.entries, left_out).save(output)
     _save(dataclasses.replace(described, entries=plan.entries, plan=plan.digest), output)
     generations = Generations.load(output)
     assert generations is not None
@@ -164,8 +163,12 @@ def _save(job: ExportJob, folder: Location) -> None:
 
 def _has_same_files(request: ExportRequest, generations: Generations) -> bool:
     """Whether the files of an input whose files hold many entries are those of the last plan."""
-    files = digest_files(request.open_input())
-    return bool(files) and files == read_listing(generations.folder).files
+    files, listing = digest_files(request.open_input()), InputListing.load(generations.folder)
+    return listing is not None and bool(files) and files == listing.files
+
+
+def _listing(source: Input, entries: int, left_out: LeftOut) -> InputListing:
+    return InputListing(files=digest_files(source), entries=entries, left_out=dict(left_out))
 
 
 def _quarantined(generations: Generations, ended: EndedRows) -> list[str]:

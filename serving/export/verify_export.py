@@ -17,7 +17,7 @@ from serving.export.formats.base import ExportFormat
 from serving.export.formats.parquet_format import parquet_batches
 from serving.export.generations import UPDATES, Generations
 from serving.export.job import JOB, ExportError
-from serving.export.plan import PLAN, is_plan_file, sum_up_plan
+from serving.export.plan import LISTING, PLAN, InputListing, is_plan_file, sum_up_plan
 from serving.export.receipt import (
     DATA,
     QUARANTINE,
@@ -138,6 +138,8 @@ def _plan_problems(generations: Generations) -> Iterator[str]:
         job, folder = plan.job, plan.folder.path.removeprefix(f"{generations.output.path}/")
         if sum_up_plan(plan.folder.parent) != (job.entries, job.plan):
             yield f"{folder}: not the plan of its {JOB}; export to a new folder"
+        if InputListing.load(plan.folder.parent) is None:
+            yield f"{folder}/{LISTING}: missing or altered"
         if job.ended:
             problem = ended_file_problem(generations.output, job.generation, job.ended)
             if problem:

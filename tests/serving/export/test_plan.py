@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from serving.export.plan import (
     PLAN,
     SHARDS_PER_FILE,
     ExportPlan,
+    InputListing,
     digest_entries,
+    digest_files,
     is_plan_file,
-    list_entries,
-    read_listing,
+    sum_up_plan,
     write_plan,
 )
 from serving.storage.location import Location
@@ -57,17 +59,17 @@ def job(entries: int, digest: str) -> ExportJob:
 
 def test_every_shard_is_read_alone(tmp_path: Path) -> None:
     output, source = Location.parse(str(tmp_path)), Numbers(COUNT)
-    summary = write_plan(source, output, ROWS)
-    assert summary == list_entries(source, ROWS)
+    summary = write_plan(source.entries(LeftOut()), output, ROWS)
+    assert summary == sum_up_plan(output)
     files = sorted(path.name for path in (tmp_path / PLAN).iterdir())
-    assert files == ["made.json", *(f"part-{number:06d}.parquet" for number in range(3))]
+    assert files == [f"part-{number:06d}.parquet" for number in range(3)]
     assert all(map(is_plan_file, files))
-    plan = ExportPlan.open(output, job(summary.entries, summary.digest))
-    assert plan.shards == 2 * SHARDS_PER_FILE + 1
+    plan = ExportPlan(folder=output.at(PLAN), job=job(summary.entries, summary.digest))
+    assert plan.numbers == range(2 * SHARDS_PER_FILE + 1)
     entries = list(source.entries(LeftOut()))
-    for number in (0, 1, SHARDS_PER_FILE - 1, SHARDS_PER_FILE, plan.shards - 1):
+    for number in (0, 1, SHARDS_PER_FILE - 1, SHARDS_PER_FILE, plan.numbers[-1]):
         assert plan.shard(number).entries == entries[number * ROWS : (number + 1) * ROWS]
-    (tmp_path / PLAN / files[2]).write_bytes(b"damaged")
+    (tmp_path / PLAN / files[1]).write_bytes(b"damaged")
     assert plan.shard(0).entries == entries[:ROWS]
     with pytest.raises(ExportError, match=r"plan/part-000001\.parquet: missing or damaged"):
         plan.shard(SHARDS_PER_FILE)
@@ -85,20 +87,31 @@ def test_any_difference_of_an_entry_changes_the_digest() -> None:
     assert len({digest_entries(each) for each in [entries, *others, entries[::-1]]}) == 6
 
 
-def test_an_input_of_the_same_files_is_not_listed_again(tmp_path: Path) -> None:
-    output = Location.parse(str(tmp_path))
-    source = Numbers(7, {"a.tar": "1", "b.tar": "1"})
-    summary = write_plan(source, output, ROWS)
-    assert source.listed == 1
-    assert read_listing(source, output) == summary
-    assert read_listing(Numbers(7, {"a.tar": "1", "b.tar": "2"}), output) is None
-    assert read_listing(Numbers(7, {"a.tar": "1"}), output) is None
-    assert source.listed == 1
-    (tmp_path / PLAN / "made.json").write_text("{}")
-    assert read_listing(source, output) is None
+def test_the_names_of_an_updates_shards_go_on(tmp_path: Path) -> None:
+    folder, source = Location.parse(str(tmp_path)), Numbers(7)
+    summary = write_plan(source.entries(LeftOut()), folder, ROWS)
+    update = replace(job(*summary), generation=1, first_shard=5, before="x")
+    plan = ExportPlan(folder=folder.at(PLAN), job=update)
+    assert plan.numbers == range(5, 8)
+    assert plan.shard(7).entries == list(source.entries(LeftOut()))[6:]
+    assert plan.shard(7).generation == 1
 
 
-def test_where_each_entry_is_a_file_the_input_is_listed_every_time(tmp_path: Path) -> None:
-    output = Location.parse(str(tmp_path))
-    write_plan(Numbers(7), output, ROWS)
-    assert read_listing(Numbers(7), output) is None
+def test_a_listing_that_was_altered_is_none(tmp_path: Path) -> None:
+    folder = Location.parse(str(tmp_path))
+    InputListing(files="f", entries=7, left_out={".txt": 1}).save(folder)
+    listing = InputListing.load(folder)
+    assert listing is not None
+    assert (listing.files, listing.left_out) == ("f", {".txt": 1})
+    file = tmp_path / PLAN / "made.json"
+    file.write_text(file.read_text().replace("7", "8"))
+    assert InputListing.load(folder) is None
+    file.write_text("{}")
+    assert InputListing.load(folder) is None
+
+
+def test_files_of_many_entries_have_one_digest() -> None:
+    one = digest_files(Numbers(7, {"a.tar": "1", "b.tar": "1"}))
+    assert one == digest_files(Numbers(9, {"a.tar": "1", "b.tar": "1"}))
+    assert one != digest_files(Numbers(7, {"a.tar": "1", "b.tar": "2"}))
+    assert digest_files(Numbers(7)) == ""
