@@ -142,7 +142,7 @@ def test_an_export_on_an_object_store(exported: Path, report: Reporter) -> None:
 def test_an_export_without_rows(tiny_bundle: Path, tmp_path: Path, report: Reporter) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "0.png").write_bytes(BROKEN)
-    run(tmp_path / "in", tmp_path / "out", *options(tiny_bundle))
+    run(tmp_path / "in", tmp_path / "out", *options(tiny_bundle), "--allow-empty")
     page = report(tmp_path / "out", "--input", tmp_path / "in", "--bundle", tiny_bundle)
     assert page.data["summary"]["rows"] == 0
     assert page.data["concepts"]["dead"] == page.data["concepts"]["total"]
