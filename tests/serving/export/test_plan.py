@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.export.inputs.base import Content, InputEntry, LeftOut
+from serving.export.inputs.base import Content, InputEntry
 from serving.export.job import ExportError, ExportJob, OutputConfig
 from serving.export.plan import (
     PLAN,
@@ -21,6 +21,7 @@ from serving.export.plan import (
     sum_up_plan,
     write_plan,
 )
+from serving.storage.left_out import LeftOut
 from serving.storage.location import Location
 
 ROWS = 3
