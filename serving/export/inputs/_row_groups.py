@@ -96,7 +96,10 @@ class ParquetRowGroups:
             batches = self._file.iter_batches(
                 part.rows, row_groups=[part.row_group], columns=[name], use_threads=False
             )
-        batch: Any = next(itertools.islice(batches, part.number - first, None))
+        self._reading = None  # an iterator that has failed does not go on
+        batch: Any = next(itertools.islice(batches, part.number - first, None), None)
+        if batch is None:
+            raise OSError("fewer rows than the file says")
         self._reading = (name, part, batches)
         return batch.column(0)
 
