@@ -5,30 +5,30 @@ A new input needs a writer here. `WRITERS` has one for each name of INPUTS, and 
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow
-from PIL import Image
-from pyarrow import ipc, parquet
+from pyarrow import parquet
+
+from tests.cases.collection_files import (
+    bytes_until,
+    image,
+    more_images,
+    write_arrow_file,
+    write_arrow_stream,
+    write_damaged_parquet,
+    write_file,
+    write_links,
+    write_parquet,
+    write_tar,
+)
 
 LARGE = 8 * 2**20 + 1
 """One byte more than an image may have."""
-
-
-def image(seed: int, form: str = "PNG") -> bytes:
-    """A small image of its own."""
-    pixels = np.random.default_rng(seed).integers(0, 255, (24, 24, 3), dtype=np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, form)
-    return stream.getvalue()
 
 
 class CollectionCase(NamedTuple):
@@ -91,9 +91,9 @@ def _ids(pattern: str = "{}") -> dict[str, str]:
 def write_folder(path: Path) -> WrittenInput:
     """Files, and what else a folder may hold."""
     for case in CASES:
-        _write(path / case.name, case.data)
+        write_file(path / case.name, case.data)
     outside = path.parent / "outside"
-    _write(outside / "linked.png", image(20))
+    write_file(outside / "linked.png", image(20))
     (path / "link").symlink_to(outside)
     (path / "link again").symlink_to(outside)
     (outside / "loop").symlink_to(path)
@@ -104,7 +104,7 @@ def write_folder(path: Path) -> WrittenInput:
     (path / "null.png").symlink_to("/dev/null")
     (path / "folder.png").mkdir()
     for name in ("notes.txt", "more.TXT", "README", ".hidden", "data.unknown-and-long-ending"):
-        _write(path / name, b"x")
+        write_file(path / name, b"x")
     return WrittenInput(
         source=path,
         kind="folder",
@@ -123,22 +123,24 @@ def write_folder(path: Path) -> WrittenInput:
 def write_webdataset(path: Path) -> WrittenInput:
     """A tar file of the cases, and others that are damaged."""
     members = [(case.name, case.data) for case in CASES]
-    _tar(path / "0.TAR", [*members, ("good.png", image(21)), ("good.json", b"{}")])
+    write_tar(path / "0.TAR", [*members, ("good.png", image(21)), ("good.json", b"{}")])
     (path / "empty.tar").write_bytes(b"")
-    whole = _tar(path / "cut.tar", [(f"{number}.png", image(number)) for number in range(3)])
-    (path / "cut.tar").write_bytes(whole[: len(_bytes_until(whole, b"2.png")) + 600])
-    damaged = bytearray(_tar(path / "header.tar", [(f"{n}.png", image(n)) for n in range(4)]))
+    whole = write_tar(path / "cut.tar", [(f"{number}.png", image(number)) for number in range(3)])
+    (path / "cut.tar").write_bytes(whole[: len(bytes_until(whole, b"2.png")) + 600])
+    damaged = bytearray(write_tar(path / "header.tar", [(f"{n}.png", image(n)) for n in range(4)]))
     start = damaged.index(b"1.png")
     damaged[start : start + 100] = b"\x07" * 100
     (path / "header.tar").write_bytes(damaged)
     end = damaged.index(b"2.png")
     (path / "no.tar").write_bytes(b"no tar file" * 100)
-    _tar(path / "deep/packed.tar.gz", [("a.png", image(22)), ("b.png", image(23))], packed=True)
-    packed = _tar(path / "half.tgz", [(f"{n}.png", image(n)) for n in range(3)], packed=True)
+    write_tar(
+        path / "deep/packed.tar.gz", [("a.png", image(22)), ("b.png", image(23))], packed=True
+    )
+    packed = write_tar(path / "half.tgz", [(f"{n}.png", image(n)) for n in range(3)], packed=True)
     (path / "half.tgz").write_bytes(packed[: len(packed) * 2 // 3])
     os.mkfifo(path / "fifo.tar")
-    _write(path / "notes.md", b"x")
-    _links(path / "links.tar")
+    write_file(path / "notes.md", b"x")
+    write_links(path / "links.tar")
     return WrittenInput(
         source=path,
         kind="webdataset",
@@ -171,22 +173,24 @@ def write_table(path: Path) -> WrittenInput:
     path.mkdir()
     keys = list(_ids().values())
     images = [case.data for case in CASES]
-    _table(path / "0.PARQUET", [*keys, "good.png", None, "", "none"], [*images, *_more(3), None])
-    whole = _table(path / "1.parquet", ["x"], _more(1))
+    write_parquet(
+        path / "0.PARQUET", [*keys, "good.png", None, "", "none"], [*images, *more_images(3), None]
+    )
+    whole = write_parquet(path / "1.parquet", ["x"], more_images(1))
     (path / "1.parquet").write_bytes(whole[:-20])
     parquet.write_table(pyarrow.table({"key": ["y"], "other": ["y"]}), path / "2.parquet")
     parquet.write_table(pyarrow.table({"key": ["z"], "image": ["text"]}), path / "3.parquet")
-    _damage(path / "4.parquet")
+    write_damaged_parquet(path / "4.parquet")
     (path / "5.arrow").write_bytes(b"")
     structs = [{"bytes": image(30), "path": "x"}, {"bytes": None, "path": "y"}]
-    _stream(path / "6.arrow", ["s0", "s1"], pyarrow.array(structs))
+    write_arrow_stream(path / "6.arrow", ["s0", "s1"], pyarrow.array(structs))
     views = pyarrow.array([image(31), image(32)], pyarrow.binary_view())
-    _stream(path / "7.arrow", ["s2", "s3"], views, end=-200)
+    write_arrow_stream(path / "7.arrow", ["s2", "s3"], views, end=-200)
     large = pyarrow.array([image(33)], pyarrow.large_binary())
-    _file(path / "8.feather", pyarrow.table({"key": ["f0"], "image": large}))
+    write_arrow_file(path / "8.feather", pyarrow.table({"key": ["f0"], "image": large}))
     packed = pyarrow.array([image(34), image(34)]).dictionary_encode()
-    _stream(path / "9.ipc", ["d0", "d1"], packed)
-    _write(path / "state.json", b"{}")
+    write_arrow_stream(path / "9.ipc", ["d0", "d1"], packed)
+    write_file(path / "state.json", b"{}")
     return WrittenInput(
         source=path,
         kind="table",
@@ -220,10 +224,10 @@ def write_list(path: Path) -> WrittenInput:
     """A list of the files, in the words that Windows and editors put into one."""
     lines = [b"\xef\xbb\xbfgood.png", b"first\tgood.png", b"good.png", b"", b"  ", b"\tgood.png"]
     for case in CASES:
-        _write(path / "images" / case.name, case.data)
+        write_file(path / "images" / case.name, case.data)
     names = [case.name for case in CASES if "\n" not in case.name and case.name != "good.png"]
     lines += [os.fsencode(f"{name}\timages/{name}") for name in names]
-    _write(path / "good.png", image(1))
+    write_file(path / "good.png", image(1))
     (path / "folder").mkdir()
     os.mkfifo(path / "fifo")
     lines += [b"gone.png", b"http://localhost/x.png", b"x" * 100_000, b"folder", b"fifo", b"id\t"]
@@ -257,67 +261,3 @@ WRITERS: dict[str, Callable[[Path], WrittenInput]] = {
     "table": write_table,
     "list": write_list,
 }
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
-def _more(count: int) -> list[bytes]:
-    return [image(40 + number) for number in range(count)]
-
-
-def _tar(path: Path, members: list[tuple[str, bytes]], *, packed: bool = False) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    data = gzip.compress(stream.getvalue(), mtime=0) if packed else stream.getvalue()
-    path.write_bytes(data)
-    return data
-
-
-def _bytes_until(data: bytes, mark: bytes) -> bytes:
-    return data[: data.index(mark)]
-
-
-def _links(path: Path) -> None:
-    with tarfile.open(path, "w") as tar:
-        info = tarfile.TarInfo("link.png")
-        info.type, info.linkname = tarfile.SYMTYPE, "good.png"
-        tar.addfile(info)
-        folder = tarfile.TarInfo("folder.png")
-        folder.type = tarfile.DIRTYPE
-        tar.addfile(folder)
-
-
-def _table(path: Path, keys: list[str | None], images: list[bytes | None]) -> bytes:
-    parquet.write_table(pyarrow.table({"key": keys, "image": images}), path)
-    return path.read_bytes()
-
-
-def _damage(path: Path) -> None:
-    """A table of three row groups, of which the second one is damaged."""
-    table = pyarrow.table({"key": ["p0", "p1", "p2"], "image": _more(3)})
-    parquet.write_table(table, path, row_group_size=1, compression="none", use_dictionary=False)
-    start = parquet.read_metadata(path).row_group(1).column(1).data_page_offset
-    data = bytearray(path.read_bytes())
-    data[start : start + 40] = b"\xff" * 40
-    path.write_bytes(data)
-
-
-def _stream(path: Path, keys: list[str], images: pyarrow.Array, end: int | None = None) -> None:
-    table = pyarrow.table({"key": keys, "image": images})
-    stream = io.BytesIO()
-    with ipc.new_stream(stream, table.schema) as writer:
-        writer.write_table(table, max_chunksize=1)
-    path.write_bytes(stream.getvalue()[:end])
-
-
-def _file(path: Path, table: pyarrow.Table) -> None:
-    with pyarrow.OSFile(str(path), "wb") as stream, ipc.new_file(stream, table.schema) as writer:
-        writer.write_table(table)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import fsspec
+import pyarrow
 import pyarrow.dataset as dataset
 import pytest
+from PIL import Image
+from pyarrow import parquet
 
+from serving.export.formats import FORMATS
 from serving.export.inputs import INPUTS
 from serving.export.inputs.base import InputEntry, InputError, Unreadable
 from serving.export.inputs.detection import open_input
 from serving.storage.left_out import LeftOut
-from tests.cases.collections import CASES, WRITERS, WrittenInput, image
+from serving.storage.location import Location
+from tests.cases.collection_files import image
+from tests.cases.collections import CASES, WRITERS, WrittenInput
 from tests.serving.export.command import options, run
 
 pytestmark = pytest.mark.kind("K2")
@@ -195,10 +202,6 @@ def test_an_input_or_an_output_that_is_none_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def _change(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
 @pytest.mark.parametrize("kind", INPUTS.names)
 def test_an_entry_that_changes_after_it_was_listed_is_not_read(kind: str, tmp_path: Path) -> None:
     """By size and time of change of its file; one that is gone is told apart."""
@@ -219,3 +222,69 @@ def test_an_entry_that_changes_after_it_was_listed_is_not_read(kind: str, tmp_pa
     assert gone == ["not found"] * len(of_the_file)
     others = [entry for entry in entries if entry not in of_the_file]
     assert Counter(type(content) for content in opened.read(others))[bytes]
+
+
+@pytest.mark.kind("K2")
+def test_an_object_that_is_replaced_after_it_was_listed_is_not_read() -> None:
+    store = fsspec.filesystem("memory")
+    for name in ("a.png", "b.png"):
+        store.pipe(f"/replaced/{name}", image(1))
+    opened = open_input("memory://replaced")
+    entries = list(opened.entries(LeftOut()))
+    store.pipe("/replaced/b.png", image(1))
+    good, replaced = opened.read(entries)
+    assert (good, replaced) == (image(1), Unreadable("changed since it was listed"))
+    store.rm("/replaced", recursive=True)
+
+
+@pytest.mark.parametrize("form", FORMATS.names)
+def test_ids_of_any_name_are_kept_in_every_format(form: str, tmp_path: Path) -> None:
+    ids = [case.id or case.name for case in CASES]
+    columns = {"id": ids, "source": ids, "active": range(len(ids)), "norm": [0.5] * len(ids)}
+    table = pyarrow.table(columns)
+    data = Location.parse(str(tmp_path)).at("data")
+    export_format = FORMATS.load(form)()
+    written = export_format.files(table, "part-000000")
+    for name, content in written.items():
+        data.at(name).write(content)
+    batches = export_format.read(data, list(written), ["id", "source"], 100)
+    assert pyarrow.Table.from_batches(batches) == table.select(["id", "source"])
+
+
+@pytest.mark.kind("K5")
+def test_texts_say_what_was_read_of_them(tiny_bundle: Path, tmp_path: Path) -> None:
+    """And an empty one is refused with the reason that it has everywhere."""
+    texts = ["a dog", "dog " * 40, "", " \u200b\n", None, "a red star"]
+    parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "t.parquet")
+    arguments = [tmp_path / "t.parquet", "--column", "text", *options(tiny_bundle)]
+    refused = "text: must not be empty"
+    run(*arguments[:1], tmp_path / "cut", *arguments[1:])
+    rows = dataset.dataset(tmp_path / "cut" / "data").to_table().to_pylist()
+    assert [(row["id"], row["truncated"]) for row in rows] == [
+        ("t.parquet:0", False),
+        ("t.parquet:1", True),
+        ("t.parquet:5", False),
+    ]
+    assert rows[0]["tokens"] < 16 < rows[1]["tokens"]
+    reasons = dataset.dataset(tmp_path / "cut" / "quarantine").to_table()["reason"]
+    assert reasons.to_pylist() == [refused] * 3
+    run(*arguments[:1], tmp_path / "whole", *arguments[1:], "--refuse-long-texts")
+    reasons = dataset.dataset(tmp_path / "whole" / "quarantine").to_table()["reason"]
+    told = f"text: {rows[1]['tokens']} tokens, the model reads 16"
+    assert reasons.to_pylist() == [told, *[refused] * 3]
+
+
+@pytest.mark.kind("K5")
+def test_images_say_what_was_read_of_them(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    wide = Image.new("RGBA", (64, 16), (255, 0, 0, 0))
+    wide.save(tmp_path / "in" / "wide.png")
+    (tmp_path / "in" / "square.png").write_bytes(image(1))
+    columns = ["id", "framing", "image_share", "ground", "frames"]
+    for framing, share in (("crop", 0.25), ("pad", 1.0)):
+        run(tmp_path / "in", tmp_path / framing, "--framing", framing, *options(tiny_bundle))
+        table = dataset.dataset(tmp_path / framing / "data").to_table().select(columns)
+        square, still = table.to_pylist()
+        assert (square["frames"], square["ground"], square["image_share"]) == (1, "", 1.0)
+        assert (still["frames"], still["framing"], still["image_share"]) == (1, framing, share)
+        assert re.fullmatch("#[0-9a-f]{6}", still["ground"])

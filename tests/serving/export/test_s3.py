@@ -20,6 +20,9 @@ from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
 
 from serving.cli.main import main
+from serving.export.inputs.base import Unreadable
+from serving.export.inputs.detection import open_input
+from serving.storage.left_out import LeftOut
 from tests.serving.export.command import BROKEN, COUNT, files, options, run
 from tests.serving.export.image_folders import png, tar
 
@@ -148,6 +151,23 @@ def test_every_input_is_read(
         rows.append(dataset.dataset(output / "data").to_table())
     assert rows[0].equals(rows[1])
     assert rows[0].num_rows == (3 if kind == "list" else 5)
+
+
+def test_an_empty_object_costs_itself(
+    store: s3fs.S3FileSystem, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """A store refuses a range of it."""
+    for name, data in {"a.png": png(1), "empty.png": b"", "b.png": png(2)}.items():
+        store.pipe_file(f"bucket/empty/{name}", data)
+    printed = run("s3://bucket/empty", tmp_path / "out", *options(tiny_bundle))
+    assert "2 rows, 1 in quarantine" in printed
+    [entry] = dataset.dataset(tmp_path / "out" / "quarantine").to_table().to_pylist()
+    assert (entry["id"], entry["reason"]) == ("empty.png", "empty")
+    opened = open_input("s3://bucket/empty")
+    entries = [entry for entry in opened.entries(LeftOut()) if not entry.problem]
+    store.pipe_file("bucket/empty/a.png", b"")
+    store.pipe_file("bucket/empty/b.png", png(3))
+    assert list(opened.read(entries)) == [Unreadable("changed since it was listed")] * 2
 
 
 @pytest.mark.parametrize("form", ["zarr", "lance"])
