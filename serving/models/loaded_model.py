@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bundle.manifest import Framing
 from bundle.onnx_graph import GRAPHS, GraphName
 from bundle.store import Bundle
-from bundle.text import TextError
+from bundle.text import EMPTY, TextError
 from serving.batching.batcher import Batcher, RunBatch, batcher_config
 from serving.batching.item_admission import Permits
 from serving.batching.item_results import EmbeddedItem, ItemResult
@@ -212,6 +212,8 @@ class ServedModel:
 
         Raises ServingError as DecodePool.decode does.
         """
+        if not data:
+            raise invalid("image", EMPTY)
         pixels, coverage = await self.decoders.decode(data, framing)
         return pixels, ItemCoverage(**vars(coverage))
 

@@ -63,7 +63,7 @@ def test_the_table_names_every_image_and_the_error(run: Run, address: str, image
     assert header.split() == ["source", "concepts", "active", "ms", "notes"]
     assert [row.split()[0] for row in rows] == [str(images / name) for name in ORDER]
     assert "unsupported image" in rows[3]
-    assert ended.err == ""
+    assert ended.err == f"{images}: left out 1 .txt\n"
 
 
 def test_in_process_gives_what_a_server_gives(
@@ -188,4 +188,4 @@ def test_tls_options_need_a_server(run: Run, tmp_path: Path) -> None:
 def test_an_empty_folder_is_a_mistake(run: Run, address: str, tmp_path: Path) -> None:
     ended = run("embed", tmp_path, "--server", address)
     assert ended.code == 2
-    assert "no JPEG, PNG or WebP" in ended.err
+    assert "no image in this folder" in ended.err
