@@ -173,7 +173,7 @@ def test_nothing_to_export_is_no_success(tiny_bundle: Path, tmp_path: Path) -> N
     assert "nothing to export in INPUT; left out: nothing" in run(*arguments, code=3)
     (source / "notes.txt").write_text("x")
     assert "left out: 1 .txt" in run(*arguments, code=3)
-    assert not output.exists()
+    assert not list(output.glob("[!.]*"))  # a lock may stay
     assert "0 rows, 0 in quarantine, 1 left out (1 .txt)" in run(*arguments, "--allow-empty")
     shutil.rmtree(output)
     (source / "x.png").write_bytes(b"no image")
