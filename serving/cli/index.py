@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from serving.cli._output import watched
-
-if TYPE_CHECKING:
-    from serving.index.databases.base import IndexRow
-
-ROWS_PER_CALL = 500
-"""Rows of one call of a database."""
+from serving.cli._progress import show_progress
 
 _COLLECTION_OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
     click.option(
@@ -53,42 +48,41 @@ def index(source: str, database: str, name: str, database_token: str | None, hns
 
     DATABASE is qdrant:FOLDER, qdrant:URL, milvus:FILE.db, milvus:URL, pgvector:DSN,
     opensearch:FOLDER or elasticsearch:FOLDER. For the last two the command writes files for the
-    database's bulk call. Rows are stored under their ids, so running the command again stores the
-    same rows. A collection that holds another model's codes is refused.
+    database's bulk call. Running the command again after `sparseclip export --update` puts in what
+    is new or changed and removes what is gone. Rows of other exports stay: a row whose id is theirs
+    is left out, and the exit code is then 1. A collection that holds another model's codes is
+    refused.
     """
     from bundle.plugins import PluginError
     from serving.export.job import ExportError
     from serving.index.database_address import open_database
-    from serving.index.databases.base import DatabaseError
+    from serving.index.databases.base import DatabaseError, SearchableDatabase
     from serving.index.export_rows import ExportRows
+    from serving.index.indexing import index_rows
     from serving.storage.location import LocationError
 
     began = time.monotonic()
     try:
         rows = ExportRows.open(source, watched)
-        with open_database(database, name, token=database_token, hnsw=hnsw) as collection:
-            collection.prepare(rows.origin)
-            for batch in _with_progress(rows.batches(ROWS_PER_CALL), rows.total):
-                collection.load(batch)
-            collection.finish()
+        with (
+            open_database(database, name, token=database_token, hnsw=hnsw) as collection,
+            show_progress("indexing", rows.total) as advance,
+        ):
+            changes = index_rows(rows, collection, advance)
+            holds = "written to files"
+            if isinstance(collection, SearchableDatabase):
+                holds = f"it holds {collection.count():,}"
     except (DatabaseError, ExportError, LocationError, PluginError) as error:
         raise click.ClickException(str(error)) from None
     rate = rows.total / max(time.monotonic() - began, 1e-9)
-    click.echo(f"{rows.total:,} rows of {rows.origin.model} in {name}; {rate:,.0f} rows/s")
-
-
-def _with_progress(batches: Iterator[list[IndexRow]], total: int) -> Iterator[list[IndexRow]]:
-    """The batches, while a bar shows how many rows are done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-        BarColumn(),
-        TimeRemainingColumn(),
+    click.echo(
+        f"{rows.total:,} rows of {rows.origin.model} in {name}; {changes.new:,} new, "
+        f"{changes.changed:,} changed, {changes.kept:,} as they were, {changes.removed:,} removed, "
+        f"{changes.blank:,} without a concept; {holds}; {rate:,.0f} rows/s"
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("", total=total)
-        for batch in batches:
-            yield batch
-            progress.update(bar, advance=len(batch))
+    if changes.foreign:
+        raise click.ClickException(
+            f"{changes.foreign:,} rows were left out: another export has rows of the same ids in "
+            f"{name}, such as {', '.join(map(repr, changes.samples))}. Export with --prefix, or "
+            "index into another --name"
+        )

@@ -46,6 +46,16 @@ class ExportRows:
         return self.export.rows
 
     @property
+    def export_name(self) -> str:
+        """What tells this export from all others in a database."""
+        return self.export.name[:16]
+
+    @property
+    def ended_ids(self) -> set[str]:
+        """Ids of rows that updates ended; some are live again."""
+        return set(self.export.ended.table["id"].to_pylist())
+
+    @property
     def origin(self) -> Origin:
         """The model that made the export."""
         return Origin(model=self.export.job.model, bundle=self.export.job.bundle)
@@ -53,10 +63,12 @@ class ExportRows:
     def batches(self, size: int) -> Iterator[list[IndexRow]]:
         """All rows in the export's order, at most `size` at a time."""
         for receipt in self.export.receipts:
-            yield from map(_unit_rows, self.export.batches(receipt, COLUMNS, size))
+            stamp = f"{self.export_name} {self.export.generations.generation_of(receipt.shard)}"
+            for batch in self.export.batches(receipt, COLUMNS, size):
+                yield _unit_rows(batch, stamp)
 
 
-def _unit_rows(batch: Any) -> list[IndexRow]:
+def _unit_rows(batch: Any, stamp: str) -> list[IndexRow]:
     """A pyarrow.RecordBatch of COLUMNS as rows of unit codes."""
     lengths = batch["indices"].value_lengths().to_numpy()
     ends = np.cumsum(lengths)[:-1]
@@ -64,4 +76,5 @@ def _unit_rows(batch: Any) -> list[IndexRow]:
     indices = batch["indices"].flatten().to_numpy()
     values = batch["values"].flatten().to_numpy() / np.repeat(norms, lengths)
     codes = map(Code, np.split(indices, ends), np.split(values, ends))
-    return list(map(IndexRow, batch["id"].to_pylist(), batch["source"].to_pylist(), codes))
+    names = zip(batch["id"].to_pylist(), batch["source"].to_pylist(), codes, strict=True)
+    return [IndexRow(id, source, code, stamp) for id, source, code in names]

@@ -20,7 +20,7 @@ from serving.index.databases.base import (
     translate_errors,
 )
 
-VECTOR = "code"
+VECTOR, STAMP = "code", "stamp"
 ORIGIN = "sparseclip"
 """A key of the collection's metadata."""
 
@@ -50,7 +50,7 @@ class QdrantServer:
         """See Database.open. The location is a URL."""
         return cls(location, options.name, options.token)
 
-    def prepare(self, origin: Origin) -> None:
+    def prepare(self, origin: Origin, export: str = "") -> None:
         """See Database.prepare."""
         with _translate_errors():
             if not self._client.collection_exists(self._name):
@@ -76,12 +76,18 @@ class QdrantServer:
             models.PointStruct(
                 id=key_of(row.id),
                 vector={VECTOR: _vector(row.code)},
-                payload={"id": row.id, "source": row.source},
+                payload={"id": row.id, "source": row.source, STAMP: row.stamp},
             )
             for row in rows
         ]
         with _translate_errors():
             self._client.upsert(self._name, points, wait=True)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """See Database.remove."""
+        keys = models.PointIdsList(points=[key_of(id) for id in ids])
+        with _translate_errors():
+            self._client.delete(self._name, keys, wait=True)
 
     def finish(self) -> None:
         """See Database.finish. Nothing is left to do: every load waits until its rows are there."""
@@ -90,6 +96,14 @@ class QdrantServer:
         """See SearchableDatabase.count."""
         with _translate_errors():
             return self._client.count(self._name).count
+
+    def stamps(self, ids: Sequence[str]) -> dict[str, str]:
+        """See SearchableDatabase.stamps."""
+        keys = [key_of(id) for id in ids]
+        with _translate_errors():
+            points = self._client.retrieve(self._name, keys, with_payload=["id", STAMP])
+        payloads = [point.payload or {} for point in points]
+        return {payload["id"]: payload.get(STAMP, "") for payload in payloads}
 
     def search(self, query: Code, top: int) -> list[Hit]:
         """See SearchableDatabase.search. Qdrant's queries take negative weights."""

@@ -37,6 +37,8 @@ class IndexRow(NamedTuple):
     id: str
     source: str
     code: Code
+    stamp: str = ""
+    """The export and its generation that made the row: see `export_of`."""
 
 
 class Hit(NamedTuple):
@@ -108,11 +110,15 @@ class Database(Protocol):
         `sparseclip index`. Creates nothing, so that a search at a mistyped address leaves nothing
         there."""
 
-    def prepare(self, origin: Origin) -> None:
-        """Creates the collection, or makes sure that the one there holds the same model's codes."""
+    def prepare(self, origin: Origin, export: str = "") -> None:
+        """Creates the collection, or makes sure that the one there holds the same model's codes.
+        One that holds a single export refuses another `export`."""
 
     def load(self, rows: Sequence[IndexRow]) -> None:
         """Puts rows in. A row replaces the one with the same id."""
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Removes the rows with these ids, if they are there."""
 
     def finish(self) -> None:
         """Makes what was loaded durable and ready to be searched."""
@@ -130,6 +136,9 @@ class SearchableDatabase(Database, Protocol):
 
     def count(self) -> int:
         """How many rows the collection holds."""
+
+    def stamps(self, ids: Sequence[str]) -> dict[str, str]:
+        """The stamps of those of these rows that the collection holds, by their ids."""
 
     def search(self, query: Code, top: int) -> list[Hit]:
         """The `top` rows of the highest cosine with the query, best first; none of 0 or less."""
@@ -161,6 +170,11 @@ def translate_errors(
             raise
         line = message(error).strip().partition("\n")[0]
         raise DatabaseError(f"{database}: {line or type(error).__name__}") from None
+
+
+def export_of(stamp: str) -> str:
+    """The export that a stamp names; empty for a row that an earlier version put in."""
+    return stamp.partition(" ")[0]
 
 
 def key_of(row_id: str) -> str:

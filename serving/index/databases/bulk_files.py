@@ -40,6 +40,7 @@ class BulkFiles(ABC):
     def __init__(self, folder: Location, name: str, where: str) -> None:
         """`where` begins messages about the folder."""
         self._folder, self._name, self._where = folder, name, where
+        self._export = ""
         self._lines: list[bytes] = []
         self._size = self._files = 0
 
@@ -52,12 +53,16 @@ class BulkFiles(ABC):
             raise DatabaseError(f"{cls.database}: {error}") from None
         return cls(folder, options.name, f"{cls.database}:{location}")
 
-    def prepare(self, origin: Origin) -> None:
+    def prepare(self, origin: Origin, export: str = "") -> None:
         """See Database.prepare. Writes what to create the index with. Refuses a folder that holds
         files of something else."""
-        names = self._folder.names()
+        self._export, names = export, self._folder.names()
         if INDEX in names:
             self.origin().refuse_other(origin, self._where)
+            if self._meta().get("export", export) != export:
+                raise DatabaseError(
+                    f"{self._where}: holds another export. Choose a new or an empty folder"
+                )
         elif foreign := [name for name in names if not is_draft(name)]:
             raise DatabaseError(
                 f"{self._where}: not empty and not from `sparseclip index`: it holds "
@@ -66,7 +71,7 @@ class BulkFiles(ABC):
         keyword = {"type": "keyword"}
         index = {
             "mappings": {
-                "_meta": {"sparseclip": origin.to_json()},
+                "_meta": {"sparseclip": origin.to_json(), "export": export},
                 "properties": {"id": keyword, "source": keyword, FIELD: self._field_type()},
             }
         }
@@ -74,20 +79,28 @@ class BulkFiles(ABC):
 
     def origin(self) -> Origin:
         """See Database.origin."""
+        return Origin.read(self._meta().get("sparseclip"), self._where)
+
+    def _meta(self) -> dict[str, str]:
+        """What the index's file says of its contents. Raises DatabaseError when there is none."""
         try:
             index = json.loads(self._folder.at(INDEX).read())
-            text = index["mappings"]["_meta"]["sparseclip"]
+            return dict(index["mappings"]["_meta"])
         except OSError:
             raise DatabaseError(f"{self._where}: no {INDEX}") from None
         except (ValueError, TypeError, KeyError):
-            text = None
-        return Origin.read(text, self._where)
+            return {}
 
     def load(self, rows: Sequence[IndexRow]) -> None:
         """See Database.load. Rows without a concept are left out: no query could find them."""
         for row in rows:
             if len(row.code.indices):
                 self._add(self._document(row))
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """See Database.remove. Adds actions that delete the documents."""
+        for id in ids:
+            self._add(f"{json.dumps({'delete': self._address(id)})}\n".encode())
 
     def finish(self) -> None:
         """See Database.finish. Removes the files that a longer export left in this folder."""
@@ -115,9 +128,13 @@ class BulkFiles(ABC):
     def _query(self, tokens: dict[str, float]) -> dict[str, Any]:
         """The query for rows with these tokens."""
 
+    def _address(self, row_id: str) -> dict[str, str]:
+        """The document of a row. No two exports share one, as nothing here could tell whose it is.
+        The databases' own ids end at 512 bytes, those of an export do not."""
+        return {"_index": self._name, "_id": key_of(f"{self._export} {row_id}")}
+
     def _document(self, row: IndexRow) -> bytes:
-        # The databases' own ids end at 512 bytes, those of an export do not.
-        action = {"index": {"_index": self._name, "_id": key_of(row.id)}}
+        action = {"index": self._address(row.id)}
         document = {"id": row.id, "source": row.source, FIELD: _tokens(row.code)}
         return f"{json.dumps(action)}\n{json.dumps(document)}\n".encode()
 

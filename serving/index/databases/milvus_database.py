@@ -22,11 +22,12 @@ from serving.index.databases.base import (
     translate_errors,
 )
 
-VECTOR = "code"
+VECTOR, STAMP = "code", "stamp"
 ORIGIN = "sparseclip.origin"
 """A property of the collection."""
 MAX_TEXT_BYTES = 65_535
 """Milvus's limit for an id or a source."""
+MAX_STAMP_BYTES = 64
 MAX_ROWS = 16_384
 """Milvus's limit for the rows of one answer."""
 
@@ -77,7 +78,7 @@ class MilvusDatabase:
             raise DatabaseError(f"milvus: {self._location}: not found")
         return self._connection
 
-    def prepare(self, origin: Origin) -> None:
+    def prepare(self, origin: Origin, export: str = "") -> None:
         """See Database.prepare."""
         if self._connection is None:
             self._connect()
@@ -86,6 +87,7 @@ class MilvusDatabase:
                 schema = self._client.create_schema(auto_id=False)
                 schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=MAX_TEXT_BYTES)
                 schema.add_field("source", DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
+                schema.add_field(STAMP, DataType.VARCHAR, max_length=MAX_STAMP_BYTES)
                 schema.add_field(VECTOR, DataType.SPARSE_FLOAT_VECTOR)
                 index = self._client.prepare_index_params()
                 index.add_index(VECTOR, index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
@@ -97,6 +99,13 @@ class MilvusDatabase:
                     consistency_level="Strong",
                 )
         self.origin().refuse_other(origin, self._where)
+        with _translate_errors():
+            fields = self._client.describe_collection(self._name)["fields"]
+        if STAMP not in [field["name"] for field in fields]:
+            raise DatabaseError(
+                f"{self._where}: an earlier sparseclip made it, and it cannot be updated; index "
+                "into another name"
+            )
 
     def origin(self) -> Origin:
         """See Database.origin."""
@@ -111,13 +120,20 @@ class MilvusDatabase:
         """See Database.load. Rows without a concept are left out: Milvus refuses them, and no query
         could find them."""
         data = [
-            {"id": row.id, "source": row.source, VECTOR: row.code.pairs()}
+            {"id": row.id, "source": row.source, STAMP: row.stamp, VECTOR: row.code.pairs()}
             for row in rows
             if len(row.code.indices)
         ]
         if data:
             with _translate_errors():
                 self._client.upsert(self._name, data)
+        self.remove([row.id for row in rows if not len(row.code.indices)])
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """See Database.remove."""
+        if ids:
+            with _translate_errors():
+                self._client.delete(self._name, ids=list(ids))
 
     def finish(self) -> None:
         """See Database.finish."""
@@ -129,6 +145,12 @@ class MilvusDatabase:
         with _translate_errors():
             [row] = self._client.query(self._name, filter="", output_fields=["count(*)"])
             return int(row["count(*)"])
+
+    def stamps(self, ids: Sequence[str]) -> dict[str, str]:
+        """See SearchableDatabase.stamps."""
+        with _translate_errors():
+            rows = self._client.get(self._name, list(ids), output_fields=["id", STAMP])
+        return {row["id"]: row[STAMP] for row in rows}
 
     def search(self, query: Code, top: int) -> list[Hit]:
         """See SearchableDatabase.search. Milvus takes no negative weights: for a query that has

@@ -57,7 +57,7 @@ class PgvectorDatabase:
         """See Database.open. The location is a connection string of libpq."""
         return cls(location, options.name, options.hnsw)
 
-    def prepare(self, origin: Origin) -> None:
+    def prepare(self, origin: Origin, export: str = "") -> None:
         """See Database.prepare."""
         with _translate_errors():
             if not self._has_pgvector:
@@ -72,6 +72,9 @@ class PgvectorDatabase:
                 text = sql.Literal(origin.to_json())
                 self._connection.execute(comment.format(self._table, text))
         self.origin().refuse_other(origin, self._where)
+        with _translate_errors():  # an earlier version made tables without it
+            add = "ALTER TABLE {} ADD COLUMN IF NOT EXISTS stamp text NOT NULL DEFAULT ''"
+            self._connection.execute(sql.SQL(add).format(self._table))
 
     def origin(self) -> Origin:
         """See Database.origin."""
@@ -85,16 +88,22 @@ class PgvectorDatabase:
     def load(self, rows: Sequence[IndexRow]) -> None:
         """See Database.load. All rows go in, or none."""
         insert = sql.SQL(
-            "INSERT INTO {} (id, source, code) VALUES (%s, %s, %s) ON CONFLICT (id) "
-            "DO UPDATE SET source = EXCLUDED.source, code = EXCLUDED.code"
+            "INSERT INTO {} (id, source, code, stamp) VALUES (%s, %s, %s, %s) ON CONFLICT (id) "
+            "DO UPDATE SET source = EXCLUDED.source, code = EXCLUDED.code, stamp = EXCLUDED.stamp"
         ).format(self._table)
-        data = [(row.id, row.source, _vector(row.code)) for row in rows]
+        data = [(row.id, row.source, _vector(row.code), row.stamp) for row in rows]
         with (
             _translate_errors(),
             self._connection.transaction(),
             self._connection.cursor() as cursor,
         ):
             cursor.executemany(insert, data)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """See Database.remove."""
+        with _translate_errors():
+            delete = sql.SQL("DELETE FROM {} WHERE id = ANY(%s)").format(self._table)
+            self._connection.execute(delete, (list(ids),))
 
     def finish(self) -> None:
         """See Database.finish. Builds the HNSW index if it was asked for, and collects the
@@ -109,6 +118,12 @@ class PgvectorDatabase:
         """See SearchableDatabase.count."""
         with _translate_errors():
             return int(self._one(sql.SQL("SELECT count(*) FROM {}").format(self._table))[0])
+
+    def stamps(self, ids: Sequence[str]) -> dict[str, str]:
+        """See SearchableDatabase.stamps."""
+        select = sql.SQL("SELECT id, stamp FROM {} WHERE id = ANY(%s)").format(self._table)
+        with _translate_errors():
+            return dict(self._connection.execute(select, (list(ids),)).fetchall())
 
     def search(self, query: Code, top: int) -> list[Hit]:
         """See SearchableDatabase.search. pgvector's queries take negative weights."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from qdrant_edge import (
     CountRequest,
@@ -42,7 +42,7 @@ from serving.index.databases.base import (
     translate_errors,
 )
 
-VECTOR = "code"
+VECTOR, STAMP = "code", "stamp"
 ORIGIN = "sparseclip.json"
 """A file beside the engine's own."""
 MIN_FREE_BYTES = 64 * 2**20
@@ -91,7 +91,7 @@ class QdrantFolder:
             raise DatabaseError(f"qdrant: {location}: an address begins with http:// or https://")
         return cls(location, options.name)
 
-    def prepare(self, origin: Origin) -> None:
+    def prepare(self, origin: Origin, export: str = "") -> None:
         """See Database.prepare."""
         with _translate_errors():
             if not self._path.exists():
@@ -124,13 +124,24 @@ class QdrantFolder:
     def load(self, rows: Sequence[IndexRow]) -> None:
         """See Database.load. Each load is flushed: killed at any time, it leaves whole loads."""
         points = [
-            Point(key_of(row.id), {VECTOR: _vector(row.code)}, {"id": row.id, "source": row.source})
+            Point(
+                key_of(row.id),
+                {VECTOR: _vector(row.code)},
+                {"id": row.id, "source": row.source, STAMP: row.stamp},
+            )
             for row in rows
         ]
+        self._update(UpdateOperation.upsert_points(points))
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """See Database.remove."""
+        self._update(UpdateOperation.delete_points([key_of(id) for id in ids]))
+
+    def _update(self, operation: UpdateOperation) -> None:
         shard = self._open_shard()
         with _translate_errors():
             self._refuse_full()
-            shard.update(UpdateOperation.upsert_points(points))
+            shard.update(operation)
             shard.flush()
 
     def finish(self) -> None:
@@ -141,6 +152,15 @@ class QdrantFolder:
         shard = self._open_shard()
         with _translate_errors():
             return shard.count(CountRequest())
+
+    def stamps(self, ids: Sequence[str]) -> dict[str, str]:
+        """See SearchableDatabase.stamps."""
+        shard = self._open_shard()
+        with _translate_errors():
+            keys: list[Any] = [key_of(id) for id in ids]
+            points = shard.retrieve(keys, with_payload=["id", STAMP], with_vector=False)
+        payloads = [point.payload or {} for point in points]
+        return {payload["id"]: payload.get(STAMP, "") for payload in payloads}
 
     def search(self, query: Code, top: int) -> list[Hit]:
         """See SearchableDatabase.search. Qdrant's queries take negative weights."""

@@ -26,7 +26,7 @@ def load(folder: Path, exported: Path, dialect: str, largest: int = 20_000) -> A
     rows, files = ExportRows.open(str(exported)), open_files(folder, dialect)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bulk_files, "MAX_FILE_BYTES", largest)
-        files.prepare(rows.origin)
+        files.prepare(rows.origin, rows.export_name)
         for batch in rows.batches(16):
             files.load(batch)
         files.finish()
@@ -50,7 +50,8 @@ def test_every_row_is_a_document(
     written = list(documents(tmp_path))
     expected = [row for row in collection.rows if len(row.code.indices)]
     for (action, document), row in zip(written, expected, strict=True):
-        assert action == {"index": {"_index": "rows", "_id": key_of(row.id)}}
+        key = key_of(f"{row.stamp.partition(' ')[0]} {row.id}")
+        assert action == {"index": {"_index": "rows", "_id": key}}
         assert (document["id"], document["source"]) == (row.id, row.source)
         assert list(map(int, document["code"])) == row.code.indices.tolist()
         values = list(document["code"].values())
