@@ -89,7 +89,8 @@ def measure(arguments: argparse.Namespace, arm: str, seed: int) -> dict[str, Any
 
     from training.core.checkpoint import find_checkpoint
     from training.evaluation.encoder import CheckpointEncoder
-    from training.evaluation.evaluate import evaluate_split, figures_by_name, held_out_splits
+    from training.evaluation.evaluate import evaluate_split, figures_by_name
+    from training.loading.samples import held_out_splits
     from training.trainer.loop import train
     from training.trainer.trained_model import read_state
     from training.trainer.training_recipe import TrainingRecipe

@@ -3,18 +3,15 @@
     python examples/train_on_own_pairs.py my_images runs/own_pairs     # cat.png beside cat.txt, ...
     python examples/train_on_own_pairs.py --draw my_images runs/own_pairs    # pairs to try it with
 
-The pairs become WebDataset shards, which is what `sparseclip train` streams; shards that you have
-already can be named in the recipe (`data.path`). examples/own_pairs.yaml is the recipe.
-
-What pairs of your own cannot do yet: `sparseclip evaluate` and `sparseclip bundle export` want a
-data set with an index (index.json: splits, labels, licences), which only `sparseclip data build`
-writes. So a run on your own pairs is used from Python, as below, and cannot be served.
+A folder of images with caption files is one of the kinds of data that `sparseclip train` reads;
+docs/training.md has the others. examples/own_pairs.yaml is the recipe. One pair in twenty is held
+out: `sparseclip evaluate RUN` measures the run on these, and `sparseclip bundle export RUN --name
+NAME --version 1` makes a bundle that can be served.
 """
 
 from __future__ import annotations
 
 import argparse
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +24,6 @@ from training.trainer.training_recipe import TrainingRecipe
 
 ENDINGS = (".jpg", ".png", ".webp")
 RECIPE = Path(__file__).parent / "own_pairs.yaml"
-PAIRS_PER_SHARD = 1000
 COLOURS = ("red", "green", "blue", "yellow", "black", "white")
 SHAPES = ("circle", "square", "triangle", "bar")
 
@@ -35,9 +31,7 @@ SHAPES = ("circle", "square", "triangle", "bar")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("images", type=Path, help="a folder: NAME.png beside NAME.txt")
-    parser.add_argument(
-        "run", type=Path, help="the run's folder; RUN-shards beside it holds the pairs"
-    )
+    parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("--draw", action="store_true", help="draw shapes into IMAGES first")
     parser.add_argument("--set", action="append", default=[], help="a recipe value: loop.epochs=5")
     options = parser.parse_args()
@@ -48,24 +42,12 @@ def main() -> None:
     images = [image for image in images if image.with_suffix(".txt").is_file()]
     if not images:
         parser.error(f"{options.images}: holds no image with a .txt file beside it")
-    shards = options.run.with_name(f"{options.run.name}-shards")
-    write_shards(images, shards)
     print(f"{len(images)} pairs")
 
-    settings = [f"data.path={shards}", f"data.stream_pairs={len(images)}"]
-    checkpoint = train(TrainingRecipe.load(str(RECIPE), [*settings, *options.set]), options.run)
+    settings = [f"data.path={options.images}", *options.set]
+    checkpoint = train(TrainingRecipe.load(str(RECIPE), settings), options.run)
     print(f"checkpoint: {checkpoint}")
     evaluate(checkpoint, images[:256])
-
-
-def write_shards(images: list[Path], folder: Path) -> None:
-    """Writes tar files of `NUMBER.png` beside `NUMBER.txt`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for start in range(0, len(images), PAIRS_PER_SHARD):
-        with tarfile.open(folder / f"{start // PAIRS_PER_SHARD:05d}.tar", "w") as shard:
-            for number, image in enumerate(images[start : start + PAIRS_PER_SHARD], start):
-                for path in (image, image.with_suffix(".txt")):
-                    shard.add(path, arcname=f"{number:08d}{path.suffix}")
 
 
 def evaluate(checkpoint: Path, images: list[Path]) -> None:

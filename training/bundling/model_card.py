@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from bundle.concepts import NamedConcept
 from bundle.manifest import Training
 from training.evaluation.evaluate import SplitFigures
+from training.loading.samples import DataDescription
 from training.trainer.training_recipe import TrainingRecipe
 
 COLUMNS = (
@@ -29,7 +29,7 @@ def model_card(
     recipe: TrainingRecipe,
     record: Training,
     figures: Sequence[SplitFigures],
-    index: Mapping[str, Any],
+    data: DataDescription,
     concepts: Sequence[NamedConcept],
 ) -> str:
     """The card as Markdown, from the run's own records."""
@@ -44,21 +44,16 @@ def model_card(
         "",
         "## Trained on",
         "",
-        f"{record.pairs:,} pairs of `{index['recipe']}` (`sparseclip data build`), "
+        f"{record.pairs:,} pairs of `{data.name}`"
+        f"{' (`sparseclip data build`)' if data.is_built else ''}, "
         f"{record.samples_seen:,} samples seen, {record.seconds / 60:.0f} minutes on a "
         f"{record.hardware}, seed {record.seed}, started from {record.started_from}.",
         "",
-        "Images of the data set by licence: "
-        + ", ".join(f"{n:,} {licence}" for licence, n in sorted(index["licences"].items()))
-        + ". CC-BY-4.0: Twemoji (Twitter and contributors), EmojiOne 2 (JoyPixels), Streamline. "
-        "The weights are Apache-2.0.",
+        _licences(data),
         "",
         "## Figures",
         "",
-        "None of these images was trained on. Standard errors are clustered by codepoint.",
-        "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + "---|" * len(COLUMNS),
+        *_heading(data, figures),
     ]
     for f in figures:
         z = f.zero_shot
@@ -82,14 +77,44 @@ def model_card(
         "",
         "## Limits",
         "",
-        "- The model knows drawings: icons and emoji. It was not trained on photographs.",
-        "- It knows the English names and keywords of icons. Other words and other languages are "
-        "split into tokens that it has rarely seen.",
+        *_knowledge(data),
         "- A concept's name is the word that activates it most. At this size a word is spread over "
         "tens of concepts, and a concept may mean several things.",
         "- The figures hold at this scale only, and predict nothing about a model trained on more.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _licences(data: DataDescription) -> str:
+    if not data.is_built:
+        return "The licences of the images, and of the weights, are those that their owner names."
+    counts = ", ".join(f"{n:,} {licence}" for licence, n in sorted(data.licences.items()))
+    return (
+        f"Images of the data set by licence: {counts}. CC-BY-4.0: Twemoji (Twitter and "
+        "contributors), EmojiOne 2 (JoyPixels), Streamline. The weights are Apache-2.0."
+    )
+
+
+def _heading(data: DataDescription, figures: Sequence[SplitFigures]) -> list[str]:
+    if not figures:
+        return ["No figures: no images were held out."]
+    clusters = "codepoint" if data.is_built else "caption"
+    return [
+        f"None of these images was trained on. Standard errors are clustered by {clusters}.",
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + "---|" * len(COLUMNS),
+    ]
+
+
+def _knowledge(data: DataDescription) -> list[str]:
+    if not data.is_built:
+        return ["- The model knows images and words such as those of its data, and no others."]
+    return [
+        "- The model knows drawings: icons and emoji. It was not trained on photographs.",
+        "- It knows the English names and keywords of icons. Other words and other languages are "
+        "split into tokens that it has rarely seen.",
+    ]
 
 
 def _clarity(figures: Sequence[SplitFigures]) -> list[str]:
@@ -98,7 +123,7 @@ def _clarity(figures: Sequence[SplitFigures]) -> list[str]:
         return ["Clarity, how well the images of a concept belong together, was not measured."]
     return [
         f"Do the images of a concept belong together? Judged by {judged[0][1].judge} from their "
-        "captions, over pairs of different emoji or icons. Random sets have the same sizes.",
+        "captions, over pairs of different things. Random sets have the same sizes.",
         "",
         "| split | concepts | clarity | random sets | monosemanticity | random sets |",
         "|---|---|---|---|---|---|",

@@ -17,7 +17,6 @@ from bundle.manifest import Training
 from training.bundling.bundle_writer import GoldenInputs, as_shipped, export_bundle
 from training.bundling.model_card import model_card
 from training.core.checkpoint import find_checkpoint
-from training.data.shards import read_index
 from training.data.words import WORDS_FILE
 from training.evaluation.clarity import Judge, concept_clarity, judge_images
 from training.evaluation.concept_naming import ImageCodes, name_concepts
@@ -28,6 +27,8 @@ from training.evaluation.evaluate import (
     evaluate_encoded,
     figures_by_name,
 )
+from training.loading.pair_data import ALL, PairData
+from training.loading.samples import as_pair_data, describe
 from training.model.efficientnet import PACKAGE
 from training.model.pixels import preprocessing
 from training.trainer.trained_model import read_state
@@ -43,8 +44,8 @@ class ReleaseConfig:
 
     run: Path
     """The folder of a run, or of one checkpoint."""
-    data: Path
-    """The folder of the data set that the model was trained on."""
+    data: Path | PairData | None
+    """The data that the model was trained on; None for those that the run's recipe names."""
     models_dir: Path
     name: str
     version: str
@@ -65,17 +66,20 @@ def release(config: ReleaseConfig) -> Path:
     recipe, progress = read_state(checkpoint)
     encoder = CheckpointEncoder(checkpoint)
     encoder.model = as_shipped(encoder.model)  # figures and names describe the weights that ship
-    index = read_index(config.data)
-    splits = encode_splits(encoder, config.data, list(index["splits"]))
+    data = recipe.data.open() if config.data is None else as_pair_data(config.data)
+    trained = recipe.data.split
+    description = describe(data, trained)
+    names = [ALL] if trained == ALL else data.splits
+    splits = [split for split in encode_splits(encoder, data, names, trained) if split.samples]
     held_out = [split for split in splits if split.held_out]
     figures = [evaluate_encoded(encoder, split, config.judge) for split in held_out]
-    concepts = _concepts(encoder, splits, _wordnet(config.data))
-    if config.judge is not None:
+    concepts = _concepts(encoder, splits, _wordnet(data.path))
+    if config.judge is not None and held_out:
         concepts = _with_clarity(concepts, held_out, config.judge)
     record = Training(
         recipe=recipe.name,
-        data=f"{index['recipe']}@{index['recipe_sha256'][:12]}",
-        pairs=int(index["splits"][recipe.data.split]["samples"]),
+        data=description.reference,
+        pairs=description.pairs,
         epochs=recipe.loop.epochs,
         samples_seen=progress.samples,
         seed=recipe.loop.seed,
@@ -93,8 +97,10 @@ def release(config: ReleaseConfig) -> Path:
         models_dir=config.models_dir,
         name=config.name,
         version=config.version,
-        golden=_golden(held_out),
-        card_text=model_card(config.name, config.version, recipe, record, figures, index, concepts),
+        golden=_golden(held_out or splits),
+        card_text=model_card(
+            config.name, config.version, recipe, record, figures, description, concepts
+        ),
         licence_text=config.licence.read_text(encoding="utf-8"),
     )
 
@@ -120,7 +126,10 @@ def _concepts(
         codes=np.concatenate([split.codes for split in splits]),
         sources=[f"{s.meta['set']}/{s.meta['name']}" for s in samples],
         tags=[_tags(sample.meta) for sample in samples],
-        held_out=np.repeat([s.held_out for s in splits], [len(s.samples) for s in splits]),
+        # Where nothing is held out, all images tell how often a concept fires.
+        held_out=np.repeat(
+            [s.held_out or trained == samples for s in splits], [len(s.samples) for s in splits]
+        ),
     )
     return name_concepts(words, word_codes, evidence)
 

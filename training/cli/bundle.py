@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from training.cli.evaluate import find_judge
+from training.cli.pair_options import pair_options
 
 if TYPE_CHECKING:
     from bundle.store import Bundle
@@ -41,11 +42,11 @@ def bundle() -> None:
 )
 @click.option(
     "--data",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=Path("data/build/demo"),
-    show_default=True,
-    help="Folder of the data set: held-out splits for figures, words for concept names.",
+    type=click.Path(exists=True, path_type=Path),
+    help="The data of the run: held-out splits for figures, words for concept names.  [default: as"
+    " in its recipe]",
 )
+@pair_options
 @click.option(
     "--licence",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -58,7 +59,10 @@ def export(
     name: str,
     version: str,
     models_dir: Path,
-    data: Path,
+    data: Path | None,
+    kind: str,
+    image_column: str,
+    caption_column: str,
     licence: Path,
 ) -> None:
     """Export a checkpoint as a bundle.
@@ -75,13 +79,16 @@ def export(
     from training.bundling.release import ReleaseConfig, release
     from training.core.checkpoint import CheckpointError
     from training.data.data_recipe import DataError
+    from training.loading.pair_data import PairData
+    from training.loading.sources.base import Columns
 
+    columns = Columns(image=image_column, caption=caption_column)
     judge = find_judge()
     with _errors_as_one_line(CheckpointError, DataError, BundleExportError):
         path = release(
             ReleaseConfig(
                 run=checkpoint,
-                data=data,
+                data=None if data is None else PairData(data, kind=kind, columns=columns),
                 models_dir=models_dir,
                 name=name,
                 version=version,

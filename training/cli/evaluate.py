@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from training.cli.pair_options import pair_options
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from training.evaluation.evaluate import SplitFigures
     from training.evaluation.minilm import SentenceEncoder
+    from training.loading.pair_data import PairData
+    from training.trainer.training_recipe import TrainingRecipe
+
+DEMO = Path("data/build/demo")
+"""Data that a bundle is evaluated on by default."""
 
 COLUMNS = (
     "split",
@@ -42,11 +49,11 @@ CLARITY_COLUMNS = (
 @click.argument("model", type=click.Path(exists=True, path_type=Path), required=False)
 @click.option(
     "--data",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=Path("data/build/demo"),
-    show_default=True,
-    help="Folder of a data set that `sparseclip data build` built.",
+    type=click.Path(exists=True, path_type=Path),
+    help="A data set that `sparseclip data build` built, or your own pairs.  [default: those of a"
+    " run; data/build/demo for a bundle]",
 )
+@pair_options
 @click.option(
     "--split",
     "splits",
@@ -54,34 +61,68 @@ CLARITY_COLUMNS = (
     help="Split to evaluate. May be repeated.  [default: all held-out splits]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per split.")
-def evaluate(model: Path | None, data: Path, splits: tuple[str, ...], as_json: bool) -> None:
+def evaluate(
+    model: Path | None,
+    data: Path | None,
+    kind: str,
+    image_column: str,
+    caption_column: str,
+    splits: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Measure zero-shot accuracy, retrieval, sparsity and clarity of MODEL on held-out images.
 
     MODEL is a bundle or a run's folder; without it, $SPARSECLIP_BUNDLE or the demo bundle. Standard
-    errors are clustered by codepoint. Clarity needs the encoder that `sparseclip data encoder`
-    fetches.
+    errors are clustered by codepoint, or by caption. Of your own pairs, at most 10,000 of a split
+    are read. Clarity needs the encoder that `sparseclip data encoder` fetches.
 
     `sparseclip evaluate steering ADAPTER` measures how well an adapter's answers can be steered.
     """
     from bundle.store import BundleError, default_bundle
     from training.core.checkpoint import CheckpointError
     from training.data.data_recipe import DataError
-    from training.evaluation.encoder import open_encoder
-    from training.evaluation.evaluate import evaluate_split, held_out_splits
+    from training.evaluation.encoder import CheckpointEncoder, open_encoder
+    from training.evaluation.evaluate import evaluate_split
+    from training.loading.pair_data import TRAIN
+    from training.loading.samples import held_out_splits
 
     judge = find_judge()
     try:
         encoder = open_encoder(model or default_bundle())
+        recipe = encoder.recipe if isinstance(encoder, CheckpointEncoder) else None
+        pairs = choose_data(data, recipe, kind, image_column, caption_column)
+        held_out = held_out_splits(pairs, TRAIN if recipe is None else recipe.data.split)
+        if not splits and not held_out:
+            raise DataError(
+                f"data.split: the run was trained on all of {pairs.name}; name a --split"
+            )
         rows = []
-        for split in splits or held_out_splits(data):
-            rows.append(evaluate_split(encoder, data, split, judge))
+        for split in splits or held_out:
+            rows.append(evaluate_split(encoder, pairs, split, judge))
             if as_json:
                 click.echo(json.dumps({"model": encoder.name, **asdict(rows[-1])}))
     except (BundleError, CheckpointError, DataError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
         return
-    show(f"{encoder.name} on {data.name}", rows)
+    show(f"{encoder.name} on {pairs.name}", rows)
+
+
+def choose_data(
+    path: Path | None,
+    recipe: TrainingRecipe | None,
+    kind: str,
+    image_column: str,
+    caption_column: str,
+) -> PairData:
+    """The data that the user named, or those of a run's recipe, or the demo's. Raises DataError."""
+    from training.loading.pair_data import PairData
+    from training.loading.sources.base import Columns
+
+    if path is None and recipe is not None:
+        return recipe.data.open()
+    columns = Columns(image=image_column, caption=caption_column)
+    return PairData(path or DEMO, kind=kind, columns=columns)
 
 
 def find_judge() -> SentenceEncoder | None:

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from training.data.shards import Sample, read_index, read_split
 from training.evaluation.clarity import Clarity, Judge, judge_images, measure_clarity
 from training.evaluation.encoder import CodeMatrix, Encoder, encode_all
 from training.evaluation.metrics import Sparsity, ZeroShot, sparsity, zero_shot
-
-TRAIN_SPLIT = "train"
-"""The split that is trained on; all others are held out."""
+from training.loading.pair_data import ALL, TRAIN, PairData
+from training.loading.samples import LabelledImage, as_pair_data, read_samples
 
 CLARITY_FIGURES = ("clarity", "clarity_random", "monosemanticity", "monosemanticity_random")
 """Figures whose names end in the judge's name, as the judge sets their scale."""
@@ -26,14 +24,11 @@ class EncodedSplit:
     """The N samples of a split, with the codes of their images."""
 
     name: str
-    samples: Sequence[Sample]
+    samples: Sequence[LabelledImage]
     codes: CodeMatrix
     """(N, C), from the image tower."""
-
-    @property
-    def held_out(self) -> bool:
-        """Whether the split was not trained on."""
-        return self.name != TRAIN_SPLIT
+    held_out: bool
+    """Whether the split was not trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,29 +43,28 @@ class SplitFigures:
     """None without a judge, or when no concept fires on two different things."""
 
 
-def held_out_splits(folder: Path) -> list[str]:
-    """The splits of a data set that are not trained on."""
-    return [s for s in read_index(folder)["splits"] if s != TRAIN_SPLIT]
-
-
-def encode_splits(encoder: Encoder, folder: Path, names: Sequence[str]) -> list[EncodedSplit]:
-    """Encodes the images of splits, reading each shard once. Raises DataError."""
-    splits = [list(read_split(folder, name)) for name in names]
+def encode_splits(
+    encoder: Encoder, data: Path | PairData, names: Sequence[str], trained: str = TRAIN
+) -> list[EncodedSplit]:
+    """Encodes the images of splits, reading each shard once; `trained` is the split that was
+    trained on. Raises DataError."""
+    samples_by_split = read_samples(as_pair_data(data), names)
+    splits = [samples_by_split[name] for name in names]
     images = (sample.image() for samples in splits for sample in samples)
     sizes = [len(samples) for samples in splits]
     codes = encode_all(encoder.images, images, sum(sizes), "images")
     parts = np.split(codes, np.cumsum(sizes)[:-1])
     return [
-        EncodedSplit(name=name, samples=samples, codes=part)
+        EncodedSplit(name=name, samples=samples, codes=part, held_out=trained not in (name, ALL))
         for name, samples, part in zip(names, splits, parts, strict=True)
     ]
 
 
 def evaluate_split(
-    encoder: Encoder, folder: Path, split: str, judge: Judge | None = None
+    encoder: Encoder, data: Path | PairData, split: str, judge: Judge | None = None
 ) -> SplitFigures:
     """Encodes a split and measures it. Raises DataError."""
-    [encoded] = encode_splits(encoder, folder, [split])
+    [encoded] = encode_splits(encoder, data, [split])
     return evaluate_encoded(encoder, encoded, judge)
 
 

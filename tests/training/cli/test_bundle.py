@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -150,7 +151,8 @@ def test_a_release_reads_and_encodes_once(
     from training.bundling.release import ReleaseConfig, release
     from training.data import shards
     from training.evaluation.encoder import CheckpointEncoder
-    from training.evaluation.evaluate import evaluate_split, figures_by_name, held_out_splits
+    from training.evaluation.evaluate import evaluate_split, figures_by_name
+    from training.loading.samples import held_out_splits
 
     read: list[str] = []
     shown: list[Image.Image] = []
@@ -227,3 +229,67 @@ def test_a_folder_that_holds_no_checkpoint(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert done.output.splitlines()[-1].startswith("Error: ")
     assert "Traceback" not in done.output
+
+
+@pytest.fixture
+def own_pairs(tmp_path: Path) -> Path:
+    """The icons as a user's own files: an image beside a caption, one image that is cut."""
+    from training.data.shards import read_split
+
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for split in ("train", "val_style", "test_style"):
+        for sample in read_split(ICONS, split):
+            (folder / f"{sample.key}.png").write_bytes(sample.png)
+            (folder / f"{sample.key}.txt").write_text(sample.meta["caption"])
+    (folder / "cut.png").write_bytes(sample.png[:60])
+    (folder / "cut.txt").write_text("a cut image")
+    return folder
+
+
+def test_own_pairs_are_evaluated_on_their_held_out_part(run: Path, own_pairs: Path) -> None:
+    from training.cli.evaluate import evaluate
+    from training.loading.pair_data import PairData
+
+    held_out = list(PairData(own_pairs).split("held_out").read_all())
+    assert held_out
+    done = CliRunner().invoke(evaluate, [str(run), "--data", str(own_pairs), "--json"])
+    assert done.exit_code == 0, done.output
+    [line] = done.stdout.splitlines()
+    figures = json.loads(line)
+    assert (figures["split"], figures["zero_shot"]["images"]) == ("held_out", len(held_out))
+
+
+@pytest.mark.parametrize("pairs", [None, 2])
+def test_own_pairs_are_enough_for_a_bundle(
+    run: Path, own_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: int | None
+) -> None:
+    """Graphs are not written here, as that takes long: what goes into them is judged."""
+    from training.bundling.release import ReleaseConfig, release
+    from training.loading.pair_data import PairData
+
+    if pairs is not None:  # so few that none is held out
+        keys = sorted({path.stem for path in own_pairs.iterdir()} - {"cut"})[:pairs]
+        for path in own_pairs.iterdir():
+            if path.stem not in keys:
+                path.unlink()
+    written: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "training.bundling.release.export_bundle", lambda *_, **all: written.update(all)
+    )
+    config = ReleaseConfig(
+        run=run,
+        data=PairData(own_pairs),
+        models_dir=tmp_path,
+        name="own",
+        version="1",
+        licence=ROOT / "LICENSE",
+    )
+    release(config)
+    golden, record, card = (written[key] for key in ("golden", "training_record", "card_text"))
+    held_out = list(PairData(own_pairs).split("held_out").read_all())
+    assert len(golden.images) == len(golden.texts) == (pairs or len(held_out))
+    assert record.data == "own"
+    assert ("No figures: no images were held out." in card) is (pairs is not None)
+    assert ("held_out.top1" in record.figures) is (pairs is None)
+    assert any(concept.words for concept in written["concepts"])

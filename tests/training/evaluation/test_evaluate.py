@@ -14,8 +14,9 @@ from tests.training.conftest import ICONS, tiny_recipe
 from training.cli.evaluate import evaluate
 from training.evaluation.concept_naming import ImageCodes, name_concepts
 from training.evaluation.encoder import CheckpointEncoder
-from training.evaluation.evaluate import evaluate_split, figures_by_name, held_out_splits
+from training.evaluation.evaluate import evaluate_split, figures_by_name
 from training.evaluation.metrics import Floats, rate, sparsity, unit, zero_shot
+from training.loading.samples import held_out_splits
 from training.trainer.loop import train
 
 
