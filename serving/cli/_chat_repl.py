@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 import click
 
+from serving.cli._coverage import notes
 from serving.cli._edits import Edits, parse_edit
 from serving.cli._output import named
 from serving.cli._text_warnings import warn_about_text
+from serving.storage.file_names import printable, spell
 from sparseclip import (
     CallError,
     ChatEnd,
@@ -23,6 +25,7 @@ from sparseclip import (
     Client,
     EditOperation,
     ImageConcepts,
+    ImageFraming,
     ScoredConcept,
 )
 
@@ -67,10 +70,11 @@ class ChatSession:
         sampling: ChatSampling,
         timeout: float,
         top: int,
+        framing: ImageFraming | None = None,
     ) -> None:
         self._client, self._images = client, images
         self._edits, self._sampling = edits, sampling
-        self._timeout, self._top = timeout, top
+        self._timeout, self._top, self._framing = timeout, top, framing
         self._history: list[ChatMessage] = []
         self._concepts: tuple[ImageConcepts, ...] = ()
         """What the last answer was based on, image by image."""
@@ -79,7 +83,10 @@ class ChatSession:
     def ask(self, question: str, show: Callable[[str], None]) -> ChatAnswer:
         """Asks a question, and passes the answer's text to `show` as it comes. Raises CallError."""
         history = [*self._history, ChatMessage(text=question)]
-        images = [ChatImage(image=p, steering=self._edits.steering) for p in self._images]
+        steering = self._edits.steering
+        images = [
+            ChatImage(image=path, steering=steering, framing=self._framing) for path in self._images
+        ]
         # The images belong to the first message, and every call sends the whole conversation.
         messages = [replace(history[0], images=images), *history[1:]]
         start, end, text = None, None, ""
@@ -121,7 +128,13 @@ class ChatSession:
                     click.echo("The conversation is full: /new starts another one", err=True)
 
     def _warn(self, start: ChatStart) -> None:
-        """Says, once for each phrase, what the model does not know of it."""
+        """Says, once for each image and phrase, what the model did not see or does not know."""
+        for path, concepts in zip(self._images, start.images, strict=False):
+            for note in notes(concepts.coverage, 0, active=len(concepts.before)):
+                line = f"{printable(spell(path))}: {note}"
+                if line not in self._warned:
+                    self._warned.add(line)
+                    click.echo(f"Warning: {line}", err=True)
         for entry in start.phrases:
             if entry.phrase not in self._warned:
                 self._warned.add(entry.phrase)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sparseclip import Coverage, ScoredConcept
+from sparseclip import Concept, Coverage, ScoredConcept
 
 framing_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     "--framing",
@@ -48,13 +48,17 @@ def notes(coverage: Coverage, context: int, *, active: int | None = None) -> lis
 
 def shown_concept(concept: ScoredConcept, *, digits: int = 2) -> str:
     """A concept with its value: `dog 1.23`, and behind it how far its name can be trusted."""
-    doubts = []
+    return f"{concept.name} {concept.value:.{digits}f}{doubts(concept)}"
+
+
+def doubts(concept: ScoredConcept | Concept) -> str:
+    """What stands behind a concept's name: ` (name 88%, hub)`, or nothing."""
+    found = []
     if concept.name_confidence is not None:
-        doubts.append(f"name {concept.name_confidence:.0%}")
+        found.append(f"name {concept.name_confidence:.0%}")
     if concept.hub:
-        doubts.append("hub")
-    behind = f" ({', '.join(doubts)})" if doubts else ""
-    return f"{concept.name} {concept.value:.{digits}f}{behind}"
+        found.append("hub")
+    return f" ({', '.join(found)})" if found else ""
 
 
 def shown_concepts(concepts: Sequence[ScoredConcept]) -> str:

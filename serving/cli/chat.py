@@ -11,10 +11,11 @@ import click
 from bundle.image_formats import IMAGE_SUFFIXES
 from serving.cli._chat_repl import ChatAnswer, ChatSession, print_text
 from serving.cli._connection import Target, target_options
+from serving.cli._coverage import framing_option
 from serving.cli._edits import Edits, parse_edit, read_plan
 from serving.cli._inputs import expand
 from serving.cli._output import as_record, print_json
-from sparseclip import ChatSampling, Edit
+from sparseclip import ChatSampling, Edit, ImageFraming
 
 
 @click.command()
@@ -70,6 +71,7 @@ from sparseclip import ChatSampling, Edit
     default=0,
     help="Seed of the random choice of tokens.",
 )
+@framing_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @target_options(timeout=60.0)
 def chat(
@@ -85,6 +87,7 @@ def chat(
     max_tokens: int | None,
     temperature: float,
     seed: int,
+    framing: ImageFraming | None,
     as_json: bool,
 ) -> None:
     """Ask about images. Without a question, start a conversation: one question per line.
@@ -108,7 +111,13 @@ def chat(
     sampling = ChatSampling(max_tokens=max_tokens or 0, temperature=temperature, seed=seed)
     with target.open(chat=True) as client:
         session = ChatSession(
-            client, images, Edits(edits, strength), sampling, target.timeout, top=top or 0
+            client,
+            images,
+            Edits(edits, strength),
+            sampling,
+            target.timeout,
+            top=top or 0,
+            framing=framing,
         )
         if question is None:
             session.run()

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from serving.cli._connection import Target, with_target
+from serving.cli._coverage import doubts
 from serving.cli._inputs import concept_key
 from serving.cli._output import ResultWriter, as_record, json_option, named
 from serving.cli._text_warnings import warn_about_text
@@ -95,7 +96,7 @@ def _cells(concept: Concept) -> Iterable[str]:
     words: list[tuple[str, Any]] = [(entry.source, entry.value) for entry in concept.words[:5]]
     return (
         str(concept.concept_id),
-        concept.name,
+        concept.name + doubts(concept),
         ", ".join(concept.aliases[:4]),
         f"{concept.frequency:.2%}",
         f"{concept.modality:.2f}",

@@ -45,7 +45,13 @@ def test_a_question_is_answered_as_text_and_as_json(
     assert seen["edited"] == []
     shown = run(*asked)
     printable = "".join(c for c in row["answer"] if c.isprintable() or c in "\n\t")
-    assert (shown.code, shown.out, shown.err) == (0, printable + "\n", "")
+    note = f"Warning: {images / 'a.png'}: cropped: 76% of the image read\n"
+    assert (shown.code, shown.out, shown.err) == (0, printable + "\n", note)
+    padded = run(*asked, "--framing", "pad", "--json")
+    assert padded.err == ""
+    [whole] = padded.rows[0]["images"]
+    assert (whole["coverage"]["framing"], whole["coverage"]["image_share"]) == ("pad", 1.0)
+    assert whole["before"] != seen["before"]
 
 
 def test_edits_change_what_is_seen_and_said(run: Run, chat_address: str, images: Path) -> None:
@@ -209,7 +215,8 @@ def test_one_word_twice_is_refused(run: Run, chat_address: str, images: Path) ->
 def test_words_that_the_model_does_not_know_are_named_once(
     run: Run, chat_address: str, images: Path
 ) -> None:
-    warning = "Warning: 'a rocket': the model does not know: rocket\n"
+    cropped = f"Warning: {images / 'a.png'}: cropped: 76% of the image read\n"
+    warning = f"{cropped}Warning: 'a rocket': the model does not know: rocket\n"
     asked = ("chat", images / "a.png", "What?", *SHORT, "--server", chat_address)
     ended = run(*asked, "--set", "a rocket", "--suppress", "red dog", "--json")
     assert (ended.code, ended.err) == (0, warning)
