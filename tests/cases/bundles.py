@@ -175,11 +175,13 @@ def template(text: str) -> Damage:
     return json_value("adapter/llm/tokenizer_config.json", "chat_template", text)
 
 
-def _drop_half(tensors: dict[str, Any]) -> None:
-    for name in sorted(tensors)[: len(tensors) // 2]:
-        tensors[name] = tensors.pop(name)
+def _drop(tensors: dict[str, Any]) -> None:
+    del tensors[next(name for name in tensors if "mlp" in name)]
+
+
+def _rename(tensors: dict[str, Any]) -> None:
     name = next(name for name in tensors if "mlp" in name)
-    del tensors[name]
+    tensors["another." + name] = tensors.pop(name)
 
 
 def _spoil(value: float) -> Callable[[dict[str, Any]], None]:
@@ -265,8 +267,13 @@ CASES: tuple[BundleCase, ...] = (
             ),
             (
                 "a missing weight",
-                weights(_LLM + "model.safetensors", _drop_half),
-                "llm: ",
+                weights(_LLM + "model.safetensors", _drop),
+                "llm: config.json describes ",
+            ),
+            (
+                "a weight under another name",
+                weights(_LLM + "model.safetensors", _rename),
+                "llm: the files lack weights: model.layers.0.mlp",
             ),
             (
                 "a weight that is no number",

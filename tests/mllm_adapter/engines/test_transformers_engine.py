@@ -169,3 +169,17 @@ def test_top_p_leaves_the_likeliest_tokens() -> None:
     assert drawn_tokens(0.7) == {0, 1}
     assert drawn_tokens(0.9) == {0, 1, 2}
     assert drawn_tokens(1.0) == {0, 1, 2, 3}
+
+
+async def test_logits_that_are_no_numbers_fail_their_answer_alone(
+    engine: TransformersEngine, model: Any
+) -> None:
+    poisoned = prompts(1)[0]
+    poisoned[0, 0] = torch.nan
+    good = prompts(2)[1]
+    failed, answered = await asyncio.gather(
+        collect(engine, poisoned, GREEDY), collect(engine, good, GREEDY), return_exceptions=True
+    )
+    assert isinstance(failed, GenerationError)
+    assert isinstance(answered, list)
+    assert ids(answered) == alone(model, good)

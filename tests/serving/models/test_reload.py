@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import psutil
+import pytest
 
 from sparseclip.v1 import admin_pb2, admin_pb2_grpc, embedding_pb2
 from tests.serving.support.certificates import ROOT, bearer, write_tokens
@@ -27,7 +28,7 @@ from tests.serving.support.running_server import (
     unharmed,
 )
 
-RELOADS = 50
+RELOADS = pytest.mark.parametrize("reloads", [10, pytest.param(50, marks=pytest.mark.soak)])
 
 
 def held() -> tuple[int, int]:
@@ -92,7 +93,8 @@ class Traffic:
             assert len(ids) == 20
 
 
-async def test_f40_reloads_under_load(tiny_bundle: Path, tmp_path: Path) -> None:
+@RELOADS
+async def test_f40_reloads_under_load(tiny_bundle: Path, tmp_path: Path, reloads: int) -> None:
     models = tmp_path / "models"
     copy_version(tiny_bundle, models, "1")
     copy_version(tiny_bundle, models, "2", mean=(0.1, 0.2, 0.3))
@@ -125,7 +127,7 @@ async def test_f40_reloads_under_load(tiny_bundle: Path, tmp_path: Path) -> None
         models_seen = []
         traffic = Traffic(running)
         current, other = "1", "2"
-        for n in range(RELOADS):
+        for n in range(reloads):
             if n % 10 == 9:
                 error = await refused(load("3"))
                 assert error.code is grpc.StatusCode.FAILED_PRECONDITION
@@ -138,7 +140,7 @@ async def test_f40_reloads_under_load(tiny_bundle: Path, tmp_path: Path) -> None
         await traffic.stop()
         assert current == "1"
         assert set(traffic.seen) == {"1", "2"}
-        assert traffic.answers > 2 * RELOADS
+        assert traffic.answers > 2 * reloads
         # The versions' answers differ: none came from the other one.
         assert not traffic.seen["1"] & traffic.seen["2"]
         # What was unloaded is gone, with its threads and processes.
@@ -148,7 +150,10 @@ async def test_f40_reloads_under_load(tiny_bundle: Path, tmp_path: Path) -> None
         assert alive == {id(model) for model in running.server.registry.models}
 
 
-async def test_f40_reloads_of_chat_leave_nothing_behind(chat_bundle: Path, tmp_path: Path) -> None:
+@RELOADS
+async def test_f40_reloads_of_chat_leave_nothing_behind(
+    chat_bundle: Path, tmp_path: Path, reloads: int
+) -> None:
     models = tmp_path / "models"
     for version in ("1", "2"):
         copy_version(chat_bundle, models, version)
@@ -164,7 +169,7 @@ async def test_f40_reloads_of_chat_leave_nothing_behind(chat_bundle: Path, tmp_p
 
         opened = []
         before = decoding()
-        for _ in range(20):
+        for _ in range(reloads):
             old, current = current, next(versions)
             load = admin_pb2.LoadModelRequest(name="tiny", version=current)
             await stub.LoadModel(load, metadata=bearer(ROOT), timeout=60)
