@@ -100,6 +100,9 @@ def _coverage(read: Sequence[ItemCoverage], modality: Modality) -> dict[str, Any
         return {
             "tokens": pyarrow.array([item.tokens for item in read], pyarrow.uint32()),
             "truncated": pyarrow.array([item.truncated for item in read], pyarrow.bool_()),
+            "unknown_words": pyarrow.array(
+                [" ".join(item.unknown_words) for item in read], pyarrow.string()
+            ),
         }
     grounds = ["" if item.ground is None else f"#{item.ground:06x}" for item in read]
     return {

@@ -172,7 +172,8 @@ class Pipeline:
             return FailedEntry(str(error))
         if read.truncated and self._refuse_long_texts:
             return FailedEntry(f"text: {read.tokens} tokens, the model reads {len(read.ids)}")
-        coverage = ItemCoverage(tokens=read.tokens, truncated=read.truncated)
+        unknown = self._bundle.known_words.unknown(read.read)
+        coverage = ItemCoverage(tokens=read.tokens, truncated=read.truncated, unknown_words=unknown)
         return _PreparedEntry(read.ids, coverage)
 
     async def _decode(self, images: Sequence[bytes]) -> list[_PreparedEntry | FailedEntry]:

@@ -58,7 +58,7 @@ CASES = (
     CollectionCase("scan.TIF", image(11, "TIFF"), "image: unsupported image: TIFF"),
     CollectionCase("page.jpg", b"<html>", "image: unsupported image"),
     CollectionCase("cut.png", image(12)[:200], "image: truncated or corrupt", "K3"),
-    CollectionCase("empty.png", b"", "empty", "K3"),
+    CollectionCase("empty.png", b"", "image: must not be empty", "K6"),
     CollectionCase(
         "large.jpg", bytes(LARGE), f"image: {LARGE} bytes is over the limit of {LARGE - 1}", "K4"
     ),
@@ -200,7 +200,7 @@ def write_table(path: Path) -> WrittenInput:
             "good.png#2": "",
             f"0.PARQUET:{len(CASES) + 1}": "",
             f"0.PARQUET:{len(CASES) + 2}": "",
-            "none": "empty",
+            "none": "image: must not be empty",
             "1.parquet": "not a table",
             "2.parquet": "has no column image; it has key, other and 1 rows",
             "3.parquet": "column image is of another type",

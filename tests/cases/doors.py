@@ -1,8 +1,8 @@
 """Every way in which an image or a text comes into the system.
 
 A new way in is one more row of IMAGE_DOORS or TEXT_DOORS: it then meets every case of the tables
-beside this file. A door takes all cases at once and gives an answer for each. An export has doors
-of its own, its kinds of input: see test_collections.py.
+beside this file. A door takes all cases at once and gives an answer for each. That all kinds
+of input of an export read the same bytes is in test_collections.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,6 @@ from sparseclip import (
     AsyncClient,
     CallError,
     ChatSampling,
-    Classifier,
-    Client,
     Embedding,
     Item,
     ModelVersion,
@@ -37,36 +34,10 @@ from sparseclip import (
 from sparseclip._convert import coverage_from_proto
 from sparseclip.results import Coverage
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
+from tests.cases.door_contract import Answers, DoorAnswer, ImageDoor, OpenDoors, TextDoor
+from tests.cases.export_doors import export_images, export_texts
 
 LABELS = ("red", "dog", "a blue square")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DoorAnswer:
-    """What came out for one case."""
-
-    error: str = ""
-    """The code and the message of a refusal; empty when the case was answered."""
-    values: Mapping[int | str, float] = field(default_factory=dict)
-    """Activations by concept, or scores by label: all of them, or the strongest."""
-    coverage: Coverage | None = None
-    """What was read; None where the door does not say."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenDoors:
-    """A running server and what the doors need to reach it."""
-
-    address: str
-    client: Client
-    folder: Path
-    classifier: Classifier
-
-
-Answers = Sequence[DoorAnswer | None]
-"""None for a case that cannot be brought to the door."""
-ImageDoor = Callable[[OpenDoors, Sequence[bytes]], Answers]
-TextDoor = Callable[[OpenDoors, Sequence[object]], Answers]
 
 
 def embedded(answers: Iterable[Embedding]) -> list[DoorAnswer]:
@@ -227,6 +198,7 @@ IMAGE_DOORS: dict[str, ImageDoor] = {
     "gRPC": lambda doors, images: _raw(
         doors, [embedding_pb2.EmbedInput(image=data) for data in images]
     ),
+    "export": export_images,
 }
 BYTES_DOORS = frozenset(IMAGE_DOORS) - {"PIL after a look", "array"}
 """They send the file's own bytes, so that they refuse and describe what the server does."""
@@ -267,6 +239,7 @@ TEXT_DOORS: dict[str, TextDoor] = {
     "gRPC": lambda doors, texts: _raw(
         doors, [embedding_pb2.EmbedInput(text=str(text)) for text in texts]
     ),
+    "export": export_texts,
 }
 ANY_VALUE_DOORS = ("embed", "stream", "asyncio")
 """They take what is no text, and what no message can hold, as a failure of its item."""

@@ -15,16 +15,8 @@ from PIL import Image
 
 from serving.in_process import local_server
 from sparseclip import Client
-from tests.cases.doors import (
-    BYTES_DOORS,
-    IMAGE_DOORS,
-    LABELS,
-    Answers,
-    DoorAnswer,
-    OpenDoors,
-    cosine,
-    scores,
-)
+from tests.cases.door_contract import Answers, DoorAnswer, OpenDoors
+from tests.cases.doors import BYTES_DOORS, IMAGE_DOORS, LABELS, cosine, scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +134,7 @@ def doors(chat_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             client=client,
             folder=tmp_path_factory.mktemp("doors"),
             classifier=client.classifier(LABELS),
+            bundle=chat_bundle,
         )
 
 

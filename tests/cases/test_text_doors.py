@@ -10,7 +10,8 @@ import pytest
 
 from serving.in_process import local_server
 from sparseclip import Client
-from tests.cases.doors import ANY_VALUE_DOORS, TEXT_DOORS, Answers, OpenDoors, cosine
+from tests.cases.door_contract import Answers, OpenDoors
+from tests.cases.doors import ANY_VALUE_DOORS, TEXT_DOORS, cosine
 from tests.cases.texts import CASES, TextCase
 
 REFERENCES = tuple(dict.fromkeys(case.same_as for case in CASES if case.same_as))
@@ -25,6 +26,7 @@ def doors(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             client=client,
             folder=tmp_path_factory.mktemp("doors"),
             classifier=client.classifier(["dog"]),
+            bundle=tiny_bundle,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from serving.export.inputs.base import CHANGED, EMPTY, InputEntry, LeftOut, is_named
+from serving.export.inputs.base import CHANGED, EMPTY_FILE, InputEntry, LeftOut, is_named
 from serving.storage.file_names import spell, unspell
 from serving.storage.file_tree import StoredFile, look_up, walk_files
 from serving.storage.location import Location
@@ -58,5 +58,5 @@ class ContainerFiles(NamedTuple):
 
 def file_entry(file: StoredFile, problem: str = "") -> InputEntry:
     """The entry that stands for all that a file would have held."""
-    reason = file.problem or ("" if file.size else EMPTY) or problem
+    reason = file.problem or ("" if file.size else EMPTY_FILE) or problem
     return InputEntry(file.path, file.path, file.fingerprint, reason)

@@ -20,7 +20,9 @@ TABLE_NAMES = (".parquet", ".arrow", ".feather", ".ipc")
 
 CHANGED = "changed since it was listed"
 CUT_SHORT = "cut short"
-EMPTY = "empty"
+EMPTY = "image: must not be empty"
+EMPTY_FILE = "empty"
+"""Of a file that would hold many entries."""
 UNREADABLE = "cannot be read"
 
 

@@ -162,7 +162,7 @@ def test_an_empty_object_costs_itself(
     printed = run("s3://bucket/empty", tmp_path / "out", *options(tiny_bundle))
     assert "2 rows, 1 in quarantine" in printed
     [entry] = dataset.dataset(tmp_path / "out" / "quarantine").to_table().to_pylist()
-    assert (entry["id"], entry["reason"]) == ("empty.png", "empty")
+    assert (entry["id"], entry["reason"]) == ("empty.png", "image: must not be empty")
     opened = open_input("s3://bucket/empty")
     entries = [entry for entry in opened.entries(LeftOut()) if not entry.problem]
     store.pipe_file("bucket/empty/a.png", b"")

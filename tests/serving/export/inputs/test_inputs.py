@@ -57,7 +57,7 @@ def test_tables_of_texts_and_of_images(tiny_bundle: Path, tmp_path: Path) -> Non
     parquet.write_table(table, tmp_path / "table.parquet")
     for column, good, reasons in (
         ("caption", ["a", "c"], ["text: must not be empty"]),
-        ("image", ["a"], ["no bytes, only a path", "empty"]),
+        ("image", ["a"], ["no bytes, only a path", "image: must not be empty"]),
     ):
         output = tmp_path / column
         arguments = ["--column", column, "--id-column", "key", "--dense"]

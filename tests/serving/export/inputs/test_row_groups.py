@@ -73,7 +73,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
             pyarrow.array(
                 [[{"bytes": b"1", "path": "x"}, {"bytes": b"2", "path": None}], [], None]
             ),
-            [b"1", b"2", "empty", "empty"],
+            [b"1", b"2", *["image: must not be empty"] * 2],
         ),
         (
             pyarrow.array([["a"], [None, "b"], []]),
