@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -13,10 +14,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
+from PIL import Image
 from pyarrow import feather, parquet
 
+from bundle.preprocessor import Preprocessor
 from tests.cases.damaged_pairs import (
     DAMAGED,
     A,
@@ -51,8 +55,9 @@ from training.loading.inspection import PairInspector, SplitReport
 from training.loading.pair_data import ALL, PairData
 from training.loading.sources import PAIR_SOURCES
 from training.loading.sources.base import Columns
-from training.loading.stream import PairStream, stream_batches
+from training.loading.stream import PairStream, random_crop, stream_batches
 from training.loading.tally import PairTally
+from training.model.pixels import preprocessing
 from training.model.tokenizer import CaptionTokenizer
 from training.trainer.loop import train
 
@@ -307,6 +312,20 @@ def test_a_built_data_set_streams_its_split_alone() -> None:
     }
     assert len(images["train"]) == 38
     assert not set(images["train"]) & set(images["test_style"])
+
+
+@pytest.mark.kind("K7")
+def test_a_transparent_image_is_learned_as_it_is_served(tmp_path: Path) -> None:
+    """What is hidden under transparent pixels is not seen, and the ground is that of serving."""
+    views = []
+    for hidden in ("#000000", "#ffffff", "#ff0000"):
+        image = Image.new("RGBA", (16, 16), f"{hidden}00")
+        image.paste((220, 60, 40, 255), (4, 4, 12, 12))
+        views.append(random_crop(image, 16, random.Random(1)))
+    assert all(torch.equal(view, views[0]) for view in views)
+    served = Preprocessor(preprocessing(16))(image)
+    assert torch.equal(views[0][:, 0, 0], torch.from_numpy(served)[:, 0, 0])
+    assert torch.equal(views[0][:, 8, 8], torch.from_numpy(served)[:, 8, 8])
 
 
 RUNS: dict[str, tuple[Write, str]] = {

@@ -15,13 +15,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from bundle.ground import lay_on_ground
 from bundle.image import ImageError, ImageLimits, decode_image
 from training.data.data_recipe import DataError
 from training.loading.pair_data import PairSplit
 from training.loading.pairs import PairBatch, Tokenize
 from training.loading.sources.base import BadPair, Damage, Pair
 from training.loading.tally import MAX_NAMED, PairTally, ReadReport, by_reason, too_many_bad
-from training.model.pixels import standardize
+from training.model.pixels import preprocessing, standardize
 
 BUFFER_BYTES = 2**29
 """Bytes of the encoded images in one shuffle buffer; large images make it hold fewer pairs."""
@@ -229,8 +230,11 @@ def _as_it_is(item: Any) -> Any:
 
 
 def random_crop(image: Image.Image, size: int, view: random.Random) -> Tensor:
-    """open_clip's training view, (3, S, S): 90 to 100% of the area, at 3:4 to 4:3, resized."""
-    image = image.convert("RGB")
+    """open_clip's training view, (3, S, S): 90 to 100% of the area, at 3:4 to 4:3, resized.
+
+    A transparent image lies on the ground that serving lays it on.
+    """
+    image, _ = lay_on_ground(image, preprocessing(size).background)
     width, height = image.size
     area = width * height * view.uniform(0.9, 1.0)
     aspect = np.exp(view.uniform(np.log(3 / 4), np.log(4 / 3))) * 1.0
