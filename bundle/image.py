@@ -11,8 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from bundle.header_error import HeaderError, UnsupportedVariantError
 from bundle.image_formats import sniff
-from bundle.image_header import HeaderError, check_png_chunks, exif_orientation, read_header
+from bundle.image_header import check_png_chunks, read_header
+from bundle.jpeg import with_end
+from bundle.orientation import upright
 
 
 class ImageError(ValueError):
@@ -32,16 +35,6 @@ class ImageLimits:
 
 
 _CORRUPT = "image: truncated or corrupt"
-
-_EXIF_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 _DECODER_ERRORS = (
     OSError,
@@ -76,11 +69,12 @@ def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
 
 
 def decode_frame(data: bytes, limits: ImageLimits) -> DecodedImage:
-    """Decodes a JPEG, PNG or WebP file to RGB, or to RGBA where it has transparency.
+    """Decodes a file of a format that IMAGE_FORMATS says is decoded, to RGB or RGBA.
 
-    Takes the first frame of an animation, and turns the image upright by its EXIF orientation. CMYK
-    and palettes are converted, of 16 bits the upper 8 are kept, and colour profiles are ignored.
-    Raises ImageError for another format, a damaged file, and one beyond the limits.
+    Takes the first frame of an animation, and turns the image upright by its EXIF or XMP
+    orientation. CMYK and palettes are converted, of 16 bits the upper 8 are kept, and colour
+    profiles are ignored. A file whose end is missing is decoded if all its pixels are there. Raises
+    ImageError for another format, a damaged file, missing pixels, and a file beyond the limits.
     """
     if len(data) > limits.bytes:
         raise ImageError(f"image: {len(data)} bytes is over the limit of {limits.bytes}")
@@ -89,26 +83,34 @@ def decode_frame(data: bytes, limits: ImageLimits) -> DecodedImage:
         raise ImageError("unsupported image")
     if not image_format.decoded:
         raise ImageError(f"unsupported image: {image_format.name}")
+    name = image_format.name
     try:
-        header = read_header(data, image_format.name)
+        header = read_header(data, name)
+        _check_size(header.width, header.height, limits)
+        if header.least_bytes > len(data):
+            raise HeaderError("fewer bytes than its pixels take")
+        frames = check_png_chunks(data) if name == "PNG" else header.frames
     except HeaderError:
         raise ImageError(_CORRUPT) from None
-    _check_size(header.width, header.height, limits)
+    except UnsupportedVariantError as error:
+        raise ImageError(f"unsupported image: {error}") from None
+    files = with_end(data, header.jpeg) if header.jpeg else [data]
+    image, *others = (_decode(file, name, limits) for file in files)
+    if any(image != other for other in others):
+        raise ImageError(_CORRUPT)
+    return DecodedImage(image, frames)
+
+
+def _decode(data: bytes, format_name: str, limits: ImageLimits) -> Image.Image:
     try:
-        if image_format.name == "PNG":
-            check_png_chunks(data)
-        with Image.open(io.BytesIO(data), formats=[image_format.name]) as image:
+        with Image.open(io.BytesIO(data), formats=[format_name]) as image:
             _check_size(*image.size, limits)  # the decoder may read another header than we did
             image.load()
-            exif = image.info.get("exif")
-            converted = _convert(image)
+            return upright(_convert(image), image.info)
     except ImageError:
         raise
     except _DECODER_ERRORS:
         raise ImageError(_CORRUPT) from None
-    method = _EXIF_TRANSPOSE.get(exif_orientation(exif)) if isinstance(exif, bytes) else None
-    upright = converted if method is None else converted.transpose(method)
-    return DecodedImage(upright, header.frames)
 
 
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:
@@ -130,4 +132,5 @@ def _convert(image: Image.Image) -> Image.Image:
         if isinstance(key, int):
             rgb.putalpha(Image.fromarray(np.where(grey == key, 0, 255).astype(np.uint8)))
         return rgb
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    return image if image.mode == mode else image.convert(mode)

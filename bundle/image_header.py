@@ -1,4 +1,4 @@
-"""The format and size of an image, read from its first bytes before any decoder sees it."""
+"""The size and the frames of an image, read from its first bytes before any decoder sees it."""
 
 from __future__ import annotations
 
@@ -6,134 +6,173 @@ import struct
 import zlib
 from typing import NamedTuple
 
+from bundle.header_error import HeaderError, UnsupportedVariantError
+from bundle.jpeg import JpegHeader, read_jpeg
+
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
-MAX_SEGMENTS = 16_384
-"""JPEG segments or PNG chunks of a file. Pillow walks them in Python, so millions cost seconds."""
+MAX_CHUNKS = 16_384
+"""Chunks of a PNG or WebP file. Pillow walks them in Python, so millions cost seconds."""
 
-MAX_SCANS = 100
-"""Scans of a progressive JPEG. Encoders write about ten; each passes over the whole image."""
+MAX_GIF_BLOCKS = 65_536
+"""Blocks of a GIF that are walked. 8 MiB have half as many when they are full."""
 
+_DEFLATE_RATIO = 1032
+"""No byte of deflate stands for more bytes than this (zlib's technical details)."""
 
-class HeaderError(ValueError):
-    """Bytes that are no complete header of their format."""
+_LZW_RATIO = 4096 * 8 / 12
+"""No byte of a GIF's data stands for more pixels: a code of 12 bits for a string of 4,096."""
+
+_SMALL_CANVAS = 2**20
+"""Pixels of a GIF's canvas that need no data: its first frame may cover a part of it."""
+
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 class ImageHeader(NamedTuple):
-    """The size in pixels, as stored: before any rotation by EXIF."""
+    """Size in pixels, as stored: before any rotation by EXIF."""
 
     width: int
     height: int
     frames: int = 1
+    """1 for a still image; for a PNG see `check_png_chunks`."""
+    least_bytes: int = 0
+    """A file with so many pixels has at least this many bytes."""
+    jpeg: JpegHeader | None = None
 
 
 def read_header(data: bytes, format_name: str) -> ImageHeader:
-    """Reads the size. Raises HeaderError when the header is cut short or makes no sense."""
-    read_size = {"JPEG": _jpeg_size, "PNG": _png_size, "WEBP": _webp_size}[format_name]
+    """Reads size and frames.
+
+    Raises HeaderError when the header is cut short or makes no sense, UnsupportedVariantError for a
+    variant that is not decoded.
+    """
+    read = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp, "GIF": _gif, "BMP": _bmp}[format_name]
     try:
-        width, height = read_size(data)
+        header = read(data)
     except (struct.error, IndexError):
         raise HeaderError("cut short") from None
-    if width < 1 or height < 1:
+    if header.width < 1 or header.height < 1:
         raise HeaderError("no pixels")
-    return ImageHeader(width, height)
+    return header
 
 
-def check_png_chunks(data: bytes) -> None:
-    """Checks the checksums of all chunks of a PNG, up to its end (IEND).
+def check_png_chunks(data: bytes) -> int:
+    """Checks the checksums of all chunks of a PNG up to its end (IEND), and counts its frames.
 
-    Pillow does not check those of the pixels (IDAT), so that a flipped bit would pass. Raises
-    HeaderError for a wrong checksum, a missing end or too many chunks.
+    Pillow does not check those of the pixels (IDAT), so that a flipped bit would pass. A file that
+    is cut short passes: the decoder says whether pixels are missing. Raises HeaderError for a wrong
+    checksum and for too many chunks.
     """
-    start = len(PNG_MAGIC)
-    for _ in range(MAX_SEGMENTS):
+    start, frames = len(PNG_MAGIC), 0
+    for _ in range(MAX_CHUNKS):
         if start + 12 > len(data):
-            raise HeaderError("cut short")
+            return max(1, frames)
         (length,) = struct.unpack_from(">I", data, start)
         end = start + 12 + length
         if end > len(data):
-            raise HeaderError("cut short")
+            if data.find(b"IEND", start) >= 0:  # a wrong length that swallows the end
+                raise HeaderError("wrong length")
+            return max(1, frames)
         (crc,) = struct.unpack_from(">I", data, end - 4)
         if zlib.crc32(memoryview(data)[start + 4 : end - 4]) != crc:
             raise HeaderError("wrong checksum")
-        if data[start + 4 : start + 8] == b"IEND":
-            return
+        kind = data[start + 4 : start + 8]
+        frames += kind == b"fcTL"
+        if kind == b"IEND":
+            return max(1, frames)
         start = end
     raise HeaderError("too many chunks")
 
 
-def exif_orientation(exif: bytes) -> int:
-    """The orientation (1 to 8) in an EXIF block; 1 where it is absent or damaged.
-
-    It is read by hand: only one tag of the first directory is needed, and a damaged block must
-    neither fail the image nor cost time. The layout is that of TIFF 6.0, section 2.
-    """
-    tiff = exif.removeprefix(b"Exif\0\0")
-    byte_order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if byte_order is None:
-        return 1
-    try:
-        (start,) = struct.unpack_from(byte_order + "I", tiff, 4)
-        (entries,) = struct.unpack_from(byte_order + "H", tiff, start)
-        for i in range(entries):
-            entry = start + 2 + 12 * i
-            tag, kind, count, value = struct.unpack_from(byte_order + "HHIH", tiff, entry)
-            if tag == 0x0112:  # Orientation, one value of type 3 (SHORT)
-                return value if kind == 3 and count == 1 and 1 <= value <= 8 else 1
-    except struct.error:
-        return 1
-    return 1
+def _jpeg(data: bytes) -> ImageHeader:
+    header = read_jpeg(data)
+    return ImageHeader(header.width, header.height, 1, header.least_bytes, header)
 
 
-def _png_size(data: bytes) -> tuple[int, int]:
+def _png(data: bytes) -> ImageHeader:
     if data[12:16] != b"IHDR":
         raise HeaderError("no IHDR")
-    width, height = struct.unpack_from(">II", data, 16)
-    return width, height
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    if colour not in _PNG_CHANNELS:
+        raise HeaderError("unknown colour type")
+    row_bytes = 1 + width * depth * _PNG_CHANNELS[colour] // 8
+    return ImageHeader(width, height, 1, row_bytes * height // _DEFLATE_RATIO)
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """The size in the frame header (ITU-T T.81, B.2.2), found by walking the segments to a scan."""
-    size: tuple[int, int] | None = None
-    position = 2
-    for _ in range(MAX_SEGMENTS):
-        if data[position] != 0xFF:
-            raise HeaderError("no marker")
-        marker = data[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a length
-            position += 2
-            continue
-        if marker == 0xDA:  # start of scan
-            if size is None:
-                raise HeaderError("a scan before the frame")
-            return size
-        (length,) = struct.unpack_from(">H", data, position + 2)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-            height, width = struct.unpack_from(">HH", data, position + 5)
-            # A file with two frames is judged by the larger one.
-            size = max(size or (0, 0), (width, height), key=lambda s: s[0] * s[1])
-            if marker == 0xC2 and data.count(b"\xff\xda", position) > MAX_SCANS:
-                raise HeaderError("too many scans")
-        position += 2 + length
-    raise HeaderError("too many segments")
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
+def _webp(data: bytes) -> ImageHeader:
     """The size of the canvas (RFC 9649, section 2.7) of a file that is as long as it says."""
     (riff_size,) = struct.unpack_from("<I", data, 4)
     if riff_size + 8 > len(data):
         raise HeaderError("cut short")
     chunk = data[12:16]
     if chunk == b"VP8X":
-        width, height = data[24:27], data[27:30]
-        return 1 + int.from_bytes(width, "little"), 1 + int.from_bytes(height, "little")
+        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        return ImageHeader(width, height, _webp_frames(data) if data[20] & 2 else 1)
     if chunk == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        return ImageHeader(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
     if chunk == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
-        return width & 0x3FFF, height & 0x3FFF
+        return ImageHeader(width & 0x3FFF, height & 0x3FFF)
     raise HeaderError("unknown chunk")
+
+
+def _webp_frames(data: bytes) -> int:
+    """The ANMF chunks of an animation."""
+    position, frames = 12, 0
+    for _ in range(MAX_CHUNKS):
+        if position + 8 > len(data):
+            break
+        (length,) = struct.unpack_from("<I", data, position + 4)
+        frames += data[position : position + 4] == b"ANMF"
+        position += 8 + length + length % 2
+    return max(1, frames)
+
+
+def _gif(data: bytes) -> ImageHeader:
+    """The screen, or the first frame where that is larger (GIF89a specification, 18 to 20)."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    position, frames, blocks = 13 + _palette_bytes(flags), 0, 0
+    while position < len(data) and blocks < MAX_GIF_BLOCKS:
+        kind = data[position]
+        blocks += 1
+        if kind == 0x3B:  # the end
+            break
+        if kind == 0x2C:  # a frame
+            if frames and position + 10 > len(data):
+                break
+            left, top, columns, rows, flags = struct.unpack_from("<HHHHB", data, position + 1)
+            if not frames:
+                width, height = max(width, left + columns), max(height, top + rows)
+            frames += 1
+            position += 11 + _palette_bytes(flags)
+        else:  # an extension, or a stray byte, which decoders skip
+            position += 2 if kind == 0x21 else 1
+        if kind in (0x2C, 0x21):
+            while position < len(data) and data[position] and blocks < MAX_GIF_BLOCKS:
+                position += 1 + data[position]
+                blocks += 1
+            position += 1
+    if not frames:
+        raise HeaderError("no frame")
+    pixels = max(0, width * height - _SMALL_CANVAS)
+    return ImageHeader(width, height, frames, int(pixels / _LZW_RATIO))
+
+
+def _palette_bytes(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _bmp(data: bytes) -> ImageHeader:
+    """The size in an OS/2 or Windows header. The pixels of a BMP are not compressed."""
+    offset, header_bytes = struct.unpack_from("<II", data, 10)
+    compression = 0
+    if header_bytes == 12:
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+    else:
+        width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+    if compression in (1, 2):
+        raise UnsupportedVariantError("BMP with run-length coding")
+    row_bytes = (width * bits + 31) // 32 * 4
+    return ImageHeader(width, abs(height), 1, offset + row_bytes * abs(height))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.ground import lay_on_ground
+from bundle.ground import Colour, lay_on_ground
 from bundle.image import DecodedImage, ImageError, ImageLimits, decode_frame
 from bundle.manifest import Framing, Preprocessing, Resize
 
@@ -103,12 +103,9 @@ class Preprocessor:
         if resize == "longest_pad":
             ratio = max(width, height) / size
             inner = (max(1, round(width / ratio)), max(1, round(height / ratio)))
-            # open_clip pads with black
-            black = self.preprocessing.resize == "longest_pad"
-            canvas = Image.new("RGB", (size, size), 0 if black else self.preprocessing.background)
-            canvas.paste(
-                image.resize(inner, filter_), ((size - inner[0]) // 2, (size - inner[1]) // 2)
-            )
+            inner_image = image.resize(inner, filter_)
+            canvas = Image.new("RGB", (size, size), self._padding(inner_image))
+            canvas.paste(inner_image, ((size - inner[0]) // 2, (size - inner[1]) // 2))
             return canvas, 1.0
         # The shorter side becomes S and the longer one `scaled`. The crop keeps its middle.
         short, long = sorted((width, height))
@@ -123,3 +120,16 @@ class Preprocessor:
         start, stop = first * long / scaled, (first + size) * long / scaled
         box = (0, start, width, stop) if width <= height else (start, 0, stop, height)
         return image.resize((size, size), filter_, box=box), share
+
+    def _padding(self, image: Image.Image) -> Colour:
+        """Black, as open_clip pads, where the model was trained with it; else the border's colour.
+
+        The border's median keeps codes nearer to those of the subject alone than white, black,
+        grey or the border's mean.
+        """
+        if self.preprocessing.resize == "longest_pad":
+            return (0, 0, 0)
+        pixels = np.asarray(image)
+        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+        red, green, blue = np.median(border, axis=0).astype(int).tolist()
+        return red, green, blue

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from bundle.image import ImageError, ImageLimits, decode_image
-from bundle.image_header import MAX_SCANS, MAX_SEGMENTS
+from bundle.image_header import MAX_CHUNKS
+from bundle.jpeg import MAX_SCANS, MAX_SEGMENTS
 from tests.bundle.encoded_images import (
     GREY,
     PALETTE,
@@ -74,7 +75,7 @@ def test_other_bytes_are_unsupported(data: bytes) -> None:
         ("AVIF", b"\0\0\0\x20ftypavif\0\0\0\0"),
         ("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0"),
         ("JPEG XL", b"\xff\x0a\xfa\x1f"),
-        *((name, encode(noise(4, 4), name)) for name in ("TIFF", "GIF", "BMP", "ICO")),
+        *((name, encode(noise(4, 4), name)) for name in ("TIFF", "ICO")),
         ("PNM", encode(noise(4, 4), "PPM")),
     ],
 )
@@ -148,13 +149,6 @@ def test_truncation(kind: str) -> None:
     for stop in (*range(3, 40), len(data) // 4, len(data) // 2, len(data) * 3 // 4):
         with pytest.raises(ImageError, match="unsupported image|truncated or corrupt"):
             decode_image(data[:stop], LIMITS)
-
-
-def test_png_without_its_end_is_corrupt() -> None:
-    data = encode(noise(8, 8), "PNG")
-    for cut in (1, 4, 12):
-        with pytest.raises(ImageError, match="truncated or corrupt"):
-            decode_image(data[:-cut], LIMITS)
 
 
 def test_every_flipped_bit_of_a_png_is_seen() -> None:
@@ -290,7 +284,7 @@ def test_thin_images(kind: str, size: tuple[int, int]) -> None:
 
 
 def _many_chunks() -> bytes:
-    return png(1, 1, depth=8, colour=RGB, rows=[b"abc"], extra=chunk(b"teSt", b"") * MAX_SEGMENTS)
+    return png(1, 1, depth=8, colour=RGB, rows=[b"abc"], extra=chunk(b"teSt", b"") * MAX_CHUNKS)
 
 
 def _many_segments() -> bytes:

@@ -52,11 +52,8 @@ UNSUPPORTED = {
     "pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
     "fits": b"SIMPLE  =                    T",
     "tiff": encoded(RGB, "TIFF"),
-    "gif": encoded(RGB, "GIF"),
-    "bmp": encoded(RGB, "BMP"),
     "ppm": encoded(RGB, "PPM"),
     "wrong magic": b"\x89PNG\r\n\x1a\x0b" + PNG[8:],
-    "empty": b"",
     "an address": b"https://example.com/cat.jpg",
 }
 
