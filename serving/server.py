@@ -46,6 +46,10 @@ ADMIN_SERVICES = ("sparseclip.v1.AdminService",)
 _CANCEL_S = 1.0
 """Time for a load to end by itself after a signal."""
 
+_SWITCH_S = 0.0005
+"""How long a thread may keep the event loop from the interpreter. By default it is 5 ms, as long as
+a call may take to be refused."""
+
 _FLUSH_S = 1.0
 """Time for gRPC to send the replies that are written when the last call has ended."""
 

@@ -17,7 +17,8 @@ class RetryPolicy:
     """Exponential backoff with full jitter. Only UNAVAILABLE and RESOURCE_EXHAUSTED are retried."""
 
     attempts: int = 5
-    """How often a call is sent, the first time included; 1 never retries."""
+    """How often a call is sent, the first time included; 1 never retries. A call that the server
+    refuses and asks for again (RetryInfo) is sent until its deadline."""
     first_delay: float = 0.1
     """Seconds. The first wait is random, up to this; the bound doubles with every attempt."""
     max_delay: float = 5.0
@@ -28,11 +29,14 @@ class RetryPolicy:
     ) -> float | None:
         """Seconds to wait after failed attempt number `attempt` (from 1), or None to give up.
 
-        When the server names a delay (RetryInfo), the random wait is added to it. Gives up when
-        the wait would outlast the deadline, which is `remaining` seconds away.
+        When the server names a delay (RetryInfo), the random wait is added to it, and it is not the
+        number of attempts that ends them. Gives up when the wait would outlast the deadline, which
+        is `remaining` seconds away.
         """
-        if error.code not in RETRYABLE or attempt >= self.attempts:
+        if error.code not in RETRYABLE or self.attempts <= 1:
             return None
-        ceiling = min(self.max_delay, self.first_delay * 2.0 ** (attempt - 1))
+        if attempt >= self.attempts and error.retry_after is None:
+            return None
+        ceiling = min(self.max_delay, self.first_delay * 2.0 ** min(attempt - 1, 30))
         wait = (error.retry_after or 0.0) + rng.uniform(0.0, ceiling)
         return wait if wait < remaining else None

@@ -226,10 +226,17 @@ class Batcher:
     ) -> None:
         self._idle.append(thread)
         self._changed.set()
-        seconds = asyncio.get_running_loop().time() - started
+        now = asyncio.get_running_loop().time()
+        seconds = now - started
         self._metrics.batch.observe(len(batch))
         self._metrics.inference.observe(seconds)
-        self.admission.observe(seconds, seconds / len(batch) / self._config.runs)
+        self.admission.times.observe(
+            seconds,
+            len(batch),
+            runs=self._config.runs,
+            admitted=self.admission.admitted,
+            now=now,
+        )
         for item, result in zip(batch, run.result(), strict=True):
             queue_s = started - item.arrived
             self._metrics.queue.observe(queue_s)

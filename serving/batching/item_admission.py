@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from prometheus_client import Gauge
 
+from serving.batching.service_times import ServiceTimes
 from serving.core.errors import ErrorKind, ServingError
 
 STREAM_SHARE = 0.5
@@ -30,15 +31,15 @@ class AdmissionConfig:
 class Permits:
     """The slots of one call, one for each item. A permit is used when its item is queued."""
 
-    def __init__(self, count: int, changed: asyncio.Event) -> None:
-        self._changed = changed
+    def __init__(self, count: int, on_use: Callable[[], None]) -> None:
+        self._on_use = on_use
         self.unused = count
         """Items that are still being decoded."""
 
     def use(self) -> None:
         """Uses one permit: its item is in the queue, or failed before it got there."""
         self.unused -= 1
-        self._changed.set()
+        self._on_use()
 
 
 class ItemAdmission:
@@ -52,26 +53,13 @@ class ItemAdmission:
         self._config = config
         self._slots = slots
         self._changed = changed
-        self._permits: set[Permits] = set()
         self._waiting_streams: collections.deque[asyncio.Future[None]] = collections.deque()
-        self._item_times: collections.deque[float] = collections.deque(maxlen=16)
-        self._run_times: collections.deque[float] = collections.deque(maxlen=16)
+        self.times = ServiceTimes()
+        """What work has taken so far."""
         self.admitted = 0
         """Items admitted and not yet answered: slots in use."""
-
-    @property
-    def expected(self) -> int:
+        self.expected = 0
         """Items admitted and still being decoded; they will be queued soon."""
-        return sum(permits.unused for permits in self._permits)
-
-    def observe(self, run_s: float, item_s: float) -> None:
-        """Records a finished run.
-
-        `run_s` is its wall-clock time. `item_s` is an item's share of the whole engine: the run's
-        time over its batch size and over the number of concurrent runs.
-        """
-        self._run_times.append(run_s)
-        self._item_times.append(item_s)
 
     @contextmanager
     def admit(self, count: int, deadline: float) -> Iterator[Permits]:
@@ -105,17 +93,20 @@ class ItemAdmission:
 
     @contextmanager
     def _hold(self, count: int) -> Iterator[Permits]:
-        permits = Permits(count, self._changed)
-        self._permits.add(permits)
+        permits = Permits(count, self._on_use)
+        self.expected += count
         self._count(count)
         try:
             yield permits
         finally:
-            # Removing the permits also drops those that are unused: nobody waits for their items.
-            self._permits.remove(permits)
+            self.expected -= permits.unused  # nobody waits for their items
             self._count(-count)
             self._changed.set()
             self._wake_stream()
+
+    def _on_use(self) -> None:
+        self.expected -= 1
+        self._changed.set()
 
     def _has_capacity(self, count: int, share: float = 1.0) -> bool:
         # With a share of less than one slot, one item is still admitted.
@@ -129,15 +120,17 @@ class ItemAdmission:
             # Nothing is ahead. The measured times may be those of a stall that is over, and only a
             # new run can correct them, so an idle engine always takes the call.
             return True
-        left_s = deadline - asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
         # The items ahead and those of this call leave the queue at one per `item_s`. The last one
         # then waits for its own run to end, which takes `run_s` whatever its batch size.
-        item_s, run_s = _typical(self._item_times), _typical(self._run_times)
-        return (self.admitted + count) * item_s + run_s <= left_s
+        items = self.admitted + count
+        ahead_s = items * self.times.item_s(items, now) + self.times.run_s()
+        return ahead_s <= deadline - now
 
     def _ahead_s(self) -> float:
         """Seconds that the engine needs for what is admitted; 0 before the first run."""
-        return self.admitted * _typical(self._item_times)
+        now = asyncio.get_running_loop().time()
+        return self.admitted * self.times.item_s(self.admitted, now)
 
     def _count(self, change: int) -> None:
         self.admitted += change
@@ -150,12 +143,3 @@ class ItemAdmission:
             if not turn.done():
                 turn.set_result(None)
                 return
-
-
-def _typical(times: collections.deque[float]) -> float:
-    """The lower quartile of the last times in seconds; 0 when there are none.
-
-    Small batches and stalls make runs look slower than they usually are. An estimate that is too
-    high refuses calls for nothing; one that is too low is corrected by the deadline.
-    """
-    return sorted(times)[len(times) // 4] if times else 0.0

@@ -59,7 +59,7 @@ class LimitsConfig:
     """Images admitted and not yet answered."""
     queue_texts: int = 2_048
     """Texts admitted and not yet answered."""
-    queue_s: float = 2.0
+    queue_s: float = 1.0
     """A new call is refused when more than this much work is ahead of it."""
     default_deadline_s: float = 10.0
     """Deadline of a unary call that sets none."""

@@ -35,6 +35,11 @@ FRAMINGS: tuple[Framing | None, ...] = (None, "crop", "pad")
 """What a request's framing may be; None is the model's own."""
 
 
+NICE = 5
+"""Added to the niceness of a worker: on a full machine the event loop of the server, which answers
+health checks and refuses what is too much, must not wait for a worker's time slice to end."""
+
+
 def request_struct(slots: int) -> struct.Struct:
     """The layout of a request: count, framing, `slots` lengths, 64 bits each, little-endian."""
     return struct.Struct(f"<{2 + slots}Q")
@@ -51,6 +56,7 @@ def _serve(settings: str) -> None:
     # for which it needs its workers, and then closes the socket.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    os.nice(NICE)
     given = json.loads(settings)
     limits = ImageLimits(**given["limits"])
     preprocess = Preprocessor(from_dict(Preprocessing, given["preprocessing"], at=""))

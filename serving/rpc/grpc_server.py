@@ -9,8 +9,9 @@ byte.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import grpc
@@ -18,34 +19,66 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not in the stub
 
 from serving.rpc.call_context import RpcContext
 
-OnUnknown = Callable[[RpcContext], Awaitable[None]]
+OnUnknown = Callable[[RpcContext], Coroutine[Any, Any, None]]
 """Ends a call of an unknown method."""
 
 
-class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # without types
-    """Accepts calls of known methods as grpc.aio does, and calls of unknown ones by itself."""
+ACCEPTED_AT_ONCE = 32
+"""Calls of one method that are accepted in one turn of the event loop."""
 
-    def __init__(self, on_unknown: OnUnknown, *arguments: Any) -> None:
-        super().__init__(*arguments)
+
+class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # without types
+    """Accepts calls by itself. Answering a call of a known method is left to grpc.aio."""
+
+    def __init__(
+        self,
+        on_unknown: OnUnknown,
+        interceptors: tuple[grpc.aio.ServerInterceptor[Any, Any], ...],
+        options: tuple[tuple[str, Any], ...],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(loop, None, (), interceptors, options, None)
         self._on_unknown = on_unknown
+        self._interceptors = interceptors
+        self._methods: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def add_registered_method_handlers(self, handlers: dict[str, Any]) -> None:
+        """Adds methods: full names and their handlers."""
+        super().add_registered_method_handlers(handlers)
+        self._methods.update(handlers)
+
     def _make_request_call_future(self, method: bytes | None) -> asyncio.Future[Any]:
-        if method is None:
-            return asyncio.get_running_loop().create_task(self._accept_unknown())
-        accepted: asyncio.Future[Any] = super()._make_request_call_future(method)
-        return accepted
+        """Where grpc.aio accepts the next call of a method; None stands for unknown methods.
+
+        grpc.aio accepts one call of a method in two turns of the event loop. A busy machine has few
+        turns in a second, and calls that wait to be accepted are late before anyone knows of them.
+        """
+        accept = self._accept_unknown if method is None else functools.partial(self._accept, method)
+        loop = asyncio.get_running_loop()
+        return asyncio.gather(*(loop.create_task(accept()) for _ in range(ACCEPTED_AT_ONCE)))
+
+    async def _accept(self, name: bytes) -> None:
+        """Accepts calls of a known method until the server stops; that raises, for grpc.aio."""
+        loop = asyncio.get_running_loop()
+        method = name.decode()
+        resolver = cygrpc._MethodResolver([], self._methods)
+        while True:
+            state = await self._request_registered_call(name)
+            answer = cygrpc._handle_rpc(method, resolver, self._interceptors, state, loop, False)
+            self._start(cygrpc._schedule_rpc_coro(answer, state, loop, method))
 
     async def _accept_unknown(self) -> None:
-        """Answers calls until the server stops, which raises as grpc.aio expects it."""
         loop = asyncio.get_running_loop()
         while True:
             state = await self._request_call()
-            context = cygrpc._ServicerContext(state, None, None, loop)
-            answer = cygrpc._schedule_rpc_coro(self._on_unknown(context), state, loop, "unknown")
-            task = loop.create_task(answer)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            answer = self._on_unknown(cygrpc._ServicerContext(state, None, None, loop))
+            self._start(cygrpc._schedule_rpc_coro(answer, state, loop, "unknown"))
+
+    def _start(self, answer: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(answer)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 def create_server(
@@ -55,10 +88,7 @@ def create_server(
 ) -> grpc.aio.Server:
     """A server that calls `on_unknown` for every call of a method that was not added to it."""
     server: Any = grpc.aio.server()
-    loop = asyncio.get_running_loop()
-    server._server = _AioServer(
-        on_unknown, loop, None, (), tuple(interceptors), tuple(options), None
-    )
+    server._server = _AioServer(on_unknown, tuple(interceptors), tuple(options))
     return server  # type: ignore[no-any-return]
 
 

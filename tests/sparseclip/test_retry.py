@@ -55,3 +55,11 @@ def test_attempts_are_bounded() -> None:
     rng = random.Random(0)
     tries = [policy.delay(BUSY, attempt=n, remaining=9, rng=rng) for n in (1, 2, 3)]
     assert [entry is None for entry in tries] == [False, False, True]
+
+
+def test_a_call_that_the_server_asks_for_again_is_sent_until_its_deadline() -> None:
+    asked = CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", retry_after=1.0)
+    policy, rng = RetryPolicy(attempts=3), random.Random(0)
+    assert policy.delay(asked, attempt=2_000, remaining=9, rng=rng) is not None
+    assert policy.delay(asked, attempt=2, remaining=0.9, rng=rng) is None
+    assert RetryPolicy(attempts=1).delay(asked, attempt=1, remaining=9, rng=rng) is None

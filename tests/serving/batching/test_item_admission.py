@@ -16,7 +16,7 @@ def admission_of(*, slots: int = 100, max_ahead_s: float = 60.0) -> ItemAdmissio
     config = AdmissionConfig(slots=slots, max_ahead_s=max_ahead_s)
     admission = ItemAdmission(config, Metrics().batcher("image").slots, asyncio.Event())
     for run_s in (0.4, 0.4, 5.0, 0.4):
-        admission.observe(run_s, run_s / 4)
+        admission.times.observe(run_s, 4, runs=1, admitted=4, now=0.0)
     return admission
 
 
