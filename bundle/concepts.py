@@ -36,23 +36,25 @@ class NamedConcept:
     aliases: tuple[str, ...] = ()
     """Other words that fit, best first."""
     frequency: float = 0.0
-    """The share of evaluation images on which it fires, in [0, 1]."""
+    """The share of the images that it was named on, training images, on which it fires."""
     clarity: float | None = None
-    """Mean pairwise cosine of those images by an independent encoder, without pairs of one and the
-    same motif. None when it was not measured or there is no pair."""
-    modality: float = 0.5
-    """The share of its activation that comes from images, in [0, 1]."""
+    """Mean pairwise cosine of the held-out images on which it fires, by an independent encoder,
+    without pairs of one and the same motif. None when it was not measured or there is no pair."""
+    modality: float | None = None
+    """The share of its activation that comes from images, in [0, 1]. None when nothing fires it."""
     active: bool = False
-    """It fired on at least two evaluation images."""
+    """It fires on at least two of the images that it was named on."""
     words: tuple[ConceptEvidence, ...] = ()
     """The words that make it fire, best first."""
     images: tuple[ConceptEvidence, ...] = ()
     """The images that make it fire, strongest first."""
     name_confidence: float | None = None
-    """The share of named concepts of the same score whose strongest images hold the name in their
-    captions, in [0, 1]. None when it was not measured."""
+    """How far the name can be trusted, in [0, 1]: the share of names of the same score that are
+    borne out by the caption or keywords of one of the concept's four strongest images, among images
+    held back when the name was fitted. None when it was not measured."""
     hub: bool = False
-    """It fires on so many unrelated images that it says little about any of them."""
+    """It is among the strongest concepts of so many images which none of its words describes that
+    it says little about any of them."""
 
 
 @dataclass(frozen=True)

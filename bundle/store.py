@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bundle.atomic import staging_directory, sync, sync_tree
+from bundle.captions import CAPTIONS_FILE, CaptionIndex
 from bundle.concepts import ConceptVocabulary
 from bundle.known_words import KnownWords
 from bundle.manifest import Manifest
@@ -87,6 +88,17 @@ class Bundle:
     def known_words(self) -> KnownWords:
         """The words that the text tower knows. Raises BundleError as `concepts` does."""
         return KnownWords.of(self.concepts.concepts)
+
+    @cached_property
+    def captions(self) -> CaptionIndex | None:
+        """The training captions by which images are named; None when the bundle has none. Raises
+        BundleError."""
+        if CAPTIONS_FILE not in self.manifest.files:
+            return None
+        try:
+            return CaptionIndex.open(self.file(CAPTIONS_FILE), self.manifest.architecture.concepts)
+        except ValueError as error:
+            raise BundleError(f"{CAPTIONS_FILE}: {error}") from None
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -45,7 +45,9 @@ def attach(adapter: Path, bundle: Path, models: Path, version: str) -> Path:
                 shutil.copyfile(source.root / name, folder / name)
         shutil.copytree(adapter, folder / "adapter")
         card = folder / "CARD.md"
-        card.write_text(card.read_text().partition(HEADING)[0].rstrip() + _card_section(config))
+        _, _, text = card.read_text().partition(HEADING)[0].rstrip().partition("\n")
+        heading = f"# {source.manifest.name} {version}"
+        card.write_text(f"{heading}\n{text}{_card_section(config)}")
 
     manifest = dataclasses.replace(source.manifest, version=version)
     return write_bundle(models, manifest, fill)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -206,7 +207,7 @@ def concept_from_proto(message: concepts_pb2.Concept) -> Concept:
         aliases=tuple(message.aliases),
         frequency=message.frequency,
         clarity=message.clarity if message.HasField("clarity") else None,
-        modality=message.modality,
+        modality=None if math.isnan(message.modality) else message.modality,
         words=_evidence(message.words),
         images=_evidence(message.images),
         active=message.active,

@@ -38,21 +38,22 @@ class Concept:
     aliases: tuple[str, ...]
     """Other words that fit, best first."""
     frequency: float
-    """The share of evaluation images on which it fires, in [0, 1]."""
+    """The share of the training images on which it fires, in [0, 1]."""
     clarity: float | None
-    """Mean pairwise similarity of those images by an independent encoder; None if unmeasured."""
-    modality: float
+    """Mean pairwise similarity of the held-out images on which it fires, by an independent encoder;
+    None if unmeasured."""
+    modality: float | None
     """The share of its activation that comes from images, in [0, 1]: near 0 for a text concept,
-    near 1 for an image concept."""
+    near 1 for an image concept. None when nothing fires it."""
     words: tuple[Evidence, ...]
     """The words that make it fire, best first."""
     images: tuple[Evidence, ...]
     """The images that make it fire, strongest first."""
     active: bool
-    """It fired on at least two evaluation images. If it did not, its name means little."""
+    """It fires on at least two training images. If it does not, its name means little."""
     name_confidence: float | None = None
-    """How far the name can be trusted, in [0, 1]: the share of named concepts of the same score
-    whose strongest images hold the name in their captions. None when it was not measured."""
+    """How far the name can be trusted, in [0, 1]: the share of names of the same score that the
+    captions or keywords of strong images bear out. None when it was not measured."""
     hub: bool = False
     """It fires on so many unrelated images that it says little about any of them."""
 

@@ -15,7 +15,7 @@ from serving.cli._output import ResultWriter, as_record, json_option, named
 from serving.cli._text_warnings import warn_about_text
 from sparseclip import CallError, Concept
 
-_COLUMNS = ("id", "name", "also", "fires on", "image/text", "words")
+_COLUMNS = ("id", "name", "also", "fires on", "image/text", "name holds", "words")
 
 
 @click.group()
@@ -99,6 +99,14 @@ def _cells(concept: Concept) -> Iterable[str]:
         concept.name + doubts(concept),
         ", ".join(concept.aliases[:4]),
         f"{concept.frequency:.2%}",
-        f"{concept.modality:.2f}",
+        "–" if concept.modality is None else f"{concept.modality:.2f}",
+        _trust(concept),
         named(words),
     )
+
+
+def _trust(concept: Concept) -> str:
+    """How far the name can be trusted, and whether the concept is a hub."""
+    confidence = concept.name_confidence
+    parts = ["–" if confidence is None else f"{confidence:.0%}", *(["hub"] if concept.hub else [])]
+    return ", ".join(parts)

@@ -81,6 +81,7 @@ def _open_parts(
         # These are read on first use, which would stop the event loop in the middle of a call.
         bundle.concepts.search("a", 1)
         bundle.known_words.unknown("a")
+        _ = bundle.captions
         return engine, open_chat(bundle, config)
     except BaseException:
         engine.close()

@@ -52,6 +52,7 @@ class ServedModel:
         self.suspect = asyncio.Event()
         """Set when the model should be probed: after several failed items, or when chat ended."""
         self._tokenizer, self._known_words = bundle.tokenizer, bundle.known_words
+        self._captions = bundle.captions
         self._failures = 0
         self._failures_before_probe = config.failures_before_probe
         self._limits = config.limits
@@ -114,8 +115,11 @@ class ServedModel:
             raise invalid(field, f"this model offers {offered}")
 
     def nearest_captions(self, row: OutputRow, count: int) -> tuple[tuple[str, float], ...]:
-        """Training captions nearest to an image's code with their cosine, best first."""
-        return ()
+        """Training captions nearest to an image's code with their cosine, best first. None where
+        the bundle has no captions."""
+        return (
+            () if self._captions is None else self._captions.nearest(row.indices, row.values, count)
+        )
 
     def runner(self, graph: GraphName) -> RunBatch:
         """A function that runs a batch of a graph's inputs and checks every row of the output."""

@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from bundle.captions import CAPTIONS_FILE, write_captions
 from bundle.concepts import ConceptVocabulary, NamedConcept
 from bundle.manifest import Architecture, Manifest, Preprocessing, Training
 from bundle.preprocessor import Preprocessor
@@ -42,6 +44,15 @@ class GoldenInputs:
     texts: Sequence[str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class CaptionCodes:
+    """The distinct captions of training images, with their codes."""
+
+    texts: Sequence[str]
+    codes: NDArray[np.float32]
+    """(N, C), from the text tower."""
+
+
 def export_bundle(
     model: SparseCLIP,
     tokenizer: Any,
@@ -57,13 +68,15 @@ def export_bundle(
     licence_text: str,
     storage: Storage = "float16",
     shared_dense: bool = False,
+    captions: CaptionCodes | None = None,
 ) -> Path:
     """Writes `models_dir/name/version`, makes it current, and returns its directory.
 
     `tokenizer` is the open_clip SimpleTokenizer that the model was trained with. With float16
     storage the weights are rounded first, and the graphs are compared with the rounded model, which
     is the one that ships; computation stays in float32. `model` itself is not changed. With
-    `shared_dense` the bundle offers its dense vectors (see Architecture.dense).
+    `shared_dense` the bundle offers its dense vectors (see Architecture.dense), and with `captions`
+    it names images by them.
 
     Raises BundleExportError for a model without ReLU, inputs that do not fit it, or a graph that
     fails the parity gate, and BundleError for a version that exists. Then nothing is left behind.
@@ -78,6 +91,8 @@ def export_bundle(
         (work / "LICENSE").write_text(licence_text, encoding="utf-8")
         (work / "CARD.md").write_text(card_text, encoding="utf-8")
         ConceptVocabulary.write(work / "concepts.jsonl", concepts)
+        if captions is not None:
+            write_captions(work / CAPTIONS_FILE, captions.texts, captions.codes)
         write_tokenizer_json(tokenizer, work / "tokenizer.json")
         _write_weights(model, work / "weights.safetensors", half=storage == "float16")
         # From here on with the tokenizer and the preprocessing that a server will use.

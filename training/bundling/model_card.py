@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from bundle.concepts import NamedConcept
 from bundle.manifest import Training
 from training.evaluation.evaluate import SplitFigures
@@ -35,7 +37,6 @@ def model_card(
     """The card as Markdown, from the run's own records."""
     model = recipe.model
     scale = f"capped at {model.logit_scale_cap:g}"
-    active = sum(c.active for c in concepts)
     lines = [
         f"# {name} {version}",
         "",
@@ -71,15 +72,16 @@ def model_card(
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
-        f"{active:,} of {len(concepts):,} concepts fire on at least two of these images.",
-        "",
         *_clarity(figures),
+        "",
+        *names_section(concepts),
         "",
         "## Limits",
         "",
         *_knowledge(data),
-        "- A concept's name is the word that activates it most. At this size a word is spread over "
-        "tens of concepts, and a concept may mean several things.",
+        "- A word is spread over tens of concepts, and a concept may mean several things: its name "
+        "is a hint.",
+        "- The dense vectors of images and texts are not in one space, so the bundle offers none.",
         "- The figures hold at this scale only, and predict nothing about a model trained on more.",
     ]
     return "\n".join(lines) + "\n"
@@ -115,6 +117,51 @@ def _knowledge(data: DataDescription) -> list[str]:
         "- It knows the English names and keywords of icons. Other words and other languages are "
         "split into tokens that it has rarely seen.",
     ]
+
+
+NAMES_HEADING = "## Names of concepts"
+
+
+def names_section(concepts: Sequence[NamedConcept]) -> list[str]:
+    """What the names of concepts are made of, and how far they can be trusted."""
+    trusted = [c.name_confidence for c in concepts if c.name_confidence is not None]
+    unnamed = sum(c.name.endswith("(unnamed)") for c in concepts)
+    hubs, active = sum(c.hub for c in concepts), sum(c.active for c in concepts)
+    lines = [
+        NAMES_HEADING,
+        "",
+        "A name is the word that activates the concept in the text tower and tags the training "
+        "images that activate it. Names, evidence and frequencies come from training images only. "
+        f"Of {len(concepts):,} concepts {active:,} fire on two or more of them, and {unnamed:,} "
+        f"have no name that can be trusted. {hubs:,} are hubs: among the strongest concepts of "
+        "many images that none of their words describes.",
+    ]
+    if trusted:
+        low, high = np.quantile(trusted, [0.1, 0.9])
+        lines += [
+            "",
+            "`name_confidence` is the share of names of the same score that the caption or "
+            "keywords of one of the concept's four strongest images hold, among images held back "
+            f"when the name was fitted: {np.mean(trusted):.0%} on average, at most {low:.0%} for "
+            f"the lowest tenth and at least {high:.0%} for the highest.",
+        ]
+    return lines
+
+
+def with_names(card: str, heading: str, concepts: Sequence[NamedConcept]) -> str:
+    """The card of another version, with another heading and another section on names. The section
+    is put before the limits where there was none."""
+    lines = card.splitlines()
+    if lines and lines[0].startswith("# "):
+        lines[0] = f"# {heading}"
+    starts = [i for i, line in enumerate(lines) if line.startswith("## ")]
+    section = [*names_section(concepts), ""]
+    if NAMES_HEADING in lines:
+        start = lines.index(NAMES_HEADING)
+        end = next((i for i in starts if i > start), len(lines))
+    else:
+        start = end = next((i for i in starts if lines[i] == "## Limits"), len(lines))
+    return "\n".join([*lines[:start], *section, *lines[end:]]).rstrip() + "\n"
 
 
 def _clarity(figures: Sequence[SplitFigures]) -> list[str]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,11 +15,10 @@ from bundle.concepts import NamedConcept
 from bundle.manifest import Training
 from training.bundling.bundle_writer import GoldenInputs, as_shipped, export_bundle
 from training.bundling.model_card import model_card
+from training.bundling.naming import captions_of, named_by, words_file
 from training.core.checkpoint import find_checkpoint
-from training.data.words import WORDS_FILE
 from training.evaluation.clarity import Judge, concept_clarity, judge_images
-from training.evaluation.concept_naming import ImageCodes, name_concepts
-from training.evaluation.encoder import CheckpointEncoder, Encoder, encode_all
+from training.evaluation.encoder import CheckpointEncoder
 from training.evaluation.evaluate import (
     EncodedSplit,
     encode_splits,
@@ -73,7 +71,8 @@ def release(config: ReleaseConfig) -> Path:
     splits = [split for split in encode_splits(encoder, data, names, trained) if split.samples]
     held_out = [split for split in splits if split.held_out]
     figures = [evaluate_encoded(encoder, split, config.judge) for split in held_out]
-    concepts = _concepts(encoder, splits, _wordnet(data.path))
+    [trained_on] = [split for split in splits if not split.held_out]
+    concepts = named_by(encoder, trained_on, words_file(data.path))
     if config.judge is not None and held_out:
         concepts = _with_clarity(concepts, held_out, config.judge)
     record = Training(
@@ -93,6 +92,7 @@ def release(config: ReleaseConfig) -> Path:
         encoder.tokenizer.source,
         preprocessing=preprocessing(encoder.model.image.image_size),
         concepts=concepts,
+        captions=captions_of(encoder, trained_on),
         training_record=record,
         models_dir=config.models_dir,
         name=config.name,
@@ -112,28 +112,6 @@ def _start(start: StartConfig) -> str:
     return start.open_clip or start.checkpoint or "scratch"
 
 
-def _concepts(
-    encoder: Encoder, splits: Sequence[EncodedSplit], wordnet: Sequence[str]
-) -> list[NamedConcept]:
-    """Names the concepts by the training images' captions and keywords of at most two words, and by
-    the words of WordNet. All images are evidence."""
-    samples = [sample for split in splits for sample in split.samples]
-    trained = [sample for split in splits if not split.held_out for sample in split.samples]
-    tags = [word for sample in trained for word in sorted(_tags(sample.meta))]
-    words = list(dict.fromkeys([*tags, *wordnet]))
-    word_codes = encode_all(encoder.texts, words, len(words), "words")
-    evidence = ImageCodes(
-        codes=np.concatenate([split.codes for split in splits]),
-        sources=[f"{s.meta['set']}/{s.meta['name']}" for s in samples],
-        tags=[_tags(sample.meta) for sample in samples],
-        # Where nothing is held out, all images tell how often a concept fires.
-        held_out=np.repeat(
-            [s.held_out or trained == samples for s in splits], [len(s.samples) for s in splits]
-        ),
-    )
-    return name_concepts(words, word_codes, evidence)
-
-
 def _with_clarity(
     concepts: Sequence[NamedConcept], held_out: Sequence[EncodedSplit], judge: Judge
 ) -> list[NamedConcept]:
@@ -144,16 +122,6 @@ def _with_clarity(
         dataclasses.replace(concept, clarity=None if math.isnan(value) else round(value, 5))
         for concept, value in zip(concepts, clarity.tolist(), strict=True)
     ]
-
-
-def _tags(meta: Mapping[str, Any]) -> set[str]:
-    tags = {str(w).lower() for w in (meta["caption"], *meta["keywords"])}
-    return {tag for tag in tags if tag.count(" ") <= 1}
-
-
-def _wordnet(data: Path) -> list[str]:
-    path = data / WORDS_FILE
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
 def _golden(held_out: Sequence[EncodedSplit]) -> GoldenInputs:

@@ -99,6 +99,67 @@ def export(
         click.echo(f"bundle: {path}")
 
 
+@bundle.command("name-concepts")
+@click.argument("path", type=_BUNDLE)
+@click.option("--version", required=True, help="The new version; an existing one is never changed.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    default=Path("data/build/demo"),
+    show_default=True,
+    help="Data that the model was trained on, of any kind that `sparseclip train` takes.",
+)
+@click.option("--split", default="train", show_default=True, help="The split that was trained on.")
+@click.option(
+    "--words",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of words, one a line, that may become names.  [default: the data set's WordNet]",
+)
+@click.option(
+    "--models",
+    "models_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("models"),
+    show_default=True,
+    help="Folder in which NAME/VERSION is written.",
+)
+@click.option(
+    "--card",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The card of the new version.  [default: the old one, with the figures of the new names]",
+)
+def name_concepts(
+    path: Path,
+    version: str,
+    data: Path,
+    split: str,
+    words: Path | None,
+    models_dir: Path,
+    card: Path | None,
+) -> None:
+    """Name the concepts of the bundle at PATH again, in a new version of it.
+
+    The codes of the data come from the bundle's own graphs. Names, their confidence and the
+    captions that name images are new; weights, graphs, adapter and licence stay.
+    """
+    from training.bundling.naming import NamingConfig, name_again
+    from training.data.data_recipe import DataError
+
+    with _errors_as_one_line(DataError):
+        written = name_again(
+            NamingConfig(
+                bundle=path,
+                data=data,
+                models_dir=models_dir,
+                version=version,
+                split=split,
+                words=words,
+                card=card,
+            )
+        )
+    click.echo(f"bundle: {written}")
+
+
 @bundle.command()
 @click.argument("path", type=_BUNDLE)
 def verify(path: Path) -> None:
@@ -162,7 +223,8 @@ def inspect(path: Path, top: int, as_json: bool) -> None:
     concepts = Table("id", "concept", "fires on", "images", "words", title="concepts")
     for c in frequent:
         words = ", ".join(e.source for e in c.words[:4])
-        concepts.add_row(str(c.id), c.name, f"{c.frequency:.1%}", f"{c.modality:.2f}", words)
+        modality = "" if c.modality is None else f"{c.modality:.2f}"
+        concepts.add_row(str(c.id), c.name, f"{c.frequency:.1%}", modality, words)
     console.print(concepts)
 
 

@@ -1,4 +1,7 @@
-"""Names for concepts: the words whose text codes activate them, checked against images.
+"""Names for concepts: the words whose text codes activate them, borne out by training images.
+
+Names, and all that is said of a concept beside its clarity, are fitted on images that were trained
+on. So held-out images can tell how good the names are (benchmarks/names.py).
 
 V words, N images, C concepts.
 """
@@ -7,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from bundle.codes import ACTIVE_ABOVE, ACTIVE_ROWS
 from bundle.concepts import ConceptEvidence, NamedConcept
 from training.evaluation.metrics import Floats, unit
+from training.evaluation.name_trials import BestWords, calibrate, find_hubs
 
 WORDS_KEPT = 5
 """Words that a concept keeps: the first is its name, the next three are its aliases."""
@@ -31,16 +37,16 @@ images rests on the text tower alone."""
 
 @dataclass(frozen=True, kw_only=True)
 class ImageCodes:
-    """The codes of N images, with what is known about each image."""
+    """The codes of N training images, with what is known about each image."""
 
     codes: Floats
     """(N, C), from the image tower."""
     sources: Sequence[str]
     """(N,), the source that a concept's evidence names."""
     tags: Sequence[Collection[str]]
-    """(N,), the words of each image's caption and keywords."""
-    held_out: NDArray[np.bool_]
-    """(N,), true for images that were not trained on. Frequencies are counted on these."""
+    """(N,), each image's caption and keywords of at most two words, by which concepts are named."""
+    words: Sequence[Collection[str]]
+    """(N,), the single words of each image's caption and keywords, which bear a name out."""
 
 
 def name_concepts(
@@ -51,53 +57,95 @@ def name_concepts(
     `word_codes` (V, C) are the text tower's codes of the vocabulary `words`. A word's score for a
     concept is the concept's value in the word's unit code, times the concept's mean value in the
     unit codes of images tagged with the word. So a word that activates every concept a little
-    scores low everywhere. A concept is active when it fires on at least two held-out images.
+    scores low everywhere.
+
+    Where there are enough images, names have a confidence, and one below the threshold of
+    NameCalibration becomes `concept N (unnamed)`; its words stay as evidence.
     """
-    image_codes, sources = images.codes, images.sources
-    scores = unit(word_codes) * _support(words, images)  # (V, C)
-    fired = image_codes[images.held_out] > 0
-    frequency = fired.mean(axis=0)
-    image_mean, text_mean = image_codes.mean(axis=0), word_codes.mean(axis=0)
-    # Each tower is scaled by its mean, or the one with larger codes would claim every concept.
-    image_energy = image_mean / max(float(image_mean.mean()), 1e-12)
-    text_energy = text_mean / max(float(text_mean.mean()), 1e-12)
-    energy = image_energy + text_energy
-    modality = np.divide(image_energy, energy, out=np.full_like(energy, 0.5), where=energy > 0)
-    best_words = _top(scores, WORDS_KEPT)
-    best_images = _top(image_codes, IMAGES_KEPT)
+    naming = _Naming(words, word_codes, images)
+    scores = naming.scores(slice(None))
+    calibration = calibrate(images.codes, images.words, words, naming.best_words)
+    best_words, best_images = _top(scores, WORDS_KEPT), _top(images.codes, IMAGES_KEPT)
+    kept = []
+    for k, best in enumerate(best_words):
+        floor = MIN_RELATIVE_SCORE * scores[best[0], k]
+        kept.append([w for w in best if scores[w, k] > floor])
+    hubs = find_hubs(images.codes, images.words, [[words[w] for w in own] for own in kept])
+    fired = images.codes > ACTIVE_ABOVE
+    frequency, active = fired.mean(axis=0), fired.sum(axis=0) >= ACTIVE_ROWS
+    modality = naming.modality()
     concepts = []
-    for k in range(word_codes.shape[1]):
-        floor = MIN_RELATIVE_SCORE * scores[best_words[k][0], k]
-        top_words = [w for w in best_words[k] if scores[w, k] > floor]
-        top_images = [i for i in best_images[k] if image_codes[i, k] > 0]
+    for k, own in enumerate(kept):
+        confidence = None
+        if calibration is not None and own:
+            confidence = calibration.confidence(scores[own[0], k])
+        is_named = bool(own) and (calibration is None or calibration.is_kept(confidence))
         concepts.append(
             NamedConcept(
                 id=k,
-                name=words[top_words[0]] if top_words else f"concept {k}",
-                aliases=tuple(words[w] for w in top_words[1:4]),
+                name=words[own[0]] if is_named else f"concept {k} (unnamed)",
+                aliases=tuple(words[w] for w in own[1:4]) if is_named else (),
+                name_confidence=None if confidence is None else round(confidence, 3),
+                hub=bool(hubs[k]),
                 frequency=round(float(frequency[k]), 5),
-                modality=round(float(modality[k]), 5),
-                active=bool(fired[:, k].sum() >= 2),
-                words=tuple(_evidence(words[w], scores[w, k]) for w in top_words),
-                images=tuple(_evidence(sources[i], image_codes[i, k]) for i in top_images),
+                modality=None if np.isnan(modality[k]) else round(float(modality[k]), 5),
+                active=bool(active[k]),
+                words=tuple(_evidence(words[w], scores[w, k]) for w in own),
+                images=tuple(
+                    _evidence(images.sources[i], images.codes[i, k])
+                    for i in best_images[k]
+                    if images.codes[i, k] > ACTIVE_ABOVE
+                ),
             )
         )
     return concepts
 
 
-def _support(words: Sequence[str], images: ImageCodes) -> Floats:
-    """(V, C): for each word the mean unit code of the images tagged with it and of PRIOR_IMAGES
-    average ones."""
-    row = {word: i for i, word in enumerate(words)}
-    pairs = [(row[tag], n) for n, tags in enumerate(images.tags) for tag in tags if tag in row]
-    rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    shape = (len(words), len(images.tags))
-    tagged = sparse.csr_array((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape)
-    count: Floats = np.asarray(tagged.sum(axis=1))
-    codes = unit(images.codes)
-    summed = tagged @ codes + PRIOR_IMAGES * codes.mean(axis=0)
-    support: Floats = summed / (count + PRIOR_IMAGES)[:, None]
-    return support.astype(np.float32)
+class _Naming:
+    """The scores of words for concepts, on any part of the images."""
+
+    def __init__(self, words: Sequence[str], word_codes: Floats, images: ImageCodes) -> None:
+        row = {word: i for i, word in enumerate(words)}
+        pairs = [(row[tag], n) for n, tags in enumerate(images.tags) for tag in tags if tag in row]
+        rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        values = np.ones(len(rows), dtype=np.float32)
+        self._tagged = sparse.csr_array((values, (rows, columns)), (len(words), len(images.tags)))
+        self._image_codes, self._word_codes = images.codes, word_codes
+        self._images, self._words = unit(images.codes), unit(word_codes)
+
+    def scores(self, images: NDArray[np.int64] | slice) -> Floats:
+        """(V, C), by these of the N images."""
+        tagged: Any = self._tagged[:, images]  # type: ignore[index]  # scipy's types lack it
+        codes = self._images[images]
+        count: Floats = np.asarray(tagged.sum(axis=1))
+        support = tagged @ codes  # (V, C): each word's mean image, with PRIOR_IMAGES average ones
+        support += PRIOR_IMAGES * codes.mean(axis=0)
+        support /= (count + PRIOR_IMAGES)[:, None]
+        result: Floats = self._words * support.astype(np.float32)
+        return result
+
+    def best_words(self, images: NDArray[np.int64]) -> BestWords:
+        """Each concept's best word and its score, by these of the images."""
+        scores = self.scores(images)
+        best = scores.argmax(axis=0)
+        return BestWords(best, np.take_along_axis(scores, best[None], axis=0)[0])
+
+    def modality(self) -> Floats:
+        """(C,): the share of each concept's activation that comes from images. NaN for a concept
+        that fires for neither.
+
+        Texts are the words with which training images are tagged, which the text tower knows. Each
+        tower is scaled by its mean, or the one with larger codes would claim every concept.
+        """
+        known = np.asarray(self._tagged.sum(axis=1)) > 0
+        image_mean = self._image_codes.mean(axis=0)
+        text_mean = self._word_codes[known].sum(axis=0) / max(int(known.sum()), 1)
+        image_energy = image_mean / max(float(image_mean.mean()), 1e-12)
+        text_energy = text_mean / max(float(text_mean.mean()), 1e-12)
+        energy = image_energy + text_energy
+        nothing = np.full_like(energy, np.nan)
+        share: Floats = np.divide(image_energy, energy, out=nothing, where=energy > 0)
+        return share
 
 
 def _evidence(source: str, value: float) -> ConceptEvidence:

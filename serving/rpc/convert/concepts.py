@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable
 
@@ -31,7 +32,7 @@ def concept(entry: NamedConcept) -> concepts_pb2.Concept:
         aliases=entry.aliases,
         frequency=entry.frequency,
         clarity=entry.clarity,
-        modality=entry.modality,
+        modality=math.nan if entry.modality is None else entry.modality,
         words=_evidence(entry.words),
         images=_evidence(entry.images),
         active=entry.active,

@@ -21,7 +21,9 @@ from tests.support.paths import ROOT
 from tests.support.tiny_model import WORDS, graphs_from
 from tests.training.conftest import ICONS, tiny_recipe
 from training.cli.bundle import bundle
+from training.data.shards import read_split
 from training.evaluation.encoder import CodeMatrix
+from training.loading.samples import held_out_splits
 
 
 def test_verify(tiny_bundle: Path) -> None:
@@ -132,6 +134,50 @@ def test_export_a_checkpoint(run: Path, exported: tuple[Path, Result]) -> None:
     assert again.output == "Error: icons/0.1: exists, and versions never change\n"
 
 
+def sources(split: str) -> set[str]:
+    """What evidence would call the images of a split of the icons."""
+    metas = [sample.meta for sample in read_split(ICONS, split)]
+    return {f"{meta['set']}/{meta['name']}" for meta in metas}
+
+
+def test_no_held_out_image_is_evidence_for_a_name(exported: tuple[Path, Result]) -> None:
+    opened = open_bundle(exported[0] / "icons")
+    evidence = {e.source for c in opened.concepts.concepts for e in c.images}
+    trained, held_out = sources("train"), set().union(*map(sources, held_out_splits(ICONS)))
+    assert evidence
+    assert evidence <= trained
+    assert not evidence & (held_out - trained)
+    captions = {sample.meta["caption"] for sample in read_split(ICONS, "train")}
+    assert opened.captions is not None
+    assert set(opened.captions.texts) <= captions
+
+
+def test_names_of_a_bundle_are_fitted_again(exported: tuple[Path, Result], tmp_path: Path) -> None:
+    old = open_bundle(exported[0] / "icons" / "0.1")
+    words = tmp_path / "words.txt"
+    words.write_text("zeppelin\n\n  Blue  Whale \n")
+    command = ["name-concepts", str(old.root), "--data", str(ICONS), "--words", str(words)]
+    command += ["--models", str(tmp_path), "--version", "0.2"]
+    done = CliRunner().invoke(bundle, command)
+    assert done.exit_code == 0, done.output
+    new = open_bundle(tmp_path / "icons")
+    changed = {"concepts.jsonl", "captions.safetensors", "CARD.md"}
+    same = set(old.manifest.files) - changed
+    assert {n: new.manifest.files[n] for n in same} == {n: old.manifest.files[n] for n in same}
+    assert new.manifest.training == old.manifest.training
+    # The captions' codes came from torch before, and come from the graphs now.
+    assert new.captions is not None
+    assert old.captions is not None
+    assert new.captions.texts == old.captions.texts
+    card = new.file("CARD.md").read_text()
+    assert card.startswith("# icons 0.2\n")
+    assert card.count("## Names of concepts") == 1
+    used = {e.source for c in new.concepts.concepts for e in c.words}
+    assert used & {"zeppelin", "blue whale"}
+    again = CliRunner().invoke(bundle, command)
+    assert again.output == "Error: icons/0.2: exists, and versions never change\n"
+
+
 class Letters:
     """Judges by a caption's first letter."""
 
@@ -152,7 +198,6 @@ def test_a_release_reads_and_encodes_once(
     from training.data import shards
     from training.evaluation.encoder import CheckpointEncoder
     from training.evaluation.evaluate import evaluate_split, figures_by_name
-    from training.loading.samples import held_out_splits
 
     read: list[str] = []
     shown: list[Image.Image] = []

@@ -64,17 +64,18 @@ def test_names_come_from_both_towers() -> None:
         codes=np.array([[3, 0, 0, 1], [2, 0, 0, 0], [0, 5, 0, 0]], dtype=np.float32),
         sources=["a.png", "b.png", "c.png"],
         tags=[{"cat"}, {"cat", "thing"}, {"dog"}],
-        held_out=np.array([True, True, False]),
+        words=[{"cat"}, {"cat", "thing"}, {"dog"}],
     )
     named = name_concepts(words, word_codes, images)
     # "unseen" fires the second concept as "dog" does, but no image bears it out; the third
     # concept fires on no image of a "thing", and the fourth on no word; "dust" is too faint.
-    assert [c.name for c in named] == ["cat", "dog", "concept 2", "concept 3"]
+    assert [c.name for c in named] == ["cat", "dog", "concept 2 (unnamed)", "concept 3 (unnamed)"]
+    assert {c.name_confidence for c in named} == {None}  # three images are too few to say
     assert [c.active for c in named] == [True, False, False, False]
     assert named[0].images[0].source == "a.png"
     assert [e.source for e in named[0].words] == ["cat", "thing"]
     assert named[1].aliases[0] == "unseen"
-    assert [c.frequency for c in named] == [1, 0, 0, 0.5]  # of the two that are held out
+    assert [c.frequency for c in named] == pytest.approx([2 / 3, 1 / 3, 0, 1 / 3], abs=1e-5)
     assert named[2].modality == 0  # texts alone fire it
     assert named[3].modality == 1  # images alone
 

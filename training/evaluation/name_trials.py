@@ -1,0 +1,147 @@
+"""How far names can be trusted, by trials on images that were held back; and which concepts are
+hubs. N images, C concepts, M trials.
+
+A trial fits the names on four fifths of the training images and looks at the other fifth: is the
+name of a concept in the caption or keywords of one of the four images there on which it is
+strongest? That gives the share of names of a score that are borne out, and nothing of the held-out
+splits enters it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from bundle.codes import ACTIVE_ABOVE
+from training.evaluation.metrics import Floats
+
+FOLDS = 5
+STRONGEST_IMAGES = 4
+"""A trial looks at so many images of the fifth that was held back."""
+
+MIN_TRIALS = 200
+"""With fewer, names have no confidence."""
+
+KEPT_FROM = 0.5
+"""A name is kept from this share of the mean confidence on."""
+
+STRONGEST_CONCEPTS = 10
+"""A concept occurs in an image when it is among its so many strongest ones."""
+
+HUB_DEVIATIONS = 2.0
+"""A concept that occurs more often than the mean by so many standard deviations may be a hub
+(Radovanovic et al., JMLR 2010, "Hubs in Space")."""
+
+HUB_BORNE_OUT = 0.5
+"""It is one unless this share of the images in which it occurs hold one of its words."""
+
+
+class BestWords(NamedTuple):
+    """Each concept's best word by some of the images."""
+
+    words: NDArray[np.int64]
+    """(C,), indices into the vocabulary."""
+    scores: Floats
+    """(C,), 0 where no word fits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NameCalibration:
+    """The share of names that trials bear out, by the score of the name."""
+
+    scores: Floats
+    """(M,), ascending."""
+    shares: NDArray[np.float64]
+    """(M,), not decreasing."""
+    mean: float
+    """The share of all trials."""
+    random: float
+    """The same where each concept has the name of another: what chance bears out."""
+
+    def confidence(self, score: float) -> float:
+        """The share of a score."""
+        return float(np.interp(score, self.scores, self.shares))
+
+    def is_kept(self, confidence: float | None) -> bool:
+        """Whether a name of this confidence is shown."""
+        return confidence is not None and confidence >= KEPT_FROM * self.mean
+
+
+def words_of(meta: Mapping[str, Any]) -> frozenset[str]:
+    """The single words of a sample's caption and keywords, in lower case."""
+    text = " ".join([str(meta["caption"]), *map(str, meta.get("keywords") or ())])
+    return frozenset(re.findall(r"[^\W_]+", text.lower()))
+
+
+def is_borne_out(name: str, words: Collection[str]) -> bool:
+    """Whether all words of a name are among the words of an image."""
+    own = re.findall(r"[^\W_]+", name.lower())
+    return bool(own) and all(word in words for word in own)
+
+
+def calibrate(
+    codes: Floats,
+    image_words: Sequence[Collection[str]],
+    names: Sequence[str],
+    fit: Callable[[NDArray[np.int64]], BestWords],
+) -> NameCalibration | None:
+    """Calibrates names on codes (N, C) of training images. None with fewer trials than MIN_TRIALS.
+
+    `fit` gives the best words by some of the images, as indices into `names`.
+    """
+    generator = np.random.default_rng(0)
+    fold = generator.integers(0, FOLDS, len(codes))
+    scores: list[float] = []
+    hits: list[bool] = []
+    chance: list[bool] = []
+    for number in range(FOLDS):
+        held_back = np.flatnonzero(fold == number)
+        best = fit(np.flatnonzero(fold != number))
+        own = [names[word] for word in best.words.tolist()]
+        others = [own[k] for k in generator.permutation(len(own)).tolist()]
+        images = codes[held_back]
+        count = min(STRONGEST_IMAGES, len(images))
+        if count == 0:
+            continue
+        top = np.argpartition(-images, count - 1, axis=0)[:count]
+        for k in np.flatnonzero((best.scores > 0) & (images.max(axis=0) > ACTIVE_ABOVE)).tolist():
+            rows = [held_back[i] for i in top[:, k] if images[i, k] > ACTIVE_ABOVE]
+            of_rows = [image_words[row] for row in rows]
+            scores.append(float(best.scores[k]))
+            hits.append(any(is_borne_out(own[k], words) for words in of_rows))
+            chance.append(any(is_borne_out(others[k], words) for words in of_rows))
+    if len(scores) < MIN_TRIALS:
+        return None
+    order = np.argsort(scores, kind="stable")
+    return NameCalibration(
+        scores=np.array(scores, dtype=np.float32)[order],
+        shares=isotonic_regression(np.array(hits, dtype=float)[order]).x,
+        mean=float(np.mean(hits)),
+        random=float(np.mean(chance)),
+    )
+
+
+def find_hubs(
+    codes: Floats, image_words: Sequence[Collection[str]], names: Sequence[Sequence[str]]
+) -> NDArray[np.bool_]:
+    """(C,): the concepts that are strong in many images which none of their words describes.
+    `names` has the words of each concept."""
+    count = min(STRONGEST_CONCEPTS, codes.shape[1])
+    top = np.argpartition(-codes, count - 1, axis=1)[:, :count]
+    occurs = np.zeros(codes.shape, dtype=bool)
+    np.put_along_axis(occurs, top, np.take_along_axis(codes, top, axis=1) > ACTIVE_ABOVE, axis=1)
+    often = occurs.sum(axis=0)
+    hubs: NDArray[np.bool_] = often > often.mean() + HUB_DEVIATIONS * often.std()
+    for k in np.flatnonzero(hubs).tolist():
+        described = [
+            any(is_borne_out(name, image_words[row]) for name in names[k])
+            for row in np.flatnonzero(occurs[:, k]).tolist()
+        ]
+        hubs[k] = np.mean(described) < HUB_BORNE_OUT
+    return hubs
