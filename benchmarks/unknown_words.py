@@ -52,7 +52,7 @@ def main() -> None:
     arguments = parser.parse_args()
     encoder = BundleEncoder(arguments.bundle or default_bundle())
     known = encoder.bundle.known_words
-    train = [sample.meta for sample in read_split(arguments.data, "train")]
+    train = [dict(sample.meta) for sample in read_split(arguments.data, "train")]
     captions = {clean_text(caption) for meta in train for caption in meta["captions"]}
     splits = encode_splits(encoder, arguments.data, HELD_OUT)
     wordnet = (arguments.data / WORDS_FILE).read_text(encoding="utf-8").splitlines()

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bundle.schema import SchemaError, from_dict
+from bundle.text import folded
 
 
 class ConceptsError(ValueError):
@@ -135,7 +136,7 @@ class ConceptVocabulary:
         word that starts with it, then one that contains it anywhere. Among these names come
         before aliases, active concepts before others, and frequent ones before rare ones.
         """
-        folded_query = " ".join(query.casefold().split())
+        folded_query = folded(query)
         if not folded_query or limit < 1:
             return ()
         ranked = []
@@ -154,7 +155,7 @@ class ConceptVocabulary:
 
     @cached_property
     def _folded(self) -> list[list[str]]:
-        return [[text.casefold() for text in (c.name, *c.aliases)] for c in self.concepts]
+        return [[folded(text) for text in (c.name, *c.aliases)] for c in self.concepts]
 
 
 _NO_MATCH = 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
@@ -12,10 +13,15 @@ if TYPE_CHECKING:
     import regex
 
 MAX_CHARACTERS = 16_384
-"""Longer texts are refused. Normalising Unicode takes time quadratic in a run of accents: a quarter
-of a second at this length."""
+"""Longer texts are refused."""
+MAX_ACCENTS = 64
+"""More combining marks in a row are refused: normalising takes time quadratic in their number.
+Unicode's Stream-Safe Text Format allows 30."""
 
 EMPTY = "must not be empty"
+
+_PLAIN = re.compile(r"[\t\n\r -%'-~]*")
+"""ASCII without control characters and without the `&` of HTML: nothing in it needs a repair."""
 
 
 class TextError(ValueError):
@@ -35,9 +41,9 @@ def clean_text(value: object) -> str:
     variation selectors), as in Unicode's own NFKC_Casefold. Composed and decomposed letters become
     the same.
 
-    Raises TextError for what is not a string, is not valid Unicode, holds a NUL, is longer than
-    MAX_CHARACTERS, or is empty after this cleaning. None and NaN, a table's missing values, are
-    empty.
+    Raises TextError for what is not a string, is not valid Unicode, holds a NUL or too many accents
+    in a row, is longer than MAX_CHARACTERS, or is empty after this cleaning. None and NaN, a
+    table's missing values, are empty.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         raise TextError(EMPTY)
@@ -51,21 +57,42 @@ def clean_text(value: object) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise TextError("not valid Unicode") from None
-    import ftfy
-
-    # The soft hyphen is part of many garbled letters, so ignorable characters leave last.
-    text = html.unescape(html.unescape(ftfy.fix_text(value)))
-    text = unicodedata.normalize("NFC", _ignorable().sub("", text))
+    text = value if _PLAIN.fullmatch(value) else _repaired(value)
     text = " ".join(text.split()).lower()
     if not text:
         raise TextError(EMPTY)
     return text
 
 
+def _repaired(value: str) -> str:
+    """The text, with what only other characters than those of _PLAIN need."""
+    if _accents().search(without_ignorable(value)):
+        raise TextError(f"more than {MAX_ACCENTS} accents in a row")
+    import ftfy
+
+    # The soft hyphen is part of many garbled letters, so ignorable characters leave last.
+    text = html.unescape(html.unescape(ftfy.fix_text(value)))
+    return unicodedata.normalize("NFC", without_ignorable(text))
+
+
+def folded(name: str) -> str:
+    """A name in one spelling, for comparison: as a model reads it, in any case of letters."""
+    try:
+        return clean_text(name).casefold()
+    except TextError:
+        return " ".join(without_ignorable(name).casefold().split())
+
+
+def without_ignorable(text: str) -> str:
+    """A text without the characters that Unicode says to ignore."""
+    visible: str = _ignorable().sub("", text)
+    return visible
+
+
 def is_blank(text: str) -> bool:
     """Whether a text has nothing but white space and ignorable characters. Far cheaper than
     `clean_text`, for texts that the model does not read."""
-    return not _ignorable().sub("", text).strip()
+    return not without_ignorable(text).strip()
 
 
 @cache
@@ -73,3 +100,10 @@ def _ignorable() -> regex.Pattern[str]:
     import regex
 
     return regex.compile(r"\p{Default_Ignorable_Code_Point}+")
+
+
+@cache
+def _accents() -> regex.Pattern[str]:
+    import regex
+
+    return regex.compile(rf"\p{{M}}{{{MAX_ACCENTS + 1}}}")

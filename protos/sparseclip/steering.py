@@ -52,7 +52,7 @@ class Edit:
 
 @dataclass(frozen=True, kw_only=True)
 class Steering:
-    """The edits of one image. No two may name the same concept or phrase."""
+    """The edits of one image. No two may name the same concept or phrase, in whatever spelling."""
 
     edits: Sequence[Edit] = ()
     strength: float = 1.0

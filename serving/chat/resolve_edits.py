@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.concepts import ConceptVocabulary
-from bundle.text import TextError, clean_text
+from bundle.text import folded
 from serving.chat.chat_request import Phrase, RequestedEdit, SteeredImage
 from serving.core.errors import ServingError, invalid
 from serving.core.requests import find_concept
@@ -107,15 +107,8 @@ class EditResolver:
         from mllm_adapter.steering.phrases import WordEdit
 
         if isinstance(edit, WordEdit):
-            return (clean_text(edit.word),)
-        return edit.concept, self._name(edit.concept)
-
-    def _name(self, concept: int) -> str:
-        name = self.concepts[concept].name
-        try:
-            return clean_text(name)
-        except TextError:
-            return name
+            return (folded(edit.word),)
+        return edit.concept, folded(self.concepts[edit.concept].name)
 
     def _check(self, edit: Any, at: str) -> None:
         """Raises what mllm_adapter says of an edit, with the path of the request's field."""

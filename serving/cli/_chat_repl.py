@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 
 import click
 
-from serving.cli._coverage import notes
+from serving.cli._coverage import notes, warn_about_text
 from serving.cli._edits import Edits, parse_edit
 from serving.cli._output import named
-from serving.cli._text_warnings import warn_about_text
 from serving.storage.file_names import printable, spell
 from sparseclip import (
     CallError,

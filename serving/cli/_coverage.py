@@ -25,14 +25,16 @@ _WHOLE = 0.995
 """The share of an image from which on it counts as read whole: a line of pixels is no loss."""
 
 
-def notes(coverage: Coverage, context: int, *, active: int | None = None) -> list[str]:
+def notes(coverage: Coverage, context: int = 0, *, active: int | None = None) -> list[str]:
     """What a reply did not see of an input, in words.
 
-    `context` is how many tokens the model reads, `active` how many concepts fired if that is known.
+    `context` is how many tokens the model reads, 0 if that is not known, and `active` how many
+    concepts fired if that is known.
     """
     found = []
     if coverage.truncated:
-        found.append(f"text cut: {context} of {coverage.tokens} tokens")
+        of = f"{context} of " if context else "it has "
+        found.append(f"text cut: {of}{coverage.tokens} tokens")
     if coverage.unknown_words:
         found.append(f"unknown words: {', '.join(coverage.unknown_words)}")
     if 0 < coverage.image_share < _WHOLE:
@@ -44,6 +46,12 @@ def notes(coverage: Coverage, context: int, *, active: int | None = None) -> lis
     if active == 0:
         found.append("no concept answers to it")
     return found
+
+
+def warn_about_text(text: str, coverage: Coverage) -> None:
+    """Prints to stderr what the model did not read, or does not know, of a text."""
+    for note in notes(coverage):
+        click.echo(f"Warning: {text!r}: {note}", err=True)
 
 
 def shown_concept(concept: ScoredConcept, *, digits: int = 2) -> str:

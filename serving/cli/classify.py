@@ -5,10 +5,14 @@ from __future__ import annotations
 import click
 
 from serving.cli._connection import Target, with_target
-from serving.cli._coverage import framing_option, notes, refuse_long_texts_option
+from serving.cli._coverage import (
+    framing_option,
+    notes,
+    refuse_long_texts_option,
+    warn_about_text,
+)
 from serving.cli._inputs import expand
 from serving.cli._output import ResultWriter, as_record, json_option, named, progress
-from serving.cli._text_warnings import warn_about_text
 from sparseclip import Classifier, ImageFraming
 
 

@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from serving.cli._connection import Target, with_target
-from serving.cli._coverage import doubts
+from serving.cli._coverage import doubts, warn_about_text
 from serving.cli._inputs import concept_key
 from serving.cli._output import ResultWriter, as_record, json_option, named
-from serving.cli._text_warnings import warn_about_text
 from sparseclip import CallError, Concept
 
 _COLUMNS = ("id", "name", "also", "fires on", "image/text", "name holds", "words")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from serving.cli._connection import Target, with_target
+from serving.cli._coverage import warn_about_text
 from serving.cli._edits import parse_edit
 from serving.cli._output import ResultWriter, json_option, print_json
 from serving.cli.index import with_collection
@@ -80,6 +81,8 @@ def search(
             origin = collection.origin()
             with target.open() as client:
                 query = make_query(client, terms)
+            for text, coverage in query.texts.items():
+                warn_about_text(text, coverage)
             _refuse_other_model(target, origin, query.model, f"name {name}")
             if isinstance(collection, RequestWriter):
                 print_json(collection.search_request(query.code, top))

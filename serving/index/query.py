@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.index.databases.base import Code
-from sparseclip import CallError, Client, ConceptKey, Embedding, ImageInput, ModelInfo
+from sparseclip import (
+    CallError,
+    Client,
+    ConceptKey,
+    Coverage,
+    Embedding,
+    ImageInput,
+    ModelInfo,
+)
 
 
 class QueryError(ValueError):
@@ -51,6 +59,8 @@ class Query:
     """A vector of length 1."""
     model: str
     """Name and version."""
+    texts: Mapping[str, Coverage]
+    """What the model read of each text."""
 
 
 def make_query(client: Client, terms: Sequence[QueryTerm]) -> Query:
@@ -76,8 +86,13 @@ def make_query(client: Client, terms: Sequence[QueryTerm]) -> Query:
     if not (total > 0).any():
         raise QueryError("query: nothing in it is looked for: add a text, an image or a concept")
     indices = np.flatnonzero(total).astype(np.uint32)
+    read = zip((term.text for term in texts), embeddings[len(images) :], strict=True)
     code = Code(indices, (total[indices] / norm).astype(np.float32))
-    return Query(code=code, model=f"{info.model.name}/{info.model.version}")
+    return Query(
+        code=code,
+        model=f"{info.model.name}/{info.model.version}",
+        texts={str(text): embedding.coverage for text, embedding in read},
+    )
 
 
 def _unit_code(

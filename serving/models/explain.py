@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bundle.concepts import ConceptVocabulary, NamedConcept
 from bundle.manifest import Preprocessing
+from bundle.text import folded
 from serving.batching.item_results import StageTimes
 from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.core.errors import ServingError
@@ -169,15 +170,13 @@ def ranked(
     vocabulary: ConceptVocabulary,
 ) -> list[RankedConcept]:
     """Concepts that the query names, then those that it activates, then those of similar names."""
-    normalized = " ".join(query.casefold().split())
+    spelling = folded(query)
     candidates = {c.id: c for c in (*(vocabulary[i] for i in activations), *by_name)}
     matches = [
         RankedConcept(
             concept=concept,
             activation=activations.get(concept.id, 0.0),
-            name_match=any(
-                name.casefold() == normalized for name in (concept.name, *concept.aliases)
-            ),
+            name_match=any(folded(name) == spelling for name in (concept.name, *concept.aliases)),
         )
         for concept in candidates.values()
     ]

@@ -77,8 +77,8 @@ def _searched(client: Client, text: str) -> ReadText:
         matches = client.search_concepts(text, limit=100)
     except CallError as error:
         raise RefusedError(_reason(error, "query")) from None
-    by_tower = sorted((m.concept.concept_id, m.activation) for m in matches if m.activation)
-    return ReadText(by_tower[:50], matches.coverage)
+    found = [(m.concept.concept_id, m.activation, m.name_match) for m in matches]
+    return ReadText(found, matches.coverage)
 
 
 def _edited(client: Client, text: str) -> ReadText:

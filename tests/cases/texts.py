@@ -78,6 +78,19 @@ CASES: tuple[TextCase, ...] = (
     TextCase(name="lone surrogate", kind="K6", text="a \ud800", refused="not valid Unicode"),
     TextCase(name="a number", kind="K6", text=7, refused="must be a string"),
     TextCase(name="too long", kind="K4", text="a " * 8193, refused="more than 16384 characters"),
+    TextCase(
+        name="too many accents",
+        kind="K4",
+        text="e" + "\u0301\u200b" * 65,
+        refused="more than 64 accents in a row",
+    ),
+    TextCase(
+        name="accents",
+        kind="K7",
+        text="e" + "\u0301" * 64,
+        same_as="\u00e9" + "\u0301" * 63,
+        truncated=True,
+    ),
     TextCase(name="fits exactly", kind="K5", text="a " * 14, tokens=16),
     TextCase(name="one word too many", kind="K5", text="a " * 15, tokens=17, truncated=True),
     TextCase(

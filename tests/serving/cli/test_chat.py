@@ -216,7 +216,7 @@ def test_words_that_the_model_does_not_know_are_named_once(
     run: Run, chat_address: str, images: Path
 ) -> None:
     cropped = f"Warning: {images / 'a.png'}: cropped: 76% of the image read\n"
-    warning = f"{cropped}Warning: 'a rocket': the model does not know: rocket\n"
+    warning = f"{cropped}Warning: 'a rocket': unknown words: rocket\n"
     asked = ("chat", images / "a.png", "What?", *SHORT, "--server", chat_address)
     ended = run(*asked, "--set", "a rocket", "--suppress", "red dog", "--json")
     assert (ended.code, ended.err) == (0, warning)

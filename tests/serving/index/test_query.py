@@ -28,6 +28,11 @@ def test_a_text_or_a_image_is_its_unit_code(client: Client) -> None:
     assert make_query(client, [QueryTerm(text=text)]).model == "tiny/1"
 
 
+def test_a_query_says_which_words_the_model_does_not_know(client: Client) -> None:
+    query = make_query(client, [QueryTerm(image=png(5)), QueryTerm(text="a dog, a rocket")])
+    assert query.texts["a dog, a rocket"].unknown_words == ("rocket",)
+
+
 def test_concepts_are_named_by_id_and_by_name(client: Client) -> None:
     row = dense(client, QueryTerm(concept="red"), QueryTerm(concept=7, weight=0.5))
     assert np.flatnonzero(row).tolist() == [0, 7]
@@ -51,6 +56,7 @@ def test_parts_add_up_at_their_weights(client: Client) -> None:
         ([QueryTerm(concept="no such")], "concept 'no such': "),
         ([QueryTerm(concept=CONCEPTS)], f"concept {CONCEPTS}: "),
         ([QueryTerm(text="x" * 100_000)], "text 'xxx"),
+        ([QueryTerm(text="\u200b ")], "text '\\u200b ': text: must not be empty"),
         ([QueryTerm(image=BROKEN)], "image: "),
         ([QueryTerm(image="nowhere.png")], "image nowhere.png: "),
         ([QueryTerm(concept=3, weight=-1)], "query: nothing in it is looked for"),
