@@ -74,7 +74,7 @@ def test_explain_and_classify_say_it_too(run: Run, address: str, wide: Path) -> 
     labels = ("--labels", f"dog,{'star ' * 40}")
     classified = run("classify", wide, *labels, "--server", address)
     assert "cropped: 25% of the image read" in classified.out
-    assert "its end was not read, since it has 122 tokens" in classified.err
+    assert "text cut: it has 122 tokens" in classified.err
     refused = run("classify", wide, *labels, "--refuse-long-texts", "--server", address)
     assert refused.code == 2
     assert "122 tokens, the model reads 16" in refused.err
