@@ -138,6 +138,13 @@ def write_webdataset(path: Path) -> WrittenInput:
     )
     packed = write_tar(path / "half.tgz", [(f"{n}.png", image(n)) for n in range(3)], packed=True)
     (path / "half.tgz").write_bytes(packed[: len(packed) * 2 // 3])
+    hole = bytearray(write_tar(path / "hole.tar", [(f"{n}.png", image(n)) for n in range(3)]))
+    hole_start, hole_end = hole.index(b"1.png"), hole.index(b"2.png")
+    hole[hole_start:hole_end] = bytes(hole_end - hole_start)
+    (path / "hole.tar").write_bytes(hole)
+    two = [write_tar(path / "two.tar", [(f"{n}.png", image(n))]) for n in range(2)]
+    (path / "two.tar").write_bytes(two[0] + two[1])
+    (path / "zeros.tar").write_bytes(two[0] + bytes(2**20))
     os.mkfifo(path / "fifo.tar")
     write_file(path / "notes.md", b"x")
     write_links(path / "links.tar")
@@ -161,6 +168,15 @@ def write_webdataset(path: Path) -> WrittenInput:
             "deep/packed.tar.gz/a.png": "",
             "deep/packed.tar.gz/b.png": "",
             "half.tgz/0.png": "",
+            "hole.tar/0.png": "",
+            f"hole.tar:{hole_start}:{hole_end}": (
+                f"{hole_end - hole_start} zero bytes from {hole_start} on in place of members"
+            ),
+            "hole.tar/2.png": "",
+            "two.tar/0.png": "",
+            "two.tar/1.png": "",
+            "zeros.tar/0.png": "",
+            "zeros.tar:2560:1058816": ("1056256 zero bytes from 2560 on in place of members"),
             "fifo.tar": "not a file",
             "links.tar/link.png": "not a file",
         },

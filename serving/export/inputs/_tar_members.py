@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, cast
 BLOCK = tarfile.BLOCKSIZE
 MAX_HEADER_BYTES = 2**20
 """A name or a header of pax that is longer is damaged."""
+MAX_END_BYTES = 2**20
+"""Of zeros at the end. Writers make 20 KiB at most."""
 _CHECKSUM = re.compile(rb"[0-7 \0]{8}")
 _BAD_HEADER = (tarfile.TarError, ValueError, IndexError, KeyError)
 """What tarfile raises for a damaged header: the parsers of its parts let errors through."""
@@ -35,7 +37,8 @@ def tar_members(stream: Any, size: int | None) -> Iterator[TarMember]:
     """All members, in their order, with the parts between them that are damaged. `size` is the
     number of bytes in the stream; None when only reading it tells.
 
-    After a damaged header the next good one is searched, block by block.
+    After a damaged header the next good one is searched, block by block. Zeros between members are
+    damage too, such as a crash leaves, unless they end one tar file and another one follows.
     """
     archive = SimpleNamespace(
         fileobj=_BoundedReads(stream),
@@ -44,7 +47,8 @@ def tar_members(stream: Any, size: int | None) -> Iterator[TarMember]:
         pax_headers={},
         offset=0,
     )
-    offset, skipped, has_end, reached = 0, -1, False, 0
+    offset = reached = first = 0  # `first`: where the tar file begins that is read
+    skipped = zeros = -1  # where such a part begins
     try:
         while True:
             stream.seek(offset)
@@ -54,19 +58,23 @@ def tar_members(stream: Any, size: int | None) -> Iterator[TarMember]:
             reached = offset + len(block)
             member = None
             if not block.strip(b"\0"):
-                has_end = True
+                zeros = offset if zeros < 0 else zeros
             elif skipped < 0 or _CHECKSUM.fullmatch(block, 148, 156):
                 stream.seek(offset)
                 member = _read_header(archive)
-                has_end = False
                 if member is None and skipped < 0:
-                    skipped = offset
+                    skipped, zeros = offset, -1
             if member is None:
                 offset += BLOCK
                 continue
             if skipped >= 0:
                 yield _damaged(skipped, offset)
-                skipped = -1
+            elif zeros >= 0:
+                is_end = offset - zeros == 2 * BLOCK or not (offset - first) % tarfile.RECORDSIZE
+                if not is_end:
+                    yield _zeros(zeros, offset)
+                first = offset
+            skipped = zeros = -1
             found = _member(member)
             reached = stream.seek(found.end) if size is None else size
             if found.end > reached:
@@ -84,7 +92,9 @@ def tar_members(stream: Any, size: int | None) -> Iterator[TarMember]:
         return
     if skipped >= 0:
         yield _damaged(skipped, reached)
-    elif not has_end:
+    elif reached - zeros > MAX_END_BYTES and zeros >= 0:
+        yield _zeros(zeros, reached)
+    elif zeros < 0:
         yield TarMember("", reached, reached, "cut short: the tar file has no end")
 
 
@@ -105,6 +115,12 @@ def _member(member: tarfile.TarInfo) -> TarMember:
 def _damaged(start: int, end: int) -> TarMember:
     problem = f"no tar header: {end - start} bytes from {start} on were skipped"
     return TarMember("", start, end, problem)
+
+
+def _zeros(start: int, end: int) -> TarMember:
+    return TarMember(
+        "", start, end, f"{end - start} zero bytes from {start} on in place of members"
+    )
 
 
 class _BoundedReads:
