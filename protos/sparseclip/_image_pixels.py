@@ -24,7 +24,7 @@ from sparseclip.results import ImageFraming, ModelInfo
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_FILE_FORMATS = frozenset({"JPEG", "MPO", "PNG", "WEBP"})
+_FILE_FORMATS = frozenset({"BMP", "GIF", "JPEG", "MPO", "PNG", "WEBP"})
 """What a server takes as it is, by Pillow's names. MPO is a JPEG of several images."""
 _ORIENTATION = 0x0112
 _COLOR_TYPES = {1: 0, 3: 2, 4: 6}

@@ -166,7 +166,10 @@ def _command(doors: OpenDoors, arguments: Sequence[str]) -> Answers:
 def _raw(doors: OpenDoors, inputs: Sequence[embedding_pb2.EmbedInput]) -> Answers:
     with grpc.insecure_channel(doors.address) as channel:
         stub: Any = embedding_pb2_grpc.EmbeddingServiceStub(channel)  # type: ignore[no-untyped-call]
-        reply = stub.Embed(embedding_pb2.EmbedRequest(inputs=inputs), timeout=60)
+        replies = [
+            stub.Embed(embedding_pb2.EmbedRequest(inputs=inputs[start : start + 32]), timeout=60)
+            for start in range(0, len(inputs), 32)  # a call holds no more images
+        ]
     return [
         DoorAnswer(
             error=f"{grpc.StatusCode.INVALID_ARGUMENT.name}: {result.status.message}"
@@ -175,6 +178,7 @@ def _raw(doors: OpenDoors, inputs: Sequence[embedding_pb2.EmbedInput]) -> Answer
             values=dict(zip(result.sparse.indices, result.sparse.values, strict=True)),
             coverage=coverage_from_proto(result.coverage),
         )
+        for reply in replies
         for result in reply.results
     ]
 
