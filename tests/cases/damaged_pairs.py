@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import os
+import struct
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 from pyarrow import parquet
 
 from tests.cases.pairs import (
@@ -96,6 +98,31 @@ def _stream(folder: Path, cut: int) -> None:
     (folder / "0.arrow").write_bytes(data[: len(data) - cut])
 
 
+def _pipe_table(folder: Path) -> None:
+    _table_files(folder)
+    os.mkfifo(folder / "1.parquet")
+
+
+def _other_columns(folder: Path) -> None:
+    _table_files(folder)
+    parquet.write_table(pa.table({"a": [1]}), folder / "a.parquet")
+
+
+def _bad_text(folder: Path) -> None:
+    texts = pa.array([b"a", b"caf\xe9", b"b"])
+    images = pa.array([PNG, PNG, PNG])
+    table = pa.table({"image": images, "text": texts.view(pa.string())})
+    write_stream(folder / "0.arrow", table, rows=3)
+
+
+def _bad_offsets(folder: Path) -> None:
+    """A text that ends a gigabyte behind its buffer: reading it would end the process."""
+    offsets = pa.py_buffer(struct.pack("<4i", 0, 1, 2**30, 2))
+    texts = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"ab")])
+    table = pa.table({"image": pa.array([PNG, PNG, PNG]), "text": texts})
+    write_stream(folder / "0.arrow", table, rows=3)
+
+
 GOOD_LINE = b'{"file_name": "a.png", "text": "a red dot"}'
 
 Write = Callable[[Path], None]
@@ -104,13 +131,13 @@ DAMAGED: dict[str, tuple[Write, int, dict[str, int], dict[str, str]]] = {
     "tar: a key again": (
         lambda f: write_tar(f / "0.tar", shard(A, A, B)),
         2,
-        {"the key repeats in its shard": 1},
+        {"the key repeats": 1},
         {},
     ),
     "tar: a key again, later": (
         lambda f: write_tar(f / "0.tar", shard(A, B, A, C, A)),
         3,
-        {"the key repeats in its shard": 2},
+        {"the key repeats": 2},
         {},
     ),
     "tar: cut in an image": (
@@ -235,6 +262,33 @@ DAMAGED: dict[str, tuple[Write, int, dict[str, int], dict[str, str]]] = {
         2,
         {},
         {"1.parquet": "not a table", "2.parquet": "not a table"},
+    ),
+    "table: a pipe": (_pipe_table, 2, {}, {"1.parquet": "not a file"}),
+    "table: other columns beside": (
+        _other_columns,
+        2,
+        {},
+        {"a.parquet": "not the columns of a pair"},
+    ),
+    "table: text that is not UTF-8": (_bad_text, 2, {"cannot be read": 1}, {}),
+    "table: offsets that lead out": (_bad_offsets, 1, {"cannot be read": 2}, {}),
+    "list: a quote that is not closed": (
+        lambda f: (
+            (f / "a.png").write_bytes(PNG),
+            (f / "metadata.csv").write_text('file_name,text\na.png,a\na.png,"a\na.png,a\n'),
+        )[0],
+        1,
+        {"not a row of CSV": 1},
+        {},
+    ),
+    "files: an ending in both cases": (
+        lambda f: (
+            [(f / name).write_bytes(PNG) for name in ("a.png", "a.PNG")]
+            and (f / "a.txt").write_text("a")
+        ),
+        1,
+        {"the key repeats": 1},
+        {},
     ),
     "table: stream cut in a batch": (lambda f: _stream(f, 100), 2, {}, {"0.arrow": "damaged"}),
     "table: stream cut behind a batch": (lambda f: _stream(f, 8), 3, {}, {"0.arrow": "damaged"}),

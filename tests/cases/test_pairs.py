@@ -269,6 +269,23 @@ def test_columns_that_are_not_there_are_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.kind("K2")
+def test_files_that_belong_to_no_pair_are_counted(
+    tmp_path: Path, tokenizer: CaptionTokenizer
+) -> None:
+    for kind, writer in WRITERS.items():
+        (tmp_path / kind).mkdir()
+        writer.write(tmp_path / kind, [A])
+        (tmp_path / kind / "notes.md").write_text("x")
+        left_out = {".md": 1}
+        if kind == "list":
+            (tmp_path / kind / "x.png").write_bytes(PNG)
+            left_out[".png"] = 1
+        if kind == "huggingface":
+            left_out = {}
+        assert look(tmp_path / kind, tokenizer).left_out == left_out
+
+
+@pytest.mark.kind("K2")
 def test_splits(tmp_path: Path) -> None:
     own = tmp_path / "own"
     for name in ("train", "test"):

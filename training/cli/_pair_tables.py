@@ -37,6 +37,9 @@ def _lines(report: SplitReport) -> list[str]:
     if report.bad > len(report.bad_pairs):
         lines.append(f"    and {report.bad - len(report.bad_pairs):,} more")
     lines += [f"  damaged: {piece}: {reason}" for piece, reason in report.damaged.items()]
+    if report.left_out:
+        files = ", ".join(f"{number:,} {ending}" for ending, number in report.left_out.items())
+        lines.append(f"  files that belong to no pair: {files}")
     if report.seen_in_other_splits:
         lines.append(f"  images of the splits above: {report.seen_in_other_splits:,}")
     if report.good:

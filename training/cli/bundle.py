@@ -75,6 +75,7 @@ def export(
 
     with _errors_as_one_line():
         vacant_version(models_dir, name, version)  # fails now, not after minutes of work
+    from bundle.plugins import PluginError
     from training.bundling.bundle_writer import BundleExportError
     from training.bundling.release import ReleaseConfig, release
     from training.core.checkpoint import CheckpointError
@@ -84,7 +85,7 @@ def export(
 
     columns = Columns(image=image_column, caption=caption_column)
     judge = find_judge()
-    with _errors_as_one_line(CheckpointError, DataError, BundleExportError):
+    with _errors_as_one_line(CheckpointError, DataError, BundleExportError, PluginError):
         path = release(
             ReleaseConfig(
                 run=checkpoint,

@@ -78,6 +78,7 @@ def evaluate(
 
     `sparseclip evaluate steering ADAPTER` measures how well an adapter's answers can be steered.
     """
+    from bundle.plugins import PluginError
     from bundle.store import BundleError, default_bundle
     from training.core.checkpoint import CheckpointError
     from training.data.data_recipe import DataError
@@ -101,7 +102,7 @@ def evaluate(
             rows.append(evaluate_split(encoder, pairs, split, judge))
             if as_json:
                 click.echo(json.dumps({"model": encoder.name, **asdict(rows[-1])}))
-    except (BundleError, CheckpointError, DataError) as error:
+    except (BundleError, CheckpointError, DataError, PluginError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
         return

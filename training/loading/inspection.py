@@ -40,6 +40,8 @@ class SplitReport:
     """Good pairs whose image is that of an earlier pair of the split, byte by byte."""
     seen_in_other_splits: int = 0
     """Good pairs whose image is in a split that was looked at before."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Files that belong to no pair, by their endings."""
     texts: Counter[str] = field(default_factory=Counter)
     """Captions, with how often each occurs."""
     lengths: list[int] = field(default_factory=list)
@@ -72,6 +74,7 @@ class SplitReport:
             "reasons": dict(self.reasons.most_common()),
             "bad_pairs": [pair._asdict() for pair in self.bad_pairs],
             "damaged": self.damaged,
+            "left_out": self.left_out,
             "repeated_images": self.repeated_images,
             "seen_in_other_splits": self.seen_in_other_splits,
             "captions": self.texts.total(),
@@ -102,7 +105,7 @@ class PairInspector:
 
     def inspect(self, pairs: PairSplit) -> SplitReport:
         """Reads the pairs of a split, with a progress bar."""
-        report = SplitReport(split=pairs.name)
+        report = SplitReport(split=pairs.name, left_out=dict(pairs.source.left_out))
         images: set[bytes] = set()
         total = min(self._limit or pairs.pairs, pairs.pairs)
         with progress_bar(total, "pair", description=f"{pairs.name}: ", leave=False) as bar:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from training.core.progress import progress_bar
 from training.data.data_recipe import DataError, closest
 from training.data.shards import INDEX, RECEIPTS, read_index, shards_of
 from training.loading.sources import AUTO
 from training.loading.sources._files import read_json
-from training.loading.sources.base import Columns, Found, Pair, PairSource
+from training.loading.sources.base import Columns, Found, Pair, PairSource, printable
 from training.loading.sources.detection import detect_kind, open_source, split_folders
 from training.loading.sources.webdataset import TarPairs
 
@@ -59,7 +61,11 @@ class PairSplit:
     def pairs(self) -> int:
         """How many pairs, good or bad, there are. No image is read for this, so that the number of
         pairs of one side is an estimate."""
-        total = sum(self.source.count(piece) for piece in self.pieces)
+        total = 0
+        with progress_bar(len(self.pieces), "file", description="counting: ", leave=False) as bar:
+            for piece in self.pieces:
+                total += self.source.count(piece)
+                bar.update()
         held_out = round(total / HELD_OUT_OF)
         return {"train": total - held_out, "held_out": held_out, "all": total}[self.side]
 
@@ -84,8 +90,13 @@ class PairData:
 
     def __init__(self, path: Path, *, kind: str = AUTO, columns: Columns | None = None) -> None:
         """Raises DataError when there are no such data, or PluginError for an unknown kind."""
-        self.path, self._kind, self._columns = path, kind, columns or Columns()
-        self.name = path.name
+        self.path, self._kind, self._columns = (
+            Path(os.path.abspath(path)),
+            kind,
+            columns or Columns(),
+        )
+        path = self.path
+        self.name = printable(path.name)
         self.is_built = _is_built(path)
         self._folders = [] if self.is_built else split_folders(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from training.core.distributed import Ranks
@@ -16,6 +17,8 @@ from training.model.tokenizer import CaptionTokenizer
 from training.model.towers import ImageTower
 from training.trainer.cached_views import cached_views
 from training.trainer.training_recipe import TrainingRecipe
+
+log = logging.getLogger(__name__)
 
 
 class BatchSource:
@@ -42,6 +45,9 @@ class BatchSource:
             if epoch_size == 0:
                 raise DataError(f"data.path: {data.name} holds no pairs of images and captions")
             self.epoch_pairs = epoch_size
+            if self.split.source.left_out:
+                files = dict(self.split.source.left_out)
+                log.info("%s: files that belong to no pair, by ending: %s", data.name, files)
             self.tally = PairTally(data.name, len(self.split.pieces))
         else:
             self.pairs = PairsInMemory(recipe.data.folder, recipe.data.split, self.tokenizer)

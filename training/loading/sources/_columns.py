@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from training.data.data_recipe import DataError, closest
+from training.loading.sources.base import printable
 
 PATHS = ("file_name", "filename", "filepath", "file_path", "image_path", "path", "image", "img")
 """Usual names of a column of paths, the most usual first."""
@@ -24,11 +25,12 @@ def choose(columns: Sequence[str], wanted: str, usual: Sequence[str], field: str
     """
     if wanted:
         if wanted not in columns:
-            raise DataError(f"{field}: {file} has no column {wanted!r}{closest(wanted, columns)}")
+            hint = closest(wanted, columns)
+            raise DataError(f"{field}: {printable(file)} has no column {wanted!r}{hint}")
         return wanted
     by_name = {column.lower(): column for column in reversed(columns)}
     found = next((by_name[name] for name in usual if name in by_name), None)
     if found is None:
-        named = ", ".join(columns[:20]) or "none"
-        raise DataError(f"{field}: name a column of {file}, which has {named}")
+        named = ", ".join(printable(column) for column in columns[:20]) or "none"
+        raise DataError(f"{field}: name a column of {printable(file)}, which has {named}")
     return found

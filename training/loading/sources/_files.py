@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from training.data.data_recipe import DataError
 from training.loading.sources._captions import captions_of
+from training.loading.sources._names import endings
 from training.loading.sources.base import (
     EMPTY_IMAGE,
     MAX_IMAGE_BYTES,
@@ -113,8 +114,12 @@ class FileList:
     """The pieces of a source whose images are files. Each piece is spread over all entries, so
     that a class or a folder is not read as one block."""
 
-    def __init__(self, folder: Path, entries: Sequence[ListedFile]) -> None:
+    def __init__(
+        self, folder: Path, entries: Sequence[ListedFile], others: Iterable[str] = ()
+    ) -> None:
+        """`others` are files of the folder that are not read."""
         self._folder, self._entries = folder, entries
+        self.left_out: Mapping[str, int] = endings(others)
         number = -(-len(entries) // ENTRIES_PER_PIECE)
         self.pieces: Sequence[str] = [str(i) for i in range(number)]
 

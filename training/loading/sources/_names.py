@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
+from collections import Counter
+from collections.abc import Iterable
+
 from bundle.image_formats import IMAGE_SUFFIXES, UNSUPPORTED_IMAGE_SUFFIXES
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -22,6 +26,11 @@ METADATA_NAMES = tuple(f"metadata{suffix}" for suffix in LIST_SUFFIXES)
 SPLITS_FILE = "dataset_dict.json"
 STATE_FILE = "state.json"
 """What Hugging Face's library saves in a folder of splits, and beside the files of one split."""
+
+
+def endings(names: Iterable[str]) -> Counter[str]:
+    """How many files have each ending, in lower case."""
+    return Counter(posixpath.splitext(name)[1].lower() or "no ending" for name in names)
 
 
 def split_name(name: str) -> tuple[str, str]:

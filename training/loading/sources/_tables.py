@@ -21,10 +21,13 @@ class LostRows(NamedTuple):
     """Rows that cannot be read, of which `rows` are known."""
 
     rows: int
+    damaged: bool = True
+    """Whether the file is damaged; not for a row of which only a value is wrong."""
 
 
 def read_schema(file: Path) -> Any:
     """The pyarrow.Schema of a table. Raises one of ARROW_ERRORS."""
+    _check(file)
     if _is_parquet(file):
         return parquet.read_schema(file)
     with pyarrow.OSFile(str(file), "rb") as source:
@@ -33,6 +36,7 @@ def read_schema(file: Path) -> Any:
 
 def count_rows(file: Path) -> int:
     """The number of a table's rows. Raises one of ARROW_ERRORS."""
+    _check(file)
     if _is_parquet(file):
         return int(parquet.read_metadata(file).num_rows)
     return sum(b.rows if isinstance(b, LostRows) else b.num_rows for b in read_batches(file, []))
@@ -43,7 +47,30 @@ def read_batches(file: Path, columns: Sequence[str]) -> Iterator[Any]:
 
     Raises one of ARROW_ERRORS for a file that is no table.
     """
-    yield from _parquet(file, columns) if _is_parquet(file) else _arrow(file, columns)
+    batches = _parquet(file, columns) if _is_parquet(file) else _arrow(file, columns)
+    for batch in batches:
+        if isinstance(batch, LostRows) or _is_valid(batch):
+            yield batch
+            continue
+        for row in range(batch.num_rows):
+            part = batch.slice(row, 1)
+            yield part if _is_valid(part) else LostRows(1, damaged=False)
+
+
+def _is_valid(batch: Any) -> bool:
+    """Whether no value points outside of its buffers, which would end the process when it is read,
+    and all texts are UTF-8."""
+    try:
+        batch.validate(full=True)
+    except ARROW_ERRORS:
+        return False
+    return True
+
+
+def _check(file: Path) -> None:
+    """Opening a FIFO would wait for ever."""
+    if not file.is_file():
+        raise OSError("not a file")
 
 
 def _is_parquet(file: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
@@ -20,7 +20,7 @@ NOT_FOUND = "the image is not found"
 OUTSIDE = "the image's path leads out of the folder"
 TOO_LARGE = f"the image has more than {MAX_IMAGE_BYTES} bytes"
 UNREADABLE = "cannot be read"
-REPEATED = "the key repeats in its shard"
+REPEATED = "the key repeats"
 
 
 class Pair(NamedTuple):
@@ -69,6 +69,10 @@ class PairSource(Protocol):
     @property
     def pieces(self) -> Sequence[str]:
         """Names of the pieces, in an order that depends on nothing but the data."""
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many files, by their endings, are beside the pairs and belong to none."""
 
     def count(self, piece: str) -> int:
         """How many pairs a piece has, good or bad. Reads no image. 0 for one that is damaged

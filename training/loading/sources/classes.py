@@ -23,11 +23,13 @@ class ClassFolders(FileList):
         """See PairSource.open."""
         if not path.is_dir():
             raise DataError(f"data.path: {path.name} is not a folder")
-        entries = []
+        entries, others = [], []
         for name in walk(path):
-            if is_image(name):
-                label = posixpath.basename(posixpath.dirname(name)).replace("_", " ")
-                entries.append(ListedFile(name, name, label or BadPairError(NO_CLASS)))
+            if not is_image(name):
+                others.append(name)
+                continue
+            label = posixpath.basename(posixpath.dirname(name)).replace("_", " ")
+            entries.append(ListedFile(name, name, label or BadPairError(NO_CLASS)))
         if not entries:
             raise DataError(f"data.path: {path.name} holds no images")
-        return cls(path, entries)
+        return cls(path, entries, others)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
-from collections import Counter
 from pathlib import Path
 
 from training.data.data_recipe import DataError
@@ -17,6 +15,7 @@ from training.loading.sources._names import (
     STATE_FILE,
     TABLE_SUFFIXES,
     TAR_SUFFIXES,
+    endings,
     is_data,
     is_image,
     is_metadata,
@@ -42,10 +41,10 @@ def detect_kind(path: Path) -> str:
     """The kind of some data. Raises DataError when the files are of several kinds, or of none."""
     if not path.is_dir():
         name = path.name.lower()
-        kind = next((k for k, endings in FILES.items() if name.endswith(endings)), None)
+        kind = next((k for k, known in FILES.items() if name.endswith(known)), None)
         if kind is None:
-            known = ", ".join(ending for endings in FILES.values() for ending in endings)
-            raise DataError(f"data.path: {path.name} ends in none of {known}")
+            listed = ", ".join(ending for known in FILES.values() for ending in known)
+            raise DataError(f"data.path: {path.name} ends in none of {listed}")
         return kind
     names = list(walk(path))
     images = [name for name in names if is_image(name)]
@@ -96,5 +95,4 @@ def _is_name(split: object) -> bool:
 
 def _endings(names: list[str]) -> str:
     """The most frequent endings of files, with their numbers."""
-    endings = Counter(posixpath.splitext(name)[1].lower() or "no ending" for name in names)
-    return ", ".join(f"{number} {ending}" for ending, number in endings.most_common(6))
+    return ", ".join(f"{number} {ending}" for ending, number in endings(names).most_common(6))

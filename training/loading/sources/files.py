@@ -15,7 +15,14 @@ from training.loading.sources._captions import (
 )
 from training.loading.sources._files import FileList, ListedFile, read_file, walk
 from training.loading.sources._names import CAPTION_SUFFIXES, split_name
-from training.loading.sources.base import NO_CAPTION, NO_IMAGE, BadPairError, Columns, Found
+from training.loading.sources.base import (
+    NO_CAPTION,
+    NO_IMAGE,
+    REPEATED,
+    BadPairError,
+    Columns,
+    Found,
+)
 
 
 class FilePairs(FileList):
@@ -27,11 +34,17 @@ class FilePairs(FileList):
         if not path.is_dir():
             raise DataError(f"data.path: {path.name} is not a folder")
         groups: dict[str, dict[str, str]] = defaultdict(dict)
+        repeated, others = [], []
         for name in walk(path):
             key, suffix = split_name(name)
-            if suffix:
-                groups[key].setdefault(suffix, name)
-        return cls(path, [_entry(key, files) for key, files in groups.items()])
+            if not suffix:
+                others.append(name)
+            elif suffix in groups[key]:  # a.PNG beside a.png
+                repeated.append(ListedFile(name, "", BadPairError(REPEATED)))
+            else:
+                groups[key][suffix] = name
+        entries = [_entry(key, files) for key, files in groups.items()]
+        return cls(path, [*entries, *repeated], others)
 
     def read(self, piece: str) -> Iterator[Found]:
         """See PairSource.read."""

@@ -27,7 +27,8 @@ class ListedPairs(FileList):
         """See PairSource.open. The path is a list, or a folder that holds lists named metadata."""
         if not path.is_dir():
             return cls(path.parent, list(_entries(path, "", columns)))
-        lists = [name for name in walk(path) if is_metadata(name)]
+        names = list(walk(path))
+        lists = [name for name in names if is_metadata(name)]
         if not lists:
             raise DataError(f"data.path: {path.name} holds none of {', '.join(METADATA_NAMES)}")
         entries = [
@@ -35,7 +36,8 @@ class ListedPairs(FileList):
             for name in lists
             for entry in _entries(path / name, posixpath.dirname(name), columns)
         ]
-        return cls(path, entries)
+        read = {*lists, *(posixpath.normpath(entry.path) for entry in entries)}
+        return cls(path, entries, sorted(set(names) - read))
 
 
 def _entries(file: Path, folder: str, columns: Columns) -> Iterator[ListedFile]:
@@ -79,8 +81,8 @@ def _chosen(names: list[str], columns: Columns, file: str) -> tuple[str, str]:
 Row = dict[str, Any] | BadPairError
 
 
-def _rows(file: Path) -> Iterator[tuple[int, Row]]:
-    """Each row as a dictionary, with the number of its last line."""
+def _rows(file: Path) -> Iterator[tuple[str, Row]]:
+    """Each row as a dictionary, with the numbers of its lines."""
     # Text that is not UTF-8 costs its own row: it becomes surrogates, which no caption may hold.
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
         if file.suffix.lower() == ".jsonl":
@@ -89,29 +91,35 @@ def _rows(file: Path) -> Iterator[tuple[int, Row]]:
             yield from _csv_rows(lines, file)
 
 
-def _json_rows(lines: Iterable[str]) -> Iterator[tuple[int, Row]]:
+def _json_rows(lines: Iterable[str]) -> Iterator[tuple[str, Row]]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
-            yield number, BadPairError("not JSON")
+            yield f"{number}", BadPairError("not JSON")
             continue
-        yield number, row if isinstance(row, dict) else BadPairError("the JSON is not an object")
+        yield (
+            f"{number}",
+            row if isinstance(row, dict) else BadPairError("the JSON is not an object"),
+        )
 
 
-def _csv_rows(lines: Iterable[str], file: Path) -> Iterator[tuple[int, Row]]:
+def _csv_rows(lines: Iterable[str], file: Path) -> Iterator[tuple[str, Row]]:
     csv.field_size_limit(MAX_CELL)
-    reader = csv.reader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
+    # Strict, or a quote that is not closed would make one caption of all lines behind it.
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
+        first = reader.line_num + 1
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error:
-            yield reader.line_num, BadPairError("not a row of CSV")
+            yield _lines(first, reader.line_num), BadPairError("not a row of CSV")
             continue
         if not cells:
             continue
@@ -122,7 +130,15 @@ def _csv_rows(lines: Iterable[str], file: Path) -> Iterator[tuple[int, Row]]:
             header = ["file_name", "text"]  # no header: the first row is a pair
         if len(cells) != len(header):
             reason = f"the row has {len(cells)} cells, the header {len(header)}"
-            yield reader.line_num, BadPairError(reason)
+            yield _lines(first, reader.line_num), BadPairError(reason)
         else:
             # An empty cell is how CSV writes a missing value.
-            yield reader.line_num, {k: c or None for k, c in zip(header, cells, strict=True)}
+            yield (
+                _lines(first, reader.line_num),
+                {k: c or None for k, c in zip(header, cells, strict=True)},
+            )
+
+
+def _lines(first: int, last: int) -> str:
+    """The lines of a row. A quote that is not closed makes one row of many lines."""
+    return f"{first}" if first >= last else f"{first}-{last}"

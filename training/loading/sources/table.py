@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -13,7 +13,7 @@ from training.data.data_recipe import DataError
 from training.loading.sources._captions import captions_of
 from training.loading.sources._columns import CAPTIONS, IMAGES, PATHS, choose
 from training.loading.sources._files import inside, read_image, walk
-from training.loading.sources._names import TABLE_SUFFIXES
+from training.loading.sources._names import TABLE_SUFFIXES, endings, is_image
 from training.loading.sources._tables import (
     ARROW_ERRORS,
     LostRows,
@@ -53,27 +53,38 @@ class TablePairs:
     `Image` does. A path is relative to the folder of its table, and stays inside.
     """
 
-    def __init__(self, folder: Path, files: Sequence[str], columns: Columns) -> None:
-        """Raises DataError when the first table that can be read has no columns of pairs."""
+    def __init__(
+        self, folder: Path, files: Sequence[str], columns: Columns, others: Sequence[str] = ()
+    ) -> None:
+        """`others` are files of the folder that are no tables; a table may name images among them.
+
+        Raises DataError when none of the tables that can be read has the columns of pairs.
+        """
         self._folder, self._columns = folder, columns
+        self.left_out: Mapping[str, int] = endings(name for name in others if not is_image(name))
         self.pieces = files
+        unfit: DataError | None = None
         for file in files:
             try:
-                schema = read_schema(folder / file)
+                _choose(read_schema(folder / file), columns, file)
+                return
             except ARROW_ERRORS:
                 continue
-            _choose(schema, columns, file)
-            break
+            except DataError as error:
+                unfit = unfit or error
+        if unfit is not None:
+            raise unfit
 
     @classmethod
     def open(cls, path: Path, columns: Columns) -> Self:
         """See PairSource.open. The path is a table, or a folder that holds some."""
         if not path.is_dir():
             return cls(path.parent, [path.name], columns)
-        files = [name for name in walk(path) if name.lower().endswith(TABLE_SUFFIXES)]
+        names = list(walk(path))
+        files = [name for name in names if name.lower().endswith(TABLE_SUFFIXES)]
         if not files:
             raise DataError(f"data.path: {path.name} holds none of {', '.join(TABLE_SUFFIXES)}")
-        return cls(path, files, columns)
+        return cls(path, files, columns, sorted(set(names) - set(files)))
 
     def count(self, piece: str) -> int:
         """See PairSource.count."""
@@ -96,7 +107,7 @@ class TablePairs:
                     for _ in range(batch.rows):
                         yield BadPair(f"{name}:{row}", UNREADABLE)
                         row += 1
-                    damage = "damaged"
+                    damage = "damaged" if batch.damaged else damage
                     continue
                 for i in range(batch.num_rows):
                     yield self._row(f"{name}:{row}", batch, i, columns, file.parent)

@@ -6,7 +6,7 @@ import tarfile
 import tempfile
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
@@ -18,7 +18,7 @@ from training.loading.sources._captions import (
     captions_of_text,
 )
 from training.loading.sources._files import walk
-from training.loading.sources._names import CAPTION_SUFFIXES, TAR_SUFFIXES, split_name
+from training.loading.sources._names import CAPTION_SUFFIXES, TAR_SUFFIXES, endings, split_name
 from training.loading.sources.base import (
     EMPTY_IMAGE,
     MAX_IMAGE_BYTES,
@@ -63,19 +63,22 @@ class _ShardMembers(NamedTuple):
 class TarPairs:
     """The shards in and below a folder."""
 
-    def __init__(self, folder: Path, shards: Sequence[str]) -> None:
+    def __init__(self, folder: Path, shards: Sequence[str], others: Sequence[str] = ()) -> None:
+        """`others` are files of the folder that are not read."""
         self._folder = folder
         self.pieces = shards
+        self.left_out: Mapping[str, int] = endings(others)
 
     @classmethod
     def open(cls, path: Path, columns: Columns) -> Self:
         """See PairSource.open. The path is a tar file, or a folder that holds some."""
         if not path.is_dir():
             return cls(path.parent, [path.name])
-        shards = [name for name in walk(path) if name.lower().endswith(TAR_SUFFIXES)]
+        names = list(walk(path))
+        shards = [name for name in names if name.lower().endswith(TAR_SUFFIXES)]
         if not shards:
             raise DataError(f"data.path: {path.name} holds no .tar shards")
-        return cls(path, shards)
+        return cls(path, shards, sorted(set(names) - set(shards)))
 
     def count(self, piece: str) -> int:
         """See PairSource.count."""
