@@ -78,16 +78,26 @@ def named_by(
 ) -> list[NamedConcept]:
     """Names the concepts by the captions and keywords of at most two words of a split's images, and
     by the words of a dictionary. The split must have been trained on."""
+    words = vocabulary_of(split, dictionary)
+    codes = encode_all(encoder.texts, words, len(words), "words")
+    return name_concepts(words, codes, image_codes_of(split))
+
+
+def vocabulary_of(split: EncodedSplit, dictionary: Sequence[str]) -> list[str]:
+    """The words that may become names: V of them, each once."""
+    tags = [tag for sample in split.samples for tag in sorted(_tags(sample.meta))]
+    return list(dict.fromkeys([*tags, *dictionary]))
+
+
+def image_codes_of(split: EncodedSplit) -> ImageCodes:
+    """What names are fitted on."""
     metas = [sample.meta for sample in split.samples]
-    tags = [_tags(meta) for meta in metas]
-    words = list(dict.fromkeys([*(tag for own in tags for tag in sorted(own)), *dictionary]))
-    images = ImageCodes(
+    return ImageCodes(
         codes=split.codes,
         sources=[f"{meta['set']}/{meta['name']}" for meta in metas],
-        tags=tags,
+        tags=[_tags(meta) for meta in metas],
         words=[words_of(meta) for meta in metas],
     )
-    return name_concepts(words, encode_all(encoder.texts, words, len(words), "words"), images)
 
 
 def captions_of(encoder: Encoder, split: EncodedSplit) -> CaptionCodes:

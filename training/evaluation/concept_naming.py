@@ -62,7 +62,7 @@ def name_concepts(
     Where there are enough images, names have a confidence, and one below the threshold of
     NameCalibration becomes `concept N (unnamed)`; its words stay as evidence.
     """
-    naming = _Naming(words, word_codes, images)
+    naming = ConceptNaming(words, word_codes, images)
     scores = naming.scores(slice(None))
     calibration = calibrate(images.codes, images.words, words, naming.best_words)
     best_words, best_images = _top(scores, WORDS_KEPT), _top(images.codes, IMAGES_KEPT)
@@ -101,7 +101,7 @@ def name_concepts(
     return concepts
 
 
-class _Naming:
+class ConceptNaming:
     """The scores of words for concepts, on any part of the images."""
 
     def __init__(self, words: Sequence[str], word_codes: Floats, images: ImageCodes) -> None:

@@ -70,7 +70,12 @@ class NameCalibration:
 
     def is_kept(self, confidence: float | None) -> bool:
         """Whether a name of this confidence is shown."""
-        return confidence is not None and confidence >= KEPT_FROM * self.mean
+        return confidence is not None and confidence >= self.threshold
+
+    @property
+    def threshold(self) -> float:
+        """The confidence from which on a name is shown."""
+        return KEPT_FROM * self.mean
 
 
 def words_of(meta: Mapping[str, Any]) -> frozenset[str]:
