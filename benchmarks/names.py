@@ -78,7 +78,7 @@ def held_out(encoder: BundleEncoder, split: EncodedSplit) -> dict[str, Any]:
     shown = [(image, k) for image, row in enumerate(ranked) for k in row]
     trusted = np.median([c.name_confidence for c in concepts if c.name_confidence is not None])
 
-    def named(pairs: Sequence[tuple[int, int]], by: Sequence[frozenset[str]]) -> float:
+    def named(pairs: Sequence[tuple[int, int]], by: Sequence[frozenset[str]]) -> float | None:
         return percent([bool(by[k] & own[image]) for image, k in pairs])
 
     first = [(image, row[0]) for image, row in enumerate(ranked) if row]
