@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -13,6 +15,9 @@ from pathlib import Path
 from serving.core.config import ServerConfig
 from serving.server import running
 
+abandoned = False
+"""A signal came while a server was loading. Its threads cannot be ended, only the process."""
+
 
 @contextmanager
 def local_server(bundle_path: Path, *, chat: bool = True) -> Iterator[str]:
@@ -22,10 +27,11 @@ def local_server(bundle_path: Path, *, chat: bool = True) -> Iterator[str]:
     same with a bundle as with a server. With `chat` false the language model is not loaded, which
     would take seconds. Raises StartupError.
     """
-    with tempfile.TemporaryDirectory(prefix="sparseclip-") as directory:
+    global abandoned
+    with _private_directory() as directory:
         config = ServerConfig(
             bundle=str(bundle_path),
-            socket=str(Path(directory) / "s"),
+            socket=str(directory / "s"),
             chat="auto" if chat else "off",
         )
         started: Future[_RunningServer] = Future()
@@ -33,12 +39,27 @@ def local_server(bundle_path: Path, *, chat: bool = True) -> Iterator[str]:
             target=lambda: asyncio.run(_run(config, started)), name="server", daemon=True
         )
         thread.start()
-        server = started.result()
+        try:
+            server = started.result()
+        except (KeyboardInterrupt, SystemExit):
+            abandoned = True
+            raise
         try:
             yield server.address
         finally:
             server.loop.call_soon_threadsafe(server.stop.set)
             thread.join()
+
+
+@contextmanager
+def _private_directory() -> Iterator[Path]:
+    """A folder that is gone after the block, also when a signal comes while it is made."""
+    path = Path(tempfile.gettempdir()) / f"sparseclip-{secrets.token_hex(8)}"
+    try:
+        path.mkdir(mode=0o700)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class _RunningServer:

@@ -88,14 +88,21 @@ class ResultWriter:
             sys.exit(1)
 
 
+class _OutputConsole(Console):
+    def on_broken_pipe(self) -> None:
+        """Leaves the end of the command to `plain_end`; Rich itself would end it with 1."""
+        raise
+
+
 def stdout() -> Console:
     """The console that results go to."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    return _OutputConsole(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
 
 
 def print_json(record: dict[str, Any]) -> None:
     """Prints one object on one line."""
-    click.echo(json.dumps(record, ensure_ascii=False))
+    utf8 = (sys.stdout.encoding or "").replace("-", "").lower() == "utf8"
+    click.echo(json.dumps(record, ensure_ascii=not utf8))
 
 
 def progress(items: Iterable[T], *, total: int, text: str) -> Iterator[T]:

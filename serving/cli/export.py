@@ -11,7 +11,6 @@ import click
 from serving.cli._export_options import with_request
 from serving.cli._export_outcome import NothingExportedError, check_outcome, show_outcome
 from serving.cli._progress import show_progress
-from serving.cli._sigterm import stopped_by_sigterm
 from serving.export.bounds import MAX_WORKERS
 from serving.export.runners import RUNNERS, default_runner
 
@@ -100,25 +99,24 @@ def export(
         runner.open(workers, address)  # what it refuses is said before anything is written
         request = make_request()
         workers_of = _Workers(runner, workers, address)
-        with stopped_by_sigterm():
-            with show_progress("listing", None):
-                generations, is_new = prepare(request)
-            summary = _make(request, generations, workers_of)
-            with show_progress("comparing", None):
-                if update and not is_new:
-                    more = prepare_update(request, generations, retry=retry_quarantine)
-                else:
-                    more = None
-                    changes = None if is_new else find_changes(request, generations)
-            if more is not None:
-                summary = _make(request, more, workers_of)
-            elif update:
-                click.echo("up to date with INPUT")
-            elif changes:
-                click.echo(
-                    f"INPUT has changed since it was listed: {changes}. This is not in the export; "
-                    "--update takes it"
-                )
+        with show_progress("listing", None):
+            generations, is_new = prepare(request)
+        summary = _make(request, generations, workers_of)
+        with show_progress("comparing", None):
+            if update and not is_new:
+                more = prepare_update(request, generations, retry=retry_quarantine)
+            else:
+                more = None
+                changes = None if is_new else find_changes(request, generations)
+        if more is not None:
+            summary = _make(request, more, workers_of)
+        elif update:
+            click.echo("up to date with INPUT")
+        elif changes:
+            click.echo(
+                f"INPUT has changed since it was listed: {changes}. This is not in the export; "
+                "--update takes it"
+            )
     except EmptyInputError as error:
         raise NothingExportedError(str(error)) from None
     except WORKER_ERRORS as error:

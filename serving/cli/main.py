@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import Any
 
 import click
+
+from serving.cli._process_end import plain_end
 
 # When one of these cannot be imported, the install is broken: no extra would help.
 _OWN_PACKAGES = frozenset(
@@ -160,11 +164,25 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().main(*args, **options)
+        except SystemExit as end:
+            # A server that was still loading in this process has threads that nothing can end, and
+            # the interpreter would wait for them.
+            in_process = sys.modules.get("serving.in_process")
+            if in_process is not None and in_process.abandoned:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(end.code if isinstance(end.code, int) else 1)
+            raise
+
     def invoke(self, ctx: click.Context) -> object:
         # Without this, grpc writes its own log lines, with addresses, beside the one error line.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         try:
-            return super().invoke(ctx)
+            with plain_end():
+                return super().invoke(ctx)
         except ModuleNotFoundError as error:
             lazy = COMMANDS.get(ctx.invoked_subcommand or "")
             if lazy is None:

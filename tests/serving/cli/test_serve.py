@@ -69,7 +69,7 @@ def test_flags_become_fields() -> None:
         (["--engine-device", "tpu"], 2, "--engine-device"),
         (["--port", "70000"], 1, "port: must be 0 to 65,535"),
         (["--limits-drain-s", "-1"], 1, "limits.drain_s: must be greater than 0"),
-        (["--limits-queue-s", "inf"], 1, "limits.queue_s: must be greater than 0"),
+        (["--limits-queue-s", "inf"], 1, "limits.queue_s: must be a finite number"),
         (["--host", "0.0.0.0"], 1, "host: plaintext"),
         (["--tls-key", "k.pem"], 1, "tls.certificate: missing"),
         (["--config", "missing.toml"], 1, "config: the file cannot be read"),
