@@ -89,8 +89,9 @@ CASES: dict[str, list[WrittenPair]] = {
     "large image": bad(TOO_LARGE, image=PNG + bytes(8 * 2**20)),
     "cut image": bad(CORRUPT, image=PNG[:-30]),
     "text for an image": bad("unsupported image", image=b"not an image"),
-    "a GIF": bad("unsupported image: GIF", image=encoded("GIF"), ending=".gif"),
-    "a BMP named png": bad("unsupported image: BMP", image=encoded("BMP")),
+    "a GIF": [WrittenPair(image=encoded("GIF"), ending=".gif")],
+    "a TIFF": bad("unsupported image: TIFF", image=encoded("TIFF"), ending=".tif"),
+    "a TIFF named png": bad("unsupported image: TIFF", image=encoded("TIFF")),
     "all bad": [WrittenPair(name=f"{i}", caption="", reason=BLANK, read=()) for i in range(3)],
 }
 
