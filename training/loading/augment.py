@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from training.loading.jpeg_artefacts import with_jpeg_artefacts
+
 Uniform = Callable[..., Tensor]
 """`uniform(low, high, *shape)` draws (B, *shape) numbers, uniform in [low, high)."""
 
@@ -45,13 +47,17 @@ class AugmentConfig:
     flip: float = 0.0
     """Probability of a mirror image. 0 by default, as captions say `left` and `right`."""
     background: float = 0.6
-    """Probability that transparent pixels show a random colour instead of white."""
+    """Probability that transparent pixels show a random colour instead of their ground."""
     colour: float = 0.5
     """Strength of the changes of brightness, contrast, saturation and hue, in [0, 1]."""
     grey: float = 0.1
     """Probability of a grey image."""
     erase: float = 0.0
     """Probability that a rectangle of the image shows the background."""
+    jpeg: float = 0.0
+    """Probability that a view is written as a JPEG and read again; half a millisecond each."""
+    jpeg_quality: tuple[int, int] = (30, 95)
+    """Range of the quality of these JPEGs, 1 to 100."""
 
 
 def augment(
@@ -60,8 +66,11 @@ def augment(
     config: AugmentConfig,
     generator: torch.Generator,
     part: BatchPart = WHOLE,
+    grounds: Float[Tensor, "B 3"] | None = None,
 ) -> Float[Tensor, "B 3 S S"]:
     """One random view of each image, in [0, 1]. The same generator state gives the same views.
+
+    `grounds` are the colours that serving lays the images on, in [0, 1]; white without them.
 
     The images may be one part of a batch; they get the views that they would get in the whole.
     """
@@ -74,7 +83,8 @@ def augment(
         return batch[part.slice_of(batch_size)] * (high - low) + low
 
     plain = uniform(0, 1, 1, 1, 1) >= config.background
-    background = torch.where(plain, 1.0, uniform(0, 1, 3, 1, 1))
+    ground = rgba.new_ones(n, 3, dtype=torch.float32) if grounds is None else grounds
+    background = torch.where(plain, ground[:, :, None, None], uniform(0, 1, 3, 1, 1))
     # Sampled are premultiplied colours and alpha: outside of the image both are 0, so that the view
     # shows the background there, too.
     x = rgba.float() / 255
@@ -86,7 +96,12 @@ def augment(
     if config.erase:
         layers = layers * _erased(config.erase, size, uniform, device)
     x = layers[:, :3] + background * (1 - layers[:, 3:])
-    return _recolour(x, config, uniform).clamp(0, 1)
+    x = _recolour(x, config, uniform).clamp(0, 1)
+    if config.jpeg:
+        low, high = config.jpeg_quality
+        chosen, halved = uniform(0, 1) < config.jpeg, uniform(0, 1) < 0.5
+        x = with_jpeg_artefacts(x, chosen, uniform(low, high + 1).floor(), halved)
+    return x
 
 
 def _affine(config: AugmentConfig, uniform: Uniform) -> Float[Tensor, "B 2 3"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -15,9 +14,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
 from torch import Tensor
 
+from bundle.image import ImageLimits, decode_image
 from training.core.seeds import derive_seed
 from training.data.shards import read_split
 from training.loading.augment import WHOLE, BatchPart
@@ -198,5 +197,5 @@ def to_device(pixels: Tensor, device: torch.device, channels_last: bool) -> Tens
 
 
 def _rgba(png: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-        return np.asarray(image.convert("RGBA")).transpose(2, 0, 1).copy()
+    image = decode_image(png, ImageLimits())
+    return np.asarray(image.convert("RGBA")).transpose(2, 0, 1).copy()

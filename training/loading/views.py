@@ -6,10 +6,12 @@ from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 
+from bundle.ground import ground_of
 from training.loading.augment import WHOLE, AugmentConfig, BatchPart, augment
-from training.model.pixels import standardize
+from training.model.pixels import preprocessing, standardize
 
 
 class Views(Protocol):
@@ -30,9 +32,14 @@ class FreshViews:
 
     def __init__(self, rgba: UInt8[Tensor, "N 4 R R"], size: int, config: AugmentConfig) -> None:
         self.rgba, self.size, self.config = rgba, size, config
+        background = preprocessing(size).background
+        images = (Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in rgba)
+        grounds = [ground_of(image, background) for image in images]
+        self.grounds = torch.tensor(grounds) / 255
 
     def __call__(
         self, index: Int[Tensor, " b"], generator: torch.Generator, part: BatchPart = WHOLE
     ) -> Float[Tensor, "b 3 S S"]:
         """See Views; the views are standardized pixels."""
-        return standardize(augment(self.rgba[index], self.size, self.config, generator, part))
+        rgba, grounds = self.rgba[index], self.grounds[index]
+        return standardize(augment(rgba, self.size, self.config, generator, part, grounds))

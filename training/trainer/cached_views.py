@@ -102,12 +102,14 @@ def _compute(
 
 def _cache_key(tower: ImageTower, recipe: TrainingRecipe) -> str:
     """A digest of all that the views depend on: it names their file, so it must stay as it is."""
-    data = recipe.data
+    data, augment = recipe.data, asdict(recipe.augment)
+    if not recipe.augment.jpeg:  # as before there were such fields
+        del augment["jpeg"], augment["jpeg_quality"]
     settings = {
         "split": data.split,
         "weights": data.weights,
         "views": data.cached_views,
-        "augment": asdict(recipe.augment),
+        "augment": augment,
         "size": tower.image_size,
         "precision": recipe.loop.precision,
     }

@@ -32,6 +32,7 @@ AT_LEAST_ONE = ["model.logit_scale_init", "model.logit_scale_cap"]
 FRACTIONS = [
     *("data.canonical", "optimizer.warmup", "loop.ema"),
     *("augment.flip", "augment.background", "augment.colour", "augment.grey", "augment.erase"),
+    "augment.jpeg",
 ]
 
 
@@ -130,6 +131,11 @@ class TrainingRecipe(BaseRecipe):
         yield "model.rep_relu: wants model.relu", model.rep_relu and not model.relu
         low, high = self.augment.scale
         yield "augment.scale: the first number must not be over the second", low > high
+        worst, best = self.augment.jpeg_quality
+        yield (
+            "augment.jpeg_quality: must be two numbers from 1 to 100, the lower one first",
+            not 1 <= worst <= best <= 100,
+        )
         yield (
             "start.pretrained: wants start.open_clip",
             bool(start.pretrained and not start.open_clip),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from bundle.preprocessor import Preprocessor
 from tests.training.conftest import ICONS
 from training.loading.augment import AugmentConfig, BatchPart, augment
 from training.loading.pairs import PairsConfig, PairsInMemory
 from training.loading.views import FreshViews
+from training.model.pixels import preprocessing
 from training.model.tokenizer import CaptionTokenizer
 
 
@@ -79,12 +83,46 @@ def test_tokens_are_captions_of_their_own_image(pairs: PairsInMemory) -> None:
     assert len(seen) > 1  # the first caption, and others
 
 
+STILL = AugmentConfig(scale=(1, 1), aspect=0, rotate=0, shift=0, colour=0, grey=0, background=0)
+
+
+def test_a_part_of_the_views_are_jpegs_and_the_seed_says_which() -> None:
+    rgba = torch.randint(0, 256, (12, 4, 32, 32), dtype=torch.uint8)
+    config = AugmentConfig(**{**vars(STILL), "jpeg": 0.5})
+    plain = augment(rgba, 32, STILL, torch.Generator().manual_seed(3))
+    views = augment(rgba, 32, config, torch.Generator().manual_seed(3))
+    same = torch.tensor([bool(torch.equal(a, b)) for a, b in zip(plain, views, strict=True)])
+    assert 0 < same.sum() < 12
+    assert 0.01 < (views - plain)[~same].abs().mean() < 0.5  # noise is what a JPEG keeps worst
+    again = augment(rgba, 32, config, torch.Generator().manual_seed(3))
+    assert torch.equal(views, again)
+    parts = [
+        augment(rgba[6 * rank : 6 * rank + 6], 32, config, generator, BatchPart(rank, 2))
+        for rank in range(2)
+        for generator in [torch.Generator().manual_seed(3)]
+    ]
+    assert torch.equal(torch.cat(parts), views)
+
+
+def test_an_image_in_memory_lies_on_the_ground_that_serving_lays_it_on() -> None:
+    disc = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    disc[:, 8:24, 8:24] = 255
+    icons = [
+        torch.cat([torch.full((3, 32, 32), level, dtype=torch.uint8), disc]) for level in (255, 0)
+    ]
+    views = FreshViews(torch.stack(icons), 32, STILL)
+    pixels = views(torch.arange(2), torch.Generator().manual_seed(0))
+    serve = Preprocessor(preprocessing(32))
+    for icon, view in zip(icons, pixels, strict=True):
+        image = Image.fromarray(icon.permute(1, 2, 0).numpy())
+        np.testing.assert_allclose(view, serve(image), atol=1e-5)
+
+
 def test_transparent_pixels_show_the_background() -> None:
     rgba = torch.zeros(64, 4, 32, 32, dtype=torch.uint8)
-    still = AugmentConfig(scale=(1, 1), aspect=0, rotate=0, shift=0, colour=0, grey=0, background=0)
-    white = augment(rgba, 16, still, torch.Generator().manual_seed(0))
+    white = augment(rgba, 16, STILL, torch.Generator().manual_seed(0))
     assert torch.equal(white, torch.ones(64, 3, 16, 16))
-    coloured = AugmentConfig(**{**vars(still), "background": 1.0})
+    coloured = AugmentConfig(**{**vars(STILL), "background": 1.0})
     views = augment(rgba, 16, coloured, torch.Generator().manual_seed(0))
     assert views.flatten(2).std(dim=2).max() < 1e-6  # plain
     assert views.mean(dim=(2, 3)).std(dim=0).min() > 0.2  # and each its own

@@ -157,6 +157,7 @@ def test_a_run_from_before_a_key_keeps_what_it_did() -> None:
         ("model.logit_scale_cap=0.5", r"model\.logit_scale_cap: must be 1 or more"),
         ("model.logit_scale_init=14.3", r"model\.logit_scale_init: over .*logit_scale_cap \(12\)"),
         ("model.relu=false", r"model\.rep_relu: wants model\.relu"),
+        ("augment.jpeg_quality=[50, 20]", r"augment\.jpeg_quality: must be two numbers"),
         ("augment.scale=[1.2, 0.8]", r"augment\.scale: the first number"),
         ("start.pretrained=openai", r"start\.pretrained: wants start\.open_clip"),
         ("start.open_clip=ViT-B-32", r"start\.image: cannot be combined with start\.open_clip"),
