@@ -14,11 +14,11 @@ DISTINCT_IMAGES = 256
 CONCEPTS_OVER_WIDTH = 16
 
 
-def images(work: Path, count: int) -> Path:
-    """A folder of `count` JPEGs, 512 x 384."""
+def images(work: Path, count: int, size: tuple[int, int] = (512, 384)) -> Path:
+    """A folder of `count` JPEGs of a width and a height."""
     folder = work / f"images-{count}"
     folder.mkdir(parents=True, exist_ok=True)
-    encoded = [image((512, 384), "JPEG", seed) for seed in range(min(count, DISTINCT_IMAGES))]
+    encoded = [image(size, "JPEG", seed) for seed in range(min(count, DISTINCT_IMAGES))]
     for number in range(count):
         (folder / f"{number:06d}.jpg").write_bytes(encoded[number % len(encoded)])
     return folder

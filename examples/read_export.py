@@ -1,4 +1,4 @@
-"""Read an export's Parquet files into one sparse matrix.
+"""Read the live rows of an export's Parquet files into one sparse matrix.
 
 sparseclip export docs/images codes
 python examples/read_export.py codes
@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pyarrow.dataset
 from scipy.sparse import csr_array
 
@@ -21,6 +22,12 @@ def main() -> None:
     options = parser.parse_args()
 
     table = pyarrow.dataset.dataset(options.export / "data", format="parquet").to_table()
+    if (options.export / "ended").exists():  # `--update` was run: some rows count no more
+        ended = pyarrow.dataset.dataset(options.export / "ended").to_table(["id", "generation"])
+        numbers = pyarrow.array(range(len(table)))
+        keys = table.select(["id", "generation"]).append_column("row", numbers)
+        live = keys.join(ended, ["id", "generation"], join_type="left anti")
+        table = table.take(sorted(live["row"].to_pylist()))
     rows = table.to_pydict()
 
     # CSR: row i has the concepts indices[offsets[i]:offsets[i + 1]].

@@ -26,7 +26,7 @@ def verify(output: str, as_json: bool) -> None:
     else:
         for problem in problems:
             click.echo(problem)
-        repair = f"{len(problems)} problems; export again to mend them"
-        click.echo(repair if problems else "whole")
+        advice = f"{len(problems):,} problems; exporting again mends those that name no other way"
+        click.echo(advice if problems else "whole")
     if problems:
         raise click.exceptions.Exit(1)

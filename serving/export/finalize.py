@@ -150,13 +150,18 @@ def finalize(generations: Generations, bundle: Bundle, progress: RunProgress) ->
 
 
 def _left_out(generations: Generations, before: ExportSummary | None) -> dict[str, int]:
-    """What the input held besides; a listing that was damaged is written again from DONE.json."""
-    listing = InputListing.load(generations.folder)
-    if listing is None:
-        left_out = before.left_out if before else {}
-        listing = InputListing(files="", entries=0, left_out=left_out)
-        listing.save(generations.folder)
-    return listing.left_out
+    """What the input held besides. Listings that were damaged are written again: the last one from
+    DONE.json, those before without it."""
+    left_out: dict[str, int] = {}
+    for plan in generations.plans:
+        folder, is_last = plan.folder.parent, plan is generations.plans[-1]
+        listing = InputListing.load(folder)
+        if listing is None:
+            left_out = before.left_out if before and is_last else {}
+            listing = InputListing(files="", entries=0, left_out=left_out)
+            listing.save(folder)
+        left_out = listing.left_out
+    return left_out
 
 
 def sum_up(generations: Generations, receipts: Sequence[Receipt], ended: EndedRows) -> Totals:

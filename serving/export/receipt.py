@@ -67,7 +67,7 @@ def commit_shard(
 ) -> Receipt:
     """Writes a shard's files and then its receipt. Killed at any moment, the shard is either
     finished or not. Raises LocationError."""
-    stem = f"{file_stem(shard.number)}-{shard.content[:16]}"
+    stem = shard_stem(shard)
     contents = {
         f"{DATA}/{name}": data for name, data in export_format.files(tables.rows, stem).items()
     }
@@ -107,6 +107,11 @@ def quarantine_files(receipt: Receipt) -> list[str]:
 def file_stem(number: int) -> str:
     """How the names of a shard's files begin."""
     return f"part-{number:06d}"
+
+
+def shard_stem(shard: Shard) -> str:
+    """How the names of a shard's files begin, and those of no other shard or job."""
+    return f"{file_stem(shard.number)}-{shard.content[:16]}"
 
 
 def receipt_name(number: int) -> str:

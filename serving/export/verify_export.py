@@ -11,7 +11,14 @@ from typing import NamedTuple, Protocol, TypeVar
 import pyarrow
 
 from serving.export.ended_rows import ENDED, EndedRows, ended_file_problem, ended_name
-from serving.export.finalize import DONE, format_files, read_summary, receipts_digest, sum_up
+from serving.export.finalize import (
+    DONE,
+    ExportSummary,
+    format_files,
+    read_summary,
+    receipts_digest,
+    sum_up,
+)
 from serving.export.formats import FORMATS
 from serving.export.formats.base import ExportFormat
 from serving.export.formats.parquet_format import parquet_batches
@@ -29,6 +36,7 @@ from serving.export.receipt import (
     quarantine_files,
     read_receipt,
     receipt_name,
+    shard_stem,
 )
 from serving.storage.location import Location
 from serving.storage.parallel import map_in_threads
@@ -127,10 +135,16 @@ def find_problems(output: Location, track: TrackProgress = no_progress) -> Itera
         if shard.receipt is not None:
             receipts.append(shard.receipt)
     yield from _stray_files(generations, export_format, receipts)
-    if len(receipts) == generations.shards:
-        yield from _end_problems(generations, export_format, receipts)
-    elif not output.at(DONE).exists():
-        yield f"{DONE}: missing; the export is not finished"
+    summary = read_summary(output)
+    if summary is None:
+        is_there = output.at(DONE).exists()
+        yield f"{DONE}: {'damaged' if is_there else 'missing; the export is not finished'}"
+    elif summary.generation > generations.number:
+        yield f"{UPDATES}/{generations.number + 1:06d}/{JOB}: missing"
+    elif summary.generation < generations.number:
+        yield f"{DONE}: of generation {summary.generation}; the last update is not finished"
+    elif len(receipts) == generations.shards:
+        yield from _end_problems(generations, export_format, receipts, summary)
 
 
 def _plan_problems(generations: Generations) -> Iterator[str]:
@@ -153,38 +167,35 @@ def _stray_files(
     expected = {f"{DATA}/{name}" for name in export_format.extra}
     expected |= {path for receipt in receipts for path in receipt.files}
     expected |= {receipt_name(number) for number in range(generations.shards)}
+    # Files of a shard whose receipt says nothing are its own by their names.
+    unfinished = set(range(generations.shards)) - {receipt.shard for receipt in receipts}
+    stems = {shard_stem(generations.shard(number)) for number in unfinished}
     for plan in generations.plans:
         expected.add(ended_name(plan.job.generation))
         if plan.job.generation:
             expected.add(f"{UPDATES}/{plan.folder.parent.name}/{JOB}")
     for folder in (DATA, QUARANTINE, RECEIPTS, ENDED, UPDATES, PLAN):
         for path, _ in generations.output.at(folder).walk():
-            name = posixpath.basename(path)
+            name, own = posixpath.basename(path), path.partition("/")[0]
             in_plan = folder == PLAN or f"/{PLAN}/" in path
             if f"{folder}/{path}" in expected or (in_plan and is_plan_file(name)):
                 continue
-            if _OWN_NAME.fullmatch(path.partition("/")[0]):
+            if own.partition(".")[0] in stems:
+                continue
+            if _OWN_NAME.fullmatch(own):
                 yield f"{folder}/{path}: no receipt knows it; another export left it: remove it"
             else:
                 yield f"{folder}/{path}: no receipt knows it; move it to another folder"
 
 
 def _end_problems(
-    generations: Generations, export_format: ExportFormat, receipts: Sequence[Receipt]
+    generations: Generations,
+    export_format: ExportFormat,
+    receipts: Sequence[Receipt],
+    summary: ExportSummary,
 ) -> Iterator[str]:
     """What is wrong with what is written when an export is finished."""
     output = generations.output
-    summary = read_summary(output)
-    if summary is None:
-        is_there = output.at(DONE).exists()
-        yield f"{DONE}: {'damaged' if is_there else 'missing; the export is not finished'}"
-        return
-    if summary.generation > generations.number:
-        yield f"{UPDATES}/{generations.number + 1:06d}/{JOB}: missing"
-        return
-    if summary.generation < generations.number:
-        yield f"{DONE}: of generation {summary.generation}; the last update is not finished"
-        return
     ended = EndedRows.read(generations)
     totals = sum_up(generations, receipts, ended)
     for name, value in totals._asdict().items():
