@@ -17,6 +17,7 @@ from training.bundling.bundle_writer import GoldenInputs, as_shipped, export_bun
 from training.bundling.model_card import model_card
 from training.bundling.naming import captions_of, named_by, words_file
 from training.core.checkpoint import find_checkpoint
+from training.data.data_recipe import DataError
 from training.evaluation.clarity import Judge, concept_clarity, judge_images
 from training.evaluation.encoder import CheckpointEncoder
 from training.evaluation.evaluate import (
@@ -71,7 +72,9 @@ def release(config: ReleaseConfig) -> Path:
     splits = [split for split in encode_splits(encoder, data, names, trained) if split.samples]
     held_out = [split for split in splits if split.held_out]
     figures = [evaluate_encoded(encoder, split, config.judge) for split in held_out]
-    [trained_on] = [split for split in splits if not split.held_out]
+    trained_on = next((split for split in splits if not split.held_out), None)
+    if trained_on is None:
+        raise DataError(f"data.path: {data.name} holds no good pair of {trained}")
     concepts = named_by(encoder, trained_on, words_file(data.path))
     if config.judge is not None and held_out:
         concepts = _with_clarity(concepts, held_out, config.judge)

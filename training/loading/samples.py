@@ -100,9 +100,11 @@ def as_pair_data(data: Path | PairData) -> PairData:
 
 def describe(data: PairData, trained: str) -> DataDescription:
     """Describes data of which the split `trained` was trained on. Raises DataError."""
+    split = data.split(trained)
     if not data.is_built:
-        pairs = data.split(trained).pairs
-        return DataDescription(name=data.name, digest="", pairs=pairs, licences={}, is_built=False)
+        return DataDescription(
+            name=data.name, digest="", pairs=split.pairs, licences={}, is_built=False
+        )
     index = read_index(data.path)
     return DataDescription(
         name=str(index["recipe"]),
