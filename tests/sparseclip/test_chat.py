@@ -90,7 +90,7 @@ def test_a_conversation(served: str) -> None:
     [
         ({"images": ["https://example.org/cat.png"]}, "addresses are not fetched"),
         ({"images": ["no.png"]}, "no such file"),
-        ({"images": [b"GIF89a"]}, r"messages\[0\].images\[0\].data: unsupported image"),
+        ({"images": [b"<html>"]}, r"messages\[0\].images\[0\].data: unsupported image"),
         ({"sampling": ChatSampling(max_tokens=-1)}, "INVALID_ARGUMENT"),
         ({"sampling": ChatSampling(temperature=-1)}, "sampling.temperature"),
         (

@@ -112,8 +112,8 @@ async def test_explain_accounts_for_the_activation(concepts: Any) -> None:
     )
     assert [entry.concept.name for entry in named.explanations] == ["dog"]
     assert named.explanations[0].overlay_png == b""
-    bad = await refused(concepts.ExplainImage(concepts_pb2.ExplainImageRequest(image=b"GIF89a")))
+    bad = await refused(concepts.ExplainImage(concepts_pb2.ExplainImageRequest(image=b"<html>")))
     assert (bad.code, bad.message) == (
         grpc.StatusCode.INVALID_ARGUMENT,
-        "image: unsupported image: GIF",
+        "image: unsupported image",
     )
