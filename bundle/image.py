@@ -96,21 +96,52 @@ def decode_frame(data: bytes, limits: ImageLimits) -> DecodedImage:
         raise ImageError(f"unsupported image: {error}") from None
     files = with_end(data, header.jpeg) if header.jpeg else [data]
     image, *others = (_decode(file, name, limits) for file in files)
-    if any(image != other for other in others):
+    if name == "PNG" and _ends_unpainted(image):
+        others = [_decode(data, name, limits, _OTHER_CANVAS)]
+    if any(image.tobytes() != other.tobytes() for other in others):
         raise ImageError(_CORRUPT)
-    return DecodedImage(image, frames)
+    try:
+        return DecodedImage(upright(_convert(image), image.info), frames)
+    except _DECODER_ERRORS:
+        raise ImageError(_CORRUPT) from None
 
 
-def _decode(data: bytes, format_name: str, limits: ImageLimits) -> Image.Image:
+_CANVAS, _OTHER_CANVAS = 0x9D13A75B, 0x45E6C92F
+"""Colours that are on the canvas before a PNG's pixels are: Pillow takes a PNG for whole whose data
+end after any row. Where the first one is left, another canvas shows whether it was painted."""
+
+
+def _decode(
+    data: bytes, format_name: str, limits: ImageLimits, canvas: int = _CANVAS
+) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=[format_name]) as image:
             _check_size(*image.size, limits)  # the decoder may read another header than we did
+            if format_name == "PNG":
+                image.im = Image.new(image.mode, image.size, _colour(image.mode, canvas)).im
             image.load()
-            return upright(_convert(image), image.info)
+            return image
     except ImageError:
         raise
     except _DECODER_ERRORS:
         raise ImageError(_CORRUPT) from None
+
+
+def _ends_unpainted(image: Image.Image) -> bool:
+    """Whether the first pixel of one of the last two rows is that of the canvas. Of an interlaced
+    image the odd rows come last."""
+    colour = _colour(image.mode, _CANVAS)
+    canvas = Image.new(image.mode, (1, 1), colour).getpixel((0, 0))
+    return any(image.getpixel((0, y)) == canvas for y in range(image.height)[-2:])
+
+
+def _colour(mode: str, canvas: int) -> int | tuple[int, ...]:
+    """The canvas's colour in a mode of PNGs."""
+    channels = tuple(canvas >> shift & 255 for shift in (0, 8, 16, 24))
+    bands = {"LA": 2, "RGB": 3, "RGBA": 4}.get(mode)
+    if bands:
+        return channels[:bands]
+    return canvas & 1 if mode == "1" else channels[0]
 
 
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:

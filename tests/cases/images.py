@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from bundle.preprocessor import ImageCoverage
 from tests.bundle.encoded_images import (
     GREY,
+    RGB,
     chunk,
     encode,
     huge_jpeg,
@@ -352,6 +353,18 @@ def _claims() -> Iterator[ImageCase]:
             make=functools.partial(_claim, form, side),
             refused=f"image: {side} x {side} pixels is over the limit of 16384 per side",
         )  # fmt: skip
+    for colour, channels in ((RGB, 3), (GREY, 1)):
+        yield ImageCase(
+            name=f"PNG of {channels} channels with one row of 16", kind="K7", refused=CORRUPT,
+            make=functools.partial(
+                png, 16, 16, depth=8, colour=colour, rows=[b"\0" * 16 * channels]
+            ),
+        )  # fmt: skip
+    canvas = Image.new("RGB", (9, 5), (0x5B, 0xA7, 0x13))
+    yield ImageCase(
+        name="PNG of the canvas's colour", kind="K7", shows=canvas, share=5 / 9,
+        make=functools.partial(encode, canvas, "PNG"),
+    )  # fmt: skip
     screen = encode(noise(8, 8, "L"), "GIF")
     empty = b"\x21\xfe" + b"\x01x" * 70_000 + b"\0"
     yield ImageCase(
