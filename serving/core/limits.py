@@ -75,6 +75,10 @@ class LimitsConfig:
     """Calls in flight; health checks do not count."""
     admin_calls_in_flight: int = 16
     """Calls in flight on the admin port, beside those of the public port."""
+    calls_reading: int = 128
+    """Calls whose message is being received at the same time; others wait for their turn."""
+    read_s: float = 10.0
+    """How long the message of a call may take to arrive once its turn has come."""
     bytes_in_flight: int = 512 * _MIB
     """Total size of the request messages in flight."""
     streams_per_connection: int = 4_096

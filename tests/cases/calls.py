@@ -63,6 +63,10 @@ RAW_CALLS = {
         body=b"\0\xff\xff\xff\xff" + b"x" * 99, statuses=(grpc.StatusCode.RESOURCE_EXHAUSTED,)
     ),
     "two messages": RawCall(body=framed(REQUEST) * 2, statuses=_OK),
+    "no message": RawCall(body=b"", statuses=_INVALID),
+    "half a prefix": RawCall(body=b"\0\0\0", statuses=_INVALID),
+    "half a message": RawCall(body=framed(REQUEST)[:-5], statuses=_INVALID),
+    "health without a message": RawCall(path=CHECK, body=b"", statuses=_INVALID),
     "a stream without messages": RawCall(path=STREAM, body=b"", statuses=_INVALID),
     "compressed, without saying how": RawCall(
         body=b"\1" + framed(REQUEST)[1:], statuses=_REFUSED_BY_GRPC

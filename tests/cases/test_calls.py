@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2
 
+from sparseclip import AsyncClient, CallError
 from sparseclip.v1 import admin_pb2, embedding_pb2
 from tests.cases.calls import EMBED, GET_MODEL, RAW_CALLS, REQUEST, STREAM, UNKNOWN_PATHS, RawCall
 from tests.serving.support.certificates import ALICE, ROOT, bearer, write_tokens
@@ -119,9 +122,12 @@ async def test_every_method_answers_an_empty_and_a_corrupt_message(guarded: Runn
                 stream = channel.stream_stream(path_of(method))(
                     iter([message]), metadata=bearer(ROOT), timeout=10
                 )
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    while await stream.read() is not grpc.aio.EOF:
+                        pass
                 code = await stream.code()
                 assert code.name not in ("INTERNAL", "UNKNOWN", "CANCELLED"), (method.name, code)
-                assert_clean(await stream.details())
+                assert_clean(await stream.details() or "")
 
 
 @pytest.mark.kind("K4")
@@ -199,6 +205,34 @@ async def test_callers_who_hold_every_slot_do_not_shut_an_operator_out(guarded: 
         assert await guarded.serving()
         for stream in idle:
             stream.cancel()
+
+
+@pytest.mark.kind("K2")
+async def test_a_client_with_1000_calls_in_flight_loses_none(tiny_bundle: Path) -> None:
+    """A stock caller on a connection that is new, and the client with its retries."""
+    async with serving(tiny_bundle, limits={"queue_images": 300}) as running, unharmed(running):
+        payload = embed_request(PNG).SerializeToString()
+
+        async def stock() -> str:
+            try:
+                await send(payload, timeout=60)
+            except grpc.aio.AioRpcError as error:
+                refusal = CallError.from_rpc(error)
+                assert refusal.retry_after is not None, refusal
+                return refusal.code.name
+            return "OK"
+
+        options = [("grpc.enable_retries", 0), ("test.channel", 1)]
+        async with grpc.aio.insecure_channel(running.server.address, options) as channel:
+            send = channel.unary_unary(EMBED.decode())
+            outcomes = Counter(await asyncio.gather(*(stock() for _ in range(1_000))))
+        assert set(outcomes) == {"OK", "RESOURCE_EXHAUSTED"}
+        assert outcomes["OK"] >= 100
+
+        async with AsyncClient(running.server.address, timeout=60.0) as client:
+            await client.model_info()
+            answers = await asyncio.gather(*(client.embed([PNG]) for _ in range(1_000)))
+        assert all(answer.status.ok for [answer] in answers)
 
 
 @pytest.mark.kind("K2")

@@ -13,6 +13,7 @@ from serving.auth.tokens import Principal
 from serving.core.errors import ErrorKind, ServingError
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
+from serving.rpc.call_context import RpcContext
 from serving.rpc.interceptors.method_policy import Policy
 
 
@@ -25,6 +26,7 @@ class CallAdmission:
         self._metrics = metrics
         self.is_open = False
         """Whether calls are admitted."""
+        self._reading = asyncio.Semaphore(limits.calls_reading)
         self._bytes = 0
         self._quotas: dict[str, Quota] = {}
         self._no_calls = asyncio.Event()
@@ -53,8 +55,8 @@ class CallAdmission:
         return True
 
     @contextmanager
-    def admit(self, principal: Principal, size: int, policy: Policy) -> Iterator[Quota]:
-        """Holds a slot for a call whose message has `size` bytes. Raises ServingError."""
+    def admit(self, principal: Principal, policy: Policy) -> Iterator[Quota]:
+        """Holds a slot for a call. Raises ServingError."""
         quota = self._quota(principal)
         if not policy.admission:
             yield quota
@@ -64,22 +66,49 @@ class CallAdmission:
             raise ServingError(ErrorKind.UNAVAILABLE, f"the server is {state}")
         if self.calls >= self._limits.calls_in_flight:
             raise ServingError(ErrorKind.EXHAUSTED, "too many calls", retry_after=0.5)
-        # A single message that is larger than the bound is admitted while nothing else is.
-        if self.calls and self._bytes + size > self._limits.bytes_in_flight:
-            raise ServingError(ErrorKind.EXHAUSTED, "too many bytes in flight", retry_after=0.5)
         quota.start_call()
-        self._count(1, size)
+        self._count(1)
         try:
             yield quota
         finally:
             quota.end_call()
-            self._count(-1, -size)
+            self._count(-1)
 
-    def _count(self, calls: int, size: int) -> None:
-        self.calls += calls
+    async def receive(self, context: RpcContext) -> bytes:
+        """The one message of a call.
+
+        Calls wait here for their turn: gRPC takes memory for a message while it arrives. Raises
+        ServingError.
+        """
+        async with self._reading:
+            try:
+                async with asyncio.timeout(self._limits.read_s):
+                    raw = await context.read()
+            except TimeoutError:
+                raise ServingError(ErrorKind.EXPIRED, "the message did not arrive") from None
+        if not isinstance(raw, bytes):  # the caller has ended its side without one
+            raise ServingError(ErrorKind.INVALID, "the call holds no message")
+        return raw
+
+    @contextmanager
+    def hold_bytes(self, size: int) -> Iterator[None]:
+        """Counts the bytes of a message until the block ends. Raises ServingError."""
+        # A single message that is larger than the bound is admitted while nothing else is.
+        if self._bytes and self._bytes + size > self._limits.bytes_in_flight:
+            raise ServingError(ErrorKind.EXHAUSTED, "too many bytes in flight", retry_after=0.5)
+        self._hold(size)
+        try:
+            yield
+        finally:
+            self._hold(-size)
+
+    def _hold(self, size: int) -> None:
         self._bytes += size
-        self._metrics.in_flight.inc(calls)
         self._metrics.bytes_in_flight.inc(size)
+
+    def _count(self, change: int) -> None:
+        self.calls += change
+        self._metrics.in_flight.inc(change)
         if self.calls:
             self._no_calls.clear()
         else:

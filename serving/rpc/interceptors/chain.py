@@ -2,16 +2,15 @@
 
 error sanitizer( authentication -> method policy -> admission -> deadline -> parse -> handler )
 
-Authentication and policy look at the headers alone: not a byte of the message of a caller who is
-refused there has been read.
+Authentication, policy and admission look at the headers alone: not a byte of the message of a
+caller who is refused there has been read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import grpc
@@ -60,9 +59,7 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             handler = await continuation(handler_call_details)
         except Exception as error:
             return self._refusal(method, error)
-        if handler.request_streaming or handler.response_streaming:
-            return self._streaming(method, handler, policy, principal)
-        return self._unary(method, handler, policy, principal)
+        return self._answering(method, handler, policy, principal)
 
     async def refuse_unknown(self, context: RpcContext) -> None:
         """Ends a call of a method that this server does not have, unread."""
@@ -87,10 +84,10 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     @contextlib.contextmanager
     def _admitted(
-        self, method: str, principal: Principal, size: int, policy: Policy, context: RpcContext
+        self, method: str, principal: Principal, policy: Policy, context: RpcContext
     ) -> Iterator[ServerCall]:
         """Admits a call, sets its deadline and makes it the current one."""
-        with self._admission.admit(principal, size, policy) as quota:
+        with self._admission.admit(principal, policy) as quota:
             now = asyncio.get_running_loop().time()
             seconds = policy.seconds(context.time_remaining(), self._limits)
             call = ServerCall(
@@ -103,57 +100,51 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             with answering(call):
                 yield call
 
-    def _unary(
+    def _answering(
         self, method: str, handler: Handler, policy: Policy, principal: Principal
     ) -> Handler:
-        async def answer(raw: bytes, context: RpcContext) -> Message:
+        async def answer(incoming: AsyncIterator[bytes], context: RpcContext) -> None:
             async with self._sanitizer.guarding(method, context):
-                with self._admitted(method, principal, len(raw), policy, context) as call:
-                    request = parse(handler.request_deserializer, raw)
-                    async with asyncio.timeout_at(call.deadline):
-                        reply: Message = await handler.unary_unary(request, context)
-                        return reply
-            raise AssertionError("unreachable")  # the sanitizer ends the call when the body raises
-
-        return grpc.unary_unary_rpc_method_handler(
-            answer, response_serializer=handler.response_serializer
-        )
-
-    def _streaming(
-        self, method: str, handler: Handler, policy: Policy, principal: Principal
-    ) -> Handler:
-        async def answer(incoming: Any, context: RpcContext) -> None:
-            async with self._sanitizer.guarding(method, context):
-                # The messages of a stream are bounded one by one, by its window.
-                size = 0 if handler.request_streaming else len(incoming)
-                with self._admitted(method, principal, size, policy, context) as call:
+                with self._admitted(method, principal, policy, context) as call:
                     async with asyncio.timeout_at(call.deadline if policy.bounded else None):
-                        await self._run_stream(handler, incoming, context)
+                        await self._run(handler, incoming, context)
 
-        if handler.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(
-                answer, response_serializer=handler.response_serializer
-            )
-        return grpc.unary_stream_rpc_method_handler(
+        # gRPC would read the message of a unary call before it asks anyone.
+        return grpc.stream_stream_rpc_method_handler(
             answer, response_serializer=handler.response_serializer
         )
 
-    async def _run_stream(self, handler: Handler, incoming: Any, context: RpcContext) -> None:
+    async def _run(
+        self, handler: Handler, incoming: AsyncIterator[bytes], context: RpcContext
+    ) -> None:
         read = handler.request_deserializer
-        if handler.request_streaming:
-            replies = handler.stream_stream(_parsed(read, incoming), context)
-        else:
-            replies = handler.unary_stream(parse(read, incoming), context)
-        if not inspect.isasyncgen(replies):
-            raise TypeError(f"the handler of a stream must be an async generator: {handler}")
+        if handler.request_streaming:  # its messages are bounded one by one, by its window
+            await self._send_all(handler.stream_stream(_parsed(read, incoming), context), context)
+            return
+        raw = await self._admission.receive(context)
+        with self._admission.hold_bytes(len(raw)):
+            request = parse(read, raw)
+            del raw
+            if handler.response_streaming:
+                await self._send_all(handler.unary_stream(request, context), context)
+            else:
+                reply: Message = await handler.unary_unary(request, context)
+                await self._send(reply, context)
+
+    async def _send_all(self, replies: Any, context: RpcContext) -> None:
+        if not isinstance(replies, AsyncGenerator):
+            raise TypeError(f"the handler of a stream must be an async generator: {replies}")
         # aclosing: a caller that leaves ends the generator now, not when it is collected.
         async with contextlib.aclosing(replies):
             async for reply in replies:
-                try:
-                    async with asyncio.timeout(self._limits.stream_stall_s):
-                        await context.write(reply)
-                except TimeoutError:
-                    raise ServingError(ErrorKind.EXPIRED, "the replies are not read") from None
+                await self._send(reply, context)
+
+    async def _send(self, reply: Message, context: RpcContext) -> None:
+        try:
+            async with asyncio.timeout(self._limits.stream_stall_s):
+                await context.write(reply)
+        except TimeoutError:
+            raise ServingError(ErrorKind.EXPIRED, "the replies are not read") from None
 
 
 async def _parsed(read: Any, incoming: AsyncIterator[bytes]) -> AsyncIterator[Message]:

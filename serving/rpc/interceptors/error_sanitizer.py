@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NoReturn
@@ -49,6 +50,8 @@ class ErrorSanitizer:
     async def abort(self, method: str, context: RpcContext, error: Exception) -> NoReturn:
         """Ends the call with the status of an error."""
         safe = sanitize(error)
+        # The request is in these frames, which what is raised below would keep in memory.
+        traceback.clear_frames(error.__traceback__)
         code = CODES[safe.kind]
         self._metrics.calls.labels(method, code.name).inc()
         status = to_status(safe)

@@ -71,7 +71,8 @@ async def test_f06_malformed_calls_name_the_field(shared: Running, name: str) ->
         assert error.code is grpc.StatusCode.INVALID_ARGUMENT
         assert [violation.field for violation in error.violations] == [field]
 
-    await survives(shared, fault)
+    # Threads of gRPC keep some of the memory of large messages, which many calls take to reach.
+    await survives(shared, fault, first=60)
 
 
 async def test_f06_the_largest_call_is_answered(shared: Running) -> None:

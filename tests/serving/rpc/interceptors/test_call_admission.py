@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
 
+import grpc
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -15,20 +17,30 @@ from serving.rpc.interceptors.call_admission import CallAdmission, ChatAdmission
 from serving.rpc.interceptors.method_policy import Policy
 
 
-def admission_of(*, is_open: bool = True, **limits: int) -> CallAdmission:
+def admission_of(*, is_open: bool = True, **limits: float) -> CallAdmission:
     admission = CallAdmission(LimitsConfig(**limits), Metrics())  # type: ignore[arg-type]
     if is_open:
         admission.open()
     return admission
 
 
-def refusal(
-    admission: CallAdmission, size: int = 1, principal: Principal = ANONYMOUS
-) -> ServingError:
+def refusal(admission: CallAdmission, principal: Principal = ANONYMOUS) -> ServingError:
     """The error of a call that must be refused."""
-    with pytest.raises(ServingError) as caught, admission.admit(principal, size, Policy()):
+    with pytest.raises(ServingError) as caught, admission.admit(principal, Policy()):
         pass
     return caught.value
+
+
+class Context:
+    """Stands for gRPC's: the message arrives when it is put in."""
+
+    def __init__(self, message: object = None) -> None:
+        self._arrived = asyncio.get_running_loop().create_future()
+        if message is not None:
+            self._arrived.set_result(message)
+
+    async def read(self) -> object:
+        return await self._arrived
 
 
 async def test_calls_are_refused_while_the_server_starts_and_drains() -> None:
@@ -36,46 +48,74 @@ async def test_calls_are_refused_while_the_server_starts_and_drains() -> None:
     error = refusal(admission)
     assert (error.kind, error.message) == (ErrorKind.UNAVAILABLE, "the server is starting")
     admission.open()
-    with admission.admit(ANONYMOUS, 1, Policy()):
+    with admission.admit(ANONYMOUS, Policy()):
         admission.drain()
         assert refusal(admission).message == "the server is shutting down"
-        with admission.admit(ANONYMOUS, 1, Policy(admission=False)):  # health is still answered
+        with admission.admit(ANONYMOUS, Policy(admission=False)):  # health is still answered
             assert admission.calls == 1
         assert not await admission.wait_until_empty(0.01)
     assert await admission.wait_until_empty(0.01)
 
 
-async def test_calls_and_their_bytes_are_bounded() -> None:
-    admission = admission_of(calls_in_flight=2, bytes_in_flight=100)
-    with admission.admit(ANONYMOUS, 60, Policy()):
-        error = refusal(admission, size=50)
-        assert (error.kind, error.message) == (ErrorKind.EXHAUSTED, "too many bytes in flight")
+async def test_calls_are_bounded() -> None:
+    admission = admission_of(calls_in_flight=2)
+    with admission.admit(ANONYMOUS, Policy()), admission.admit(ANONYMOUS, Policy()):
+        error = refusal(admission)
+        assert (error.kind, error.message) == (ErrorKind.EXHAUSTED, "too many calls")
         assert error.retry_after is not None
-        with admission.admit(ANONYMOUS, 40, Policy()):
-            assert refusal(admission, size=0).message == "too many calls"
-    with admission.admit(ANONYMOUS, 1_000, Policy()):  # alone, a large message is admitted
-        pass
     assert admission.calls == 0
+
+
+async def received(admission: CallAdmission, context: Context) -> bytes:
+    return await admission.receive(context)  # type: ignore[arg-type]
+
+
+async def test_bytes_are_bounded() -> None:
+    admission = admission_of(bytes_in_flight=100)
+    with admission.hold_bytes(60), admission.hold_bytes(40):
+        with pytest.raises(ServingError) as caught, admission.hold_bytes(1):
+            pass
+        assert caught.value.message == "too many bytes in flight"
+        assert caught.value.retry_after is not None
+    with admission.hold_bytes(1_000):  # alone
+        pass
+
+
+async def test_a_call_without_a_message_is_refused() -> None:
+    with pytest.raises(ServingError, match="holds no message"):
+        await received(admission_of(), Context(grpc.aio.EOF))
+
+
+async def test_messages_are_received_in_turn_and_in_time() -> None:
+    admission = admission_of(calls_reading=1, read_s=0.05)
+    slow = asyncio.create_task(received(admission, Context()))
+    await asyncio.sleep(0)
+    fast = asyncio.create_task(received(admission, Context(b"x")))
+    await asyncio.sleep(0)
+    assert not fast.done()
+    with pytest.raises(ServingError, match="did not arrive"):
+        await slow
+    assert await fast == b"x"
 
 
 async def test_a_call_that_its_quota_refuses_takes_no_slot() -> None:
     admission = admission_of()
     principal = Principal(name="slow", concurrent_calls=1)
-    with admission.admit(principal, 1, Policy()):
+    with admission.admit(principal, Policy()):
         assert refusal(admission, principal=principal).kind is ErrorKind.EXHAUSTED
         assert admission.calls == 1
-    with admission.admit(principal, 1, Policy()):
+    with admission.admit(principal, Policy()):
         pass
 
 
 async def test_a_principal_that_changed_gets_a_new_quota() -> None:
     admission = admission_of()
     before = Principal(name="a", requests_per_second=0.001, burst=1.0)
-    with admission.admit(before, 1, Policy()):
+    with admission.admit(before, Policy()):
         pass
     assert refusal(admission, principal=before).message == "too many requests"
     after = Principal(name="a", requests_per_second=0.001, burst=2.0)
-    with admission.admit(after, 1, Policy()) as quota:
+    with admission.admit(after, Policy()) as quota:
         assert quota.principal is after
 
 
