@@ -9,6 +9,9 @@ import click
 from serving.cli._output import watched
 from serving.export.inputs import AUTO, INPUTS
 
+MAX_CONCEPTS, MAX_EXAMPLES = 256, 32
+"""What a page shows at most: about 30 MB of thumbnails."""
+
 
 @click.command()
 @click.argument("export")
@@ -17,7 +20,8 @@ from serving.export.inputs import AUTO, INPUTS
     "--output",
     default="report.html",
     show_default=True,
-    help="The file to write. It may replace an older report, but no other file.",
+    help="The file to write; - is standard output. It may replace an older report, but no other "
+    "file.",
 )
 @click.option(
     "--input",
@@ -39,14 +43,14 @@ from serving.export.inputs import AUTO, INPUTS
 )
 @click.option(
     "--concepts",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MAX_CONCEPTS),
     default=48,
     show_default=True,
     help="How many concepts to show with examples.",
 )
 @click.option(
     "--top",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MAX_EXAMPLES),
     default=8,
     show_default=True,
     help="How many examples of each concept to show.",
@@ -79,8 +83,8 @@ def report(
     from serving.storage.location import Location, LocationError
 
     try:
-        file = Location.parse(output)
-        if file.exists() and not (file.is_folder() or is_page(file)):
+        file = None if output == "-" else Location.parse(output)
+        if file is not None and file.exists() and not (file.is_folder() or is_page(file)):
             raise LocationError(f"{output}: is there and is no report; choose another -o")
         reader = ExportReader.open(export, watched)
         contents = ExportReport.of(
@@ -91,7 +95,10 @@ def report(
             bundle,
         )
         page = render(contents).encode()
-        file.write(page)
+        if file is None:
+            click.echo(page, nl=False)
+        else:
+            file.write(page)
     except (BundleError, ExportError, InputError, LocationError, PluginError) as error:
         raise click.ClickException(str(error)) from None
     unreadable = sum(bool(example.problem) for example in contents.examples.values())
@@ -99,5 +106,6 @@ def report(
     click.echo(
         f"{output}: {contents.summary.rows:,} rows, {len(contents.concepts.id):,} concepts, "
         f"{len(page):,} bytes{missing}"
-        f"{'' if contents.summary.whole else '; the export is not whole'}"
+        f"{'' if contents.summary.whole else '; the export is not whole'}",
+        err=file is None,
     )

@@ -39,6 +39,8 @@ class ReportConfig:
 class ReportSummary:
     """What was exported, and what of it is there. See ExportJob and ExportReader."""
 
+    export: str
+    """Where it is."""
     model: str
     runtime: str
     modality: str
@@ -183,6 +185,7 @@ class ExportReport:
 
 def _summary(export: ExportReader) -> ReportSummary:
     return ReportSummary(
+        export=export.output.path,
         model=export.job.model,
         runtime=export.job.runtime,
         modality=export.job.modality,

@@ -67,6 +67,14 @@ def test_only_a_page_is_replaced(exported: Path, tmp_path: Path) -> None:
         assert own.read_bytes() == before
 
 
+def test_a_page_names_its_export_and_may_go_to_standard_output(
+    exported: Path, report: Reporter
+) -> None:
+    page = report(exported)
+    assert str(exported) in page.text
+    assert page.source in call(exported, "-o", "-")
+
+
 def test_without_the_input_it_shows_ids(exported: Path, report: Reporter) -> None:
     page = report(exported)
     assert page.images == {}
@@ -135,7 +143,8 @@ def test_of_an_unfinished_export_the_finished_shards_count(
 def test_an_export_on_an_object_store(exported: Path, report: Reporter) -> None:
     fsspec.filesystem("memory").put(str(exported), "/bucket/codes", recursive=True)
     local, remote = report(exported).data, report("memory://bucket/codes").data
-    del local["summary"]["changed"], remote["summary"]["changed"]
+    for name in ("changed", "export"):
+        del local["summary"][name], remote["summary"][name]
     assert remote == local
 
 
