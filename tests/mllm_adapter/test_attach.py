@@ -22,7 +22,9 @@ def test_a_new_version_with_the_adapter(
     assert current_version(tmp_path / "tiny") == bundle.manifest.version == "9"
     assert read_config(done / "adapter") == read_config(chat_bundle / "adapter")
     assert "adapter/llm/model.safetensors" in bundle.manifest.files
-    assert "## Steered chat" in (done / "CARD.md").read_text()
+    card = (done / "CARD.md").read_text()
+    assert card.startswith("# tiny 9\n")
+    assert "## Steered chat" in card
     with pytest.raises(BundleError, match="exists, and versions never change"):
         attach(chat_bundle / "adapter", tiny_bundle, tmp_path, "9")
     # An adapter in the source is replaced, not added to.
