@@ -123,8 +123,7 @@ class Server:
     ) -> grpc.aio.Server:
         limits = self.config.limits
         chain = Chain(Authenticator(tokens), admission, ErrorSanitizer(self.metrics), limits)
-        options = channel_options(limits)
-        server = create_server((chain,), options, chain.refuse_unknown)
+        server = create_server(channel_options(limits), chain)
         health = HealthService((*services, "grpc.health.v1.Health"))
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         if self.config.reflection:

@@ -1,9 +1,12 @@
-"""grpc.aio's server, with a fault mended that lets one caller end it.
+"""grpc.aio's server, with its own way of accepting and answering calls.
 
-In the loop that accepts calls, grpc.aio decodes the name of an unknown method as UTF-8. A name that
-is not UTF-8 ends that loop, and with it the server. So calls of unknown methods are accepted here,
-where nobody looks at the name. Known methods are not affected: gRPC compares their names byte by
-byte.
+grpc.aio accepts one call of a method in two turns of the event loop. A busy machine has few turns
+in a second, so that calls would be late before anyone knows of them. It also decodes the name of an
+unknown method as UTF-8, in the loop that accepts calls: a name that is not UTF-8 ends the server.
+So calls are accepted here, many in one turn, and nobody looks at the name of an unknown method.
+
+grpc.aio makes three tasks of a call, and asks gRPC at once whether its caller leaves. Here a unary
+call is one task, and its caller is watched only if the call is not over soon: refusing costs less.
 """
 
 from __future__ import annotations
@@ -11,35 +14,37 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not in the stubs
 
 from serving.rpc.call_context import RpcContext
 
-OnUnknown = Callable[[RpcContext], Coroutine[Any, Any, None]]
-"""Ends a call of an unknown method."""
-
-
 ACCEPTED_AT_ONCE = 32
 """Calls of one method that are accepted in one turn of the event loop."""
 
+_WATCH_AFTER_S = 0.003
+"""A call that is not over by then is cancelled when its caller leaves."""
+
+
+class CallAnswerer(Protocol):
+    """What becomes of calls."""
+
+    async def answer(self, method: str, handler: Any, context: RpcContext) -> None:
+        """Answers a call of a known method, or ends it."""
+
+    async def refuse_unknown(self, context: RpcContext) -> None:
+        """Ends a call of a method that the server does not have."""
+
 
 class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # without types
-    """Accepts calls by itself. Answering a call of a known method is left to grpc.aio."""
+    """Accepts calls and answers them by itself."""
 
-    def __init__(
-        self,
-        on_unknown: OnUnknown,
-        interceptors: tuple[grpc.aio.ServerInterceptor[Any, Any], ...],
-        options: tuple[tuple[str, Any], ...],
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        super().__init__(loop, None, (), interceptors, options, None)
-        self._on_unknown = on_unknown
-        self._interceptors = interceptors
+    def __init__(self, answerer: CallAnswerer, options: tuple[tuple[str, Any], ...]) -> None:
+        super().__init__(asyncio.get_running_loop(), None, (), (), options, None)
+        self._answerer = answerer
         self._methods: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -49,46 +54,77 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # without types
         self._methods.update(handlers)
 
     def _make_request_call_future(self, method: bytes | None) -> asyncio.Future[Any]:
-        """Where grpc.aio accepts the next call of a method; None stands for unknown methods.
+        """What grpc.aio waits for to accept a call of a method; None stands for unknown methods.
 
-        grpc.aio accepts one call of a method in two turns of the event loop. A busy machine has few
-        turns in a second, and calls that wait to be accepted are late before anyone knows of them.
+        It is done only when the server stops, and then raises what grpc.aio expects.
         """
         accept = self._accept_unknown if method is None else functools.partial(self._accept, method)
         loop = asyncio.get_running_loop()
         return asyncio.gather(*(loop.create_task(accept()) for _ in range(ACCEPTED_AT_ONCE)))
 
     async def _accept(self, name: bytes) -> None:
-        """Accepts calls of a known method until the server stops; that raises, for grpc.aio."""
-        loop = asyncio.get_running_loop()
         method = name.decode()
-        resolver = cygrpc._MethodResolver([], self._methods)
+        handler = self._methods[method]
         while True:
             state = await self._request_registered_call(name)
-            answer = cygrpc._handle_rpc(method, resolver, self._interceptors, state, loop, False)
-            self._start(cygrpc._schedule_rpc_coro(answer, state, loop, method))
+            context = _context(state, handler.response_serializer)
+            answer = self._answerer.answer(method, handler, context)
+            if handler.request_streaming:
+                self._start(self._watched(state, _ended(state, context, answer)))
+            else:
+                self._start(self._unary(state, _ended(state, context, answer)))
 
     async def _accept_unknown(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             state = await self._request_call()
-            answer = self._on_unknown(cygrpc._ServicerContext(state, None, None, loop))
-            self._start(cygrpc._schedule_rpc_coro(answer, state, loop, "unknown"))
+            self._start(self._watched(state, self._answerer.refuse_unknown(_context(state, None))))
 
-    def _start(self, answer: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(answer)
+    def _watched(self, state: Any, answer: Coroutine[Any, Any, None]) -> Any:
+        """A call whose caller is watched from the beginning. A stream that is answered sooner than
+        its caller has sent anything hides the answer from callers of grpc.aio."""
+        return cygrpc._schedule_rpc_coro(answer, state, asyncio.get_running_loop(), "call")
+
+    async def _unary(self, state: Any, answer: Coroutine[Any, Any, None]) -> None:
+        loop = asyncio.get_running_loop()
+        watch = loop.call_later(_WATCH_AFTER_S, self._watch, asyncio.current_task(), state)
+        try:
+            await answer
+        except (cygrpc.BaseError, asyncio.CancelledError):
+            pass  # the call has ended with another status, or its caller has left
+        finally:
+            watch.cancel()
+
+    def _watch(self, task: asyncio.Task[Any] | None, state: Any) -> None:
+        """Cancels the task of a call when its caller leaves."""
+        loop = asyncio.get_running_loop()
+        self._start(cygrpc._handle_cancellation_from_core(task, state, loop))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-def create_server(
-    interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]],
-    options: Sequence[tuple[str, Any]],
-    on_unknown: OnUnknown,
-) -> grpc.aio.Server:
-    """A server that calls `on_unknown` for every call of a method that was not added to it."""
+def _context(state: Any, serialize: Any) -> Any:
+    return cygrpc._ServicerContext(state, None, serialize, asyncio.get_running_loop())
+
+
+async def _ended(state: Any, context: Any, answer: Coroutine[Any, Any, None]) -> None:
+    """Runs `answer`, which sends the replies of a call, and sends the status OK after them."""
+    await answer
+    await cygrpc._finish_handler_with_stream_responses(
+        state, _no_more_replies, None, context, asyncio.get_running_loop()
+    )
+
+
+async def _no_more_replies(_: None, context: RpcContext) -> None:
+    pass
+
+
+def create_server(options: Sequence[tuple[str, Any]], answerer: CallAnswerer) -> grpc.aio.Server:
+    """A server whose calls `answerer` answers."""
     server: Any = grpc.aio.server()
-    server._server = _AioServer(on_unknown, tuple(interceptors), tuple(options))
+    server._server = _AioServer(answerer, tuple(options))
     return server  # type: ignore[no-any-return]
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
-import grpc
 from google.protobuf.message import Message
 
 from serving.auth.tokens import ANONYMOUS, Authenticator, Principal
@@ -31,8 +30,8 @@ UNKNOWN_METHOD = "unknown"
 """Stands in metrics for every method that this server does not have: a caller chooses its name."""
 
 
-class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Wraps every handler of the server."""
+class Chain:
+    """Answers every call of one port."""
 
     def __init__(
         self,
@@ -46,20 +45,14 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._sanitizer = sanitizer
         self._limits = limits
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Gives the wrapped handler, or one that refuses the call unread."""
-        method = str(handler_call_details.method)
+    async def answer(self, method: str, handler: Handler, context: RpcContext) -> None:
+        """Answers a call of `/package.Service/Method`, or ends it with the status of an error."""
         policy = policy_of(method)
-        try:
-            principal = self._identify(policy, handler_call_details.invocation_metadata or ())
-            handler = await continuation(handler_call_details)
-        except Exception as error:
-            return self._refusal(method, error)
-        return self._answering(method, handler, policy, principal)
+        async with self._sanitizer.guarding(method, context):
+            principal = self._identify(policy, context.invocation_metadata() or ())
+            with self._admitted(method, principal, policy, context) as call:
+                async with asyncio.timeout_at(call.deadline if policy.bounded else None):
+                    await self._run(handler, context)
 
     async def refuse_unknown(self, context: RpcContext) -> None:
         """Ends a call of a method that this server does not have, unread."""
@@ -74,13 +67,6 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         principal = ANONYMOUS if policy.public else self._authenticator.identify(headers)
         policy.check(principal)
         return principal
-
-    def _refusal(self, method: str, error: Exception) -> Handler:
-        async def refuse(_: AsyncIterator[bytes], context: RpcContext) -> None:
-            await self._sanitizer.abort(method, context, error)
-
-        # On the wire a unary call is a stream too, and the handler of a stream need not read.
-        return grpc.stream_stream_rpc_method_handler(refuse)
 
     @contextlib.contextmanager
     def _admitted(
@@ -100,26 +86,10 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             with answering(call):
                 yield call
 
-    def _answering(
-        self, method: str, handler: Handler, policy: Policy, principal: Principal
-    ) -> Handler:
-        async def answer(incoming: AsyncIterator[bytes], context: RpcContext) -> None:
-            async with self._sanitizer.guarding(method, context):
-                with self._admitted(method, principal, policy, context) as call:
-                    async with asyncio.timeout_at(call.deadline if policy.bounded else None):
-                        await self._run(handler, incoming, context)
-
-        # gRPC would read the message of a unary call before it asks anyone.
-        return grpc.stream_stream_rpc_method_handler(
-            answer, response_serializer=handler.response_serializer
-        )
-
-    async def _run(
-        self, handler: Handler, incoming: AsyncIterator[bytes], context: RpcContext
-    ) -> None:
+    async def _run(self, handler: Handler, context: RpcContext) -> None:
         read = handler.request_deserializer
         if handler.request_streaming:  # its messages are bounded one by one, by its window
-            await self._send_all(handler.stream_stream(_parsed(read, incoming), context), context)
+            await self._send_all(handler.stream_stream(_messages(read, context), context), context)
             return
         raw = await self._admission.receive(context)
         with self._admission.hold_bytes(len(raw)):
@@ -147,6 +117,6 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             raise ServingError(ErrorKind.EXPIRED, "the replies are not read") from None
 
 
-async def _parsed(read: Any, incoming: AsyncIterator[bytes]) -> AsyncIterator[Message]:
-    async for raw in incoming:
+async def _messages(read: Any, context: RpcContext) -> AsyncIterator[Message]:
+    while isinstance(raw := await context.read(), bytes):
         yield parse(read, raw)
