@@ -12,8 +12,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
 CAPTIONS_FILE = "captions.safetensors"
 
@@ -57,6 +55,9 @@ class CaptionIndex:
     @classmethod
     def open(cls, path: Path, concepts: int) -> Self:
         """Reads captions.safetensors for a model of C concepts. Raises CaptionsError."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
         try:
             tensors = load_file(path)
         except (SafetensorError, ValueError, OSError):
@@ -109,6 +110,8 @@ def write_captions(path: Path, texts: Sequence[str], codes: NDArray[np.float32])
     Unprintable characters become spaces; texts without a code are left out. Of more than
     MAX_CAPTIONS an even sample is kept. Raises CaptionsError when none is left.
     """
+    from safetensors.numpy import save
+
     printable = ["".join(c if c.isprintable() else " " for c in text).strip() for text in texts]
     first = {text: row for row, text in reversed(list(enumerate(printable))) if text}
     kept = sorted(row for row in first.values() if (codes[row] > 0).any())

