@@ -121,7 +121,8 @@ def test_report_and_index_read_any_format(images: Path, tiny_bundle: Path, tmp_p
             assert done.exit_code == 0, done.output
         page = Page(tmp_path / f"{form}.html")
         data = {name: page.data[name] for name in ("active", "concepts", "pairs", "quarantine")}
-        exports.append((data, (tmp_path / f"{form}-bulk" / "bulk-000000.ndjson").read_bytes()))
+        bulk = (tmp_path / f"{form}-bulk" / "bulk-000000.ndjson").read_text().splitlines()
+        exports.append((data, bulk[1::2]))  # the lines between hold ids, which are an export's own
     assert exports[1:] == exports[:-1]
 
 
