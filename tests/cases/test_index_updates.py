@@ -21,6 +21,9 @@ pytestmark = pytest.mark.kind("K10")
 
 BULK = {"opensearch", "elasticsearch"}
 """They are files, in which nobody can look up a row."""
+NAME = "followed"
+"""Of the collection: other tests have theirs in the same PostgreSQL."""
+
 SEARCHABLE = [name for name in DATABASES.names if name not in BULK]
 
 
@@ -48,7 +51,7 @@ def exports(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def held(database: str, export: Path) -> dict[str, str]:
     """The stamps of the rows of an export that a database holds."""
     ids = [row.id for batch in ExportRows.open(str(export)).batches(500) for row in batch]
-    with open_database(database, "rows") as collection:
+    with open_database(database, NAME) as collection:
         assert isinstance(collection, SearchableDatabase)
         collection.origin()
         return collection.stamps(ids)
@@ -61,7 +64,7 @@ def test_a_database_follows_an_update_and_keeps_what_others_wrote(
     database = f"{kind}:{tmp_path / 'd.db'}"
     if kind == "pgvector":
         database = f"pgvector:{request.getfixturevalue('postgres')}"
-    where = [database, "--name", "rows"]
+    where = [database, "--name", NAME]
     assert "; 19 new, 0 changed, 0 as they were, 0 removed" in index(exports / "a", *where)
     assert "; 0 new, 0 changed, 19 as they were, 0 removed" in index(exports / "a", *where)
     printed = index(exports / "b", *where, code=1)
@@ -69,14 +72,14 @@ def test_a_database_follows_an_update_and_keeps_what_others_wrote(
         "; 1 new, 0 changed, 0 as they were, 0 removed, 0 without a concept; it holds 20" in printed
     )
     assert (
-        "Error: 1 rows were left out: another export has rows of the same ids in rows, such as "
+        "Error: 1 rows were left out: another export has rows of the same ids in followed, such as "
         "'00.png'. Export with --prefix, or index into another --name\n" in printed
     )
     before = held(database, exports / "b")
     assert "it holds 22" in index(exports / "b-named", *where)
     printed = index(exports / "a2", *where)
     # Of 19 rows two went, one went into quarantine, one came out of it, one came and one changed.
-    assert "18 rows of tiny/1 in rows; 2 new, 1 changed, 15 as they were, 3 removed" in printed
+    assert "18 rows of tiny/1 in followed; 2 new, 1 changed, 15 as they were, 3 removed" in printed
     assert "it holds 21" in printed
     assert held(database, exports / "b") == before
     assert len(held(database, exports / "b-named")) == 2
