@@ -24,6 +24,7 @@ import numpy as np
 from bundle.image import ImageLimits
 from bundle.manifest import Framing, Preprocessing
 from bundle.preprocessor import ImageCoverage, ImagePixels
+from serving.core.child_process import python_path
 from serving.core.errors import invalid
 from serving.image_decoding.worker import FRAMINGS, request_struct
 
@@ -166,5 +167,4 @@ def _anonymous_file(size: int) -> Iterator[int]:
 
 def _environment() -> dict[str, str]:
     """This process's environment and import path, and one OpenBLAS thread: workers need no more."""
-    path = os.pathsep.join(entry or os.curdir for entry in sys.path)
-    return {**_MALLOC, **os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+    return {**_MALLOC, **os.environ, "PYTHONPATH": python_path(), "OPENBLAS_NUM_THREADS": "1"}

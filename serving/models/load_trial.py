@@ -20,6 +20,7 @@ from bundle.manifest import Manifest
 from bundle.onnx_graph import GRAPHS
 from bundle.schema import from_dict
 from bundle.store import Bundle, BundleError
+from serving.core.child_process import python_path
 from serving.core.config import BatchConfig
 from serving.engines.base import EngineConfig, EngineError, open_engine
 from serving.models.sample_inputs import run_samples
@@ -54,7 +55,7 @@ async def try_graphs(bundle: Bundle, engine: EngineConfig, batch: BatchConfig) -
         stdin=asyncio.subprocess.PIPE,  # its end tells the process that this one is gone
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or os.curdir for entry in sys.path)},
+        env={**os.environ, "PYTHONPATH": python_path()},
         start_new_session=True,  # Ctrl-C is for the server
     )
     assert process.stderr is not None

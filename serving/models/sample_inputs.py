@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.manifest import Manifest
-from bundle.onnx_graph import GRAPHS, GraphName
+from bundle.onnx_graph import GRAPHS
 from bundle.store import Bundle
 from serving.core.config import BatchConfig
 from serving.engines.base import Engine, EngineError
@@ -28,24 +27,18 @@ def sample_image() -> bytes:
     return file.getvalue()
 
 
-def sample_input(manifest: Manifest, tokens: NDArray[Any], graph: GraphName) -> NDArray[Any]:
-    """A plain input of a graph: the `tokens` (T,) of a text, or a grey image (3, S, S)."""
-    if graph == "text":
-        return tokens
-    size = manifest.preprocessing.size
-    return np.zeros((3, size, size), dtype=np.float32)
-
-
 def run_samples(bundle: Bundle, engine: Engine, batch: BatchConfig) -> None:
     """Runs every graph with one item and with the largest batch, so that no call pays for either.
 
     Raises EngineError for a row that no model gives.
     """
-    tokens = bundle.tokenizer.encode([SAMPLE_TEXT])[0]
+    side = bundle.manifest.preprocessing.size
+    image: NDArray[Any] = np.zeros((1, 3, side, side), dtype=np.float32)
+    text: NDArray[Any] = bundle.tokenizer.encode([SAMPLE_TEXT])  # (1, T)
     for graph in GRAPHS:
-        for size in {1, batch.max_texts if graph == "text" else batch.max_images}:
-            inputs = np.repeat(sample_input(bundle.manifest, tokens, graph)[None], size, axis=0)
-            output = engine.run(graph, inputs)
+        one, most = (text, batch.max_texts) if graph == "text" else (image, batch.max_images)
+        for size in {1, most}:
+            output = engine.run(graph, np.repeat(one, size, axis=0))
             for row in rows_of(output, size, bundle.manifest.architecture, graph):
                 if isinstance(row, EngineError):
                     raise row

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 _BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
 
+_models_option = click.option(
+    "--models",
+    "models_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("models"),
+    show_default=True,
+    help="Folder in which NAME/VERSION is written.",
+)
+
 
 @click.group()
 def bundle() -> None:
@@ -32,14 +41,7 @@ def bundle() -> None:
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--name", required=True, help="Name of the model.")
 @click.option("--version", required=True, help="Version; an existing one is never changed.")
-@click.option(
-    "--models",
-    "models_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("models"),
-    show_default=True,
-    help="Folder in which NAME/VERSION is written.",
-)
+@_models_option
 @click.option(
     "--data",
     type=click.Path(exists=True, path_type=Path),
@@ -116,14 +118,7 @@ def export(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File of words, one a line, that may become names.  [default: the data set's WordNet]",
 )
-@click.option(
-    "--models",
-    "models_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("models"),
-    show_default=True,
-    help="Folder in which NAME/VERSION is written.",
-)
+@_models_option
 @click.option(
     "--card",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
