@@ -26,7 +26,8 @@ MAX_CONCEPTS, MAX_EXAMPLES = 256, 32
 @click.option(
     "--input",
     "source",
-    help="The input of EXPORT. The page then shows its images or texts, not only ids.",
+    help="The input of EXPORT. The page then shows its images or texts, not only ids. What is not "
+    "there as it was exported is not shown; an input of which that holds for all is refused.",
 )
 @click.option(
     "--kind",
@@ -101,8 +102,7 @@ def report(
             file.write(page)
     except (BundleError, ExportError, InputError, LocationError, PluginError) as error:
         raise click.ClickException(str(error)) from None
-    unreadable = sum(bool(example.problem) for example in contents.examples.values())
-    missing = f"; {unreadable:,} examples could not be read" if unreadable else ""
+    missing = f"; {contents.not_shown}" if contents.not_shown else ""
     click.echo(
         f"{output}: {contents.summary.rows:,} rows, {len(contents.concepts.id):,} concepts, "
         f"{len(page):,} bytes{missing}"

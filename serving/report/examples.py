@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,16 @@ from PIL import Image
 
 from bundle.image import ImageError, ImageLimits, decode_image
 from serving.export.export_reader import ExportReader
-from serving.export.inputs.base import Content, Input, InputEntry, InputError, Unreadable
+from serving.export.inputs.base import (
+    CHANGED,
+    Content,
+    Input,
+    InputEntry,
+    InputError,
+    Unreadable,
+)
 from serving.export.verify_export import TrackProgress
+from serving.storage.local_tree import NOT_FOUND
 
 THUMBNAIL_SIDE = 96
 """Pixels of a thumbnail's longer side."""
@@ -37,34 +46,57 @@ class Example:
 def load_examples(
     export: ExportReader, rows: Sequence[int], source: Input | None, track: TrackProgress
 ) -> dict[int, Example]:
-    """Examples by the numbers of their rows, with their images or texts as the export's input has
-    them now, if it is given. Raises InputError for an input of another kind."""
+    """Examples by the numbers of their rows, with their images or texts if the export's input is
+    given. What is not there as it was exported is not shown. Raises InputError for an input of
+    which that holds for every example, and ExportError for a plan that cannot be read."""
     entries = _entries(export, sorted(set(rows)), track)
     if source is None:
         return {row: Example(id=e.id, source=e.source) for row, e in entries.items()}
     contents = _contents(source, list(entries.values()))
     numbers = list(entries)
-    return {
+    examples = {
         number: _example(entries[number], content)
         for number, content in zip(track(numbers, "reading examples"), contents, strict=True)
     }
+    _refuse_other_input(examples.values())
+    return examples
+
+
+def not_shown(examples: Iterable[Example]) -> str:
+    """How many examples are not shown, and why; empty when all are."""
+    problems = [example.problem for example in examples]
+    counts = Counter(filter(None, problems))
+    if not counts:
+        return ""
+    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts.most_common())
+    return f"{counts.total():,} of {len(problems):,} examples are not shown ({reasons})"
+
+
+def _refuse_other_input(examples: Collection[Example]) -> None:
+    """Raises InputError when no example is there as it was exported."""
+    told = not_shown(examples)
+    if told and all(example.problem in (CHANGED, NOT_FOUND) for example in examples):
+        raise InputError(
+            f"--input: not what the export was made from: {told}. "
+            "A copy must have the times of change of its original"
+        )
 
 
 def _entries(export: ExportReader, rows: list[int], track: TrackProgress) -> dict[int, InputEntry]:
-    """The entries of rows (ascending). Only the shards that hold some of them are read."""
+    """The entries of rows (ascending) as they were exported. Only the shards that hold some of them
+    are read."""
     numbers = np.array(rows, np.int64)
     entries: dict[int, InputEntry] = {}
     start = 0
     for receipt in track(export.receipts, "finding examples"):
         end = start + export.rows_of(receipt)
         if np.searchsorted(numbers, start) < np.searchsorted(numbers, end):
-            for batch in export.batches(receipt, ["id", "source"]):
+            planned = {entry.id: entry for entry in export.generations.shard(receipt.shard).entries}
+            for batch in export.batches(receipt, ["id"]):
                 low, high = np.searchsorted(numbers, (start, start + batch.num_rows))
                 inside = numbers[low:high]
-                table = batch.take(inside - start)
-                ids, sources = table["id"].to_pylist(), table["source"].to_pylist()
-                for number, id, source in zip(inside.tolist(), ids, sources, strict=True):
-                    entries[number] = InputEntry(id, source, "")
+                ids = batch.take(inside - start)["id"].to_pylist()
+                entries |= {n: planned[id] for n, id in zip(inside.tolist(), ids, strict=True)}
                 start += batch.num_rows
         start = end
     return entries
@@ -73,7 +105,7 @@ def _entries(export: ExportReader, rows: list[int], track: TrackProgress) -> dic
 def _contents(source: Input, entries: list[InputEntry]) -> Iterator[Content]:
     try:
         yield from source.read(entries)
-    except (ValueError, IndexError):  # the input writes sources in another way, or has fewer rows
+    except ValueError:  # the input writes sources in another way
         raise InputError("--input: not what the export was made from") from None
 
 

@@ -14,7 +14,7 @@ from serving.export.inputs.base import Input, InputError
 from serving.export.verify_export import TrackProgress
 from serving.report.concept_names import ConceptNames
 from serving.report.cooccurrence import Cooccurrence
-from serving.report.examples import Example, load_examples
+from serving.report.examples import Example, load_examples, not_shown
 from serving.report.selection import by_frequency, concepts_to_compare, concepts_to_show
 from serving.report.statistics import QuarantineReason, Statistics, count_reasons
 
@@ -133,6 +133,11 @@ class ExportReport:
     """Examples by the numbers of their rows."""
     quarantine: list[QuarantineReason]
     names: ConceptNames
+
+    @property
+    def not_shown(self) -> str:
+        """How many examples are not shown, and why; empty when all are."""
+        return not_shown(self.examples.values())
 
     @classmethod
     def of(

@@ -224,6 +224,26 @@ def test_an_entry_that_changes_after_it_was_listed_is_not_read(kind: str, tmp_pa
     assert Counter(type(content) for content in opened.read(others))[bytes]
 
 
+@pytest.mark.kind("K3")
+@pytest.mark.parametrize("before", [[image(1), image(2)], [[image(1)], [image(2), image(3)]]])
+@pytest.mark.parametrize(
+    "after", [[image(1)], [[image(1)], None], [[image(1)], []], [5, 6], ["a dog", "a cat"]]
+)
+def test_a_table_that_has_become_another_costs_its_own_entries(
+    before: list[object], after: list[object], tmp_path: Path
+) -> None:
+    """Fewer rows, other lists, another type."""
+    for name in ("a", "b"):
+        parquet.write_table(pyarrow.table({"image": before}), tmp_path / f"{name}.parquet")
+    opened = open_input(str(tmp_path), column="image")
+    entries = list(opened.entries(LeftOut()))
+    parquet.write_table(pyarrow.table({"image": after}), tmp_path / "b.parquet")
+    contents = list(open_input(str(tmp_path), column="image").read(entries))
+    half = len(entries) // 2
+    assert all(isinstance(content, bytes) for content in contents[:half])
+    assert contents[half:] == [Unreadable("changed since it was listed")] * half
+
+
 @pytest.mark.kind("K2")
 def test_an_object_that_is_replaced_after_it_was_listed_is_not_read() -> None:
     store = fsspec.filesystem("memory")

@@ -22,6 +22,7 @@ from serving.export.inputs._container_files import ContainerFiles, file_entry
 from serving.export.inputs._row_groups import RowGroups, group_of, open_groups
 from serving.export.inputs._unique_ids import UniqueIds
 from serving.export.inputs.base import (
+    CHANGED,
     EMPTY,
     TABLE_NAMES,
     UNREADABLE,
@@ -59,7 +60,7 @@ class Table:
         self._found, self.files = found, found.fingerprints
         self._column, self._id = column, id_column
         self._lock = threading.Lock()
-        self._cached_file = functools.lru_cache(CACHED_GROUPS)(self._open)
+        self._cached_file = functools.lru_cache(CACHED_GROUPS)(self._open_checked)
         self._cached_column = functools.lru_cache(CACHED_GROUPS)(self._read_column)
         self.modality: Modality = self._first_modality()
 
@@ -78,9 +79,7 @@ class Table:
             whole = file_entry(file)
             if not whole.problem:
                 try:
-                    groups = self._open(file.path)
-                    if modality_of(groups.schema.field(self._column).type) != self.modality:
-                        raise InputError(f"column {self._column} is of another type")
+                    groups = self._open_checked(file.path)
                 except InputError as error:
                     whole = whole._replace(problem=str(error))
                 except OSError as error:
@@ -151,10 +150,11 @@ class Table:
             with self._lock, self._found.folder.translate_errors():
                 group, row_in_group = group_of(self._cached_file(file), row)
                 column = self._cached_column(file, group)
-            cell = column[row_in_group]
-            return content(cell if item is None else cell.values[item], self.modality)
+            return content(_item(column[row_in_group], item), self.modality)
         except InputError:
             return Unreadable(UNREADABLE)
+        except IndexError:  # the file had other rows when it was listed
+            return Unreadable(CHANGED)
         except OSError as error:
             return Unreadable(problem_of(error))
         except (pyarrow.ArrowException, EOFError):
@@ -162,6 +162,13 @@ class Table:
 
     def _read_column(self, file: str, group: int) -> Any:
         return self._cached_file(file).column(group, self._column)
+
+    def _open_checked(self, file: str) -> RowGroups:
+        """Opens a file whose column is as in the other files. Raises InputError or OSError."""
+        groups = self._open(file)
+        if modality_of(groups.schema.field(self._column).type) != self.modality:
+            raise InputError(f"column {self._column} is of another type")
+        return groups
 
     def _open(self, file: str) -> RowGroups:
         groups = open_groups(self._found.at(file))
@@ -179,3 +186,13 @@ def _place(source: str) -> tuple[str, int, int | None]:
     file, _, place = source.rpartition(":")
     row, _, item = place.partition(".")
     return file, int(row), int(item) if item else None
+
+
+def _item(cell: Any, item: int | None) -> Any:
+    """An item of a cell that is a list, or the cell itself for None. Raises IndexError where the
+    cell has no such item."""
+    if item is None and not is_list(cell.type):
+        return cell
+    if item is None or not is_list(cell.type) or not cell.is_valid:
+        raise IndexError(item)
+    return cell.values[item]

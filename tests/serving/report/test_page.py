@@ -81,20 +81,22 @@ def test_without_the_input_it_shows_ids(exported: Path, report: Reporter) -> Non
     assert all(example["id"] in page.text for example in page.data["examples"].values())
 
 
-def test_a_image_that_is_gone_or_damaged_is_told(
+def test_an_image_that_is_gone_or_has_changed_is_told(
     exported: Path, source: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "report.html"
     call(exported, "-o", output, "--concepts", 1)
     copy = shutil.copytree(source, tmp_path / "copy")
-    gone, damaged, *_ = [example["id"] for example in Page(output).data["examples"].values()]
+    gone, changed, *others = [example["id"] for example in Page(output).data["examples"].values()]
     (copy / gone).unlink()
-    (copy / damaged).write_bytes(BROKEN)
+    (copy / changed).write_bytes(BROKEN)
     printed = call(exported, "-o", output, "--concepts", 1, "--input", copy)
-    assert "; 2 examples could not be read" in printed
+    problems = "not found: 1, changed since it was listed: 1"
+    assert f"; 2 of {2 + len(others)} examples are not shown ({problems})" in printed
     text = Page(output).text
     assert f"{gone} (not found)" in text
-    assert f"{damaged} (image: truncated or corrupt)" in text
+    assert f"{changed} (changed since it was listed)" in text
+    assert set(Page(output).images) == set(others)
 
 
 @pytest.mark.parametrize("column", ["caption", "image"])
