@@ -23,6 +23,8 @@ refuse_long_texts_option: Callable[[Callable[..., Any]], Callable[..., Any]] = c
 
 _WHOLE = 0.995
 """The share of an image from which on it counts as read whole: a line of pixels is no loss."""
+_USUAL_GROUND = "#ffffff"
+"""The default background of a bundle. Under a transparent image it is no news."""
 
 
 def notes(coverage: Coverage, context: int = 0, *, active: int | None = None) -> list[str]:
@@ -39,7 +41,7 @@ def notes(coverage: Coverage, context: int = 0, *, active: int | None = None) ->
         found.append(f"unknown words: {', '.join(coverage.unknown_words)}")
     if 0 < coverage.image_share < _WHOLE:
         found.append(f"cropped: {coverage.image_share:.0%} of the image read")
-    if coverage.ground is not None:
+    if coverage.ground not in (None, _USUAL_GROUND):
         found.append(f"ground {coverage.ground}")
     if coverage.frames > 1:
         found.append(f"frame 1 of {coverage.frames}")

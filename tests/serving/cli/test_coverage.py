@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bundle.manifest import Preprocessing
 from serving.cli._coverage import notes, shown_concept
 from sparseclip import Coverage, ScoredConcept
 from tests.serving.cli.conftest import Run
@@ -19,7 +20,7 @@ from tests.serving.cli.conftest import Run
         (Coverage(tokens=40, truncated=True), "text cut: 16 of 40 tokens"),
         (Coverage(tokens=3, unknown_words=("rocket", "ufo")), "unknown words: rocket, ufo"),
         (Coverage(framing="crop", image_share=0.25), "cropped: 25% of the image read"),
-        (Coverage(framing="pad", image_share=1.0, ground="#000000"), "ground #000000"),
+        (Coverage(framing="pad", image_share=1.0, ground="#404040"), "ground #404040"),
         (Coverage(image_share=1.0, frames=3), "frame 1 of 3"),
     ],
 )
@@ -31,6 +32,8 @@ def test_each_thing_that_was_not_seen_has_words(coverage: Coverage, note: str) -
 def test_what_was_seen_whole_has_no_note() -> None:
     assert notes(Coverage(tokens=16), 16, active=1) == []
     assert notes(Coverage(framing="crop", image_share=0.999, frames=1), 16) == []
+    usual = f"#{bytes(Preprocessing.background).hex()}"
+    assert notes(Coverage(framing="crop", image_share=1.0, ground=usual, frames=1), 16) == []
 
 
 def test_a_concept_says_how_far_its_name_can_be_trusted() -> None:
