@@ -16,6 +16,8 @@ from serving.export.inputs import AUTO
 from serving.export.inputs.base import Input, Modality
 from serving.export.inputs.detection import open_input
 from serving.export.job import LAYOUT, ExportError, ExportJob, OutputConfig
+from serving.storage.file_names import printable, spell
+from serving.storage.local_tree import link_to
 from serving.storage.location import Location
 
 LOCKS, DRAFTS = ".locks", ".drafts"
@@ -103,10 +105,17 @@ class ExportRequest:
             raise ExportError(f"framing: the model offers {' and '.join(offered) or 'none'}")
 
     def refuse_inside(self) -> None:
-        """Raises ExportError for an output in the input's folder: the files of the export would
-        become entries or decide the kind of the input."""
+        """Raises ExportError for an output in the input's folder, or in one that a link there leads
+        to: the files of the export would become entries or decide the kind of the input."""
         folder, output = Location.parse(self.source), self.open_output()
         if output.is_below(folder):
-            raise ExportError(
-                f"{output.path}: inside the input {folder.path}. Choose a folder outside of it"
-            )
+            way = ""
+        elif not (folder.is_local and output.is_local):
+            return
+        elif link := link_to(folder.path, output.path):
+            way = f", by the link {printable(spell(link))}"
+        else:
+            return
+        raise ExportError(
+            f"{output.path}: inside the input {folder.path}{way}. Choose a folder outside of it"
+        )

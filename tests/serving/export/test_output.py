@@ -88,6 +88,21 @@ def test_an_output_inside_its_input_is_refused_before_anything_is_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_an_output_that_a_link_in_its_input_leads_to_is_refused(
+    images: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """Its files would be listed as the input's."""
+    source = shutil.copytree(images, tmp_path / "images")
+    (source / "0" / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("elsewhere", "elsewhere/codes"):  # the link leads to nothing yet
+        printed = run(source, tmp_path / name, *options(tiny_bundle), code=1)
+        assert printed == (
+            f"Error: {tmp_path / name}: inside the input {source}, by the link 0/link. "
+            "Choose a folder outside of it\n"
+        )
+        assert list(tmp_path.iterdir()) == [source]
+
+
 def test_an_empty_folder_and_one_killed_before_its_job_are_taken(
     images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path
 ) -> None:
