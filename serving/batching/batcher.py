@@ -18,14 +18,13 @@ from bundle.onnx_graph import GraphName
 from serving.batching.item_admission import AdmissionConfig, ItemAdmission, Permits
 from serving.batching.item_results import EmbeddedItem, StageTimes
 from serving.batching.worker_thread import WorkerThread
+from serving.core.bounded_log import BoundedLog
 from serving.core.config import ServerConfig
 from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.core.errors import ErrorKind, ServingError, expired, internal
 from serving.core.metrics import BatcherMetrics
 from serving.engines.base import EngineError
 from serving.engines.outputs import OutputRow
-
-log = logging.getLogger(__name__)
 
 RunBatch = Callable[[NDArray[Any]], list[OutputRow | EngineError]]
 """Runs a batch (B, ...) on the engine, in one of the batcher's threads; B results, in order."""
@@ -89,6 +88,7 @@ class Batcher:
         self._config = config
         self._metrics = metrics
         self._on_outcome = on_outcome
+        self._log = BoundedLog(logging.getLogger(__name__))
         # A dict by arrival number: oldest first, and a cancelled item leaves in O(1).
         self._queue: dict[int, _QueuedItem] = {}
         self._numbers = itertools.count()
@@ -147,6 +147,7 @@ class Batcher:
                 item.future.set_exception(error)
         for thread in self._threads:
             thread.close()
+        self._log.close()
 
     async def _loop(self) -> None:
         """Starts runs. It never waits for one to end: `_on_run` takes the results."""
@@ -243,7 +244,7 @@ class Batcher:
             failed = isinstance(result, EngineError)
             self._on_outcome(not failed)
             if failed:
-                log.error("engine: %s", result)
+                self._log.error("engine: %s", result)
             if item.future.done():  # the caller left while the batch ran
                 continue
             if isinstance(result, EngineError):

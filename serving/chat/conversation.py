@@ -133,4 +133,5 @@ class Chat:
     async def close(self) -> None:
         """Ends the engine and frees the language model."""
         self._thread.close()
+        self._assembler.close()
         await self._model.close()

@@ -16,10 +16,9 @@ from serving.chat.chat_request import ChatCall, ImageAudit, SteeredImage
 from serving.chat.image_codes import ConversationCodes
 from serving.chat.load_chat_model import LanguageModel
 from serving.chat.resolve_edits import EditResolver
+from serving.core.bounded_log import BoundedLog
 from serving.core.errors import invalid
 from serving.core.limits import LimitsConfig
-
-log = logging.getLogger(__name__)
 
 DEFAULT_MAX_TOKENS = 128
 """Length of an answer when the caller sets no max_tokens."""
@@ -56,6 +55,7 @@ class PromptAssembler:
         adapter = model.adapter.config
         self._model = model
         self._limits = limits
+        self._log = BoundedLog(logging.getLogger(__name__))
         self._concepts = len(concepts)
         self._resolve = EditResolver(
             concepts=concepts,
@@ -63,6 +63,10 @@ class PromptAssembler:
             top=adapter.words.top,
             strength=adapter.words.strength,
         )
+
+    def close(self) -> None:
+        """Writes what its log has counted."""
+        self._log.close()
 
     def tokenize(self, call: ChatCall) -> TokenizedPrompt:
         """Tokens and image digests.
@@ -83,7 +87,7 @@ class PromptAssembler:
                 ]
             )
         except TemplateError as error:
-            log.warning("chat: %s", error)
+            self._log.write(logging.WARNING, "chat: %s", error)
             problem = "the model's chat template does not take this conversation"
             raise invalid("messages", problem) from None
         length = len(prompt.ids)

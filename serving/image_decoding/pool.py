@@ -14,11 +14,10 @@ from typing import Any
 from bundle.image import ImageLimits
 from bundle.manifest import Framing, Preprocessing
 from bundle.preprocessor import ImagePixels
+from serving.core.bounded_log import BoundedLog
 from serving.core.errors import ServingError, StartupError, internal, invalid
 from serving.core.metrics import Metrics
 from serving.image_decoding.process import DecodeProcess, WorkerDiedError
-
-log = logging.getLogger(__name__)
 
 
 class DecodePool:
@@ -40,6 +39,7 @@ class DecodePool:
         self._worker_count, self._slots = workers, slots
         self._seconds = seconds
         self._metrics = metrics
+        self._log = BoundedLog(logging.getLogger(__name__))
         self._workers: set[DecodeProcess] = set()
         # Last in, first out: the worker that finished last has warm caches.
         self._idle: asyncio.LifoQueue[DecodeProcess] = asyncio.LifoQueue()
@@ -107,7 +107,7 @@ class DecodePool:
         try:
             decoded: list[ImagePixels | ServingError] = await asyncio.shield(reply)
         except WorkerDiedError as error:
-            log.error("decode: %s", error)
+            self._log.error("decode: %s", error)
             raise internal() from None
         return decoded
 
@@ -119,6 +119,7 @@ class DecodePool:
         self._closed = True
         for worker in list(self._workers):
             self._remove(worker)
+        self._log.close()
 
     def _on_reply(self, worker: DecodeProcess, reply: asyncio.Future[Any]) -> None:
         if not isinstance(reply.exception(), WorkerDiedError):
@@ -141,7 +142,7 @@ class DecodePool:
                 await self._add()
                 return
             except (OSError, WorkerDiedError) as error:
-                log.error("decode: a worker does not start: %s", error)
+                self._log.error("decode: a worker does not start: %s", error)
 
     async def _add(self) -> None:
         worker = DecodeProcess(self._preprocessing, self._limits, self._slots)

@@ -8,10 +8,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
 from serving.batching.item_results import ItemResult
+from serving.core.bounded_log import BoundedLog
 from serving.core.errors import ErrorKind, ServingError, internal, invalid
 from serving.core.requests import EmbedItem
-
-log = logging.getLogger(__name__)
 
 
 class AnsweredItem(NamedTuple):
@@ -47,6 +46,7 @@ class StreamWindow:
         self._items = items
         self._answer = answer
         self._stop = stop
+        self._log = BoundedLog(logging.getLogger(__name__))
         self._slots = asyncio.Semaphore(size)
         self._ids: set[str] = set()
         self._finished: asyncio.Queue[AnsweredItem | None] = asyncio.Queue()
@@ -79,6 +79,7 @@ class StreamWindow:
             reader.cancel()
             for task in list(self._tasks):
                 task.cancel()
+            self._log.close()
 
     async def _read(self) -> None:
         while True:
@@ -101,7 +102,7 @@ class StreamWindow:
             result = await self._answer(item)
         except Exception as error:
             # Every item is answered: without this, its slot would never be free again.
-            log.error("internal error", exc_info=error)
+            self._log.write(logging.ERROR, "internal error", error=error)
             result = internal()
         self._finished.put_nowait(AnsweredItem(item, result))
 

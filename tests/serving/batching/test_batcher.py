@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
+import pytest
 import pytest_asyncio
 from numpy.typing import NDArray
 
 from serving.batching.batcher import Batcher, BatcherConfig
 from serving.batching.item_admission import AdmissionConfig, Permits
 from serving.batching.item_results import EmbeddedItem
+from serving.core import bounded_log
+from serving.core.errors import ServingError
 from serving.core.metrics import Metrics
 from serving.engines.base import EngineError
 from serving.engines.outputs import OutputRow
@@ -111,3 +114,26 @@ async def test_what_waits_is_taken_when_a_run_ends(gated: tuple[Batcher, Gated])
         gate.open.set()
         assert [(await future).row.norm for future in futures] == list(range(3))
         assert gate.sizes == [1, 2]
+
+
+async def test_a_broken_engine_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Every item fails, and the log says how many did."""
+
+    def run(inputs: NDArray[Any]) -> list[OutputRow | EngineError]:
+        return [EngineError("broken") for _ in inputs]
+
+    count = 1000
+    admission = AdmissionConfig(slots=count, max_ahead_s=60.0)
+    config = BatcherConfig(admission=admission, max_batch=32, runs=1, wait_s=0.0)
+    batcher = Batcher(run, config, Metrics().batcher("image"), lambda succeeded: None)
+    with batcher.admission.admit(count, math.inf) as permits:
+        answers = await asyncio.gather(
+            *submit(batcher, permits, range(count)), return_exceptions=True
+        )
+    assert {type(answer) for answer in answers} == {ServingError}
+    await batcher.close()
+    first = bounded_log.FIRST_LINES
+    assert caplog.messages == [
+        *["engine: broken"] * first,
+        f"{count - first} more lines like this one: engine: broken",
+    ]

@@ -13,6 +13,7 @@ import grpc
 import psutil
 import pytest
 
+from serving.core import bounded_log
 from tests.serving.support.running_server import (
     PNG,
     Running,
@@ -60,6 +61,20 @@ async def test_f15_a_worker_that_hangs_is_killed(tiny_bundle: Any) -> None:
         os.kill(pid, signal.SIGSTOP)
         reply = await running.stub.Embed(embed_request(PNG), timeout=20)
         assert reply.results[0].status.code == grpc.StatusCode.INTERNAL.value[0]
+
+
+async def test_workers_that_die_do_not_fill_the_log(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bounded_log, "FIRST_LINES", 1)
+    async with serving(tiny_bundle) as running:
+        running.server.registry.models[0].decoders._seconds = 1e-6
+        for _ in range(3):
+            reply = await running.stub.Embed(embed_request(PNG), timeout=20)
+            assert reply.results[0].status.code == grpc.StatusCode.INTERNAL.value[0]
+    line = "decode: the worker ended, or took too long"
+    told = [message for message in caplog.messages if "decode" in message]
+    assert told == [line, f"2 more lines like this one: {line}"]
 
 
 async def test_a_worker_is_ours_whatever_the_working_directory_holds(
