@@ -29,7 +29,7 @@ Grid = Annotated[int, NumberRange(1, 1024)]
 Mean = Annotated[float, NumberRange(-10, 10)]
 Deviation = Annotated[float, NumberRange(1e-3, 100)]
 Shade = Annotated[int, NumberRange(0, 255)]
-Scale = Annotated[float, NumberRange(1e-3, 1e4)]
+Scale = Annotated[float, NumberRange(1e-3, 10_000)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,10 +25,28 @@ class SchemaError(ValueError):
 
 @dataclass(frozen=True)
 class NumberRange:
-    """The least and the greatest value of a number: `Annotated[int, NumberRange(1, 4096)]`."""
+    """The values that a number may have: `Annotated[int, NumberRange(1, 4096)]`."""
 
     low: float
-    high: float
+    high: float = math.inf
+    above_low: bool = False
+    """Whether the number must be greater than `low`."""
+
+    def __contains__(self, value: float) -> bool:
+        return (value > self.low if self.above_low else value >= self.low) and value <= self.high
+
+    def __str__(self) -> str:
+        is_bounded = self.high != math.inf
+        if self.above_low:
+            return f"greater than {self.low:,}" + f" and at most {self.high:,}" * is_bounded
+        return f"{self.low:,} to {self.high:,}" if is_bounded else f"{self.low:,} or more"
+
+
+PositiveInt = Annotated[int, NumberRange(1)]
+PositiveFloat = Annotated[float, NumberRange(0, above_low=True)]
+NonNegativeInt = Annotated[int, NumberRange(0)]
+NonNegativeFloat = Annotated[float, NumberRange(0)]
+Fraction = Annotated[float, NumberRange(0, 1)]
 
 
 def from_dict(cls: type[T], data: object, at: str) -> T:
@@ -117,6 +135,6 @@ def _convert_annotated(args: tuple[Any, ...], value: Any, at: str) -> Any:
                 rule.check(converted)
             except PluginError as error:
                 raise SchemaError(f"{at}: {error}") from None
-        elif isinstance(rule, NumberRange) and not rule.low <= converted <= rule.high:
-            raise SchemaError(f"{at}: must be {rule.low} to {rule.high}")
+        elif isinstance(rule, NumberRange) and converted not in rule:
+            raise SchemaError(f"{at}: must be {rule}")
     return converted

@@ -54,7 +54,7 @@ class WordDefaults:
 
     top: Annotated[int, NumberRange(1, 2**16)] = DEFAULT_TOP
     """How many concepts a word becomes."""
-    strength: Annotated[float, NumberRange(0, 1e6)] = DEFAULT_STRENGTH
+    strength: Annotated[float, NumberRange(0, 1_000_000)] = DEFAULT_STRENGTH
     """The value that SET gives the strongest of them."""
 
 

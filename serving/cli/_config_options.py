@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import click
 
+from bundle.plugins import Plugins
 from serving.core.config import documentation
 
 
@@ -87,7 +88,9 @@ def _type(kind: Any) -> Any:
     if typing.get_origin(kind) is Literal:
         return click.Choice([str(value) for value in typing.get_args(kind)])
     if typing.get_origin(kind) is Annotated:
-        return click.Choice(kind.__metadata__[0].names)
+        plain, rule = typing.get_args(kind)
+        # A number out of its range is refused as in a file: by load_config, which names the field.
+        return click.Choice(rule.names) if isinstance(rule, Plugins) else _type(plain)
     if kind not in (float, int, str):
         raise TypeError(f"{kind}: no command-line form")
     return kind

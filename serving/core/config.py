@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from bundle.schema import SchemaError, from_dict
+from bundle.schema import NumberRange, SchemaError, from_dict
 from mllm_adapter.engines import GENERATION_ENGINES
 from serving.core.errors import StartupError
-from serving.core.limits import LimitsConfig, check_range
+from serving.core.limits import LimitsConfig
 from serving.engines.base import EngineConfig
+
+Port = Annotated[int, NumberRange(0, 65_535)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,17 +36,12 @@ class TlsConfig:
 class BatchConfig:
     """How items of different calls share runs of the engine."""
 
-    max_images: int = 16
+    max_images: Annotated[int, NumberRange(1, 10_000)] = 16
     """Maximum number of images in one run."""
-    max_texts: int = 64
+    max_texts: Annotated[int, NumberRange(1, 100_000)] = 64
     """Maximum number of texts in one run."""
-    wait_ms: float = 2.0
+    wait_ms: Annotated[float, NumberRange(0, 60_000)] = 2.0
     """Milliseconds that an idle engine waits for admitted items that are still being decoded."""
-
-    def __post_init__(self) -> None:
-        check_range("batch.max_images", self.max_images, 1, 10_000)
-        check_range("batch.max_texts", self.max_texts, 1, 100_000)
-        check_range("batch.wait_ms", self.wait_ms, 0, 60_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +52,17 @@ class ServerConfig:
     """Directory of a model or of one version. Default: $SPARSECLIP_BUNDLE, or the demo bundle."""
     models: str | None = None
     """Directory of models, from which AdminService loads versions by name."""
-    max_models: int = 4
+    max_models: Annotated[int, NumberRange(1, 1_000)] = 4
     """Versions that may be loaded at the same time."""
     host: str = "127.0.0.1"
     """Address to listen on."""
-    port: int = 50051
+    port: Port = 50051
     """Port of the public services; 0 takes a free one."""
     socket: str | None = None
     """Unix domain socket to listen on, instead of host and port."""
-    admin_port: int | None = None
+    admin_port: Port | None = None
     """Port of AdminService; needs tokens. Default: AdminService is not served."""
-    metrics_port: int | None = None
+    metrics_port: Port | None = None
     """Port of the Prometheus metrics. Default: metrics are not served."""
     tokens: str | None = None
     """File of principals and their tokens. Default: every caller may use the public services."""
@@ -75,7 +72,7 @@ class ServerConfig:
     """Allow plaintext, or callers without token or certificate, beyond this machine."""
     reflection: bool = False
     """Serve gRPC server reflection."""
-    decode_workers: int | None = None
+    decode_workers: Annotated[int, NumberRange(1, 1_000)] | None = None
     """Processes that decode images. Default: one per core, at most 4."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     """The engine that runs the model."""
@@ -87,32 +84,14 @@ class ServerConfig:
     """auto serves ChatService if the bundle has an adapter and the extra chat is installed."""
     chat_engine: Annotated[str, GENERATION_ENGINES] = GENERATION_ENGINES.names[0]
     """Engine that runs the language model."""
-    chat_batch: int = 32
+    chat_batch: Annotated[int, NumberRange(1, 10_000)] = 32
     """Conversations that the language model answers at the same time; others wait."""
-    failures_before_probe: int = 3
+    failures_before_probe: Annotated[int, NumberRange(1, 1_000_000)] = 3
     """Consecutive failed items before a probe; a model that fails it is taken out of service."""
-    probe_s: float = 1.0
+    probe_s: Annotated[float, NumberRange(0.001, 86_400)] = 1.0
     """Seconds between probes of a model that is out of service."""
 
     def __post_init__(self) -> None:
-        for name, value, lowest, highest in (
-            ("port", self.port, 0, 65_535),
-            ("admin_port", self.admin_port, 0, 65_535),
-            ("metrics_port", self.metrics_port, 0, 65_535),
-            ("max_models", self.max_models, 1, 1_000),
-            ("decode_workers", self.decode_workers, 1, 1_000),
-            ("chat_batch", self.chat_batch, 1, 10_000),
-            ("failures_before_probe", self.failures_before_probe, 1, 1_000_000),
-            ("probe_s", self.probe_s, 0.001, 86_400),
-            ("engine.threads", self.engine.threads, 0, 1_000),
-            ("engine.runs", self.engine.runs, 0, 1_000),
-            ("engine.memory_mib", self.engine.memory_mib, 0, 10_000_000),
-        ):
-            if value is not None:
-                try:
-                    check_range(name, value, lowest, highest)
-                except ValueError as error:
-                    raise StartupError(str(error)) from None
         if self.admin_port is not None and self.tokens is None:
             raise StartupError("admin_port: needs tokens, since only admins may call it")
         if self.admin_port is not None and self.socket is not None:
@@ -155,7 +134,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
         inner[leaf] = value
     try:
         return from_dict(ServerConfig, data, at="")
-    except (SchemaError, ValueError) as error:
+    except SchemaError as error:
         raise StartupError(str(error)) from None
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Protocol, Self
 from numpy.typing import NDArray
 
 from bundle.onnx_graph import GraphName
+from bundle.schema import NumberRange
 from bundle.store import Bundle
 from serving.engines import ENGINES, Device
 
@@ -24,13 +25,13 @@ class EngineConfig:
     """Engine that runs the graphs."""
     device: Device = "cpu"
     """Device that runs the graphs; cuda needs an engine whose library is built for CUDA."""
-    threads: int = 0
+    threads: Annotated[int, NumberRange(0, 1_000)] = 0
     """Threads per run; 0 uses one for a small model, otherwise one per core."""
-    runs: int = 0
+    runs: Annotated[int, NumberRange(0, 1_000)] = 0
     """Concurrent runs of one graph; 0 uses as many as the cores allow, or 1 on cuda."""
     spin: bool = False
     """Let threads spin between runs: faster while other cores are idle, otherwise slower."""
-    memory_mib: int = 0
+    memory_mib: Annotated[int, NumberRange(0, 10_000_000)] = 0
     """CUDA arena limit in MiB; 0 for onnxruntime's default. On CPU, batch.max_images bounds it."""
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from bundle.manifest import Framing
-from bundle.schema import SchemaError, from_dict
+from bundle.schema import NumberRange, SchemaError, from_dict
 from serving.export.bounds import MAX_BATCH, MAX_ROWS, MAX_TOP
 from serving.export.formats import FORMATS
 from serving.export.inputs.base import Modality
@@ -38,7 +38,7 @@ class OutputConfig:
 
     sparse: bool = True
     """Keep the codes."""
-    top: int = 10
+    top: Annotated[int, NumberRange(0, MAX_TOP)] = 10
     """How many of the strongest concepts to keep with their names; 0 leaves the column out."""
     dense: bool = False
     """Keep the dense vector, which a bundle offers when images and texts share it."""
@@ -50,19 +50,10 @@ class OutputConfig:
     """Concepts, ascending, whose codes on every patch of an image are kept."""
     format: Annotated[str, FORMATS] = FORMATS.names[0]
     """The format of the data files."""
-    rows: int = 4096
+    rows: Annotated[int, NumberRange(1, MAX_ROWS)] = 4096
     """Entries of a shard."""
-    batch: int = 32
+    batch: Annotated[int, NumberRange(1, MAX_BATCH)] = 32
     """Rows of one run of the model. Other batches may differ in the last bit of a value."""
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("top", 0, MAX_TOP),
-            ("rows", 1, MAX_ROWS),
-            ("batch", 1, MAX_BATCH),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ExportError(f"{name}: must be {low:,} to {high:,}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,14 +6,21 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.manifest import SCHEMA, Manifest
-from bundle.schema import SchemaError, from_dict
+from bundle.schema import (
+    Fraction,
+    NonNegativeInt,
+    NumberRange,
+    PositiveFloat,
+    SchemaError,
+    from_dict,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +39,11 @@ class Tree:
     table: dict[str, Leaf] = dataclasses.field(default_factory=dict)
     flag: bool = False
     free: Any = None
+    seconds: Annotated[float, NumberRange(0, 86_400, above_low=True)] = 1
+    port: Annotated[int, NumberRange(0, 65_535)] | None = None
+    rate: PositiveFloat = 1
+    count: NonNegativeInt = 0
+    shares: tuple[Fraction, ...] = ()
 
 
 GOOD: dict[str, Any] = {"name": "x", "share": 1, "leaves": [{"size": 1}], "pair": [2, "y"]}
@@ -70,6 +82,12 @@ def test_it_builds_the_classes() -> None:
         ({"table": {"k": {"size": 1.5}}}, "table.k.size: must be int"),
         ({"table": {22: {"size": 1}}}, "table: key 22: must be str"),
         ({"flag": 1}, "flag: must be bool"),
+        ({"seconds": 0}, "seconds: must be greater than 0 and at most 86,400"),
+        ({"seconds": 86_401}, "seconds: must be greater than 0 and at most 86,400"),
+        ({"port": 65_536}, "port: must be 0 to 65,535"),
+        ({"rate": 0}, "rate: must be greater than 0"),
+        ({"count": -1}, "count: must be 0 or more"),
+        ({"shares": [0, 1, 1.5]}, "shares[2]: must be 0 to 1"),
     ],
 )
 def test_a_mistake_names_its_field(change: dict[str, Any], message: str) -> None:

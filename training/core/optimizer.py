@@ -9,23 +9,25 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from bundle.schema import Fraction, NonNegativeFloat, PositiveFloat
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """The optimiser and its schedule."""
 
-    lr: float = 5e-4
+    lr: PositiveFloat = 5e-4
     """Peak learning rate."""
-    image_trunk: float = 1.0
+    image_trunk: NonNegativeFloat = 1.0
     """The image trunk's learning rate as a fraction of `lr`. A pretrained trunk forgets less at a
     lower rate."""
     betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-6
-    weight_decay: float = 0.2
+    eps: PositiveFloat = 1e-6
+    weight_decay: NonNegativeFloat = 0.2
     """Applied to matrices only, not to norms, biases, position embeddings or the logit scale."""
-    warmup: float = 0.07
+    warmup: Fraction = 0.07
     """Fraction of all steps. open_clip's 10,000 steps would be most of a short run."""
-    clip_norm: float = 1.0
+    clip_norm: NonNegativeFloat = 1.0
     """Gradients with a larger norm are scaled down to this norm; 0 leaves them as they are."""
 
 

@@ -14,11 +14,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import yaml
 
-from bundle.schema import SchemaError, from_dict
+from bundle.schema import NumberRange, PositiveInt, SchemaError, from_dict
 
 SCHEMA = 1
 """The recipe and index schema this code reads and writes."""
@@ -91,8 +91,8 @@ class DataRecipe:
 
     schema: int
     name: str
-    render_px: int
-    samples_per_shard: int
+    render_px: Annotated[int, NumberRange(8, 1024)]
+    samples_per_shard: PositiveInt
     packages: dict[str, PackageSpec]
     keywords: str
     """The package that names emoji and gives their keywords."""
@@ -106,10 +106,6 @@ class DataRecipe:
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise DataError(f"recipe {self.name}: schema {self.schema}, this code reads {SCHEMA}")
-        if not 8 <= self.render_px <= 1024:
-            raise DataError(f"recipe {self.name}: render_px {self.render_px} is not in 8..1024")
-        if self.samples_per_shard < 1:
-            raise DataError(f"recipe {self.name}: samples_per_shard must be at least 1")
         uses = [("keywords", self.keywords)]
         uses += [("words", self.words)] if self.words else []
         uses += [(f"set {name}", spec.package) for name, spec in self.sets.items()]

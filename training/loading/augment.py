@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from bundle.schema import Fraction
 from training.loading.jpeg_artefacts import with_jpeg_artefacts
 
 Uniform = Callable[..., Tensor]
@@ -44,17 +45,17 @@ class AugmentConfig:
     """Largest rotation to either side, in degrees."""
     shift: float = 0.08
     """Largest shift in x and in y, as a fraction of the side."""
-    flip: float = 0.0
+    flip: Fraction = 0.0
     """Probability of a mirror image. 0 by default, as captions say `left` and `right`."""
-    background: float = 0.6
+    background: Fraction = 0.6
     """Probability that transparent pixels show a random colour instead of their ground."""
-    colour: float = 0.5
+    colour: Fraction = 0.5
     """Strength of the changes of brightness, contrast, saturation and hue, in [0, 1]."""
-    grey: float = 0.1
+    grey: Fraction = 0.1
     """Probability of a grey image."""
-    erase: float = 0.0
+    erase: Fraction = 0.0
     """Probability that a rectangle of the image shows the background."""
-    jpeg: float = 0.0
+    jpeg: Fraction = 0.0
     """Probability that a view is written as a JPEG and read again; half a millisecond each."""
     jpeg_quality: tuple[int, int] = (30, 95)
     """Range of the quality of these JPEGs, 1 to 100."""

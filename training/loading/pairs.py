@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from bundle.image import ImageLimits, decode_image
+from bundle.schema import Fraction, NonNegativeInt
 from training.core.seeds import derive_seed
 from training.data.shards import read_split
 from training.loading.augment import WHOLE, BatchPart
@@ -60,19 +61,19 @@ class PairsConfig:
     """Column of a table or a list that holds the images; empty for one with a usual name."""
     caption_column: str = ""
     """Column that holds the captions."""
-    canonical: float = 0.5
+    canonical: Fraction = 0.5
     """Probability that a view has its image's first caption; the other captions are equally
     likely."""
     weights: dict[str, float] = field(default_factory=dict)
     """Style -> how often an epoch shows each of its images; once for styles that are not listed."""
-    stream_pairs: int = 0
+    stream_pairs: NonNegativeInt = 0
     """Above 0, pairs are read as they are needed, and an epoch has this many pairs. 0 holds a split
     that `sparseclip data build` wrote in memory, and counts the pairs of other data first."""
-    stream_shuffle: int = 10_000
+    stream_shuffle: NonNegativeInt = 10_000
     """Size of the buffer in which streamed pairs are shuffled."""
-    workers: int = 4
+    workers: NonNegativeInt = 4
     """Processes that decode streamed pairs."""
-    cached_views: int = 0
+    cached_views: NonNegativeInt = 0
     """With `start.freeze_image`, this many random views of each image pass through the frozen
     layers once; the outputs are kept beside the data, and steps draw from them. A style with a
     weight below 1 has proportionally fewer. 0 makes new views at each step."""

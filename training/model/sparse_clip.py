@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bundle.schema import PositiveFloat, PositiveInt
 from training.model.sparse_head import SparseHead
 from training.model.towers import ImageTower, TextTower, Towers, build_towers, tower_config
 
@@ -33,9 +34,9 @@ class ModelConfig:
     """Values that replace those of the configuration's vision_cfg."""
     text: dict[str, Any] = field(default_factory=dict)
     """Values that replace those of the configuration's text_cfg."""
-    embed_dim: int = 512
+    embed_dim: PositiveInt = 512
     """D, the width of CLIP's shared space."""
-    width_factor: int = 32
+    width_factor: PositiveInt = 32
     """C = embed_dim * width_factor."""
     relu: bool = True
     """A ReLU after the last projection of both towers."""
@@ -48,10 +49,10 @@ class ModelConfig:
     pool: Literal["cls", "patch_mean"] = "cls"
     """An image's codes: `cls` encodes the pooled token, `patch_mean` takes the mean of the patches'
     codes."""
-    logit_scale_init: float | None = None
+    logit_scale_init: PositiveFloat | None = None
     """Initial value of exp(logit scale), at most the cap. null: CLIP's 1 / 0.07, or the cap where
     that is lower; the scale is then a constant until the gradient lowers it."""
-    logit_scale_cap: float = 100.0
+    logit_scale_cap: PositiveFloat = 100.0
     """The sparsity knob: exp(logit scale) is clamped here. A lower cap gives sparser codes."""
 
     @property

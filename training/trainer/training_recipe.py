@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from bundle.schema import SchemaError
+from bundle.schema import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, SchemaError
 from training.core.optimizer import OptimizerConfig
 from training.core.precision import Precision
 from training.core.recipe_file import BaseRecipe
@@ -17,23 +15,6 @@ from training.loading.augment import AugmentConfig
 from training.loading.pairs import PairsConfig
 from training.losses import LOSSES
 from training.model.sparse_clip import ModelConfig
-
-POSITIVE = [
-    *("model.embed_dim", "model.width_factor"),
-    *("optimizer.lr", "optimizer.eps"),
-    *("loop.epochs", "loop.batch_size", "loop.tile", "loop.log_every", "loop.checkpoint_every"),
-]
-NOT_NEGATIVE = [
-    *("data.stream_pairs", "data.stream_shuffle", "data.workers", "data.cached_views"),
-    *("optimizer.image_trunk", "optimizer.weight_decay", "optimizer.clip_norm"),
-    *("loop.micro_batch", "loop.threads", "loop.seed", "start.unlocked_groups"),
-]
-AT_LEAST_ONE = ["model.logit_scale_init", "model.logit_scale_cap"]
-FRACTIONS = [
-    *("data.canonical", "optimizer.warmup", "loop.ema"),
-    *("augment.flip", "augment.background", "augment.colour", "augment.grey", "augment.erase"),
-    "augment.jpeg",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +32,7 @@ class StartConfig:
     """Folder of a run or a checkpoint; weights whose names and shapes fit are copied from it."""
     freeze_image: bool = False
     """Train the heads and the text tower only, and keep the image tower as it is (LiT)."""
-    unlocked_groups: int = 0
+    unlocked_groups: NonNegativeInt = 0
     """With `freeze_image`, the number of last groups of layers that are trained nevertheless."""
 
 
@@ -59,10 +40,10 @@ class StartConfig:
 class LoopConfig:
     """How long a run takes, in which batches, on which device."""
 
-    epochs: float = 30
-    batch_size: int = 256
+    epochs: PositiveFloat = 30
+    batch_size: PositiveInt = 256
     """Pairs per step, over all ranks."""
-    micro_batch: int = 0
+    micro_batch: NonNegativeInt = 0
     """Pairs per forward pass on a rank. Below a rank's part of the batch, gradients are cached; 0
     for no limit."""
     precision: Precision = "auto"
@@ -74,17 +55,17 @@ class LoopConfig:
     """Name of the loss, from the table in training/losses."""
     mask_equal_captions: bool = True
     """Pairs of a batch with the same caption are not each other's negatives."""
-    ema: float = 0.0
+    ema: Fraction = 0.0
     """Decay of a running average of the weights, which is then what a bundle gets; 0 for none."""
-    tile: int = 4096
+    tile: PositiveInt = 4096
     """Rows and columns of the logits that exist at a time."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = 0
+    threads: NonNegativeInt = 0
     """CPU threads; 0 for torch's default."""
-    log_every: int = 20
+    log_every: PositiveInt = 20
     """Steps between lines of the log."""
-    checkpoint_every: int = 200
+    checkpoint_every: PositiveInt = 200
     """Steps between checkpoints."""
 
 
@@ -102,27 +83,19 @@ class TrainingRecipe(BaseRecipe):
     start: StartConfig = field(default_factory=StartConfig)
 
     def check(self) -> None:
-        """Raises SchemaError for a number that is out of its range, and for values that contradict
-        each other."""
-        checks: list[tuple[list[str], str, Callable[[float], bool]]] = [
-            (POSITIVE, "greater than 0", lambda value: value > 0),
-            (NOT_NEGATIVE, "0 or more", lambda value: value >= 0),
-            (AT_LEAST_ONE, "1 or more", lambda value: value >= 1),
-            (FRACTIONS, "0 to 1", lambda value: 0 <= value <= 1),
-        ]
-        for fields, valid_range, fits in checks:
-            for name in fields:
-                value = attrgetter(name)(self)
-                if value is not None and not (math.isfinite(value) and fits(value)):
-                    raise SchemaError(f"{name}: must be {valid_range}")
-        for problem, is_there in self._contradictions():
+        """Raises SchemaError for values that a new run may not have."""
+        for problem, is_there in self._problems():
             if is_there:
                 raise SchemaError(problem)
 
-    def _contradictions(self) -> Iterator[tuple[str, bool]]:
-        """Values of which one would have no effect, or undo the other."""
+    def _problems(self) -> Iterator[tuple[str, bool]]:
+        """Each message, and whether it applies. Most are about values of which one would have no
+        effect, or undo the other."""
         model, start = self.model, self.start
         init, cap = model.logit_scale_init, model.logit_scale_cap
+        # No ranges of the fields, because runs that began before this rule are still read.
+        yield "model.logit_scale_init: must be 1 or more", init is not None and init < 1
+        yield "model.logit_scale_cap: must be 1 or more", cap < 1
         yield (
             f"model.logit_scale_init: over model.logit_scale_cap ({cap:g}), so the scale would be "
             "the cap from the first step on; leave it out, or lower it",

@@ -138,6 +138,8 @@ def test_a_run_from_before_a_key_keeps_what_it_did() -> None:
     assert recipe.loop.mask_equal_captions
     assert not read.loop.mask_equal_captions
     assert read.model == recipe.model
+    saved["model"]["logit_scale_cap"] = 0.5  # which a new run may not have
+    assert TrainingRecipe.parse_saved(saved).model.logit_scale_cap == 0.5
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_a_run_from_before_a_key_keeps_what_it_did() -> None:
         ("loop.epoch=2", r"loop\.epoch: unknown key; did you mean epochs"),
         ("model.pool=mean", r"model\.pool: must be one of cls, patch_mean"),
         ("loop.batch_size=many", r"loop\.batch_size: must be int"),
-        ("loop.batch_size=0", r"loop\.batch_size: must be greater than 0"),
+        ("loop.batch_size=0", r"loop\.batch_size: must be 1 or more"),
         ("loop.loss=clop", r"loop\.loss: .*'clop' is none of clip; did you mean clip"),
         ("loop.epochs=.inf", r"loop\.epochs: must be a finite number"),
         ("optimizer.lr=.nan", r"optimizer\.lr: must be a finite number"),
