@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-INTERVAL_S = 30.0
-"""Time between two lines where stderr is no terminal: a log shows that the work goes on."""
+from bundle.progress import LINE_EVERY_S, progress_lines
 
 
 class Advance(Protocol):
@@ -26,7 +23,7 @@ class Advance(Protocol):
 
 @contextmanager
 def show_progress(
-    text: str, total: int | None, *, interval: float = INTERVAL_S
+    text: str, total: int | None, *, interval: float = LINE_EVERY_S
 ) -> Iterator[Advance]:
     """Shows how far the block is. `text` says what is done; `total` is None where nobody knows how
     many items there are."""
@@ -60,26 +57,18 @@ def _bar(text: str, total: int | None) -> Iterator[Advance]:
 
 @contextmanager
 def _lines(text: str, total: int | None, interval: float) -> Iterator[Advance]:
-    done, said = 0, ""
-    began, ended = time.monotonic(), threading.Event()
+    done, said, began = 0, "", time.monotonic()
 
     def advance(count: int, note: str = "") -> None:
         nonlocal done, said
         done, said = done + count, note
 
-    def write() -> None:
-        while not ended.wait(interval):
-            parts = [_count(done, total), said, f"{time.monotonic() - began:,.0f} s"]
-            click.echo(f"{text}: {', '.join(filter(None, parts))}", err=True)
+    def line() -> str:
+        parts = [_count(done, total), said, f"{time.monotonic() - began:,.0f} s"]
+        return f"{text}: {', '.join(filter(None, parts))}"
 
-    # A thread of its own writes, so that a step that takes minutes does not silence it.
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
-    try:
+    with progress_lines(line, interval):
         yield advance
-    finally:
-        ended.set()
-        writer.join()
 
 
 def _count(done: int, total: int | None) -> str:

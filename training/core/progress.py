@@ -1,43 +1,18 @@
-"""Long work shows that it goes on: a bar on a terminal, and elsewhere a line now and then."""
+"""How far a step of training is: a bar on a terminal, and elsewhere a line now and then."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from tqdm import tqdm
 
-LINE_EVERY_S = 30.0
-"""Seconds between two lines."""
+from bundle.progress import progress_lines
 
 _LINE = "{desc}{n_fmt} of {total_fmt} {unit}s, {percentage:.0f}%, {remaining} left{postfix}"
-
-
-@contextlib.contextmanager
-def progress_lines(line: Callable[[], str]) -> Iterator[None]:
-    """Writes `line()` to stderr every LINE_EVERY_S seconds until the block ends, unless stderr is a
-    terminal, which has a bar."""
-    if sys.stderr.isatty():
-        yield
-        return
-    stop = threading.Event()
-
-    def write() -> None:
-        while not stop.wait(LINE_EVERY_S):
-            with contextlib.suppress(OSError, ValueError):  # nobody reads stderr any more
-                print(line(), file=sys.stderr, flush=True)
-
-    thread = threading.Thread(target=write, daemon=True, name="progress lines")
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from training.core.progress import progress_lines
+from bundle.progress import progress_lines
 from training.data.assemble import assemble
 from training.data.data_recipe import DataError, DataRecipe
 from training.data.dataset import DatasetHeader, open_output, write_dataset
