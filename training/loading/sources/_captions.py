@@ -7,15 +7,11 @@ import math
 from collections.abc import Sequence
 
 from bundle.text import EMPTY, MAX_CHARACTERS, TextError, clean_text
-from training.loading.sources.base import NO_CAPTION, BadPairError
+from training.loading.sources import _reasons
+from training.loading.sources.base import BadPairError
 
 MAX_CAPTION_BYTES = 2**20
 """A larger file of captions is refused before it is read."""
-
-BLANK = "the caption is blank"
-NOT_TEXT = "the caption is not a text"
-NOT_UTF8 = "the caption is not UTF-8"
-TOO_LONG = f"the caption has more than {MAX_CHARACTERS} characters"
 
 JSON_KEYS = ("captions", "caption", "text")
 """Keys of a JSON object that may hold captions; the first one that holds something counts."""
@@ -30,11 +26,11 @@ def captions_of(value: object) -> tuple[str, ...]:
     values: Sequence[object] = value if is_list else [value]  # type: ignore[assignment]
     present = [v for v in values if not _is_missing(v)]
     if not present:
-        raise BadPairError(NO_CAPTION)
+        raise BadPairError(_reasons.NO_CAPTION)
     captions = [_checked(v) for v in present]
     kept = tuple(caption for caption in captions if _says_something(caption))
     if not kept:
-        raise BadPairError(BLANK)
+        raise BadPairError(_reasons.BLANK)
     return kept
 
 
@@ -43,7 +39,7 @@ def captions_of_text(data: bytes) -> tuple[str, ...]:
     try:
         return captions_of(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise BadPairError(NOT_UTF8) from None
+        raise BadPairError(_reasons.NOT_UTF8) from None
 
 
 def captions_of_json(data: bytes) -> tuple[str, ...]:
@@ -51,11 +47,11 @@ def captions_of_json(data: bytes) -> tuple[str, ...]:
     try:
         content = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise BadPairError(NOT_UTF8) from None
+        raise BadPairError(_reasons.NOT_UTF8) from None
     except (ValueError, RecursionError):
-        raise BadPairError("not JSON") from None
+        raise BadPairError(_reasons.NOT_JSON) from None
     if not isinstance(content, dict):
-        raise BadPairError("the JSON is not an object")
+        raise BadPairError(_reasons.NOT_AN_OBJECT)
     return captions_of(next((content[k] for k in JSON_KEYS if _holds(content.get(k))), None))
 
 
@@ -78,11 +74,11 @@ def _says_something(caption: str) -> bool:
 
 def _checked(value: object) -> str:
     if not isinstance(value, str):
-        raise BadPairError(NOT_TEXT)
+        raise BadPairError(_reasons.NOT_TEXT)
     if len(value) > MAX_CHARACTERS:
-        raise BadPairError(TOO_LONG)
+        raise BadPairError(_reasons.TOO_LONG)
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise BadPairError(NOT_UTF8) from None
+        raise BadPairError(_reasons.NOT_UTF8) from None
     return value

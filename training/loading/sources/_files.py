@@ -10,17 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from training.data.data_recipe import DataError
+from training.loading.sources import _reasons
 from training.loading.sources._captions import captions_of
 from training.loading.sources._names import endings
 from training.loading.sources.base import (
-    EMPTY_IMAGE,
     MAX_IMAGE_BYTES,
-    NO_IMAGE,
-    NOT_A_FILE,
-    NOT_FOUND,
-    OUTSIDE,
-    TOO_LARGE,
-    UNREADABLE,
     BadPair,
     BadPairError,
     Found,
@@ -64,26 +58,26 @@ def read_file(path: Path, limit: int = MAX_IMAGE_BYTES) -> bytes:
         # Opening a FIFO waits for a writer, unless it is told not to.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
-        raise BadPairError(NOT_FOUND) from None
+        raise BadPairError(_reasons.NOT_FOUND) from None
     except (OSError, ValueError):  # ValueError: a NUL in the path
-        raise BadPairError(UNREADABLE) from None
+        raise BadPairError(_reasons.UNREADABLE) from None
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise BadPairError(NOT_A_FILE)
+            raise BadPairError(_reasons.NOT_A_FILE)
         if status.st_size > limit:
-            raise BadPairError(TOO_LARGE)
+            raise BadPairError(_reasons.TOO_LARGE)
         try:
             return file.read(limit)
         except OSError:
-            raise BadPairError(UNREADABLE) from None
+            raise BadPairError(_reasons.UNREADABLE) from None
 
 
 def read_image(path: Path) -> bytes:
     """The bytes of an image. Raises BadPairError."""
     data = read_file(path)
     if not data:
-        raise BadPairError(EMPTY_IMAGE)
+        raise BadPairError(_reasons.EMPTY_IMAGE)
     return data
 
 
@@ -94,10 +88,10 @@ def inside(folder: Path, name: object) -> Path:
     no file.
     """
     if not isinstance(name, str) or not name.strip():
-        raise BadPairError(NO_IMAGE)
+        raise BadPairError(_reasons.NO_IMAGE)
     path = PurePosixPath(name.strip())
     if path.is_absolute() or ".." in path.parts:
-        raise BadPairError(OUTSIDE)
+        raise BadPairError(_reasons.OUTSIDE)
     return folder / path
 
 

@@ -12,16 +12,6 @@ from bundle.image import ImageLimits
 MAX_IMAGE_BYTES = ImageLimits().bytes
 """A larger file is a bad pair, and is not read: serving would refuse it, too."""
 
-NO_IMAGE = "no image"
-EMPTY_IMAGE = "the image is empty"
-NO_CAPTION = "no caption"
-NOT_A_FILE = "the image is not a file"
-NOT_FOUND = "the image is not found"
-OUTSIDE = "the image's path leads out of the folder"
-TOO_LARGE = f"the image has more than {MAX_IMAGE_BYTES} bytes"
-UNREADABLE = "cannot be read"
-REPEATED = "the key repeats"
-
 
 class Pair(NamedTuple):
     """An image, still encoded, and its captions."""

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Self
 
 from training.data.data_recipe import DataError
+from training.loading.sources import _reasons
 from training.loading.sources._files import FileList, ListedFile, walk
 from training.loading.sources._names import is_image
 from training.loading.sources.base import BadPairError, Columns
-
-NO_CLASS = "no folder that names its class"
 
 
 class ClassFolders(FileList):
@@ -29,7 +28,7 @@ class ClassFolders(FileList):
                 others.append(name)
                 continue
             label = posixpath.basename(posixpath.dirname(name)).replace("_", " ")
-            entries.append(ListedFile(name, name, label or BadPairError(NO_CLASS)))
+            entries.append(ListedFile(name, name, label or BadPairError(_reasons.NO_CLASS)))
         if not entries:
             raise DataError(f"data.path: {path.name} holds no images")
         return cls(path, entries, others)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from training.data.data_recipe import DataError
+from training.loading.sources import _reasons
 from training.loading.sources._captions import (
     MAX_CAPTION_BYTES,
     captions_of_json,
@@ -15,14 +16,7 @@ from training.loading.sources._captions import (
 )
 from training.loading.sources._files import FileList, ListedFile, read_file, walk
 from training.loading.sources._names import CAPTION_SUFFIXES, split_name
-from training.loading.sources.base import (
-    NO_CAPTION,
-    NO_IMAGE,
-    REPEATED,
-    BadPairError,
-    Columns,
-    Found,
-)
+from training.loading.sources.base import BadPairError, Columns, Found
 
 
 class FilePairs(FileList):
@@ -40,7 +34,7 @@ class FilePairs(FileList):
             if not suffix:
                 others.append(name)
             elif suffix in groups[key]:  # a.PNG beside a.png
-                repeated.append(ListedFile(name, "", BadPairError(REPEATED)))
+                repeated.append(ListedFile(name, "", BadPairError(_reasons.REPEATED)))
             else:
                 groups[key][suffix] = name
         entries = [_entry(key, files) for key, files in groups.items()]
@@ -68,5 +62,5 @@ def _entry(key: str, files: dict[str, str]) -> ListedFile:
     images = [name for suffix, name in files.items() if suffix not in CAPTION_SUFFIXES]
     caption = files.get(".txt") or files.get(".json")
     if not images:
-        return ListedFile(key, "", BadPairError(NO_IMAGE))
-    return ListedFile(key, images[0], caption or BadPairError(NO_CAPTION))
+        return ListedFile(key, "", BadPairError(_reasons.NO_IMAGE))
+    return ListedFile(key, images[0], caption or BadPairError(_reasons.NO_CAPTION))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from training.data.data_recipe import DataError
+from training.loading.sources import _reasons
 from training.loading.sources._columns import CAPTIONS, PATHS, choose
 from training.loading.sources._files import FileList, ListedFile, inside, walk
 from training.loading.sources._names import METADATA_NAMES, is_metadata
@@ -56,7 +57,7 @@ def _entries(file: Path, folder: str, columns: Columns) -> Iterator[ListedFile]:
             chosen = chosen or _chosen(list(row), columns, file.name)
         except DataError as error:
             unfit = unfit or error
-            yield ListedFile(key, "", BadPairError("not the columns of a pair"))
+            yield ListedFile(key, "", BadPairError(_reasons.OTHER_COLUMNS))
             continue
         path, captions = (row.get(column) for column in chosen)
         try:
@@ -98,11 +99,11 @@ def _json_rows(lines: Iterable[str]) -> Iterator[tuple[str, Row]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
-            yield f"{number}", BadPairError("not JSON")
+            yield f"{number}", BadPairError(_reasons.NOT_JSON)
             continue
         yield (
             f"{number}",
-            row if isinstance(row, dict) else BadPairError("the JSON is not an object"),
+            row if isinstance(row, dict) else BadPairError(_reasons.NOT_AN_OBJECT),
         )
 
 
@@ -119,7 +120,7 @@ def _csv_rows(lines: Iterable[str], file: Path) -> Iterator[tuple[str, Row]]:
         except StopIteration:
             return
         except csv.Error:
-            yield _lines(first, reader.line_num), BadPairError("not a row of CSV")
+            yield _lines(first, reader.line_num), BadPairError(_reasons.NOT_CSV)
             continue
         if not cells:
             continue

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 from pyarrow import types
 
 from training.data.data_recipe import DataError
+from training.loading.sources import _reasons
 from training.loading.sources._captions import captions_of
 from training.loading.sources._columns import CAPTIONS, IMAGES, PATHS, choose
 from training.loading.sources._files import inside, read_image, walk
@@ -22,11 +23,7 @@ from training.loading.sources._tables import (
     read_schema,
 )
 from training.loading.sources.base import (
-    EMPTY_IMAGE,
     MAX_IMAGE_BYTES,
-    NO_IMAGE,
-    TOO_LARGE,
-    UNREADABLE,
     BadPair,
     BadPairError,
     Columns,
@@ -97,7 +94,8 @@ class TablePairs:
         """See PairSource.read."""
         file, name = self._folder / piece, printable(piece)
         if not file.is_file():
-            yield Damage(name, "not a file" if file.exists() else "not found")
+            is_there = file.exists()
+            yield Damage(name, _reasons.PIECE_NOT_A_FILE if is_there else _reasons.PIECE_NOT_FOUND)
             return
         row, damage = 0, ""
         try:
@@ -105,17 +103,17 @@ class TablePairs:
             for batch in read_batches(file, columns[:2]):
                 if isinstance(batch, LostRows):
                     for _ in range(batch.rows):
-                        yield BadPair(f"{name}:{row}", UNREADABLE)
+                        yield BadPair(f"{name}:{row}", _reasons.UNREADABLE)
                         row += 1
-                    damage = "damaged" if batch.damaged else damage
+                    damage = _reasons.DAMAGED if batch.damaged else damage
                     continue
                 for i in range(batch.num_rows):
                     yield self._row(f"{name}:{row}", batch, i, columns, file.parent)
                     row += 1
         except DataError:
-            damage = "not the columns of a pair"
+            damage = _reasons.OTHER_COLUMNS
         except ARROW_ERRORS:
-            damage = "not a table"
+            damage = _reasons.NOT_A_TABLE
         if damage:
             yield Damage(name, damage)
 
@@ -162,14 +160,14 @@ def _cell(batch: Any, column: str, row: int) -> object:
     try:
         value: object = batch.column(column)[row].as_py()
     except ARROW_ERRORS:  # such as a text that is not UTF-8
-        raise BadPairError(UNREADABLE) from None
+        raise BadPairError(_reasons.UNREADABLE) from None
     return value
 
 
 def _captions(value: object, classes: Sequence[str]) -> tuple[str, ...]:
     if classes and isinstance(value, int):
         if not 0 <= value < len(classes):
-            raise BadPairError("the class has no name")
+            raise BadPairError(_reasons.UNNAMED_CLASS)
         value = classes[value].replace("_", " ")
     return captions_of(value)
 
@@ -181,9 +179,9 @@ def _image(value: object, folder: Path) -> bytes:
     if isinstance(value, str):
         return read_image(inside(folder, value))
     if not isinstance(value, bytes):
-        raise BadPairError(NO_IMAGE)
+        raise BadPairError(_reasons.NO_IMAGE)
     if not value:
-        raise BadPairError(EMPTY_IMAGE)
+        raise BadPairError(_reasons.EMPTY_IMAGE)
     if len(value) > MAX_IMAGE_BYTES:
-        raise BadPairError(TOO_LARGE)
+        raise BadPairError(_reasons.TOO_LARGE)
     return value

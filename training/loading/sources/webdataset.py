@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
 from training.data.data_recipe import DataError
+from training.loading.sources import _reasons
 from training.loading.sources._captions import (
     MAX_CAPTION_BYTES,
     captions_of_json,
@@ -20,14 +21,7 @@ from training.loading.sources._captions import (
 from training.loading.sources._files import walk
 from training.loading.sources._names import CAPTION_SUFFIXES, TAR_SUFFIXES, endings, split_name
 from training.loading.sources.base import (
-    EMPTY_IMAGE,
     MAX_IMAGE_BYTES,
-    NO_CAPTION,
-    NO_IMAGE,
-    NOT_A_FILE,
-    REPEATED,
-    TOO_LARGE,
-    UNREADABLE,
     BadPair,
     BadPairError,
     Columns,
@@ -37,8 +31,6 @@ from training.loading.sources.base import (
     printable,
 )
 
-CUT_SHORT = "cut short"
-DAMAGED = "damaged"
 BLOCK = 512
 
 _GZIP = 31
@@ -97,10 +89,10 @@ class TarPairs:
                 file, damage = _open(self._folder / piece, stack)
                 shard = _list(file)
             except FileNotFoundError:
-                yield Damage(name, "not found")
+                yield Damage(name, _reasons.PIECE_NOT_FOUND)
                 return
             except _READ_ERRORS:
-                yield Damage(name, UNREADABLE)
+                yield Damage(name, _reasons.UNREADABLE)
                 return
             for key, members in shard.groups.items():
                 key = f"{name}/{printable(key)}"
@@ -109,7 +101,7 @@ class TarPairs:
                 except BadPairError as reason:
                     yield BadPair(key, str(reason))
             for key in shard.repeated:
-                yield BadPair(f"{name}/{printable(key)}", REPEATED)
+                yield BadPair(f"{name}/{printable(key)}", _reasons.REPEATED)
         if damage or shard.damage:
             yield Damage(name, damage or shard.damage)
 
@@ -120,7 +112,7 @@ def _open(path: Path, stack: ExitStack) -> tuple[BinaryIO, str]:
     Pairs are read at their offsets, so a compressed shard is unpacked into a temporary file first.
     """
     if not path.is_file():
-        raise FileNotFoundError(path) if not path.exists() else OSError(NOT_A_FILE)
+        raise FileNotFoundError(path) if not path.exists() else OSError(_reasons.NOT_A_FILE)
     if path.name.lower().endswith(".tar"):
         return stack.enter_context(path.open("rb")), ""
     unpacked = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the stack closes it
@@ -140,8 +132,8 @@ def _unpack(packed: BinaryIO, unpacked: BinaryIO) -> str:
                 unpacked.write(decoder.decompress(data))
                 data = decoder.unused_data
     except zlib.error:
-        return DAMAGED
-    return "" if decoder.eof else CUT_SHORT
+        return _reasons.DAMAGED
+    return "" if decoder.eof else _reasons.CUT_SHORT
 
 
 def _list(file: BinaryIO) -> _ShardMembers:
@@ -150,7 +142,7 @@ def _list(file: BinaryIO) -> _ShardMembers:
     file.seek(0)
     groups: dict[str, dict[str, tarfile.TarInfo]] = {}
     repeats: dict[str, Counter[str]] = defaultdict(Counter)
-    damage, end = ("" if size else "empty"), 0
+    damage, end = ("" if size else _reasons.EMPTY_PIECE), 0
     try:
         with tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as tar:
             for member in tar:
@@ -165,7 +157,7 @@ def _list(file: BinaryIO) -> _ShardMembers:
     except _READ_ERRORS:
         is_whole = False
     if not is_whole:
-        damage = damage or (CUT_SHORT if size - end < BLOCK else DAMAGED)
+        damage = damage or (_reasons.CUT_SHORT if size - end < BLOCK else _reasons.DAMAGED)
     _drop_parts(groups)
     repeated = [key for key, endings in repeats.items() for _ in range(max(endings.values()))]
     return _ShardMembers(groups, repeated, size, damage)
@@ -207,7 +199,7 @@ def _skipped(file: BinaryIO, start: int, end: int) -> str:
     while start < end:
         data = file.read(min(end - start, 2**20))
         if not data or data.strip(b"\0"):
-            return DAMAGED
+            return _reasons.DAMAGED
         start += len(data)
     return ""
 
@@ -218,28 +210,29 @@ def _pair(
     """The image and the captions. Raises BadPairError."""
     images = [suffix for suffix in members if suffix not in CAPTION_SUFFIXES]
     if not images:
-        raise BadPairError(NO_IMAGE)
+        raise BadPairError(_reasons.NO_IMAGE)
     if ".txt" in members:
         captions = captions_of_text(_content(file, size, members[".txt"], MAX_CAPTION_BYTES))
     elif ".json" in members:
         captions = captions_of_json(_content(file, size, members[".json"], MAX_CAPTION_BYTES))
     else:
-        raise BadPairError(NO_CAPTION)
+        raise BadPairError(_reasons.NO_CAPTION)
     image = _content(file, size, members[images[0]], MAX_IMAGE_BYTES)
     if not image:
-        raise BadPairError(EMPTY_IMAGE)
+        raise BadPairError(_reasons.EMPTY_IMAGE)
     return image, captions
 
 
 def _content(file: BinaryIO, size: int, member: tarfile.TarInfo, limit: int) -> bytes:
     if not member.isreg() or member.issparse():
-        raise BadPairError(NOT_A_FILE)
+        raise BadPairError(_reasons.NOT_A_FILE)
     if member.size > limit:
-        raise BadPairError(TOO_LARGE if limit == MAX_IMAGE_BYTES else "the caption is too large")
+        is_image = limit == MAX_IMAGE_BYTES
+        raise BadPairError(_reasons.TOO_LARGE if is_image else _reasons.CAPTION_TOO_LARGE)
     if member.offset_data + member.size > size:
-        raise BadPairError(CUT_SHORT)
+        raise BadPairError(_reasons.CUT_SHORT)
     try:
         file.seek(member.offset_data)
         return file.read(member.size)
     except OSError:
-        raise BadPairError(UNREADABLE) from None
+        raise BadPairError(_reasons.UNREADABLE) from None
