@@ -20,9 +20,14 @@ from bundle.preprocessor import ImagePixels, Preprocessor
 from serving.core.errors import ServingError
 from serving.core.metrics import Metrics
 from serving.image_decoding.pool import DecodePool
-from tests.cases.images import CASES, REFUSED, SHOWN, ImageCase
+from tests.cases import damaged_images, images
+from tests.cases.images import ImageCase
 from training.loading.stream import random_crop
 from training.model.pixels import preprocessing
+
+CASES = (*images.CASES, *damaged_images.CASES)
+SHOWN = tuple(case for case in CASES if case.shows is not None)
+REFUSED = tuple(case for case in CASES if case.refused)
 
 LIMITS = ImageLimits()
 PREPROCESSING = preprocessing(32)
