@@ -2,8 +2,7 @@
 
 New calls start at the times of a Poisson process, whatever became of those before. Every latency
 counts from the time at which its call should have started, so that a late caller hides nothing. The
-payload is encoded once, and replies are not parsed: the caller shares the server's cores, and takes
-as little of them as it can.
+caller shares the server's cores: http2_calls.py takes as little of them as it can.
 
     python -m benchmarks.open_loop localhost:50051 --rate 300 --seconds 5
 """
@@ -13,11 +12,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import itertools
 import json
 import random
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +24,12 @@ import grpc
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
+from benchmarks.http2_calls import Call, Connection, turn
+
 EMBED = "/sparseclip.v1.EmbeddingService/Embed"
 CHECK = "/grpc.health.v1.Health/Check"
-HEALTH_EVERY_S = 0.02
 
 Summary = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call that has ended; times in seconds of the same clock."""
-
-    due: float
-    started: float
-    ended: float
-    outcome: str
-    """The status, with `+RetryInfo` if the server named a delay."""
 
 
 async def embed(send: Any, payload: bytes, due: float, deadline: float) -> Call:
@@ -62,25 +51,33 @@ def has_retry_info(error: grpc.aio.AioRpcError) -> bool:
     return any(detail.Is(RetryInfo.DESCRIPTOR) for detail in Status.FromString(details).details)
 
 
-async def offer(
-    address: str, payload: bytes, *, rate: float, seconds: float, deadline: float, channels: int
+def offer(
+    address: str,
+    method: str,
+    payload: bytes,
+    *,
+    rate: float,
+    seconds: float,
+    deadline: float,
+    channels: int,
+    headers: dict[str, str],
 ) -> list[Call]:
-    """Offers calls at a rate, and waits for the last of them."""
-    opened = [grpc.aio.insecure_channel(address, _options(n)) for n in range(channels)]
-    await asyncio.gather(*(channel.channel_ready() for channel in opened))
-    sends = [channel.unary_unary(EMBED, None, None) for channel in opened]
-    rng, tasks = random.Random(0), list[asyncio.Task[Call]]()
-    start = time.perf_counter()
-    due = start
-    while due < start + seconds:
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        send = sends[len(tasks) % channels]
-        tasks.append(asyncio.create_task(embed(send, payload, due, deadline)))
+    """Offers calls at a rate, on each connection in turn, and waits for the last of them."""
+    connections = [Connection(address, method, payload, deadline, headers) for _ in range(channels)]
+    turns = itertools.cycle(connections)
+    rng = random.Random(0)
+    due = time.perf_counter()
+    end = due + seconds
+    while due < end:
+        turn(connections, until=due)
+        next(turns).start(due)
         due += rng.expovariate(rate)
-    calls = list(await asyncio.gather(*tasks))
-    for channel in opened:
-        await channel.close(None)
-    return calls
+    while any(connection.is_busy for connection in connections):
+        turn(connections, until=time.perf_counter() + 0.01)
+    for connection in connections:
+        connection.close()
+    calls = [call for connection in connections for call in connection.calls]
+    return sorted(calls, key=lambda call: call.due)
 
 
 async def burst(
@@ -101,20 +98,6 @@ async def burst(
 def _options(number: int) -> list[tuple[str, int]]:
     # Channels with equal options share a connection.
     return [("grpc.enable_retries", 0), ("benchmark.channel", number)]
-
-
-def probe_health(address: str, seconds: float) -> list[float]:
-    """Milliseconds of health checks, one after another with a pause between them."""
-    times = []
-    with grpc.insecure_channel(address) as channel:
-        check = channel.unary_unary(CHECK, None, None)
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            started = time.perf_counter()
-            check(b"", timeout=30)
-            times.append((time.perf_counter() - started) * 1e3)
-            time.sleep(HEALTH_EVERY_S)
-    return times
 
 
 def summary(calls: list[Call], *, seconds: float, deadline: float, warm: float = 0.0) -> Summary:
@@ -158,22 +141,32 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--warm", type=float, default=0.0, help="seconds that do not count")
     parser.add_argument("--deadline", type=float, default=2.0)
-    parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--channels", type=int, default=1, help="connections")
+    parser.add_argument("--header", action="append", default=[], help="of each call, as k=v")
     given = parser.parse_args()
-    if given.health:
-        times = probe_health(given.address, given.seconds)
-        json.dump({"checks": len(times), **spread(times)}, sys.stdout)
-        return
-    payload = given.payload.read_bytes()
-    many = {"deadline": given.deadline, "channels": given.channels}
+    method, payload = (CHECK, b"") if given.health else (EMBED, given.payload.read_bytes())
     cpu = time.process_time()
     if given.burst:
-        work = burst(given.address, payload, count=given.burst, **many)
+        work = burst(
+            given.address,
+            payload,
+            count=given.burst,
+            deadline=given.deadline,
+            channels=given.channels,
+        )
         calls, seconds = asyncio.run(work), 1.0
     else:
         seconds = given.seconds
-        work = offer(given.address, payload, rate=given.rate, seconds=seconds, **many)
-        calls = asyncio.run(work)
+        calls = offer(
+            given.address,
+            method,
+            payload,
+            rate=given.rate,
+            seconds=seconds,
+            deadline=given.deadline,
+            channels=given.channels,
+            headers=dict(header.split("=", 1) for header in given.header),
+        )
     result = summary(calls, seconds=seconds, deadline=given.deadline, warm=given.warm)
     result["caller_cpu_ms_per_call"] = round((time.process_time() - cpu) * 1e3 / len(calls), 3)
     json.dump(result, sys.stdout)

@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.overload import described, serving
+from benchmarks.running_server import described, serving
 from benchmarks.serving import IMAGES, RESULTS, image
 from bundle.store import default_bundle, open_bundle
 from sparseclip import AdminClient, CallError, Client

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,20 +21,20 @@ from serving.auth.tokens import Authenticator, TokenFile
 from serving.chat.load_chat_model import check_chat_engine
 from serving.core.config import ServerConfig
 from serving.core.errors import StartupError
-from serving.core.memory import limit_arenas
+from serving.core.memory import prepare_memory
 from serving.core.metrics import Metrics, MetricsServer
 from serving.engines.base import EngineError, EngineFactory, EngineUnavailableError, open_engine
 from serving.models.registry import Registry
 from serving.rpc.grpc_server import create_server
 from serving.rpc.health import HealthService
 from serving.rpc.interceptors.call_admission import CallAdmission
-from serving.rpc.interceptors.chain import Chain
+from serving.rpc.interceptors.chain import Chain, HeaderCheck
 from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer
 from serving.rpc.listener import bind, channel_options
 from serving.rpc.services.admin import AdminService
 from serving.rpc.services.chat import ChatService
 from serving.rpc.services.concepts import ConceptService
-from serving.rpc.services.embedding import EmbeddingService
+from serving.rpc.services.embedding import EMBED, EmbeddingService
 from sparseclip.v1 import admin_pb2_grpc, chat_pb2_grpc, concepts_pb2_grpc, embedding_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -85,10 +85,11 @@ class Server:
         await asyncio.get_running_loop().run_in_executor(None, check_chat_engine, config)
         path = Path(config.bundle) if config.bundle else _default_bundle()
         tokens = TokenFile(Path(config.tokens), self.metrics) if config.tokens else None
-        public = self._add_port(PUBLIC_SERVICES, self.admission, tokens)
         embedding = EmbeddingService(
             self.registry, config.limits, self.metrics, self.admission.draining
         )
+        checks = {EMBED: embedding.check_headers}
+        public = self._add_port(PUBLIC_SERVICES, self.admission, tokens, checks)
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(embedding, public)  # type: ignore[no-untyped-call]
         concepts = ConceptService(self.registry, config.limits)
         concepts_pb2_grpc.add_ConceptServiceServicer_to_server(concepts, public)  # type: ignore[no-untyped-call]
@@ -96,7 +97,7 @@ class Server:
         chat_pb2_grpc.add_ChatServiceServicer_to_server(chat, public)  # type: ignore[no-untyped-call]
         self.address = bind(public, config, config.port, "port")
         if config.admin_port is not None:
-            admin_port = self._add_port(ADMIN_SERVICES, self._admin_admission, tokens)
+            admin_port = self._add_port(ADMIN_SERVICES, self._admin_admission, tokens, {})
             admin = AdminService(self.registry, self.admission)
             admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, admin_port)  # type: ignore[no-untyped-call]
             self.admin_address = bind(admin_port, config, config.admin_port, "admin_port")
@@ -119,10 +120,15 @@ class Server:
         log.info("serving %s %s on %s", model.name, model.version, self.address)
 
     def _add_port(
-        self, services: tuple[str, ...], admission: CallAdmission, tokens: TokenFile | None
+        self,
+        services: tuple[str, ...],
+        admission: CallAdmission,
+        tokens: TokenFile | None,
+        checks: Mapping[str, HeaderCheck],
     ) -> grpc.aio.Server:
         limits = self.config.limits
-        chain = Chain(Authenticator(tokens), admission, ErrorSanitizer(self.metrics), limits)
+        sanitizer = ErrorSanitizer(self.metrics)
+        chain = Chain(Authenticator(tokens), admission, sanitizer, limits, checks)
         server = create_server(channel_options(limits), chain)
         health = HealthService((*services, "grpc.health.v1.Health"))
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -192,7 +198,7 @@ def run(config: ServerConfig) -> None:
 
     Raises StartupError, whose message is one line.
     """
-    limit_arenas()
+    prepare_memory()
     asyncio.run(_serve(config))
 
 

@@ -50,7 +50,9 @@ class Channel:
         """The one reply of a call."""
         send = self._channel.unary_unary(call.method.path, *_serializers(call))
         try:
-            reply: Message = send(call.request, timeout=timeout, metadata=self._metadata)
+            reply: Message = send(
+                call.request, timeout=timeout, metadata=self._metadata + call.headers
+            )
             return reply
         except grpc.RpcError as error:
             raise CallError.from_rpc(error) from None
@@ -59,7 +61,7 @@ class Channel:
         """The many replies of a call. Closing the generator cancels the call."""
         send = self._channel.unary_stream(call.method.path, *_serializers(call))
         # Any: the stubs of grpc leave out that a call can be cancelled.
-        replies: Any = send(call.request, timeout=timeout, metadata=self._metadata)
+        replies: Any = send(call.request, timeout=timeout, metadata=self._metadata + call.headers)
         try:
             yield from replies
         except grpc.RpcError as error:
@@ -128,7 +130,9 @@ class AsyncChannel:
         """The one reply of a call."""
         send = self._channel.unary_unary(call.method.path, *_serializers(call))
         try:
-            reply: Message = await send(call.request, timeout=timeout, metadata=self._metadata)
+            reply: Message = await send(
+                call.request, timeout=timeout, metadata=self._metadata + call.headers
+            )
             return reply
         except grpc.RpcError as error:
             raise CallError.from_rpc(error) from None
@@ -136,7 +140,7 @@ class AsyncChannel:
     async def replies(self, call: MethodCall, timeout: float) -> AsyncGenerator[Message]:
         """The many replies of a call. Closing the generator cancels the call."""
         send = self._channel.unary_stream(call.method.path, *_serializers(call))
-        replies = send(call.request, timeout=timeout, metadata=self._metadata)
+        replies = send(call.request, timeout=timeout, metadata=self._metadata + call.headers)
         try:
             async for reply in replies:
                 yield reply

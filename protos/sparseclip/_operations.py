@@ -35,6 +35,7 @@ from sparseclip._items import (
     items_from,
     prepare_items,
 )
+from sparseclip.announcement import announce
 from sparseclip.chat import ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier, prompts_for
 from sparseclip.concepts import (
@@ -67,6 +68,8 @@ class MethodCall:
 
     method: Method[Message]
     request: Message
+    headers: tuple[tuple[str, str], ...] = ()
+    """Those of this call alone."""
 
 
 Operation = Generator[MethodCall, Message, T]
@@ -82,9 +85,11 @@ SEARCH_CONCEPTS = Method(f"{_CONCEPTS}/SearchConcepts", concepts_pb2.SearchConce
 EXPLAIN_IMAGE = Method(f"{_CONCEPTS}/ExplainImage", concepts_pb2.ExplainImageResponse)
 
 
-def call_method(method: Method[ReplyT_co], request: Message) -> Operation[ReplyT_co]:
+def call_method(
+    method: Method[ReplyT_co], request: Message, headers: tuple[tuple[str, str], ...] = ()
+) -> Operation[ReplyT_co]:
     """Yields one call and returns its reply."""
-    reply = yield MethodCall(method, request)
+    reply = yield MethodCall(method, request, headers)
     if not isinstance(reply, method.reply):
         raise TypeError(f"{method.path}: the reply has another type")
     return reply
@@ -149,7 +154,7 @@ class Operations:
         request = embedding_pb2.EmbedRequest(
             model=start.model, inputs=messages, outputs=start.outputs, options=start.options
         )
-        reply = yield from call_method(EMBED, request)
+        reply = yield from call_method(EMBED, request, announce(request))
         info = yield from self.info_for(reply.model)
         if [result.id for result in reply.results] != [message.id for message in messages]:
             raise CallError(grpc.StatusCode.INTERNAL, "the reply's results do not fit the items")

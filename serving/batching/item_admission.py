@@ -66,14 +66,20 @@ class ItemAdmission:
         """Holds slots for `count` items until the block ends.
 
         `deadline` is in the event loop's time. Raises ServingError at once when the slots are
-        taken, too much work is ahead, or the deadline could not be met. Work finished late only
-        delays work that could be on time.
+        taken, too much work is ahead, or the deadline could not be met.
         """
-        if count and not (self._has_capacity(count) and self._can_meet(deadline, count)):
-            seconds = max(0.1, min(self._ahead_s(), 5.0))
-            raise ServingError(ErrorKind.EXHAUSTED, "the queue is full", retry_after=seconds)
+        self.check(count, deadline)
         with self._hold(count) as permits:
             yield permits
+
+    def check(self, count: int, deadline: float) -> None:
+        """Raises ServingError when `count` items would not be admitted now.
+
+        Work that is finished late only delays work that could be on time.
+        """
+        if count and not (self._has_capacity(count) and self._can_meet(deadline, count)):
+            seconds = round(max(0.1, min(self._ahead_s(), 5.0)), 2)
+            raise ServingError(ErrorKind.EXHAUSTED, "the queue is full", retry_after=seconds)
 
     @asynccontextmanager
     async def admit_when_free(self) -> AsyncIterator[Permits]:

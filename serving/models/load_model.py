@@ -13,7 +13,7 @@ from bundle.store import Bundle, open_bundle
 from serving.chat.load_chat_model import LOAD_FAILED, LanguageModel, NoChat, open_chat
 from serving.core.config import ServerConfig
 from serving.core.errors import ServingError
-from serving.core.memory import return_freed_memory
+from serving.core.memory import settle_memory
 from serving.core.metrics import Metrics
 from serving.core.requests import EmbedItem, ImageItem, TextItem
 from serving.engines.base import Engine, EngineError, EngineFactory
@@ -68,7 +68,7 @@ async def load_model(
     except BaseException:
         await asyncio.shield(model.close())
         raise
-    await _in_thread(return_freed_memory)
+    await _in_thread(settle_memory)
     return model
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -186,6 +186,12 @@ class ServedModel:
                 return await self._embed_image(item, deadline, batcher, permits)
         async with self.batchers["text"].admission.admit_when_free() as permits:
             return (await self._embed_texts([item], deadline, permits))[0]
+
+    def check_capacity(self, counts: Mapping[str, int], deadline: float) -> None:
+        """Raises ServingError when so many items of each graph would not be admitted now. Names
+        that are no graph's do not count."""
+        for graph, batcher in self.batchers.items():
+            batcher.admission.check(counts.get(graph, 0), deadline)
 
     def _image_batcher(self, patches: bool) -> Batcher:
         return self.batchers["patches" if patches else "image"]

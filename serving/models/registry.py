@@ -14,7 +14,7 @@ from bundle.store import BundleError, current_version
 from bundle.verify import is_name
 from serving.core.config import ServerConfig
 from serving.core.errors import ErrorKind, ServingError, StartupError
-from serving.core.memory import return_freed_memory
+from serving.core.memory import settle_memory
 from serving.core.metrics import Metrics
 from serving.core.requests import ModelId, ModelSelector
 from serving.engines.base import EngineError, EngineFactory
@@ -97,6 +97,11 @@ class Registry:
     def _default(self) -> _LoadedVersion | None:
         model_id = self._current.get(self._default_name)
         return None if model_id is None else self._loaded[model_id]
+
+    @property
+    def default_model(self) -> ServedModel | None:
+        """The model of calls that name none, for one turn of the event loop."""
+        return default.model if (default := self._default()) else None
 
     @property
     def models(self) -> list[ServedModel]:
@@ -248,10 +253,9 @@ class Registry:
         for loading in self._loads:
             loading.cancel()
         await asyncio.gather(*self._loads, return_exceptions=True)
-        for version in self._loaded.values():
-            await self._free(version)
-        self._loaded.clear()
         self._current.clear()
+        while self._loaded:
+            await self._free(self._loaded.popitem()[1])
 
     async def _retire(self, version: _LoadedVersion) -> None:
         await version.unused.wait()
@@ -260,8 +264,10 @@ class Registry:
     async def _free(self, version: _LoadedVersion) -> None:
         if version.watch is not None:
             version.watch.cancel()
-        await version.model.close()
-        await asyncio.get_running_loop().run_in_executor(None, return_freed_memory)
+        closing = version.model.close()
+        del version.model  # the frames of those who wait for this would keep it
+        await closing
+        await asyncio.get_running_loop().run_in_executor(None, settle_memory)
 
     async def _watch(self, version: _LoadedVersion) -> None:
         """Probes a suspect model. One that fails is out of service until a probe succeeds."""

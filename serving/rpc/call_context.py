@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -30,6 +30,10 @@ class ServerCall:
     """When the call was admitted, in the event loop's time."""
     deadline: float
     """When the call must end, in the event loop's time."""
+    bounded: bool
+    """Whether the call is ended at its deadline."""
+    leave: Callable[[], None]
+    """Gives back what the call holds; it is called once, when the call has ended."""
 
     @property
     def elapsed(self) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
@@ -40,6 +42,14 @@ def to_status(error: ServingError) -> Status:
         delay.FromMilliseconds(max(1, int(seconds * 1000)))
         _add(status, RetryInfo(retry_delay=delay))
     return status
+
+
+@functools.lru_cache(maxsize=256)
+def details(kind: ErrorKind, message: str, field: str, retry_after: float | None) -> bytes:
+    """The encoded google.rpc.Status of an error, for the trailers of a call; empty if it says no
+    more than the code and the message do. A full server says the same to many calls."""
+    status = to_status(ServingError(kind, message, field=field, retry_after=retry_after))
+    return status.SerializeToString() if status.details else b""
 
 
 def _add(status: Status, detail: object) -> None:

@@ -6,7 +6,8 @@ unknown method as UTF-8, in the loop that accepts calls: a name that is not UTF-
 So calls are accepted here, many in one turn, and nobody looks at the name of an unknown method.
 
 grpc.aio makes three tasks of a call, and asks gRPC at once whether its caller leaves. Here a unary
-call is one task, and its caller is watched only if the call is not over soon: refusing costs less.
+call is let in or refused before it has a task, is one task, and its caller is watched only if the
+call is not over soon: refusing costs less.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not in the stubs
 
-from serving.rpc.call_context import RpcContext
+from serving.rpc.call_context import RpcContext, ServerCall
 
 ACCEPTED_AT_ONCE = 32
 """Calls of one method that are accepted in one turn of the event loop."""
@@ -29,11 +30,21 @@ _WATCH_AFTER_S = 0.003
 """A call that is not over by then is cancelled when its caller leaves."""
 
 
+_GATHER_S = 0.003
+"""How long a refusal waits for others."""
+
+
 class CallAnswerer(Protocol):
     """What becomes of calls."""
 
-    async def answer(self, method: str, handler: Any, context: RpcContext) -> None:
-        """Answers a call of a known method, or ends it."""
+    def admit(self, method: str, context: RpcContext) -> ServerCall:
+        """Lets in a call of a known method, or raises."""
+
+    async def answer(self, call: ServerCall, handler: Any, context: RpcContext) -> None:
+        """Answers a call that was let in, or ends it."""
+
+    async def refuse(self, method: str, context: RpcContext, error: Exception) -> None:
+        """Ends a call that was not let in."""
 
     async def refuse_unknown(self, context: RpcContext) -> None:
         """Ends a call of a method that the server does not have."""
@@ -46,6 +57,8 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # without types
         super().__init__(asyncio.get_running_loop(), None, (), (), options, None)
         self._answerer = answerer
         self._methods: dict[str, Any] = {}
+        self._refusals: list[Coroutine[Any, Any, None]] = []
+        """Calls that are refused within the next moment."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add_registered_method_handlers(self, handlers: dict[str, Any]) -> None:
@@ -68,11 +81,20 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # without types
         while True:
             state = await self._request_registered_call(name)
             context = _context(state, handler.response_serializer)
-            answer = self._answerer.answer(method, handler, context)
+            try:
+                call = self._answerer.admit(method, context)
+            except Exception as error:
+                refusal = self._answerer.refuse(method, context, error)
+                if handler.request_streaming:
+                    self._start(self._watched(state, refusal))
+                else:
+                    self._refuse_soon(refusal)
+                continue
+            answer = _ended(state, context, self._answerer.answer(call, handler, context))
             if handler.request_streaming:
-                self._start(self._watched(state, _ended(state, context, answer)))
+                self._start(self._watched(state, answer))
             else:
-                self._start(self._unary(state, _ended(state, context, answer)))
+                self._start(self._unary(state, answer))
 
     async def _accept_unknown(self) -> None:
         while True:
@@ -88,9 +110,7 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # without types
         loop = asyncio.get_running_loop()
         watch = loop.call_later(_WATCH_AFTER_S, self._watch, asyncio.current_task(), state)
         try:
-            await answer
-        except (cygrpc.BaseError, asyncio.CancelledError):
-            pass  # the call has ended with another status, or its caller has left
+            await _quietly(answer)
         finally:
             watch.cancel()
 
@@ -99,10 +119,33 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # without types
         loop = asyncio.get_running_loop()
         self._start(cygrpc._handle_cancellation_from_core(task, state, loop))
 
+    def _refuse_soon(self, refusal: Coroutine[Any, Any, None]) -> None:
+        """Refuses a call together with those that come in the next moment: on a machine that is
+        full, many small writes and the turns between them would cost more than the refusals."""
+        if not self._refusals:
+            asyncio.get_running_loop().call_later(_GATHER_S, self._refuse_all)
+        self._refusals.append(refusal)
+
+    def _refuse_all(self) -> None:
+        refusals, self._refusals = self._refusals, []
+        for refusal in refusals:
+            self._start(_quietly(refusal))
+
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _quietly(answer: Coroutine[Any, Any, None]) -> None:
+    try:
+        await answer
+    except asyncio.CancelledError:
+        pass  # the caller has left
+    except cygrpc.BaseError as error:  # the call has ended with another status
+        # gRPC keeps the error with the call. Its frames hold the call in turn: such a circle stays
+        # until garbage is collected, which holds up every call.
+        error.__traceback__ = error.__context__ = None
 
 
 def _context(state: Any, serialize: Any) -> Any:
@@ -110,7 +153,8 @@ def _context(state: Any, serialize: Any) -> Any:
 
 
 async def _ended(state: Any, context: Any, answer: Coroutine[Any, Any, None]) -> None:
-    """Runs `answer`, which sends the replies of a call, and sends the status OK after them."""
+    """Runs `answer`, which sends the replies of a call, and then sends the status OK: a caller who
+    has it knows that the call holds nothing any more."""
     await answer
     await cygrpc._finish_handler_with_stream_responses(
         state, _no_more_replies, None, context, asyncio.get_running_loop()

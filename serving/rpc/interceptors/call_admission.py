@@ -54,6 +54,12 @@ class CallAdmission:
             return False
         return True
 
+    def check_open(self, policy: Policy) -> None:
+        """Raises ServingError for a call that counts, while none is admitted."""
+        if policy.admission and not self.is_open:
+            state = "shutting down" if self.draining.is_set() else "starting"
+            raise ServingError(ErrorKind.UNAVAILABLE, f"the server is {state}")
+
     @contextmanager
     def admit(self, principal: Principal, policy: Policy) -> Iterator[Quota]:
         """Holds a slot for a call. Raises ServingError."""
@@ -61,9 +67,7 @@ class CallAdmission:
         if not policy.admission:
             yield quota
             return
-        if not self.is_open:
-            state = "shutting down" if self.draining.is_set() else "starting"
-            raise ServingError(ErrorKind.UNAVAILABLE, f"the server is {state}")
+        self.check_open(policy)
         if self.calls >= self._limits.calls_in_flight:
             raise ServingError(ErrorKind.EXHAUSTED, "too many calls", retry_after=0.5)
         quota.start_call()

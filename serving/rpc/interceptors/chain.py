@@ -2,15 +2,15 @@
 
 error sanitizer( authentication -> method policy -> admission -> deadline -> parse -> handler )
 
-Authentication, policy and admission look at the headers alone: not a byte of the message of a
-caller who is refused there has been read.
+All up to the deadline looks at the headers alone: not a byte of the message of a caller who is
+refused there has been read. It never waits, so that refusing a call costs no task of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -20,11 +20,14 @@ from serving.core.errors import ErrorKind, ServingError
 from serving.core.limits import LimitsConfig
 from serving.rpc.call_context import RpcContext, ServerCall, answering
 from serving.rpc.interceptors.call_admission import CallAdmission
-from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer
+from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer, sanitize
 from serving.rpc.interceptors.method_policy import Policy, policy_of
 from serving.rpc.interceptors.parse_request import parse
 
 Handler = Any  # grpc.RpcMethodHandler, whose fields grpc's types do not name
+
+HeaderCheck = Callable[[Iterable[tuple[str, str | bytes]], float], None]
+"""Is given the headers of a call and its deadline in the event loop's time; raises ServingError."""
 
 UNKNOWN_METHOD = "unknown"
 """Stands in metrics for every method that this server does not have: a caller chooses its name."""
@@ -39,20 +42,50 @@ class Chain:
         admission: CallAdmission,
         sanitizer: ErrorSanitizer,
         limits: LimitsConfig,
+        header_checks: Mapping[str, HeaderCheck],
     ) -> None:
+        """`header_checks` has the check of each method that can refuse a call by its headers."""
         self._authenticator = authenticator
         self._admission = admission
         self._sanitizer = sanitizer
         self._limits = limits
+        self._header_checks = header_checks
 
-    async def answer(self, method: str, handler: Handler, context: RpcContext) -> None:
-        """Answers a call of `/package.Service/Method`, or ends it with the status of an error."""
+    def admit(self, method: str, context: RpcContext) -> ServerCall:
+        """Lets in a call of `/package.Service/Method` by its headers. Raises ServingError."""
         policy = policy_of(method)
-        async with self._sanitizer.guarding(method, context):
-            principal = self._identify(policy, context.invocation_metadata() or ())
-            with self._admitted(method, principal, policy, context) as call:
-                async with asyncio.timeout_at(call.deadline if policy.bounded else None):
-                    await self._run(handler, context)
+        headers = context.invocation_metadata() or ()
+        principal = self._identify(policy, headers)
+        self._admission.check_open(policy)
+        now = asyncio.get_running_loop().time()
+        seconds = policy.seconds(context.time_remaining(), self._limits)
+        if check := self._header_checks.get(method):
+            check(headers, now + seconds)
+        with contextlib.ExitStack() as held:
+            quota = held.enter_context(self._admission.admit(principal, policy))
+            return ServerCall(
+                method=method,
+                principal=principal,
+                quota=quota,
+                started=now,
+                deadline=now + seconds,
+                bounded=policy.bounded,
+                leave=held.pop_all().close,
+            )
+
+    async def answer(self, call: ServerCall, handler: Handler, context: RpcContext) -> None:
+        """Answers a call that was let in, or ends it with the status of an error."""
+        async with self._sanitizer.guarding(call.method, context):
+            try:
+                with answering(call):
+                    async with asyncio.timeout_at(call.deadline if call.bounded else None):
+                        await self._run(handler, context)
+            finally:
+                call.leave()
+
+    async def refuse(self, method: str, context: RpcContext, error: Exception) -> None:
+        """Ends a call that was not let in."""
+        await self._sanitizer.abort(method, context, sanitize(error))
 
     async def refuse_unknown(self, context: RpcContext) -> None:
         """Ends a call of a method that this server does not have, unread."""
@@ -60,31 +93,13 @@ class Chain:
             self._identify(policy_of(UNKNOWN_METHOD), context.invocation_metadata() or ())
             raise ServingError(ErrorKind.UNIMPLEMENTED, "no such method")
         except Exception as error:
-            await self._sanitizer.abort(UNKNOWN_METHOD, context, error)
+            await self.refuse(UNKNOWN_METHOD, context, error)
 
     def _identify(self, policy: Policy, headers: Any) -> Principal:
         """The caller. Raises ServingError for one who may not call a method of this policy."""
         principal = ANONYMOUS if policy.public else self._authenticator.identify(headers)
         policy.check(principal)
         return principal
-
-    @contextlib.contextmanager
-    def _admitted(
-        self, method: str, principal: Principal, policy: Policy, context: RpcContext
-    ) -> Iterator[ServerCall]:
-        """Admits a call, sets its deadline and makes it the current one."""
-        with self._admission.admit(principal, policy) as quota:
-            now = asyncio.get_running_loop().time()
-            seconds = policy.seconds(context.time_remaining(), self._limits)
-            call = ServerCall(
-                method=method,
-                principal=principal,
-                quota=quota,
-                started=now,
-                deadline=now + seconds,
-            )
-            with answering(call):
-                yield call
 
     async def _run(self, handler: Handler, context: RpcContext) -> None:
         read = handler.request_deserializer

@@ -15,7 +15,7 @@ import grpc
 from serving.core.errors import ServingError, expired, internal
 from serving.core.metrics import Metrics
 from serving.rpc.call_context import RpcContext
-from serving.rpc.error_to_status import CODES, DETAILS_KEY, to_status
+from serving.rpc.error_to_status import CODES, DETAILS_KEY, details
 
 log = logging.getLogger(__name__)
 
@@ -42,25 +42,30 @@ class ErrorSanitizer:
             self._metrics.calls.labels(method, "CANCELLED").inc()
             raise asyncio.CancelledError from None
         except Exception as error:
-            await self.abort(method, context, error)
+            await self.abort(method, context, _without_frames(error))
         else:
             self._metrics.calls.labels(method, "OK").inc()
             self._metrics.seconds.labels(method).observe(time.perf_counter() - started)
 
-    async def abort(self, method: str, context: RpcContext, error: Exception) -> NoReturn:
+    async def abort(self, method: str, context: RpcContext, error: ServingError) -> NoReturn:
         """Ends the call with the status of an error."""
-        safe = sanitize(error)
-        # The request is in these frames, which what is raised below would keep in memory.
-        traceback.clear_frames(error.__traceback__)
-        code = CODES[safe.kind]
+        code = CODES[error.kind]
         self._metrics.calls.labels(method, code.name).inc()
-        status = to_status(safe)
-        details = ((DETAILS_KEY, status.SerializeToString()),) if status.details else ()
+        encoded = details(error.kind, error.message, error.field, error.retry_after)
+        metadata = ((DETAILS_KEY, encoded),) if encoded else ()
         try:
-            await context.abort(code, safe.message, details)
+            await context.abort(code, error.message, metadata)
         except grpc.aio.InternalError:  # the call has ended already: nobody waits for the status
             raise asyncio.CancelledError from None
         raise AssertionError("unreachable")
+
+
+def _without_frames(error: Exception) -> ServingError:
+    """The server's own error. The request is in the frames of `error`, which what is raised next
+    would keep in memory."""
+    safe = sanitize(error)
+    traceback.clear_frames(error.__traceback__)
+    return safe
 
 
 def sanitize(error: Exception) -> ServingError:

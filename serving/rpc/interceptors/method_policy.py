@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,7 +59,8 @@ _SERVICES: dict[str, Policy] = {
 _DEFAULT = Policy()
 
 
+@functools.cache
 def policy_of(method: str) -> Policy:
-    """The policy of `/package.Service/Method`."""
+    """The policy of `/package.Service/Method`, one of those that the server has."""
     service = method.removeprefix("/").partition("/")[0]
     return _METHODS.get(method) or _SERVICES.get(service, _DEFAULT)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 from bundle.manifest import NO_SHARED_DENSE
 from serving.batching.item_results import ItemResult
 from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
-from serving.core.requests import EmbedItem, ImageItem, InputOptions, OutputSelection
+from serving.core.requests import (
+    EmbedItem,
+    ImageItem,
+    InputOptions,
+    OutputSelection,
+)
 from serving.models.loaded_model import ServedModel
 from serving.models.registry import Registry
 from serving.rpc.call_context import RpcContext, ServerCall, current_call
 from serving.rpc.convert import embedding as convert
 from serving.rpc.error_to_status import CODES
 from serving.rpc.stream_window import StreamWindow
+from sparseclip.announcement import ITEMS_HEADER, announced
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
+
+EMBED = "/sparseclip.v1.EmbeddingService/Embed"
 
 
 class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
@@ -31,6 +39,17 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         self._limits = limits
         self._metrics = metrics
         self._draining = draining
+
+    def check_headers(self, headers: Iterable[tuple[str, str | bytes]], deadline: float) -> None:
+        """Raises ServingError for a call of Embed that announces more items than are admitted now.
+
+        `deadline` is in the event loop's time. Items that are not announced count when the message
+        has been read.
+        """
+        model = self._registry.default_model
+        for key, value in headers:
+            if key == ITEMS_HEADER and isinstance(value, str) and model is not None:
+                model.check_capacity(announced(value), deadline)
 
     async def Embed(  # noqa: N802
         self, request: embedding_pb2.EmbedRequest, context: RpcContext
