@@ -74,6 +74,7 @@ class Server:
         self._health_services: list[HealthService] = []
         self._grpc_servers: list[grpc.aio.Server] = []
         """One for each port."""
+        self._sanitizer = ErrorSanitizer(self.metrics)
         self._metrics_server: MetricsServer | None = None
 
     async def start(self) -> None:
@@ -127,8 +128,7 @@ class Server:
         checks: Mapping[str, HeaderCheck],
     ) -> grpc.aio.Server:
         limits = self.config.limits
-        sanitizer = ErrorSanitizer(self.metrics)
-        chain = Chain(Authenticator(tokens), admission, sanitizer, limits, checks)
+        chain = Chain(Authenticator(tokens), admission, self._sanitizer, limits, checks)
         server = create_server(channel_options(limits), chain)
         health = HealthService((*services, "grpc.health.v1.Health"))
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -173,6 +173,7 @@ class Server:
         self._stop_admitting()
         await asyncio.gather(*(server.stop(_FLUSH_S) for server in self._grpc_servers))
         await self.registry.close()
+        self._sanitizer.close()
         if self._metrics_server is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._metrics_server.close)
 

@@ -70,6 +70,8 @@ class LimitsConfig:
     """Calls in flight; health checks do not count."""
     admin_calls_in_flight: PositiveInt32 = 16
     """Calls in flight on the admin port, beside those of the public port."""
+    watches: PositiveInt32 = 256
+    """Watches of health on one port."""
     calls_reading: PositiveInt32 = 128
     """Calls whose message is being received at the same time; others wait for their turn."""
     read_s: Seconds = 10.0

@@ -14,11 +14,20 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sparseclip import AsyncClient, CallError
 from sparseclip.v1 import admin_pb2, embedding_pb2
-from tests.cases.calls import EMBED, GET_MODEL, RAW_CALLS, REQUEST, STREAM, UNKNOWN_PATHS, RawCall
+from tests.cases.calls import (
+    CHECK,
+    EMBED,
+    GET_MODEL,
+    RAW_CALLS,
+    REQUEST,
+    STREAM,
+    UNKNOWN_PATHS,
+    RawCall,
+)
 from tests.serving.support.certificates import ALICE, ROOT, bearer, write_tokens
 from tests.serving.support.raw_http2 import UNREAD, Reply, connected, framed
 from tests.serving.support.raw_http2 import bearer as raw_bearer
@@ -52,7 +61,7 @@ async def guarded(
         tokens=str(tokens),
         admin_port=0,
         reflection=True,
-        limits={"calls_in_flight": 8},
+        limits={"calls_in_flight": 8, "watches": 4, "calls_reading": 4},
     ) as running:
         yield running
 
@@ -205,6 +214,53 @@ async def test_callers_who_hold_every_slot_do_not_shut_an_operator_out(guarded: 
         assert await guarded.serving()
         for stream in idle:
             stream.cancel()
+
+
+@pytest.mark.kind("K4")
+async def test_watches_of_health_are_bounded_over_all_connections(guarded: Running) -> None:
+    request = health_pb2.HealthCheckRequest(service="sparseclip.v1.EmbeddingService")
+    options = [("test.channel", 2)]
+    async with (
+        unharmed(guarded),
+        grpc.aio.insecure_channel(guarded.server.address, options) as channel,
+    ):
+        other = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+        stubs = [guarded.health, other] * 2
+        watches = [stub.Watch(request, metadata=bearer(ALICE)) for stub in stubs]
+        for watch in watches:
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        for stub in stubs:
+            error = await refused(stub.Watch(request, metadata=bearer(ALICE)).read())
+            assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert error.retry_after is not None
+            assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
+        watches.pop().cancel()
+        assert await eventually(lambda: guarded.server.admission.watches == 3)
+        watches.append(guarded.health.Watch(request, metadata=bearer(ALICE)))
+        assert (await watches[-1].read()).status == health_pb2.HealthCheckResponse.SERVING
+        for watch in watches:
+            watch.cancel()
+        assert await eventually(lambda: guarded.server.admission.watches == 0)
+
+
+@pytest.mark.kind("K4")
+async def test_health_checks_hold_up_no_other_call_and_keep_no_bytes(guarded: Running) -> None:
+    """They need no token. Their messages never come, or are far too large."""
+    async with unharmed(guarded):
+        with contextlib.ExitStack() as connections:
+            for _ in range(8):
+                connection = connections.enter_context(connected(guarded.server.address))
+                connection.send(CHECK, b"", end=False)
+            for _ in range(3):
+                request = embed_request(PNG)
+                reply = await guarded.stub.Embed(request, metadata=bearer(ALICE), timeout=5)
+                assert reply.results[0].status.code == 0
+        large = framed(health_pb2.HealthCheckRequest(service="x" * 10_000).SerializeToString())
+        for path in (CHECK, CHECK.replace(b"Check", b"Watch")):
+            reply = await answer(
+                guarded.server.address, authenticated(RawCall(path=path, body=large, statuses=()))
+            )
+            assert (reply.status, reply.message) == (3, "more than 1024 bytes")
 
 
 @pytest.mark.kind("K2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,11 @@ from serving.core.metrics import Metrics
 from serving.rpc.call_context import RpcContext
 from serving.rpc.interceptors.method_policy import Policy
 
+HEALTH_MESSAGE_BYTES = 1024
+"""Size of the message of a health check, which holds the name of a service."""
+HEALTH_READING, HEALTH_READ_S = 16, 1.0
+"""Health checks whose message is being received at the same time, and how long each may take."""
+
 
 class CallAdmission:
     """Counts the calls of one port and their bytes. None is admitted while the server starts or
@@ -26,13 +32,17 @@ class CallAdmission:
         self._metrics = metrics
         self.is_open = False
         """Whether calls are admitted."""
+        # Health has turns of its own: it needs no token, and must hold up no other call.
         self._reading = asyncio.Semaphore(limits.calls_reading)
+        self._reading_health = asyncio.Semaphore(HEALTH_READING)
         self._bytes = 0
         self._quotas: dict[str, Quota] = {}
         self._no_calls = asyncio.Event()
         self._no_calls.set()
         self.calls = 0
         """Calls in flight."""
+        self.watches = 0
+        """Watches of health. They end when their callers like."""
         self.draining = asyncio.Event()
         """Set when the server begins to end: streams then stop reading."""
 
@@ -65,7 +75,8 @@ class CallAdmission:
         """Holds a slot for a call. Raises ServingError."""
         quota = self._quota(principal)
         if not policy.admission:
-            yield quota
+            with contextlib.nullcontext() if policy.bounded else self._watch():
+                yield quota
             return
         self.check_open(policy)
         if self.calls >= self._limits.calls_in_flight:
@@ -78,20 +89,35 @@ class CallAdmission:
             quota.end_call()
             self._count(-1)
 
-    async def receive(self, context: RpcContext) -> bytes:
+    @contextmanager
+    def _watch(self) -> Iterator[None]:
+        if self.watches >= self._limits.watches:
+            raise ServingError(ErrorKind.EXHAUSTED, "too many watches", retry_after=1.0)
+        self.watches += 1
+        try:
+            yield
+        finally:
+            self.watches -= 1
+
+    async def receive(self, context: RpcContext, policy: Policy) -> bytes:
         """The one message of a call.
 
         Calls wait here for their turn: gRPC takes memory for a message while it arrives. Raises
         ServingError.
         """
-        async with self._reading:
+        turns, seconds = self._reading, self._limits.read_s
+        if not policy.admission:
+            turns, seconds = self._reading_health, HEALTH_READ_S
+        async with turns:
             try:
-                async with asyncio.timeout(self._limits.read_s):
+                async with asyncio.timeout(seconds):
                     raw = await context.read()
             except TimeoutError:
                 raise ServingError(ErrorKind.EXPIRED, "the message did not arrive") from None
         if not isinstance(raw, bytes):  # the caller has ended its side without one
             raise ServingError(ErrorKind.INVALID, "the call holds no message")
+        if len(raw) > HEALTH_MESSAGE_BYTES and not policy.admission:
+            raise ServingError(ErrorKind.INVALID, f"more than {HEALTH_MESSAGE_BYTES} bytes")
         return raw
 
     @contextmanager

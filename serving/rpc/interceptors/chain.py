@@ -20,7 +20,7 @@ from serving.core.errors import ErrorKind, ServingError
 from serving.core.limits import LimitsConfig
 from serving.rpc.call_context import RpcContext, ServerCall, answering
 from serving.rpc.interceptors.call_admission import CallAdmission
-from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer, sanitize
+from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer
 from serving.rpc.interceptors.method_policy import Policy, policy_of
 from serving.rpc.interceptors.parse_request import parse
 
@@ -79,13 +79,13 @@ class Chain:
             try:
                 with answering(call):
                     async with asyncio.timeout_at(call.deadline if call.bounded else None):
-                        await self._run(handler, context)
+                        await self._run(policy_of(call.method), handler, context)
             finally:
                 call.leave()
 
     async def refuse(self, method: str, context: RpcContext, error: Exception) -> None:
         """Ends a call that was not let in."""
-        await self._sanitizer.abort(method, context, sanitize(error))
+        await self._sanitizer.abort(method, context, self._sanitizer.sanitize(error))
 
     async def refuse_unknown(self, context: RpcContext) -> None:
         """Ends a call of a method that this server does not have, unread."""
@@ -101,12 +101,12 @@ class Chain:
         policy.check(principal)
         return principal
 
-    async def _run(self, handler: Handler, context: RpcContext) -> None:
+    async def _run(self, policy: Policy, handler: Handler, context: RpcContext) -> None:
         read = handler.request_deserializer
         if handler.request_streaming:  # its messages are bounded one by one, by its window
             await self._send_all(handler.stream_stream(_messages(read, context), context), context)
             return
-        raw = await self._admission.receive(context)
+        raw = await self._admission.receive(context, policy)
         with self._admission.hold_bytes(len(raw)):
             request = parse(read, raw)
             del raw

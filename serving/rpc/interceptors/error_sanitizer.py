@@ -12,12 +12,11 @@ from typing import NoReturn
 
 import grpc
 
+from serving.core.bounded_log import BoundedLog
 from serving.core.errors import ServingError, expired, internal
 from serving.core.metrics import Metrics
 from serving.rpc.call_context import RpcContext
 from serving.rpc.error_to_status import CODES, DETAILS_KEY, details
-
-log = logging.getLogger(__name__)
 
 
 class ErrorSanitizer:
@@ -25,6 +24,7 @@ class ErrorSanitizer:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._log = BoundedLog(logging.getLogger(__name__))
 
     @asynccontextmanager
     async def guarding(self, method: str, context: RpcContext) -> AsyncIterator[None]:
@@ -42,7 +42,7 @@ class ErrorSanitizer:
             self._metrics.calls.labels(method, "CANCELLED").inc()
             raise asyncio.CancelledError from None
         except Exception as error:
-            await self.abort(method, context, _without_frames(error))
+            await self.abort(method, context, self._without_frames(error))
         else:
             self._metrics.calls.labels(method, "OK").inc()
             self._metrics.seconds.labels(method).observe(time.perf_counter() - started)
@@ -59,22 +59,25 @@ class ErrorSanitizer:
             raise asyncio.CancelledError from None
         raise AssertionError("unreachable")
 
+    def _without_frames(self, error: Exception) -> ServingError:
+        """The server's own error. The request is in the frames of `error`, which what is raised
+        next would keep in memory."""
+        safe = self.sanitize(error)
+        traceback.clear_frames(error.__traceback__)
+        return safe
 
-def _without_frames(error: Exception) -> ServingError:
-    """The server's own error. The request is in the frames of `error`, which what is raised next
-    would keep in memory."""
-    safe = sanitize(error)
-    traceback.clear_frames(error.__traceback__)
-    return safe
+    def sanitize(self, error: Exception) -> ServingError:
+        """The server's own error in an exception. Any other becomes internal, with its cause
+        logged."""
+        if isinstance(error, ServingError):
+            return error
+        if isinstance(error, TimeoutError):
+            return expired()
+        if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+            return self.sanitize(error.exceptions[0])
+        self._log.write(logging.ERROR, "internal error", error=error)
+        return internal()
 
-
-def sanitize(error: Exception) -> ServingError:
-    """The server's own error in an exception. Any other becomes internal, with its cause logged."""
-    if isinstance(error, ServingError):
-        return error
-    if isinstance(error, TimeoutError):
-        return expired()
-    if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        return sanitize(error.exceptions[0])
-    log.error("internal error", exc_info=error)
-    return internal()
+    def close(self) -> None:
+        """Writes what its log has counted."""
+        self._log.close()

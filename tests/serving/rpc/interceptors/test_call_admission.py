@@ -14,7 +14,7 @@ from serving.core.errors import ErrorKind, ServingError
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
 from serving.rpc.interceptors.call_admission import CallAdmission, ChatAdmission
-from serving.rpc.interceptors.method_policy import Policy
+from serving.rpc.interceptors.method_policy import Policy, policy_of
 
 
 def admission_of(*, is_open: bool = True, **limits: float) -> CallAdmission:
@@ -66,8 +66,26 @@ async def test_calls_are_bounded() -> None:
     assert admission.calls == 0
 
 
+async def test_watches_of_health_have_a_bound_of_their_own() -> None:
+    admission = admission_of(calls_in_flight=1, watches=2)
+    watch, check = (policy_of(f"/grpc.health.v1.Health/{name}") for name in ("Watch", "Check"))
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(admission.admit(ANONYMOUS, watch))
+        with pytest.raises(ServingError) as caught, admission.admit(ANONYMOUS, watch):
+            pass
+        assert (caught.value.kind, caught.value.message) == (
+            ErrorKind.EXHAUSTED,
+            "too many watches",
+        )
+        assert caught.value.retry_after is not None
+        with admission.admit(ANONYMOUS, check), admission.admit(ANONYMOUS, Policy()):
+            pass
+    assert admission.watches == 0
+
+
 async def received(admission: CallAdmission, context: Context) -> bytes:
-    return await admission.receive(context)  # type: ignore[arg-type]
+    return await admission.receive(context, Policy())  # type: ignore[arg-type]
 
 
 async def test_bytes_are_bounded() -> None:

@@ -10,10 +10,11 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from serving.core import bounded_log
 from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.metrics import Metrics
 from serving.rpc.error_to_status import DETAILS_KEY
-from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer, sanitize
+from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer
 
 METHOD = "/sparseclip.v1.EmbeddingService/Embed"
 
@@ -46,16 +47,28 @@ def count(metrics: Metrics, code: str) -> float:
     ],
 )
 def test_every_exception_becomes_an_error_of_the_server(error: Exception, kind: ErrorKind) -> None:
-    safe = sanitize(error)
+    safe = ErrorSanitizer(Metrics()).sanitize(error)
     assert safe.kind is kind
     assert "secret" not in safe.message
 
 
 def test_the_cause_of_an_internal_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    sanitize(KeyError("/secret/path"))
+    ErrorSanitizer(Metrics()).sanitize(KeyError("/secret/path"))
     [record] = caplog.records
     assert record.levelno == logging.ERROR
     assert "/secret/path" in caplog.text
+
+
+def test_causes_that_come_with_every_call_do_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sanitizer = ErrorSanitizer(Metrics())
+    for _ in range(bounded_log.FIRST_LINES + 5):
+        sanitizer.sanitize(KeyError("field"))
+    sanitizer.close()
+    assert caplog.messages[bounded_log.FIRST_LINES :] == [
+        "5 more lines like this one: internal error: KeyError('field')"
+    ]
 
 
 async def test_a_call_ends_with_the_status_of_its_error() -> None:
