@@ -68,8 +68,12 @@ async def test_workers_that_die_do_not_fill_the_log(
 ) -> None:
     monkeypatch.setattr(bounded_log, "FIRST_LINES", 1)
     async with serving(tiny_bundle) as running:
-        running.server.registry.models[0].decoders._seconds = 1e-6
+        pool = running.server.registry.models[0].decoders
+        pool._seconds = 0.01
         for _ in range(3):
+            assert await eventually(lambda: not pool._idle.empty())
+            (pid,) = pool.pids
+            os.kill(pid, signal.SIGSTOP)
             reply = await running.stub.Embed(embed_request(PNG), timeout=20)
             assert reply.results[0].status.code == grpc.StatusCode.INTERNAL.value[0]
     line = "decode: the worker ended, or took too long"
