@@ -33,8 +33,8 @@ protos: build/protos.binpb ## buf lint, and buf breaking against the released co
 	$(BIN)/buf lint build/protos.binpb --config protos/buf.yaml
 	$(BIN)/buf breaking build/protos.binpb --against protos/released.binpb --config protos/buf.yaml
 
-pytest: $(VENV)/.dev ## The tests
-	$(BIN)/python -m pytest -m "not gpu and not vllm and not soak" $(ARGS)
+pytest: $(VENV)/.dev ## The tests, on at most four cores
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not gpu and not vllm and not soak" $(ARGS)
 
 test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)

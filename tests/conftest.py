@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.kinds_of_cases import KindsOfCases
 from tests.support.tiny_model import export_tiny
 
 # For torch, here and in processes that tests start. The models of the tests are too small for a
@@ -19,6 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # hypothesis to build its tables of characters.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(KindsOfCases())
 
 
 @pytest.fixture(scope="session")
