@@ -1,4 +1,4 @@
-"""Every case names its kind: the table of kinds, which tests/conftest.py prints, counts all of them."""
+"""Every case names its kind: the table that tests/conftest.py prints counts all of them."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from serving.engines.base import available_cores
 from serving.export.export_request import ExportRequest
@@ -48,4 +48,13 @@ class LocalRunner:
             async with ExportWorker(request, job) as worker:
                 await worker.run(numbers, on_progress)
 
-        asyncio.run(work())
+        with asyncio.Runner() as runner:
+            runner.get_loop().set_exception_handler(_report)
+            runner.run(work())
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Says what nobody else does, but not that a signal's SystemExit was raised in some task: it
+    has ended the run."""
+    if not isinstance(context.get("exception"), SystemExit):
+        loop.default_exception_handler(context)

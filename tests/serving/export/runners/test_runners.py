@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
 from serving.engines.base import available_cores
-from serving.export.runners import RUNNERS, default_runner
+from serving.export.runners import RUNNERS, default_runner, local_runner
 from serving.export.runners.process_runner import cuda_device
 from tests.serving.export.command import files, options, run
 
@@ -45,3 +49,29 @@ def test_the_local_runner_has_one_worker(images: Path, tiny_bundle: Path, tmp_pa
         "Error: workers: the runner local has one; the runner processes has several\n"
     )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("error", "lines"), [(SystemExit, 0), (ValueError, 1)])
+def test_a_signal_that_comes_in_some_task_is_not_reported_as_an_error(
+    error: type[BaseException],
+    lines: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Worker(contextlib.nullcontext[Any]):
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def run(self, *_: object) -> None:
+            async def task() -> None:
+                raise error
+
+            asyncio.get_running_loop().create_task(task())
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(local_runner, "ExportWorker", lambda *_: Worker())
+    unused: Any = None
+    with contextlib.suppress(SystemExit):
+        local_runner.LocalRunner().run(unused, unused, (), unused)
+    gc.collect()
+    assert len(caplog.records) == lines
