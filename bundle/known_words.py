@@ -20,6 +20,9 @@ _FUNCTION_WORD = re.compile(
 _WORD = re.compile(r"[^\W\d_]+")
 """A run of letters; digits and punctuation are not judged."""
 
+_GENITIVE = re.compile(r"(?<=[^\W\d_])['\u2019]s(?![^\W\d_])")
+"""The ending in "dog's": no word of its own."""
+
 
 @dataclass(frozen=True)
 class KnownWords:
@@ -44,7 +47,9 @@ class KnownWords:
         """
         if not self.phrases:
             return ()
-        words = _words(text)
+        found = list(_WORD.finditer(text.lower()))
+        words = [word[0] for word in found]
+        genitives = {ending.end() for ending in _GENITIVE.finditer(text.lower())}
         unknown: dict[str, None] = {}
         known_to = 0  # the words before this position are in a phrase that is known
         for i, word in enumerate(words):
@@ -52,7 +57,8 @@ class KnownWords:
                 if " ".join(words[i:end]) in self.phrases:
                     known_to = end
                     break
-            if i >= known_to and not _FUNCTION_WORD.fullmatch(word):
+            is_judged = not _FUNCTION_WORD.fullmatch(word) and found[i].end() not in genitives
+            if i >= known_to and is_judged:
                 unknown[word] = None
         return tuple(unknown)
 

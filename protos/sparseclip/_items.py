@@ -109,7 +109,7 @@ def _check_text(text: object, limit: int) -> str:
     except UnicodeEncodeError:
         raise _refused("text: not valid Unicode") from None
     if limit and size > limit:
-        raise _refused(f"text: {size} bytes, at most {limit} are accepted")
+        raise _refused(f"text: more than {limit} bytes")
     return text
 
 

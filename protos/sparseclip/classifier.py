@@ -36,6 +36,8 @@ class Classification:
     none, or two labels are equally likely."""
     coverage: Coverage = Coverage()
     """What the model read of the image."""
+    label_coverage: Mapping[str, Coverage] = field(default_factory=dict)
+    """What the text tower read of each label: `Classifier.coverage`."""
 
     @property
     def ok(self) -> bool:
@@ -145,6 +147,7 @@ class Classifier:
             scores=scores,
             undecided=problem,
             coverage=image.coverage,
+            label_coverage=self.coverage,
         )
 
 

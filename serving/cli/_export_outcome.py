@@ -25,8 +25,11 @@ class QuarantineError(click.ClickException):
     exit_code = 4
 
 
-def show_outcome(summary: ExportSummary, progress: RunProgress) -> None:
-    """Prints what became of everything that was found."""
+def show_outcome(
+    summary: ExportSummary, before: ExportSummary | None, progress: RunProgress
+) -> None:
+    """Prints what became of everything that was found. `before` is what the export was when this
+    run began; None where it was not finished."""
     left_out = sum(summary.left_out.values())
     reasons = f" ({LeftOut(summary.left_out)})" if left_out else ""
     totals = (
@@ -39,8 +42,8 @@ def show_outcome(summary: ExportSummary, progress: RunProgress) -> None:
     if progress.entries:
         rate = f"{progress.rate:,.1f} entries/s in this run, {progress.bottleneck} the busiest"
         click.echo(f"{totals}; {rate}")
-    else:
-        click.echo(f"whole already: {totals}")
+    else:  # an update that only ends rows makes no entry, and changes the export all the same
+        click.echo(f"whole already: {totals}" if summary == before else totals)
 
 
 def check_outcome(summary: ExportSummary, *, allow_empty: bool, strict: bool) -> None:

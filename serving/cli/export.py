@@ -135,10 +135,11 @@ class _Workers(NamedTuple):
 def _make(request: ExportRequest, generations: Generations, workers: _Workers) -> ExportSummary:
     """Makes the shards that are missing, ends the export, and prints what is in it."""
     from bundle.store import open_bundle
-    from serving.export.finalize import finalize
+    from serving.export.finalize import finalize, read_summary
     from serving.export.progress import RunProgress
     from serving.export.receipt import count_unfinished
 
+    before = read_summary(generations.output)
     runner, most, address = workers
     unfinished = count_unfinished(generations.output, generations.shards)
     count = min(most, runner.max_workers(), unfinished)
@@ -149,7 +150,7 @@ def _make(request: ExportRequest, generations: Generations, workers: _Workers) -
         numbers = range(generations.shards)
         runner.open(count, address).run(request, generations.job, numbers, on_progress)
     summary = finalize(generations, open_bundle(request.bundle), progress)
-    show_outcome(summary, progress)
+    show_outcome(summary, before, progress)
     return summary
 
 

@@ -33,6 +33,8 @@ KNOWN = KnownWords.of(
         ("2nd place 17 !", ()),
         ("dog (2)", ()),
         ("日本", ("日本",)),
+        ("a dog's hand, the dog’s rocket", ("rocket",)),
+        ("s, 's and store's", ("s", "store")),
         ("the of a", ()),
     ],
 )

@@ -251,3 +251,15 @@ def test_files_that_belong_to_no_pair_are_counted(
         if kind == "huggingface":
             left_out = {}
         assert look(tmp_path / kind, tokenizer).left_out == left_out
+
+
+@pytest.mark.kind("K2")
+def test_members_that_belong_to_no_pair_are_counted(
+    tmp_path: Path, tokenizer: CaptionTokenizer
+) -> None:
+    beside = [("a.xml", b"x"), ("a.jpg", PNG), ("a.mask.png", PNG), ("._a.png", b"x")]
+    write_tar(tmp_path / "0.tar", [*shard(A), ("notes.md", b"x"), *beside])
+    write_tar(tmp_path / "1.tar", [*shard(A), ("LICENSE", b"x"), ("1.XML", b"x")])
+    report = look(tmp_path, tokenizer)
+    assert report.good == 2
+    assert report.left_out == {".md": 1, ".xml": 2, ".jpg": 1, ".png": 1, "no ending": 1}

@@ -161,6 +161,11 @@ def test_quarantined_entries_are_tried_again_if_they_changed_or_if_asked(
     assert "update 2: 18 rows, 2 in quarantine" in run(*arguments, "--update", "--retry-quarantine")
     assert run("verify", output) == "whole\n"
     assert live_rows(output) == live_rows(updated / "new")
+    # An update that only ends rows makes no shard, and is no export that was whole already.
+    fewer = shutil.copytree(begun / "in", tmp_path / "in")
+    (fewer / next(iter(live_rows(output)))).unlink()
+    printed = run(fewer, output, *settings(tiny_bundle, "parquet"), "--update")
+    assert "\nupdate 3: 17 rows, 2 in quarantine" in printed
     assert "goes with --update" in run(*arguments, "--retry-quarantine", code=2)
 
 

@@ -82,6 +82,7 @@ async def test_asyncio_classifies(address: str) -> None:
     async with AsyncClient(address) as client:
         [answer] = await client.classify([b"aab"], ["a", "b"])
         assert answer.label == "a"
+        assert list(answer.label_coverage) == ["a", "b"]
         assert sum(answer.scores.values()) == pytest.approx(1.0)
         with pytest.raises(CallError, match="UNIMPLEMENTED"):
             await client.get_concept("cat")

@@ -61,6 +61,7 @@ def test_an_item_that_fails_does_not_fail_the_others(client: Client, tmp_path: P
     assert codes == ["OK", "NOT_FOUND", refused, refused, refused, "OK", "OK", refused, refused]
     assert "not fetched" in answers[2].status.message
     assert str(tmp_path) not in answers[1].status.message
+    assert answers[8].status.message == "text: more than 100 bytes"
     assert [len(answers.ok), len(answers.failed)] == [3, 6]
 
 

@@ -39,7 +39,7 @@ def _lines(report: SplitReport) -> list[str]:
     lines += [f"  damaged: {piece}: {reason}" for piece, reason in report.damaged.items()]
     if report.left_out:
         files = ", ".join(f"{number:,} {ending}" for ending, number in report.left_out.items())
-        lines.append(f"  files that belong to no pair: {files}")
+        lines.append(f"  files and members that belong to no pair: {files}")
     if report.seen_in_other_splits:
         lines.append(f"  images of the splits above: {report.seen_in_other_splits:,}")
     if report.good:

@@ -105,7 +105,7 @@ class PairInspector:
 
     def inspect(self, pairs: PairSplit) -> SplitReport:
         """Reads the pairs of a split, with a progress bar."""
-        report = SplitReport(split=pairs.name, left_out=dict(pairs.source.left_out))
+        report = SplitReport(split=pairs.name)
         images: set[bytes] = set()
         total = min(self._limit or pairs.pairs, pairs.pairs)
         with progress_bar(total, "pair", description=f"{pairs.name}: ", leave=False) as bar:
@@ -121,6 +121,7 @@ class PairInspector:
                     if len(report.bad_pairs) < MAX_NAMED:
                         report.bad_pairs.append(bad)
                 bar.update()
+        report.left_out = dict(pairs.source.left_out)
         self._in_other_splits |= images
         return report
 

@@ -67,9 +67,12 @@ class Table:
     @classmethod
     def open(cls, location: Location, column: str = "", id_column: str = "") -> Self:
         """See Input.open. The location is a table, or a folder that holds some."""
+        found = ContainerFiles.find(location, TABLE_NAMES)
         if not column:
-            raise InputError("column: name the column that holds the images or the texts")
-        return cls(ContainerFiles.find(location, TABLE_NAMES), column, id_column)
+            raise InputError(
+                f"column: name the column that holds the images or the texts{_columns(found)}"
+            )
+        return cls(found, column, id_column)
 
     def entries(self, left_out: LeftOut) -> Iterator[InputEntry]:
         """See Input.entries."""
@@ -179,6 +182,19 @@ class Table:
                 held = f"has no column {column}" if not count else f"has {count} columns {column}"
                 raise _ColumnError(f"{held}; it has {names} and {rows} rows")
         return groups
+
+
+def _columns(found: ContainerFiles) -> str:
+    """The columns of the first table that can be read, for a message."""
+    for file in found.files:
+        if file_entry(file).problem:
+            continue
+        try:
+            names = open_groups(found.at(file.path)).schema.names
+        except (InputError, OSError):
+            continue
+        return f": {file.path} has {', '.join(names)}"
+    return ""
 
 
 def _place(source: str) -> tuple[str, int, int | None]:

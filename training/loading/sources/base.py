@@ -62,7 +62,8 @@ class PairSource(Protocol):
 
     @property
     def left_out(self) -> Mapping[str, int]:
-        """How many files, by their endings, are beside the pairs and belong to none."""
+        """How many files, by their endings, are beside the pairs and belong to none. Members of tar
+        files are among them after `count`."""
 
     def count(self, piece: str) -> int:
         """How many pairs a piece has, good or bad. Reads no image. 0 for one that is damaged

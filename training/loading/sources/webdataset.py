@@ -47,6 +47,9 @@ class _ShardMembers(NamedTuple):
     """By key: the members of a pair by their endings, in the order of the shard."""
     repeated: list[str]
     """Keys of pairs that are in the shard again."""
+    others: Counter[str]
+    """Members that belong to no pair, by their endings; those whose names begin with a dot are not
+    among them, as such files are not."""
     size: int
     damage: str
     """Why the shard could not be read to its end; empty for one that could."""
@@ -59,7 +62,13 @@ class TarPairs:
         """`others` are files of the folder that are not read."""
         self._folder = folder
         self.pieces = shards
-        self.left_out: Mapping[str, int] = endings(others)
+        self._files = endings(others)
+        self._members: dict[str, Counter[str]] = {}
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """See PairSource.left_out. Members of a shard are among them once it was counted."""
+        return sum(self._members.values(), self._files)
 
     @classmethod
     def open(cls, path: Path, columns: Columns) -> Self:
@@ -79,6 +88,7 @@ class TarPairs:
                 shard = _list(_open(self._folder / piece, stack)[0])
         except _READ_ERRORS:
             return 0
+        self._members[piece] = shard.others
         return len(shard.groups) + len(shard.repeated)
 
     def read(self, piece: str) -> Iterator[Found]:
@@ -142,6 +152,7 @@ def _list(file: BinaryIO) -> _ShardMembers:
     file.seek(0)
     groups: dict[str, dict[str, tarfile.TarInfo]] = {}
     repeats: dict[str, Counter[str]] = defaultdict(Counter)
+    others: list[str] = []
     damage, end = ("" if size else _reasons.EMPTY_PIECE), 0
     try:
         with tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as tar:
@@ -150,42 +161,54 @@ def _list(file: BinaryIO) -> _ShardMembers:
                     raise tarfile.ReadError
                 damage = damage or _skipped(file, end, member.offset)
                 end = member.offset_data + -(-member.size // BLOCK) * BLOCK
-                if not member.isdir():
-                    _add(member, groups, repeats)
+                if not member.isdir() and not _add(member, groups, repeats):
+                    others.append(member.name)
             # A tar ends with zeros: one that a killed writer left has none.
             is_whole = size >= end + BLOCK and not _skipped(file, end, size)
     except _READ_ERRORS:
         is_whole = False
     if not is_whole:
         damage = damage or (_reasons.CUT_SHORT if size - end < BLOCK else _reasons.DAMAGED)
-    _drop_parts(groups)
+    others += _drop_parts(groups)
+    others = [name for name in others if not name.rpartition("/")[2].startswith(".")]
     repeated = [key for key, endings in repeats.items() for _ in range(max(endings.values()))]
-    return _ShardMembers(groups, repeated, size, damage)
+    return _ShardMembers(groups, repeated, endings(others), size, damage)
 
 
 def _add(
     member: tarfile.TarInfo,
     groups: dict[str, dict[str, tarfile.TarInfo]],
     repeats: dict[str, Counter[str]],
-) -> None:
+) -> bool:
+    """Whether the member is of a pair."""
     key, suffix = split_name(member.name)
     if not suffix:
-        return
+        return False
     members = groups.setdefault(key, {})
     if suffix not in members:
         members[suffix] = member
     else:
         repeats[key][suffix] += 1
+    return True
 
 
-def _drop_parts(groups: dict[str, dict[str, tarfile.TarInfo]]) -> None:
-    """Drops images such as `1.mask.png` beside the pair `1`: they are parts of it, and no pairs."""
+def _drop_parts(groups: dict[str, dict[str, tarfile.TarInfo]]) -> list[str]:
+    """Drops images such as `1.mask.png` beside the pair `1`: they are parts of it, and no pairs.
+    Returns their names, and those of the second image of a pair."""
+    dropped = []
     for key, members in list(groups.items()):
         if _has_caption(members):
             continue
         dots = [i for i, letter in enumerate(key) if letter == "."]
         if any(_has_caption(groups.get(key[:dot], {})) for dot in dots):
-            del groups[key]
+            dropped += [member.name for member in groups.pop(key).values()]
+    for members in groups.values():
+        dropped += [members[suffix].name for suffix in _images(members)[1:]]
+    return dropped
+
+
+def _images(members: dict[str, tarfile.TarInfo]) -> list[str]:
+    return [suffix for suffix in members if suffix not in CAPTION_SUFFIXES]
 
 
 def _has_caption(members: dict[str, tarfile.TarInfo]) -> bool:
@@ -208,7 +231,7 @@ def _pair(
     file: BinaryIO, size: int, members: dict[str, tarfile.TarInfo]
 ) -> tuple[bytes, tuple[str, ...]]:
     """The image and the captions. Raises BadPairError."""
-    images = [suffix for suffix in members if suffix not in CAPTION_SUFFIXES]
+    images = _images(members)
     if not images:
         raise BadPairError(_reasons.NO_IMAGE)
     if ".txt" in members:
