@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 import re
 import unicodedata
 from functools import cache
@@ -42,13 +41,11 @@ def clean_text(value: object) -> str:
     the same.
 
     Raises TextError for what is not a string, is not valid Unicode, holds a NUL or too many accents
-    in a row, is longer than MAX_CHARACTERS, or is empty after this cleaning. None and NaN, a
-    table's missing values, are empty.
+    in a row, is longer than MAX_CHARACTERS, or is empty after this cleaning. A table's missing
+    values are empty: None, NaN and pandas.NA.
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        raise TextError(EMPTY)
     if not isinstance(value, str):
-        raise TextError("must be a string")
+        raise TextError(EMPTY if _is_missing(value) else "must be a string")
     if len(value) > MAX_CHARACTERS:
         raise TextError(f"more than {MAX_CHARACTERS} characters")
     if "\0" in value:
@@ -62,6 +59,15 @@ def clean_text(value: object) -> str:
     if not text:
         raise TextError(EMPTY)
     return text
+
+
+def _is_missing(value: object) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA is neither equal nor unequal to itself
+        return True
+    except ValueError:  # nor is an array, which is not missing
+        return False
 
 
 def _repaired(value: str) -> str:

@@ -56,6 +56,16 @@ in binary mode; a PIL image of any mode; or pixels as a numpy array of uint8, (h
 or (height, width, channels) with 1, 3 (RGB) or 4 (RGBA) channels."""
 
 
+def is_missing(value: object) -> bool:
+    """Whether this is the empty cell of a table: None, NaN or pandas.NA."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA is neither equal nor unequal to itself
+        return True
+    except Exception:  # an array; objects of others raise anything
+        return False
+
+
 def is_address(text: str) -> bool:
     """The text is a URL of any scheme rather than a path."""
     return bool(_ADDRESS.match(text))
@@ -100,7 +110,7 @@ def _read(image: object, resize: ModelResize, limit: int) -> bytes:
         buffer = io.BytesIO()
         image.save(buffer, "PNG")  # type: ignore[attr-defined]
         return buffer.getvalue()
-    if image is None or image != image:  # the empty cell of a table: None or NaN
+    if is_missing(image):
         raise _refused("must not be empty")
     raise _refused(
         "not an image: give a path, bytes, a binary file, a PIL image or an array of uint8"

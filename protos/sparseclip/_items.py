@@ -9,7 +9,7 @@ from os import PathLike
 import grpc
 import numpy as np
 
-from sparseclip._image_files import ImageInput, read_image
+from sparseclip._image_files import ImageInput, is_missing, read_image
 from sparseclip.concepts import ConceptKey
 from sparseclip.errors import ItemError, ItemStatus
 from sparseclip.results import Embedding, ImageFraming, ModelInfo
@@ -100,7 +100,7 @@ def item_to_proto(
 
 
 def _check_text(text: object, limit: int) -> str:
-    if text is None or text != text:  # the empty cell of a table: None or NaN
+    if is_missing(text):
         raise _refused("text: must not be empty")
     if not isinstance(text, str):
         raise _refused("text: must be a string")

@@ -3,59 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundle.store import BundleError, current_version
 from bundle.verify import is_name
 from serving.core.config import ServerConfig
 from serving.core.errors import ErrorKind, ServingError, StartupError
-from serving.core.memory import settle_memory
 from serving.core.metrics import Metrics
 from serving.core.requests import ModelId, ModelSelector
 from serving.engines.base import EngineError, EngineFactory
 from serving.models.load_model import ChatLoadError, load_model
 from serving.models.loaded_model import ServedModel
+from serving.models.loaded_version import LoadedVersion, VersionState, VersionStatus
 
 log = logging.getLogger(__name__)
 
 _MIN_PROBE_TIMEOUT_S = 5.0
 """A probe may take this long, however often the configuration asks for one."""
-
-
-class VersionState(enum.Enum):
-    """What the server can do with a version."""
-
-    LOADING = enum.auto()
-    SERVING = enum.auto()
-    FAILED = enum.auto()
-    """It could not be loaded, or it does not pass its probes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class VersionStatus:
-    """One version's state."""
-
-    id: ModelId
-    state: VersionState
-    is_default: bool
-    """Whether calls that name no model get this version."""
-    engine: str
-    """Library, version and device that run it; empty unless it is loaded."""
-
-
-@dataclass(kw_only=True, eq=False)
-class _LoadedVersion:
-    model: ServedModel
-    watch: asyncio.Task[None] | None = None
-    healthy: bool = True
-    leases: int = 0
-    unused: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while no call holds a lease."""
 
 
 class Registry:
@@ -73,7 +40,7 @@ class Registry:
         self._metrics = metrics
         self._engine_factory = engine_factory
         self._on_change = on_change
-        self._loaded: dict[ModelId, _LoadedVersion] = {}
+        self._loaded: dict[ModelId, LoadedVersion] = {}
         # The version that each model's calls get when they name none. All access is from the event
         # loop, so one assignment here is the whole switch: a call sees the old version or the new.
         self._current: dict[str, ModelId] = {}
@@ -81,6 +48,9 @@ class Registry:
         self._unfinished: dict[ModelId, VersionState] = {}
         self._loading = asyncio.Lock()
         self._loads: set[asyncio.Task[ModelId]] = set()
+        self._leaving: dict[LoadedVersion, asyncio.Task[None]] = {}
+        """Versions out of service that calls still hold. They are in memory, so they count for
+        max_models."""
 
     @property
     def healthy(self) -> bool:
@@ -94,7 +64,7 @@ class Registry:
         default = self._default()
         return default is not None and default.model.has_chat
 
-    def _default(self) -> _LoadedVersion | None:
+    def _default(self) -> LoadedVersion | None:
         model_id = self._current.get(self._default_name)
         return None if model_id is None else self._loaded[model_id]
 
@@ -139,16 +109,8 @@ class Registry:
             raise ServingError(ErrorKind.NOT_FOUND, "this model is not loaded", field="model")
         # Unloading removes a version from `_loaded` first and closes it when its last lease ends.
         # So no lease begins on a version that is leaving, and none loses its model half-way.
-        version.leases += 1
-        version.unused.clear()
-        self._metrics.leases.inc()
-        try:
-            yield version.model
-        finally:
-            version.leases -= 1
-            self._metrics.leases.dec()
-            if version.leases == 0:
-                version.unused.set()
+        with version.lease() as model, self._metrics.leases.track_inprogress():
+            yield model
 
     async def open(self, path: Path) -> ModelId:
         """Loads a bundle from a path and makes it current. Raises what load_model raises."""
@@ -187,8 +149,10 @@ class Registry:
                 return model_id
             if not (directory / model_id.version).is_dir():
                 raise _no_such_model()
-            if len(self._loaded) >= self._config.max_models:
+            if len(self._loaded) + len(self._leaving) >= self._config.max_models:
                 message = "too many models are loaded: unload one first"
+                if self._leaving:
+                    message = "too many models are loaded: calls still use one that is unloaded"
                 raise ServingError(ErrorKind.CONFLICT, message)
             return await self._load_new(model_id, directory / model_id.version)
 
@@ -214,8 +178,7 @@ class Registry:
         return self._install(model)
 
     def _install(self, model: ServedModel) -> ModelId:
-        version = _LoadedVersion(model=model)
-        version.unused.set()
+        version = LoadedVersion(model=model)
         version.watch = asyncio.get_running_loop().create_task(self._watch(version))
         self._loaded[model.id] = version
         self._default_name = self._default_name or model.id.name
@@ -244,32 +207,30 @@ class Registry:
             del self._current[selector.name]
             if staying:
                 self._make_current(staying[-1])
-        # Shielded: a version that is out of service must be freed, even if the caller leaves.
-        await asyncio.shield(asyncio.gather(*(self._retire(version) for version in versions)))
+        # `wait` ends no task: what is out of service is freed, even if the caller leaves.
+        retiring = [self._retire(version) for version in versions]
+        await asyncio.wait(retiring)
+        for task in retiring:
+            task.result()
         return leaving
+
+    def _retire(self, version: LoadedVersion) -> asyncio.Task[None]:
+        task = self._leaving[version] = asyncio.get_running_loop().create_task(version.retire())
+        task.add_done_callback(lambda _: self._leaving.pop(version))
+        return task
 
     async def close(self) -> None:
         """Frees every model, without waiting for its calls."""
         for loading in self._loads:
             loading.cancel()
-        await asyncio.gather(*self._loads, return_exceptions=True)
+        for version in self._leaving:
+            version.give_up_calls()
+        await asyncio.gather(*self._loads, *self._leaving.values(), return_exceptions=True)
         self._current.clear()
         while self._loaded:
-            await self._free(self._loaded.popitem()[1])
+            await self._loaded.popitem()[1].free()
 
-    async def _retire(self, version: _LoadedVersion) -> None:
-        await version.unused.wait()
-        await self._free(version)
-
-    async def _free(self, version: _LoadedVersion) -> None:
-        if version.watch is not None:
-            version.watch.cancel()
-        closing = version.model.close()
-        del version.model  # the frames of those who wait for this would keep it
-        await closing
-        await asyncio.get_running_loop().run_in_executor(None, settle_memory)
-
-    async def _watch(self, version: _LoadedVersion) -> None:
+    async def _watch(self, version: LoadedVersion) -> None:
         """Probes a suspect model. One that fails is out of service until a probe succeeds."""
         interval_s = self._config.probe_s
         while True:

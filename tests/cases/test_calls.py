@@ -263,6 +263,36 @@ async def test_health_checks_hold_up_no_other_call_and_keep_no_bytes(guarded: Ru
             assert (reply.status, reply.message) == (3, "more than 1024 bytes")
 
 
+@pytest.mark.kind("K4")
+async def test_health_is_answered_beside_callers_who_send_no_message(guarded: Running) -> None:
+    async with unharmed(guarded):
+        with contextlib.ExitStack() as connections:
+            for _ in range(40):
+                connection = connections.enter_context(connected(guarded.server.address))
+                connection.send(CHECK, b"", end=False)
+            assert await guarded.serving(seconds=0.9)
+        # Honest callers cost each other nothing.
+        assert all(await asyncio.gather(*(guarded.serving() for _ in range(200))))
+
+
+@pytest.mark.kind("K9")
+async def test_a_caller_who_hangs_up_before_the_message_is_counted_as_such(
+    guarded: Running,
+) -> None:
+    def calls(code: str) -> float:
+        method = GET_MODEL.decode()
+        return guarded.server.metrics.calls.labels(method, code)._value.get()
+
+    before = {code: calls(code) for code in ("CANCELLED", "INVALID_ARGUMENT")}
+    for _ in range(5):
+        with connected(guarded.server.address) as connection:
+            connection.send(GET_MODEL, b"", raw_bearer(ALICE), end=False)
+            await asyncio.sleep(0.01)
+            connection.hang_up()
+    assert await eventually(lambda: calls("CANCELLED") == before["CANCELLED"] + 5)
+    assert calls("INVALID_ARGUMENT") == before["INVALID_ARGUMENT"]
+
+
 @pytest.mark.kind("K2")
 async def test_a_client_with_1000_calls_in_flight_loses_none(tiny_bundle: Path) -> None:
     """A stock caller on a connection that is new, and the client with its retries."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextCase:
@@ -36,6 +38,22 @@ class TextCase:
 
 EMPTY = "must not be empty"
 
+
+class NotAvailable:
+    """As pandas.NA, the empty cell of a column of strings: comparing it says neither yes nor no."""
+
+    def __eq__(self, _: object) -> NotAvailable:  # type: ignore[override]
+        return self
+
+    def __ne__(self, _: object) -> NotAvailable:  # type: ignore[override]
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 _IGNORABLE = {
     "soft hyphen": "d\u00adog",
     "zero-width space": "d\u200bog",
@@ -57,6 +75,7 @@ _EMPTY: dict[str, object] = {
     "control characters alone": "\x01\x02",
     "None": None,
     "NaN": math.nan,
+    "NA of pandas": NotAvailable(),
 }
 
 CASES: tuple[TextCase, ...] = (
@@ -77,6 +96,7 @@ CASES: tuple[TextCase, ...] = (
     TextCase(name="NUL", kind="K6", text="a\0b", refused="holds a NUL character"),
     TextCase(name="lone surrogate", kind="K6", text="a \ud800", refused="not valid Unicode"),
     TextCase(name="a number", kind="K6", text=7, refused="must be a string"),
+    TextCase(name="an array", kind="K3", text=np.zeros(2), refused="must be a string"),
     TextCase(name="too long", kind="K4", text="a " * 8193, refused="more than 16384 characters"),
     TextCase(
         name="too many accents",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from prometheus_client import Gauge
 
@@ -21,6 +21,34 @@ HEALTH_MESSAGE_BYTES = 1024
 """Size of the message of a health check, which holds the name of a service."""
 HEALTH_READING, HEALTH_READ_S = 16, 1.0
 """Health checks whose message is being received at the same time, and how long each may take."""
+_HEALTH_BUSY_S = 0.05
+"""How long each may take when others wait. The message of a health check comes with its headers."""
+
+
+class _HealthTurns:
+    """The turns of health checks. Callers without a token who send no message give up their turns
+    soon when others wait."""
+
+    def __init__(self) -> None:
+        self._turns = asyncio.Semaphore(HEALTH_READING)
+        self._limits: set[asyncio.Timeout] = set()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A turn while the block runs. Raises TimeoutError when it ends before the block."""
+        if self._turns.locked():
+            soon = asyncio.get_running_loop().time() + _HEALTH_BUSY_S
+            for limit in self._limits:
+                if not limit.expired():
+                    limit.reschedule(min(limit.when() or soon, soon))
+        async with self._turns:
+            seconds = _HEALTH_BUSY_S if self._turns.locked() else HEALTH_READ_S
+            async with asyncio.timeout(seconds) as limit:
+                self._limits.add(limit)
+                try:
+                    yield
+                finally:
+                    self._limits.discard(limit)
 
 
 class CallAdmission:
@@ -34,7 +62,7 @@ class CallAdmission:
         """Whether calls are admitted."""
         # Health has turns of its own: it needs no token, and must hold up no other call.
         self._reading = asyncio.Semaphore(limits.calls_reading)
-        self._reading_health = asyncio.Semaphore(HEALTH_READING)
+        self._reading_health = _HealthTurns()
         self._bytes = 0
         self._quotas: dict[str, Quota] = {}
         self._no_calls = asyncio.Event()
@@ -105,15 +133,15 @@ class CallAdmission:
         Calls wait here for their turn: gRPC takes memory for a message while it arrives. Raises
         ServingError.
         """
-        turns, seconds = self._reading, self._limits.read_s
-        if not policy.admission:
-            turns, seconds = self._reading_health, HEALTH_READ_S
-        async with turns:
-            try:
-                async with asyncio.timeout(seconds):
+        try:
+            if policy.admission:
+                async with self._reading, asyncio.timeout(self._limits.read_s):
                     raw = await context.read()
-            except TimeoutError:
-                raise ServingError(ErrorKind.EXPIRED, "the message did not arrive") from None
+            else:
+                async with self._reading_health.turn():
+                    raw = await context.read()
+        except TimeoutError:
+            raise ServingError(ErrorKind.EXPIRED, "the message did not arrive") from None
         if not isinstance(raw, bytes):  # the caller has ended its side without one
             raise ServingError(ErrorKind.INVALID, "the call holds no message")
         if len(raw) > HEALTH_MESSAGE_BYTES and not policy.admission:

@@ -50,13 +50,16 @@ class ErrorSanitizer:
     async def abort(self, method: str, context: RpcContext, error: ServingError) -> NoReturn:
         """Ends the call with the status of an error."""
         code = CODES[error.kind]
-        self._metrics.calls.labels(method, code.name).inc()
+        outcome = code.name
         encoded = details(error.kind, error.message, error.field, error.retry_after)
         metadata = ((DETAILS_KEY, encoded),) if encoded else ()
         try:
             await context.abort(code, error.message, metadata)
         except grpc.aio.InternalError:  # the call has ended already: nobody waits for the status
+            outcome = "CANCELLED"
             raise asyncio.CancelledError from None
+        finally:
+            self._metrics.calls.labels(method, outcome).inc()
         raise AssertionError("unreachable")
 
     def _without_frames(self, error: Exception) -> ServingError:

@@ -6,7 +6,8 @@ import time
 from importlib.metadata import version
 
 from serving.core.requests import ModelSelector
-from serving.models.registry import Registry, VersionState
+from serving.models.loaded_version import VersionState
+from serving.models.registry import Registry
 from serving.rpc.call_context import RpcContext
 from serving.rpc.convert import embedding as convert
 from serving.rpc.interceptors.call_admission import CallAdmission

@@ -15,7 +15,8 @@ from serving.core.config import ServerConfig
 from serving.core.errors import ErrorKind, ServingError
 from serving.core.metrics import Metrics
 from serving.core.requests import ModelId, ModelSelector
-from serving.models.registry import Registry, VersionState
+from serving.models.loaded_version import VersionState
+from serving.models.registry import Registry
 from tests.serving.support.running_server import eventually
 
 
@@ -125,6 +126,22 @@ async def test_a_caller_who_leaves_does_not_stop_an_unload(models: Path) -> None
         await asyncio.sleep(0.01)
     assert await eventually(lambda: model.closed == 1)  # type: ignore[attr-defined]
     await registry.close()
+
+
+async def test_a_version_that_calls_still_hold_counts_for_the_bound_and_is_freed_at_the_end(
+    models: Path,
+) -> None:
+    registry = await registry_of(models, max_models=2)
+    await registry.load("a", "2")
+    with registry.lease(ModelSelector(version="1")) as model:
+        unloading = asyncio.ensure_future(registry.unload(ModelSelector(name="a", version="1")))
+        await asyncio.sleep(0.01)
+        with pytest.raises(ServingError, match="calls still use one that is unloaded"):
+            await registry.load("a", "3")
+        await registry.close()  # which waits for no call
+        assert model.closed == 1  # type: ignore[attr-defined]
+        await unloading
+    assert model.closed == 1  # type: ignore[attr-defined]
 
 
 async def test_the_directory_says_which_version_is_current(models: Path) -> None:
