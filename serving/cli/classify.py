@@ -47,7 +47,9 @@ def classify(
     as_json: bool,
 ) -> None:
     """Score images against labels that you choose."""
-    names = [name.strip() for entry in labels for name in entry.split(",") if name.strip()]
+    names = [name.strip() for entry in labels for name in entry.split(",")]
+    if not all(names):
+        raise click.UsageError(f"--labels: label {names.index('') + 1} is empty")
     paths = expand(images)
     writer = ResultWriter("source", "label", "score", "next", "notes", as_json=as_json)
     with target.open() as client:

@@ -150,6 +150,7 @@ def test_shade_is_darkest_at_the_peak() -> None:
         (["embed", "https://example.org/cat.png"], 2, "addresses are not fetched"),
         (["classify", "file:///etc/passwd", "--labels", "a"], 2, "addresses are not fetched"),
         (["classify", "x.png"], 2, "--labels"),
+        (["classify", "x.png", "--labels", "cat,,dog"], 2, "--labels: label 2 is empty"),
         (["classify", "x.png", "--labels", "a,a"], 2, "given twice"),
         (["classify", "x.png", "--labels", ","], 2, "at least one"),
         (["embed", "x.png", "--bundle", "."], 2, "exclude each other"),
