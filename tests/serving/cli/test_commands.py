@@ -152,7 +152,7 @@ def test_shade_is_darkest_at_the_peak() -> None:
         (["classify", "x.png"], 2, "--labels"),
         (["classify", "x.png", "--labels", "cat,,dog"], 2, "--labels: label 2 is empty"),
         (["classify", "x.png", "--labels", "a,a"], 2, "given twice"),
-        (["classify", "x.png", "--labels", ","], 2, "at least one"),
+        (["classify", "x.png", "--labels", ","], 2, "--labels: label 1 is empty"),
         (["embed", "x.png", "--bundle", "."], 2, "exclude each other"),
         (["embed", "x.png", "--cert", "pyproject.toml"], 2, "together"),
         (["embed", "x.png"], 1, "no such file"),
