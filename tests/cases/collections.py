@@ -219,7 +219,7 @@ def write_table(path: Path) -> WrittenInput:
             f"0.PARQUET:{len(CASES) + 2}": "",
             "none": "image: must not be empty",
             "1.parquet": "not a table",
-            "2.parquet": "has no column image; it has key, other and 1 rows",
+            "2.parquet": "has no column image; its columns are key, other, its rows 1",
             "3.parquet": "column image is of another type",
             "p0": "",
             "p1": "cannot be read",

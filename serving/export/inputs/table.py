@@ -180,7 +180,7 @@ class Table:
             if count != 1:
                 names, rows = ", ".join(groups.schema.names), groups.starts[-1]
                 held = f"has no column {column}" if not count else f"has {count} columns {column}"
-                raise _ColumnError(f"{held}; it has {names} and {rows} rows")
+                raise _ColumnError(f"{held}; its columns are {names}, its rows {rows}")
         return groups
 
 

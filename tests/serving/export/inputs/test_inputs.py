@@ -71,7 +71,7 @@ def test_tables_of_texts_and_of_images(tiny_bundle: Path, tmp_path: Path) -> Non
     again = dataset.dataset(tmp_path / "same" / "data").to_table()
     assert again.drop_columns("source").equals(rows.drop_columns("source"))
     printed = run(tmp_path / "table.parquet", tmp_path / "x", "--column", "nothing", code=1)
-    assert "has no column nothing; it has key, caption, image" in printed
+    assert "has no column nothing; its columns are key, caption, image" in printed
     printed = run(tmp_path / "table.parquet", tmp_path / "x", code=1)
     assert (
         "name the column that holds the images or the texts: table.parquet has key, cap" in printed
