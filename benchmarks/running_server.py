@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from benchmarks.serving import machine
+from serving.core.child_process import python_path
 
 
 class Server:
@@ -57,7 +58,7 @@ def serving(bundle: Path, *flags: str) -> Iterator[Server]:
 
 def environment() -> dict[str, str]:
     """This process's environment and import path."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return {**os.environ, "PYTHONPATH": python_path()}
 
 
 def described() -> dict[str, Any]:

@@ -33,6 +33,7 @@ from PIL import Image
 
 from benchmarks.engine_alone import EngineAlone
 from bundle.store import default_bundle, open_bundle
+from serving.core.child_process import python_path
 from serving.engines.base import available_cores
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 
@@ -208,7 +209,7 @@ def server(bundle: Path, batch: int) -> Iterator[str]:
         [sys.executable, "-m", "serving.cli.main", "serve", *flags],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": python_path()},
     )
     assert process.stderr is not None
     try:

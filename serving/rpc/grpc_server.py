@@ -29,7 +29,6 @@ ACCEPTED_AT_ONCE = 32
 _WATCH_AFTER_S = 0.003
 """A call that is not over by then is cancelled when its caller leaves."""
 
-
 _GATHER_S = 0.003
 """How long a refusal waits for others."""
 

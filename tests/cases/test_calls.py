@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -243,14 +243,21 @@ async def test_watches_of_health_are_bounded_over_all_connections(guarded: Runni
         assert await eventually(lambda: guarded.server.admission.watches == 0)
 
 
+@contextlib.contextmanager
+def silent_checks(address: str, count: int) -> Iterator[None]:
+    """Health checks without a token, whose messages never come."""
+    with contextlib.ExitStack() as connections:
+        for _ in range(count):
+            connection = connections.enter_context(connected(address))
+            connection.send(CHECK, b"", end=False)
+        yield
+
+
 @pytest.mark.kind("K4")
 async def test_health_checks_hold_up_no_other_call_and_keep_no_bytes(guarded: Running) -> None:
     """They need no token. Their messages never come, or are far too large."""
     async with unharmed(guarded):
-        with contextlib.ExitStack() as connections:
-            for _ in range(8):
-                connection = connections.enter_context(connected(guarded.server.address))
-                connection.send(CHECK, b"", end=False)
+        with silent_checks(guarded.server.address, 8):
             for _ in range(3):
                 request = embed_request(PNG)
                 reply = await guarded.stub.Embed(request, metadata=bearer(ALICE), timeout=5)
@@ -266,10 +273,7 @@ async def test_health_checks_hold_up_no_other_call_and_keep_no_bytes(guarded: Ru
 @pytest.mark.kind("K4")
 async def test_health_is_answered_beside_callers_who_send_no_message(guarded: Running) -> None:
     async with unharmed(guarded):
-        with contextlib.ExitStack() as connections:
-            for _ in range(40):
-                connection = connections.enter_context(connected(guarded.server.address))
-                connection.send(CHECK, b"", end=False)
+        with silent_checks(guarded.server.address, 40):
             assert await guarded.serving(seconds=0.9)
         # Honest callers cost each other nothing.
         assert all(await asyncio.gather(*(guarded.serving() for _ in range(200))))

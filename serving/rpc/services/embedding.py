@@ -10,12 +10,7 @@ from serving.batching.item_results import ItemResult
 from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
-from serving.core.requests import (
-    EmbedItem,
-    ImageItem,
-    InputOptions,
-    OutputSelection,
-)
+from serving.core.requests import EmbedItem, ImageItem, InputOptions, OutputSelection
 from serving.models.loaded_model import ServedModel
 from serving.models.registry import Registry
 from serving.rpc.call_context import RpcContext, ServerCall, current_call
