@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
+from benchmarks.arguments import at_least
 from benchmarks.sample_collections import clip_directory, images, table, vit_b32
 from benchmarks.serving import Summary, machine, summary
 from bundle.image import ImageLimits
@@ -53,12 +54,15 @@ def main() -> None:
     """Measures, prints and writes benchmarks/results/export.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS][:-1])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=at_least(1), default=3)
     parser.add_argument(
-        "--images", type=int, default=8192, help="how many JPEGs of 512 x 384 to export"
+        "--images",
+        type=at_least(VIT_DIVISOR),
+        default=8192,
+        help="how many JPEGs of 512 x 384 to export",
     )
     parser.add_argument(
-        "--rows", type=int, nargs="+", default=[10_000, 100_000], help="sizes for memory"
+        "--rows", type=at_least(1), nargs="+", default=[10_000, 100_000], help="sizes for memory"
     )
     parser.add_argument("--peer", default="clip-retrieval", help="the command of clip-retrieval")
     parser.add_argument(

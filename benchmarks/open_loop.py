@@ -24,6 +24,7 @@ import grpc
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
+from benchmarks.arguments import above, at_least
 from benchmarks.http2_calls import Call, Connection, turn
 
 EMBED = "/sparseclip.v1.EmbeddingService/Embed"
@@ -107,6 +108,8 @@ def summary(calls: list[Call], *, seconds: float, deadline: float, warm: float =
     """
     first = calls[0].due + warm
     counted = [call for call in calls if call.due >= first]
+    if not counted:
+        raise SystemExit("--seconds: no call started after --warm; give more of them, or a --rate")
     by_outcome = collections.defaultdict(list)
     for call in counted:
         by_outcome[call.outcome].append((call.ended - call.due) * 1e3)
@@ -135,15 +138,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("address")
     parser.add_argument("--payload", type=Path, help="a file with the bytes of an EmbedRequest")
-    parser.add_argument("--rate", type=float, help="calls per second")
-    parser.add_argument("--burst", type=int, help="calls that start at once, instead of a rate")
+    pace = parser.add_mutually_exclusive_group(required=True)
+    pace.add_argument("--rate", type=above(0), help="calls per second")
+    pace.add_argument(
+        "--burst", type=at_least(1), help="calls that start at once, instead of a rate"
+    )
     parser.add_argument("--health", action="store_true", help="ask for health instead")
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=above(0), default=5.0)
     parser.add_argument("--warm", type=float, default=0.0, help="seconds that do not count")
-    parser.add_argument("--deadline", type=float, default=2.0)
-    parser.add_argument("--channels", type=int, default=1, help="connections")
+    parser.add_argument("--deadline", type=above(0), default=2.0)
+    parser.add_argument("--channels", type=at_least(1), default=1, help="connections")
     parser.add_argument("--header", action="append", default=[], help="of each call, as k=v")
     given = parser.parse_args()
+    if not given.health and given.payload is None:
+        parser.error("--payload: must be given without --health")
+    if not 0 <= given.warm < given.seconds:
+        parser.error("--warm: must be at least 0 and below --seconds")
     method, payload = (CHECK, b"") if given.health else (EMBED, given.payload.read_bytes())
     cpu = time.process_time()
     if given.burst:

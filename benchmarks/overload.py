@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import above, at_least
 from benchmarks.running_server import Server, described, environment, serving
 from benchmarks.serving import IMAGES, RESULTS, image
 from bundle.store import default_bundle
@@ -42,6 +43,8 @@ CHANNELS = ("--channels", "8")
 a server has many callers."""
 ANNOUNCED = ("--header", f"{ITEMS_HEADER}=image=1")
 REFUSED = "RESOURCE_EXHAUSTED+RetryInfo"
+WARM_S = 1.0
+"""The start of a step, whose calls do not count."""
 GOOD = 0.98
 """The share of a step's calls that must be answered in time."""
 
@@ -54,11 +57,15 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="default: the demo bundle")
     parser.add_argument("--images", choices=IMAGES, default="jpeg512")
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
-    parser.add_argument("--seconds", type=float, default=8.0, help="length of a step")
-    parser.add_argument("--rounds", type=int, default=5, help="of the overload")
-    parser.add_argument("--deadline", type=float, default=2.0, help="of a call, in seconds")
-    parser.add_argument("--knee", type=float, help="images per second, instead of looking for it")
-    parser.add_argument("--count", type=int, default=1_000, help="calls in flight")
+    parser.add_argument(
+        "--seconds", type=above(WARM_S), default=8.0, help="length of a step, the warm-up included"
+    )
+    parser.add_argument("--rounds", type=at_least(1), default=5, help="of the overload")
+    parser.add_argument("--deadline", type=above(0), default=2.0, help="of a call, in seconds")
+    parser.add_argument(
+        "--knee", type=above(0), help="images per second, instead of looking for it"
+    )
+    parser.add_argument("--count", type=at_least(1), default=1_000, help="calls in flight")
     parser.add_argument("--flags", nargs="*", default=[], help="of sparseclip serve, as k=v")
     parser.add_argument("--label", default="now", help="key of the result, such as before")
     parser.add_argument("--out", type=Path, default=RESULTS / "overload.json")
@@ -132,7 +139,7 @@ def find_knee(load: Load) -> Result:
         return passes(rate) or passes(rate)
 
     def passes(rate: float) -> bool:
-        step = load.caller("--rate", str(rate), "--warm", "1", *CHANNELS, *ANNOUNCED)
+        step = load.caller("--rate", str(rate), "--warm", str(WARM_S), *CHANNELS, *ANNOUNCED)
         steps.append(step)
         print(f"{rate:.0f}/s: {step['goodput_per_second']}/s in time", file=sys.stderr)
         return bool(step["goodput_per_second"] >= GOOD * step["offered_per_second"])

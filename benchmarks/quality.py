@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import at_least
 from serving.engines.base import available_cores
 
 DENSE = ["model.relu=false", "model.bias=null", "model.rep_relu=false"]
@@ -50,13 +51,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=["sparse", "dense"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="+", type=at_least(0), default=[0, 1, 2])
     parser.add_argument(
         "--set", nargs="*", default=[], help="values of every arm, such as loop.epochs=2"
     )
     parser.add_argument("--name", default="quality", help="name of the results file")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores")
+    parser.add_argument(
+        "--jobs", type=at_least(1), default=1, help="runs at a time, which share the cores"
+    )
     arguments = parser.parse_args()
     path = RESULTS / f"{arguments.name}.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}

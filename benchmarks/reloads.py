@@ -24,6 +24,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.arguments import above, at_least
 from benchmarks.running_server import described, serving
 from benchmarks.serving import IMAGES, RESULTS, image
 from bundle.store import default_bundle, open_bundle
@@ -38,9 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", type=Path, help="default: the demo bundle")
     parser.add_argument("--chat", choices=("auto", "off"), default="off")
-    parser.add_argument("--reloads", type=int, default=50)
-    parser.add_argument("--abandoned", type=int, default=24, help="loads that are given up")
-    parser.add_argument("--deadline", type=float, default=0.3, help="of those loads, in seconds")
+    parser.add_argument("--reloads", type=at_least(1), default=50)
+    parser.add_argument("--abandoned", type=at_least(0), default=24, help="loads that are given up")
+    parser.add_argument("--deadline", type=above(0), default=0.3, help="of those loads, in seconds")
     parser.add_argument("--label", default="now", help="key of the result, such as before")
     parser.add_argument("--out", type=Path, default=RESULTS / "overload.json")
     given = parser.parse_args()

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.arguments import at_least
 from benchmarks.retrieval_truth import (
     ROWS_PER_CALL,
     TOP,
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
     parser.add_argument("--splits", nargs="+", default=list(HELD_OUT))
     parser.add_argument("--export", type=Path, help="an export of these splits; default: made now")
-    parser.add_argument("--queries", type=int, default=200, help="how many of each kind")
+    parser.add_argument("--queries", type=at_least(1), default=200, help="how many of each kind")
     parser.add_argument("--out", type=Path, default=RESULTS / "retrieval.json")
     arguments = parser.parse_args()
     bundle = arguments.bundle or default_bundle()

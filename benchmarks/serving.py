@@ -31,6 +31,7 @@ import grpc
 import numpy as np
 from PIL import Image
 
+from benchmarks.arguments import above, at_least
 from benchmarks.engine_alone import EngineAlone
 from bundle.store import default_bundle, open_bundle
 from serving.core.child_process import python_path
@@ -39,6 +40,8 @@ from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 
 RESULTS = Path(__file__).parent / "results"
 IMAGES = {"png128": ((128, 128), "PNG"), "jpeg512": ((512, 384), "JPEG")}
+DISTINCT = 32
+"""How many images differ from each other. A batch is made of them."""
 
 Summary = dict[str, float]
 
@@ -48,10 +51,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", type=Path, help="default: the demo bundle")
     parser.add_argument("--images", choices=IMAGES, default="jpeg512")
-    parser.add_argument("--blocks", type=int, default=7, help="alternations of all arms")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of a block")
+    parser.add_argument("--blocks", type=at_least(1), default=7, help="alternations of all arms")
     parser.add_argument(
-        "--batch", type=int, default=16, help="images per model-only run and per call"
+        "--seconds", type=above(0, up_to=100), default=4.0, help="length of a block"
+    )
+    parser.add_argument(
+        "--batch",
+        type=at_least(1, up_to=DISTINCT),
+        default=16,
+        help="images per model-only run and per call",
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "serving.json")
     arguments = parser.parse_args()
@@ -73,7 +81,7 @@ def main() -> None:
 
 async def measure(bundle: Path, address: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Alternates what is compared. Throughputs are in images per second, times in milliseconds."""
-    data = [image(*IMAGES[arguments.images], seed) for seed in range(32)]
+    data = [image(*IMAGES[arguments.images], seed) for seed in range(DISTINCT)]
     alone = EngineAlone(bundle, data)
     whole, parallel, decoded = (
         f"model only, batch {arguments.batch}",

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import at_least
+
 RESULTS = Path(__file__).parent / "results"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 WORDS = ("rocket", "red apple", "dog", "sailboat", "hot beverage", "tulip", "cat", "bus")
@@ -33,17 +35,27 @@ def main() -> None:
         "--engines", nargs="+", choices=["transformers", "vllm"], default=["transformers"]
     )
     parser.add_argument(
-        "--chats", nargs="+", type=int, default=[1, 8, 32], help="numbers of conversations at once"
+        "--chats",
+        nargs="+",
+        type=at_least(1),
+        default=[1, 8, 32],
+        help="numbers of conversations at once",
     )
-    parser.add_argument("--tokens", type=int, default=256, help="tokens of each answer")
+    parser.add_argument("--tokens", type=at_least(1), default=256, help="tokens of each answer")
     parser.add_argument(
-        "--blocks", type=int, default=5, help="how often the alternatives take turns"
+        "--blocks", type=at_least(1), default=5, help="how often the alternatives take turns"
     )
     parser.add_argument(
-        "--width", type=int, default=576, help="the LLM width H at which the first layer is timed"
+        "--width",
+        type=at_least(1),
+        default=576,
+        help="the LLM width H at which the first layer is timed",
     )
     parser.add_argument(
-        "--patches", type=int, default=256, help="the patches P at which the first layer is timed"
+        "--patches",
+        type=at_least(1),
+        default=256,
+        help="the patches P at which the first layer is timed",
     )
     parser.add_argument(
         "--name", default="steering", help="name of the file in benchmarks/results, without .json"

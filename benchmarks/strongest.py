@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.arguments import at_least
 from bundle.store import default_bundle
 from training.evaluation.encoder import BundleEncoder, CodeMatrix
 from training.evaluation.evaluate import encode_splits, evaluate_encoded
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="default: the demo bundle")
     parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
     parser.add_argument("--split", default="test_style")
-    parser.add_argument("--kept", type=int, nargs="+", default=[8, 16, 32, 64, 128, 256])
+    parser.add_argument("--kept", type=at_least(1), nargs="+", default=[8, 16, 32, 64, 128, 256])
     arguments = parser.parse_args()
     encoder = BundleEncoder(arguments.bundle or default_bundle())
     [whole] = encode_splits(encoder, arguments.data, [arguments.split])

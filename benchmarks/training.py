@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import above, at_least
 from benchmarks.quality import ARMS
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,16 +32,18 @@ def main() -> None:
     """Measures, prints and writes benchmarks/results/training_DEVICE.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--recipe", default="demo")
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--batch", type=at_least(1), default=256)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--blocks", type=int, default=5, help="blocks of steps of each model")
-    parser.add_argument("--steps", type=int, default=3, help="steps per block")
-    parser.add_argument("--loss-batch", type=int, default=512, help="rows per rank")
-    parser.add_argument("--loss-concepts", type=int, default=16384)
-    parser.add_argument("--loss-ranks", type=int, default=4)
+    parser.add_argument(
+        "--blocks", type=at_least(1), default=5, help="blocks of steps of each model"
+    )
+    parser.add_argument("--steps", type=at_least(1), default=3, help="steps per block")
+    parser.add_argument("--loss-batch", type=at_least(1), default=512, help="rows per rank")
+    parser.add_argument("--loss-concepts", type=at_least(1), default=16384)
+    parser.add_argument("--loss-ranks", type=at_least(1), default=4)
     parser.add_argument(
         "--peak-tflops",
-        type=float,
+        type=above(0),
         help="peak of the device in bf16; the steps' fraction of it is reported",
     )
     parser.add_argument("--precision", choices=["auto", "bf16", "fp32"], default="auto")

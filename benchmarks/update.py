@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import above, at_least
 from benchmarks.sample_collections import images
 from benchmarks.serving import image, machine, summary
 from bundle.store import default_bundle
@@ -35,9 +36,11 @@ FIRST_SEED = 10_000
 def main() -> None:
     """Measures, prints and writes benchmarks/results/update.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--changed", type=float, default=0.1, help="share that is replaced")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--images", type=at_least(1), default=20_000)
+    parser.add_argument(
+        "--changed", type=above(0, up_to=1), default=0.1, help="share that is replaced"
+    )
+    parser.add_argument("--repeats", type=at_least(1), default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         blocks = measure(Path(work), arguments.images, arguments.changed, arguments.repeats)
