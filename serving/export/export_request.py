@@ -76,11 +76,11 @@ class ExportRequest:
         FORMATS.load(self.outputs.format)  # a missing library is found now, not after the plan
         source = self.open_input()
         if source.modality == "text" and self.outputs.patches:
-            raise ExportError("patch: texts have no patches")
+            raise ExportError("--patch: texts have no patches")
         manifest = open_bundle(self.bundle).manifest
         self._check_framing(source.modality, manifest.preprocessing.framings)
         if self.outputs.dense and manifest.architecture.dense is None:
-            raise ExportError(f"dense: {NO_SHARED_DENSE}")
+            raise ExportError(f"--dense: {NO_SHARED_DENSE}")
         return ExportJob(
             layout=LAYOUT,
             modality=source.modality,
@@ -100,9 +100,9 @@ class ExportRequest:
         if self.outputs.framing is None:
             return
         if modality == "text":
-            raise ExportError("framing: texts have none")
+            raise ExportError("--framing: texts have none")
         if self.outputs.framing not in offered:
-            raise ExportError(f"framing: the model offers {' and '.join(offered) or 'none'}")
+            raise ExportError(f"--framing: the model offers {' and '.join(offered) or 'none'}")
 
     def refuse_inside(self) -> None:
         """Raises ExportError for an output in the input's folder, or in one that a link there leads

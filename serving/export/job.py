@@ -23,6 +23,27 @@ LAYOUT = 2
 OF_A_GENERATION = frozenset({"entries", "plan", "generation", "first_shard", "before", "ended"})
 """Fields of a job that differ from one generation of an export to the next."""
 
+OPTIONS = {
+    "modality": "what INPUT holds",
+    "column": "--column",
+    "id_column": "--id-column",
+    "prefix": "--prefix",
+    "outputs.sparse": "--sparse",
+    "outputs.top": "--top",
+    "outputs.dense": "--dense",
+    "outputs.framing": "--framing",
+    "outputs.refuse_long_texts": "--refuse-long-texts",
+    "outputs.patches": "--patch",
+    "outputs.format": "--format",
+    "outputs.rows": "--rows",
+    "outputs.batch": "--batch",
+    "model": "the model of --bundle",
+    "bundle": "the sha256 of --bundle",
+    "runtime": "the engine (--engine, --engine-device)",
+    "layout": "the layout",
+}
+"""What a user gives to `sparseclip export` for each setting of a job."""
+
 
 class ExportError(RuntimeError):
     """An export that cannot go on; the message says why and what to do."""
@@ -121,9 +142,9 @@ class ExportJob:
     def refuse_other(self, requested: ExportJob) -> None:
         """Raises ExportError, naming what differs, unless `requested` has the same settings, model
         and engine."""
-        before, now = _settings(self), _settings(requested)
+        before, now = settings_of(self), settings_of(requested)
         differences = [
-            f"{name} was {before[name]!r} and is {now[name]!r}"
+            f"{OPTIONS[name]} was {_shown(before[name])} and is {_shown(now[name])}"
             for name in before
             if before[name] != now[name]
         ]
@@ -134,9 +155,19 @@ class ExportJob:
             )
 
 
-def _settings(job: ExportJob) -> dict[str, Any]:
+def settings_of(job: ExportJob) -> dict[str, Any]:
+    """The fields that all generations of an export share, by their dotted names."""
     flat = _flat(dataclasses.asdict(job))
     return {name: value for name, value in flat.items() if name not in OF_A_GENERATION}
+
+
+def _shown(value: object) -> str:
+    """A setting as a user gives it."""
+    if value is True or value is False:
+        return "on" if value else "off"
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(str, value))
+    return "not given" if value in (None, "") else str(value)
 
 
 def _flat(data: dict[str, Any], at: str = "") -> dict[str, Any]:

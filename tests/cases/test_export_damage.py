@@ -206,7 +206,7 @@ def test_of_two_exports_that_begin_at_once_the_first_one_wins(
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert sorted(process.returncode for process in processes) == [0, 1]
     [error] = [text for text in errors if text]
-    assert error.startswith("Error: the output holds another export: outputs.rows was ")
+    assert error.startswith("Error: the output holds another export: --rows was ")
     assert error.count("\n") == 1
     assert run("verify", output) == "whole\n"
 

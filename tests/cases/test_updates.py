@@ -175,7 +175,7 @@ def test_another_setting_is_refused_and_an_input_that_is_empty_too(
     """An input that is not mounted must not end all rows."""
     output, before = updated / "parquet", files(updated / "parquet")
     printed = run(begun / "in", output, *options(tiny_bundle, rows=5), "--update", code=1)
-    assert "outputs.rows was 4 and is 5" in printed
+    assert "--rows was 4 and is 5" in printed
     (tmp_path / "in").mkdir()
     arguments = [tmp_path / "in", output, *settings(tiny_bundle, "parquet"), "--update"]
     assert "nothing to export in INPUT" in run(*arguments, code=3)

@@ -32,7 +32,8 @@ def open_input(location: str, kind: str = AUTO, column: str = "", id_column: str
         raise InputError(f"{location}: {problem}")
     plugin = INPUTS.load(detect_kind(opened) if kind == AUTO else kind)
     if (column or id_column) and not plugin.has_columns:
-        raise InputError(f"column: {location} is no table")
+        option = "--column" if column else "--id-column"
+        raise InputError(f"{option}: {location} is no table")
     return plugin.open(opened, column, id_column)
 
 

@@ -70,7 +70,7 @@ class Table:
         found = ContainerFiles.find(location, TABLE_NAMES)
         if not column:
             raise InputError(
-                f"column: name the column that holds the images or the texts{_columns(found)}"
+                f"--column: name the column that holds the images or the texts{_columns(found)}"
             )
         return cls(found, column, id_column)
 

@@ -22,7 +22,9 @@ class LocalRunner:
     def open(cls, workers: int, address: str = "") -> Self:
         """See Runner.open."""
         if workers != 1:
-            raise ExportError("workers: the runner local has one; the runner processes has several")
+            raise ExportError(
+                "--workers: the runner local has one; the runner processes has several"
+            )
         return cls()
 
     @classmethod

@@ -87,7 +87,7 @@ class RayRunner:
                 logging_level=logging.ERROR,
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ExportError(f"address: {self._address}: {error}") from None
+            raise ExportError(f"--address: {self._address}: {error}") from None
         # Ray's own handler aborts this process with a trace of its stack.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)
@@ -120,7 +120,7 @@ def _refuse_silence(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), CONNECT_S).close()
     except (OSError, ValueError) as error:
-        raise ExportError(f"address: {address}: {error}") from None
+        raise ExportError(f"--address: {address}: {error}") from None
 
 
 class _Actor:

@@ -155,11 +155,11 @@ def test_f48_another_job_is_refused(images: Path, tiny_bundle: Path, whole: Path
     """And the error says what differs, not that files have changed."""
     before = files(whole)
     printed = run(images, whole, *options(tiny_bundle), code=1)
-    assert "the output holds another export: outputs.dense was True and is False." in printed
+    assert "the output holds another export: --dense was on and is off." in printed
     printed = run(images, whole, *options(tiny_bundle, rows=5), "--dense", code=1)
-    assert "the output holds another export: outputs.rows was 8 and is 5." in printed
+    assert "the output holds another export: --rows was 8 and is 5." in printed
     printed = run(images, whole, *options(tiny_bundle), "--dense", "--prefix", "a/", code=1)
-    assert "prefix was '' and is 'a/'" in printed
+    assert "--prefix was not given and is a/" in printed
     assert files(whole) == before
 
 

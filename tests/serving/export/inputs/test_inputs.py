@@ -85,7 +85,7 @@ def test_texts_have_no_patches(tiny_bundle: Path, tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"text": ["a dog"]}), tmp_path / "table.parquet")
     arguments = ["--column", "text", "--patch", 1, *options(tiny_bundle)]
     printed = run(tmp_path / "table.parquet", tmp_path / "out", *arguments, code=1)
-    assert printed == "Error: patch: texts have no patches\n"
+    assert printed == "Error: --patch: texts have no patches\n"
     assert not (tmp_path / "out").exists()
 
 
@@ -138,7 +138,8 @@ def test_a_list_of_paths_names_what_is_missing(tiny_bundle: Path, tmp_path: Path
     [
         ("http://localhost/x", [], "http://: not a file system"),
         ("nowhere", [], "nowhere: not found"),
-        (".", ["--column", "x"], "column: . is no table"),
+        (".", ["--column", "x"], "--column: . is no table"),
+        (".", ["--id-column", "x"], "--id-column: . is no table"),
     ],
 )
 def test_bad_input_gets_one_line(

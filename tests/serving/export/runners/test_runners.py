@@ -46,7 +46,7 @@ def test_a_named_runner_gives_the_same_bytes(
 def test_the_local_runner_has_one_worker(images: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     arguments = ["--runner", "local", "--workers", 2, *options(tiny_bundle)]
     assert run(images, tmp_path / "out", *arguments, code=1) == (
-        "Error: workers: the runner local has one; the runner processes has several\n"
+        "Error: --workers: the runner local has one; the runner processes has several\n"
     )
     assert not (tmp_path / "out").exists()
 
