@@ -19,12 +19,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bundle.bounded_log import BoundedLog
 from mllm_adapter.engines._kv_cache import BatchCache
 from mllm_adapter.engines.base import FinishReason, GenerationError, LoadedLLM, Sampling, TokenDelta
 from mllm_adapter.model.llm import end_tokens, load_llm
 from training.core.torchvision_compat import transformers
-
-log = logging.getLogger(__name__)
 
 Deliver = Callable[[TokenDelta | GenerationError], None]
 """Hands something to the caller's event loop; called in the decoding thread."""
@@ -60,6 +59,7 @@ class TransformersEngine:
         self.description = f"transformers {transformers().__version__} {model.device.type}"
         self._waiting: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         """Requests that have not joined the batch; None asks the thread to end."""
+        self._log = BoundedLog(logging.getLogger(__name__))
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
         self._thread.start()
 
@@ -105,6 +105,7 @@ class TransformersEngine:
         """See GenerationEngine.close."""
         self._waiting.put(None)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        self._log.close()
 
     def _run(self) -> None:
         """The decoding loop. batch[i] is row i of the cache, at all times."""
@@ -132,8 +133,8 @@ class TransformersEngine:
                     logits = cache.step([request.token for request in batch])
                     for request, row_logits in zip(batch, logits, strict=True):
                         self._append_token(request, row_logits)
-            except Exception:  # an error of the model fails the batch; the thread must live on
-                log.exception("decoding failed")
+            except Exception as error:  # it fails the batch; the thread must live on
+                self._log.write(logging.ERROR, "decoding failed", error=error)
                 for request in batch:
                     _deliver(request, GenerationError("decoding failed"))
                 batch, cache = [], BatchCache(self._model)
@@ -141,7 +142,7 @@ class TransformersEngine:
     def _append_token(self, request: _Request, logits: Float[Tensor, " V"]) -> None:
         """Chooses a request's next token and delivers it. Logits that are no numbers fail it."""
         if not bool(torch.isfinite(logits).all()):
-            log.error("the language model gives logits that are not finite")
+            self._log.error("the language model gives logits that are not finite")
             request.ended = True
             _deliver(request, GenerationError("logits that are not finite"))
             return

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.bounded_log import BoundedLog
 from bundle.onnx_graph import GraphName
 from serving.batching.item_admission import AdmissionConfig, ItemAdmission, Permits
 from serving.batching.item_results import EmbeddedItem, StageTimes
 from serving.batching.worker_thread import WorkerThread
-from serving.core.bounded_log import BoundedLog
 from serving.core.config import ServerConfig
 from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.core.errors import ErrorKind, ServingError, expired, internal

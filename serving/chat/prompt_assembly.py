@@ -10,13 +10,13 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from bundle.bounded_log import BoundedLog
 from bundle.concepts import ConceptVocabulary
 from serving.chat.audit import audit
 from serving.chat.chat_request import ChatCall, ImageAudit, SteeredImage
 from serving.chat.image_codes import ConversationCodes
 from serving.chat.load_chat_model import LanguageModel
 from serving.chat.resolve_edits import EditResolver
-from serving.core.bounded_log import BoundedLog
 from serving.core.errors import invalid
 from serving.core.limits import LimitsConfig
 

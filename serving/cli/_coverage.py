@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sparseclip import Concept, Coverage, ScoredConcept
+from sparseclip import Coverage, ScoredConcept
 
 framing_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     "--framing",
@@ -58,10 +58,10 @@ def warn_about_text(text: str, coverage: Coverage) -> None:
 
 def shown_concept(concept: ScoredConcept, *, digits: int = 2) -> str:
     """A concept with its value: `dog 1.23`, and behind it how far its name can be trusted."""
-    return f"{concept.name} {concept.value:.{digits}f}{doubts(concept)}"
+    return f"{concept.name} {concept.value:.{digits}f}{_doubts(concept)}"
 
 
-def doubts(concept: ScoredConcept | Concept) -> str:
+def _doubts(concept: ScoredConcept) -> str:
     """What stands behind a concept's name: ` (name 88%, hub)`, or nothing."""
     found = []
     if concept.name_confidence is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from serving.cli._connection import Target, with_target
-from serving.cli._coverage import doubts, warn_about_text
+from serving.cli._coverage import warn_about_text
 from serving.cli._inputs import concept_key
 from serving.cli._output import ResultWriter, as_record, json_option, named
 from sparseclip import CallError, Concept
@@ -32,7 +32,7 @@ def list_command(target: Target, limit: int | None, active_only: bool, as_json: 
     writer = ResultWriter(*_COLUMNS, as_json=as_json)
     with target.open() as client:
         for concept in islice(client.concepts(active_only=active_only), limit):
-            writer.add(as_record(concept), *_cells(concept))
+            writer.add(as_record(concept), *cells(concept))
     writer.close()
 
 
@@ -51,7 +51,7 @@ def get(target: Target, keys: tuple[str, ...], as_json: bool) -> None:
                 writer.fail_call(key, error)
                 continue
             images = "; ".join(entry.source for entry in concept.images[:3])
-            writer.add({"source": key} | as_record(concept), *_cells(concept), images)
+            writer.add({"source": key} | as_record(concept), *cells(concept), images)
     writer.close()
 
 
@@ -87,15 +87,16 @@ def search(target: Target, queries: tuple[str, ...], limit: int, as_json: bool) 
             for match in matches:
                 only_name = match.name_match and not match.activation
                 shown = "name" if only_name else f"{match.activation:.2f}"
-                writer.add({}, query, shown, *_cells(match.concept))
+                writer.add({}, query, shown, *cells(match.concept))
     writer.close()
 
 
-def _cells(concept: Concept) -> Iterable[str]:
+def cells(concept: Concept) -> Iterable[str]:
+    """A concept as a row of the table. Each thing has one column."""
     words: list[tuple[str, Any]] = [(entry.source, entry.value) for entry in concept.words[:5]]
     return (
         str(concept.concept_id),
-        concept.name + doubts(concept),
+        concept.name,
         ", ".join(concept.aliases[:4]),
         f"{concept.frequency:.2%}",
         "–" if concept.modality is None else f"{concept.modality:.2f}",

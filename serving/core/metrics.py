@@ -97,6 +97,14 @@ class Metrics:
             "Bytes of requests in flight.",
             registry=self.registry,
         )
+        self.reading = Gauge(
+            "sparseclip_calls_reading",
+            "Calls whose message is being received.",
+            registry=self.registry,
+        )
+        self.watches = Gauge(
+            "sparseclip_health_watches", "Watches of health.", registry=self.registry
+        )
         self.leases = Gauge(
             "sparseclip_model_leases", "Calls that hold a model.", registry=self.registry
         )

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from bundle.bounded_log import BoundedLog
 from bundle.image import ImageLimits
 from bundle.manifest import Framing, Preprocessing
 from bundle.preprocessor import ImagePixels
-from serving.core.bounded_log import BoundedLog
 from serving.core.errors import ServingError, StartupError, internal, invalid
 from serving.core.metrics import Metrics
 from serving.image_decoding.process import DecodeProcess, WorkerDiedError

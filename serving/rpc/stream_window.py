@@ -7,8 +7,8 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
+from bundle.bounded_log import BoundedLog
 from serving.batching.item_results import ItemResult
-from serving.core.bounded_log import BoundedLog
 from serving.core.errors import ErrorKind, ServingError, internal, invalid
 from serving.core.requests import EmbedItem
 

@@ -121,11 +121,11 @@ class CallAdmission:
     def _watch(self) -> Iterator[None]:
         if self.watches >= self._limits.watches:
             raise ServingError(ErrorKind.EXHAUSTED, "too many watches", retry_after=1.0)
-        self.watches += 1
+        self._count_watches(1)
         try:
             yield
         finally:
-            self.watches -= 1
+            self._count_watches(-1)
 
     async def receive(self, context: RpcContext, policy: Policy) -> bytes:
         """The one message of a call.
@@ -136,7 +136,8 @@ class CallAdmission:
         try:
             if policy.admission:
                 async with self._reading, asyncio.timeout(self._limits.read_s):
-                    raw = await context.read()
+                    with self._metrics.reading.track_inprogress():
+                        raw = await context.read()
             else:
                 async with self._reading_health.turn():
                     raw = await context.read()
@@ -171,6 +172,10 @@ class CallAdmission:
             self._no_calls.clear()
         else:
             self._no_calls.set()
+
+    def _count_watches(self, change: int) -> None:
+        self.watches += change
+        self._metrics.watches.inc(change)
 
     def _quota(self, principal: Principal) -> Quota:
         quota = self._quotas.get(principal.name)

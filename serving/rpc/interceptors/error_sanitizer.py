@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import grpc
 
-from serving.core.bounded_log import BoundedLog
+from bundle.bounded_log import BoundedLog
 from serving.core.errors import ServingError, expired, internal
 from serving.core.metrics import Metrics
 from serving.rpc.call_context import RpcContext

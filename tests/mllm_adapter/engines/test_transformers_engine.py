@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 import torch
 
+from bundle import bounded_log
 from mllm_adapter.engines.base import GenerationError, Sampling, TokenDelta
 from mllm_adapter.engines.transformers_engine import TransformersEngine, choose_token
 from tests.mllm_adapter.llms import tiny_llm
@@ -183,3 +184,17 @@ async def test_logits_that_are_no_numbers_fail_their_answer_alone(
     assert isinstance(failed, GenerationError)
     assert isinstance(answered, list)
     assert ids(answered) == alone(model, good)
+
+
+async def test_a_broken_model_does_not_fill_the_log(
+    model: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded_log, "FIRST_LINES", 2)
+    engine = TransformersEngine(model, end=[299], max_batch=4)
+    poisoned = torch.full_like(prompts(1)[0], torch.nan)
+    for _ in range(5):
+        with pytest.raises(GenerationError):
+            await collect(engine, poisoned, GREEDY)
+    await engine.close()
+    line = "the language model gives logits that are not finite"
+    assert caplog.messages == [line, line, f"3 more lines like this one: {line}"]

@@ -13,10 +13,10 @@ import pytest
 import pytest_asyncio
 from numpy.typing import NDArray
 
+from bundle import bounded_log
 from serving.batching.batcher import Batcher, BatcherConfig
 from serving.batching.item_admission import AdmissionConfig, Permits
 from serving.batching.item_results import EmbeddedItem
-from serving.core import bounded_log
 from serving.core.errors import ServingError
 from serving.core.metrics import Metrics
 from serving.engines.base import EngineError

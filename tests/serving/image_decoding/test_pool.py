@@ -13,7 +13,7 @@ import grpc
 import psutil
 import pytest
 
-from serving.core import bounded_log
+from bundle import bounded_log
 from tests.serving.support.running_server import (
     PNG,
     Running,

@@ -105,6 +105,8 @@ class Running:
         names = (
             "sparseclip_calls_in_flight",
             "sparseclip_chats_in_flight",
+            "sparseclip_calls_reading",
+            "sparseclip_health_watches",
             "sparseclip_request_bytes_in_flight",
             "sparseclip_model_leases",
             "sparseclip_queued_items",

@@ -17,11 +17,17 @@ from serving.rpc.interceptors.call_admission import CallAdmission, ChatAdmission
 from serving.rpc.interceptors.method_policy import Policy, policy_of
 
 
-def admission_of(*, is_open: bool = True, **limits: float) -> CallAdmission:
-    admission = CallAdmission(LimitsConfig(**limits), Metrics())  # type: ignore[arg-type]
+def admission_of(
+    metrics: Metrics | None = None, *, is_open: bool = True, **limits: float
+) -> CallAdmission:
+    admission = CallAdmission(LimitsConfig(**limits), metrics or Metrics())  # type: ignore[arg-type]
     if is_open:
         admission.open()
     return admission
+
+
+def gauge(metrics: Metrics, name: str) -> float | None:
+    return metrics.registry.get_sample_value(name)
 
 
 def refusal(admission: CallAdmission, principal: Principal = ANONYMOUS) -> ServingError:
@@ -67,7 +73,8 @@ async def test_calls_are_bounded() -> None:
 
 
 async def test_watches_of_health_have_a_bound_of_their_own() -> None:
-    admission = admission_of(calls_in_flight=1, watches=2)
+    metrics = Metrics()
+    admission = admission_of(metrics, calls_in_flight=1, watches=2)
     watch, check = (policy_of(f"/grpc.health.v1.Health/{name}") for name in ("Watch", "Check"))
     with ExitStack() as stack:
         for _ in range(2):
@@ -80,8 +87,8 @@ async def test_watches_of_health_have_a_bound_of_their_own() -> None:
         )
         assert caught.value.retry_after is not None
         with admission.admit(ANONYMOUS, check), admission.admit(ANONYMOUS, Policy()):
-            pass
-    assert admission.watches == 0
+            assert gauge(metrics, "sparseclip_health_watches") == 2
+    assert admission.watches == gauge(metrics, "sparseclip_health_watches") == 0
 
 
 async def received(admission: CallAdmission, context: Context) -> bytes:
@@ -105,15 +112,18 @@ async def test_a_call_without_a_message_is_refused() -> None:
 
 
 async def test_messages_are_received_in_turn_and_in_time() -> None:
-    admission = admission_of(calls_reading=1, read_s=0.05)
+    metrics = Metrics()
+    admission = admission_of(metrics, calls_reading=1, read_s=0.05)
     slow = asyncio.create_task(received(admission, Context()))
     await asyncio.sleep(0)
     fast = asyncio.create_task(received(admission, Context(b"x")))
     await asyncio.sleep(0)
     assert not fast.done()
+    assert gauge(metrics, "sparseclip_calls_reading") == 1
     with pytest.raises(ServingError, match="did not arrive"):
         await slow
     assert await fast == b"x"
+    assert gauge(metrics, "sparseclip_calls_reading") == 0
 
 
 async def test_a_call_that_its_quota_refuses_takes_no_slot() -> None:

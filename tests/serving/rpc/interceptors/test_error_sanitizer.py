@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from serving.core import bounded_log
+from bundle import bounded_log
 from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.metrics import Metrics
 from serving.rpc.error_to_status import DETAILS_KEY

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from serving.core import bounded_log
-from serving.core.bounded_log import BoundedLog
+from bundle import bounded_log
+from bundle.bounded_log import BoundedLog
 
 LOG = logging.getLogger(__name__)
 FIRST, EVERY_S = 3, 0.05
