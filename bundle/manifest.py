@@ -8,9 +8,17 @@ import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from bundle import manifest_schema_1
+from bundle.architecture import Architecture
 from bundle.schema import NumberRange, SchemaError, from_dict
+from bundle.text import Cleaning
 
-SCHEMA = 1
+SCHEMA = 2
+"""What this version writes. It reads schema 1 as well; see bundle.manifest_schema_1."""
+
+Kind = Literal["sparse", "dense"]
+"""`sparse`: codes of named concepts. `dense`: a CLIP as it is, with the vectors of its shared space
+alone."""
 
 Resize = Literal["shortest_crop", "squash", "longest_pad"]
 Framing = Literal["crop", "pad"]
@@ -23,13 +31,10 @@ NO_SHARED_DENSE = "this bundle has no dense vector shared by images and texts"
 # Ranges far beyond any real model. They keep a damaged or hostile manifest from asking for memory
 # that nothing backs, and from giving numbers with which no image can be answered.
 Size = Annotated[int, NumberRange(1, 2048)]
-Count = Annotated[int, NumberRange(1, 2**24)]
-Width = Annotated[int, NumberRange(1, 2**16)]
-Grid = Annotated[int, NumberRange(1, 1024)]
 Mean = Annotated[float, NumberRange(-10, 10)]
 Deviation = Annotated[float, NumberRange(1e-3, 100)]
 Shade = Annotated[int, NumberRange(0, 255)]
-Scale = Annotated[float, NumberRange(1e-3, 10_000)]
+TokenId = Annotated[int, NumberRange(0, 2**24)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,50 +65,22 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """The shapes of a model's inputs and outputs, and how it computes its codes."""
+class Tokenization:
+    """How a text becomes token ids: cleaning, tokenizer.json, padding."""
 
-    family: str
-    """The library that built the towers and the name of their configuration, such as
-    `open_clip:ViT-B-32`."""
-    concepts: Count
-    """C, the width of the codes."""
-    dense_dim: Width
-    """D, the width of the graphs' output `dense` for an image: what the last projection reads."""
-    text_dense_dim: Width
-    """The same width for a text. It differs from D where the head is `replaced` and the towers
-    differ in width."""
-    head: Literal["replaced", "stacked"]
-    """The sparse projection stands in place of CLIP's own, or reads its output."""
-    pool: Literal["cls", "patch_mean"]
-    """The codes of an image are those of its pooled token, or the mean of its patches' codes."""
-    patch_grid: tuple[Grid, Grid]
-    """Rows and columns of patches; P is their product."""
-    context_length: Width
-    """T, the number of tokens to which texts are padded or cut."""
-    vocabulary: Count
-    """How many token ids the text tower has."""
-    image_topk: Count
-    """K of an image: the graph cuts further codes, but counts them in its output `active`."""
-    text_topk: Count
-    """K of a text."""
-    patch_topk: Count
-    """K of each patch."""
-    logit_scale: Scale
-    """exp(logit scale) at the end of training."""
-    logit_scale_cap: Scale
-    """The upper bound of exp(logit scale) during training, which sets how sparse codes become."""
-    config: dict[str, Any] = field(default_factory=dict)
-    """What training.model.sparse_clip needs to build the torch model again."""
-    dense: Literal["shared"] | None = None
-    """`shared`: the output `dense` of an image and of a text lie in one space and may be compared,
-    as with CLIP's own embedding. None: they are only what the two projections read, and are not
-    offered to callers. Training compares codes and not these, so a model trained here has none."""
+    kind: Literal["clip_bpe", "bpe", "unigram", "wordpiece"]
+    """`clip_bpe`: open_clip's SimpleTokenizer. Of the others, the model in tokenizer.json, which is
+    run with the file's own normalizer and rules."""
+    cleaning: Cleaning = "lower"
+    """What is done to a text before."""
+    pad_id: TokenId = 0
+    """The id after the end of a text, up to T."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The data that the weights were trained on, and the run."""
+    """The data that the weights were trained on, and the run. Of a sparse model over another
+    library's towers: those of its heads."""
 
     recipe: str
     data: str
@@ -120,15 +97,46 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelOrigin:
+    """The model of another library that the towers come from."""
+
+    source: str
+    """As `sparseclip import` names it, a folder by its last name: `hf:siglip-base-patch16-224`."""
+    library: str
+    """What read it, with its version."""
+    weights_sha256: str
+    """The digest of its weights."""
+    teacher: str = ""
+    """The dense bundle NAME/VERSION over which a sparse model was made; else empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceParity:
+    """How far what is served is from the source library's own model, processor and tokenizer."""
+
+    images: int
+    """How many images were compared."""
+    texts: int
+    """How many texts were compared."""
+    max_pixel_error: float
+    """The largest difference of two pixels, in units of [0, 1] before normalising."""
+    min_image_cosine: float
+    min_text_cosine: float
+    token_rows: int
+    """How many rows of token ids were compared; all were equal."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parity:
     """How far an exported graph is from torch in fp32 on golden inputs. An export requires it."""
 
     items: int
     """How many inputs were compared."""
     min_cosine: float
-    """The lowest cosine of the two codes of an input."""
-    min_support_jaccard: float
-    """The lowest overlap of the two sets of active concepts: intersection over union."""
+    """The lowest cosine of the two codes, or dense vectors, of an input."""
+    min_support_jaccard: float | None
+    """The lowest overlap of the two sets of active concepts: intersection over union. None for a
+    dense model."""
     max_abs_error: float
     """The largest difference of two values."""
     runtime: str
@@ -149,15 +157,24 @@ class Manifest:
 
     name: str
     version: str
+    kind: Kind
     architecture: Architecture
     preprocessing: Preprocessing
-    training: Training
+    tokenization: Tokenization
+    training: Training | None = None
+    """None for a model that was not trained here."""
+    origin: ModelOrigin | None = None
+    """None for towers that were trained here."""
     image_parity: Parity
     text_parity: Parity
-    patch_parity: Parity
+    patch_parity: Parity | None = None
+    """None without patches."""
+    source_parity: SourceParity | None = None
+    """None for towers that were trained here."""
     files: dict[str, FileEntry]
     """Every other file of the directory by its relative path."""
     schema: int = SCHEMA
+    """That of the file. One of schema 1 keeps its own, and so its digest."""
 
     def to_json(self) -> str:
         """The manifest as the text of manifest.json.
@@ -166,6 +183,8 @@ class Manifest:
         an optional field.
         """
         fields = _without_none(dataclasses.asdict(self))
+        if self.schema == 1:
+            fields = manifest_schema_1.downgraded(fields)
         return json.dumps(fields, indent=2, sort_keys=True) + "\n"
 
     @property
@@ -187,9 +206,16 @@ class Manifest:
             raise SchemaError("manifest.json: not JSON") from None
         if not isinstance(data, dict):
             raise SchemaError("manifest.json: not an object")
-        if data.get("schema") != SCHEMA:
-            raise SchemaError(f"schema: this version reads schema {SCHEMA} only")
-        return from_dict(cls, data, at="")
+        if data.get("schema") == 1:
+            data = manifest_schema_1.upgraded(data)
+        elif data.get("schema") != SCHEMA:
+            raise SchemaError(f"schema: this version reads the schemas 1 and {SCHEMA}")
+        manifest = from_dict(cls, data, at="")
+        if problem := manifest.architecture.problem():
+            raise SchemaError(f"architecture.{problem}")
+        if manifest.architecture.is_sparse != (manifest.kind == "sparse"):
+            raise SchemaError("kind: sparse with concepts, dense without")
+        return manifest
 
 
 def _without_none(value: Any) -> Any:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 GraphName = Literal["image", "text", "patches"]
 
 GRAPHS: tuple[GraphName, ...] = ("image", "text", "patches")
+"""All that a model may have. One without patches has no graph of them."""
 
 ROW_OUTPUTS = ("indices", "values", "active", "norm", "dense")
-"""Outputs of every graph, of shapes (B, K), (B, K), (B,), (B,) and (B, D)."""
+"""Outputs of every graph of a sparse model, of shapes (B, K), (B, K), (B,), (B,) and (B, D)."""
 
 PATCH_OUTPUTS = ("patch_indices", "patch_values", "patch_active")
 """Further outputs of the graph `patches`, of shapes (B, P, Kp), (B, P, Kp) and (B, P)."""
@@ -29,6 +30,15 @@ OUTPUTS: dict[GraphName, tuple[str, ...]] = {
     "text": ROW_OUTPUTS,
     "patches": (*ROW_OUTPUTS, *PATCH_OUTPUTS),
 }
+"""Outputs of the graphs of a sparse model."""
+
+DENSE_OUTPUTS: dict[GraphName, tuple[str, ...]] = {
+    "image": ("dense",),
+    "text": ("dense",),
+    "patches": ("dense", "patch_dense"),
+}
+"""Outputs of the graphs of a dense model, of shapes (B, D) and (B, P, D). `patch_dense` holds what
+the pooled vector would be if the tower pooled one patch alone."""
 
 INPUT: dict[GraphName, str] = {"image": "pixels", "text": "tokens", "patches": "pixels"}
 """Pixels are float32 (B, 3, S, S), tokens int64 (B, T)."""
@@ -57,8 +67,9 @@ class OnnxGraph:
         providers: Sequence[Any] = CPU,
         settings: dict[str, Any] | None = None,
         config_entries: dict[str, str] | None = None,
+        sparse: bool = True,
     ) -> None:
-        """Loads the file `path` as the graph `graph`.
+        """Loads the file `path` as the graph `graph` of a model that is sparse, or dense.
 
         With 0 `threads` ONNX Runtime chooses their number. `settings` are attributes of its
         SessionOptions and `config_entries` are configuration entries. Raises ValueError for a file
@@ -74,10 +85,11 @@ class OnnxGraph:
         for name, text in (config_entries or {}).items():
             options.add_session_config_entry(name, text)
         self.name: GraphName = graph
+        self.outputs = (OUTPUTS if sparse else DENSE_OUTPUTS)[graph]
         self._session = library.InferenceSession(str(path), options, providers=list(providers))
         inputs = [entry.name for entry in self._session.get_inputs()]
         outputs = {entry.name for entry in self._session.get_outputs()}
-        if inputs != [INPUT[graph]] or not outputs.issuperset(OUTPUTS[graph]):
+        if inputs != [INPUT[graph]] or not outputs.issuperset(self.outputs):
             raise ValueError(f"{graph}.onnx: other inputs or outputs than a bundle has")
 
     @property
@@ -88,7 +100,7 @@ class OnnxGraph:
 
     def run(self, inputs: NDArray[Any], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
         """Runs a batch of inputs. Returns the named outputs by name; without names, all of them."""
-        names = list(outputs or OUTPUTS[self.name])
+        names = list(outputs or self.outputs)
         arrays = self._session.run(names, {INPUT[self.name]: inputs})
         return dict(zip(names, arrays, strict=True))
 

@@ -15,6 +15,8 @@ from bundle.captions import CAPTIONS_FILE, CaptionIndex
 from bundle.concepts import ConceptVocabulary
 from bundle.known_words import KnownWords
 from bundle.manifest import Manifest
+from bundle.onnx_graph import GRAPHS, GraphName
+from bundle.open_tokenizer import open_tokenizer
 from bundle.preprocessor import Preprocessor
 from bundle.tokenizer import Tokenizer
 from bundle.verify import (
@@ -73,9 +75,23 @@ class Bundle:
             raise BundleError(f"{name}: not in the bundle")
         return self.root / name
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the model has codes of concepts."""
+        return self.manifest.architecture.is_sparse
+
+    @property
+    def graphs(self) -> tuple[GraphName, ...]:
+        """The graphs by which the model is served. Nobody asks a dense model for its patches."""
+        has_patches = self.is_sparse and self.manifest.architecture.patch_grid is not None
+        return GRAPHS if has_patches else ("image", "text")
+
     @cached_property
     def concepts(self) -> ConceptVocabulary:
-        """The concepts. Raises BundleError when there are more or fewer than the model has."""
+        """The concepts; none of a dense model. Raises BundleError when there are more or fewer than
+        the model has."""
+        if not self.is_sparse:
+            return ConceptVocabulary(())
         try:
             vocabulary = ConceptVocabulary.open(self.file("concepts.jsonl"))
         except ValueError as error:
@@ -102,13 +118,16 @@ class Bundle:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer. Raises BundleError when its vocabulary is not that of the text tower."""
-        architecture = self.manifest.architecture
+        """The tokenizer. Raises BundleError when it has ids that the text tower does not."""
+        architecture, tokenization = self.manifest.architecture, self.manifest.tokenization
         try:
-            tokenizer = Tokenizer.open(self.file("tokenizer.json"), architecture.context_length)
+            path = self.file("tokenizer.json")
+            tokenizer = open_tokenizer(path, architecture.context_length, tokenization)
         except ValueError as error:
             raise BundleError(str(error)) from None
-        if tokenizer.vocabulary != architecture.vocabulary:
+        # The table of another library's tower may be rounded up.
+        too_few = tokenization.kind == "clip_bpe" and tokenizer.vocabulary < architecture.vocabulary
+        if too_few or tokenizer.vocabulary > architecture.vocabulary:
             raise BundleError("tokenizer.json: must have the vocabulary that the manifest says")
         return tokenizer
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import html
 import re
+import string
 import unicodedata
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import regex
+
+Cleaning = Literal["lower", "whitespace", "canonicalize", "none"]
+"""What is done to a text before it is cut into tokens. The first three are open_clip's: repaired,
+and in lower case; repaired; in lower case without ASCII punctuation. `none` leaves the text to the
+tokenizer."""
 
 MAX_CHARACTERS = 16_384
 """Longer texts are refused."""
@@ -18,6 +24,8 @@ MAX_ACCENTS = 64
 Unicode's Stream-Safe Text Format allows 30."""
 
 EMPTY = "must not be empty"
+
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 _PLAIN = re.compile(r"[\t\n\r -%'-~]*")
 """ASCII without control characters and without the `&` of HTML: nothing in it needs a repair."""
@@ -31,14 +39,14 @@ class TextError(ValueError):
         self.problem = problem
 
 
-def clean_text(value: object) -> str:
+def clean_text(value: object, cleaning: Cleaning = "lower") -> str:
     """What a model reads of a text: open_clip's default cleaning, and no ignorable characters.
 
     The encoding is repaired, HTML is unescaped, white space becomes single spaces, and letters
-    become lower case. Characters that Unicode says to ignore are dropped (the property
-    Default_Ignorable_Code_Point: soft hyphens, zero-width marks and joiners, direction marks,
-    variation selectors), as in Unicode's own NFKC_Casefold. Composed and decomposed letters become
-    the same.
+    become lower case, unless `cleaning` says otherwise. Characters that Unicode says to ignore are
+    dropped (the property Default_Ignorable_Code_Point: soft hyphens, zero-width marks and joiners,
+    direction marks, variation selectors), as in Unicode's own NFKC_Casefold. Composed and
+    decomposed letters become the same.
 
     Raises TextError for what is not a string, is not valid Unicode, holds a NUL or too many accents
     in a row, is longer than MAX_CHARACTERS, or is empty after this cleaning. A table's missing
@@ -54,8 +62,17 @@ def clean_text(value: object) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise TextError("not valid Unicode") from None
+    if cleaning == "none":
+        _check_accents(value)
+        if is_blank(value):
+            raise TextError(EMPTY)
+        return value
     text = value if _PLAIN.fullmatch(value) else _repaired(value)
-    text = " ".join(text.split()).lower()
+    if cleaning == "canonicalize":
+        text = text.translate(_NO_PUNCTUATION)
+    text = " ".join(text.split())
+    if cleaning != "whitespace":
+        text = text.lower()
     if not text:
         raise TextError(EMPTY)
     return text
@@ -70,10 +87,14 @@ def _is_missing(value: object) -> bool:
         return False
 
 
-def _repaired(value: str) -> str:
-    """The text, with what only other characters than those of _PLAIN need."""
+def _check_accents(value: str) -> None:
     if _accents().search(without_ignorable(value)):
         raise TextError(f"more than {MAX_ACCENTS} accents in a row")
+
+
+def _repaired(value: str) -> str:
+    """The text, with what only other characters than those of _PLAIN need."""
+    _check_accents(value)
     import ftfy
 
     # The soft hyphen is part of many garbled letters, so ignorable characters leave last.

@@ -37,16 +37,8 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**20
 """A larger manifest is refused unread."""
 
-REQUIRED = (
-    "weights.safetensors",
-    "image.onnx",
-    "text.onnx",
-    "patches.onnx",
-    "tokenizer.json",
-    "concepts.jsonl",
-    "LICENSE",
-    "CARD.md",
-)
+REQUIRED = ("image.onnx", "text.onnx", "tokenizer.json", "LICENSE", "CARD.md")
+"""The files of every bundle."""
 
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _TEXT_SUFFIXES = (".json", ".jsonl", ".md", ".txt", "")
@@ -72,7 +64,7 @@ def verify(root: Path) -> tuple[Manifest, dict[str, FileStamp]]:
     for name in manifest.files:
         if name == MANIFEST or not all(map(is_name, name.split("/"))):
             raise BundleError(f"{_printable(name)}: not a plain path inside of the bundle")
-    for name in REQUIRED:
+    for name in required_files(manifest):
         if name not in manifest.files:
             raise BundleError(f"{name}: missing from the manifest")
     present = _scan(root) - {MANIFEST}
@@ -89,6 +81,17 @@ def verify(root: Path) -> tuple[Manifest, dict[str, FileStamp]]:
             raise BundleError(f"{name}: sha256 differs from the manifest")
         check_content(root / name, name)
     return manifest, stamps
+
+
+def required_files(manifest: Manifest) -> tuple[str, ...]:
+    """The files without which a bundle is not complete."""
+    architecture = manifest.architecture
+    return (
+        *REQUIRED,
+        *(["concepts.jsonl"] if architecture.is_sparse else []),
+        *(["patches.onnx"] if architecture.patch_grid else []),
+        *(["weights.safetensors"] if architecture.config else []),
+    )
 
 
 def file_stamps(root: Path, names: Iterable[str]) -> dict[str, FileStamp]:

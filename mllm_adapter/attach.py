@@ -30,11 +30,10 @@ def attach(adapter: Path, bundle: Path, models: Path, version: str) -> Path:
     source = open_bundle(bundle)
     architecture = source.manifest.architecture
     config = read_config(adapter)
-    rows, columns = architecture.patch_grid
-    if (config.concepts, config.patches) != (architecture.concepts, rows * columns):
+    if (config.concepts, config.patches) != (architecture.concepts, architecture.patches):
         raise AdapterError(
             f"adapter.json: for {config.concepts} concepts on {config.patches} patches; the bundle "
-            f"has {architecture.concepts} on {rows * columns}"
+            f"has {architecture.concepts} on {architecture.patches}"
         )
     check_directory(open_adapter(adapter).llm)
 

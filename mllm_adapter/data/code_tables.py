@@ -70,7 +70,7 @@ class BackboneGraphs:
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
         self.bundle, architecture = bundle, bundle.manifest.architecture
         self.concepts = architecture.concepts
-        self.patches = architecture.patch_grid[0] * architecture.patch_grid[1]
+        self.patches = architecture.patches
         self._patch_graph = OnnxGraph(bundle.file("patches.onnx"), "patches", threads=threads)
         self._text_graph = OnnxGraph(bundle.file("text.onnx"), "text", threads=threads)
 

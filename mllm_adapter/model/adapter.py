@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from bundle.manifest import Count, Width
+from bundle.architecture import Count, Width
 from bundle.schema import NumberRange, SchemaError, from_dict
 from mllm_adapter.model.llm_files import is_finite
 from mllm_adapter.model.projector import Projector

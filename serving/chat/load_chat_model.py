@@ -75,7 +75,6 @@ def _open(bundle: Bundle, config: ServerConfig) -> LanguageModel:
 
     folder, architecture = bundle.root / "adapter", bundle.manifest.architecture
     adapter = read_config(folder)
-    rows, columns = architecture.patch_grid
-    if (adapter.concepts, adapter.patches) != (architecture.concepts, rows * columns):
+    if (adapter.concepts, adapter.patches) != (architecture.concepts, architecture.patches):
         raise AdapterError("adapter.json: concepts, patches: they differ from those of the bundle")
     return ChatModel.open(folder, config.chat_engine, config.chat_batch)

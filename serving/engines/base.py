@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from bundle.onnx_graph import GraphName
@@ -61,7 +62,7 @@ class PatchOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOutput:
-    """What one run gives; `outputs.rows_of` checks it."""
+    """What one run gives; `outputs.rows_of` checks it. A dense model gives `dense` alone."""
 
     indices: NDArray[Any]
     """(B, K), integers."""
@@ -76,13 +77,26 @@ class EngineOutput:
     patches: PatchOutput | None = None
     """Codes of every patch; only the graph `patches` gives them."""
 
+    @classmethod
+    def of_dense(cls, dense: NDArray[Any]) -> Self:
+        """The output (B, D) of a dense model: its codes have no concepts."""
+        rows = len(dense)
+        return cls(
+            indices=np.zeros((rows, 0), dtype=np.int64),
+            values=np.zeros((rows, 0), dtype=np.float32),
+            active=np.zeros(rows, dtype=np.int64),
+            norm=np.zeros(rows, dtype=np.float32),
+            dense=dense,
+        )
+
 
 class Engine(Protocol):
-    """Runs the three graphs of one bundle. Up to `runs` threads may call `run` for each graph."""
+    """Runs the graphs of one bundle, `Bundle.graphs`. Up to `runs` threads may call `run` for each
+    graph."""
 
     @classmethod
     def open(cls, bundle: Bundle, config: EngineConfig, cores: int = 0) -> Self:
-        """Loads the three graphs for a machine of `cores` cores; 0 means all that are available.
+        """Loads the graphs for a machine of `cores` cores; 0 means all that are available.
 
         Raises EngineUnavailableError for a device that is not available, EngineError for a file
         that is not a graph.

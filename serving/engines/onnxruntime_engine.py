@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from bundle.onnx_graph import (
     CPU,
-    GRAPHS,
     PATCH_OUTPUTS,
     ROW_OUTPUTS,
     GraphName,
@@ -52,7 +51,7 @@ class OnnxRuntimeEngine:
     def open(cls, bundle: Bundle, config: EngineConfig, cores: int = 0) -> Self:
         """See Engine.open."""
         description, providers = cls.describe(config), _providers(config)
-        sizes = [bundle.file(f"{graph}.onnx").stat().st_size for graph in GRAPHS]
+        sizes = [bundle.file(f"{graph}.onnx").stat().st_size for graph in bundle.graphs]
         small = max(sizes) <= SMALL_GRAPH_BYTES
         cores = cores or available_cores()
         threads = config.threads or (1 if small else cores)
@@ -69,13 +68,14 @@ class OnnxRuntimeEngine:
                     # arena alone is bounded: by the largest batch, which the warm-up runs.
                     settings={"inter_op_num_threads": 1, "enable_mem_pattern": False},
                     config_entries={"session.intra_op.allow_spinning": "1" if config.spin else "0"},
+                    sparse=bundle.is_sparse,
                 )
             except Exception as error:  # onnxruntime has a class of its own for each failure
                 raise EngineError(f"{graph}.onnx: {error}") from error
 
         # Reading a graph and optimizing it releases the GIL.
-        with ThreadPoolExecutor(len(GRAPHS)) as pool:
-            graphs = dict(zip(GRAPHS, pool.map(load, GRAPHS), strict=True))
+        with ThreadPoolExecutor(len(bundle.graphs)) as pool:
+            graphs = dict(zip(bundle.graphs, pool.map(load, bundle.graphs), strict=True))
         if config.device == "cuda" and "CUDA" not in graphs["image"].providers[0]:
             raise EngineUnavailableError("engine.device: onnxruntime finds no CUDA device")
         return cls(graphs, description, runs)
@@ -96,6 +96,8 @@ class OnnxRuntimeEngine:
             )
             kind = OutOfMemoryError if out_of_memory else EngineError
             raise kind(f"{graph}: {error}") from error
+        if "indices" not in arrays:
+            return EngineOutput.of_dense(arrays["dense"])
         patches = None
         if graph == "patches":
             indices, values, active = (arrays[name] for name in PATCH_OUTPUTS)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.architecture import Architecture
 from bundle.codes import SparseCodes
-from bundle.manifest import Architecture
 from bundle.onnx_graph import GraphName
 from serving.engines.base import EngineError, EngineOutput, PatchOutput
 
@@ -127,7 +127,7 @@ def _check_shapes(
         and (output.patches is not None) == (graph == "patches")
     )
     if fits and output.patches is not None:
-        rows, columns = architecture.patch_grid
+        rows, columns = architecture.grid
         grid = (batch, rows * columns)
         inner = output.patches.values.shape
         fits = (

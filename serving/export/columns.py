@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
+from bundle.architecture import Architecture
 from bundle.concepts import ConceptVocabulary
-from bundle.manifest import Architecture
 from bundle.store import Bundle
 from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.engines.outputs import OutputRow
@@ -81,7 +81,7 @@ def build_tables(
     if outputs.dense:
         width = _dense_width(architecture, modality)
         columns["dense"] = fixed_size_column([row.dense for row in rows], width)
-    height, width = architecture.patch_grid
+    height, width = architecture.grid
     for number, concept in enumerate(outputs.patches):
         lines = fixed_size_column([result.maps[number] for _, result in good], width)
         columns[f"patch_{concept}"] = pyarrow.FixedSizeListArray.from_arrays(lines, height)

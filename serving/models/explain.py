@@ -105,7 +105,7 @@ async def explain_image(model: ServedModel, call: ExplainCall, deadline: float) 
     image = ExplainedImage(
         pixels=pixels,
         row=item.row,
-        grid=model.architecture.patch_grid,
+        grid=model.architecture.grid,
         preprocessing=model.preprocessing,
     )
     concept_ids = named or [concept for concept, _ in item.row.top(call.top)]

@@ -17,7 +17,6 @@ import threading
 from pathlib import Path
 
 from bundle.manifest import Manifest
-from bundle.onnx_graph import GRAPHS
 from bundle.schema import from_dict
 from bundle.store import Bundle, BundleError
 from serving.core.child_process import python_path
@@ -76,7 +75,7 @@ def _memory_limit(bundle: Bundle, engine: EngineConfig) -> int:
     """Bytes of data that the process may have; 0 for no limit, since CUDA reserves addresses."""
     if engine.device != "cpu":
         return 0
-    size = sum(bundle.manifest.files[f"{graph}.onnx"].bytes for graph in GRAPHS)
+    size = sum(bundle.manifest.files[f"{graph}.onnx"].bytes for graph in bundle.graphs)
     return _BASE_BYTES + _BYTES_PER_GRAPH_BYTE * size
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.manifest import Framing
-from bundle.onnx_graph import GRAPHS, GraphName
+from bundle.onnx_graph import GraphName
 from bundle.store import Bundle
 from bundle.text import EMPTY, TextError
 from serving.batching.batcher import Batcher, RunBatch, batcher_config
@@ -66,14 +66,14 @@ class ServedModel:
         )
         # Cleaning and cutting text is Python code: in a thread it lets the event loop run.
         self.text_thread = WorkerThread("tokenizer")
-        self.batchers = {
+        self.batchers: dict[GraphName, Batcher] = {
             graph: Batcher(
                 self.runner(graph),
                 batcher_config(graph, config, engine.runs),
                 metrics.batcher(graph),
                 self._on_outcome,
             )
-            for graph in GRAPHS
+            for graph in bundle.graphs
         }
         self._chat: Chat | NoChat = (
             language_model
@@ -106,7 +106,8 @@ class ServedModel:
     @property
     def admitted_images(self) -> int:
         """Images admitted and not yet answered."""
-        return sum(self.batchers[graph].admission.admitted for graph in ("image", "patches"))
+        images = (batcher for graph, batcher in self.batchers.items() if graph != "text")
+        return sum(batcher.admission.admitted for batcher in images)
 
     def check_framing(self, framing: Framing | None, field: str) -> None:
         """Raises ServingError naming the field for a framing that the model does not offer."""

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.onnx_graph import GRAPHS
 from bundle.store import Bundle
 from serving.core.config import BatchConfig
 from serving.engines.base import Engine, EngineError
@@ -28,14 +27,15 @@ def sample_image() -> bytes:
 
 
 def run_samples(bundle: Bundle, engine: Engine, batch: BatchConfig) -> None:
-    """Runs every graph with one item and with the largest batch, so that no call pays for either.
+    """Runs every graph that is served, with one item and with the largest batch, so that no call
+    pays for either.
 
     Raises EngineError for a row that no model gives.
     """
     side = bundle.manifest.preprocessing.size
     image: NDArray[Any] = np.zeros((1, 3, side, side), dtype=np.float32)
     text: NDArray[Any] = bundle.tokenizer.encode([SAMPLE_TEXT])  # (1, T)
-    for graph in GRAPHS:
+    for graph in bundle.graphs:
         one, most = (text, batch.max_texts) if graph == "text" else (image, batch.max_images)
         for size in {1, most}:
             output = engine.run(graph, np.repeat(one, size, axis=0))

@@ -135,8 +135,8 @@ def test_a_manifest_survives(tiny_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema", SCHEMA + 1, "schema: this version reads schema 1 only"),
-        ("schema", None, "schema: this version reads schema 1 only"),
+        ("schema", SCHEMA + 1, "schema: this version reads the schemas 1 and 2"),
+        ("schema", None, "schema: this version reads the schemas 1 and 2"),
         ("name", 3, "name: must be str"),
         ("extra", 3, "extra: unknown key"),
         ("architecture.concepts", "9", "architecture.concepts: must be int"),

@@ -18,8 +18,11 @@ import pytest
 
 from bundle.manifest import FileEntry, Manifest
 from bundle.store import BundleError, default_bundle, open_bundle
-from bundle.verify import MANIFEST, REQUIRED, describe_files
+from bundle.verify import MANIFEST, REQUIRED, describe_files, required_files
 from tests.support.tiny_model import CONCEPTS, CONTEXT, SIDE, VOCABULARY, WORDS, tiny_images
+
+FILES = (*REQUIRED, "concepts.jsonl", "patches.onnx", "weights.safetensors")
+"""The files of a sparse bundle that was trained here."""
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def test_opening_parses_nothing_but_the_manifest(tiny_bundle: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
 
 
-@pytest.mark.parametrize("name", [*REQUIRED, MANIFEST])
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
 def test_a_missing_file(copy: Path, name: str) -> None:
     (copy / name).unlink()
     assert refused(copy) == f"{name}: missing"
@@ -104,7 +107,7 @@ def test_a_file_in_a_folder_may_be_listed(copy: Path) -> None:
     assert open_bundle(copy).file("adapter/adapter.json").read_text() == "{}"
 
 
-@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("name", FILES)
 def test_a_flipped_bit_and_a_wrong_size(copy: Path, name: str) -> None:
     good = (copy / name).read_bytes()
     for at in (0, len(good) // 2, len(good) - 1):
@@ -147,10 +150,22 @@ def test_links_and_devices(copy: Path, tmp_path: Path) -> None:
     assert refused(copy) == "manifest.json: not a regular file"
 
 
+def test_which_files_a_bundle_needs(copy: Path) -> None:
+    manifest = open_bundle(copy).manifest
+    assert set(required_files(manifest)) == set(FILES)
+    towers_of_another_library = dataclasses.replace(
+        manifest.architecture, config={}, patch_grid=None
+    )
+    without = set(
+        required_files(dataclasses.replace(manifest, architecture=towers_of_another_library))
+    )
+    assert without == {*REQUIRED, "concepts.jsonl"}
+
+
 def test_a_newer_schema(copy: Path) -> None:
     data = json.loads((copy / MANIFEST).read_text())
-    (copy / MANIFEST).write_text(json.dumps(data | {"schema": 2, "new": "field"}))
-    assert refused(copy) == "manifest.json: schema: this version reads schema 1 only"
+    (copy / MANIFEST).write_text(json.dumps(data | {"schema": 3, "new": "field"}))
+    assert refused(copy) == "manifest.json: schema: this version reads the schemas 1 and 2"
 
 
 def test_a_huge_manifest_is_not_read(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +225,7 @@ def test_the_tripwire_works(tmp_path: Path) -> None:
     assert (tmp_path / "fired").exists()
 
 
-@pytest.mark.parametrize("name", [*REQUIRED, "adapter/weights.bin", "model.pkl", "notes.txt"])
+@pytest.mark.parametrize("name", [*FILES, "adapter/weights.bin", "model.pkl", "notes.txt"])
 @pytest.mark.parametrize("kind", PICKLES)
 def test_a_pickle_is_refused_and_never_fires(
     copy: Path, tmp_path: Path, kind: str, name: str

@@ -18,7 +18,7 @@ import pytest
 from bundle.atomic import staging_directory
 from bundle.manifest import Manifest
 from bundle.store import Bundle, BundleError, open_bundle, write_bundle
-from bundle.verify import REQUIRED
+from bundle.verify import MANIFEST
 
 LEFT, LINK = ".sparseclip-writing-ab1_cd2e", ".sparseclip-writing-ab1_cd2f"
 """Names as `staging_directory` gives them."""
@@ -35,8 +35,8 @@ def filler(source: Path) -> Callable[[Path], None]:
     """Fills a directory with another bundle's files."""
 
     def fill(target: Path) -> None:
-        for name in REQUIRED:
-            shutil.copy(source / name, target / name)
+        shutil.copytree(source, target, dirs_exist_ok=True)
+        (target / MANIFEST).unlink()
 
     return fill
 

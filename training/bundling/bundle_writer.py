@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from bundle.architecture import Architecture
 from bundle.captions import CAPTIONS_FILE, write_captions
+from bundle.clip_tokenizer import ClipTokenizer
 from bundle.concepts import ConceptVocabulary, NamedConcept
-from bundle.manifest import Architecture, Manifest, Preprocessing, Training
+from bundle.manifest import Manifest, Preprocessing, Tokenization, Training
 from bundle.preprocessor import Preprocessor
 from bundle.schema import from_dict
 from bundle.store import Bundle, write_bundle
-from bundle.tokenizer import Tokenizer
 from training.bundling.onnx_graphs import TopK, write_graphs
 from training.bundling.onnx_parity import ParityError, check_graphs, choose_topk
 from training.model.sparse_clip import ModelConfig, SparseCLIP
@@ -96,7 +97,7 @@ def export_bundle(
         write_tokenizer_json(tokenizer, work / "tokenizer.json")
         _write_weights(model, work / "weights.safetensors", half=storage == "float16")
         # From here on with the tokenizer and the preprocessing that a server will use.
-        reader = Tokenizer.open(work / "tokenizer.json", model.text.context_length)
+        reader = ClipTokenizer.open(work / "tokenizer.json", model.text.context_length)
         tokens = reader.encode(golden.texts)
         pixels = np.stack([Preprocessor(preprocessing)(image) for image in golden.images])
         topk = choose_topk(model, pixels, tokens)
@@ -108,6 +109,8 @@ def export_bundle(
         manifest = Manifest(
             name=name,
             version=version,
+            kind="sparse",
+            tokenization=Tokenization(kind="clip_bpe"),
             architecture=_architecture(model, topk, shared_dense),
             preprocessing=preprocessing,
             training=training_record,

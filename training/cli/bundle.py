@@ -17,6 +17,16 @@ from training.cli.pair_options import pair_options
 if TYPE_CHECKING:
     from bundle.store import Bundle
 
+_SECTIONS = (
+    "architecture",
+    "preprocessing",
+    "tokenization",
+    "training",
+    "origin",
+    "source_parity",
+)
+"""Parts of a manifest that `bundle inspect` lists."""
+
 _BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
 
 _models_option = click.option(
@@ -197,25 +207,29 @@ def inspect(path: Path, top: int, as_json: bool) -> None:
 
     console, manifest = Console(), opened.manifest
     table = Table(title=f"{manifest.name} {manifest.version}", show_header=False)
-    for section in ("architecture", "preprocessing", "training"):
-        values = dataclasses.asdict(getattr(manifest, section))
-        for key, value in values.items():
-            if not isinstance(value, dict):
+    table.add_row("kind", manifest.kind)
+    for section in _SECTIONS:
+        fields = getattr(manifest, section)
+        for key, value in (dataclasses.asdict(fields) if fields else {}).items():
+            if not isinstance(value, dict) and value is not None:
                 table.add_row(f"{section}.{key}", _text(value))
-    for key, figure in manifest.training.figures.items():
+    for key, figure in (manifest.training.figures if manifest.training else {}).items():
         table.add_row(f"figures.{key}", f"{figure:g}")
-    for kind in ("image", "text", "patch"):
-        parity = getattr(manifest, f"{kind}_parity")
-        table.add_row(
-            f"parity.{kind}",
-            f"cosine {parity.min_cosine:.6f}, support {parity.min_support_jaccard:.4f},"
-            f" {parity.items} rows, {parity.runtime}",
-        )
+    for graph in ("image", "text", "patch"):
+        if parity := getattr(manifest, f"{graph}_parity"):
+            overlap = parity.min_support_jaccard
+            support = "" if overlap is None else f" support {overlap:.4f},"
+            table.add_row(
+                f"parity.{graph}",
+                f"cosine {parity.min_cosine:.6f},{support} {parity.items} rows, {parity.runtime}",
+            )
     console.print(table)
     files = Table("file", "bytes", "sha256", title="files")
     for name, entry in manifest.files.items():
         files.add_row(name, f"{entry.bytes:,}", entry.sha256[:16])
     console.print(files)
+    if not frequent:
+        return
     concepts = Table("id", "concept", "fires on", "images", "words", title="concepts")
     for c in frequent:
         words = ", ".join(e.source for e in c.words[:4])

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from bundle.tokenizer import WORD_PATTERN, TokenizedText, Tokenizer
+from bundle.clip_tokenizer import WORD_PATTERN, ClipTokenizer
+from bundle.tokenizer import TokenizedText
 from training.core.torchvision_compat import open_clip
 
 STOCK_VOCABULARY = 49_408
@@ -35,7 +36,7 @@ class CaptionTokenizer:
 
     source: Any
     """open_clip's SimpleTokenizer, which has the vocabulary and is written into the bundle."""
-    reader: Tokenizer
+    reader: ClipTokenizer
 
     @classmethod
     def of_size(cls, size: int, context_length: int) -> CaptionTokenizer:
@@ -44,7 +45,7 @@ class CaptionTokenizer:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "tokenizer.json"
             write_tokenizer_json(source, path)
-            return cls(source=source, reader=Tokenizer.open(path, context_length))
+            return cls(source=source, reader=ClipTokenizer.open(path, context_length))
 
     def tokenize(self, caption: object) -> TokenizedText:
         """The token ids of one caption, and whether it was cut. Raises bundle.text.TextError."""
@@ -94,7 +95,7 @@ def open_clip_tokenizer(size: int, context_length: int) -> Any:
 def write_tokenizer_json(tokenizer: Any, path: Path) -> None:
     """Writes an open_clip SimpleTokenizer as a tokenizer.json that the library `tokenizers` runs.
 
-    The format cannot express all of the cleaning; `bundle.tokenizer` does it before the file's
+    The format cannot express all of the cleaning; `ClipTokenizer` does it before the file's
     model runs. Raises ValueError for a tokenizer with other cleaning, or one that drops tokens.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers

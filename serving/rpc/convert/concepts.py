@@ -147,7 +147,7 @@ def explain_response(
     model: ServedModel, explanation: ImageExplanation, total_s: float
 ) -> concepts_pb2.ExplainImageResponse:
     """The maps of an image, with the model's grid of patches."""
-    rows, columns = model.architecture.patch_grid
+    rows, columns = model.architecture.grid
     response = concepts_pb2.ExplainImageResponse(
         model=convert.model_version(model.id),
         rows=rows,

@@ -198,7 +198,7 @@ def embed_result(
     if outputs.dense:
         message.dense.extend(row.dense.tolist())
     if row.patches is not None:
-        message.patches.rows, message.patches.columns = model.architecture.patch_grid
+        message.patches.rows, message.patches.columns = model.architecture.grid
         for concept_id in patch_ids:
             message.patches.maps.add(
                 concept_id=concept_id, values=row.patches.map(concept_id).tolist()
@@ -227,7 +227,7 @@ def scored(
 def model_response(model: ServedModel, limits: LimitsConfig) -> embedding_pb2.GetModelResponse:
     """A model's shapes and the limits of this server."""
     architecture = model.architecture
-    rows, columns = architecture.patch_grid
+    rows, columns = architecture.grid
     return embedding_pb2.GetModelResponse(
         model=model_version(model.id),
         concepts=architecture.concepts,

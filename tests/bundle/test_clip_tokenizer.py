@@ -15,8 +15,9 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bundle.clip_tokenizer import ClipTokenizer, byte_characters
 from bundle.text import MAX_CHARACTERS, TextError, clean_text
-from bundle.tokenizer import Tokenizer, TokenizerError, byte_characters
+from bundle.tokenizer import TokenizerError
 from training.model.tokenizer import (
     STOCK_VOCABULARY,
     CaptionTokenizer,
@@ -54,7 +55,7 @@ class Pair(NamedTuple):
     """open_clip's tokenizer and ours, read from the file that it was written to."""
 
     theirs: Any
-    ours: Tokenizer
+    ours: ClipTokenizer
 
 
 @pytest.fixture(scope="module", params=[(8192, 32), (STOCK_VOCABULARY, 77), (514, 24)])
@@ -63,7 +64,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     theirs = open_clip_tokenizer(size, context)
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
     write_tokenizer_json(theirs, path)
-    return Pair(theirs, Tokenizer.open(path, context))
+    return Pair(theirs, ClipTokenizer.open(path, context))
 
 
 def test_ids_and_specials(pair: Pair) -> None:
@@ -217,10 +218,10 @@ def test_files_that_are_no_such_tokenizer(tmp_path: Path) -> None:
     for text in ("", "{}", "[" * 9999, json.dumps({"version": "1.0", "model": word_level})):
         path.write_text(text)
         with pytest.raises(TokenizerError, match=r"^tokenizer\.json: not a"):
-            Tokenizer.open(path, 32)
+            ClipTokenizer.open(path, 32)
     write_tokenizer_json(open_clip_tokenizer(600, 16), path)
     with pytest.raises(TokenizerError, match="^context_length"):
-        Tokenizer.open(path, 1)
+        ClipTokenizer.open(path, 1)
 
 
 def test_the_byte_table_is_open_clips() -> None:
