@@ -134,7 +134,7 @@ class Parity:
     """How many inputs were compared."""
     min_cosine: float
     """The lowest cosine of the two codes, or dense vectors, of an input."""
-    min_support_jaccard: float | None
+    min_support_jaccard: float | None = None
     """The lowest overlap of the two sets of active concepts: intersection over union. None for a
     dense model."""
     max_abs_error: float

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.kinds_of_cases import KindsOfCases
+from tests.support.tiny_dense import export_dense, with_sigmoid
 from tests.support.tiny_model import export_tiny
 
 # For torch, here and in processes that tests start. The models of the tests are too small for a
@@ -35,6 +36,18 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory with CURRENT, `tiny_bundle.parent.parent` a directory of models.
     """
     return export_tiny(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def dense_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The version directory of a dense bundle with random weights: S = 32, D = 16, T = 16."""
+    return export_dense(tmp_path_factory.mktemp("dense-models"))
+
+
+@pytest.fixture(scope="session")
+def sigmoid_bundle(dense_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dense bundle with SigLIP's score: a probability of its own for each pair."""
+    return with_sigmoid(dense_bundle, tmp_path_factory.mktemp("sigmoid-models"))
 
 
 @pytest.fixture(scope="session")
