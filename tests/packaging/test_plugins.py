@@ -24,6 +24,7 @@ TABLES = {
     "GENERATION_ENGINES",
     "INPUTS",
     "LOSSES",
+    "MODEL_SOURCES",
     "PAIR_SOURCES",
     "RUNNERS",
 }

@@ -1,0 +1,18 @@
+"""Where models of other libraries come from: the contract in base.py, one file for each source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bundle.plugins import Plugin, Plugins
+
+if TYPE_CHECKING:
+    from training.importing.base import ModelSource
+
+MODEL_SOURCES: Plugins[ModelSource] = Plugins(
+    "SOURCE",
+    {
+        "open_clip": Plugin("training.importing.open_clip_source:OpenClipSource", "import"),
+    },
+)
+"""By what stands before the colon of SOURCE."""
