@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from bundle.atomic import draft_of
+
 COLUMNS = {
     "condition": "condition",
     "K": "top",
@@ -20,6 +22,20 @@ COLUMNS = {
     "SBERT %": "nearer_new",
 }
 """The columns of the table of steered conditions: heading, and key of the figure."""
+
+
+def _new_plot(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Refuses, before hours of work, a file that is there and a format that cannot be drawn."""
+    if path is None:
+        return None
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    if path.exists():
+        raise click.BadParameter(f"{path.name}: is there; choose another file")
+    known = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.lower().lstrip(".") not in known:
+        raise click.BadParameter(f"{path.name}: ends in none of {', '.join(sorted(known))}")
+    return path
 
 
 @click.command()
@@ -47,7 +63,10 @@ COLUMNS = {
 @click.option("--shapes/--no-shapes", default=True, help="Also ask easy-vqa's test questions.")
 @click.option("--threads", default=0, help="CPU threads; 0 means torch's default.")
 @click.option(
-    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the sweep to this file."
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_new_plot,
+    help="Draw the sweep to this file, which must be a new one.",
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object per condition and line."
@@ -119,10 +138,10 @@ def steering(
             add(row)
     except (BundleError, DataError, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    if plot is not None:
-        draw(rows, plot)
     if not as_json:
         show(f"{folder.name} on {split}", rows)
+    if plot is not None:
+        draw(rows, plot)
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> None:
@@ -150,7 +169,10 @@ def _cell(value: Any) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Plots exact answers over K: a line per strength, and the best of each control as dashes."""
+    """Plots exact answers over K: a line per strength, and the best of each control as dashes.
+
+    Raises ClickException for a file that is there or cannot be written.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -176,4 +198,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper")
-    figure.savefig(path, dpi=120)
+    try:
+        with draft_of(path, replace=False) as draft:
+            figure.savefig(draft, dpi=120, format=path.suffix.lower().lstrip("."))
+    except OSError as error:
+        reason = "is there" if isinstance(error, FileExistsError) else error.strerror
+        raise click.ClickException(f"--plot: {path.name}: {reason}") from None

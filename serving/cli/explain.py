@@ -10,6 +10,7 @@ import click
 import numpy as np
 from rich.markup import escape
 
+from bundle.atomic import draft_of
 from serving.cli._connection import Target, with_target
 from serving.cli._coverage import framing_option, notes, shown_concept
 from serving.cli._inputs import concept_key, expand
@@ -35,7 +36,8 @@ _SHADES = " ░▒▓█"
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Draw each map over its image, as a PNG file in this folder.",
+    help="Draw each map over its image, as a PNG file in this folder. A file may replace an older "
+    "overlay, but no other file.",
 )
 @click.option(
     "--captions",
@@ -130,11 +132,20 @@ def _write(folder: Path | None, number: int, image: str, entry: ConceptExplanati
     """
     if folder is None:
         return None
+    from serving.models.map_overlay import HEAD_BYTES, is_overlay
+
     name = re.sub(r"[^a-z0-9]+", "-", entry.concept.name.lower()).strip("-")
     file = folder / f"{number:04d}-{Path(image).stem}-{entry.concept.concept_id}-{name}.png"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(entry.overlay_png)
+        older = False
+        if file.is_file():
+            with file.open("rb") as stream:
+                older = is_overlay(stream.read(HEAD_BYTES))
+        with draft_of(file, replace=older) as draft:
+            draft.write(entry.overlay_png)
+    except FileExistsError:
+        problem = f"--out: {file.name}: is there and is no overlay; choose another folder"
+        raise click.ClickException(problem) from None
     except OSError as error:
         reason = (error.strerror or "cannot be written").lower()
         raise click.ClickException(f"--out: {reason}") from None

@@ -7,6 +7,7 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from bundle.manifest import Preprocessing
 
@@ -15,6 +16,12 @@ _MIN_SIDE = 336
 
 MAX_OVERLAY_BYTES = 3 * 2**20 + 2**19
 """All overlays of one reply. Stock gRPC clients refuse a message of more than 4 MiB."""
+
+SOFTWARE = "sparseclip explain"
+"""What drew an overlay, as a text chunk of each file."""
+HEAD_BYTES = 1024
+"""The start of an overlay, which holds that chunk."""
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 # RGB anchors of a perceptually even color ramp, from dark violet over red to light yellow.
 _COLORS = np.array([[20, 11, 52], [120, 28, 109], [207, 68, 70], [251, 155, 6], [252, 255, 164]])
@@ -61,6 +68,12 @@ def render_overlay(
 
 
 def _png(image: Image.Image) -> bytes:
-    out = io.BytesIO()
-    image.save(out, format="PNG", compress_level=3)
+    out, mark = io.BytesIO(), PngInfo()
+    mark.add_text("Software", SOFTWARE)
+    image.save(out, format="PNG", compress_level=3, pnginfo=mark)
     return out.getvalue()
+
+
+def is_overlay(start: bytes) -> bool:
+    """Whether a file that starts so was drawn here."""
+    return start.startswith(_SIGNATURE) and b"tEXtSoftware\0" + SOFTWARE.encode() in start

@@ -132,6 +132,16 @@ def test_explain_writes_overlays_and_shows_maps(
         assert np.mean(entry["map"]) == pytest.approx(entry["value"], rel=1e-3)
         with Image.open(io.BytesIO(Path(entry["overlay"]).read_bytes())) as overlay:
             assert overlay.format == "PNG"
+    again = run("explain", images / "a.png", "--top", "2", "--out", out, "--server", address)
+    assert again.code == 0, "an older overlay is replaced"
+    assert len(list(out.iterdir())) == len(row["concepts"])
+    own = Path(row["concepts"][0]["overlay"])
+    Image.new("L", (8, 8)).save(own)
+    before = own.read_bytes()
+    refused = run("explain", images / "a.png", "--top", "2", "--out", out, "--server", address)
+    assert (refused.code, own.read_bytes()) == (1, before)
+    problem = f"--out: {own.name}: is there and is no overlay; choose another folder"
+    assert problem in refused.err
     shown = run("explain", images / "a.png", "--concept", "0", "--server", address)
     assert shown.code == 0
     assert str(images / "a.png") in shown.out.replace("\n", "")
