@@ -6,6 +6,7 @@ width.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -48,6 +49,8 @@ CPU = ("CPUExecutionProvider",)
 
 def import_onnxruntime() -> ModuleType:
     """Imports ONNX Runtime, with its telemetry turned off."""
+    # It would begin at the import, and leave a file `.ses` in the temporary folder.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
