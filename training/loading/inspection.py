@@ -13,7 +13,7 @@ from bundle.image import ImageError, ImageLimits, decode_image
 from bundle.tokenizer import TokenizedText
 from training.core.progress import progress_bar
 from training.loading.pair_data import PairSplit, side_of
-from training.loading.sources.base import BadPair, Damage, Pair
+from training.loading.sources.base import BadPair, Damage, OtherMembers, Pair
 
 EXAMPLES = 5
 """Good pairs that a report shows, and captions that repeat most."""
@@ -41,7 +41,8 @@ class SplitReport:
     seen_in_other_splits: int = 0
     """Good pairs whose image is in a split that was looked at before."""
     left_out: dict[str, int] = field(default_factory=dict)
-    """Files that belong to no pair, by their endings."""
+    """Files, and members of the tar files that were read, that belong to no pair, by their
+    endings."""
     texts: Counter[str] = field(default_factory=Counter)
     """Captions, with how often each occurs."""
     lengths: list[int] = field(default_factory=list)
@@ -106,12 +107,16 @@ class PairInspector:
     def inspect(self, pairs: PairSplit) -> SplitReport:
         """Reads the pairs of a split, with a progress bar."""
         report = SplitReport(split=pairs.name)
+        left_out = Counter(pairs.source.left_out)
         images: set[bytes] = set()
         total = min(self._limit or pairs.pairs, pairs.pairs)
         with progress_bar(total, "pair", description=f"{pairs.name}: ", leave=False) as bar:
             for found in pairs.read_all():
                 if isinstance(found, Damage):
                     report.damaged[found.piece] = found.reason
+                    continue
+                if isinstance(found, OtherMembers):
+                    left_out += found.endings
                     continue
                 if self._limit and report.found >= self._limit:
                     break
@@ -121,7 +126,7 @@ class PairInspector:
                     if len(report.bad_pairs) < MAX_NAMED:
                         report.bad_pairs.append(bad)
                 bar.update()
-        report.left_out = dict(pairs.source.left_out)
+        report.left_out = dict(left_out)
         self._in_other_splits |= images
         return report
 

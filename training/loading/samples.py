@@ -17,7 +17,7 @@ from training.core.progress import progress_bar
 from training.data.data_recipe import DataError
 from training.data.shards import read_index, read_split
 from training.loading.pair_data import ALL, TRAIN, PairData, PairSplit, side_of
-from training.loading.sources.base import BadPair, Damage, Pair
+from training.loading.sources.base import BadPair, Damage, Found, OtherMembers, Pair
 from training.loading.tally import PairTally, ReadReport
 
 MAX_SAMPLES = 10_000
@@ -162,7 +162,9 @@ def _take(split: PairSplit, sides: Sequence[str]) -> dict[str, list[Pair]]:
     return taken
 
 
-def _report(found: Pair | BadPair | Damage) -> ReadReport:
+def _report(found: Found) -> ReadReport:
+    if isinstance(found, OtherMembers):
+        return ReadReport(others=(found,))
     if isinstance(found, Damage):
         return ReadReport(damaged=(found,))
     if isinstance(found, Pair):

@@ -20,8 +20,8 @@ from bundle.image import ImageError, ImageLimits, decode_image
 from training.data.data_recipe import DataError
 from training.loading.pair_data import PairSplit
 from training.loading.pairs import PairBatch, Tokenize
-from training.loading.sources.base import BadPair, Damage, Pair
-from training.loading.tally import MAX_NAMED, PairTally, ReadReport, by_reason, too_many_bad
+from training.loading.sources.base import BadPair, Damage, OtherMembers, Pair
+from training.loading.tally import MAX_NAMED, PairTally, ReadReport, by_number, too_many_bad
 from training.model.pixels import preprocessing, standardize
 
 BUFFER_BYTES = 2**29
@@ -138,6 +138,9 @@ class PairStream(IterableDataset[StreamItem]):
             if isinstance(found, Damage):
                 self._count_damage(found)
                 continue
+            if isinstance(found, OtherMembers):
+                self._report = self._report._replace(others=(*self._report.others, found))
+                continue
             number += 1
             if not by_piece and number % parts != part:
                 continue
@@ -175,7 +178,7 @@ class PairStream(IterableDataset[StreamItem]):
     def _lost(self, what: str) -> DataError:
         done = self._pass
         line = f"data.path: {self.pairs.data}: {what}: {done.good} good, {done.bad.total()} bad"
-        line += f" ({by_reason(done.bad)})" if done.bad else ""
+        line += f" ({by_number(done.bad)})" if done.bad else ""
         return DataError(line + (f", {done.damaged} files damaged" if done.damaged else ""))
 
 

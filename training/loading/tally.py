@@ -7,7 +7,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from training.data.data_recipe import DataError
-from training.loading.sources.base import BadPair, Damage
+from training.loading.sources.base import BadPair, Damage, OtherMembers
 
 MAX_LOST = 0.1
 """A run ends when a larger part of the pairs is bad, or of the pieces is damaged."""
@@ -30,6 +30,7 @@ class ReadReport(NamedTuple):
     bad: tuple[BadPair, ...] = ()
     """The first MAX_NAMED of them."""
     damaged: tuple[Damage, ...] = ()
+    others: tuple[OtherMembers, ...] = ()
     cut: int = 0
     """Captions that are longer than the text tower's context."""
 
@@ -43,6 +44,8 @@ class PairTally:
         self.good = self.cut = 0
         self.reasons: Counter[str] = Counter()
         self.damaged: dict[str, str] = {}
+        self.others: dict[str, Counter[str]] = {}
+        """By piece: members that belong to no pair, by their endings."""
         self._named: set[str] = set()
 
     @property
@@ -71,6 +74,11 @@ class PairTally:
                 self.damaged[piece] = reason
                 if len(self.damaged) <= MAX_NAMED:
                     log.warning("damaged: %s: %s; what is readable is read", piece, reason)
+        for piece, endings in report.others:
+            if piece not in self.others:
+                self.others[piece] = endings
+                if len(self.others) <= MAX_NAMED:
+                    log.info("%s: members that belong to no pair: %s", piece, by_number(endings))
         if len(self.damaged) >= MIN_DAMAGED and len(self.damaged) > MAX_LOST * self.pieces:
             raise DataError(
                 f"data.path: {self.data}: {len(self.damaged)} of {self.pieces} files are damaged,"
@@ -81,15 +89,17 @@ class PairTally:
         """The counts in one line."""
         line = f"{self.found} pairs read, {self.good} good, {self.bad} bad"
         if self.reasons:
-            line += f" ({by_reason(self.reasons)})"
+            line += f" ({by_number(self.reasons)})"
+        if others := sum(self.others.values(), Counter[str]()):
+            line += f", {others.total()} members that belong to no pair ({by_number(others)})"
         if self.cut:
             line += f", {self.cut} captions cut at the context's end"
         return line + (f", {len(self.damaged)} files damaged" if self.damaged else "")
 
 
-def by_reason(reasons: Counter[str]) -> str:
-    """The most frequent reasons with their counts."""
-    return ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common(5))
+def by_number(counts: Counter[str]) -> str:
+    """The most frequent reasons or endings with their counts."""
+    return ", ".join(f"{name}: {count}" for name, count in counts.most_common(5))
 
 
 def too_many_bad(bad: int, read: int) -> bool:

@@ -119,6 +119,23 @@ def test_bad_pairs_are_counted_named_and_left_out(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+def test_members_of_no_pair_are_counted_once_each(
+    tmp_path: Path, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often their shard is read, and without counting the pairs first."""
+    caplog.set_level("INFO")
+    write_shards(tmp_path, shards=1, pairs=8)
+    with tarfile.open(tmp_path / "00000.tar", "a") as tar:
+        for name in ("notes.md", "a.xml", "b.xml"):
+            tar.addfile(tarfile.TarInfo(name))
+    tally = PairTally("data", 1)
+    list(islice(stream_batches(stream(tmp_path), workers, tally), 6))
+    said = [line for line in caplog.messages if "no pair" in line]
+    assert said == ["00000.tar: members that belong to no pair: .xml: 2, .md: 1"]
+    assert ", 3 members that belong to no pair (.xml: 2, .md: 1)" in tally.summary()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 def test_mostly_bad_data_end_the_run(tmp_path: Path, workers: int) -> None:
     write_shards(tmp_path, shards=1, pairs=400, bad=set(range(300)))
     problem = r"data\.path: \S+: too many bad pairs: \d+ good, \d+ bad \(unsupported image: \d+\)$"

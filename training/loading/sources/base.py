@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,14 @@ class Damage(NamedTuple):
     reason: str
 
 
-Found = Pair | BadPair | Damage
+class OtherMembers(NamedTuple):
+    """Members of a tar file that belong to no pair, counted by their endings."""
+
+    piece: str
+    endings: Counter[str]
+
+
+Found = Pair | BadPair | Damage | OtherMembers
 """What reading a piece gives."""
 
 
@@ -62,8 +70,8 @@ class PairSource(Protocol):
 
     @property
     def left_out(self) -> Mapping[str, int]:
-        """How many files, by their endings, are beside the pairs and belong to none. Members of tar
-        files are among them after `count`."""
+        """How many files, by their endings, are beside the pairs and belong to none. `read` gives
+        the members of tar files."""
 
     def count(self, piece: str) -> int:
         """How many pairs a piece has, good or bad. Reads no image. 0 for one that is damaged

@@ -27,6 +27,7 @@ from training.loading.sources.base import (
     Columns,
     Damage,
     Found,
+    OtherMembers,
     Pair,
     printable,
 )
@@ -62,13 +63,7 @@ class TarPairs:
         """`others` are files of the folder that are not read."""
         self._folder = folder
         self.pieces = shards
-        self._files = endings(others)
-        self._members: dict[str, Counter[str]] = {}
-
-    @property
-    def left_out(self) -> Mapping[str, int]:
-        """See PairSource.left_out. Members of a shard are among them once it was counted."""
-        return sum(self._members.values(), self._files)
+        self.left_out: Mapping[str, int] = endings(others)
 
     @classmethod
     def open(cls, path: Path, columns: Columns) -> Self:
@@ -88,7 +83,6 @@ class TarPairs:
                 shard = _list(_open(self._folder / piece, stack)[0])
         except _READ_ERRORS:
             return 0
-        self._members[piece] = shard.others
         return len(shard.groups) + len(shard.repeated)
 
     def read(self, piece: str) -> Iterator[Found]:
@@ -104,6 +98,8 @@ class TarPairs:
             except _READ_ERRORS:
                 yield Damage(name, _reasons.UNREADABLE)
                 return
+            if shard.others:
+                yield OtherMembers(name, shard.others)
             for key, members in shard.groups.items():
                 key = f"{name}/{printable(key)}"
                 try:
