@@ -1,4 +1,5 @@
-"""Long work shows that it goes on: a line now and then where stderr is no terminal."""
+"""Long work shows that it goes on: a line now and then where stderr is no terminal. When it is
+stopped, it says how to go on."""
 
 from __future__ import annotations
 
@@ -33,3 +34,14 @@ def progress_lines(line: Callable[[], str], interval: float = LINE_EVERY_S) -> I
     finally:
         stop.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def line_when_stopped(line: Callable[[], str]) -> Iterator[None]:
+    """Writes `line()` to stderr when Ctrl-C or SIGTERM ends the block."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads stderr any more
+            print(line(), file=sys.stderr, flush=True)
+        raise

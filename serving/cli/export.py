@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from bundle.progress import line_when_stopped
 from serving.cli._export_options import with_request
 from serving.cli._export_outcome import NothingExportedError, check_outcome, show_outcome
 from serving.cli._progress import show_progress
@@ -99,10 +100,10 @@ def export(
         runner.open(workers, address)  # what it refuses is said before anything is written
         request = make_request()
         workers_of = _Workers(runner, workers, address)
-        with show_progress("listing", None):
+        with _looking_at_input("listing"):
             generations, is_new = prepare(request)
         summary = _make(request, generations, workers_of)
-        with show_progress("comparing", None):
+        with _looking_at_input("comparing"):
             if update and not is_new:
                 more = prepare_update(request, generations, retry=retry_quarantine)
             else:
@@ -146,12 +147,24 @@ def _make(request: ExportRequest, generations: Generations, workers: _Workers) -
     request = request.with_cores(runner.default_cores(count))
     entries = sum(plan.job.entries for plan in generations.plans)
     progress = RunProgress()
-    with _shown(entries, progress) as on_progress:
-        numbers = range(generations.shards)
-        runner.open(count, address).run(request, generations.job, numbers, on_progress)
-    summary = finalize(generations, open_bundle(request.bundle), progress)
+    with line_when_stopped(lambda: _stopped(f"at {progress.done:,} of {entries:,} entries")):
+        with _shown(entries, progress) as on_progress:
+            numbers = range(generations.shards)
+            runner.open(count, address).run(request, generations.job, numbers, on_progress)
+        summary = finalize(generations, open_bundle(request.bundle), progress)
     show_outcome(summary, before, progress)
     return summary
+
+
+@contextmanager
+def _looking_at_input(text: str) -> Iterator[None]:
+    with line_when_stopped(lambda: _stopped(f"while {text} INPUT")), show_progress(text, None):
+        yield
+
+
+def _stopped(where: str) -> str:
+    """How far an export came, and how it goes on."""
+    return f"stopped {where}. Run the same command again: it goes on after the last finished shard"
 
 
 @contextmanager

@@ -87,10 +87,13 @@ class RunProgress:
         self._stages: dict[str, Mapping[str, StageTime]] = {}
         self.entries = 0
         """Entries that this run finished, without those that were finished before."""
+        self.done = 0
+        """Entries that are finished, also those of runs before."""
 
     def add(self, report: WorkerProgress) -> None:
         """Counts a report."""
         self.entries += 0 if report.kept else report.entries
+        self.done += report.entries
         self._stages[report.worker] = report.stages
 
     @property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bundle.progress import line_when_stopped
 from training.cli.pair_options import pair_options
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def build(recipe: str, output: Path | None, cache: Path | None, workers: int) ->
     try:
         path = find_recipe(recipe)
         target = output or Path("data/build") / path.stem
-        with build_progress() as progress:
+        stopped = "stopped. Run the same command again: it goes on with what is not built"
+        with line_when_stopped(lambda: stopped), build_progress() as progress:
             if is_photo_recipe(path):
                 photos = load_photo_recipe(path)
                 index = build_photos(photos, target, store, progress=progress)

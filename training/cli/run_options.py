@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from bundle.progress import line_when_stopped
+
 if TYPE_CHECKING:
     from training.core.recipe_file import BaseRecipe
 
     R = TypeVar("R", bound=BaseRecipe)
+
+
+_GOES_ON = "it goes on from its last checkpoint, if there is one"
 
 
 class RunOptions(NamedTuple):
@@ -94,6 +99,7 @@ def run_recipe(
         logging.basicConfig(format="%(message)s")
         logging.getLogger("training").setLevel(logging.INFO)
         run = options.output or Path(options.folder.replace("RECIPE", recipe.name))
-        return train(recipe, run, options.stop_after)
+        with line_when_stopped(lambda: f"stopped. Run the same command again: {_GOES_ON}"):
+            return train(recipe, run, options.stop_after)
     except (ValueError, DataError, TrainingError) as error:  # SchemaError, CheckpointError too
         raise click.ClickException(str(error)) from None
