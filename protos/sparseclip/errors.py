@@ -89,6 +89,10 @@ class CallError(Exception):
             # send (grpc issue 36066). The real status is lost. Most often the server has gone
             # away, so that another attempt is right; attempts are bounded if it is not.
             return cls(grpc.StatusCode.UNAVAILABLE, "the server ended the stream")
+        if code is grpc.StatusCode.CANCELLED and message == "CANCELLED":
+            # gRPC's word for a call that ended without a status: the server ended before it had
+            # looked at the call. Calls that this side cancels have other words.
+            return cls(grpc.StatusCode.UNAVAILABLE, "the server ended the call")
         # Both flavours of grpc give pairs here; only one of them says so in its types.
         metadata = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
         violations: list[FieldViolation] = []

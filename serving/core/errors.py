@@ -65,6 +65,11 @@ def internal() -> ServingError:
     return ServingError(ErrorKind.INTERNAL, "internal error")
 
 
+def shutting_down() -> ServingError:
+    """The error for a call, or the rest of a stream, that comes when the server ends."""
+    return ServingError(ErrorKind.UNAVAILABLE, "the server is shutting down")
+
+
 def expired() -> ServingError:
     """The error for a deadline that passed before the answer was ready."""
     return ServingError(ErrorKind.EXPIRED, "deadline exceeded")

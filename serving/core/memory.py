@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import threading
 from collections.abc import Callable
 
 _M_ARENA_MAX = -8
@@ -27,6 +28,9 @@ _NEW_OBJECTS = 10_000
 700 is passed by a few calls."""
 
 
+_settling = threading.Lock()
+
+
 def prepare_memory() -> None:
     """Bounds the number of arenas, and makes collections rare; to be called before threads are
     started."""
@@ -38,11 +42,14 @@ def prepare_memory() -> None:
 def settle_memory() -> None:
     """To be called when a model was loaded or freed: gives back what is free, and takes what is
     left out of the collector's sight until the next call. Holds the GIL for about 0.1 s."""
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
-    if (trim := _function("malloc_trim")) is not None:
-        trim(0)
+    # One at a time: collect() does nothing while another thread collects, and freeze() would then
+    # hide what is garbage from both.
+    with _settling:
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+        if (trim := _function("malloc_trim")) is not None:
+            trim(0)
 
 
 @functools.cache

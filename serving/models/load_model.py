@@ -65,10 +65,10 @@ async def load_model(
         await _answer_samples(model)
         await _warm_up_chat(model, guarded)
         await _in_thread(bundle.check_unchanged)
+        await _in_thread(settle_memory)
     except BaseException:
         await asyncio.shield(model.close())
         raise
-    await _in_thread(settle_memory)
     return model
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bundle.bounded_log import BoundedLog
 from serving.batching.item_results import ItemResult
-from serving.core.errors import ErrorKind, ServingError, internal, invalid
+from serving.core.errors import internal, invalid, shutting_down
 from serving.core.requests import EmbedItem
 
 
@@ -72,7 +72,7 @@ class StreamWindow:
                 self._ids.discard(answered.item.id)
                 self._slots.release()
             if reader.cancelled():
-                raise ServingError(ErrorKind.UNAVAILABLE, "the server is shutting down")
+                raise shutting_down()
             await reader  # raises what reading raised
         finally:
             stopper.cancel()

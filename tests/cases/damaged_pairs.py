@@ -16,6 +16,7 @@ from tests.cases.pairs import (
     BLANK,
     NO_CAPTION,
     NO_IMAGE,
+    NOT_TEXT,
     NOT_UTF8,
     PNG,
     WrittenPair,
@@ -121,6 +122,38 @@ def _bad_offsets(folder: Path) -> None:
     texts = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"ab")])
     table = pa.table({"image": pa.array([PNG, PNG, PNG]), "text": texts})
     write_stream(folder / "0.arrow", table, rows=3)
+
+
+def _pax(folder: Path, size: int, number: int = 1) -> None:
+    """Headers of pax that say a size, between two pairs."""
+    write_tar(folder / "0.tar", shard(A, B))
+    good = (folder / "0.tar").read_bytes()
+    first, rest = good[:2048], good[2048:]
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, size
+    content = b"14 path=a.png\n".ljust(512, b"\0")
+    pax = (header.tobuf(tarfile.GNU_FORMAT) + content) * number
+    (folder / "0.tar").write_bytes(first + pax + rest)
+
+
+def _dates(folder: Path) -> None:
+    """Captions that are no texts, the first of a year that Python does not have."""
+    dates = pa.array([2**30, 1], pa.date32())
+    parquet.write_table(pa.table({"image": [PNG, PNG], "text": dates}), folder / "0.parquet")
+
+
+def _link_to_itself(folder: Path) -> None:
+    write_rows(folder, [["file_name", "text"], ["a.png", "a"], ["loop.png", "a"]])
+    (folder / "loop.png").symlink_to("loop.png")
+
+
+def _caption_files(folder: Path) -> None:
+    for name in "abcd":
+        (folder / f"{name}.png").write_bytes(PNG)
+    (folder / "a.txt").write_text("a")
+    (folder / "b.txt").write_bytes(bytes(2**20 + 1))
+    (folder / "c.txt").symlink_to("nothing")
+    os.mkfifo(folder / "d.txt")
 
 
 GOOD_LINE = b'{"file_name": "a.png", "text": "a red dot"}'
@@ -288,6 +321,26 @@ DAMAGED: dict[str, tuple[Write, int, dict[str, int], dict[str, str]]] = {
         ),
         1,
         {"the key repeats": 1},
+        {},
+    ),
+    "tar: a long header of pax": (lambda f: _pax(f, 2**30), 2, {}, {"0.tar": "damaged"}),
+    "tar: headers without end": (lambda f: _pax(f, 14, 2000), 1, {}, {"0.tar": "damaged"}),
+    "table: dates for captions": (_dates, 0, {"cannot be read": 1, NOT_TEXT: 1}, {}),
+    "list: a link to itself": (_link_to_itself, 1, {"cannot be read": 1}, {}),
+    "list: a line without end": (
+        lambda f: write_lines(f, GOOD_LINE, b'{"a": "' + b"x" * 2**23, GOOD_LINE),
+        2,
+        {"not JSON": 1},
+        {},
+    ),
+    "files: captions that are not read": (
+        _caption_files,
+        1,
+        {
+            "the caption is too large": 1,
+            "the caption is not found": 1,
+            "the caption is not a file": 1,
+        },
         {},
     ),
     "table: stream cut in a batch": (lambda f: _stream(f, 100), 2, {}, {"0.arrow": "damaged"}),

@@ -234,6 +234,27 @@ def test_columns_that_are_not_there_are_one_line(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", [["x", "y"], ["1", "2"]])
     with pytest.raises(DataError, match=r"^data\.image_column: name a column of a\.csv, which has"):
         PairData(tmp_path / "a.csv").split(ALL)
+    write_csv(tmp_path / "a.csv", [["x" * 400, "a long first cell"], ["a.png", "a"]])
+    with pytest.raises(
+        DataError, match=r"^data\.image_column: name a column of a\.csv, which has x"
+    ):
+        PairData(tmp_path / "a.csv").split(ALL)
+
+
+@pytest.mark.kind("K2")
+@pytest.mark.parametrize("name", ["image", "text"])
+def test_a_column_that_is_there_twice_is_one_line(name: str, tmp_path: Path) -> None:
+    columns = pa.array([PNG]), pa.array(["a"])
+    table = pa.table([*columns, columns[name == "text"]], names=["image", "text", name])
+    parquet.write_table(table, tmp_path / "0.parquet")
+    write_stream(tmp_path / "0.arrow", table)
+    write_csv(tmp_path / "0.csv", [table.column_names, ["a.png", "a", "b"]])
+    field = {"image": "image", "text": "caption"}[name]
+    for file in ("0.parquet", "0.arrow", "0.csv"):
+        with pytest.raises(
+            DataError, match=rf"^data\.{field}_column: {file} has 2 columns '{name}'$"
+        ):
+            PairData(tmp_path / file).split(ALL)
 
 
 @pytest.mark.kind("K2")

@@ -97,6 +97,22 @@ def test_f42_what_a_stream_has_sent_is_answered(started: Process) -> None:
     assert started.ended(30) == 0
 
 
+def test_f42_a_stream_that_has_sent_nothing_holds_nothing_up(started: Process) -> None:
+    silent = started.stub.EmbedStream(_nothing_yet(), timeout=60)
+    assert started.golden()  # the server has seen the stream, which came before
+    started.process.send_signal(signal.SIGTERM)
+    with pytest.raises(grpc.RpcError) as ended:
+        next(silent)
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert ended.value.details() == "the server is shutting down"
+    assert started.ended(10) == 0
+
+
+def _nothing_yet() -> Iterator[embedding_pb2.EmbedStreamRequest]:
+    time.sleep(20)
+    yield embedding_pb2.EmbedStreamRequest()
+
+
 @pytest.mark.parametrize("started", [("--limits-drain-s", "0.5")], indirect=True)
 def test_f42_the_drain_is_bounded(started: Process) -> None:
     call = work(started, 9)

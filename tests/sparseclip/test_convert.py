@@ -145,6 +145,10 @@ class Failed(grpc.RpcError, grpc.Call):  # type: ignore[misc]
 def test_a_status_that_grpc_lost_is_retryable() -> None:
     lost = CallError.from_rpc(Failed(grpc.StatusCode.INTERNAL, "Internal error from Core"))
     assert lost.code is grpc.StatusCode.UNAVAILABLE
+    reset = CallError.from_rpc(Failed(grpc.StatusCode.CANCELLED, "CANCELLED"))
+    assert reset.code is grpc.StatusCode.UNAVAILABLE
+    own = CallError.from_rpc(Failed(grpc.StatusCode.CANCELLED, "Channel closed!"))
+    assert own.code is grpc.StatusCode.CANCELLED
     told = CallError.from_rpc(Failed(grpc.StatusCode.INTERNAL, "internal error"))
     assert str(told) == "INTERNAL: internal error"
     assert CallError.from_rpc(grpc.RpcError()).code is grpc.StatusCode.UNKNOWN

@@ -15,6 +15,9 @@ MAX_HEADER_BYTES = 2**20
 MAX_END_BYTES = 2**20
 """Of zeros at the end. Writers make 20 KiB at most."""
 _CHECKSUM = re.compile(rb"[0-7 \0]{8}")
+MAX_HEADER_READS = 64
+"""Of one member, which may have headers of pax and of long names before its own; each is two reads,
+and tarfile calls itself for the next one."""
 _BAD_HEADER = (tarfile.TarError, ValueError, IndexError, KeyError)
 """What tarfile raises for a damaged header: the parsers of its parts let errors through."""
 
@@ -99,6 +102,7 @@ def tar_members(stream: Any, size: int | None) -> Iterator[TarMember]:
 
 
 def _read_header(archive: Any) -> tarfile.TarInfo | None:
+    archive.fileobj.reads = 0
     try:
         return tarfile.TarInfo.fromtarfile(cast(tarfile.TarFile, archive))
     except _BAD_HEADER:
@@ -124,15 +128,17 @@ def _zeros(start: int, end: int) -> TarMember:
 
 
 class _BoundedReads:
-    """A stream that gives headers only: none asks for more than MAX_HEADER_BYTES."""
+    """A stream that gives headers only, in at most MAX_HEADER_READS reads of MAX_HEADER_BYTES."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self.reads = 0
         self.tell, self.seek = stream.tell, stream.seek
 
     def read(self, size: int) -> bytes:
-        """Raises tarfile.HeaderError for a header that is too long."""
-        if size > MAX_HEADER_BYTES:
+        """Raises tarfile.HeaderError for a header that is too long, or one too many."""
+        self.reads += 1
+        if size > MAX_HEADER_BYTES or self.reads > MAX_HEADER_READS:
             raise tarfile.HeaderError("too long")
         data: bytes = self._stream.read(size)
         return data

@@ -11,7 +11,7 @@ from prometheus_client import Gauge
 
 from serving.auth.quota import Quota
 from serving.auth.tokens import Principal
-from serving.core.errors import ErrorKind, ServingError
+from serving.core.errors import ErrorKind, ServingError, shutting_down
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
 from serving.rpc.call_context import RpcContext
@@ -95,8 +95,9 @@ class CallAdmission:
     def check_open(self, policy: Policy) -> None:
         """Raises ServingError for a call that counts, while none is admitted."""
         if policy.admission and not self.is_open:
-            state = "shutting down" if self.draining.is_set() else "starting"
-            raise ServingError(ErrorKind.UNAVAILABLE, f"the server is {state}")
+            if self.draining.is_set():
+                raise shutting_down()
+            raise ServingError(ErrorKind.UNAVAILABLE, "the server is starting")
 
     @contextmanager
     def admit(self, principal: Principal, policy: Policy) -> Iterator[Quota]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from bundle.manifest import NO_SHARED_DENSE
 from serving.batching.item_results import ItemResult
-from serving.core.errors import ErrorKind, ServingError, invalid
+from serving.core.errors import ErrorKind, ServingError, invalid, shutting_down
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
 from serving.core.requests import EmbedItem, ImageItem, InputOptions, OutputSelection
@@ -66,7 +66,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
     ) -> AsyncIterator[embedding_pb2.EmbedStreamResponse]:
         """Any number of items, answered as they finish."""
         call = current_call()
-        start = await anext(request_iterator, None)
+        start = await self._first(request_iterator)
         selector, outputs, options = convert.stream_start(start, self._limits)
         with self._registry.lease(selector) as model:
             _check_dense(outputs, model)
@@ -88,6 +88,24 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
                     model=convert.model_version(model.id),
                     result=convert.embed_result(item, result, outputs, patch_ids, model),
                 )
+
+    async def _first(
+        self, messages: AsyncIterator[embedding_pb2.EmbedStreamRequest]
+    ) -> embedding_pb2.EmbedStreamRequest | None:
+        """The first message of a stream, None for a stream without messages.
+
+        Raises ServingError when the server begins to end before it comes.
+        """
+        reading = asyncio.ensure_future(anext(messages, None))
+        draining = asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                return await reading
+        finally:
+            draining.cancel()
+            reading.cancel()
+        raise shutting_down()
 
     def _count(self, item: EmbedItem, result: ItemResult) -> None:
         kind = "image" if isinstance(item, ImageItem) else "text"

@@ -20,9 +20,18 @@ CAPTIONS = ("text", "caption", "captions", "title", "txt", "alt_text", "alt", "s
 def choose(columns: Sequence[str], wanted: str, usual: Sequence[str], field: str, file: str) -> str:
     """The column that the user named, or else the first one with a usual name, in any case.
 
-    `field` is what the user sets to name one. Raises DataError for a name that is not there, and
-    when there is no usual one.
+    `field` is what the user sets to name one. Raises DataError for a name that is not there, when
+    there is no usual one, and for a name that several columns have.
     """
+    name = _choose(columns, wanted, usual, field, file)
+    if (number := columns.count(name)) > 1:
+        raise DataError(f"{field}: {printable(file)} has {number} columns {name!r}")
+    return name
+
+
+def _choose(
+    columns: Sequence[str], wanted: str, usual: Sequence[str], field: str, file: str
+) -> str:
     if wanted:
         if wanted not in columns:
             hint = closest(wanted, columns)

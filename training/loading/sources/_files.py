@@ -45,28 +45,40 @@ def walk(folder: Path) -> Iterator[str]:
         for entry in sorted(entries, key=lambda entry: entry.name, reverse=True):
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 folders.append(at / entry.name)
             else:
                 files.append(str(at / entry.name))
     return iter(sorted(files))
 
 
-def read_file(path: Path, limit: int = MAX_IMAGE_BYTES) -> bytes:
-    """The bytes of a regular file of at most `limit` bytes. Raises BadPairError for any other."""
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where nobody may look
+        return False
+
+
+def read_file(
+    path: Path,
+    limit: int = MAX_IMAGE_BYTES,
+    reasons: _reasons.FileReasons = _reasons.IMAGE,
+) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes. Raises BadPairError, with one of
+    `reasons`, for any other."""
     try:
         # Opening a FIFO waits for a writer, unless it is told not to.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
-        raise BadPairError(_reasons.NOT_FOUND) from None
+        raise BadPairError(reasons.not_found) from None
     except (OSError, ValueError):  # ValueError: a NUL in the path
         raise BadPairError(_reasons.UNREADABLE) from None
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise BadPairError(_reasons.NOT_A_FILE)
+            raise BadPairError(reasons.not_a_file)
         if status.st_size > limit:
-            raise BadPairError(_reasons.TOO_LARGE)
+            raise BadPairError(reasons.too_large)
         try:
             return file.read(limit)
         except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,7 +70,7 @@ def _is_valid(batch: Any) -> bool:
 
 def _check(file: Path) -> None:
     """Opening a FIFO would wait for ever."""
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise OSError("not a file")
 
 

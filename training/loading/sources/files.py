@@ -50,7 +50,7 @@ class FilePairs(FileList):
         if not isinstance(file, str):
             return file
         try:
-            data = read_file(self._folder / file, MAX_CAPTION_BYTES)
+            data = read_file(self._folder / file, MAX_CAPTION_BYTES, _reasons.CAPTION)
             is_json = file.lower().endswith(".json")
             return captions_of_json(data) if is_json else captions_of_text(data)
         except BadPairError as reason:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from training.data.data_recipe import DataError
 from training.loading.sources import _reasons
@@ -18,6 +19,9 @@ from training.loading.sources.base import BadPairError, Columns
 
 MAX_CELL = 2**20
 """Characters of a cell of a CSV file; the library's own bound would end the reading."""
+
+MAX_LINE = 2**22
+"""Characters of a line; no more of it is read."""
 
 
 class ListedPairs(FileList):
@@ -47,14 +51,14 @@ def _entries(file: Path, folder: str, columns: Columns) -> Iterator[ListedFile]:
         raise DataError(f"data.path: {file.name} is not a file")
     chosen: tuple[str, str] | None = None
     unfit: DataError | None = None
-    for line, row in _rows(file):
+    for line, names, row in _rows(file):
         key = f"{posixpath.join(folder, file.name)}:{line}"
         if isinstance(row, BadPairError):
             yield ListedFile(key, "", row)
             continue
         try:
             # A first line of JSONL that is odd costs itself, and not the list.
-            chosen = chosen or _chosen(list(row), columns, file.name)
+            chosen = chosen or _chosen(names, columns, file.name)
         except DataError as error:
             unfit = unfit or error
             yield ListedFile(key, "", BadPairError(_reasons.OTHER_COLUMNS))
@@ -71,7 +75,7 @@ def _entries(file: Path, folder: str, columns: Columns) -> Iterator[ListedFile]:
         raise unfit
 
 
-def _chosen(names: list[str], columns: Columns, file: str) -> tuple[str, str]:
+def _chosen(names: Sequence[str], columns: Columns, file: str) -> tuple[str, str]:
     """The columns of paths and of captions. Raises DataError."""
     return (
         choose(names, columns.image, PATHS, "data.image_column", file),
@@ -82,32 +86,41 @@ def _chosen(names: list[str], columns: Columns, file: str) -> tuple[str, str]:
 Row = dict[str, Any] | BadPairError
 
 
-def _rows(file: Path) -> Iterator[tuple[str, Row]]:
-    """Each row as a dictionary, with the numbers of its lines."""
+def _rows(file: Path) -> Iterator[tuple[str, Sequence[str], Row]]:
+    """The numbers of each row's lines, the names of its columns, and it as a dictionary."""
     # Text that is not UTF-8 costs its own row: it becomes surrogates, which no caption may hold.
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        lines = _bounded_lines(text)
         if file.suffix.lower() == ".jsonl":
             yield from _json_rows(lines)
         else:
             yield from _csv_rows(lines, file)
 
 
-def _json_rows(lines: Iterable[str]) -> Iterator[tuple[str, Row]]:
+def _bounded_lines(text: TextIO) -> Iterator[str]:
+    """Lines, of which those that are too long are cut: then they are no rows."""
+    while line := text.readline(MAX_LINE):
+        yield line
+        while line and not line.endswith(("\n", "\r")):
+            line = text.readline(MAX_LINE)
+
+
+def _json_rows(lines: Iterable[str]) -> Iterator[tuple[str, Sequence[str], Row]]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
-            yield f"{number}", BadPairError(_reasons.NOT_JSON)
+            yield f"{number}", (), BadPairError(_reasons.NOT_JSON)
             continue
-        yield (
-            f"{number}",
-            row if isinstance(row, dict) else BadPairError(_reasons.NOT_AN_OBJECT),
-        )
+        if isinstance(row, dict):
+            yield f"{number}", list(row), row
+        else:
+            yield f"{number}", (), BadPairError(_reasons.NOT_AN_OBJECT)
 
 
-def _csv_rows(lines: Iterable[str], file: Path) -> Iterator[tuple[str, Row]]:
+def _csv_rows(lines: Iterable[str], file: Path) -> Iterator[tuple[str, Sequence[str], Row]]:
     csv.field_size_limit(MAX_CELL)
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
     # Strict, or a quote that is not closed would make one caption of all lines behind it.
@@ -120,22 +133,23 @@ def _csv_rows(lines: Iterable[str], file: Path) -> Iterator[tuple[str, Row]]:
         except StopIteration:
             return
         except csv.Error:
-            yield _lines(first, reader.line_num), BadPairError(_reasons.NOT_CSV)
+            yield _lines(first, reader.line_num), (), BadPairError(_reasons.NOT_CSV)
             continue
         if not cells:
             continue
         if header is None:
             header = [cell.strip() for cell in cells]
-            if len(cells) != 2 or not (file.parent / cells[0]).is_file():
+            if len(cells) != 2 or not os.path.isfile(file.parent / cells[0]):
                 continue
             header = ["file_name", "text"]  # no header: the first row is a pair
         if len(cells) != len(header):
             reason = f"the row has {len(cells)} cells, the header {len(header)}"
-            yield _lines(first, reader.line_num), BadPairError(reason)
+            yield _lines(first, reader.line_num), (), BadPairError(reason)
         else:
             # An empty cell is how CSV writes a missing value.
             yield (
                 _lines(first, reader.line_num),
+                header,
                 {k: c or None for k, c in zip(header, cells, strict=True)},
             )
 

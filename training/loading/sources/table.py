@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -93,8 +94,8 @@ class TablePairs:
     def read(self, piece: str) -> Iterator[Found]:
         """See PairSource.read."""
         file, name = self._folder / piece, printable(piece)
-        if not file.is_file():
-            is_there = file.exists()
+        if not os.path.isfile(file):  # never raises, whatever the name
+            is_there = os.path.exists(file)
             yield Damage(name, _reasons.PIECE_NOT_A_FILE if is_there else _reasons.PIECE_NOT_FOUND)
             return
         row, damage = 0, ""
@@ -159,7 +160,7 @@ def _classes(schema: Any) -> dict[str, Sequence[str]]:
 def _cell(batch: Any, column: str, row: int) -> object:
     try:
         value: object = batch.column(column)[row].as_py()
-    except ARROW_ERRORS:  # such as a text that is not UTF-8
+    except (*ARROW_ERRORS, OverflowError):  # a text that is not UTF-8, a date that Python has not
         raise BadPairError(_reasons.UNREADABLE) from None
     return value
 
@@ -183,5 +184,5 @@ def _image(value: object, folder: Path) -> bytes:
     if not value:
         raise BadPairError(_reasons.EMPTY_IMAGE)
     if len(value) > MAX_IMAGE_BYTES:
-        raise BadPairError(_reasons.TOO_LARGE)
+        raise BadPairError(_reasons.IMAGE.too_large)
     return value

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self, cast
 
 from training.data.data_recipe import DataError
 from training.loading.sources import _reasons
@@ -37,8 +37,24 @@ BLOCK = 512
 _GZIP = 31
 """What zlib calls gzip."""
 
-_READ_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, zlib.error)
-"""What tarfile and gzip raise on files that are damaged."""
+_PACKED_BYTES = 2**14
+"""Of a compressed shard, in one go: they unpack to 17 MB at most."""
+
+MAX_HEADER_BYTES = 2**20
+"""A name or a header of pax that is longer is damaged."""
+
+_READ_ERRORS = (
+    tarfile.TarError,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+    zlib.error,
+)
+"""What tarfile and gzip raise on files that are damaged; tarfile calls itself for a header that
+follows a header of pax."""
 
 
 class _ShardMembers(NamedTuple):
@@ -118,7 +134,7 @@ def _open(path: Path, stack: ExitStack) -> tuple[BinaryIO, str]:
     Pairs are read at their offsets, so a compressed shard is unpacked into a temporary file first.
     """
     if not path.is_file():
-        raise FileNotFoundError(path) if not path.exists() else OSError(_reasons.NOT_A_FILE)
+        raise FileNotFoundError(path) if not path.exists() else OSError("not a file")
     if path.name.lower().endswith(".tar"):
         return stack.enter_context(path.open("rb")), ""
     unpacked = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the stack closes it
@@ -131,7 +147,7 @@ def _unpack(packed: BinaryIO, unpacked: BinaryIO) -> str:
     a block. Returns why that is not all of it."""
     decoder = zlib.decompressobj(wbits=_GZIP)
     try:
-        while data := packed.read(2**20):
+        while data := packed.read(_PACKED_BYTES):
             while data:
                 if decoder.eof:  # a file of gzip may have several parts
                     decoder = zlib.decompressobj(wbits=_GZIP)
@@ -140,6 +156,20 @@ def _unpack(packed: BinaryIO, unpacked: BinaryIO) -> str:
     except zlib.error:
         return _reasons.DAMAGED
     return "" if decoder.eof else _reasons.CUT_SHORT
+
+
+class _HeaderReads:
+    """A file that gives headers only: none asks for more than MAX_HEADER_BYTES."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.tell, self.seek = file.tell, file.seek
+
+    def read(self, size: int) -> bytes:
+        """Raises tarfile.InvalidHeaderError for a header that is too long."""
+        if size > MAX_HEADER_BYTES:
+            raise tarfile.InvalidHeaderError("too long")  # type: ignore[attr-defined]  # not in the stubs
+        return self._file.read(size)
 
 
 def _list(file: BinaryIO) -> _ShardMembers:
@@ -151,7 +181,8 @@ def _list(file: BinaryIO) -> _ShardMembers:
     others: list[str] = []
     damage, end = ("" if size else _reasons.EMPTY_PIECE), 0
     try:
-        with tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as tar:
+        headers = cast(BinaryIO, _HeaderReads(file))
+        with tarfile.open(fileobj=headers, mode="r:", ignore_zeros=True) as tar:
             for member in tar:
                 if member.size < 0 or member.offset < end:  # tarfile would read it for ever
                     raise tarfile.ReadError
@@ -231,23 +262,28 @@ def _pair(
     if not images:
         raise BadPairError(_reasons.NO_IMAGE)
     if ".txt" in members:
-        captions = captions_of_text(_content(file, size, members[".txt"], MAX_CAPTION_BYTES))
+        captions = captions_of_text(_content(file, size, members[".txt"]))
     elif ".json" in members:
-        captions = captions_of_json(_content(file, size, members[".json"], MAX_CAPTION_BYTES))
+        captions = captions_of_json(_content(file, size, members[".json"]))
     else:
         raise BadPairError(_reasons.NO_CAPTION)
-    image = _content(file, size, members[images[0]], MAX_IMAGE_BYTES)
+    image = _content(file, size, members[images[0]], MAX_IMAGE_BYTES, _reasons.IMAGE)
     if not image:
         raise BadPairError(_reasons.EMPTY_IMAGE)
     return image, captions
 
 
-def _content(file: BinaryIO, size: int, member: tarfile.TarInfo, limit: int) -> bytes:
+def _content(
+    file: BinaryIO,
+    size: int,
+    member: tarfile.TarInfo,
+    limit: int = MAX_CAPTION_BYTES,
+    reasons: _reasons.FileReasons = _reasons.CAPTION,
+) -> bytes:
     if not member.isreg() or member.issparse():
-        raise BadPairError(_reasons.NOT_A_FILE)
+        raise BadPairError(reasons.not_a_file)
     if member.size > limit:
-        is_image = limit == MAX_IMAGE_BYTES
-        raise BadPairError(_reasons.TOO_LARGE if is_image else _reasons.CAPTION_TOO_LARGE)
+        raise BadPairError(reasons.too_large)
     if member.offset_data + member.size > size:
         raise BadPairError(_reasons.CUT_SHORT)
     try:
