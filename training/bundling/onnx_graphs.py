@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bundle.codes import ACTIVE_ABOVE
+from training.bundling.onnx_file import write_onnx
 from training.model.sparse_clip import SparseCLIP
-
-if TYPE_CHECKING:
-    import onnx
-    import onnx_ir
 
 PATCH_CODES_PER_SLICE = 2**20
 """Patch codes per image that exist at a time while they are pooled. All of them could be
@@ -141,107 +132,4 @@ def write_graphs(model: SparseCLIP, topk: TopK, folder: Path, *, half: bool) -> 
         ("patches.onnx", PatchGraph(model, topk), pixels, "pixels", ROW_OUTPUTS + PATCH_OUTPUTS),
     )
     for name, graph, example, input_name, outputs in jobs:
-        proto = _trace(graph.eval(), example, input_name, outputs)
-        _strip(proto)
-        if half:
-            _store_half(proto)
-        (folder / name).write_bytes(proto.SerializeToString(deterministic=True))
-
-
-def _trace(
-    graph: nn.Module, example: Tensor, input_name: str, outputs: tuple[str, ...]
-) -> onnx.ModelProto:
-    with torch.no_grad(), _quiet():
-        program = torch.onnx.export(
-            graph,
-            (example,),
-            dynamo=True,
-            input_names=[input_name],
-            output_names=list(outputs),
-            dynamic_shapes={input_name: {0: torch.export.Dim("batch")}},
-            verbose=False,
-            optimize=False,
-        )
-        if program is None:
-            raise RuntimeError("torch.onnx.export returned no program")
-        _fold(program.model)
-    return program.model_proto
-
-
-def _fold(model: onnx_ir.Model) -> None:
-    """Does what the exporter's own `optimize` does, except for its rewriting of patterns.
-
-    That would fold each BatchNorm into its convolution, and the product could no longer be stored
-    as float16. ONNX Runtime folds them to the same nodes when it loads the graph.
-    """
-    import onnx_ir.passes.common as passes
-    from onnxscript.optimizer import fold_constants_ir
-
-    fold_constants_ir(model)
-    for step in (
-        passes.RemoveUnusedNodesPass(),
-        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        passes.DeduplicateInitializersPass(),
-        passes.CommonSubexpressionEliminationPass(),
-    ):
-        step(model)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the exporter, which prints its progress and warns about its own internals."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _strip(proto: onnx.ModelProto) -> None:
-    """Removes the stack traces and file names that the exporter leaves on every node."""
-    graph = proto.graph
-    for items in (
-        [graph],
-        graph.node,
-        graph.input,
-        graph.output,
-        graph.value_info,
-        graph.initializer,
-    ):
-        for item in items:
-            item.doc_string = ""
-            del item.metadata_props[:]
-    del proto.metadata_props[:]
-    proto.doc_string = ""
-    if proto.functions:
-        raise RuntimeError("the exporter left functions in the graph")
-
-
-def _store_half(proto: onnx.ModelProto) -> None:
-    """Stores float32 weights as float16, followed by a Cast, where that is exact.
-
-    Runtimes fold the Cast when they load the graph.
-    """
-    from onnx import TensorProto, helper, numpy_helper
-
-    casts = []
-    for tensor in proto.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT:
-            continue
-        full = numpy_helper.to_array(tensor)
-        with np.errstate(over="ignore"):
-            half = full.astype(np.float16)
-        if full.size < 64 or not np.array_equal(half.astype(np.float32), full):
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *proto.graph.node]
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
+        write_onnx(graph.eval(), example, input_name, outputs, folder / name, half=half)

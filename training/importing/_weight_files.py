@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from training.importing.base import ModelImportError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def weights_digest(paths: Sequence[Path]) -> str:

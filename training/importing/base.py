@@ -9,15 +9,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from torch import nn
 
 from bundle.architecture import Score
 from bundle.manifest import Preprocessing, Tokenization
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import nn
 
 
 class ModelImportError(ValueError):
@@ -93,7 +95,11 @@ class SourceOptions:
 
 
 class ModelSource(ABC):
-    """One kind of source: what stands before the colon of SOURCE. It is made without arguments."""
+    """One kind of source: what stands before the colon of SOURCE. It is made without arguments.
+
+    Its module imports torch and its library inside functions: a source that is not there is refused
+    before the seconds that such imports take.
+    """
 
     @abstractmethod
     def load(self, rest: str, options: SourceOptions) -> ImportedModel:
