@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 
-from tests.serving.support.raw_http2 import framed
-from tests.serving.support.running_server import PNG, embed_request
+from tests.serving.support.certificates import ALICE
+from tests.serving.support.raw_http2 import Reply, connected, framed
+from tests.serving.support.raw_http2 import bearer as raw_bearer
+from tests.serving.support.running_server import PNG, assert_clean, embed_request
 
 EMBED = b"/sparseclip.v1.EmbeddingService/Embed"
 STREAM = b"/sparseclip.v1.EmbeddingService/EmbedStream"
@@ -103,3 +106,28 @@ RAW_CALLS = {
         path=CHECK, body=framed(b"\xff\xff"), statuses=_INVALID
     ),
 }
+
+
+async def answer(address: str, call: RawCall) -> Reply:
+    """Makes the call in a thread of its own; without a status when the connection is reset."""
+
+    def send() -> Reply:
+        with connected(address) as connection:
+            try:
+                connection.send(call.path, call.body, **call.options)
+                return connection.reply()
+            except ConnectionError:
+                return Reply(status=None)
+
+    reply = await asyncio.to_thread(send)
+    assert_clean(reply.message)
+    return reply
+
+
+def authenticated(call: RawCall) -> RawCall:
+    """The call with a token, unless it has one."""
+    headers = list(call.options.get("headers", ()))
+    if all(name != b"authorization" for name, _ in headers):
+        headers += raw_bearer(ALICE)
+    options = {**call.options, "headers": headers}
+    return RawCall(path=call.path, body=call.body, options=options, statuses=call.statuses)

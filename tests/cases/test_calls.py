@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-import pytest_asyncio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sparseclip import AsyncClient, CallError
 from sparseclip.v1 import admin_pb2, embedding_pb2
 from tests.cases.calls import (
-    CHECK,
     EMBED,
     GET_MODEL,
     RAW_CALLS,
@@ -27,9 +22,11 @@ from tests.cases.calls import (
     STREAM,
     UNKNOWN_PATHS,
     RawCall,
+    answer,
+    authenticated,
 )
-from tests.serving.support.certificates import ALICE, ROOT, bearer, write_tokens
-from tests.serving.support.raw_http2 import UNREAD, Reply, connected, framed
+from tests.serving.support.certificates import ALICE, ROOT, bearer
+from tests.serving.support.raw_http2 import UNREAD, connected, framed
 from tests.serving.support.raw_http2 import bearer as raw_bearer
 from tests.serving.support.running_server import (
     PNG,
@@ -43,58 +40,9 @@ from tests.serving.support.running_server import (
 )
 from tests.serving.support.wire_contract import METHODS, path_of
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("quiet")]
 
-LIST = "/grpc.health.v1.Health/List"
 STATUS = "/sparseclip.v1.AdminService/GetStatus"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def guarded(
-    tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Running]:
-    """A server with a token file and an admin port, and few slots for calls."""
-    tokens = write_tokens(tmp_path_factory.mktemp("tokens") / "tokens.json")
-    async with serving(
-        tiny_bundle,
-        token=ROOT,
-        tokens=str(tokens),
-        admin_port=0,
-        reflection=True,
-        limits={"calls_in_flight": 8, "watches": 4, "calls_reading": 4},
-    ) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> Any:
-    """No caller can make the server log an error or a traceback."""
-    yield
-    for record in caplog.get_records("call"):
-        assert record.levelno < logging.ERROR, record.getMessage()
-
-
-async def answer(address: str, call: RawCall) -> Reply:
-    def send() -> Reply:
-        with connected(address) as connection:
-            try:
-                connection.send(call.path, call.body, **call.options)
-                return connection.reply()
-            except ConnectionError:
-                return Reply(status=None)
-
-    reply = await asyncio.to_thread(send)
-    assert_clean(reply.message)
-    return reply
-
-
-def authenticated(call: RawCall) -> RawCall:
-    """The call with a token, unless it has one."""
-    headers = list(call.options.get("headers", ()))
-    if all(name != b"authorization" for name, _ in headers):
-        headers += raw_bearer(ALICE)
-    options = {**call.options, "headers": headers}
-    return RawCall(path=call.path, body=call.body, options=options, statuses=call.statuses)
 
 
 @pytest.mark.kind("K3")
@@ -216,69 +164,6 @@ async def test_callers_who_hold_every_slot_do_not_shut_an_operator_out(guarded: 
             stream.cancel()
 
 
-@pytest.mark.kind("K4")
-async def test_watches_of_health_are_bounded_over_all_connections(guarded: Running) -> None:
-    request = health_pb2.HealthCheckRequest(service="sparseclip.v1.EmbeddingService")
-    options = [("test.channel", 2)]
-    async with (
-        unharmed(guarded),
-        grpc.aio.insecure_channel(guarded.server.address, options) as channel,
-    ):
-        other = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
-        stubs = [guarded.health, other] * 2
-        watches = [stub.Watch(request, metadata=bearer(ALICE)) for stub in stubs]
-        for watch in watches:
-            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
-        for stub in stubs:
-            error = await refused(stub.Watch(request, metadata=bearer(ALICE)).read())
-            assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert error.retry_after is not None
-            assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
-        watches.pop().cancel()
-        assert await eventually(lambda: guarded.server.admission.watches == 3)
-        watches.append(guarded.health.Watch(request, metadata=bearer(ALICE)))
-        assert (await watches[-1].read()).status == health_pb2.HealthCheckResponse.SERVING
-        for watch in watches:
-            watch.cancel()
-        assert await eventually(lambda: guarded.server.admission.watches == 0)
-
-
-@contextlib.contextmanager
-def silent_checks(address: str, count: int) -> Iterator[None]:
-    """Health checks without a token, whose messages never come."""
-    with contextlib.ExitStack() as connections:
-        for _ in range(count):
-            connection = connections.enter_context(connected(address))
-            connection.send(CHECK, b"", end=False)
-        yield
-
-
-@pytest.mark.kind("K4")
-async def test_health_checks_hold_up_no_other_call_and_keep_no_bytes(guarded: Running) -> None:
-    """They need no token. Their messages never come, or are far too large."""
-    async with unharmed(guarded):
-        with silent_checks(guarded.server.address, 8):
-            for _ in range(3):
-                request = embed_request(PNG)
-                reply = await guarded.stub.Embed(request, metadata=bearer(ALICE), timeout=5)
-                assert reply.results[0].status.code == 0
-        large = framed(health_pb2.HealthCheckRequest(service="x" * 10_000).SerializeToString())
-        for path in (CHECK, CHECK.replace(b"Check", b"Watch")):
-            reply = await answer(
-                guarded.server.address, authenticated(RawCall(path=path, body=large, statuses=()))
-            )
-            assert (reply.status, reply.message) == (3, "more than 1024 bytes")
-
-
-@pytest.mark.kind("K4")
-async def test_health_is_answered_beside_callers_who_send_no_message(guarded: Running) -> None:
-    async with unharmed(guarded):
-        with silent_checks(guarded.server.address, 40):
-            assert await guarded.serving(seconds=0.9)
-        # Honest callers cost each other nothing.
-        assert all(await asyncio.gather(*(guarded.serving() for _ in range(200))))
-
-
 @pytest.mark.kind("K9")
 async def test_a_caller_who_hangs_up_before_the_message_is_counted_as_such(
     guarded: Running,
@@ -323,19 +208,3 @@ async def test_a_client_with_1000_calls_in_flight_loses_none(tiny_bundle: Path) 
             await client.model_info()
             answers = await asyncio.gather(*(client.embed([PNG]) for _ in range(1_000)))
         assert all(answer.status.ok for [answer] in answers)
-
-
-@pytest.mark.kind("K2")
-async def test_health_lists_every_service(guarded: Running) -> None:
-    raw = await guarded.raw(LIST, b"", metadata=bearer(ALICE))
-    statuses = health_pb2.HealthListResponse.FromString(raw).statuses
-    assert set(statuses) == {
-        "",
-        "grpc.health.v1.Health",
-        "sparseclip.v1.ChatService",
-        "sparseclip.v1.ConceptService",
-        "sparseclip.v1.EmbeddingService",
-    }
-    assert statuses["sparseclip.v1.EmbeddingService"].status == 1
-    error = await refused(guarded.raw(LIST, b""))
-    assert error.code is grpc.StatusCode.UNAUTHENTICATED
