@@ -7,18 +7,14 @@ import hashlib
 import io
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from tests.support.paths import ICONS, ROOT
-from training.cli.data import data
 from training.data.build import build_dataset, build_progress
 from training.data.data_recipe import (
     DataError,
@@ -29,7 +25,6 @@ from training.data.data_recipe import (
     SplitSpec,
 )
 from training.data.emoji import FILES
-from training.data.icons import render, svg
 from training.data.shards import read_index, read_split
 
 LABELS = {"1F34E": "red apple", "1F415": "dog", "1F436": "dog face", "1F680": "rocket"}
@@ -254,62 +249,3 @@ def test_what_is_missing_is_said_before_anything_is_done(
     with pytest.raises(DataError, match=r"npm:\w+@1: npm is not installed"):
         build(recipe, tmp_path)
     assert not (tmp_path / "out").exists()
-
-
-def test_rendering_keeps_aspect_and_transparency() -> None:
-    wide = svg('<rect width="40" height="20" fill="#f00"/>', [0, 0, 40, 20]).encode()
-    with Image.open(io.BytesIO(render(wide, 32))) as image:
-        assert image.size == (32, 32)
-        assert image.getpixel((16, 16)) == (255, 0, 0, 255)
-        assert image.getpixel((16, 2)) == (0, 0, 0, 0)
-
-
-def test_trimming_fills_the_square() -> None:
-    page = svg('<rect width="10" height="10" fill="#00f"/>', [0, 0, 100, 100])
-    corner = page.replace('"100"', '"100pt"').encode()
-    with Image.open(io.BytesIO(render(corner, 32, trim=True))) as image:
-        assert image.getpixel((26, 26)) == (0, 0, 255, 255)
-
-
-def test_an_empty_drawing_is_a_failure() -> None:
-    with pytest.raises(ValueError, match="empty drawing"):
-        render(b'<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"/>', 8)
-
-
-def test_the_command_reports_errors_in_one_line() -> None:
-    result = CliRunner().invoke(data, ["build", "dmo"])
-    assert result.exit_code == 1
-    assert result.output == (
-        "Error: unknown recipe 'dmo' (did you mean 'demo'?); known: demo, photos\n"
-    )
-
-
-def test_inspect_counts_the_fixture() -> None:
-    result = CliRunner().invoke(data, ["inspect", str(ICONS), "--json"])
-    report = json.loads(result.output)
-    index = read_index(ICONS)
-    assert {k: v["samples"] for k, v in report["splits"].items()} == {
-        k: v["samples"] for k, v in index["splits"].items()
-    }
-    table = CliRunner().invoke(data, ["inspect", str(ICONS)])
-    assert table.exit_code == 0
-    assert "twemoji" in table.output
-
-
-def test_inspect_refuses_what_is_not_a_data_set(tmp_path: Path) -> None:
-    result = CliRunner().invoke(data, ["inspect", str(tmp_path)])
-    assert result.exit_code == 1
-    assert "holds no shards, tables, lists or images" in result.output
-
-
-def test_help_loads_nothing_heavy() -> None:
-    script = (
-        "import sys; from training.cli.data import data\n"
-        "try: data(['build', '--help'])\n"
-        "except SystemExit: pass\n"
-        "print([m for m in ('torch', 'PIL', 'yaml', 'rich', 'resvg_py') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines()[-1] == "[]"
