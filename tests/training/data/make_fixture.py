@@ -13,6 +13,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from bundle.atomic import write_file
 from tests.support.paths import ICONS
 from training.data.dataset import summarise
 from training.data.shards import (
