@@ -6,6 +6,7 @@ N images, V words, C concepts.
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,17 @@ from bundle.concepts import ConceptVocabulary, NamedConcept
 from bundle.store import open_bundle, vacant_version, write_bundle
 from training.bundling.bundle_writer import CaptionCodes
 from training.bundling.model_card import with_names
+from training.bundling.name_vocabulary import NameVocabulary, read_vocabulary
+from training.data.data_recipe import DataError
 from training.data.words import WORDS_FILE
 from training.evaluation.concept_naming import ImageCodes, name_concepts
 from training.evaluation.encoder import BundleEncoder, Encoder, encode_all
 from training.evaluation.evaluate import EncodedSplit, encode_splits
 from training.evaluation.name_trials import words_of
-from training.loading.pair_data import TRAIN
+from training.loading.pair_data import TRAIN, PairData
+from training.loading.samples import as_pair_data
+
+_WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +36,14 @@ class NamingConfig:
     """The concepts of which bundle to name again, by which data, and where the result goes."""
 
     bundle: Path
-    data: Path
+    data: Path | PairData
     """Data of any kind that training takes."""
     models_dir: Path
     version: str
     split: str = TRAIN
     """Images that were trained on. Held-out images could then not tell how good the names are."""
-    words: Path | None = None
-    """A file of words, one a line, that may become names beside the captions and keywords; None for
-    the data set's own."""
+    vocabulary: NameVocabulary | None = None
+    """Words that may become names beside the captions and keywords; None for the data set's own."""
     card: Path | None = None
     """The card of the new version; None for the old one with another heading and section on names.
     """
@@ -53,8 +58,9 @@ def name_again(config: NamingConfig) -> Path:
     source = open_bundle(config.bundle)
     vacant_version(config.models_dir, source.manifest.name, config.version)
     encoder = BundleEncoder(config.bundle)
-    [split] = encode_splits(encoder, config.data, [config.split], trained=config.split)
-    named = named_by(encoder, split, words_file(config.data, config.words))
+    data = as_pair_data(config.data)
+    [split] = encode_splits(encoder, data, [config.split], trained=config.split)
+    named = named_by(encoder, split, words_of_data(data), config.vocabulary)
     old = source.concepts.concepts
     concepts = [dataclasses.replace(c, clarity=old[c.id].clarity) for c in named]
     captions = captions_of(encoder, split)
@@ -74,13 +80,23 @@ def name_again(config: NamingConfig) -> Path:
 
 
 def named_by(
-    encoder: Encoder, split: EncodedSplit, dictionary: Sequence[str] = ()
+    encoder: Encoder,
+    split: EncodedSplit,
+    dictionary: Sequence[str] = (),
+    vocabulary: NameVocabulary | None = None,
 ) -> list[NamedConcept]:
     """Names the concepts by the captions and keywords of at most two words of a split's images, and
-    by the words of a dictionary. The split must have been trained on."""
-    words = vocabulary_of(split, dictionary)
+    by the words of a user's vocabulary, or else of a dictionary. The split must have been trained
+    on. Of a vocabulary, an image is tagged with the words and phrases that its captions hold.
+
+    Raises DataError when there is no word at all.
+    """
+    own = () if vocabulary is None else vocabulary.words
+    words = vocabulary_of(split, own or dictionary)
+    if not words:
+        raise DataError(f"vocabulary: the captions of {split.name} have no words; name a file")
     codes = encode_all(encoder.texts, words, len(words), "words")
-    return name_concepts(words, codes, image_codes_of(split))
+    return name_concepts(words, codes, image_codes_of(split, own))
 
 
 def vocabulary_of(split: EncodedSplit, dictionary: Sequence[str]) -> list[str]:
@@ -89,13 +105,15 @@ def vocabulary_of(split: EncodedSplit, dictionary: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*tags, *dictionary]))
 
 
-def image_codes_of(split: EncodedSplit) -> ImageCodes:
-    """What names are fitted on."""
+def image_codes_of(split: EncodedSplit, vocabulary: Sequence[str] = ()) -> ImageCodes:
+    """What names are fitted on. An image is tagged with the words and phrases of a user's
+    vocabulary that its captions hold."""
     metas = [sample.meta for sample in split.samples]
+    known = _PhraseFinder(vocabulary)
     return ImageCodes(
         codes=split.codes,
         sources=[f"{meta['set']}/{meta['name']}" for meta in metas],
-        tags=[_tags(meta) for meta in metas],
+        tags=[_tags(meta) | known.within(meta["captions"]) for meta in metas],
         words=[words_of(meta) for meta in metas],
     )
 
@@ -106,15 +124,37 @@ def captions_of(encoder: Encoder, split: EncodedSplit) -> CaptionCodes:
     return CaptionCodes(texts=texts, codes=encode_all(encoder.texts, texts, len(texts), "captions"))
 
 
+def words_of_data(data: PairData) -> list[str]:
+    """The words of a data set that `sparseclip data build` wrote; none of a user's own data."""
+    return words_file(data.path) if data.is_built else []
+
+
 def words_file(data: Path, path: Path | None = None) -> list[str]:
-    """The words of a file, in lower case, or those of a data set. None where there is no file."""
+    """The words of a file, in lower case, or those of a data set. None where there is no file.
+    Raises DataError."""
     path = path or data / WORDS_FILE
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [word for line in lines if (word := " ".join(line.lower().split()))]
+    return list(read_vocabulary(path, "words").words) if path.is_file() else []
 
 
 def _tags(meta: Mapping[str, Any]) -> set[str]:
     tags = {str(w).lower() for w in (meta["caption"], *meta["keywords"])}
     return {tag for tag in tags if tag.count(" ") <= 1}
+
+
+class _PhraseFinder:
+    """Finds words and phrases in captions."""
+
+    def __init__(self, phrases: Sequence[str]) -> None:
+        self._phrases = {tuple(_WORD.findall(phrase)): phrase for phrase in phrases}
+        self._lengths = sorted({len(words) for words in self._phrases} - {0})
+
+    def within(self, captions: Sequence[str]) -> set[str]:
+        """The phrases that stand in some captions."""
+        found = set()
+        for words in (_WORD.findall(caption.lower()) for caption in captions if self._lengths):
+            for length in self._lengths:
+                for start in range(len(words) - length + 1):
+                    phrase = self._phrases.get(tuple(words[start : start + length]))
+                    if phrase is not None:
+                        found.add(phrase)
+        return found

@@ -15,7 +15,8 @@ from bundle.concepts import NamedConcept
 from bundle.manifest import Training
 from training.bundling.bundle_writer import GoldenInputs, as_shipped, export_bundle
 from training.bundling.model_card import model_card
-from training.bundling.naming import captions_of, named_by, words_file
+from training.bundling.name_vocabulary import NameVocabulary
+from training.bundling.naming import captions_of, named_by, words_of_data
 from training.core.checkpoint import find_checkpoint
 from training.data.data_recipe import DataError
 from training.evaluation.clarity import Judge, concept_clarity, judge_images
@@ -27,7 +28,7 @@ from training.evaluation.evaluate import (
     figures_by_name,
 )
 from training.loading.pair_data import ALL, PairData
-from training.loading.samples import as_pair_data, describe
+from training.loading.samples import LabelledImage, as_pair_data, describe
 from training.model.efficientnet import PACKAGE
 from training.model.pixels import preprocessing
 from training.trainer.trained_model import read_state
@@ -50,6 +51,8 @@ class ReleaseConfig:
     version: str
     licence: Path
     """The file that becomes the bundle's LICENSE."""
+    vocabulary: NameVocabulary | None = None
+    """A user's words that may become names; None for the data set's own."""
     judge: Judge | None = None
     """Measures clarity; without a judge it stays unknown."""
 
@@ -75,7 +78,7 @@ def release(config: ReleaseConfig) -> Path:
     trained_on = next((split for split in splits if not split.held_out), None)
     if trained_on is None:
         raise DataError(f"data.path: {data.name} holds no good pair of {trained}")
-    concepts = named_by(encoder, trained_on, words_file(data.path))
+    concepts = named_by(encoder, trained_on, words_of_data(data), config.vocabulary)
     if config.judge is not None and held_out:
         concepts = _with_clarity(concepts, held_out, config.judge)
     record = Training(
@@ -100,7 +103,7 @@ def release(config: ReleaseConfig) -> Path:
         models_dir=config.models_dir,
         name=config.name,
         version=config.version,
-        golden=_golden(held_out or splits),
+        golden=_golden(held_out, trained_on),
         card_text=model_card(
             config.name, config.version, recipe, record, figures, description, concepts
         ),
@@ -127,11 +130,18 @@ def _with_clarity(
     ]
 
 
-def _golden(held_out: Sequence[EncodedSplit]) -> GoldenInputs:
-    samples = [sample for split in held_out for sample in split.samples]
-    indices = set(np.linspace(0, len(samples) - 1, GOLDEN_ITEMS).round().astype(int).tolist())
-    golden = [samples[i] for i in sorted(indices)]
+def _golden(held_out: Sequence[EncodedSplit], trained_on: EncodedSplit) -> GoldenInputs:
+    """Held-out samples, and samples that were trained on where there are too few."""
+    golden = _spread([sample for split in held_out for sample in split.samples], GOLDEN_ITEMS)
+    if len(golden) < GOLDEN_ITEMS:
+        golden += _spread(trained_on.samples, GOLDEN_ITEMS - len(golden))
     return GoldenInputs(
         images=[sample.image() for sample in golden],
         texts=[sample.meta["caption"] for sample in golden],
     )
+
+
+def _spread(samples: Sequence[LabelledImage], count: int) -> list[LabelledImage]:
+    """At most so many samples, from all over a list."""
+    indices = np.linspace(0, len(samples) - 1, count).round().astype(int)
+    return [samples[i] for i in sorted(set(indices.tolist()))] if samples else []

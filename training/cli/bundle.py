@@ -5,17 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from training.cli.evaluate import find_judge
-from training.cli.pair_options import pair_options
+from training.cli.pair_options import errors_as_typed, pair_options
+from training.cli.vocabulary_options import (
+    check_coverage_file,
+    show_coverage,
+    vocabulary_options,
+)
 
 if TYPE_CHECKING:
     from bundle.store import Bundle
+    from training.bundling.name_vocabulary import NameVocabulary
 
 _SECTIONS = (
     "architecture",
@@ -66,6 +72,7 @@ def bundle() -> None:
     show_default=True,
     help="File with the licence of the weights.",
 )
+@vocabulary_options
 def export(
     checkpoint: Path,
     name: str,
@@ -76,6 +83,8 @@ def export(
     image_column: str,
     caption_column: str,
     licence: Path,
+    vocabulary: Path | None,
+    coverage: Path | None,
 ) -> None:
     """Export a checkpoint as a bundle.
 
@@ -85,10 +94,12 @@ def export(
     """
     from bundle.store import vacant_version
 
+    check_coverage_file(vocabulary, coverage)
     with _errors_as_one_line():
         vacant_version(models_dir, name, version)  # fails now, not after minutes of work
     from bundle.plugins import PluginError
     from training.bundling.bundle_writer import BundleExportError
+    from training.bundling.name_vocabulary import read_vocabulary
     from training.bundling.release import ReleaseConfig, release
     from training.core.checkpoint import CheckpointError
     from training.data.data_recipe import DataError
@@ -96,8 +107,9 @@ def export(
     from training.loading.sources.base import Columns
 
     columns = Columns(image=image_column, caption=caption_column)
-    judge = find_judge()
-    with _errors_as_one_line(CheckpointError, DataError, BundleExportError, PluginError):
+    errors = (CheckpointError, DataError, BundleExportError, PluginError)
+    with _errors_as_one_line(*errors), nullcontext() if data is None else errors_as_typed():
+        words = None if vocabulary is None else read_vocabulary(vocabulary)
         path = release(
             ReleaseConfig(
                 run=checkpoint,
@@ -106,10 +118,12 @@ def export(
                 name=name,
                 version=version,
                 licence=licence,
-                judge=judge,
+                vocabulary=words,
+                judge=find_judge(),
             )
         )
         click.echo(f"bundle: {path}")
+        _report_coverage(path, words, coverage)
 
 
 @bundle.command("name-concepts")
@@ -122,12 +136,9 @@ def export(
     show_default=True,
     help="Data that the model was trained on, of any kind that `sparseclip train` takes.",
 )
+@pair_options
 @click.option("--split", default="train", show_default=True, help="The split that was trained on.")
-@click.option(
-    "--words",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File of words, one a line, that may become names.  [default: the data set's WordNet]",
-)
+@vocabulary_options
 @_models_option
 @click.option(
     "--card",
@@ -138,8 +149,12 @@ def name_concepts(
     path: Path,
     version: str,
     data: Path,
+    kind: str,
+    image_column: str,
+    caption_column: str,
     split: str,
-    words: Path | None,
+    vocabulary: Path | None,
+    coverage: Path | None,
     models_dir: Path,
     card: Path | None,
 ) -> None:
@@ -148,22 +163,30 @@ def name_concepts(
     The codes of the data come from the bundle's own graphs. Names, their confidence and the
     captions that name images are new; weights, graphs, adapter and licence stay.
     """
+    from bundle.plugins import PluginError
+    from training.bundling.name_vocabulary import read_vocabulary
     from training.bundling.naming import NamingConfig, name_again
     from training.data.data_recipe import DataError
+    from training.loading.pair_data import PairData
+    from training.loading.sources.base import Columns
 
-    with _errors_as_one_line(DataError):
+    check_coverage_file(vocabulary, coverage)
+    columns = Columns(image=image_column, caption=caption_column)
+    with _errors_as_one_line(DataError, PluginError), errors_as_typed():
+        words = None if vocabulary is None else read_vocabulary(vocabulary)
         written = name_again(
             NamingConfig(
                 bundle=path,
-                data=data,
+                data=PairData(data, kind=kind, columns=columns),
                 models_dir=models_dir,
                 version=version,
                 split=split,
-                words=words,
+                vocabulary=words,
                 card=card,
             )
         )
-    click.echo(f"bundle: {written}")
+        click.echo(f"bundle: {written}")
+        _report_coverage(written, words, coverage)
 
 
 @bundle.command()
@@ -236,6 +259,17 @@ def inspect(path: Path, top: int, as_json: bool) -> None:
         modality = "" if c.modality is None else f"{c.modality:.2f}"
         concepts.add_row(str(c.id), c.name, f"{c.frequency:.1%}", modality, words)
     console.print(concepts)
+
+
+def _report_coverage(path: Path, vocabulary: NameVocabulary | None, file: Path | None) -> None:
+    if vocabulary is None:
+        return
+    from training.bundling.name_vocabulary import vocabulary_coverage
+    from training.evaluation.encoder import BundleEncoder
+
+    encoder = BundleEncoder(path)
+    concepts = encoder.bundle.concepts.concepts
+    show_coverage(vocabulary_coverage(vocabulary, concepts, encoder.texts), file)
 
 
 def _text(value: object) -> str:

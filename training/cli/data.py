@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bundle.progress import line_when_stopped
-from training.cli.pair_options import pair_options
+from training.cli.pair_options import errors_as_typed, pair_options
 
 if TYPE_CHECKING:
     from training.loading.inspection import SplitReport
@@ -121,13 +121,14 @@ def inspect(
     from training.loading.sources.base import Columns
 
     try:
-        columns = Columns(image=image_column, caption=caption_column)
-        pairs = PairData(path, kind=kind, columns=columns)
-        if pairs.is_built:
-            report = count(path)
-            click.echo(json.dumps(report, indent=1)) if as_json else show(report)
-            return
-        reports = inspect_pairs(pairs, recipe, limit)
+        with errors_as_typed("DATA"):
+            columns = Columns(image=image_column, caption=caption_column)
+            pairs = PairData(path, kind=kind, columns=columns)
+            if pairs.is_built:
+                report = count(path)
+                click.echo(json.dumps(report, indent=1)) if as_json else show(report)
+                return
+            reports = inspect_pairs(pairs, recipe, limit)
     except (DataError, ValueError) as error:  # PluginError and SchemaError, too
         raise click.ClickException(str(error)) from error
     if as_json:
@@ -138,7 +139,7 @@ def inspect(
 
         show_reports(f"{pairs.name}, {pairs.kind}", reports)
     if not any(split.good for split in reports):
-        raise click.ClickException(f"data.path: {pairs.name} holds no good pair")
+        raise click.ClickException(f"DATA: {pairs.name} holds no good pair")
 
 
 def inspect_pairs(data: PairData, recipe: str | None, limit: int) -> list[SplitReport]:

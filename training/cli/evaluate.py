@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from training.cli.pair_options import pair_options
+from training.cli.pair_options import errors_as_typed, pair_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,17 +92,17 @@ def evaluate(
     try:
         encoder = open_encoder(model or default_bundle())
         recipe = encoder.recipe if isinstance(encoder, CheckpointEncoder) else None
-        pairs = choose_data(data, recipe, kind, image_column, caption_column)
-        held_out = held_out_splits(pairs, TRAIN if recipe is None else recipe.data.split)
-        if not splits and not held_out:
-            raise DataError(
-                f"data.split: the run was trained on all of {pairs.name}; name a --split"
-            )
-        rows = []
-        for split in splits or held_out:
-            rows.append(evaluate_split(encoder, pairs, split, judge))
-            if as_json:
-                click.echo(json.dumps({"model": encoder.name, **asdict(rows[-1])}))
+        is_recipes = data is None and recipe is not None
+        with contextlib.nullcontext() if is_recipes else errors_as_typed():
+            pairs = choose_data(data, recipe, kind, image_column, caption_column)
+            held_out = held_out_splits(pairs, TRAIN if recipe is None else recipe.data.split)
+            if not splits and not held_out:
+                raise DataError(f"--split: the run was trained on all of {pairs.name}; name one")
+            rows = []
+            for split in splits or held_out:
+                rows.append(evaluate_split(encoder, pairs, split, judge))
+                if as_json:
+                    click.echo(json.dumps({"model": encoder.name, **asdict(rows[-1])}))
     except (BundleError, CheckpointError, DataError, PluginError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:

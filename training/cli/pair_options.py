@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+
+_FIELD = re.compile(r"\bdata\.(path|kind|split|image_column|caption_column)\b")
 
 
 def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -26,3 +30,19 @@ def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(added):
         command = option(command)
     return command
+
+
+@contextlib.contextmanager
+def errors_as_typed(path: str = "--data") -> Iterator[None]:
+    """Errors of data that a user named on the command line name its options, and no field of a
+    recipe. `path` is what stands for the data: an option, or an argument."""
+    from training.data.data_recipe import DataError
+
+    try:
+        yield
+    except DataError as error:
+        raise DataError(_FIELD.sub(lambda field: _typed(field[1], path), str(error))) from None
+
+
+def _typed(field: str, path: str) -> str:
+    return path if field == "path" else f"--{field.replace('_', '-')}"

@@ -101,11 +101,20 @@ def test_no_held_out_image_is_evidence_for_a_name(exported: tuple[Path, Result])
 def test_names_of_a_bundle_are_fitted_again(exported: tuple[Path, Result], tmp_path: Path) -> None:
     old = open_bundle(exported[0] / "icons" / "0.1")
     words = tmp_path / "words.txt"
-    words.write_text("zeppelin\n\n  Blue  Whale \n")
-    command = ["name-concepts", str(old.root), "--data", str(ICONS), "--words", str(words)]
+    words.write_text("zeppelin\n\n  Blue  Whale \nZEPPELIN\n" + "x" * 101)
+    report = tmp_path / "coverage.json"
+    command = ["name-concepts", str(old.root), "--data", str(ICONS), "--vocabulary", str(words)]
     command += ["--models", str(tmp_path), "--version", "0.2"]
+    command += ["--coverage", str(report)]
     done = CliRunner().invoke(bundle, command)
     assert done.exit_code == 0, done.output
+    assert "repeated lines: zeppelin" in done.stdout
+    assert "line 5 is left out: more than 100 characters" in done.stdout
+    coverage = json.loads(report.read_text())
+    assert (coverage["words"], coverage["phrases"], coverage["concepts"]) == (2, 1, 128)
+    assert {word["outcome"] for word in coverage["outcomes"]} & {"name", "evidence"}
+    refused = CliRunner().invoke(bundle, [*command[:-4], "--version", "0.3", *command[-2:]])
+    assert refused.output == "Error: --coverage: coverage.json exists, and is not replaced\n"
     new = open_bundle(tmp_path / "icons")
     changed = {"concepts.jsonl", "captions.safetensors", "CARD.md"}
     same = set(old.manifest.files) - changed
@@ -120,7 +129,7 @@ def test_names_of_a_bundle_are_fitted_again(exported: tuple[Path, Result], tmp_p
     assert card.count("## Names of concepts") == 1
     used = {e.source for c in new.concepts.concepts for e in c.words}
     assert used & {"zeppelin", "blue whale"}
-    again = CliRunner().invoke(bundle, command)
+    again = CliRunner().invoke(bundle, command[:-2])
     assert again.output == "Error: icons/0.2: exists, and versions never change\n"
 
 
@@ -257,7 +266,8 @@ def test_own_pairs_are_enough_for_a_bundle(
 ) -> None:
     """Graphs are not written here, as that takes long: what goes into them is judged."""
     from training.bundling.release import ReleaseConfig, release
-    from training.loading.pair_data import PairData
+    from training.loading.pair_data import ALL, PairData
+    from training.loading.sources.base import Pair
 
     if pairs is not None:  # so few that none is held out
         keys = sorted({path.stem for path in own_pairs.iterdir()} - {"cut"})[:pairs]
@@ -278,8 +288,8 @@ def test_own_pairs_are_enough_for_a_bundle(
     )
     release(config)
     golden, record, card = (written[key] for key in ("golden", "training_record", "card_text"))
-    held_out = list(PairData(own_pairs).split("held_out").read_all())
-    assert len(golden.images) == len(golden.texts) == (pairs or len(held_out))
+    good = sum(isinstance(found, Pair) for found in PairData(own_pairs).split(ALL).read_all())
+    assert len(golden.images) == len(golden.texts) == (pairs or good - 1)  # one is cut
     assert record.data == "own"
     assert ("No figures: no images were held out." in card) is (pairs is not None)
     assert ("held_out.top1" in record.figures) is (pairs is None)
