@@ -51,6 +51,9 @@ class Preprocessing:
     """open_clip's `resize_mode`: the shortest side becomes S and the centre is cropped; both sides
     become S; or the longest side becomes S and the rest is padded."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    crop: Literal["floor"] | None = None
+    """Where `shortest_crop` begins if its middle lies between two pixels: at the first of the two,
+    as in Hugging Face's transformers; None: at the even one, as in open_clip."""
     background: tuple[Shade, Shade, Shade] = (255, 255, 255)
     """What shows through transparent pixels."""
 
@@ -75,6 +78,8 @@ class Tokenization:
     """What is done to a text before."""
     pad_id: TokenId = 0
     """The id after the end of a text, up to T."""
+    padding: Literal["left"] | None = None
+    """`left`: the padding stands before the text, as Gemma's tokenizers do it. None: after it."""
 
 
 @dataclass(frozen=True, kw_only=True)

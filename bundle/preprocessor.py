@@ -110,7 +110,8 @@ class Preprocessor:
         # The shorter side becomes S and the longer one `scaled`. The crop keeps its middle.
         short, long = sorted((width, height))
         scaled = int(size * long / short)
-        first = round((scaled - size) / 2.0)
+        half = (scaled - size) / 2.0
+        first = int(half) if self.preprocessing.crop == "floor" else round(half)
         share = size / scaled
         if long <= _MAX_RATIO_RESIZED_WHOLE * short:
             whole = (size, scaled) if width <= height else (scaled, size)

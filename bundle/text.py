@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import regex
 
-Cleaning = Literal["lower", "whitespace", "canonicalize", "none"]
+Cleaning = Literal["lower", "whitespace", "canonicalize", "siglip", "none"]
 """What is done to a text before it is cut into tokens. The first three are open_clip's: repaired,
-and in lower case; repaired; in lower case without ASCII punctuation. `none` leaves the text to the
-tokenizer."""
+and in lower case; repaired; repaired, in lower case and without ASCII punctuation. `siglip` is that
+of Hugging Face's SiglipTokenizer: in lower case and without ASCII punctuation, but not repaired.
+`none` leaves the text to the tokenizer."""
 
 MAX_CHARACTERS = 16_384
 """Longer texts are refused."""
@@ -26,6 +27,9 @@ Unicode's Stream-Safe Text Format allows 30."""
 EMPTY = "must not be empty"
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+_WORD_START = "\u2581"
+"""What SentencePiece writes for a space."""
 
 _PLAIN = re.compile(r"[\t\n\r -%'-~]*")
 """ASCII without control characters and without the `&` of HTML: nothing in it needs a repair."""
@@ -67,6 +71,13 @@ def clean_text(value: object, cleaning: Cleaning = "lower") -> str:
         if is_blank(value):
             raise TextError(EMPTY)
         return value
+    if cleaning == "siglip":
+        _check_accents(value)
+        # Lower case comes first: that of a Greek sigma depends on what follows it.
+        text = value.lower().translate(_NO_PUNCTUATION).replace(_WORD_START, " ")
+        if is_blank(text):
+            raise TextError(EMPTY)
+        return " ".join(text.split())
     text = value if _PLAIN.fullmatch(value) else _repaired(value)
     if cleaning == "canonicalize":
         text = text.translate(_NO_PUNCTUATION)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 MODEL_SOURCES: Plugins[ModelSource] = Plugins(
     "SOURCE",
     {
+        "hf": Plugin("training.importing.hf_source:HFSource", "import"),
         "open_clip": Plugin("training.importing.open_clip_source:OpenClipSource", "import"),
     },
 )

@@ -1,0 +1,86 @@
+"""A tokenizer of Hugging Face as the tokenizer.json of a bundle. T tokens."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bundle.manifest import Tokenization
+from training.importing._sentencepiece_json import siglip_tokenizer_json
+from training.importing.base import ModelImportError
+
+_KINDS: dict[str, Literal["bpe", "unigram", "wordpiece"]] = {
+    "BPE": "bpe",
+    "Unigram": "unigram",
+    "WordPiece": "wordpiece",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HFTokenizer:
+    """What a bundle says and holds of a tokenizer."""
+
+    tokenization: Tokenization
+    text: str
+    """tokenizer.json."""
+    vocabulary: int
+    """All token ids are below it."""
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> HFTokenizer:
+        """That of a tokenizer of transformers, which is no matter of the files it was read from.
+
+        Most run in the library `tokenizers`, and what runs there is taken as it is. SigLIP's runs
+        in SentencePiece, and is converted. Raises ModelImportError for another one, and for
+        settings that a bundle cannot say.
+        """
+        name = type(tokenizer).__name__
+        if tokenizer.truncation_side != "right":
+            raise ModelImportError("tokenizer: truncation_side: must be right")
+        if tokenizer.pad_token_id is None:
+            raise ModelImportError("tokenizer: no pad_token")
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is not None:
+            data = json.loads(backend.to_str())
+        elif name == "SiglipTokenizer":
+            data = siglip_tokenizer_json(tokenizer)
+        else:
+            raise ModelImportError(f"tokenizer: {name} is not supported")
+        kind = _KINDS.get(data["model"]["type"])
+        if kind is None:
+            raise ModelImportError(f"tokenizer: the model {data['model']['type']} is not supported")
+        data["truncation"] = data["padding"] = None
+        vocabulary = 1 + max(tokenizer.get_vocab().values())
+        if kind == "unigram":
+            hide_special_pieces(data)
+        return cls(
+            tokenization=Tokenization(
+                kind=kind,
+                cleaning="siglip" if backend is None else "none",
+                pad_id=tokenizer.pad_token_id,
+                padding="left" if tokenizer.padding_side == "left" else None,
+            ),
+            text=json.dumps(data, ensure_ascii=False),
+            vocabulary=vocabulary,
+        )
+
+    def write(self, path: Path) -> None:
+        """Writes tokenizer.json."""
+        path.write_text(self.text, encoding="utf-8")
+
+
+def hide_special_pieces(data: dict[str, Any]) -> None:
+    """Changes a tokenizer.json so that no text can hold the special tokens of its Unigram model.
+
+    The model finds every piece of its vocabulary in a text, and the special tokens are among them
+    with the best score: the text `</s>` would become the end token. A NUL, which no text may hold,
+    comes before their names. The ids stay the same; the template knows the tokens by their ids.
+    """
+    special = {token["id"] for token in data["added_tokens"] if token["special"]}
+    pieces = data["model"]["vocab"]
+    for number in special:
+        if number < len(pieces) and not pieces[number][0].startswith("\0"):
+            pieces[number] = ["\0" + pieces[number][0], pieces[number][1]]
+    data["added_tokens"] = [token for token in data["added_tokens"] if not token["special"]]
