@@ -93,6 +93,11 @@ COMMANDS = {
     "train": LazyCommand(
         target="training.cli.train:train", help="Train a model from a recipe.", extra="train"
     ),
+    "import": LazyCommand(
+        target="training.cli.import_model:import_model",
+        help="Make a bundle of a CLIP of open_clip or Hugging Face.",
+        extra="import",
+    ),
     "data": LazyCommand(
         target="training.cli.data:data", help="Build and inspect data sets.", extra="train"
     ),

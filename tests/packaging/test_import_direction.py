@@ -134,9 +134,14 @@ def test_no_file_outgrows_a_screenful_of_screens() -> None:
 
 
 def test_weights_and_code_never_come_from_a_pickle() -> None:
+    """One file reads what torch.save wrote, of models that are imported, and only as tensors."""
+    tensors_only = "torch.load(path, map_location='cpu', weights_only=True)"
+    importer = ROOT / "training" / "importing" / "_weight_files.py"
     for room in ROOMS:
         for path in files(room):
             for node in ast.walk(ast.parse(path.read_text())):
                 text = ast.unparse(node) if isinstance(node, ast.Call) else ""
+                if path == importer and text == tensors_only:
+                    continue
                 unsafe = text.startswith(("torch.load(", "pickle.")) or "trust_remote_code" in text
                 assert not unsafe, f"{path.relative_to(ROOT)}: {text}"

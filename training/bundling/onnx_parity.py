@@ -107,7 +107,7 @@ class _ParityTally:
         np.put_along_axis(actual, indices, values, axis=1)
         self._items += len(expected)
         self._error = max(self._error, float(np.abs(actual - expected).max()))
-        self._cosine = min(self._cosine, float(_cosine(actual, expected).min()))
+        self._cosine = min(self._cosine, float(row_cosines(actual, expected).min()))
         noise = ROUNDING_NOISE * np.maximum(actual, expected).max(axis=1, keepdims=True)
         union = (actual > noise) | (expected > noise)
         both = union & (actual > 0) & (expected > 0)
@@ -119,7 +119,7 @@ class _ParityTally:
 
     def add_dense(self, expected: Array, actual: Array) -> None:
         """Compares dense vectors (B, D)."""
-        self._cosine = min(self._cosine, float(_cosine(actual, expected).min()))
+        self._cosine = min(self._cosine, float(row_cosines(actual, expected).min()))
 
     def add_norm(self, codes: Array, norm: Array) -> None:
         """Compares the norms (B,) of codes (B, C). Raises ParityError."""
@@ -143,7 +143,7 @@ class _ParityTally:
         )
 
 
-def _cosine(a: Array, b: Array) -> Array:
+def row_cosines(a: Array, b: Array) -> Array:
     """Cosines (B,) of rows, in float64: 1 when both rows are zero, 0 when one is."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     sizes = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)

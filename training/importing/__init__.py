@@ -14,6 +14,7 @@ MODEL_SOURCES: Plugins[ModelSource] = Plugins(
     {
         "hf": Plugin("training.importing.hf_source:HFSource", "import"),
         "open_clip": Plugin("training.importing.open_clip_source:OpenClipSource", "import"),
+        "run": Plugin("training.importing.run_source:RunSource", "train"),
     },
 )
 """By what stands before the colon of SOURCE."""

@@ -1,16 +1,19 @@
-"""Files of weights: their digest, and tensors that must fit a model."""
+"""Files of weights: their digest, their tensors, and that these fit a model."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from training.importing.base import ModelImportError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+"""Files that `read_weights` reads: safetensors, and those that torch.save wrote."""
 
 
 def weights_digest(paths: Sequence[Path]) -> str:
@@ -24,19 +27,55 @@ def weights_digest(paths: Sequence[Path]) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, by name.
+
+    A training script's file may hold them below `state_dict`, and its names may begin with
+    `module.`. A file that torch.save wrote is unpickled by torch's own reader of tensors, which
+    runs no code of the file (`weights_only`); this is the one place of the project that does so.
+    Raises ModelImportError.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    if path.suffix not in SUFFIXES:
+        raise ModelImportError(f"weights: must be a file of {', '.join(SUFFIXES)}")
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # neither reader has a class of errors of its own
+        raise ModelImportError(
+            f"weights: {path.name} cannot be read; it is damaged, or holds more than tensors"
+        ) from None
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content:
+        raise ModelImportError(f"weights: {path.name} holds no tensors by name")
+    tensors = {str(name).removeprefix("module."): value for name, value in content.items()}
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor):
+            raise ModelImportError(f"weights: {name} is not a tensor")
+    return tensors
+
+
 def load_fitting(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Loads weights that have exactly the names and shapes of the model's.
 
-    Raises ModelImportError, naming the first tensor that is missing, unknown or of another shape.
+    Raises ModelImportError, naming the first tensor that is missing, unknown, of another shape or
+    not finite.
     """
-    wanted = model.state_dict()
-    for name in wanted:
+    expected = model.state_dict()
+    for name in expected:
         if name not in weights:
             raise ModelImportError(f"weights: {name} is missing")
     for name, tensor in weights.items():
-        if name not in wanted:
+        if name not in expected:
             raise ModelImportError(f"weights: {name} is not a tensor of this architecture")
-        if tensor.shape != wanted[name].shape:
-            shape, expected = tuple(tensor.shape), tuple(wanted[name].shape)
-            raise ModelImportError(f"weights: {name} has the shape {shape}, not {expected}")
+        if tensor.shape != expected[name].shape:
+            shapes = f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
+            raise ModelImportError(f"weights: {name} has the shape {shapes}")
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ModelImportError(f"weights: {name} has values that are not finite")
     model.load_state_dict(dict(weights))

@@ -1,7 +1,20 @@
-"""Models of open_clip, by its own builders and files."""
+"""Models of open_clip: its architectures and tags, repositories of the hub, and folders."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.manifest import Preprocessing
+from training.importing._open_clip_files import CONFIG, LOCAL, OpenClipFiles, find_files
+from training.importing._weight_files import load_fitting, read_weights, weights_digest
 from training.importing.base import (
     ImportedModel,
     ModelImportError,
@@ -9,15 +22,216 @@ from training.importing.base import (
     SourceOptions,
 )
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 
 class OpenClipSource(ModelSource):
     """`ARCH/TAG`, `hf-hub:ORG/REPO`, `local-dir:PATH`, or `ARCH` with a file of weights."""
 
     def load(self, rest: str, options: SourceOptions) -> ImportedModel:
         """See ModelSource."""
-        raise ModelImportError(f"open_clip: {self.label(rest)}: not read yet")
+        files = find_files(rest, options)
+        from training.importing._hub import hub_answers, refuse_remote_code
+
+        hub_answers()  # else each of open_clip's own requests would be tried for a minute
+        refuse_remote_code()
+        from training.importing._open_clip_tokenizer import read_tokenizer
+        from training.importing._open_clip_towers import ImageEncoder, TextEncoder, patch_encoder
+
+        model, config = _build(files)
+        _load(model, files.weights)
+        tokenizer = read_tokenizer(files.model_name, config["text_cfg"])
+        preprocessing = _preprocessing(model.visual.preprocess_cfg)
+        _try_image(model, preprocessing.size)
+        patches = patch_encoder(model.visual)
+        bias = getattr(model, "logit_bias", None)
+        return ImportedModel(
+            family=f"open_clip:{_name(files.model_name, config)}",
+            library=f"open_clip {_library().__version__}",
+            image=ImageEncoder(model).eval(),
+            text=TextEncoder(model).eval(),
+            patches=None if patches is None else patches.eval(),
+            patch_grid=None if patches is None else patches.grid,
+            preprocessing=preprocessing,
+            tokenization=tokenizer.tokenization,
+            write_tokenizer=tokenizer.write,
+            context_length=tokenizer.context_length,
+            vocabulary=_vocabulary(model),
+            score="softmax" if bias is None else "sigmoid",
+            logit_scale=float(model.logit_scale.exp()),
+            logit_bias=0.0 if bias is None else float(bias),
+            weights_sha256=weights_digest([files.weights]),
+            reference=OpenClipReference(model, tokenizer.source),
+        )
 
     def label(self, rest: str) -> str:
         """See ModelSource."""
-        _, separator, path = rest.partition("local-dir:")
-        return f"local-dir:{path.rstrip('/').rpartition('/')[2]}" if separator else rest
+        path = rest.removeprefix(LOCAL)
+        return rest if path == rest else f"{LOCAL}{Path(path).resolve().name}"
+
+
+class OpenClipReference:
+    """open_clip's own transform, tokenizer and model."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        transform = _library().transform
+        cfg = transform.PreprocessCfg(**model.visual.preprocess_cfg)
+        self._transform = transform.image_transform_v2(cfg, is_train=False)
+        self._model, self._tokenizer = model, tokenizer
+
+    def pixels(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """See Reference."""
+        return np.stack([self._transform(image).numpy() for image in images])
+
+    def tokens(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """See Reference."""
+        ids: NDArray[np.int64] = self._tokenizer(list(texts)).numpy()
+        return ids
+
+    def images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See Reference."""
+        return self._run(self._model.encode_image, pixels)
+
+    def texts(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See Reference."""
+        return self._run(self._model.encode_text, tokens)
+
+    def _run(self, encode: Any, array: NDArray[Any]) -> NDArray[np.float32]:
+        import torch
+
+        with torch.inference_mode():
+            result: NDArray[np.float32] = encode(torch.from_numpy(array)).numpy()
+        return result
+
+
+def _library() -> Any:
+    from training.core.torchvision_compat import open_clip
+
+    return open_clip()
+
+
+def _build(files: OpenClipFiles) -> tuple[Any, dict[str, Any]]:
+    """The model with random weights, and its configuration."""
+    clip = _library()
+    config = clip.get_model_config(files.model_name)
+    _check_config(config)
+    changed = {}
+    text = config["text_cfg"]
+    if text.get("hf_model_name") and files.model_name.startswith(LOCAL):
+        folder = files.model_name.removeprefix(LOCAL)
+        if (Path(folder) / "config.json").is_file():
+            # The text tower's own configuration lies in the folder, so that no hub is asked for it.
+            changed["text_cfg"] = text | {"hf_model_name": folder, "hf_model_pretrained": False}
+    try:
+        with _quiet():
+            model = clip.create_model(
+                files.model_name,
+                load_weights=False,
+                pretrained_text=False,
+                force_preprocess_cfg=dict(files.preprocessing),
+                **changed,
+            )
+    except Exception as error:
+        from_hub = text.get("hf_model_name") and not changed
+        needs = f": its text tower is {text['hf_model_name']}, of the hub" if from_hub else ""
+        raise ModelImportError(f"open_clip: cannot build this configuration{needs}") from error
+    return model.float().eval().requires_grad_(False), config
+
+
+def _check_config(config: dict[str, Any]) -> None:
+    """Refuses keys that open_clip does not know, by their names."""
+    import dataclasses
+
+    clip = _library()
+    for section, owner in (("vision_cfg", clip.CLIPVisionCfg), ("text_cfg", clip.CLIPTextCfg)):
+        values = config.get(section)
+        if not isinstance(values, dict):
+            raise ModelImportError(f"{CONFIG}: model_cfg.{section} is missing")
+        known = {entry.name for entry in dataclasses.fields(owner)}
+        for key in values:
+            if key not in known:
+                raise ModelImportError(f"{CONFIG}: open_clip knows no model_cfg.{section}.{key}")
+
+
+def _load(model: Any, path: Path) -> None:
+    """Loads weights as open_clip does it, but never resized, and none of them made up."""
+    import torch
+
+    clip = _library()
+    weights = clip.convert.convert_state_dict(model, read_weights(path))
+    if "positional_embedding" in weights and not hasattr(model, "positional_embedding"):
+        weights = clip.model.convert_to_custom_text_state_dict(weights)
+    for name in ("input_resolution", "context_length", "vocab_size"):
+        weights.pop(name, None)  # numbers that OpenAI's files hold beside the weights
+    expected = model.state_dict()
+    if "text.transformer.embeddings.position_ids" not in expected:
+        weights.pop("text.transformer.embeddings.position_ids", None)
+    for name in ("logit_scale", "logit_bias"):
+        value = weights.get(name)
+        if isinstance(value, torch.Tensor) and value.numel() == 1 and name in expected:
+            weights[name] = value.reshape(expected[name].shape)
+    load_fitting(model, weights)
+
+
+def _preprocessing(cfg: dict[str, Any]) -> Preprocessing:
+    """open_clip's PreprocessCfg in the bundle's words."""
+    size, mean, std = cfg["size"], cfg["mean"], cfg["std"]
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise ModelImportError(f"preprocess_cfg.size: {height} x {width} pixels are not square")
+    resize = {"shortest": "shortest_crop", "longest": "longest_pad", "squash": "squash"}
+    if cfg["resize_mode"] not in resize:
+        raise ModelImportError(f"preprocess_cfg.resize_mode: {cfg['resize_mode']!r} is not known")
+    if cfg["interpolation"] not in ("bicubic", "bilinear", "random"):
+        raise ModelImportError(f"preprocess_cfg.interpolation: {cfg['interpolation']!r}")
+    if cfg["resize_mode"] == "longest" and cfg["fill_color"] != 0:
+        raise ModelImportError("preprocess_cfg.fill_color: only 0, which is black")
+    return Preprocessing(
+        size=height,
+        mean=_three(mean),
+        std=_three(std),
+        resize=resize[cfg["resize_mode"]],  # type: ignore[arg-type]
+        interpolation="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
+    )
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    red, green, blue = values if isinstance(values, list | tuple) else (values,) * 3
+    return float(red), float(green), float(blue)
+
+
+def _try_image(model: Any, size: int) -> None:
+    import torch
+
+    try:
+        with torch.inference_mode():
+            model.encode_image(torch.zeros(1, 3, size, size))
+    except Exception:
+        message = f"preprocess_cfg.size: the image tower takes no images of {size} pixels a side"
+        raise ModelImportError(message) from None
+
+
+def _vocabulary(model: Any) -> int:
+    return int(getattr(model, "vocab_size", 0) or model.text.vocab_size)
+
+
+def _name(model_name: str, config: dict[str, Any]) -> str:
+    """The architecture's name; `custom` for a configuration that open_clip does not have."""
+    clip = _library()
+    known = {name: clip.get_model_config(name) for name in clip.list_models()}
+    if model_name in known:
+        return model_name
+    return next((name for name, entry in known.items() if entry == config), "custom")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """open_clip warns of weights that are random. Here they are, until the file's are loaded."""
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

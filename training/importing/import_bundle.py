@@ -1,0 +1,216 @@
+"""A model of another library becomes a dense bundle: read, compared, written."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundle.architecture import Architecture
+from bundle.manifest import Manifest, ModelOrigin, SourceParity
+from bundle.onnx_graph import DENSE_OUTPUTS, INPUT, GraphName
+from bundle.store import vacant_version, write_bundle
+from training.importing import MODEL_SOURCES
+from training.importing.base import ImportedModel, ModelImportError, SourceOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from training.bundling.bundle_writer import Storage
+    from training.importing._gates import Golden, GraphChecks
+
+DEFAULT_SOURCE = "run"
+"""What a SOURCE without a colon is: the folder of a run, or of a checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """What is imported, and where it goes."""
+
+    source: str
+    """SOURCE of `sparseclip import`."""
+    models_dir: Path
+    name: str
+    version: str = "1"
+    weights: Path | None = None
+    """A file of weights for an architecture alone."""
+    storage: Storage = "float32"
+    """How weights are stored. float16 rounds them first."""
+    licence: Path | None = None
+    """A file with the licence of the weights."""
+
+
+def import_bundle(config: ImportConfig, report: Callable[[str], None]) -> Path:
+    """Imports a model as the bundle NAME/VERSION and returns its folder. `report` gets one line for
+    each step.
+
+    Raises ModelImportError for a source that is not there, does not fit together, or is not what
+    the source library's own code gives; PluginError for a kind of source that is not known; and
+    BundleError for a version that exists. Then nothing is left behind.
+    """
+    vacant_version(config.models_dir, config.name, config.version)  # before the minutes of work
+    licence = _licence(config)
+    kind, rest = _split(config.source)
+    source = MODEL_SOURCES.load(kind)()
+    report("reading the model")
+    model = source.load(rest, SourceOptions(weights=config.weights))
+    label = f"{kind}:{source.label(rest)}"
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        manifest = _write(model, work, label, config, report)
+        from training.importing._card import import_card, unknown_licence
+
+        text = licence or model.licence
+        (work / "LICENSE").write_text(text or unknown_licence(label), encoding="utf-8")
+        card = import_card(manifest, model.family, known_licence=text is not None)
+        (work / "CARD.md").write_text(card, encoding="utf-8")
+        report("writing the bundle")
+        return write_bundle(config.models_dir, manifest, lambda folder: _copy(work, folder))
+
+
+def _split(source: str) -> tuple[str, str]:
+    kind, separator, rest = source.partition(":")
+    if separator and "/" not in kind:
+        return MODEL_SOURCES.check(kind), rest
+    if DEFAULT_SOURCE not in MODEL_SOURCES.names or not Path(source).is_dir():
+        known = ", ".join(f"{name}:" for name in MODEL_SOURCES.names)
+        raise ModelImportError(f"SOURCE: must begin with one of {known} or be a run's folder")
+    if (Path(source) / "config.json").is_file():
+        raise ModelImportError("SOURCE: for a folder of Hugging Face write hf: before its path")
+    if (Path(source) / "open_clip_config.json").is_file():
+        raise ModelImportError("SOURCE: for a folder of open_clip write open_clip:local-dir: first")
+    return DEFAULT_SOURCE, source
+
+
+def _licence(config: ImportConfig) -> str | None:
+    if config.licence is None:
+        return None
+    try:
+        return config.licence.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise ModelImportError("--licence: must be a file of text") from None
+
+
+def _write(
+    model: ImportedModel,
+    work: Path,
+    label: str,
+    config: ImportConfig,
+    report: Callable[[str], None],
+) -> Manifest:
+    """Writes tokenizer and graphs into `work` and compares them. Returns the manifest."""
+    from bundle.open_tokenizer import open_tokenizer
+    from bundle.tokenizer import TokenizerError
+    from training.importing._gates import check_tokens, golden
+
+    report("comparing tokens and pixels")
+    path = work / "tokenizer.json"
+    model.write_tokenizer(path)
+    try:
+        tokenizer = open_tokenizer(path, model.context_length, model.tokenization)
+    except TokenizerError as error:
+        raise ModelImportError(f"tokenizer: {error}") from error
+    token_rows = check_tokens(model, tokenizer)
+    given = golden(model, tokenizer)
+    half = config.storage == "float16"
+    if half:
+        _round(model)  # the golden vectors are those of the weights as they were
+    checks = {
+        graph: _write_graph(model, graph, module, work, given, half, report)
+        for graph, module in _modules(model).items()
+    }
+    return Manifest(
+        name=config.name,
+        version=config.version,
+        kind="dense",
+        architecture=_architecture(model, given.image_dense.shape[1]),
+        preprocessing=model.preprocessing,
+        tokenization=model.tokenization,
+        origin=ModelOrigin(
+            source=label, library=model.library, weights_sha256=model.weights_sha256
+        ),
+        image_parity=checks["image"].parity,
+        text_parity=checks["text"].parity,
+        patch_parity=checks["patches"].parity if "patches" in checks else None,
+        source_parity=SourceParity(
+            images=len(given.pixels),
+            texts=len(given.tokens),
+            max_pixel_error=given.max_pixel_error,
+            min_image_cosine=checks["image"].served_cosine,
+            min_text_cosine=checks["text"].served_cosine,
+            token_rows=token_rows,
+        ),
+        files={},
+    )
+
+
+def _modules(model: ImportedModel) -> dict[GraphName, nn.Module]:
+    modules: dict[GraphName, nn.Module] = {"image": model.image, "text": model.text}
+    if model.patches is not None:
+        modules["patches"] = model.patches
+    return modules
+
+
+def _write_graph(
+    model: ImportedModel,
+    graph: GraphName,
+    module: nn.Module,
+    work: Path,
+    given: Golden,
+    half: bool,
+    report: Callable[[str], None],
+) -> GraphChecks:
+    from training.bundling.onnx_file import GraphTooLargeError, write_onnx
+    from training.importing._gates import check_graph
+
+    report(f"writing {graph}.onnx")
+    path, example = work / f"{graph}.onnx", _example(model, graph)
+    try:
+        write_onnx(module, example, INPUT[graph], DENSE_OUTPUTS[graph], path, half=half)
+    except GraphTooLargeError as error:
+        raise ModelImportError(f"{graph}.onnx: {error}") from None
+    report(f"comparing {graph}.onnx")
+    return check_graph(path, graph, given, half=half)
+
+
+def _example(model: ImportedModel, graph: GraphName) -> Tensor:
+    import torch
+
+    if graph == "text":
+        return torch.zeros(2, model.context_length, dtype=torch.int64)
+    return torch.zeros(2, 3, model.preprocessing.size, model.preprocessing.size)
+
+
+def _round(model: ImportedModel) -> None:
+    """Rounds the weights to float16. Raises ModelImportError for one beyond its range."""
+    import torch
+
+    with torch.no_grad():
+        for module in _modules(model).values():
+            for name, tensor in module.state_dict(keep_vars=True).items():
+                if tensor.is_floating_point() and tensor.ndim > 0:
+                    tensor.copy_(tensor.half().float())
+                    if not torch.isfinite(tensor).all():
+                        raise ModelImportError(f"weights: {name} does not fit float16")
+
+
+def _architecture(model: ImportedModel, dense_dim: int) -> Architecture:
+    return Architecture(
+        family=model.family,
+        dense_dim=dense_dim,
+        text_dense_dim=dense_dim,
+        context_length=model.context_length,
+        vocabulary=model.vocabulary,
+        logit_scale=model.logit_scale,
+        logit_bias=model.logit_bias,
+        score=model.score,
+        dense="shared",
+        patch_grid=model.patch_grid,
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, dirs_exist_ok=True)
