@@ -21,7 +21,7 @@ from torch import Tensor
 from mllm_adapter.engines import GENERATION_ENGINES
 from mllm_adapter.engines.base import FinishReason, GenerationEngine, Sampling
 from mllm_adapter.model.adapter import Adapter, open_adapter
-from mllm_adapter.model.llm import context_length
+from mllm_adapter.model.llm import TokenEmbeddings, context_length
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.model.prompt import Prompt, PromptBuilder, PromptMessage
 from mllm_adapter.steering.plan import SteeringBatch, SteeringPlan
@@ -61,7 +61,7 @@ class ChatModel:
         self,
         adapter: Adapter,
         tokenizer: Any,
-        embeddings: Float[Tensor, "V H"],
+        embeddings: TokenEmbeddings,
         engine: GenerationEngine,
     ) -> None:
         self.adapter, self.engine = adapter, engine
@@ -97,7 +97,7 @@ class ChatModel:
     @torch.inference_mode()
     def embed(self, prompt: Prompt, images: Sequence[EncodedImage]) -> Float[Tensor, "T H"]:
         """The LLM's input: the embeddings of the prompt's tokens, with visual tokens put in."""
-        embedded = self._embeddings[torch.tensor(prompt.ids)].float()
+        embedded = self._embeddings(torch.tensor(prompt.ids))
         for position, image in zip(prompt.image_positions, images, strict=True):
             tokens = self.visual_tokens(image)
             embedded[position : position + len(tokens)] = tokens

@@ -42,7 +42,10 @@ class BatchCache:
         """Appends a prompt as the last row, and returns the logits of its first answer token."""
         # The prompt is read alone, into a cache of its own (1, N, T, D): no padding goes through
         # the model, and no row of the batch is computed again.
-        prompt_cache = transformers().DynamicCache(config=self._model.config)
+        # Without the configuration, layers with a sliding window keep all columns as well. Rows
+        # of different lengths then have the same columns in every layer, and the mask alone keeps
+        # a token from what is before its window.
+        prompt_cache = transformers().DynamicCache()
         inputs = prompt[None].to(self._model.device, self._model.dtype)
         output = self._model(
             inputs_embeds=inputs, past_key_values=prompt_cache, use_cache=True, logits_to_keep=1

@@ -1,6 +1,6 @@
 """The contract of a generation engine: embeddings in, token ids out.
 
-T tokens of a prompt, H LLM width, V vocabulary.
+T tokens of a prompt, H LLM width.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from jaxtyping import Float
 from torch import Tensor
+
+from mllm_adapter.model.llm import TokenEmbeddings
 
 FinishReason = Literal["", "stop", "length"]
 """Why an answer ended: `stop` for an end token, `length` for `max_tokens`; empty before its end."""
@@ -82,8 +84,7 @@ class LoadedLLM(NamedTuple):
 
     engine: GenerationEngine
     tokenizer: Any
-    embeddings: Float[Tensor, "V H"]
-    """The embedding of each token."""
+    embeddings: TokenEmbeddings
 
 
 class GenerationError(RuntimeError):

@@ -22,7 +22,7 @@ from torch import Tensor
 from bundle.bounded_log import BoundedLog
 from mllm_adapter.engines._kv_cache import BatchCache
 from mllm_adapter.engines.base import FinishReason, GenerationError, LoadedLLM, Sampling, TokenDelta
-from mllm_adapter.model.llm import end_tokens, load_llm
+from mllm_adapter.model.llm import TokenEmbeddings, end_tokens, load_llm
 from training.core.torchvision_compat import transformers
 
 Deliver = Callable[[TokenDelta | GenerationError], None]
@@ -68,7 +68,7 @@ class TransformersEngine:
         """See GenerationEngine.open. There are no `options`."""
         llm, tokenizer = load_llm(path)
         engine = cls(llm, end_tokens(path, tokenizer), max_batch, **options)
-        return LoadedLLM(engine, tokenizer, llm.get_input_embeddings().weight.detach())
+        return LoadedLLM(engine, tokenizer, TokenEmbeddings.of(llm))
 
     @property
     def ended(self) -> bool:

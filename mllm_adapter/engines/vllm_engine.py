@@ -20,7 +20,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from mllm_adapter.engines.base import FinishReason, GenerationError, LoadedLLM, Sampling, TokenDelta
-from mllm_adapter.model.llm import end_tokens, load_embeddings, load_tokenizer
+from mllm_adapter.model.llm import context_length, end_tokens, load_embeddings, load_tokenizer
 from mllm_adapter.model.llm_files import check_weights
 
 FINISH_REASONS: dict[str | None, FinishReason] = {None: "", "stop": "stop", "length": "length"}
@@ -49,6 +49,7 @@ class VllmEngine:
             enable_prompt_embeds=True,
             skip_tokenizer_init=True,
             max_num_seqs=max_batch,
+            max_model_len=context_length(path),
             **options,
         )
         engine = cls(AsyncLLM.from_engine_args(arguments), end_tokens(path, tokenizer))

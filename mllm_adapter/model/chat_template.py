@@ -29,13 +29,19 @@ class TemplateError(ValueError):
 def render(tokenizer: Any, messages: Sequence[dict[str, str]], answer: bool) -> str:
     """The text of a conversation. With `answer` it ends where the assistant's turn begins.
 
+    A template that lets a model think before it answers is told not to: an adapter learns answers
+    alone.
+
     Raises TemplateError for a template that fails, or that runs longer or takes more memory than
     any real one.
     """
     try:
         with _bounded():
             text = tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=answer
+                list(messages),
+                tokenize=False,
+                add_generation_prompt=answer,
+                enable_thinking=False,
             )
     except _BudgetError as error:
         raise TemplateError(f"the chat template {error}") from None

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from mllm_adapter.model.llm_types import LLM_TYPES
 from training.core.torchvision_compat import transformers
 
 MAX_LAYERS = 512
@@ -35,24 +36,28 @@ class LLMError(ValueError):
     """An LLM that cannot be used; the message names its directory and says why."""
 
 
-def check_directory(path: Path) -> None:
-    """Checks that a directory holds a configuration, a tokenizer and safetensors, that it names no
-    file outside of itself, and that it has no file that could run code when it is loaded.
+def check_directory(path: Path, *, own: bool = False) -> None:
+    """Checks that a directory holds a language model of a supported type, a tokenizer and
+    safetensors, that it names no file outside of itself, and that it has no file that could run
+    code when it is loaded.
 
-    Raises LLMError.
+    In a directory that a user names for training, such files and the names of such code may be:
+    models are published with them, and they are never run. `own` says that it is one. Raises
+    LLMError.
     """
     if not (path / "config.json").is_file():
         raise LLMError(f"{path.name}: no config.json: not a Hugging Face directory")
+    _check_type(path, read_json(path, "config.json"))
     if not (path / "tokenizer.json").is_file():
         raise LLMError(f"{path.name}: no tokenizer.json")
     if not any(path.glob("*.safetensors")):
         raise LLMError(f"{path.name}: no safetensors; other weight formats are not read")
     for file in path.iterdir():
-        if file.suffix in _CODE_ENDINGS:
+        if file.suffix in _CODE_ENDINGS and not own:
             raise LLMError(f"{path.name}: holds {file.name}; only safetensors and JSON are read")
     for name in _JSON_FILES:
         if (path / name).is_file():
-            _check_names(path, name, read_json(path, name))
+            _check_names(path, name, read_json(path, name), own=own)
     for file in path.glob("*.safetensors.index.json"):
         shards = read_json(path, file.name).get("weight_map")
         if not isinstance(shards, dict):
@@ -86,7 +91,7 @@ def check_weights(path: Path) -> None:
     size is compared with the headers of the safetensors. Raises LLMError.
     """
     tensors = _tensor_sizes(path)
-    config = _read_config(path)
+    config = read_config(path)
     layers = int(getattr(config.get_text_config(), "num_hidden_layers", 0) or 0)
     if not 0 < layers <= min(MAX_LAYERS, len(tensors)):
         raise LLMError(
@@ -97,7 +102,7 @@ def check_weights(path: Path) -> None:
         with torch.device("meta"):
             model = transformers().AutoModelForCausalLM.from_config(config)
     except Exception as error:  # a model's constructor raises anything for numbers that do not fit
-        raise LLMError(f"{path.name}: config.json: {_one_line(error)}") from None
+        raise LLMError(f"{path.name}: config.json: {one_line(error)}") from None
     weights = sum(parameter.numel() for parameter in model.parameters())  # tied ones count once
     stored = sum(tensors.values())
     if weights > stored:
@@ -126,20 +131,35 @@ def check_complete(path: Path, missing: list[str]) -> None:
         raise LLMError(f"{path.name}: the files lack weights: {', '.join(sorted(missing)[:3])}")
 
 
-def _check_names(path: Path, name: str, data: dict[str, Any]) -> None:
+def _check_type(path: Path, config: dict[str, Any]) -> None:
+    """Refuses all but causal language models of the supported types, with whole weights."""
+    name = f"{path.name}: config.json"
+    model_type = str(config.get("model_type", ""))[:40]
+    if model_type not in LLM_TYPES:
+        types = ", ".join(LLM_TYPES)
+        raise LLMError(f"{name}: model_type: {model_type!r} is not supported; {types} are")
+    classes = config.get("architectures") or []
+    if not isinstance(classes, list) or not all(str(c).endswith("ForCausalLM") for c in classes):
+        raise LLMError(f"{name}: architectures: not a causal language model")
+    if config.get("quantization_config"):
+        raise LLMError(f"{name}: quantization_config: quantized weights are not read")
+
+
+def _check_names(path: Path, name: str, data: dict[str, Any], *, own: bool) -> None:
     """Refuses names of Python code and of files elsewhere."""
-    if "auto_map" in data:
+    if "auto_map" in data and not own:
         raise LLMError(f"{path.name}: {name}: auto_map: code of a model is not run")
     for key, value in data.items():
         if key.endswith("_file") and value is not None and Path(str(value)).name != value:
             raise LLMError(f"{path.name}: {name}: {key}: names a file that is not beside it")
 
 
-def _read_config(path: Path) -> Any:
+def read_config(path: Path) -> Any:
+    """The configuration as transformers reads it, with its defaults. Raises LLMError."""
     try:
         return transformers().AutoConfig.from_pretrained(path, local_files_only=True)
     except Exception as error:  # see check_weights
-        raise LLMError(f"{path.name}: config.json: {_one_line(error)}") from None
+        raise LLMError(f"{path.name}: config.json: {one_line(error)}") from None
 
 
 def _tensor_sizes(path: Path) -> dict[str, int]:
@@ -151,7 +171,7 @@ def _tensor_sizes(path: Path) -> dict[str, int]:
                 for name in tensors.keys():  # noqa: SIM118  a safe_open is not a mapping
                     sizes[name] = torch.Size(tensors.get_slice(name).get_shape()).numel()
         except SafetensorError as error:
-            raise LLMError(f"{path.name}: {file.name}: {_one_line(error)}") from None
+            raise LLMError(f"{path.name}: {file.name}: {one_line(error)}") from None
     return sizes
 
 
@@ -162,5 +182,6 @@ def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
                 yield name, tensors.get_tensor(name)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What a library says, in one line of bounded length."""
     return " ".join(str(error).split())[:300]

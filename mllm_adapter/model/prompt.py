@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
-from tokenizers import Tokenizer
-
+from mllm_adapter.model.answer_format import answer_format
 from mllm_adapter.model.chat_template import TemplateError, render
+from mllm_adapter.model.text_encoder import TextEncoder
+from mllm_adapter.model.turns import Role, arrangements
 
 _CONTENT_MARKER = re.compile("\ue000(\\d+)\ue001")
 """Stands for the content of message N while the chat template is rendered. The delimiters are
@@ -20,7 +23,7 @@ private-use characters, which no template contains."""
 class PromptMessage:
     """One message of a conversation, as the chat template reads it."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Role
     text: str
     images: int = 0
     """How many images come before the text."""
@@ -36,53 +39,116 @@ class Prompt:
     """For each image, the position of its first visual token in `ids`."""
 
 
+class Exchange(NamedTuple):
+    """A prompt and the answer that is to be learned."""
+
+    prompt: Prompt
+    answer: list[int]
+    """The token ids that follow the prompt, the end token included."""
+
+
 class PromptBuilder:
     """Renders a tokenizer's chat template.
 
     Only the template itself can produce special tokens: the same characters in a message are
-    tokenized as plain text, so no caller can forge a turn.
+    tokenized as plain text, so no caller can forge a turn. All else has the tokens that the
+    template's rendered text has as a whole.
     """
 
     def __init__(self, tokenizer: Any, visual_tokens: int, system: str = "") -> None:
         """`visual_tokens` is their number per image. `system` is the system message of
-        conversations that have none. Raises ValueError for a tokenizer without a template."""
+        conversations that have none. Raises ValueError for a tokenizer without a template, and
+        TemplateError for a template that nothing ends."""
         if not tokenizer.chat_template:
             raise ValueError("the LLM's tokenizer has no chat template")
         self.tokenizer, self.visual_tokens, self.system = tokenizer, visual_tokens, system
-        self._plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._plain.encode_special_tokens = True
+        self.format = answer_format(tokenizer)
+        self._encoder = TextEncoder(tokenizer)
+        self._rendered = functools.lru_cache(maxsize=256)(self._render)
 
     def __call__(self, messages: Sequence[PromptMessage], answer: bool = True) -> Prompt:
         """The prompt of a conversation. With `answer` it ends where the assistant's turn begins.
 
         Raises TemplateError.
         """
-        if self.system and not any(message.role == "system" for message in messages):
-            messages = [PromptMessage(role="system", text=self.system), *messages]
-        # The template sees markers instead of contents. The rendered text is then split at the
-        # markers, so that template and contents are tokenized apart.
-        marked = [
-            {"role": message.role, "content": f"\ue000{i}\ue001"}
-            for i, message in enumerate(messages)
-        ]
-        text = render(self.tokenizer, marked, answer)
-        rendered = sorted(int(number) for number in _CONTENT_MARKER.findall(text))
-        if rendered != list(range(len(messages))):
-            raise TemplateError("the chat template leaves out a message, or repeats one")
-        ids: list[int] = []
-        image_positions: list[int] = []
-        for i, piece in enumerate(_CONTENT_MARKER.split(text)):
-            if i % 2 == 0:  # re.split alternates between template text and message numbers
-                ids += self.tokenizer.encode(piece, add_special_tokens=False) if piece else []
-                continue
-            message = messages[int(piece)]
-            for _ in range(message.images):
-                image_positions.append(len(ids))
-                ids += [0] * self.visual_tokens
-            ids += self.text("\n" + message.text if message.images else message.text)
-        return Prompt(ids=ids, image_positions=image_positions)
+        return self._prompt(*self._pieces(messages, answer))
 
-    def text(self, text: str) -> list[int]:
-        """The token ids of plain text, in which no special token is recognized."""
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
-        return ids
+    def exchange(self, messages: Sequence[PromptMessage], answer: str) -> Exchange:
+        """The prompt of a conversation and its answer, as the template writes it.
+
+        Raises TemplateError.
+        """
+        pieces, contents = self._pieces(messages, answer=True)
+        prompt = self._prompt(pieces, contents)
+        contents = [*contents, PromptMessage(role="assistant", text=answer)]
+        pieces = [*pieces[:-1], pieces[-1] + self.format.lead, str(len(contents) - 1)]
+        whole = self._prompt(pieces, contents).ids
+        # Where a token spans the end of the prompt, the answer is tokenized alone: the prompt must
+        # be what the model reads when it is asked.
+        length = len(prompt.ids)
+        follows = whole[:length] == prompt.ids
+        ids = whole[length:] if follows else self._encoder.plain(self.format.lead + answer)
+        return Exchange(prompt, [*ids, self.format.end])
+
+    def _pieces(
+        self, messages: Sequence[PromptMessage], answer: bool
+    ) -> tuple[list[str], list[PromptMessage]]:
+        """Template text and numbers of messages in turn, and the messages."""
+        contents = list(messages)
+        if self.system and not any(message.role == "system" for message in messages):
+            contents.insert(0, PromptMessage(role="system", text=self.system))
+        roles = tuple(message.role for message in contents)
+        # Templates may write the day.
+        return self._rendered(roles, answer, datetime.date.today()), contents
+
+    def _render(self, roles: tuple[Role, ...], answer: bool, day: datetime.date) -> list[str]:
+        """The template's text for messages of some roles, split at their contents.
+
+        The template sees markers instead of contents, so the text depends on roles alone.
+        """
+        refused: TemplateError | None = None
+        for turns in arrangements(roles):
+            marked = [
+                {
+                    "role": turn.role,
+                    "content": "\n\n".join(f"\ue000{i}\ue001" for i in turn.messages),
+                }
+                for turn in turns
+            ]
+            try:
+                text = render(self.tokenizer, marked, answer)
+            except TemplateError as error:
+                refused = refused or error
+                continue
+            rendered = sorted(int(number) for number in _CONTENT_MARKER.findall(text))
+            if rendered == list(range(len(roles))):
+                return _CONTENT_MARKER.split(text)
+            refused = refused or TemplateError(
+                "the chat template leaves out a message, or repeats one"
+            )
+        raise refused or TemplateError("a conversation without a message")
+
+    def _prompt(self, pieces: Sequence[str], contents: Sequence[PromptMessage]) -> Prompt:
+        encoder, positions, ids = self._encoder, list[int](), list[int]()
+        text = ""  # what is not encoded yet
+        for i, piece in enumerate(pieces):
+            if i % 2 == 0:  # re.split alternates between template text and message numbers
+                text += piece
+                continue
+            message = contents[int(piece)]
+            if message.images:
+                ids += encoder(text, first=not ids)
+                text = ""
+            for _ in range(message.images):
+                positions.append(len(ids))
+                ids += [0] * self.visual_tokens
+            content = "\n" + message.text if message.images else message.text
+            if encoder.holds_special(content):
+                ids += encoder(text, first=not ids) + encoder.plain(content)
+                text = ""
+            else:
+                text += content
+        ids += encoder(text, first=not ids)
+        bos = encoder.missing_bos(ids)
+        shift = len(bos)
+        return Prompt(ids=bos + ids, image_positions=[p + shift for p in positions])

@@ -19,8 +19,11 @@ from mllm_adapter.trainer.batches import ConversationBatch
 from mllm_adapter.trainer.conversations import IGNORED
 from training.core.optimizer import build_optimizer
 
-LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-"""The matrices of a Llama or Qwen layer that LoRA adapts."""
+LORA_TARGETS = [
+    *("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj"),
+    *("gate_proj", "up_proj", "gate_up_proj", "down_proj"),
+]
+"""The matrices of a layer that LoRA adapts. Phi-3 has some of them as one."""
 
 
 class AdapterModel(nn.Module):

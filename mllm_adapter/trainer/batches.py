@@ -77,25 +77,30 @@ class ConversationSampler:
         """The batch of a step, counted from 0, split into parts of similar length."""
         rng = random.Random(derive_seed(self._seed, step))
         rows = [
-            self._easy_vqa_sample(rng)
-            if rng.random() < self._easy_vqa.share
-            else self._sample(self._image_at(step * size + i), rng)
+            row
             for i in range(size)
+            for row in (
+                self._easy_vqa_sample(rng)
+                if rng.random() < self._easy_vqa.share
+                else self._sample(self._image_at(step * size + i), rng)
+            )
         ]
         rows.sort(key=lambda row: len(row.text.ids))
         return [
             _collate(rows[i : i + CONVERSATIONS_PER_BATCH])
-            for i in range(0, size, CONVERSATIONS_PER_BATCH)
+            for i in range(0, len(rows), CONVERSATIONS_PER_BATCH)
         ]
 
-    def _easy_vqa_sample(self, rng: random.Random) -> _ConversationSample:
-        assert self._easy_vqa.table is not None
+    def _easy_vqa_sample(self, rng: random.Random) -> list[_ConversationSample]:
+        table = self._easy_vqa.table
+        assert table is not None
         image, turn = rng.choice(self._easy_vqa.questions)
-        return _ConversationSample(self._easy_vqa.table, image, encode([turn], self._build))
+        return [_ConversationSample(table, image, row) for row in encode([turn], self._build)]
 
-    def _sample(self, image: int, rng: random.Random) -> _ConversationSample:
+    def _sample(self, image: int, rng: random.Random) -> list[_ConversationSample]:
         turns = self._instructions.conversation(self._meta[image], rng)
-        return _ConversationSample(rng.choice(self._tables), image, encode(turns, self._build))
+        table = rng.choice(self._tables)
+        return [_ConversationSample(table, image, row) for row in encode(turns, self._build)]
 
     def _image_at(self, position: int) -> int:
         """The image at a position of the run: epoch after epoch, each shuffled anew."""

@@ -49,23 +49,29 @@ class TokenBatch(NamedTuple):
         return text.scatter(1, positions[:, :, None].expand_as(visual), visual.to(text.dtype))
 
 
-def encode(turns: Sequence[QuestionAnswer], build: PromptBuilder) -> TokenizedConversation:
+def encode(turns: Sequence[QuestionAnswer], build: PromptBuilder) -> list[TokenizedConversation]:
     """Tokenizes a conversation; its image comes before the first question.
 
-    The tokens before each answer are exactly the prompt that the model reads when it is asked.
+    The tokens before each answer are exactly the prompt that the model reads when it is asked. So
+    turns share a row only while each prompt goes on from the one before it with its answer. Some
+    templates write an old answer in another way than a new one; a new row then begins.
     """
+    rows: list[TokenizedConversation] = []
     messages: list[PromptMessage] = []
     ids: list[int] = []
     labels: list[int] = []
-    image_position = 0
     for i, turn in enumerate(turns):
         messages.append(PromptMessage(role="user", text=turn.question, images=int(i == 0)))
-        prompt = build(messages)
-        answer = [*build.text(turn.answer), build.tokenizer.eos_token_id]
-        labels += [IGNORED] * (len(prompt.ids) - len(labels)) + answer
-        ids, image_position = prompt.ids + answer, prompt.image_positions[0]
+        prompt, answer = build.exchange(messages, turn.answer)
+        if rows and prompt.ids[: len(ids)] == ids:
+            rows.pop()
+        else:
+            labels = []
+        labels = labels + [IGNORED] * (len(prompt.ids) - len(labels)) + answer
+        ids = prompt.ids + answer
+        rows.append(TokenizedConversation(ids, labels, prompt.image_positions[0]))
         messages.append(PromptMessage(role="assistant", text=turn.answer))
-    return TokenizedConversation(ids, labels, image_position)
+    return rows
 
 
 def collate(rows: Sequence[TokenizedConversation]) -> TokenBatch:

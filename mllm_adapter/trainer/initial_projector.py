@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mllm_adapter.data.code_tables import CodeTable
+from mllm_adapter.model.llm import TokenEmbeddings
 from mllm_adapter.model.projector import Projector
 from mllm_adapter.steering.text_to_concepts import TextCodes
 
@@ -45,11 +46,11 @@ def initialize_projector(
     sum of the embeddings of the label's tokens. The second layer becomes the identity, scaled so
     that visual tokens are as large as the LLM's token embeddings.
     """
-    embeddings = llm.get_input_embeddings().weight.detach().float()
+    embeddings = TokenEmbeddings.of(llm)
     target_of: dict[str, Float[Tensor, " H"]] = {}
     for caption in dict.fromkeys(m["caption"] for m in meta):
         ids = tokenizer.encode(caption, add_special_tokens=False)
-        target_of[caption] = embeddings[ids].sum(0)
+        target_of[caption] = embeddings(torch.tensor(ids)).sum(0)
     labels = sorted(filter(text_codes.has_concepts, target_of))
     parts: list[Tensor] = []
     captions: list[str] = []

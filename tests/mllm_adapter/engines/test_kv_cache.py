@@ -8,15 +8,17 @@ import pytest
 import torch
 
 from mllm_adapter.engines._kv_cache import BatchCache
-from tests.mllm_adapter.llms import tiny_llm
+from mllm_adapter.model.llm_types import LLM_TYPES
+from tests.mllm_adapter.llms import family_llm
 
 LENGTHS = (5, 2, 9, 3)
 """The second prompt is padded when it joins; the third makes those before it be padded."""
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen"])
+@pytest.fixture(scope="module", params=list(LLM_TYPES))
 def model(request: pytest.FixtureRequest) -> Any:
-    return tiny_llm(request.param)[0]
+    """Of every type; some have layers that see less than the longest prompt."""
+    return family_llm(request.param)[0]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.mllm_adapter.llms import tiny_llm
 GREEDY = Sampling(max_tokens=12)
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen"])
+@pytest.fixture(scope="module", params=["llama", "gemma3_text"])
 def model(request: pytest.FixtureRequest) -> Any:
     return tiny_llm(request.param)[0]
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from mllm_adapter.model.llm import (
+    CHAT_TEMPLATE,
     EMBEDDING_TENSOR,
     context_length,
     end_tokens,
     load_embeddings,
     load_llm,
+    load_tokenizer,
 )
 from mllm_adapter.model.llm_files import LLMError
+from tests.mllm_adapter.llms import save_llm
+from training.core.torchvision_compat import transformers
 
 
 @pytest.fixture
@@ -29,7 +35,7 @@ def test_what_is_read_of_a_directory(llama: Path) -> None:
     assert not model.training
     assert context_length(llama) == 256
     assert end_tokens(llama, tokenizer) == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
-    assert torch.equal(load_embeddings(llama), model.get_input_embeddings().weight)
+    assert torch.equal(load_embeddings(llama).table, model.get_input_embeddings().weight)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pkl", "modeling_llama.py"])
@@ -38,6 +44,7 @@ def test_files_that_could_run_code_are_refused(copy: Path, name: str) -> None:
     for load in (load_llm, load_embeddings):
         with pytest.raises(LLMError, match=f"^llama: holds {name}; only safetensors and JSON"):
             load(copy)
+    load_tokenizer(copy, own=True)  # a directory as a hub has it: the file is not read
 
 
 @pytest.mark.parametrize(
@@ -72,3 +79,70 @@ def test_a_broken_config_is_one_line(copy: Path) -> None:
     (copy / "config.json").write_text("{")
     with pytest.raises(LLMError, match="^llama: [^\n]+$"):
         load_llm(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "t5"}, "model_type: 't5' is not supported; llama, qwen2, .* are"),
+        ({"model_type": "bert"}, "model_type: 'bert' is not supported"),
+        ({"model_type": "gemma3"}, "model_type: 'gemma3' is not supported"),
+        ({"model_type": "mamba"}, "model_type: 'mamba' is not supported"),
+        ({"model_type": None}, "model_type: 'None' is not supported"),
+        ({"architectures": ["LlamaModel"]}, "architectures: not a causal language model"),
+        (
+            {"architectures": ["LlamaForSequenceClassification"]},
+            "architectures: not a causal language model",
+        ),
+        ({"quantization_config": {"bits": 4}}, "quantization_config: quantized weights are not"),
+        ({"auto_map": {"AutoModel": "x.Y"}}, "auto_map: code of a model is not run"),
+    ],
+)
+def test_another_model_is_refused_in_one_line_before_weights_are_read(
+    copy: Path, change: dict[str, Any], message: str
+) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | change))
+    (copy / "model.safetensors").write_bytes(b"not read")
+    for load in (load_llm, load_embeddings):
+        with pytest.raises(LLMError, match=rf"^llama: config\.json: {message}[^\n]*$"):
+            load(copy)
+
+
+def test_a_directory_as_a_hub_has_it_is_copied_without_its_code(copy: Path, tmp_path: Path) -> None:
+    """Phi-3 is published with code that transformers does not need."""
+    for name in ("config.json", "tokenizer_config.json"):
+        data = json.loads((copy / name).read_text())
+        (copy / name).write_text(json.dumps(data | {"auto_map": {"AutoConfig": "tripwire.Wire"}}))
+    (copy / "tripwire.py").write_text("raise SystemExit('this must not run')")
+    save_llm(load_llm(copy, own=True), tmp_path / "written")
+    load_llm(tmp_path / "written")
+
+
+def test_a_model_without_a_chat_template_says_what_to_do(copy: Path) -> None:
+    data = json.loads((copy / "tokenizer_config.json").read_text())
+    del data["chat_template"]
+    (copy / "tokenizer_config.json").write_text(json.dumps(data))
+    (copy / "model.safetensors").write_bytes(b"not read")
+    with pytest.raises(LLMError, match=r"^llama: no chat template: .*llm\.chat_template$"):
+        load_llm(copy)
+    assert load_tokenizer(copy, CHAT_TEMPLATE).chat_template == CHAT_TEMPLATE
+
+
+def test_a_model_of_two_kinds_of_positions_has_the_context_of_one(tmp_path: Path) -> None:
+    factors = [1.0] * 8
+    config = transformers().Phi3Config(
+        max_position_embeddings=512,
+        original_max_position_embeddings=128,
+        hidden_size=64,
+        num_attention_heads=4,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 1e4,
+            "short_factor": factors,
+            "long_factor": factors,
+            "original_max_position_embeddings": 128,
+        },
+    )
+    config.save_pretrained(tmp_path)
+    assert context_length(tmp_path) == 128

@@ -40,7 +40,7 @@ def test_it_is_a_stock_directory(folder: Path, loaded: tuple[Any, Any]) -> None:
     assert context_length(folder) == 8192
     model, tokenizer = loaded
     assert end_tokens(folder, tokenizer) == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
-    table = load_embeddings(folder)
+    table = load_embeddings(folder).table
     assert torch.equal(table.float(), model.get_input_embeddings().weight)
 
 

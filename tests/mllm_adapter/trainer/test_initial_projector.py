@@ -51,5 +51,5 @@ def test_a_new_projector_says_words_of_the_label() -> None:
     )
     likeness = torch.cosine_similarity(whole[:, None], meant[None], dim=-1)
     assert likeness.argmax(1).tolist() == [0, 1, 2]
-    assert likeness.diagonal().min() > 0.8
+    assert likeness.diagonal().min() > 0.6
     assert 0.5 < whole.std() / words.std() < 2
