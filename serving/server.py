@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,9 @@ ADMIN_SERVICES = ("sparseclip.v1.AdminService",)
 
 _CANCEL_S = 1.0
 """Time for a load to end by itself after a signal."""
+
+_CLOSE_S = 3.0
+"""Time to free everything after a drain. Only a load that began before may take longer."""
 
 _SWITCH_S = 0.0005
 """How long a thread may keep the event loop from the interpreter. By default it is 5 ms, as long as
@@ -200,7 +204,12 @@ def run(config: ServerConfig) -> None:
     Raises StartupError, whose message is one line.
     """
     prepare_memory()
-    asyncio.run(_serve(config))
+    overdue = threading.Timer(_CLOSE_S, _end_overdue)
+    overdue.daemon = True
+    try:
+        asyncio.run(_serve(config, overdue.start))
+    finally:
+        overdue.cancel()
 
 
 def serve(config: ServerConfig) -> int:
@@ -216,7 +225,7 @@ def serve(config: ServerConfig) -> int:
     return 0
 
 
-async def _serve(config: ServerConfig) -> None:
+async def _serve(config: ServerConfig, on_drained: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -244,6 +253,13 @@ async def _serve(config: ServerConfig) -> None:
         await stopping
         print("sparseclip: draining", file=sys.stderr, flush=True)
         await server.drain()
+        on_drained()
+
+
+def _end_overdue() -> None:
+    """Ends a process whose thread still loads a model: it cannot be ended, and may take minutes."""
+    print("sparseclip: stopped while loading", file=sys.stderr, flush=True)
+    os._exit(0)
 
 
 def _default_bundle() -> Path:

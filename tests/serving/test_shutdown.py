@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from grpc_health.v1 import health_pb2
 
 from sparseclip.v1 import embedding_pb2
 from tests.serving.support.running_server import assert_clean, embed_request, large_image
-from tests.serving.support.server_process import Process
+from tests.serving.support.server_process import Process, environment
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def test_f42_what_a_stream_has_sent_is_answered(started: Process) -> None:
     assert started.ended(30) == 0
 
 
-def test_f42_a_stream_that_has_sent_nothing_holds_nothing_up(started: Process) -> None:
+def test_f42_a_stream_that_has_sent_nothing_holds_nothing_up(tiny_bundle: Path) -> None:
     silent = started.stub.EmbedStream(_nothing_yet(), timeout=60)
     assert started.golden()  # the server has seen the stream, which came before
     started.process.send_signal(signal.SIGTERM)
@@ -137,6 +139,33 @@ def test_f42_a_second_sigterm_ends_it_now(started: Process, tiny_bundle: Path) -
         call.result()
     assert started.ended(5) != 0
     assert_begins_again(tiny_bundle, started, answers)
+
+
+def test_f42_a_thread_that_loads_a_model_holds_nothing_up(tiny_bundle: Path) -> None:
+    hung = """
+import asyncio, time
+from serving import server
+
+class Loading(server.Server):
+    async def start(self):
+        await super().start()
+        self.thread = asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
+
+server.Server = Loading
+server.serve(server.ServerConfig(bundle={bundle!r}, port=0))
+"""
+    code = hung.format(bundle=str(tiny_bundle))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    with process:
+        assert "serving on" in process.stderr.readline()
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+        assert time.monotonic() - begun < 15
+        assert process.stderr.read().splitlines()[-1] == "sparseclip: stopped while loading"
 
 
 def test_f42_a_killed_server_leaves_no_process(started: Process, tiny_bundle: Path) -> None:

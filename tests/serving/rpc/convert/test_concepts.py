@@ -21,7 +21,7 @@ from tests.support.tiny_model import tiny_concepts
 MODEL: Any = SimpleNamespace(
     id=ModelId(name="tiny", version="1"),
     concepts=ConceptVocabulary(tuple(tiny_concepts())),
-    architecture=SimpleNamespace(patch_grid=(1, 2)),
+    architecture=SimpleNamespace(grid=(1, 2)),
 )
 LIMITS = LimitsConfig(text_bytes=8)
 

@@ -24,7 +24,7 @@ LIMITS = LimitsConfig(images_per_call=2, texts_per_call=3, id_bytes=4)
 MODEL: Any = SimpleNamespace(
     id=ModelId(name="tiny", version="1"),
     concepts=ConceptVocabulary(tuple(tiny_concepts())),
-    architecture=SimpleNamespace(patch_grid=(1, 2)),
+    architecture=SimpleNamespace(grid=(1, 2)),
     nearest_captions=lambda row, count: (("a dog", 0.5), ("a cat", 0.25))[:count],
 )
 ITEM = ImageItem(id="a", data=b"x")
