@@ -98,6 +98,11 @@ COMMANDS = {
         help="Make a bundle of a CLIP of open_clip or Hugging Face.",
         extra="import",
     ),
+    "sparsify": LazyCommand(
+        target="training.cli.sparsify:sparsify",
+        help="Make a dense bundle sparse, without training its towers.",
+        extra="train",
+    ),
     "data": LazyCommand(
         target="training.cli.data:data", help="Build and inspect data sets.", extra="train"
     ),

@@ -68,7 +68,7 @@ def check_graphs(model: SparseCLIP, folder: Path, pixels: Array, tokens: Array) 
     Raises ParityError for a cosine below MIN_COSINE, a support whose Jaccard index is below
     MIN_JACCARD, or a wrong norm or count of active concepts.
     """
-    image, text, patches = _ParityTally("image"), _ParityTally("text"), _ParityTally("patches")
+    image, text, patches = ParityTally("image"), ParityTally("text"), ParityTally("patches")
     graphs = {name: OnnxGraph(folder / f"{name}.onnx", name) for name in GRAPHS}
     for x in _batches(pixels):
         codes, dense = (t.numpy() for t in model.encode_image(torch.from_numpy(x)))
@@ -93,7 +93,7 @@ def check_graphs(model: SparseCLIP, folder: Path, pixels: Array, tokens: Array) 
     return GraphParity(image.result(), text.result(), patches.result())
 
 
-class _ParityTally:
+class ParityTally:
     """The worst figures of one graph over all rows."""
 
     def __init__(self, graph: GraphName) -> None:

@@ -90,7 +90,7 @@ class PairData:
 
     def __init__(self, path: Path, *, kind: str = AUTO, columns: Columns | None = None) -> None:
         """Raises DataError when there are no such data, or PluginError for an unknown kind."""
-        self.path, self._kind, self._columns = (
+        self.path, self._kind, self.columns = (
             Path(os.path.abspath(path)),
             kind,
             columns or Columns(),
@@ -140,7 +140,7 @@ class PairData:
         return self._open(self.path)
 
     def _open(self, path: Path) -> PairSource:
-        return open_source(path, self._columns, self._kind)
+        return open_source(path, self.columns, self._kind)
 
 
 def _is_built(path: Path) -> bool:

@@ -134,7 +134,19 @@ def read_samples(data: PairData, splits: Sequence[str]) -> dict[str, Sequence[La
     if not any(pairs.values()):
         raise DataError(f"data.path: {data.name} holds no good pair of {', '.join(splits)}")
     words = _frequent_words(pair for found in pairs.values() for pair in found)
-    return {name: [_sample(pair, data.name, words) for pair in pairs[name]] for name in splits}
+    return {
+        name: [
+            OwnSample(key=pair.key, encoded=pair.image, meta=_meta(pair, data.name, words))
+            for pair in pairs[name]
+        ]
+        for name in splits
+    }
+
+
+def metas_of(pairs: Sequence[Pair], data: str) -> list[dict[str, Any]]:
+    """The metadata of pairs of a user's own data; see LabelledImage. Their images are not read."""
+    words = _frequent_words(pairs)
+    return [_meta(pair, data, words) for pair in pairs]
 
 
 def _take(split: PairSplit, sides: Sequence[str]) -> dict[str, list[Pair]]:
@@ -187,10 +199,10 @@ def _frequent_words(pairs: Iterable[Pair]) -> frozenset[str]:
     return frozenset(word for word, number in frequent if number >= MIN_PAIRS_OF_WORD)
 
 
-def _sample(pair: Pair, data: str, words: frozenset[str]) -> OwnSample:
-    """A pair with metadata as a built data set has them. Keywords are the words of its captions
-    that other pairs have, too."""
-    meta = {
+def _meta(pair: Pair, data: str, words: frozenset[str]) -> dict[str, Any]:
+    """Metadata as a built data set has them. Keywords are the words of the pair's captions that
+    other pairs have, too."""
+    return {
         "caption": pair.captions[0],
         "captions": list(pair.captions),
         "keywords": sorted(_words(pair) & words),
@@ -198,4 +210,3 @@ def _sample(pair: Pair, data: str, words: frozenset[str]) -> OwnSample:
         "set": data,
         "group": None,
     }
-    return OwnSample(key=pair.key, encoded=pair.image, meta=meta)

@@ -1,0 +1,138 @@
+"""A dense bundle becomes a sparse one: the command from end to end, and the graphs of patches."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from click.testing import CliRunner
+from onnx import TensorProto, helper, numpy_helper
+
+from bundle.onnx_graph import OnnxGraph
+from bundle.store import open_bundle
+from serving.cli.main import main
+from tests.support.paths import ICONS
+from tests.training.sparsify.heads.test_heads import WIDTH, build_head, head_data, recipe
+from training.bundling.onnx_graphs import TopK
+from training.sparsify.embeddings.dense_encoder import unit_rows
+from training.sparsify.heads.base import CodeHead
+from training.sparsify.onnx_heads import as_served, write_sparse_graphs
+
+SIDE, PATCH = 8, 4
+
+
+def test_the_command_writes_a_sparse_bundle(dense_bundle: Path, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("circle\nsquare\nRed Heart\n")
+    arguments = ["sparsify", str(dense_bundle.parent), str(ICONS), "--name", "thin"]
+    options = {
+        "--models": tmp_path / "models",
+        "--head": "distill",
+        "--compare": "contrastive",
+        "--vocabulary": words,
+        "--concepts": 96,
+        "--l0": 0.1,
+        "--steps": 3,
+        "--batch-size": 16,
+        "--output": tmp_path / "run",
+        "--cache": tmp_path / "cache",
+    }
+    arguments += [str(part) for pair in options.items() for part in pair]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    bundle = open_bundle(tmp_path / "models" / "thin")
+    manifest, architecture = bundle.manifest, bundle.manifest.architecture
+    assert (manifest.kind, architecture.concepts, architecture.head) == ("sparse", 96, "stacked")
+    assert manifest.origin is not None
+    assert manifest.origin.teacher == "dense/1"
+    assert manifest.training is not None
+    assert manifest.training.recipe == "sparsify:distill"
+    assert len(bundle.concepts) == 96
+    assert bundle.captions is not None
+    assert bundle.captions.nearest(np.array([0]), np.array([1.0]), 1) is not None
+    # The same vectors as the dense bundle's, and codes of them beside.
+    tokens = bundle.tokenizer.encode(["a red circle", "dog"])
+    sparse = OnnxGraph(bundle.file("text.onnx"), "text").run(tokens)
+    dense = OnnxGraph(dense_bundle / "text.onnx", "text", sparse=False).run(tokens)
+    np.testing.assert_array_equal(sparse["dense"], dense["dense"])
+    assert sparse["active"].max() <= 96
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert set(report["heads"]) == {"distill", "contrastive"}
+    figures = report["heads"]["distill"]["splits"]["test_style"]
+    assert figures["images"] == report["dense"]["test_style"]["images"] == 16
+    assert figures["untrained"]["image_sparsity"]["l0"] > 0
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 1
+    assert "thin/1: exists" in again.output
+
+
+def test_bad_choices_are_refused_in_one_line(
+    dense_bundle: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    common = ["--name", "x", "--models", str(tmp_path), "--output", str(tmp_path / "run")]
+    cases = (
+        ([str(dense_bundle), str(ICONS), "--head", "contrast"], "did you mean contrastive?"),
+        ([str(tiny_bundle), str(ICONS)], "is sparse already"),
+        ([str(dense_bundle), str(ICONS), "--split", "trian"], "has no split 'trian'"),
+    )
+    for arguments, message in cases:
+        result = CliRunner().invoke(main, ["sparsify", *arguments, *common])
+        assert result.exit_code == 1
+        assert message in result.output
+        assert len(result.output.strip().splitlines()) <= 2  # the other is on clarity
+
+
+def patch_graph(folder: Path) -> Path:
+    """A dense graph with patches: each is projected, and their mean is the image's vector."""
+    weight = np.random.default_rng(0).normal(size=(WIDTH, 3, PATCH, PATCH)).astype(np.float32)
+    shape = np.array([0, WIDTH, -1], dtype=np.int64)
+    nodes = [
+        helper.make_node("Conv", ["pixels", "weight"], ["values"], strides=[PATCH, PATCH]),
+        helper.make_node("Reshape", ["values", "shape"], ["norm"]),
+        helper.make_node("Transpose", ["norm"], ["patch_dense"], perm=[0, 2, 1]),
+        helper.make_node("ReduceMean", ["patch_dense"], ["dense"], axes=[1], keepdims=0),
+    ]
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])
+    outputs = [
+        helper.make_tensor_value_info("dense", TensorProto.FLOAT, ["batch", WIDTH]),
+        helper.make_tensor_value_info("patch_dense", TensorProto.FLOAT, ["batch", 4, WIDTH]),
+    ]
+    tensors = [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(shape, "shape")]
+    graph = helper.make_graph(nodes, "patches", [pixels], outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path = folder / "dense.onnx"
+    onnx.save_model(model, path)
+    return path
+
+
+def some_head() -> CodeHead:
+    data = head_data()
+    return as_served(build_head(recipe("distill", data), data))
+
+
+def test_patches_have_codes_of_the_same_head(tmp_path: Path) -> None:
+    head, source = some_head(), patch_graph(tmp_path)
+    write_sparse_graphs(head, {"patches": source}, TopK(image=64, text=64, patch=64), tmp_path)
+    pixels = np.random.default_rng(1).normal(size=(3, 3, SIDE, SIDE)).astype(np.float32)
+    dense = OnnxGraph(source, "patches", sparse=False).run(pixels)
+    outputs = OnnxGraph(tmp_path / "patches.onnx", "patches").run(pixels)
+    for name, rows in (("", dense["dense"]), ("patch_", dense["patch_dense"].reshape(12, -1))):
+        with torch.no_grad():
+            expected = head.image(torch.from_numpy(unit_rows(rows))).numpy()
+        codes = np.zeros_like(expected)
+        indices = outputs[f"{name}indices"].reshape(len(rows), -1)
+        np.put_along_axis(codes, indices, outputs[f"{name}values"].reshape(len(rows), -1), 1)
+        np.testing.assert_allclose(codes, expected, atol=1e-5)
+        np.testing.assert_array_equal(outputs[f"{name}active"].ravel(), (expected > 0).sum(1))
+    np.testing.assert_allclose(outputs["dense"], dense["dense"], atol=1e-5)
+
+
+def test_a_vector_of_zeros_has_finite_codes(tmp_path: Path) -> None:
+    head, source = some_head(), patch_graph(tmp_path)
+    write_sparse_graphs(head, {"patches": source}, TopK(image=64, text=64, patch=64), tmp_path)
+    zeros = np.zeros((1, 3, SIDE, SIDE), dtype=np.float32)
+    outputs = OnnxGraph(tmp_path / "patches.onnx", "patches").run(zeros)
+    assert all(np.isfinite(value).all() for value in outputs.values())

@@ -1,0 +1,158 @@
+"""The command `sparseclip sparsify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from training.cli.evaluate import find_judge
+from training.cli.pair_options import pair_options
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.option("--name", required=True, help="Name of the sparse model.")
+@click.option("--version", default="1", show_default=True, help="An existing one is never changed.")
+@click.option(
+    "--models",
+    "models_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("models"),
+    show_default=True,
+    help="Folder in which NAME/VERSION is written.",
+)
+@click.option(
+    "--head",
+    default="contrastive",
+    show_default=True,
+    metavar="HEAD",
+    help="How the bundle's codes are learned: contrastive (from captions) or distill (captions are"
+    " not needed; the dense model's similarities to a vocabulary are).",
+)
+@click.option(
+    "--compare",
+    multiple=True,
+    metavar="HEAD",
+    help="A further head to train for the report, or `all`. May be repeated.",
+)
+@pair_options
+@click.option("--split", default="train", show_default=True, help="The split to train on.")
+@click.option(
+    "--vocabulary",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of words of your field, one a line: for names of concepts, and for distill.",
+)
+@click.option(
+    "--concepts",
+    type=click.IntRange(1, 2**20),
+    help="C, how many concepts the codes have.  [default: 8 times the width of the dense vectors]",
+)
+@click.option(
+    "--l0",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.03,
+    show_default=True,
+    help="The largest share of concepts that is active, on the average of images and of texts.",
+)
+@click.option("--steps", type=click.IntRange(1), help="Steps of training.")
+@click.option("--batch-size", type=click.IntRange(2), help="Images of a step.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Peak learning rate.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of checkpoints and of the report.  [default: runs/sparsify/NAME-VERSION]",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the embeddings, which other runs use again.  [default: the user's cache]",
+)
+def sparsify(
+    bundle: Path,
+    data: Path,
+    name: str,
+    version: str,
+    models_dir: Path,
+    head: str,
+    compare: tuple[str, ...],
+    kind: str,
+    image_column: str,
+    caption_column: str,
+    split: str,
+    vocabulary: Path | None,
+    concepts: int | None,
+    l0: float,
+    steps: int | None,
+    batch_size: int | None,
+    lr: float | None,
+    seed: int,
+    output: Path | None,
+    cache: Path | None,
+) -> None:
+    """Make the dense bundle BUNDLE sparse by the images of DATA, and name its concepts.
+
+    Both towers stay as they are. The command embeds the images and texts once, trains a wide ReLU
+    layer on the embeddings, measures it on held-out images beside the dense model, and writes a
+    sparse bundle. It takes minutes on a CPU. A command that was stopped goes on where it was.
+    """
+    from bundle.plugins import PluginError
+    from bundle.store import BundleError, vacant_version
+    from training.bundling.onnx_parity import ParityError
+    from training.core.checkpoint import CheckpointError
+    from training.core.resume import TrainingError
+    from training.data.data_recipe import DataError
+    from training.loading.pair_data import PairData
+    from training.loading.sources.base import Columns
+    from training.sparsify.heads import HEADS
+    from training.sparsify.job import HeadOptions, SparsifyConfig
+    from training.sparsify.job import sparsify as run
+    from training.sparsify.onnx_heads import HeadGraphError
+
+    given: dict[str, Any] = {
+        "concepts": concepts,
+        "steps": steps,
+        "batch_size": batch_size,
+        "lr": lr,
+    }
+    options = HeadOptions(
+        l0=l0, seed=seed, **{key: value for key, value in given.items() if value is not None}
+    )
+    columns = Columns(image=image_column, caption=caption_column)
+    try:
+        vacant_version(models_dir, name, version)  # fails now, not after minutes of work
+        chosen = HEADS.names if "all" in compare else compare
+        for wanted in (head, *chosen):
+            HEADS.check(wanted)
+        run_folder = output or Path("runs/sparsify") / f"{name}-{version}"
+        config = SparsifyConfig(
+            bundle=bundle,
+            data=PairData(data, kind=kind, columns=columns),
+            split=split,
+            vocabulary=vocabulary,
+            models_dir=models_dir,
+            name=name,
+            version=version,
+            head=head,
+            compare=chosen,
+            options=options,
+            run=run_folder,
+            cache=cache,
+            judge=find_judge(),
+        )
+        path = run(config)
+    except (
+        BundleError,
+        CheckpointError,
+        DataError,
+        HeadGraphError,
+        ParityError,
+        PluginError,
+        TrainingError,
+    ) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"report: {run_folder / 'report.json'}")
+    click.echo(f"bundle: {path}")

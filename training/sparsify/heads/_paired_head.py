@@ -1,0 +1,72 @@
+"""What heads share whose codes are compared with those of the other tower. B batch, D width."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bundle.codes import ACTIVE_ABOVE
+from training.sparsify.embeddings.head_data import HeadData
+from training.sparsify.heads._tower_head import TowerHead
+from training.sparsify.heads.base import CodeHead, HeadRecipe, TowerSide
+
+CONTROL = 0.05
+"""How far the shift moves after a step, in standard deviations of what the ReLU reads, where twice
+as many concepts are active as may be."""
+
+
+class PairedHead(CodeHead):
+    """Heads whose codes are compared by cosine, with a logit scale of their own.
+
+    The paper's only knob of sparsity is the cap of that scale (arXiv 2601.20075). It is kept; a
+    shift, common to all concepts of a tower, holds the codes to the share that was asked for.
+    """
+
+    def __init__(self, recipe: HeadRecipe) -> None:
+        super().__init__(recipe)
+        start = min(recipe.scale_cap, 1 / 0.07)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(start)))
+
+    def begin(self, data: HeadData) -> None:
+        """Both towers have the same random directions, so that their codes agree as far as their
+        embeddings do, and biases by which every concept is active on the share `l0` of each."""
+        directions = torch.randn_like(self.image.weight)
+        for tower, x in zip((self.image, self.text), data.sample, strict=True):
+            with torch.no_grad():
+                tower.weight.copy_(directions)
+            tower.fit_biases(x, self.recipe.l0)
+
+    def codes(self, x: Float[Tensor, "B D"], side: TowerSide) -> Float[Tensor, "B C"]:
+        """The codes of a step; moves the shift of the tower."""
+        tower = self.tower(side)
+        before = tower.before(x)
+        if self.training:
+            self._control(tower, before.detach())
+        return before.relu()
+
+    @torch.no_grad()
+    def _control(self, tower: TowerHead, before: Float[Tensor, "B C"]) -> None:
+        share = (before > ACTIVE_ABOVE).float().mean()
+        excess = (share / self.recipe.l0 - 1).clamp(-1, 1)
+        tower.shift += CONTROL * excess * before.std()
+        tower.shift.clamp_(min=0)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Clamps the scale to its cap, as open_clip does."""
+        self.log_scale.clamp_(0, math.log(self.recipe.scale_cap))
+
+    @torch.no_grad()
+    def finish(self, data: HeadData) -> None:
+        """See CodeHead."""
+        for tower, x in zip((self.image, self.text), data.sample, strict=True):
+            tower.bias.sub_(tower.shift)
+            tower.fit_shift(x, self.recipe.l0)
+
+    @property
+    def scale(self) -> float:
+        """See CodeHead."""
+        return float(self.log_scale.detach().exp())

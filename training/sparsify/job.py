@@ -1,0 +1,296 @@
+"""From a dense bundle and data to a sparse bundle: embeddings, heads, figures, names, graphs."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bundle.atomic import write_file
+from bundle.concepts import NamedConcept
+from bundle.image import ImageError
+from bundle.manifest import Training
+from bundle.store import vacant_version
+from training.bundling.bundle_writer import CaptionCodes
+from training.bundling.model_card import names_section
+from training.bundling.naming import captions_of, named_by
+from training.core.optimizer import OptimizerConfig
+from training.data.data_recipe import DataError
+from training.evaluation.clarity import Judge
+from training.loading.pair_data import PairData
+from training.loading.samples import describe, held_out_splits
+from training.sparsify.embeddings.dense_encoder import DenseBundle
+from training.sparsify.embeddings.embedding_cache import (
+    EmbeddedSplit,
+    EmbeddingCache,
+    ImageRow,
+    read_rows,
+    readable_texts,
+)
+from training.sparsify.embeddings.head_data import HeadData
+from training.sparsify.head_encoder import HeadEncoder, codes_by, encoded
+from training.sparsify.head_figures import HeldOutFigures, NameFigures
+from training.sparsify.head_trainer import TrainedHead, train_head
+from training.sparsify.heads.base import CodeHead, HeadRecipe
+from training.sparsify.onnx_heads import as_served
+from training.sparsify.sparse_bundle import GoldenArrays, write_sparse_bundle
+from training.sparsify.vocabulary import vocabulary_texts, words_for
+
+GOLDEN_ITEMS = 64
+"""Images, and texts, on which the graphs are compared with torch."""
+
+CONCEPTS_PER_DIMENSION = 8
+"""C, where nobody names it, in units of D."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadOptions:
+    """How heads are trained."""
+
+    concepts: int = 0
+    """C; 0 for CONCEPTS_PER_DIMENSION times D."""
+    l0: float = 0.03
+    steps: int = 600
+    batch_size: int = 512
+    texts: int = 512
+    lr: float = 1e-3
+    scale_cap: float = 100.0
+    seed: int = 0
+
+    def recipe(self, head: str, width: int, teacher_scale: float, data: HeadData) -> HeadRecipe:
+        """The recipe of one head."""
+        return HeadRecipe(
+            name=head,
+            data=data.digest,
+            width=width,
+            concepts=self.concepts or CONCEPTS_PER_DIMENSION * width,
+            l0=self.l0,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            texts=self.texts,
+            scale_cap=self.scale_cap,
+            teacher_scale=teacher_scale,
+            optimizer=OptimizerConfig(lr=self.lr, weight_decay=0.0, warmup=0.05),
+            seed=self.seed,
+            checkpoint_every=max(1, self.steps // 10),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparsifyConfig:
+    """What to make sparse, by which data, and where the result goes."""
+
+    bundle: Path
+    data: PairData
+    split: str
+    vocabulary: Path | None
+    models_dir: Path
+    name: str
+    version: str
+    head: str
+    """The head of the bundle."""
+    compare: Sequence[str]
+    """Other heads, that the report compares it with."""
+    options: HeadOptions
+    run: Path
+    """Folder of the heads' checkpoints and of the report."""
+    cache: Path | None
+    judge: Judge | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    head: CodeHead
+    concepts: list[NamedConcept]
+    captions: CaptionCodes | None
+    figures: dict[str, Any]
+
+
+def sparsify(config: SparsifyConfig) -> Path:
+    """Trains the heads that a config names, and writes the bundle of the first; returns its folder.
+
+    What was done before a stop is not done again. Raises BundleError, DataError, CheckpointError,
+    PluginError, TrainingError, HeadGraphError or ParityError; there is no bundle then.
+    """
+    vacant_version(config.models_dir, config.name, config.version)
+    dense = DenseBundle(config.bundle)
+    job = _Job(config, dense, EmbeddingCache(dense, config.cache))
+    names = dict.fromkeys([config.head, *config.compare])
+    measured = {name: job.measured(name) for name in names}
+    report = {
+        "teacher": dense.name,
+        "data": describe(config.data, config.split).reference,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "options": asdict(config.options),
+        "dense": job.figures.dense(),
+        "heads": {name: m.figures for name, m in measured.items()},
+    }
+    write_file(config.run / "report.json", json.dumps(report, indent=1).encode() + b"\n")
+    chosen = measured[config.head]
+    return write_sparse_bundle(
+        dense,
+        chosen.head,
+        concepts=chosen.concepts,
+        captions=chosen.captions,
+        record=job.record(config.head, chosen.figures),
+        golden=job.golden(),
+        card=_card(config, dense, chosen),
+        models_dir=config.models_dir,
+        name=config.name,
+        version=config.version,
+    )
+
+
+class _Job:
+    def __init__(self, config: SparsifyConfig, dense: DenseBundle, cache: EmbeddingCache) -> None:
+        self.config, self.dense, self.cache = config, dense, cache
+        data = config.data
+        self.trained = cache.split(data, config.split)
+        held_out = [cache.split(data, name) for name in held_out_splits(data, config.split)]
+        self.words = words_for(data, config.vocabulary)
+        self.head_data = self._head_data(self.trained)
+        self.figures = HeldOutFigures(cache, data.name, held_out, config.judge)
+
+    def _head_data(self, split: EmbeddedSplit) -> HeadData:
+        captions = [text for meta in split.metas for text in meta["captions"]]
+        vocabulary = vocabulary_texts(self.words, captions)
+        if not vocabulary:
+            raise DataError("vocabulary: the data have neither captions nor words; name a file")
+        texts = list(dict.fromkeys([*readable_texts(captions), *vocabulary]))
+        vectors = torch.from_numpy(self.cache.texts(texts))
+        return HeadData.of(split, {t: n for n, t in enumerate(texts)}, vectors, vocabulary)
+
+    def measured(self, name: str) -> _Measured:
+        """Trains one head and measures it."""
+        architecture = self.dense.bundle.manifest.architecture
+        recipe = self.config.options.recipe(
+            name, self.dense.width, architecture.logit_scale, self.head_data
+        )
+        trained = train_head(recipe, self.head_data, self.config.run / name)
+        head, untrained = as_served(trained.head), as_served(trained.untrained)
+        concepts, captions = self._named(head)
+        control, _ = self._named(untrained)
+        figures = {
+            "splits": self.figures.head(head, untrained),
+            "names": asdict(NameFigures.of(concepts)),
+            "names_untrained": asdict(NameFigures.of(control)),
+            "logit_scale": head.scale,
+            **_cost(trained),
+        }
+        return _Measured(head=head, concepts=concepts, captions=captions, figures=figures)
+
+    def _named(self, head: CodeHead) -> tuple[list[NamedConcept], CaptionCodes | None]:
+        represent = codes_by(head)
+        encoder = HeadEncoder(name="head", embed_texts=self.cache.texts, represent=represent)
+        split = encoded(self.trained, self.config.data.name, represent, held_out=False)
+        return named_by(encoder, split, self.words), captions_of(encoder, split)
+
+    def golden(self) -> GoldenArrays:
+        """Images of the training split, and texts."""
+        pixels: list[Any] = []
+        for row in islice(read_rows(self.config.data, self.config.split), 4 * GOLDEN_ITEMS):
+            if len(pixels) < GOLDEN_ITEMS and isinstance(row, ImageRow):
+                try:
+                    pixels.append(self.dense.pixels(row.encoded))
+                except ImageError:
+                    continue
+        captions = [text for meta in self.trained.metas for text in meta["captions"]]
+        texts = readable_texts(captions or self.words)
+        tokens = self.dense.bundle.tokenizer.encode(texts[:: max(1, len(texts) // GOLDEN_ITEMS)])
+        return GoldenArrays(pixels=np.stack(pixels), tokens=tokens)
+
+    def record(self, head: str, figures: dict[str, Any]) -> Training:
+        """What the manifest says of the heads' training."""
+        options, data = self.config.options, describe(self.config.data, self.config.split)
+        flat = {
+            f"{split}.{name}": round(float(value), 3)
+            for split, f in figures["splits"].items()
+            for name, value in (
+                ("top1", f["top1"]["percent"]),
+                ("top1_error", f["top1"]["error"]),
+                ("top5", f["top5"]["percent"]),
+                ("text_to_image_1", f["text_to_image_1"]["percent"]),
+                ("l0_image", f["image_sparsity"]["l0"]),
+                ("l0_text", f["text_sparsity"]["l0"]),
+                ("active", f["image_sparsity"]["active"]),
+            )
+        }
+        images = len(self.head_data.images)
+        samples = options.steps * min(options.batch_size, images)
+        return Training(
+            recipe=f"sparsify:{head}",
+            data=data.reference,
+            pairs=images,
+            epochs=round(samples / images, 2),
+            samples_seen=samples,
+            seed=options.seed,
+            started_from=f"the frozen towers of {self.dense.name}",
+            hardware=f"{platform.machine()} CPU",
+            seconds=figures["seconds"],
+            figures=flat,
+        )
+
+
+def _cost(trained: TrainedHead) -> dict[str, float]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kibibytes elsewhere
+    return {"seconds": round(trained.seconds, 1), "peak_mib": round(peak * unit / 2**20)}
+
+
+def _card(config: SparsifyConfig, dense: DenseBundle, measured: _Measured) -> str:
+    recipe, data = measured.head.recipe, describe(config.data, config.split)
+    lines = [
+        f"# {config.name} {config.version}",
+        "",
+        f"Sparse codes of {recipe.concepts:,} concepts over the frozen towers of {dense.name}, by "
+        f"`sparseclip sparsify` with the head `{recipe.name}`. Images, texts and dense vectors are "
+        "read as by the dense model.",
+        "",
+        "## Trained on",
+        "",
+        f"The embeddings of {data.pairs:,} images of `{data.name}`, {recipe.steps:,} steps of "
+        f"{recipe.batch_size:,}, {measured.figures['seconds']:.0f} s, seed {recipe.seed}. The "
+        "dense model was trained on other data; its card, which follows, says on which.",
+        "",
+        "## Figures",
+        "",
+        *_figures(measured.figures),
+        "",
+        *names_section(measured.concepts),
+        "",
+        "## Limits",
+        "",
+        "- The codes know what the dense vectors know, and no more.",
+        "- A word is spread over many concepts, and a concept may mean several things: its name is "
+        "a hint.",
+        "- Patches' codes come from what the pooled vector would be if the tower pooled one patch "
+        "alone. The heads were not trained on these.",
+    ]
+    card = dense.bundle.file("CARD.md").read_text(encoding="utf-8")
+    nested = "\n".join(f"#{line}" if line.startswith("#") else line for line in card.splitlines())
+    return "\n".join(lines) + "\n\n## The dense model\n\n" + nested.rstrip() + "\n"
+
+
+def _figures(figures: dict[str, Any]) -> list[str]:
+    if not figures["splits"]:
+        return ["No figures: no images were held out."]
+    rows = [
+        f"| {split} | {f['images']} | {f['labels']} | {f['top1']['percent']:.1f} ± "
+        f"{f['top1']['error']:.1f}% | {f['text_to_image_1']['percent']:.1f}% | "
+        f"{f['image_sparsity']['l0']:.0f} | {f['text_sparsity']['l0']:.0f} |"
+        for split, f in figures["splits"].items()
+    ]
+    return [
+        "| split | images | labels | top-1 | text to image @1 | L0 image | L0 text |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+    ]
