@@ -28,6 +28,14 @@ Framing = Literal["crop", "pad"]
 NO_SHARED_DENSE = "this bundle has no dense vector shared by images and texts"
 """What a caller is told who asks a bundle for a dense vector that it does not offer."""
 
+NO_CONCEPTS = (
+    "this model is dense and has no concepts; `sparseclip sparsify` makes a sparse one of it"
+)
+"""What a caller is told who asks a dense model for concepts."""
+
+NO_PATCHES = "this model has no patches on which concepts could be shown"
+"""What a caller is told who asks a model without patches where concepts fire."""
+
 # Ranges far beyond any real model. They keep a damaged or hostile manifest from asking for memory
 # that nothing backs, and from giving numbers with which no image can be answered.
 Size = Annotated[int, NumberRange(1, 2048)]

@@ -30,12 +30,14 @@ from sparseclip.server_status import ModelState, ModelStatus, ServerStatus
 from sparseclip.v1 import admin_pb2, concepts_pb2, embedding_pb2, types_pb2
 
 
-def outputs_to_proto(outputs: Outputs) -> embedding_pb2.OutputSelection:
-    """Raises CallError for a patch concept that is no id."""
+def outputs_to_proto(outputs: Outputs, info: ModelInfo) -> embedding_pb2.OutputSelection:
+    """What to ask of the model that `info` describes. Raises CallError for a patch concept that is
+    no id."""
+    is_dense = info.kind == "dense"
     return embedding_pb2.OutputSelection(
-        sparse=outputs.sparse,
+        sparse=not is_dense if outputs.sparse is None else outputs.sparse,
         top_concepts=outputs.top_concepts,
-        dense=outputs.dense,
+        dense=outputs.dense or (is_dense and outputs.sparse is None),
         patch_concepts=[concept_key_to_proto(key) for key in outputs.patch_concepts],
         captions=outputs.captions,
     )
@@ -138,6 +140,7 @@ def embedding_from_proto(
     Raises CallError when a patch map does not fit its grid.
     """
     sparse, patches = message.sparse, message.patches
+    dense = np.array(message.dense, dtype=np.float32) if message.dense else None
     return Embedding(
         source=source,
         status=item_status_from_proto(message.status),
@@ -145,10 +148,10 @@ def embedding_from_proto(
         width=info.concepts,
         indices=np.array(sparse.indices, dtype=np.uint32),
         values=np.array(sparse.values, dtype=np.float32),
-        norm=sparse.norm,
+        norm=_norm(dense) if info.kind == "dense" else sparse.norm,
         active=message.active,
         concepts=tuple(scored_concept_from_proto(concept) for concept in message.concepts),
-        dense=np.array(message.dense, dtype=np.float32) if message.dense else None,
+        dense=dense,
         patches=tuple(
             PatchMap(
                 concept_id=entry.concept_id,
@@ -160,6 +163,11 @@ def embedding_from_proto(
         captions=captions_from_proto(message.captions),
         coverage=coverage_from_proto(message.coverage),
     )
+
+
+def _norm(dense: FloatArray | None) -> float:
+    """The L2 norm of a dense vector; 0 where there is none."""
+    return 0.0 if dense is None else float(np.linalg.norm(dense))
 
 
 def _grid(values: Sequence[float], rows: int, columns: int) -> FloatArray:
@@ -196,6 +204,9 @@ def model_info_from_proto(message: embedding_pb2.GetModelResponse) -> ModelInfo:
             _FRAMING_NAMES[number] for number in message.framings if number in _FRAMING_NAMES
         ),
         interpolation=_INTERPOLATIONS.get(message.interpolation),
+        kind="dense" if message.kind == embedding_pb2.MODEL_KIND_DENSE else "sparse",
+        score="sigmoid" if message.score == embedding_pb2.SCORE_SIGMOID else "softmax",
+        logit_bias=message.logit_bias,
     )
 
 

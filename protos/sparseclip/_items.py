@@ -32,8 +32,10 @@ class Item:
 class Outputs:
     """What to compute for every item. Raises ValueError for a number out of range."""
 
-    sparse: bool = True
-    """The sparse code: indices, values and norm."""
+    sparse: bool | None = None
+    """The sparse code: indices, values and norm. None: what the model is for, which is the code, or
+    the dense vector of a dense model. A dense model refuses True, and whatever else is about
+    concepts."""
     top_concepts: int = 0
     """How many of the strongest concepts to name."""
     dense: bool = False

@@ -137,9 +137,10 @@ class Operations:
         refuse_long_texts: bool = False,
     ) -> Operation[Embeddings]:
         """Embeds any number of items, in as many calls as the server's limits require."""
-        start = self.stream_start(outputs, framing, refuse_long_texts)
+        options = input_options_to_proto(framing, refuse_long_texts)
         items = items_from(images, texts)
         info = yield from self.known_info()
+        start = self.stream_start(outputs, info, options)
         embeddings: list[Embedding] = []
         for batch in split_into_batches(prepare_items(items, info, framing), info.limits):
             embeddings += yield from self._embed_batch(batch, start)
@@ -167,16 +168,11 @@ class Operations:
         ]
 
     def stream_start(
-        self,
-        outputs: Outputs,
-        framing: ImageFraming | None = None,
-        refuse_long_texts: bool = False,
+        self, outputs: Outputs, info: ModelInfo, options: types_pb2.InputOptions | None = None
     ) -> embedding_pb2.EmbedStreamStart:
-        """The first message of a bulk stream: what all of its items share."""
+        """The first message of a bulk stream: what all of its items share. Raises CallError."""
         return embedding_pb2.EmbedStreamStart(
-            model=self._selector,
-            outputs=outputs_to_proto(outputs),
-            options=input_options_to_proto(framing, refuse_long_texts),
+            model=self._selector, outputs=outputs_to_proto(outputs, info), options=options
         )
 
     def classifier(

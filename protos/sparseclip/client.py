@@ -9,6 +9,7 @@ from contextlib import closing
 from sparseclip import _admin
 from sparseclip._base_client import BaseClient
 from sparseclip._connection import Tls
+from sparseclip._convert import input_options_to_proto
 from sparseclip._convert_chat import event_from_proto, to_messages
 from sparseclip._image_files import ImageInput
 from sparseclip._item_window import ItemWindow
@@ -21,7 +22,7 @@ from sparseclip.concepts import Concept, ConceptKey, ConceptMatches, ConceptPage
 from sparseclip.results import Embedding, Embeddings, ImageFraming, ModelInfo, ModelVersion
 from sparseclip.server_status import LoadedModel, ServerStatus
 from sparseclip.steering import Steering
-from sparseclip.v1.embedding_pb2 import EmbedStreamStart
+from sparseclip.v1.types_pb2 import InputOptions
 
 # The largest page that a server gives.
 _PAGE_SIZE = 1000
@@ -105,18 +106,20 @@ class Client(BaseClient):
         """
         if window < 1:
             raise ValueError("window: must be at least 1")
-        start = self._operations.stream_start(outputs or Outputs(), framing, refuse_long_texts)
-        return self._embed_stream(items, start, framing, window, timeout)
+        options = input_options_to_proto(framing, refuse_long_texts)
+        return self._embed_stream(items, outputs or Outputs(), options, framing, window, timeout)
 
     def _embed_stream(
         self,
         items: Iterable[ImageInput | Item],
-        start: EmbedStreamStart,
+        outputs: Outputs,
+        options: InputOptions,
         framing: ImageFraming | None,
         window: int,
         timeout: float | None,
     ) -> Generator[Embedding]:
         info = self._transport.run(self._operations.known_info(), timeout)
+        start = self._operations.stream_start(outputs, info, options)
         item_window = ItemWindow(start=start, info=info, size=window, framing=framing)
         stream = self._transport.stream(items, item_window, self._operations.info_for)
         with closing(stream) as embeddings:
@@ -148,10 +151,11 @@ class Client(BaseClient):
         refuse_long_texts: bool = False,
         timeout: float | None = None,
     ) -> list[Classification]:
-        """Scores every image against labels: the softmax of logit scale times cosine.
+        """Scores every image against labels, by the model's own score (`ModelInfo.score`).
 
-        `labels` and `templates` are those of `classifier`, with the same errors. `framing` is that
-        of `embed`.
+        `softmax`: one distribution over all labels. `sigmoid`: a probability of its own for each
+        label, so that they need not sum to 1. `labels` and `templates` are those of `classifier`,
+        with the same errors. `framing` is that of `embed`.
         """
         operation = self._operations.classify(images, labels, templates, framing, refuse_long_texts)
         return self._transport.run(operation, timeout)

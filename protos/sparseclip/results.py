@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float32]
 
+ModelKind = Literal["sparse", "dense"]
+"""What a model makes of an input: a code of named concepts, or a vector of the space that images
+and texts share. A dense model has no concepts."""
+
+ScoreKind = Literal["softmax", "sigmoid"]
+"""How cosines become probabilities: one distribution over all labels, or a probability of its own
+for each label, as SigLIP was trained."""
+
 ImageFraming = Literal["crop", "pad"]
 """How an image that is not square becomes the model's square.
 
@@ -115,20 +123,22 @@ class Embedding:
     model: ModelVersion | None = None
     """None when the item never reached a model."""
     width: int = 0
-    """C, the width of the codes."""
+    """C, the width of the codes; 0 of a dense model."""
     indices: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
     """(K,) concept ids, strictly increasing."""
     values: FloatArray = field(default_factory=lambda: np.empty(0, np.float32))
     """(K,) un-normalised activations, all > 0."""
     norm: float = 0.0
-    """L2 norm over all active concepts, those that the graph's TopK cut included."""
+    """L2 norm over all active concepts, those that the graph's TopK cut included. Of a dense model,
+    that of `dense`."""
     active: int = 0
     """How many concepts fired; more than K when the graph's TopK was too short for the item. With 0
-    no concept answers to the item, and its code says nothing."""
+    no concept answers to the item, and its code says nothing. A dense model has no concepts, and 0
+    says nothing of it."""
     concepts: tuple[ScoredConcept, ...] = ()
     """The strongest concepts, strongest first: `Outputs.top_concepts` of them."""
     dense: FloatArray | None = None
-    """(D,), the vector that the sparse projection reads."""
+    """(D,), the vector in the space that images and texts share, not normalised."""
     patches: tuple[PatchMap, ...] = ()
     """One map for each of `Outputs.patch_concepts`; empty for a text."""
     captions: tuple[ScoredCaption, ...] = ()
@@ -184,6 +194,15 @@ class Embeddings(Sequence[Embedding]):
         """
         return stack_codes(self.ok, normalize=normalize)
 
+    def to_dense(self, *, normalize: bool = True) -> FloatArray:
+        """The dense vectors of the successful items as an array (len(ok), D) of float32.
+
+        A dense model sends them by default, others with `Outputs(dense=True)`. Unless `normalize`
+        is False, rows have length 1: inner products are cosine similarities. Raises ValueError when
+        the rows come from different models, or a row has no dense vector.
+        """
+        return stack_dense(self.ok, normalize=normalize)
+
 
 def stack_codes(items: Sequence[Embedding], *, normalize: bool = False) -> csr_array:
     """Stacks the codes of successful items into a matrix (B, C) of float32.
@@ -193,8 +212,9 @@ def stack_codes(items: Sequence[Embedding], *, normalize: bool = False) -> csr_a
     # Takes a quarter of a second, so only those wait for it who build a matrix.
     from scipy.sparse import csr_array
 
-    if len({(item.model, item.width) for item in items}) > 1:
-        raise ValueError("the rows come from different models")
+    _check_one_model(items)
+    if any(item.dense is not None and not item.width for item in items):
+        raise ValueError("the model is dense and has no codes: take to_dense()")
     width = items[0].width if items else 0
     offsets = np.zeros(len(items) + 1, dtype=np.int64)
     np.cumsum([len(item.indices) for item in items], out=offsets[1:])
@@ -208,6 +228,28 @@ def stack_codes(items: Sequence[Embedding], *, normalize: bool = False) -> csr_a
     return csr_array(
         (values.astype(np.float32), indices.astype(np.int64), offsets), shape=(len(items), width)
     )
+
+
+def stack_dense(items: Sequence[Embedding], *, normalize: bool = True) -> FloatArray:
+    """Stacks the dense vectors of successful items into an array (B, D) of float32.
+
+    Raises ValueError when the items come from different models, or one has no dense vector.
+    """
+    _check_one_model(items)
+    rows = [item.dense for item in items if item.dense is not None]
+    if len(rows) < len(items):
+        raise ValueError("a row has no dense vector: ask for Outputs(dense=True)")
+    if not rows:
+        return np.zeros((0, 0), dtype=np.float32)
+    stacked: FloatArray = np.stack(rows)
+    if normalize:
+        stacked = stacked / np.maximum(np.linalg.norm(stacked, axis=1, keepdims=True), 1e-12)
+    return stacked.astype(np.float32)
+
+
+def _check_one_model(items: Sequence[Embedding]) -> None:
+    if len({(item.model, item.width) for item in items}) > 1:
+        raise ValueError("the rows come from different models")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +278,7 @@ class ModelInfo:
 
     model: ModelVersion
     concepts: int
-    """C, the width of the codes."""
+    """C, the width of the codes; 0 of a dense model."""
     dense_dim: int
     """D, the width of the dense vectors. 0 where the model has none that images and texts share."""
     text_dense_dim: int
@@ -248,10 +290,16 @@ class ModelInfo:
     context_length: int
     """T: texts are cut to this many tokens."""
     logit_scale: float
-    """Zero-shot logits are the cosine times this."""
+    """Zero-shot logits are the cosine times this, plus `logit_bias`."""
     limits: ServerLimits
     framings: tuple[ImageFraming, ...] = ()
     """The framings that a caller may choose, the model's own first; none where it squashes its
     images."""
     interpolation: Literal["bicubic", "bilinear"] | None = None
     """The filter by which images are resized; None when the server does not say."""
+    kind: ModelKind = "sparse"
+    """Whether the model has concepts."""
+    score: ScoreKind = "softmax"
+    """How logits become probabilities."""
+    logit_bias: float = 0.0
+    """What is added to scaled cosines; 0 unless the score is the sigmoid."""

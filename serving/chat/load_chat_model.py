@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, NamedTuple
 
+from bundle.manifest import NO_CONCEPTS
 from bundle.plugins import PluginError
 from bundle.store import Bundle
 from mllm_adapter.engines import GENERATION_ENGINES
@@ -26,6 +27,8 @@ class NoChat(NamedTuple):
     reason: str
 
 
+DENSE = NoChat(NO_CONCEPTS)
+PATCHLESS = NoChat("this model has no patches, which its chat would read")
 NO_ADAPTER = NoChat("this model has no chat")
 TURNED_OFF = NoChat("chat is off on this server")
 LOAD_FAILED = NoChat("this model's chat cannot be loaded; the server's log says why")
@@ -51,10 +54,14 @@ def open_chat(bundle: Bundle, config: ServerConfig) -> LanguageModel | NoChat:
     A failure here is logged and costs only the chat: embeddings are still served, and callers of
     Chat are told why it is missing.
     """
+    if not bundle.is_sparse:
+        return DENSE
     if ADAPTER_FILE not in bundle.manifest.files:
         return NO_ADAPTER
     if config.chat == "off":
         return TURNED_OFF
+    if bundle.manifest.architecture.patch_grid is None:
+        return PATCHLESS
     try:
         model = _open(bundle, config)
     except ModuleNotFoundError as error:  # of the default engine: see check_chat_engine

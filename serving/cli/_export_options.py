@@ -56,19 +56,21 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
     ),
     click.option(
         "--sparse/--no-sparse",
-        default=True,
-        show_default=True,
-        help="Whether to write the codes: the indices and values of the active concepts.",
+        default=None,
+        help="Whether to write the codes: the indices and values of the active concepts.  "
+        "[default: sparse; a dense model has none]",
     ),
     click.option(
         "--top",
         type=click.IntRange(0, MAX_TOP),
-        default=10,
-        show_default=True,
-        help="How many of a row's strongest concepts to write with their names; 0 writes none.",
+        help="How many of a row's strongest concepts to write with their names; 0 writes none.  "
+        "[default: 10; a dense model has none]",
     ),
     click.option(
-        "--dense", is_flag=True, help="Write the dense vector that images and texts share."
+        "--dense",
+        is_flag=True,
+        help="Write the dense vector that images and texts share. Of a dense model it is always "
+        "written.",
     ),
     click.option(
         "--patch",
@@ -162,8 +164,8 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
         id_column: str,
         prefix: str,
         bundle_path: Path | None,
-        sparse: bool,
-        top: int,
+        sparse: bool | None,
+        top: int | None,
         dense: bool,
         patches: tuple[str, ...],
         framing: Framing | None,
@@ -179,12 +181,13 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
         **others: Any,
     ) -> Any:
         def make_request() -> ExportRequest:
-            from bundle.store import default_bundle
+            from bundle.store import default_bundle, open_bundle
             from serving.engines.base import EngineConfig
             from serving.export.export_request import ExportRequest
             from serving.export.job import OutputConfig
 
             bundle = bundle_path or default_bundle()
+            is_sparse = open_bundle(bundle).is_sparse
             return ExportRequest(
                 source=source,
                 kind=kind,
@@ -195,9 +198,9 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
                 allow_empty=allow_empty,
                 bundle=bundle,
                 outputs=OutputConfig(
-                    sparse=sparse,
-                    top=top,
-                    dense=dense,
+                    sparse=is_sparse if sparse is None else sparse,
+                    top=(10 if is_sparse else 0) if top is None else top,
+                    dense=dense or not is_sparse,
                     patches=_concept_ids(bundle, patches),
                     framing=framing,
                     refuse_long_texts=refuse_long_texts,

@@ -46,12 +46,15 @@ def classify(
     refuse_long_texts: bool,
     as_json: bool,
 ) -> None:
-    """Score images against labels that you choose."""
+    """Score images against labels that you choose.
+
+    The column `score` names the model's score. By softmax the scores of an image sum to 1; by
+    sigmoid each label has a probability of its own.
+    """
     names = [name.strip() for entry in labels for name in entry.split(",")]
     if not all(names):
         raise click.UsageError(f"--labels: label {names.index('') + 1} is empty")
     paths = expand(images)
-    writer = ResultWriter("source", "label", "score", "next", "notes", as_json=as_json)
     with target.open() as client:
         try:
             classifier = client.classifier(
@@ -61,6 +64,8 @@ def classify(
             raise click.UsageError(str(error)) from None
         context = client.model_info().context_length
         _warn(classifier)
+        score = f"score ({classifier.score_kind})"
+        writer = ResultWriter("source", "label", score, "next", "notes", as_json=as_json)
         answers = client.embed_stream(paths, framing=framing)
         for embedded in progress(answers, total=len(paths), text="classifying"):
             answer = classifier.score(embedded)
@@ -73,6 +78,7 @@ def classify(
                     "source": answer.source,
                     "label": answer.label,
                     "scores": dict(answer.scores),
+                    "score": answer.score,
                     "undecided": answer.undecided,
                     "coverage": as_record(answer.coverage),
                     "labels": {

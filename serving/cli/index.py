@@ -1,4 +1,4 @@
-"""`sparseclip index EXPORT DATABASE`: an export's codes into a vector database."""
+"""`sparseclip index EXPORT DATABASE`: an export's codes or dense vectors into a vector database."""
 
 from __future__ import annotations
 
@@ -44,13 +44,14 @@ def with_collection(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Also build an HNSW index (pgvector only): searches are faster, but may miss some rows.",
 )
 def index(source: str, database: str, name: str, database_token: str | None, hnsw: bool) -> None:
-    """Put the codes of EXPORT, as `sparseclip export` wrote them, into DATABASE.
+    """Put the codes of EXPORT, as `sparseclip export` wrote them, into DATABASE. Of an export
+    without codes, such as one of a dense model, put the dense vectors.
 
     DATABASE is qdrant:FOLDER, qdrant:URL, milvus:FILE.db, milvus:URL, pgvector:DSN,
     opensearch:FOLDER or elasticsearch:FOLDER. For the last two the command writes files for the
     database's bulk call. Running the command again after `sparseclip export --update` puts in what
     is new or changed and removes what is gone. Rows of other exports stay: a row whose id is theirs
-    is left out, and the exit code is then 1. A collection that holds another model's codes is
+    is left out, and the exit code is then 1. A collection of another model's codes or vectors is
     refused.
     """
     from bundle.plugins import PluginError
@@ -74,11 +75,13 @@ def index(source: str, database: str, name: str, database_token: str | None, hns
                 holds = f"it holds {collection.count():,}"
     except (DatabaseError, ExportError, LocationError, PluginError) as error:
         raise click.ClickException(str(error)) from None
+    # Dense vectors have no concepts that could be missing.
+    blank = f", {changes.blank:,} without a concept" if rows.export.holds_codes else ""
     rate = rows.total / max(time.monotonic() - began, 1e-9)
     click.echo(
         f"{rows.total:,} rows of {rows.origin.model} in {name}; {changes.new:,} new, "
-        f"{changes.changed:,} changed, {changes.kept:,} as they were, {changes.removed:,} removed, "
-        f"{changes.blank:,} without a concept; {holds}; {rate:,.0f} rows/s"
+        f"{changes.changed:,} changed, {changes.kept:,} as they were, {changes.removed:,} removed"
+        f"{blank}; {holds}; {rate:,.0f} rows/s"
     )
     if changes.foreign:
         raise click.ClickException(

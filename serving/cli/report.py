@@ -45,16 +45,12 @@ MAX_CONCEPTS, MAX_EXAMPLES = 256, 32
 @click.option(
     "--concepts",
     type=click.IntRange(0, MAX_CONCEPTS),
-    default=48,
-    show_default=True,
-    help="How many concepts to show with examples.",
+    help="How many concepts to show with examples.  [default: 48]",
 )
 @click.option(
     "--top",
     type=click.IntRange(1, MAX_EXAMPLES),
-    default=8,
-    show_default=True,
-    help="How many examples of each concept to show.",
+    help="How many examples of each concept to show.  [default: 8]",
 )
 def report(
     export: str,
@@ -62,13 +58,15 @@ def report(
     source: str | None,
     kind: str,
     bundle: Path | None,
-    concepts: int,
-    top: int,
+    concepts: int | None,
+    top: int | None,
 ) -> None:
     """Summarise EXPORT on one page.
 
     The page shows how many concepts fire on a row, how often each one fires, which fire together,
-    the images or texts on which they are strongest, and the entries in quarantine.
+    the images or texts on which they are strongest, and the entries in quarantine. Of an export
+    without codes, such as one of a dense model, it shows the norms of the vectors, what was read,
+    and the rows that are nearest to each other.
 
     The page needs no network and no other file. When the export is not finished, or files were
     altered, the page shows the finished shards and says so.
@@ -79,6 +77,7 @@ def report(
     from serving.export.inputs.base import InputError
     from serving.export.inputs.detection import open_input
     from serving.export.job import ExportError
+    from serving.report.dense_report import DenseReport
     from serving.report.page import is_page, render
     from serving.report.report import ExportReport, ReportConfig
     from serving.storage.location import Location, LocationError
@@ -88,13 +87,20 @@ def report(
         if file is not None and file.exists() and not (file.is_folder() or is_page(file)):
             raise LocationError(f"{output}: is there and is no report; choose another -o")
         reader = ExportReader.open(export, watched)
-        contents = ExportReport.of(
-            reader,
-            ReportConfig(concepts=concepts, top=top),
-            watched,
-            None if source is None else open_input(source, kind, reader.job.column),
-            bundle,
-        )
+        given = None if source is None else open_input(source, kind, reader.job.column)
+        contents: ExportReport | DenseReport
+        if reader.holds_codes:
+            config = ReportConfig(
+                concepts=48 if concepts is None else concepts, top=8 if top is None else top
+            )
+            contents = ExportReport.of(reader, config, watched, given, bundle)
+            holds = f"{len(contents.concepts.id):,} concepts"
+        else:
+            for option, value in (("concepts", concepts), ("top", top)):
+                if value is not None:
+                    raise ExportError(f"--{option}: {export} holds dense vectors and no concepts")
+            contents = DenseReport.of(reader, watched, given)
+            holds = f"{contents.width:,} values each"
         page = render(contents).encode()
         if file is None:
             click.echo(page, nl=False)
@@ -104,7 +110,7 @@ def report(
         raise click.ClickException(str(error)) from None
     missing = f"; {contents.not_shown}" if contents.not_shown else ""
     click.echo(
-        f"{output}: {contents.summary.rows:,} rows, {len(contents.concepts.id):,} concepts, "
+        f"{output}: {contents.summary.rows:,} rows, {holds}, "
         f"{len(page):,} bytes{missing}"
         f"{'' if contents.summary.whole else '; the export is not whole'}",
         err=file is None,

@@ -12,10 +12,13 @@ from serving.cli._coverage import warn_about_text
 from serving.cli._edits import parse_edit
 from serving.cli._output import ResultWriter, json_option, print_json
 from serving.cli.index import with_collection
+from sparseclip import ModelInfo
 
 if TYPE_CHECKING:
     from serving.index.databases.base import Origin
     from serving.index.query import QueryTerm
+
+INSTEAD = "search by --text or --image, or make a sparse model by `sparseclip sparsify`"
 
 
 @click.command()
@@ -63,8 +66,9 @@ def search(
     """Find the rows of DATABASE, which `sparseclip index` filled, that are nearest to a query.
 
     A WORD is any word or phrase, `#123` is a concept by its id, and `=name` a concept by its exact
-    name. The query is the weighted sum of the codes of all texts, images and WORDs. For
-    opensearch: and elasticsearch: folders the command prints the request to send to that database.
+    name. The query is the weighted sum of the codes of all texts, images and WORDs; of a dense
+    model, which has no WORDs, that of the vectors of all texts and images. For opensearch: and
+    elasticsearch: folders the command prints the request to send to that database.
     """
     from bundle.plugins import PluginError
     from serving.index.database_address import open_database
@@ -79,16 +83,21 @@ def search(
         terms = _query_terms(texts, images, concepts, withouts)
         with open_database(database, name, token=database_token) as collection:
             origin = collection.origin()
+            dense = origin.dense_dim > 0
+            for option, words in (("--concept", concepts), ("--without", withouts)):
+                if dense and words:
+                    raise QueryError(f"{option}: {name} holds dense vectors; {INSTEAD}")
             with target.open() as client:
-                query = make_query(client, terms)
+                _refuse_other_kind(client.model_info(), dense, name)
+                query = make_query(client, terms, dense=dense)
             for text, coverage in query.texts.items():
                 warn_about_text(text, coverage)
             _refuse_other_model(target, origin, query.model, f"name {name}")
             if isinstance(collection, RequestWriter):
-                print_json(collection.search_request(query.code, top))
+                print_json(collection.search_request(query.vector, top))
                 return
             assert isinstance(collection, SearchableDatabase)
-            hits = collection.search(query.code, top)
+            hits = collection.search(query.vector, top)
     except (DatabaseError, PluginError, QueryError) as error:
         raise click.ClickException(str(error)) from None
     report = ResultWriter("score", "id", "source", as_json=as_json)
@@ -100,8 +109,19 @@ def search(
             hit.source,
         )
     report.close()
-    if not hits:
+    if not hits and not dense:
         click.echo("nothing shares a concept with the query", err=True)
+
+
+def _refuse_other_kind(info: ModelInfo, dense: bool, name: str) -> None:
+    """Raises DatabaseError where the model does not make what the collection holds."""
+    from serving.index.databases.base import DatabaseError
+
+    model = f"{info.model.name}/{info.model.version}"
+    if dense and not info.dense_dim:
+        raise DatabaseError(f"name {name}: holds dense vectors, and {model} has none to compare")
+    if not dense and info.kind == "dense":
+        raise DatabaseError(f"name {name}: holds codes, and {model} is dense and has none")
 
 
 def _query_terms(

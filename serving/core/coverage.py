@@ -26,8 +26,9 @@ class ItemCoverage:
     frames: int = 0
     """The frames of an animation, of which the first is read; 1 for a still image."""
 
-    def shortfalls(self, active: int) -> tuple[str, ...]:
-        """What the answer to an input with `active` concepts does not rest on, for the metrics."""
+    def shortfalls(self, active: int | None) -> tuple[str, ...]:
+        """What the answer to an input with `active` concepts does not rest on, for the metrics.
+        None: the model is dense."""
         possible = {
             "truncated": self.truncated,
             "unknown_words": bool(self.unknown_words),

@@ -77,9 +77,10 @@ def find_concept(
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSelection:
-    """What to compute and send for every item."""
+    """What to compute and send for every item. Nothing selected means the code of a sparse model,
+    and the vector of a dense one: see serving.models.abilities."""
 
-    sparse: bool = True
+    sparse: bool = False
     top_concepts: int = 0
     dense: bool = False
     patch_concepts: tuple[ConceptRef, ...] = ()

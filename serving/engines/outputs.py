@@ -43,10 +43,11 @@ class OutputRow:
     """(K,), strictly increasing."""
     values: NDArray[np.float32]
     """(K,), finite and > 0."""
-    active: int
-    """How many concepts are active, those beyond the graph's TopK included."""
+    active: int | None
+    """How many concepts are active, those beyond the graph's TopK included; None of a dense
+    model."""
     norm: float
-    """The L2 norm of the code over all C."""
+    """The L2 norm of the code over all C, or of the vector of a dense model."""
     dense: NDArray[np.float32]
     """(D,)."""
     patches: Patches | None
@@ -62,16 +63,19 @@ def rows_of(
 ) -> list[OutputRow | EngineError]:
     """Checks the output of a graph's run row by row.
 
-    A row with NaN, infinity, a negative value or an id outside of C becomes an EngineError. Raises
-    EngineError when the output does not have the shapes of `batch` rows.
+    A row with NaN, infinity, a negative value or an id outside of C becomes an EngineError, as does
+    a dense model's vector of length 0, which has no cosine with anything. Raises EngineError when
+    the output does not have the shapes of `batch` rows.
     """
     _check_shapes(output, batch, architecture, graph)
     indices, values = output.indices, output.values
+    is_sparse = architecture.is_sparse
+    norms = output.norm if is_sparse else _lengths(output.dense)
     # (B,): which rows a model can have given.
     valid = (
         _valid_codes(indices, values, architecture.concepts)
-        & np.isfinite(output.norm)
-        & (output.norm >= 0)
+        & np.isfinite(norms)
+        & ((norms >= 0) if is_sparse else (norms > 0))
         & np.isfinite(output.dense).all(axis=1)
         & (output.active >= (values > 0).sum(axis=1))
     )
@@ -89,12 +93,18 @@ def rows_of(
         rows[b] = OutputRow(
             indices=row_indices,
             values=row_values,
-            active=int(output.active[b]),
-            norm=float(output.norm[b]),
+            active=int(output.active[b]) if is_sparse else None,
+            norm=float(norms[b]),
             dense=output.dense[b],
             patches=_patches(maps, int(b)) if maps is not None else None,
         )
     return rows
+
+
+def _lengths(dense: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The L2 norms of vectors (B, D), (B,)."""
+    lengths: NDArray[np.float32] = np.linalg.norm(dense, axis=1)
+    return lengths
 
 
 def _valid_codes(indices: NDArray[Any], values: NDArray[Any], concepts: int) -> NDArray[np.bool_]:

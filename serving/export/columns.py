@@ -43,10 +43,10 @@ class ShardTables(NamedTuple):
     """What a shard's files are made of."""
 
     rows: Any
-    """pyarrow.Table with id, source, generation, active, norm, what the model read of the entry,
-    and what OutputConfig chooses: indices and values (K each, ids ascending), concepts (the
-    strongest with their names), dense (D), and for each concept with a map patch_ID (H lists of W,
-    row by row)."""
+    """pyarrow.Table with id, source, generation, active (not of a dense model), norm, what the
+    model read of the entry, and what OutputConfig chooses: indices and values (K each, ids
+    ascending), concepts (the strongest with their names), dense (D), and for each concept with a
+    map patch_ID (H lists of W, row by row)."""
     quarantine: Any
     """pyarrow.Table with id, source, generation, reason."""
 
@@ -72,7 +72,8 @@ def build_tables(
     if outputs.sparse:
         columns["indices"] = list_column([row.indices for row in rows], np.dtype(np.uint32))
         columns["values"] = list_column([row.values for row in rows], np.dtype(np.float32))
-    columns["active"] = pyarrow.array([row.active for row in rows], pyarrow.uint32())
+    if bundle.is_sparse:
+        columns["active"] = pyarrow.array([row.active for row in rows], pyarrow.uint32())
     columns["norm"] = pyarrow.array([row.norm for row in rows], pyarrow.float32())
     columns |= _coverage([result.coverage for _, result in good], modality)
     if outputs.top:

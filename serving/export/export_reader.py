@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from serving.export.ended_rows import EndedRows
 from serving.export.finalize import DONE, LiveCounts, live_counts, read_summary
 from serving.export.formats import FORMATS
@@ -50,8 +53,11 @@ class ExportReader:
         generations = Generations.load(output)
         if generations is None:
             raise ExportError(f"{location}: not an export: no {JOB}")
-        if not generations.job.outputs.sparse:
-            raise ExportError(f"{location}: exported with --no-sparse: it holds no codes")
+        outputs = generations.job.outputs
+        if not (outputs.sparse or outputs.dense):
+            raise ExportError(
+                f"{location}: exported with --no-sparse: it holds neither codes nor dense vectors"
+            )
         summary = read_summary(output)
         last = generations.number
         if summary is not None:
@@ -90,6 +96,24 @@ class ExportReader:
     def name(self) -> str:
         """What tells this export from all others, and stays when it is updated."""
         return self.generations.plans[0].job.digest
+
+    @property
+    def holds_codes(self) -> bool:
+        """Whether rows hold codes. Else they hold dense vectors alone, as those of a dense model
+        do."""
+        return self.job.outputs.sparse
+
+    @cached_property
+    def dense_dim(self) -> int:
+        """D, where dense vectors are all that rows hold; 0 for codes, and where no row was ever
+        written that tells."""
+        if self.holds_codes:
+            return 0
+        for receipt in self.receipts:
+            names = list(data_files(receipt).sizes)
+            for batch in self.format.read(self.output.at(DATA), names, ["dense"], BATCH_ROWS):
+                return int(batch.schema.field("dense").type.list_size)
+        return 0
 
     @property
     def planned(self) -> int:
@@ -146,3 +170,9 @@ class ExportReader:
         for path in quarantine_files(receipt):
             for batch in parquet_batches(self.output.at(path), [*{*columns, "id"}], BATCH_ROWS):
                 yield self.ended.live(receipt.shard, batch).select(columns)
+
+
+def dense_rows(column: Any) -> NDArray[np.float32]:
+    """The column `dense` of a batch as an array (B, D)."""
+    rows: NDArray[np.float32] = column.flatten().to_numpy()
+    return rows.reshape(len(column), column.type.list_size)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bundle.manifest import NO_SHARED_DENSE
+from bundle.architecture import Architecture
+from bundle.manifest import NO_CONCEPTS, NO_PATCHES, NO_SHARED_DENSE
 from bundle.store import open_bundle
 from serving.engines import ENGINES
 from serving.engines.base import EngineConfig
@@ -79,6 +80,7 @@ class ExportRequest:
             raise ExportError("--patch: texts have no patches")
         manifest = open_bundle(self.bundle).manifest
         self._check_framing(source.modality, manifest.preprocessing.framings)
+        self._check_concepts(manifest.architecture)
         if self.outputs.dense and manifest.architecture.dense is None:
             raise ExportError(f"--dense: {NO_SHARED_DENSE}")
         return ExportJob(
@@ -94,6 +96,16 @@ class ExportRequest:
             entries=0,
             plan="",
         )
+
+    def _check_concepts(self, architecture: Architecture) -> None:
+        """Raises ExportError for columns that the bundle's model cannot fill."""
+        outputs = self.outputs
+        used = {"--sparse": outputs.sparse, "--top": outputs.top, "--patch": outputs.patches}
+        for option, value in used.items():
+            if value and not architecture.is_sparse:
+                raise ExportError(f"{option}: {NO_CONCEPTS}")
+        if outputs.patches and architecture.patch_grid is None:
+            raise ExportError(f"--patch: {NO_PATCHES}")
 
     def _check_framing(self, modality: Modality, offered: Sequence[str]) -> None:
         """Raises ExportError for a framing that the input or the bundle does not have."""

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from serving.index.databases.base import Database, IndexRow, SearchableDatabase, export_of
+from serving.index.databases.base import (
+    Database,
+    IndexRow,
+    SearchableDatabase,
+    export_of,
+    is_blank,
+)
 from serving.index.export_rows import ExportRows
 
 ROWS_PER_CALL = 500
@@ -63,7 +69,7 @@ def index_rows(
 def _to_load(batch: list[IndexRow], database: Database, changes: IndexChanges) -> list[IndexRow]:
     """The rows of a batch that the database does not hold as they are, without those whose ids are
     another export's."""
-    changes.blank += sum(not len(row.code.indices) for row in batch)
+    changes.blank += sum(is_blank(row.vector) for row in batch)
     if not isinstance(database, SearchableDatabase):  # nobody can ask what it holds
         changes.new += len(batch)
         return batch

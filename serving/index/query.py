@@ -1,4 +1,7 @@
-"""What is searched for: texts, images and named concepts with weights, as one sparse vector."""
+"""What is searched for: texts, images and named concepts with weights, as one vector.
+
+C concepts, D width of dense vectors.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.index.databases.base import Code
+from bundle.manifest import NO_CONCEPTS
+from serving.index.databases.base import Code, Vector
 from sparseclip import (
     CallError,
     Client,
@@ -19,7 +23,10 @@ from sparseclip import (
     Embedding,
     ImageInput,
     ModelInfo,
+    Outputs,
 )
+
+NOTHING = "query: nothing in it is looked for: add a text, an image or a concept"
 
 
 class QueryError(ValueError):
@@ -55,56 +62,76 @@ class QueryTerm:
 class Query:
     """A query, and the model that embedded it."""
 
-    code: Code
-    """A vector of length 1."""
+    vector: Vector
+    """Of length 1."""
     model: str
     """Name and version."""
     texts: Mapping[str, Coverage]
     """What the model read of each text."""
 
 
-def make_query(client: Client, terms: Sequence[QueryTerm]) -> Query:
-    """The weighted sum of all terms' unit codes, as a unit vector.
+def make_query(client: Client, terms: Sequence[QueryTerm], *, dense: bool = False) -> Query:
+    """The weighted sum of all terms' unit codes, or unit dense vectors, as a unit vector.
 
     Raises QueryError naming the term, or CallError.
     """
     info = client.model_info()
     images = [term for term in terms if term.image is not None]
     texts = [term for term in terms if term.text is not None]
-    total = np.zeros(info.concepts)
     embeddings = client.embed(
         [term.image for term in images if term.image is not None],
         [term.text for term in texts if term.text is not None],
+        outputs=Outputs(sparse=False, dense=True) if dense else None,
     )
     for term, embedding in zip([*images, *texts], embeddings, strict=True):
-        indices, values = _unit_code(term, embedding, info)
-        total[indices] += term.weight * values
-    for term in terms:
-        if term.concept is not None:
-            total[_concept_id(client, term)] += term.weight
-    norm = float(np.linalg.norm(total))
-    if not (total > 0).any():
-        raise QueryError("query: nothing in it is looked for: add a text, an image or a concept")
-    indices = np.flatnonzero(total).astype(np.uint32)
+        if not embedding.ok:
+            raise QueryError(f"{term}: {embedding.status.message}")
+        if embedding.model != info.model:
+            raise QueryError("query: the model was replaced while it was made; search again")
+    terms = [*images, *texts, *(term for term in terms if term.concept is not None)]
+    total = _dense_sum(terms, embeddings) if dense else _code_sum(terms, embeddings, client, info)
+    norm = np.linalg.norm(total)
+    vector: Vector = (total / norm).astype(np.float32)
+    if not dense:
+        indices = np.flatnonzero(total).astype(np.uint32)
+        vector = Code(indices, (total[indices] / norm).astype(np.float32))
     read = zip((term.text for term in texts), embeddings[len(images) :], strict=True)
-    code = Code(indices, (total[indices] / norm).astype(np.float32))
     return Query(
-        code=code,
+        vector=vector,
         model=f"{info.model.name}/{info.model.version}",
         texts={str(text): embedding.coverage for text, embedding in read},
     )
 
 
-def _unit_code(
-    term: QueryTerm, embedding: Embedding, info: ModelInfo
-) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-    if not embedding.ok:
-        raise QueryError(f"{term}: {embedding.status.message}")
-    if embedding.model != info.model:
-        raise QueryError("query: the model was replaced while it was made; search again")
-    if not len(embedding.indices):
-        raise QueryError(f"{term}: no concept answers to it")
-    return embedding.indices, embedding.values / max(embedding.norm, 1e-12)
+def _code_sum(
+    terms: Sequence[QueryTerm], embeddings: Sequence[Embedding], client: Client, info: ModelInfo
+) -> NDArray[np.float64]:
+    """The weighted sum of codes, (C,). The terms that were embedded come first."""
+    total = np.zeros(info.concepts)
+    for term, embedding in zip(terms, embeddings, strict=False):
+        if not len(embedding.indices):
+            raise QueryError(f"{term}: no concept answers to it")
+        total[embedding.indices] += term.weight * embedding.values / max(embedding.norm, 1e-12)
+    for term in terms[len(embeddings) :]:
+        total[_concept_id(client, term)] += term.weight
+    if not (total > 0).any():
+        raise QueryError(NOTHING)
+    return total
+
+
+def _dense_sum(terms: Sequence[QueryTerm], embeddings: Sequence[Embedding]) -> NDArray[np.float64]:
+    """The weighted sum of unit dense vectors, (D,)."""
+    if len(terms) > len(embeddings):
+        raise QueryError(f"{terms[-1]}: {NO_CONCEPTS}")
+    rows = [entry.dense for entry in embeddings if entry.dense is not None]
+    if not rows:
+        raise QueryError(NOTHING)
+    stacked = np.stack(rows).astype(np.float64)  # (terms, D)
+    weights = np.array([term.weight for term in terms]) / np.linalg.norm(stacked, axis=1)
+    total: NDArray[np.float64] = weights @ stacked
+    if not total.any():
+        raise QueryError(NOTHING)
+    return total
 
 
 def _concept_id(client: Client, term: QueryTerm) -> int:

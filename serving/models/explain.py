@@ -17,6 +17,7 @@ from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.core.errors import ServingError
 from serving.core.requests import ExplainCall, TextItem, find_concept
 from serving.engines.outputs import OutputRow, Patches
+from serving.models.abilities import check_patches
 from serving.models.loaded_model import ServedModel
 from serving.models.map_overlay import MAX_OVERLAY_BYTES, render_overlay
 
@@ -90,6 +91,7 @@ async def search_concepts(
 
 async def explain_image(model: ServedModel, call: ExplainCall, deadline: float) -> ImageExplanation:
     """Where an image shows concepts. Raises ServingError."""
+    check_patches(model.architecture)
     named = [
         find_concept(model.concepts, ref, f"concepts[{i}]").id
         for i, ref in enumerate(call.concepts)

@@ -96,7 +96,8 @@ async def _close_parts(parts: tuple[Engine, LanguageModel | NoChat]) -> None:
 
 
 async def _answer_samples(model: ServedModel) -> None:
-    """Answers an encoded image, with and without patches, and a text, the way callers' items go.
+    """Answers an encoded image, also with patches where the model has them, and a text, the way
+    callers' items go.
 
     Raises EngineError.
     """
@@ -105,7 +106,7 @@ async def _answer_samples(model: ServedModel) -> None:
         ImageItem(id="", data=sample_image()),
         TextItem(id="", text=SAMPLE_TEXT),
     ]
-    for patches in (False, True):
+    for patches in {False, "patches" in model.batchers}:
         for result in await model.embed(items, deadline, patches=patches):
             if isinstance(result, ServingError):
                 raise EngineError(f"a plain image or text is not answered: {result.message}")

@@ -153,9 +153,7 @@ class ExportReport:
 
         Raises ExportError, BundleError, or InputError for another input.
         """
-        job = export.job
-        if source is not None and source.modality != job.modality:
-            raise InputError(f"--input: holds {source.modality}s, the export is of {job.modality}s")
+        check_modality(export, source)
         names = ConceptNames.load(export, bundle, track)
         statistics = Statistics.of(export, config.top, track)
         compared = concepts_to_compare(statistics)[: config.compared]
@@ -167,7 +165,7 @@ class ExportReport:
         ]
         rows = [row for concept in shown for row in concept.examples]
         return cls(
-            summary=_summary(export),
+            summary=summary_of(export),
             active=ActiveCounts(
                 mean=statistics.mean_active,
                 p5=statistics.percentile(5),
@@ -188,7 +186,15 @@ class ExportReport:
         )
 
 
-def _summary(export: ExportReader) -> ReportSummary:
+def check_modality(export: ExportReader, source: Input | None) -> None:
+    """Raises InputError for an input of another modality than the export's."""
+    modality = export.job.modality
+    if source is not None and source.modality != modality:
+        raise InputError(f"--input: holds {source.modality}s, the export is of {modality}s")
+
+
+def summary_of(export: ExportReader) -> ReportSummary:
+    """What was exported, and what of it is there."""
     return ReportSummary(
         export=export.output.path,
         model=export.job.model,

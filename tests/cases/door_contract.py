@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,8 @@ class DoorAnswer:
     error: str = ""
     """The code and the message of a refusal; empty when the case was answered."""
     values: Mapping[int | str, float] = field(default_factory=dict)
-    """Activations by concept, or scores by label: all of them, or the strongest."""
+    """Activations by concept, or scores by label: all of them, or the strongest. Of a dense model,
+    the values of the vector by their position."""
     coverage: Coverage | None = None
     """What was read; None where the door does not say."""
 
@@ -37,3 +38,11 @@ Answers = Sequence[DoorAnswer | None]
 """None for a case that cannot be brought to the door."""
 ImageDoor = Callable[[OpenDoors, Sequence[bytes]], Answers]
 TextDoor = Callable[[OpenDoors, Sequence[object]], Answers]
+
+
+def output_values(
+    indices: Iterable[int] | None, values: Iterable[float] | None, dense: Iterable[float] | None
+) -> dict[int | str, float]:
+    """DoorAnswer.values: a code, or a dense vector where there is no code."""
+    code: dict[int | str, float] = dict(zip(indices or (), values or (), strict=True))
+    return code or dict(enumerate([] if dense is None else dense))

@@ -34,7 +34,14 @@ from sparseclip import (
 from sparseclip._convert import coverage_from_proto
 from sparseclip.results import Coverage
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
-from tests.cases.door_contract import Answers, DoorAnswer, ImageDoor, OpenDoors, TextDoor
+from tests.cases.door_contract import (
+    Answers,
+    DoorAnswer,
+    ImageDoor,
+    OpenDoors,
+    TextDoor,
+    output_values,
+)
 from tests.cases.export_doors import export_images, export_texts
 
 LABELS = ("red", "dog", "a blue square")
@@ -45,7 +52,7 @@ def embedded(answers: Iterable[Embedding]) -> list[DoorAnswer]:
     return [
         DoorAnswer(
             error="" if entry.ok else f"{entry.status.code.name}: {entry.status.message}",
-            values=dict(zip(entry.indices.tolist(), entry.values.tolist(), strict=True)),
+            values=output_values(entry.indices.tolist(), entry.values.tolist(), entry.dense),
             coverage=entry.coverage if entry.ok else None,
         )
         for entry in answers
@@ -154,7 +161,7 @@ def _command(doors: OpenDoors, arguments: Sequence[str]) -> Answers:
         DoorAnswer(error=f"{row['error']['code']}: {row['error']['message']}")
         if "error" in row
         else DoorAnswer(
-            values=dict(zip(row["indices"], row["values"], strict=True)),
+            values=output_values(row.get("indices"), row.get("values"), row.get("dense")),
             coverage=Coverage(
                 **row["coverage"] | {"unknown_words": tuple(row["coverage"]["unknown_words"])}
             ),
@@ -175,7 +182,7 @@ def _raw(doors: OpenDoors, inputs: Sequence[embedding_pb2.EmbedInput]) -> Answer
             error=f"{grpc.StatusCode.INVALID_ARGUMENT.name}: {result.status.message}"
             if result.status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
             else "",
-            values=dict(zip(result.sparse.indices, result.sparse.values, strict=True)),
+            values=output_values(result.sparse.indices, result.sparse.values, result.dense),
             coverage=coverage_from_proto(result.coverage),
         )
         for reply in replies

@@ -11,7 +11,7 @@ import pyarrow.dataset as dataset
 from pyarrow import parquet
 
 from sparseclip.results import Coverage
-from tests.cases.door_contract import Answers, DoorAnswer, OpenDoors
+from tests.cases.door_contract import Answers, DoorAnswer, OpenDoors, output_values
 from tests.serving.export.command import options, run
 
 
@@ -55,7 +55,7 @@ def export_texts(doors: OpenDoors, texts: Sequence[object]) -> Answers:
 
 
 def _values(row: dict[str, Any]) -> dict[int | str, float]:
-    return dict(zip(row.get("indices", ()), row.get("values", ()), strict=True))
+    return output_values(row.get("indices"), row.get("values"), row.get("dense"))
 
 
 def _exported(doors: OpenDoors, cells: list[Any]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sparseclip import (
     Embedding,
     Embeddings,
     ItemStatus,
+    ModelInfo,
 )
 from tests.sparseclip.scripted import WIDTH, Scripted, code_of
 from tests.sparseclip.test_convert import INFO
@@ -126,3 +128,64 @@ def test_a_classifier_knows_what_was_read_of_its_labels() -> None:
         "a": Coverage(tokens=6, unknown_words=("a", "photo")),
         "b": Coverage(tokens=20, truncated=True, unknown_words=("photo",)),
     }
+
+
+def dense_answers(vectors: np.ndarray, info: ModelInfo) -> Embeddings:
+    """Vectors (B, D) as a dense model sends them."""
+    return Embeddings(
+        items=tuple(
+            Embedding(
+                source=str(i), status=ItemStatus(), model=info.model, dense=row.astype(np.float32)
+            )
+            for i, row in enumerate(vectors)
+        )
+    )
+
+
+@pytest.mark.parametrize("score", ["softmax", "sigmoid"])
+def test_dense_vectors_are_scored_as_the_model_says(score: Any) -> None:
+    info = replace(INFO, kind="dense", concepts=0, score=score, logit_scale=12.0, logit_bias=-8.0)
+    noise = np.random.default_rng(0)
+    prompts, images = noise.normal(size=(6, 16)) * 5, noise.normal(size=(3, 16)) * 7
+    labels, templates = ["a", "b", "c"], ["{}", "a {}"]
+    classifier = Classifier.build(labels, templates, dense_answers(prompts, info), info)
+    assert classifier.silent_labels == ()
+
+    def unit_rows(rows: np.ndarray) -> np.ndarray:
+        return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True))
+
+    means = unit_rows(unit_rows(prompts).reshape(3, 2, 16).mean(axis=1))
+    logits = info.logit_scale * unit_rows(images) @ means.T - 8.0
+    expected = 1 / (1 + np.exp(-logits))
+    if score == "softmax":
+        expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for image, row in zip(dense_answers(images, info), expected, strict=True):
+        answer = classifier.score(image)
+        assert answer.score == score
+        np.testing.assert_allclose(list(answer.scores.values()), row, rtol=1e-5)
+        assert (answer.label, answer.undecided) == (labels[int(row.argmax())], "")
+        assert (sum(answer.scores.values()) == pytest.approx(1.0)) == (score == "softmax")
+
+
+def test_large_logits_of_the_sigmoid_still_have_one_winner() -> None:
+    info = replace(INFO, kind="dense", concepts=0, score="sigmoid", logit_scale=1000.0)
+    labels = dense_answers(np.array([[1.0, 0.1], [1.0, 0.0], [-1.0, 0.0]]), info)
+    classifier = Classifier.build(["a", "b", "c"], ["{}"], labels, info)
+    [image] = dense_answers(np.array([[2.0, 0.0]]), info)
+    answer = classifier.score(image)
+    assert (answer.label, answer.scores["a"], answer.scores["b"]) == ("b", 1.0, 1.0)
+    assert 0 <= answer.scores["c"] < 1e-300
+    [same] = dense_answers(np.array([[0.0, 0.0]]), info)
+    assert classifier.score(same).undecided == "equally likely: a, b, c"
+
+
+def test_codes_are_scored_by_the_sigmoid_where_the_model_says_so(client: Client) -> None:
+    info = replace(client.model_info(), score="sigmoid", logit_bias=-3.0)
+    prompts = client.embed([], ["aab", "b", ""])
+    classifier = Classifier.build(["aab", "b", ""], ["{}"], prompts, info)
+    answer = classifier.score(client.embed([b"aab"])[0])
+    logits = [info.logit_scale * unit(b"aab") @ unit(label) - 3.0 for label in (b"aab", b"b")]
+    np.testing.assert_allclose(
+        list(answer.scores.values()), [*(1 / (1 + np.exp(-np.array(logits)))), 0.0], rtol=1e-6
+    )
+    assert (answer.label, classifier.silent_labels) == ("aab", ("",))

@@ -16,7 +16,7 @@ MISSED = CallError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
 def opened(size: int = 3) -> ItemWindow:
     """A window whose first stream has begun."""
-    start = Operations("tiny", "").stream_start(Outputs(top_concepts=2))
+    start = Operations("tiny", "").stream_start(Outputs(top_concepts=2), INFO)
     window = ItemWindow(start=start, info=INFO, size=size)
     [first] = window.first_requests()
     assert first.start.model.name == "tiny"

@@ -58,7 +58,7 @@ def test_the_walk_sees_methods_fields_properties_and_aliases() -> None:
     assert {"Explanation", "ConceptKey", "ImageInput", "ChatEvent"} <= own_names(sparseclip.Client)
     assert {"LoadedModel", "Health"} <= own_names(sparseclip.AdminClient)
     assert {"ItemStatus", "PatchMap"} <= own_names(sparseclip.Embedding)
-    assert own_names(sparseclip.Embeddings) == {"Embedding"}
+    assert own_names(sparseclip.Embeddings) == {"Embedding", "FloatArray"}
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

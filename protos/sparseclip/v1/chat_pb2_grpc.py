@@ -51,8 +51,8 @@ class ChatServiceServicer:
     def Chat(self, request, context):
         """Answers the last message of a conversation. The first event says what the images show before
         and after the edits, the last one why the answer ended; between them the text comes as it is
-        generated. Cancelling the call ends the work. Fails with FAILED_PRECONDITION on a server that
-        has no language model.
+        generated. Cancelling the call ends the work. Fails with FAILED_PRECONDITION on a model that
+        has no language model, such as a dense one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ConceptServiceStub:
-    """Says what a model's concepts mean, and where an image shows them.
+    """Says what a model's concepts mean, and where an image shows them. All calls fail with
+    FAILED_PRECONDITION on a dense model, which has no concepts.
     """
 
     def __init__(self, channel):
@@ -58,7 +59,8 @@ class ConceptServiceStub:
 
 
 class ConceptServiceServicer:
-    """Says what a model's concepts mean, and where an image shows them.
+    """Says what a model's concepts mean, and where an image shows them. All calls fail with
+    FAILED_PRECONDITION on a dense model, which has no concepts.
     """
 
     def ListConcepts(self, request, context):
@@ -85,7 +87,7 @@ class ConceptServiceServicer:
 
     def ExplainImage(self, request, context):
         """Shows where concepts fire in an image: their activation on every patch, and on request each of
-        these maps drawn over the image.
+        these maps drawn over the image. Fails with FAILED_PRECONDITION on a model without patches.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,7 +125,8 @@ def add_ConceptServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConceptService:
-    """Says what a model's concepts mean, and where an image shows them.
+    """Says what a model's concepts mean, and where an image shows them. All calls fail with
+    FAILED_PRECONDITION on a dense model, which has no concepts.
     """
 
     @staticmethod

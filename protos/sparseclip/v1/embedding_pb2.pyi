@@ -1,12 +1,31 @@
 from google.rpc import status_pb2 as _status_pb2
 from sparseclip.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class ModelKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODEL_KIND_UNSPECIFIED: _ClassVar[ModelKind]
+    MODEL_KIND_SPARSE: _ClassVar[ModelKind]
+    MODEL_KIND_DENSE: _ClassVar[ModelKind]
+
+class Score(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SCORE_UNSPECIFIED: _ClassVar[Score]
+    SCORE_SOFTMAX: _ClassVar[Score]
+    SCORE_SIGMOID: _ClassVar[Score]
+MODEL_KIND_UNSPECIFIED: ModelKind
+MODEL_KIND_SPARSE: ModelKind
+MODEL_KIND_DENSE: ModelKind
+SCORE_UNSPECIFIED: Score
+SCORE_SOFTMAX: Score
+SCORE_SIGMOID: Score
 
 class EmbedInput(_message.Message):
     __slots__ = ("id", "image", "text")
@@ -129,7 +148,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, model: _Optional[_Union[_types_pb2.ModelSelector, _Mapping]] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model", "concepts", "dense_dim", "image_size", "patch_rows", "patch_columns", "context_length", "logit_scale", "limits", "text_dense_dim", "framings", "interpolation")
+    __slots__ = ("model", "concepts", "dense_dim", "image_size", "patch_rows", "patch_columns", "context_length", "logit_scale", "limits", "text_dense_dim", "framings", "interpolation", "kind", "score", "logit_bias")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     DENSE_DIM_FIELD_NUMBER: _ClassVar[int]
@@ -142,6 +161,9 @@ class GetModelResponse(_message.Message):
     TEXT_DENSE_DIM_FIELD_NUMBER: _ClassVar[int]
     FRAMINGS_FIELD_NUMBER: _ClassVar[int]
     INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    LOGIT_BIAS_FIELD_NUMBER: _ClassVar[int]
     model: _types_pb2.ModelVersion
     concepts: int
     dense_dim: int
@@ -154,7 +176,10 @@ class GetModelResponse(_message.Message):
     text_dense_dim: int
     framings: _containers.RepeatedScalarFieldContainer[_types_pb2.ImageFraming]
     interpolation: _types_pb2.ImageInterpolation
-    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., concepts: _Optional[int] = ..., dense_dim: _Optional[int] = ..., image_size: _Optional[int] = ..., patch_rows: _Optional[int] = ..., patch_columns: _Optional[int] = ..., context_length: _Optional[int] = ..., logit_scale: _Optional[float] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., text_dense_dim: _Optional[int] = ..., framings: _Optional[_Iterable[_Union[_types_pb2.ImageFraming, str]]] = ..., interpolation: _Optional[_Union[_types_pb2.ImageInterpolation, str]] = ...) -> None: ...
+    kind: ModelKind
+    score: Score
+    logit_bias: float
+    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., concepts: _Optional[int] = ..., dense_dim: _Optional[int] = ..., image_size: _Optional[int] = ..., patch_rows: _Optional[int] = ..., patch_columns: _Optional[int] = ..., context_length: _Optional[int] = ..., logit_scale: _Optional[float] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., text_dense_dim: _Optional[int] = ..., framings: _Optional[_Iterable[_Union[_types_pb2.ImageFraming, str]]] = ..., interpolation: _Optional[_Union[_types_pb2.ImageInterpolation, str]] = ..., kind: _Optional[_Union[ModelKind, str]] = ..., score: _Optional[_Union[Score, str]] = ..., logit_bias: _Optional[float] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("message_bytes", "image_bytes", "image_pixels", "image_side", "images_per_call", "texts_per_call", "text_bytes", "max_deadline_seconds")

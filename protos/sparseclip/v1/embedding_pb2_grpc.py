@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class EmbeddingServiceStub:
-    """Turns images and texts into sparse, named concepts.
+    """Turns images and texts into sparse, named concepts; or, by a dense model, into vectors of one
+    space.
     """
 
     def __init__(self, channel):
@@ -53,7 +54,8 @@ class EmbeddingServiceStub:
 
 
 class EmbeddingServiceServicer:
-    """Turns images and texts into sparse, named concepts.
+    """Turns images and texts into sparse, named concepts; or, by a dense model, into vectors of one
+    space.
     """
 
     def Embed(self, request, context):
@@ -108,7 +110,8 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingService:
-    """Turns images and texts into sparse, named concepts.
+    """Turns images and texts into sparse, named concepts; or, by a dense model, into vectors of one
+    space.
     """
 
     @staticmethod

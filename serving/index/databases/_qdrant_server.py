@@ -16,11 +16,12 @@ from serving.index.databases.base import (
     Hit,
     IndexRow,
     Origin,
+    Vector,
     key_of,
     translate_errors,
 )
 
-VECTOR, STAMP = "code", "stamp"
+CODE, DENSE, STAMP = "code", "dense", "stamp"
 ORIGIN = "sparseclip"
 """A key of the collection's metadata."""
 
@@ -55,10 +56,7 @@ class QdrantServer:
         with _translate_errors():
             if not self._client.collection_exists(self._name):
                 self._client.create_collection(
-                    self._name,
-                    vectors_config={},
-                    sparse_vectors_config={VECTOR: models.SparseVectorParams()},
-                    metadata={ORIGIN: origin.to_json()},
+                    self._name, **_columns(origin), metadata={ORIGIN: origin.to_json()}
                 )
         self.origin().refuse_other(origin, self._where)
 
@@ -75,7 +73,7 @@ class QdrantServer:
         points = [
             models.PointStruct(
                 id=key_of(row.id),
-                vector={VECTOR: _vector(row.code)},
+                vector=_vector(row.vector),
                 payload={"id": row.id, "source": row.source, STAMP: row.stamp},
             )
             for row in rows
@@ -105,13 +103,20 @@ class QdrantServer:
         payloads = [point.payload or {} for point in points]
         return {payload["id"]: payload.get(STAMP, "") for payload in payloads}
 
-    def search(self, query: Code, top: int) -> list[Hit]:
+    def search(self, query: Vector, top: int) -> list[Hit]:
         """See SearchableDatabase.search. Qdrant's queries take negative weights."""
+        [(name, vector)] = _vector(query).items()
         with _translate_errors():
             points = self._client.query_points(
-                self._name, query=_vector(query), using=VECTOR, limit=top
+                self._name,
+                query=vector,
+                using=name,
+                limit=top,
+                search_params=models.SearchParams(exact=name == DENSE),  # codes always are
             ).points
-        scored = [(point.payload or {}, point.score) for point in points if point.score > 0]
+        scored = [(point.payload or {}, point.score) for point in points]
+        if isinstance(query, Code):
+            scored = [(payload, score) for payload, score in scored if score > 0]
         return [Hit(payload["id"], payload["source"], score) for payload, score in scored]
 
     def close(self) -> None:
@@ -119,5 +124,17 @@ class QdrantServer:
         self._client.close()
 
 
-def _vector(code: Code) -> Any:
-    return models.SparseVector(indices=code.indices.tolist(), values=code.values.tolist())
+def _columns(origin: Origin) -> dict[str, Any]:
+    """What a collection holds of each row."""
+    if origin.dense_dim:
+        params = models.VectorParams(size=origin.dense_dim, distance=models.Distance.COSINE)
+        return {"vectors_config": {DENSE: params}}
+    return {"vectors_config": {}, "sparse_vectors_config": {CODE: models.SparseVectorParams()}}
+
+
+def _vector(vector: Vector) -> dict[str, Any]:
+    """A row's code or dense vector under its name."""
+    if not isinstance(vector, Code):
+        return {DENSE: vector.tolist()}
+    code = models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
+    return {CODE: code}

@@ -1,4 +1,7 @@
-"""The contract of a database: rows of codes go in by their ids, and a query finds the nearest."""
+"""The contract of a database: rows go in by their ids, and a query finds the nearest.
+
+C concepts, K active concepts of a row, D width of dense vectors.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +34,21 @@ class Code(NamedTuple):
         return dict(zip(self.indices.tolist(), self.values.tolist(), strict=True))
 
 
+Vector = Code | NDArray[np.float32]
+"""What is compared, of length 1: a sparse model's code, or a dense vector (D,)."""
+
+
+def is_blank(vector: Vector) -> bool:
+    """Whether it is a code without a concept, which no query can find."""
+    return isinstance(vector, Code) and not len(vector.indices)
+
+
 class IndexRow(NamedTuple):
     """A row of an export, as it goes into a database."""
 
     id: str
     source: str
-    code: Code
+    vector: Vector
     stamp: str = ""
     """The export and its generation that made the row: see `export_of`."""
 
@@ -52,17 +64,20 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """The model whose codes a collection holds. It is stored with the collection, because codes of
-    different models cannot be compared."""
+    """The model whose codes or dense vectors a collection holds. It is stored with the collection,
+    because those of different models cannot be compared."""
 
     model: str
     """Name and version."""
     bundle: str
     """sha256 of the bundle's manifest."""
+    dense_dim: int = 0
+    """D, the width of dense vectors; 0 for codes."""
 
     def to_json(self) -> str:
-        """Equal origins give equal texts."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """Equal origins give equal texts. Those of codes have no `dense_dim`."""
+        fields = {name: value for name, value in asdict(self).items() if value != 0}
+        return json.dumps(fields, sort_keys=True)
 
     @classmethod
     def read(cls, text: str | None, where: str) -> Origin:
@@ -70,16 +85,27 @@ class Origin:
         message."""
         try:
             data = json.loads(text or "")
-            return cls(model=str(data["model"]), bundle=str(data["bundle"]))
+            return cls(
+                model=str(data["model"]),
+                bundle=str(data["bundle"]),
+                dense_dim=int(data.get("dense_dim", 0)),
+            )
         except (ValueError, TypeError, KeyError):
             raise DatabaseError(f"{where}: is there, but not from `sparseclip index`") from None
 
     def refuse_other(self, other: Origin, where: str) -> None:
-        """Raises DatabaseError unless codes of both can be compared."""
+        """Raises DatabaseError unless what both hold can be compared."""
+        holds = f"{where}: holds {self._what}"
         if self.model != other.model:
-            raise DatabaseError(f"{where}: holds codes of {self.model}, not of {other.model}")
+            raise DatabaseError(f"{holds} of {self.model}, not of {other.model}")
         if self.bundle != other.bundle:
-            raise DatabaseError(f"{where}: holds codes of another {self.model} than this")
+            raise DatabaseError(f"{holds} of another {self.model} than this")
+        if self.dense_dim != other.dense_dim:
+            raise DatabaseError(f"{holds}, not {other._what}")
+
+    @property
+    def _what(self) -> str:
+        return "dense vectors" if self.dense_dim else "codes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +137,9 @@ class Database(Protocol):
         there."""
 
     def prepare(self, origin: Origin, export: str = "") -> None:
-        """Creates the collection, or makes sure that the one there holds the same model's codes.
-        One that holds a single export refuses another `export`."""
+        """Creates the collection, for codes or for the dense vectors that `origin` says, or makes
+        sure that the one there holds the same. One that holds a single export refuses another
+        `export`."""
 
     def load(self, rows: Sequence[IndexRow]) -> None:
         """Puts rows in. A row replaces the one with the same id."""
@@ -124,7 +151,7 @@ class Database(Protocol):
         """Makes what was loaded durable and ready to be searched."""
 
     def origin(self) -> Origin:
-        """The model whose codes the collection holds."""
+        """The model whose codes or dense vectors the collection holds."""
 
     def close(self) -> None:
         """Ends the connection."""
@@ -140,8 +167,9 @@ class SearchableDatabase(Database, Protocol):
     def stamps(self, ids: Sequence[str]) -> dict[str, str]:
         """The stamps of those of these rows that the collection holds, by their ids."""
 
-    def search(self, query: Code, top: int) -> list[Hit]:
-        """The `top` rows of the highest cosine with the query, best first; none of 0 or less."""
+    def search(self, query: Vector, top: int) -> list[Hit]:
+        """The `top` rows of the highest cosine with the query, best first. Of codes, none of 0 or
+        less: they share no concept with the query."""
 
 
 @runtime_checkable
@@ -149,7 +177,7 @@ class RequestWriter(Database, Protocol):
     """A database that nothing here connects to: it gets files, and answers requests that a user
     sends."""
 
-    def search_request(self, query: Code, top: int) -> dict[str, Any]:
+    def search_request(self, query: Vector, top: int) -> dict[str, Any]:
         """The JSON body of the request for the `top` rows of the highest cosine with the query."""
 
 

@@ -1,7 +1,8 @@
 """OpenSearch and Elasticsearch: files for their `_bulk` call, the index to create, and requests.
 
 Nothing here connects to a server: a user sends the files with any HTTP client. Both databases keep
-9 significant bits of a value and take no negative one.
+9 significant bits of a code's value and take no negative one. Dense vectors are compared exactly,
+by a script that the request names.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from serving.index.databases.base import (
     DatabaseOptions,
     IndexRow,
     Origin,
+    Vector,
+    is_blank,
     key_of,
 )
 from serving.storage.location import Location, LocationError
 
-FIELD = "code"
+CODE, DENSE = "code", "dense"
 _FILE_NAME = re.compile(r"bulk-(\d{6,})\.ndjson")
 INDEX = "index.json"
 MAX_FILE_BYTES = 50_000_000
@@ -72,7 +75,7 @@ class BulkFiles(ABC):
         index = {
             "mappings": {
                 "_meta": {"sparseclip": origin.to_json(), "export": export},
-                "properties": {"id": keyword, "source": keyword, FIELD: self._field_type()},
+                "properties": {"id": keyword, "source": keyword, **self._field(origin)},
             }
         }
         self._folder.at(INDEX).write(json.dumps(index, indent=1).encode())
@@ -94,7 +97,7 @@ class BulkFiles(ABC):
     def load(self, rows: Sequence[IndexRow]) -> None:
         """See Database.load. Rows without a concept are left out: no query could find them."""
         for row in rows:
-            if len(row.code.indices):
+            if not is_blank(row.vector):
                 self._add(self._document(row))
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -114,15 +117,34 @@ class BulkFiles(ABC):
         """See Database.close. Drops the rows that `finish` did not write."""
         self._lines.clear()
 
-    def search_request(self, query: Code, top: int) -> dict[str, Any]:
-        """See RequestWriter.search_request. Raises DatabaseError for negative weights."""
-        if (query.values < 0).any():
-            raise DatabaseError(f"{self.database}: its queries take no negative weights")
-        return {"query": self._query(_tokens(query)), "size": top, "_source": ["id", "source"]}
+    def search_request(self, query: Vector, top: int) -> dict[str, Any]:
+        """See RequestWriter.search_request. Raises DatabaseError for negative weights of a code."""
+        if isinstance(query, Code):
+            if (query.values < 0).any():
+                raise DatabaseError(f"{self.database}: its queries take no negative weights")
+            body = self._query(_tokens(query))
+        else:
+            script = self._cosine_script(query.tolist())
+            body = {"script_score": {"query": {"match_all": {}}, "script": script}}
+        return {"query": body, "size": top, "_source": ["id", "source"]}
+
+    def _field(self, origin: Origin) -> dict[str, Any]:
+        """The mapping of the field that holds the codes or the dense vectors."""
+        if origin.dense_dim:
+            return {DENSE: self._dense_type(origin.dense_dim)}
+        return {CODE: self._code_type()}
 
     @abstractmethod
-    def _field_type(self) -> dict[str, Any]:
-        """The mapping of the field that holds the codes."""
+    def _code_type(self) -> dict[str, Any]:
+        """The mapping of a field of codes."""
+
+    @abstractmethod
+    def _dense_type(self, width: int) -> dict[str, Any]:
+        """The mapping of a field of dense vectors (D,)."""
+
+    @abstractmethod
+    def _cosine_script(self, vector: list[float]) -> dict[str, Any]:
+        """The script that scores all rows by 1 + their cosine with a dense vector."""
 
     @abstractmethod
     def _query(self, tokens: dict[str, float]) -> dict[str, Any]:
@@ -135,7 +157,9 @@ class BulkFiles(ABC):
 
     def _document(self, row: IndexRow) -> bytes:
         action = {"index": self._address(row.id)}
-        document = {"id": row.id, "source": row.source, FIELD: _tokens(row.code)}
+        vector = row.vector
+        held = {CODE: _tokens(vector)} if isinstance(vector, Code) else {DENSE: vector.tolist()}
+        document = {"id": row.id, "source": row.source, **held}
         return f"{json.dumps(action)}\n{json.dumps(document)}\n".encode()
 
     def _add(self, lines: bytes) -> None:
@@ -156,11 +180,18 @@ class OpenSearchFiles(BulkFiles):
 
     database = "opensearch"
 
-    def _field_type(self) -> dict[str, Any]:
+    def _code_type(self) -> dict[str, Any]:
         return {"type": "rank_features"}
 
+    def _dense_type(self, width: int) -> dict[str, Any]:
+        return {"type": "knn_vector", "dimension": width}
+
+    def _cosine_script(self, vector: list[float]) -> dict[str, Any]:
+        params = {"field": DENSE, "query_value": vector, "space_type": "cosinesimil"}
+        return {"source": "knn_score", "lang": "knn", "params": params}
+
     def _query(self, tokens: dict[str, float]) -> dict[str, Any]:
-        return {"neural_sparse": {FIELD: {"query_tokens": tokens}}}
+        return {"neural_sparse": {CODE: {"query_tokens": tokens}}}
 
 
 class ElasticsearchFiles(BulkFiles):
@@ -168,11 +199,20 @@ class ElasticsearchFiles(BulkFiles):
 
     database = "elasticsearch"
 
-    def _field_type(self) -> dict[str, Any]:
+    def _code_type(self) -> dict[str, Any]:
         return {"type": "sparse_vector", "index_options": {"prune": False}}
 
+    def _dense_type(self, width: int) -> dict[str, Any]:
+        # Not indexed: an index of neighbours would miss rows.
+        return {"type": "dense_vector", "dims": width, "index": False}
+
+    def _cosine_script(self, vector: list[float]) -> dict[str, Any]:
+        # Scores must not be negative.
+        source = f"cosineSimilarity(params.query, '{DENSE}') + 1.0"
+        return {"source": source, "params": {"query": vector}}
+
     def _query(self, tokens: dict[str, float]) -> dict[str, Any]:
-        return {"sparse_vector": {"field": FIELD, "query_vector": tokens, "prune": False}}
+        return {"sparse_vector": {"field": CODE, "query_vector": tokens, "prune": False}}
 
 
 def _file_name(number: int) -> str:

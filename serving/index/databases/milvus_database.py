@@ -19,10 +19,12 @@ from serving.index.databases.base import (
     Hit,
     IndexRow,
     Origin,
+    Vector,
+    is_blank,
     translate_errors,
 )
 
-VECTOR, STAMP = "code", "stamp"
+CODE, DENSE, STAMP = "code", "dense", "stamp"
 ORIGIN = "sparseclip.origin"
 """A property of the collection."""
 MAX_TEXT_BYTES = 65_535
@@ -88,9 +90,13 @@ class MilvusDatabase:
                 schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=MAX_TEXT_BYTES)
                 schema.add_field("source", DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
                 schema.add_field(STAMP, DataType.VARCHAR, max_length=MAX_STAMP_BYTES)
-                schema.add_field(VECTOR, DataType.SPARSE_FLOAT_VECTOR)
                 index = self._client.prepare_index_params()
-                index.add_index(VECTOR, index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
+                if origin.dense_dim:
+                    schema.add_field(DENSE, DataType.FLOAT_VECTOR, dim=origin.dense_dim)
+                    index.add_index(DENSE, index_type="FLAT", metric_type="COSINE")
+                else:
+                    schema.add_field(CODE, DataType.SPARSE_FLOAT_VECTOR)
+                    index.add_index(CODE, index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
                 self._client.create_collection(
                     self._name,
                     schema=schema,
@@ -120,14 +126,14 @@ class MilvusDatabase:
         """See Database.load. Rows without a concept are left out: Milvus refuses them, and no query
         could find them."""
         data = [
-            {"id": row.id, "source": row.source, STAMP: row.stamp, VECTOR: row.code.pairs()}
+            {"id": row.id, "source": row.source, STAMP: row.stamp, **_vector(row.vector)}
             for row in rows
-            if len(row.code.indices)
+            if not is_blank(row.vector)
         ]
         if data:
             with _translate_errors():
                 self._client.upsert(self._name, data)
-        self.remove([row.id for row in rows if not len(row.code.indices)])
+        self.remove([row.id for row in rows if is_blank(row.vector)])
 
     def remove(self, ids: Sequence[str]) -> None:
         """See Database.remove."""
@@ -152,10 +158,10 @@ class MilvusDatabase:
             rows = self._client.get(self._name, list(ids), output_fields=["id", STAMP])
         return {row["id"]: row[STAMP] for row in rows}
 
-    def search(self, query: Code, top: int) -> list[Hit]:
+    def search(self, query: Vector, top: int) -> list[Hit]:
         """See SearchableDatabase.search. Milvus takes no negative weights: for a query that has
         some, rows are fetched and scored here."""
-        if (query.values < 0).any():
+        if isinstance(query, Code) and (query.values < 0).any():
             return search_signed(self._candidates, query, top, MAX_ROWS)
         return [
             Hit(hit["id"], hit["entity"]["source"], hit["distance"])
@@ -164,19 +170,21 @@ class MilvusDatabase:
 
     def _candidates(self, query: Code, count: int) -> list[Candidate]:
         return [
-            Candidate(hit["id"], hit["entity"]["source"], hit["entity"][VECTOR])
-            for hit in self._nearest(query, count, ["source", VECTOR])
+            Candidate(hit["id"], hit["entity"]["source"], hit["entity"][CODE])
+            for hit in self._nearest(query, count, ["source", CODE])
         ]
 
-    def _nearest(self, query: Code, count: int, fields: list[str]) -> list[dict[str, Any]]:
+    def _nearest(self, query: Vector, count: int, fields: list[str]) -> list[dict[str, Any]]:
+        [(name, vector)] = _vector(query).items()
+        metric = "IP" if name == CODE else "COSINE"
         with _translate_errors():
             [hits] = self._client.search(
                 self._name,
-                data=[query.pairs()],
-                anns_field=VECTOR,
+                data=[vector],
+                anns_field=name,
                 limit=count,
                 output_fields=fields,
-                search_params={"metric_type": "IP"},
+                search_params={"metric_type": metric},
             )
         return list(hits)
 
@@ -184,3 +192,8 @@ class MilvusDatabase:
         """See Database.close."""
         if self._connection is not None:
             self._connection.close()
+
+
+def _vector(vector: Vector) -> dict[str, Any]:
+    """A row's code or dense vector under the name of its field."""
+    return {CODE: vector.pairs()} if isinstance(vector, Code) else {DENSE: vector.tolist()}

@@ -1,6 +1,8 @@
-"""PostgreSQL with pgvector 0.7 or later: a table with a `sparsevec` column. Exact search, or HNSW.
+"""PostgreSQL with pgvector 0.7 or later: a table with a `sparsevec` column, or a `vector` column
+for dense vectors. Exact search, or HNSW.
 
-pgvector stores at most 16,000 concepts of a row, and puts at most 1,000 into an HNSW index.
+pgvector stores at most 16,000 concepts of a row, and puts at most 1,000 into an HNSW index. It
+stores at most 16,000 values of a dense vector, and indexes at most 2,000.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 import psycopg
 from pgvector import SparseVector
+from pgvector import Vector as DenseVector
 from pgvector.psycopg import register_vector
 from psycopg import sql
 
@@ -21,6 +24,7 @@ from serving.index.databases.base import (
     Hit,
     IndexRow,
     Origin,
+    Vector,
     translate_errors,
 )
 
@@ -65,8 +69,9 @@ class PgvectorDatabase:
                 self._has_pgvector = self._register_types()
         with _translate_errors(), self._connection.transaction():
             if not self._table_exists():
-                create = "CREATE TABLE {} (id text PRIMARY KEY, source text NOT NULL, code {})"
-                column = sql.SQL(f"sparsevec({WIDTH}) NOT NULL")
+                create = "CREATE TABLE {} (id text PRIMARY KEY, source text NOT NULL, {} NOT NULL)"
+                dense, code = f"dense vector({origin.dense_dim})", f"code sparsevec({WIDTH})"
+                column = sql.SQL(dense if origin.dense_dim else code)
                 self._connection.execute(sql.SQL(create).format(self._table, column))
                 comment = sql.SQL("COMMENT ON TABLE {} IS {}")
                 text = sql.Literal(origin.to_json())
@@ -87,11 +92,15 @@ class PgvectorDatabase:
 
     def load(self, rows: Sequence[IndexRow]) -> None:
         """See Database.load. All rows go in, or none."""
+        if not rows:
+            return
+        column, _ = _vector(rows[0].vector)
         insert = sql.SQL(
-            "INSERT INTO {} (id, source, code, stamp) VALUES (%s, %s, %s, %s) ON CONFLICT (id) "
-            "DO UPDATE SET source = EXCLUDED.source, code = EXCLUDED.code, stamp = EXCLUDED.stamp"
-        ).format(self._table)
-        data = [(row.id, row.source, _vector(row.code), row.stamp) for row in rows]
+            "INSERT INTO {table} (id, source, {column}, stamp) VALUES (%s, %s, %s, %s) "
+            "ON CONFLICT (id) DO UPDATE SET source = EXCLUDED.source, "
+            "{column} = EXCLUDED.{column}, stamp = EXCLUDED.stamp"
+        ).format(table=self._table, column=sql.Identifier(column))
+        data = [(row.id, row.source, _vector(row.vector)[1], row.stamp) for row in rows]
         with (
             _translate_errors(),
             self._connection.transaction(),
@@ -110,7 +119,9 @@ class PgvectorDatabase:
         statistics by which PostgreSQL's planner decides to use it."""
         with _translate_errors():
             if self._hnsw:
-                create = "CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (code sparsevec_ip_ops)"
+                is_dense = self.origin().dense_dim > 0
+                what = "dense vector_cosine_ops" if is_dense else "code sparsevec_ip_ops"
+                create = f"CREATE INDEX IF NOT EXISTS {{}} ON {{}} USING hnsw ({what})"
                 self._connection.execute(sql.SQL(create).format(self._index, self._table))
             self._connection.execute(sql.SQL("ANALYZE {}").format(self._table))
 
@@ -125,15 +136,21 @@ class PgvectorDatabase:
         with _translate_errors():
             return dict(self._connection.execute(select, (list(ids),)).fetchall())
 
-    def search(self, query: Code, top: int) -> list[Hit]:
+    def search(self, query: Vector, top: int) -> list[Hit]:
         """See SearchableDatabase.search. pgvector's queries take negative weights."""
-        # <#> is the negative inner product, as PostgreSQL walks an index in ascending order only.
+        column, vector = _vector(query)
+        # PostgreSQL walks an index in ascending order only: <#> is the negative inner product, and
+        # <=> is 1 - cosine.
+        operator = "<#>" if isinstance(query, Code) else "<=>"
         select = sql.SQL(
-            "SELECT id, source, code <#> %s AS distance FROM {} ORDER BY distance LIMIT %s"
+            f"SELECT id, source, {column} {operator} %s AS distance FROM {{}} "
+            "ORDER BY distance LIMIT %s"
         ).format(self._table)
         with _translate_errors():
             self._connection.execute(f"SET hnsw.ef_search = {max(top, HNSW_CANDIDATES)}")
-            rows = self._connection.execute(select, (_vector(query), top)).fetchall()
+            rows = self._connection.execute(select, (vector, top)).fetchall()
+        if not isinstance(query, Code):
+            return [Hit(id, source, 1 - distance) for id, source, distance in rows]
         return [Hit(id, source, -distance) for id, source, distance in rows if distance < 0]
 
     def close(self) -> None:
@@ -156,5 +173,8 @@ class PgvectorDatabase:
         return self._connection.execute(statement, values).fetchone()
 
 
-def _vector(code: Code) -> Any:
-    return SparseVector(code.pairs(), WIDTH)
+def _vector(vector: Vector) -> tuple[str, Any]:
+    """The column of a row's code or dense vector, and its value."""
+    if isinstance(vector, Code):
+        return "code", SparseVector(vector.pairs(), WIDTH)
+    return "dense", DenseVector(vector)

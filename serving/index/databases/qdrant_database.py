@@ -19,12 +19,15 @@ from typing import Any, ClassVar
 
 from qdrant_edge import (
     CountRequest,
+    Distance,
     EdgeConfig,
     EdgeShard,
     EdgeSparseVectorParams,
+    EdgeVectorParams,
     Point,
     Query,
     QueryRequest,
+    SearchParams,
     SparseVector,
     UpdateOperation,
 )
@@ -38,11 +41,12 @@ from serving.index.databases.base import (
     IndexRow,
     Origin,
     SearchableDatabase,
+    Vector,
     key_of,
     translate_errors,
 )
 
-VECTOR, STAMP = "code", "stamp"
+CODE, DENSE, STAMP = "code", "dense", "stamp"
 ORIGIN = "sparseclip.json"
 """A file beside the engine's own."""
 MIN_FREE_BYTES = 64 * 2**20
@@ -101,7 +105,7 @@ class QdrantFolder:
     def _create(self, origin: Origin) -> None:
         """Creates the whole collection, or nothing, wherever it is interrupted."""
         # The engine's log would only grow. Without it, rows are safe once they are flushed.
-        config = EdgeConfig(sparse_vectors={VECTOR: EdgeSparseVectorParams()}, wal_enabled=False)
+        config = EdgeConfig(**_columns(origin), wal_enabled=False)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._refuse_full()
         with staging_directory(self._folder) as staging:
@@ -126,7 +130,7 @@ class QdrantFolder:
         points = [
             Point(
                 key_of(row.id),
-                {VECTOR: _vector(row.code)},
+                _vector(row.vector),
                 {"id": row.id, "source": row.source, STAMP: row.stamp},
             )
             for row in rows
@@ -162,13 +166,21 @@ class QdrantFolder:
         payloads = [point.payload or {} for point in points]
         return {payload["id"]: payload.get(STAMP, "") for payload in payloads}
 
-    def search(self, query: Code, top: int) -> list[Hit]:
+    def search(self, query: Vector, top: int) -> list[Hit]:
         """See SearchableDatabase.search. Qdrant's queries take negative weights."""
-        nearest = Query.Nearest(_vector(query), using=VECTOR)
+        [(name, vector)] = _vector(query).items()
+        request = QueryRequest(
+            limit=top,
+            query=Query.Nearest(vector, using=name),
+            with_payload=True,
+            params=SearchParams(exact=name == DENSE),  # codes always are
+        )
         shard = self._open_shard()
         with _translate_errors():
-            points = shard.query(QueryRequest(limit=top, query=nearest, with_payload=True))
-        scored = [(point.payload or {}, point.score) for point in points if point.score > 0]
+            points = shard.query(request)
+        scored = [(point.payload or {}, point.score) for point in points]
+        if isinstance(query, Code):
+            scored = [(payload, score) for payload, score in scored if score > 0]
         return [Hit(payload["id"], payload["source"], score) for payload, score in scored]
 
     def close(self) -> None:
@@ -200,5 +212,15 @@ class QdrantFolder:
             raise DatabaseError(f"qdrant: {self._path}: another process has it open") from None
 
 
-def _vector(code: Code) -> SparseVector:
-    return SparseVector(code.indices.tolist(), code.values.tolist())
+def _columns(origin: Origin) -> dict[str, Any]:
+    """What a collection holds of each row."""
+    if origin.dense_dim:
+        return {"vectors": {DENSE: EdgeVectorParams(origin.dense_dim, Distance.Cosine)}}
+    return {"sparse_vectors": {CODE: EdgeSparseVectorParams()}}
+
+
+def _vector(vector: Vector) -> dict[str, Any]:
+    """A row's code or dense vector under its name."""
+    if isinstance(vector, Code):
+        return {CODE: SparseVector(vector.indices.tolist(), vector.values.tolist())}
+    return {DENSE: vector.tolist()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from bundle.architecture import Score
 from bundle.concepts import ConceptVocabulary
 from bundle.text import EMPTY, is_blank
 from serving.batching.item_results import ItemResult, StageTimes, slowest
@@ -25,6 +26,11 @@ from serving.models.loaded_model import ServedModel
 from serving.rpc.convert import coverage
 from serving.rpc.error_to_status import to_status
 from sparseclip.v1 import embedding_pb2, types_pb2
+
+_SCORES: dict[Score, embedding_pb2.Score] = {
+    "softmax": embedding_pb2.SCORE_SOFTMAX,
+    "sigmoid": embedding_pb2.SCORE_SIGMOID,
+}
 
 
 def selector(message: types_pb2.ModelSelector) -> ModelSelector:
@@ -100,9 +106,8 @@ def outputs(message: embedding_pb2.OutputSelection, limits: LimitsConfig) -> Out
         raise invalid("outputs.top_concepts", f"must be at most {limits.top_concepts}")
     refs = concept_refs(message.patch_concepts, limits, "outputs.patch_concepts")
     captions = coverage.caption_count(message.captions, "outputs.captions")
-    selected = message.top_concepts or message.dense or refs or captions
     return OutputSelection(
-        sparse=message.sparse or not selected,
+        sparse=message.sparse,
         top_concepts=message.top_concepts,
         dense=message.dense,
         patch_concepts=refs,
@@ -157,6 +162,7 @@ def timings(times: StageTimes, total_s: float = 0.0) -> types_pb2.StageTimings:
 def embed_response(
     call: EmbedCall,
     results: Sequence[ItemResult],
+    outputs: OutputSelection,
     patch_ids: Sequence[int],
     model: ServedModel,
     total_s: float,
@@ -165,7 +171,7 @@ def embed_response(
     return embedding_pb2.EmbedResponse(
         model=model_version(model.id),
         results=[
-            embed_result(item, result, call.outputs, patch_ids, model)
+            embed_result(item, result, outputs, patch_ids, model)
             for item, result in zip(call.items, results, strict=True)
         ],
         timings=timings(slowest(results), total_s),
@@ -185,7 +191,7 @@ def embed_result(
     row = result.row
     message = embedding_pb2.EmbedResult(
         id=item.id,
-        active=row.active,
+        active=row.active or 0,
         timings=timings(result.times),
         coverage=coverage.coverage(result.coverage),
     )
@@ -227,7 +233,8 @@ def scored(
 def model_response(model: ServedModel, limits: LimitsConfig) -> embedding_pb2.GetModelResponse:
     """A model's shapes and the limits of this server."""
     architecture = model.architecture
-    rows, columns = architecture.grid
+    # Nobody asks a dense model for its patches.
+    rows, columns = architecture.grid if architecture.is_sparse else (0, 0)
     return embedding_pb2.GetModelResponse(
         model=model_version(model.id),
         concepts=architecture.concepts,
@@ -238,6 +245,13 @@ def model_response(model: ServedModel, limits: LimitsConfig) -> embedding_pb2.Ge
         patch_columns=columns,
         context_length=architecture.context_length,
         logit_scale=architecture.logit_scale,
+        logit_bias=architecture.logit_bias,
+        score=_SCORES[architecture.score],
+        kind=(
+            embedding_pb2.MODEL_KIND_SPARSE
+            if architecture.is_sparse
+            else embedding_pb2.MODEL_KIND_DENSE
+        ),
         framings=[coverage.FRAMING_NUMBERS[name] for name in model.framings],
         interpolation=coverage.INTERPOLATIONS[model.preprocessing.interpolation],
         limits=embedding_pb2.Limits(

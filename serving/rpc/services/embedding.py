@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 
-from bundle.manifest import NO_SHARED_DENSE
 from serving.batching.item_results import ItemResult
-from serving.core.errors import ErrorKind, ServingError, invalid, shutting_down
+from serving.core.errors import ServingError, invalid, shutting_down
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
-from serving.core.requests import EmbedItem, ImageItem, InputOptions, OutputSelection
-from serving.models.loaded_model import ServedModel
+from serving.core.requests import EmbedItem, ImageItem, InputOptions
+from serving.models.abilities import chosen_outputs
 from serving.models.registry import Registry
 from serving.rpc.call_context import RpcContext, ServerCall, current_call
 from serving.rpc.convert import embedding as convert
@@ -24,7 +23,7 @@ EMBED = "/sparseclip.v1.EmbeddingService/Embed"
 
 
 class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
-    """Sparse, named concepts of images and texts."""
+    """Images and texts in, codes of named concepts or dense vectors out."""
 
     def __init__(
         self, registry: Registry, limits: LimitsConfig, metrics: Metrics, draining: asyncio.Event
@@ -52,14 +51,14 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         """Answers all items of one call; each has its own status."""
         embed = convert.embed_call(request, self._limits)
         with self._registry.lease(embed.selector) as model:
-            _check_dense(embed.outputs, model)
-            patch_ids = convert.patch_ids(embed.outputs, model)
+            outputs = chosen_outputs(embed.outputs, model.architecture)
+            patch_ids = convert.patch_ids(outputs, model)
             model.check_framing(embed.options.framing, "options.framing")
             call = current_call()
             results = await model.embed(embed.items, call.deadline, patches=bool(patch_ids))
             for item, result in zip(embed.items, results, strict=True):
                 self._count(item, result)
-            return convert.embed_response(embed, results, patch_ids, model, call.elapsed)
+            return convert.embed_response(embed, results, outputs, patch_ids, model, call.elapsed)
 
     async def EmbedStream(  # noqa: N802
         self, request_iterator: AsyncIterator[embedding_pb2.EmbedStreamRequest], context: RpcContext
@@ -67,9 +66,9 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         """Any number of items, answered as they finish."""
         call = current_call()
         start = await self._first(request_iterator)
-        selector, outputs, options = convert.stream_start(start, self._limits)
+        selector, selection, options = convert.stream_start(start, self._limits)
         with self._registry.lease(selector) as model:
-            _check_dense(outputs, model)
+            outputs = chosen_outputs(selection, model.architecture)
             patch_ids = convert.patch_ids(outputs, model)
             model.check_framing(options.framing, "start.options.framing")
 
@@ -130,9 +129,3 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         """A model's shapes and this server's limits."""
         with self._registry.lease(convert.selector(request.model)) as model:
             return convert.model_response(model, self._limits)
-
-
-def _check_dense(selection: OutputSelection, model: ServedModel) -> None:
-    """Raises ServingError when the dense vector is selected and the model offers none."""
-    if selection.dense and model.architecture.dense is None:
-        raise ServingError(ErrorKind.CONFLICT, f"outputs.dense: {NO_SHARED_DENSE}")

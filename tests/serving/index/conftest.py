@@ -91,7 +91,7 @@ def collection(exported: Path) -> Collection:
     rows = [row for batch in ExportRows.open(str(exported)).batches(7) for row in batch]
     matrix = np.zeros((len(rows), CONCEPTS))
     for line, row in zip(matrix, rows, strict=True):
-        line[row.code.indices] = row.code.values
+        line[row.vector.indices] = row.vector.values
     return Collection(rows, matrix)
 
 

@@ -19,9 +19,9 @@ def test_rows_are_the_unit_codes_of_the_export(exported: Path, collection: Colle
     assert len(collection.rows) == len(table) == COUNT - len(BROKEN)
     for row, expected in zip(collection.rows, table, strict=True):
         assert (row.id, row.source) == (expected["id"], expected["source"])
-        assert row.code.indices.tolist() == expected["indices"]
+        assert row.vector.indices.tolist() == expected["indices"]
         values = np.array(expected["values"], np.float32) / np.float32(expected["norm"])
-        np.testing.assert_allclose(row.code.values, values, rtol=1e-6)
+        np.testing.assert_allclose(row.vector.values, values, rtol=1e-6)
     assert ExportRows.open(str(exported)).total == len(table)
 
 
@@ -34,7 +34,7 @@ def test_any_size_of_batch_gives_the_same_rows(
     rows = [row for batch in batches for row in batch]
     assert [row.id for row in rows] == [row.id for row in collection.rows]
     for row, expected in zip(rows, collection.rows, strict=True):
-        np.testing.assert_array_equal(row.code.values, expected.code.values)
+        np.testing.assert_array_equal(row.vector.values, expected.vector.values)
 
 
 def test_an_unfinished_export_is_refused(exported: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.support.tiny_model import CONCEPTS
 
 
 def dense(client: Client, *parts: QueryTerm) -> np.ndarray:
-    code = make_query(client, parts).code
+    code = make_query(client, parts).vector
     assert (np.diff(code.indices.astype(int)) > 0).all()
     row = np.zeros(CONCEPTS)
     row[code.indices] = code.values

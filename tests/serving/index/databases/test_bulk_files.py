@@ -48,15 +48,15 @@ def test_every_row_is_a_document(
 ) -> None:
     load(tmp_path, exported, dialect)
     written = list(documents(tmp_path))
-    expected = [row for row in collection.rows if len(row.code.indices)]
+    expected = [row for row in collection.rows if len(row.vector.indices)]
     for (action, document), row in zip(written, expected, strict=True):
         key = key_of(f"{row.stamp.partition(' ')[0]} {row.id}")
         assert action == {"index": {"_index": "rows", "_id": key}}
         assert (document["id"], document["source"]) == (row.id, row.source)
-        assert list(map(int, document["code"])) == row.code.indices.tolist()
+        assert list(map(int, document["code"])) == row.vector.indices.tolist()
         values = list(document["code"].values())
         assert min(values) > 0
-        np.testing.assert_allclose(values, row.code.values, rtol=1e-5)
+        np.testing.assert_allclose(values, row.vector.values, rtol=1e-5)
 
 
 def test_files_end_before_they_are_too_large(exported: Path, tmp_path: Path) -> None:

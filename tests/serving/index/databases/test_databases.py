@@ -70,7 +70,7 @@ def in_memory(patch: pytest.MonkeyPatch) -> str:
 def test_the_nearest_rows_are_found(
     parts: list[QueryTerm], database: SearchableDatabase, client: Client, collection: Collection
 ) -> None:
-    query = make_query(client, parts).code
+    query = make_query(client, parts).vector
     hits = database.search(query, TOP)
     assert len(hits) > 2
     hit_scores = [hit.score for hit in hits]
@@ -84,18 +84,18 @@ def test_the_nearest_rows_are_found(
 
 def test_a_row_is_nearest_to_itself(database: SearchableDatabase, collection: Collection) -> None:
     for row in collection.rows[::9]:
-        [hit] = database.search(row.code, 1)
+        [hit] = database.search(row.vector, 1)
         assert hit.score == pytest.approx(1, abs=1e-5)
 
 
 def test_loading_again_leaves_the_same_rows(
     database: SearchableDatabase, exported: Path, collection: Collection
 ) -> None:
-    query = collection.rows[4].code
+    query = collection.rows[4].vector
     before = database.search(query, TOP)
     count = database.count()
     load(database, exported, size=11)
-    assert database.count() == count == sum(len(row.code.indices) > 0 for row in collection.rows)
+    assert database.count() == count == sum(len(row.vector.indices) > 0 for row in collection.rows)
     after = database.search(query, TOP)
     assert [hit.id for hit in after] == [hit.id for hit in before]
 
@@ -104,11 +104,11 @@ def test_a_row_takes_the_place_of_the_one_with_its_id(
     database: SearchableDatabase, exported: Path, collection: Collection
 ) -> None:
     first, second = collection.rows[:2]
-    database.load([first._replace(source="moved", code=second.code)])
-    hits = database.search(second.code, 2)
+    database.load([first._replace(source="moved", vector=second.vector)])
+    hits = database.search(second.vector, 2)
     assert {(hit.id, hit.source) for hit in hits} >= {(first.id, "moved")}
     load(database, exported)
-    [hit] = [hit for hit in database.search(first.code, TOP) if hit.id == first.id]
+    [hit] = [hit for hit in database.search(first.vector, TOP) if hit.id == first.id]
     assert hit.source == first.source
 
 
@@ -145,7 +145,7 @@ def test_reading_makes_nothing(
         for read in (
             database.origin,
             database.count,
-            lambda: database.search(collection.rows[0].code, 1),
+            lambda: database.search(collection.rows[0].vector, 1),
         ):
             with pytest.raises(DatabaseError) as caught:
                 read()
@@ -190,7 +190,7 @@ def test_a_file_that_ends_and_is_opened_again_holds_all(
             load(database, exported)
         with open_database(locate(kind, tmp_path), "rows") as database:
             assert database.origin() == ExportRows.open(str(exported)).origin
-            [hit] = database.search(collection.rows[5].code, 1)
+            [hit] = database.search(collection.rows[5].vector, 1)
             assert hit.score == pytest.approx(1, abs=1e-5)
 
 
@@ -201,13 +201,13 @@ def test_an_hnsw_index_is_built_and_takes_no_wider_rows(
 
     with open_database(f"pgvector:{postgres}", "quick", hnsw=True) as database:
         load(database, exported)
-        query = collection.rows[4].code
+        query = collection.rows[4].vector
         hit_scores = {hit.id for hit in database.search(query, TOP)}
         expected = sorted(collection.scores(query).items(), key=lambda item: -item[1])[:TOP]
         assert len(hit_scores & {row for row, _ in expected}) >= 9
         wide = Code(np.arange(1001, dtype=np.uint32), np.full(1001, 0.03, np.float32))
         with pytest.raises(DatabaseError, match="pgvector: sparsevec cannot have more than 1000"):
-            database.load([collection.rows[0]._replace(code=wide)])
+            database.load([collection.rows[0]._replace(vector=wide)])
     with psycopg.connect(postgres) as connection:
         indexes = connection.execute("SELECT indexdef FROM pg_indexes WHERE tablename = 'quick'")
         assert any("USING hnsw" in definition for [definition] in indexes)

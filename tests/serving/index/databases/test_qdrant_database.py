@@ -54,7 +54,7 @@ def test_what_the_engine_of_a_folder_cannot_do_is_one_line(
         assert "\n" not in str(caught.value)
     path.write_bytes(kept)
     row = collection.rows[0]
-    broken = row._replace(code=row.code._replace(values=row.code.values[:1]))
+    broken = row._replace(vector=row.vector._replace(values=row.vector.values[:1]))
     panic = pytest.raises(DatabaseError, match="qdrant: index out of bounds")  # of Rust
     with open_database(location, "rows") as database, panic:
         database.load([broken])
@@ -92,7 +92,7 @@ def test_a_load_that_is_killed_leaves_what_it_loaded(
     exported: Path, collection: Collection, tmp_path: Path
 ) -> None:
     location = f"qdrant:{tmp_path}"
-    code = collection.rows[0].code
+    code = collection.rows[0].vector
     for loads in (1, 40):
         command = [sys.executable, "-c", LOADING, str(exported), location]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -59,7 +59,7 @@ def test_a_call_keeps_the_order_of_its_items() -> None:
     call = convert.embed_call(request, LIMITS)
     assert call.items == (TextItem(id="b", text="x"), ITEM, TextItem(id="", text="x"))
     assert (call.selector.name, call.selector.version) == ("tiny", "1")
-    assert call.outputs == OutputSelection(sparse=True)  # nothing selected means sparse codes
+    assert call.outputs == OutputSelection()  # the model decides what nothing means
 
 
 @pytest.mark.parametrize(
