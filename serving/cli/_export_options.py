@@ -23,6 +23,7 @@ from serving.export.formats import FORMATS
 from serving.export.inputs import AUTO, INPUTS
 
 if TYPE_CHECKING:
+    from bundle.store import Bundle
     from serving.export.export_request import ExportRequest
 
 _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
@@ -187,7 +188,8 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
             from serving.export.job import OutputConfig
 
             bundle = bundle_path or default_bundle()
-            is_sparse = open_bundle(bundle).is_sparse
+            opened = open_bundle(bundle)
+            is_sparse = opened.is_sparse
             return ExportRequest(
                 source=source,
                 kind=kind,
@@ -201,7 +203,7 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
                     sparse=is_sparse if sparse is None else sparse,
                     top=(10 if is_sparse else 0) if top is None else top,
                     dense=dense or not is_sparse,
-                    patches=_concept_ids(bundle, patches),
+                    patches=_concept_ids(opened, patches),
                     framing=framing,
                     refuse_long_texts=refuse_long_texts,
                     format=format_name,
@@ -220,17 +222,19 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def _concept_ids(bundle: Path, concepts: Sequence[str]) -> tuple[int, ...]:
+def _concept_ids(bundle: Bundle, concepts: Sequence[str]) -> tuple[int, ...]:
     """Ids of concepts that are named or numbered, ascending. Raises ExportError for one that the
     bundle does not have."""
     if not concepts:
         return ()
-    from bundle.store import open_bundle
+    from bundle.manifest import NO_CONCEPTS
     from serving.core.errors import ServingError
     from serving.core.requests import find_concept
     from serving.export.job import ExportError
 
-    vocabulary, ids = open_bundle(bundle).concepts, set[int]()
+    if not bundle.is_sparse:
+        raise ExportError(f"--patch: {NO_CONCEPTS}")
+    vocabulary, ids = bundle.concepts, set[int]()
     for text in concepts:
         try:
             ids.add(find_concept(vocabulary, concept_key(text), f"--patch {text}").id)

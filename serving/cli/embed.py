@@ -18,8 +18,8 @@ from serving.cli._inputs import concept_key, expand
 from serving.cli._output import ResultWriter, as_record, json_option, progress
 from sparseclip import Embedding, ImageFraming, Item, ModelInfo, Outputs
 
-_COLUMNS = ("source", "concepts", "active", "ms", "captions", "notes")
-_DENSE_COLUMNS = ("source", "width", "norm", "ms", "notes")
+_COLUMNS: tuple[str, ...] = ("source", "concepts", "active", "ms", "captions", "notes")
+_DENSE_COLUMNS: tuple[str, ...] = ("source", "width", "norm", "ms", "notes")
 
 
 @click.command()

@@ -153,4 +153,5 @@ def _refuse_other_model(target: Target, indexed: Origin, model: str, where: str)
     digest = indexed.bundle
     if not target.server:
         digest = open_bundle(target.bundle or default_bundle()).manifest.digest
-    indexed.refuse_other(Origin(model=model, bundle=digest), where)
+    queried = Origin(model=model, bundle=digest, dense_dim=indexed.dense_dim)
+    indexed.refuse_other(queried, where)

@@ -72,7 +72,7 @@ def test_a_dense_export_holds_vectors_and_follows_its_input(
         [shard] = [r for r in ExportReader.open(str(output)).receipts if r.shard == 1]
         for path in shard.files:  # a damaged shard is made again
             (output / path).write_bytes(b"")
-        assert "altered" in run("verify", output, code=1)
+        assert "of another size" in run("verify", output, code=1)
         run(*arguments)
         assert run("verify", output) == "whole\n"
     said = report(output, "--input", tmp_path / "in", "-o", tmp_path / "page.html")
