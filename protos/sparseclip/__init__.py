@@ -41,20 +41,17 @@ from sparseclip.concepts import (
     Explanation,
 )
 from sparseclip.errors import CallError, FieldViolation, ItemStatus
+from sparseclip.model_info import ModelInfo, ModelKind, ScoreKind, ServerLimits
 from sparseclip.results import (
     Coverage,
     Embedding,
     Embeddings,
     FloatArray,
     ImageFraming,
-    ModelInfo,
-    ModelKind,
     ModelVersion,
     PatchMap,
     ScoredCaption,
     ScoredConcept,
-    ScoreKind,
-    ServerLimits,
     Timings,
 )
 from sparseclip.server_status import Health, LoadedModel, ModelState, ModelStatus, ServerStatus

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sparseclip._items import PreparedItem
-from sparseclip.results import ServerLimits
+from sparseclip.model_info import ServerLimits
 
 # Bytes of a message that are kept free for what surrounds the items: ids, lengths, the selection.
 _ENVELOPE_BYTES = 64 * 1024

@@ -13,17 +13,16 @@ from google.rpc.status_pb2 import Status
 from sparseclip._items import Outputs
 from sparseclip.concepts import Concept, ConceptExplanation, ConceptKey, Evidence, Explanation
 from sparseclip.errors import CallError, ItemStatus, status_code
+from sparseclip.model_info import ModelInfo, ServerLimits
 from sparseclip.results import (
     Coverage,
     Embedding,
     FloatArray,
     ImageFraming,
-    ModelInfo,
     ModelVersion,
     PatchMap,
     ScoredCaption,
     ScoredConcept,
-    ServerLimits,
     Timings,
 )
 from sparseclip.server_status import ModelState, ModelStatus, ServerStatus

@@ -31,7 +31,7 @@ from sparseclip.chat import (
     PhraseCoverage,
 )
 from sparseclip.errors import CallError, ItemError
-from sparseclip.results import ModelInfo
+from sparseclip.model_info import ModelInfo
 from sparseclip.steering import Edit, Steering
 from sparseclip.v1 import chat_pb2, types_pb2
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from sparseclip._image_pixels import ModelResize, encode_png, pil_file, pil_pixels, pillow
 from sparseclip.errors import ItemError
-from sparseclip.results import ImageFraming, ModelInfo
+from sparseclip.model_info import ModelInfo
+from sparseclip.results import ImageFraming
 
 _ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+:/", re.ASCII)
 _CHUNK_BYTES = 1024 * 1024

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparseclip.errors import ItemError
-from sparseclip.results import ImageFraming, ModelInfo
+from sparseclip.model_info import ModelInfo
+from sparseclip.results import ImageFraming
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -12,7 +12,8 @@ from sparseclip._convert import embedding_from_proto
 from sparseclip._image_files import ImageInput
 from sparseclip._items import Item, PreparedItem, image_item, prepare_item
 from sparseclip.errors import CallError
-from sparseclip.results import Embedding, ImageFraming, ModelInfo
+from sparseclip.model_info import ModelInfo
+from sparseclip.results import Embedding, ImageFraming
 from sparseclip.v1 import embedding_pb2
 
 # Seconds that a stream may last when the server names no limit.

@@ -12,7 +12,8 @@ import numpy as np
 from sparseclip._image_files import ImageInput, is_missing, read_image
 from sparseclip.concepts import ConceptKey
 from sparseclip.errors import ItemError, ItemStatus
-from sparseclip.results import Embedding, ImageFraming, ModelInfo
+from sparseclip.model_info import ModelInfo
+from sparseclip.results import Embedding, ImageFraming
 from sparseclip.v1 import embedding_pb2
 
 

@@ -47,7 +47,8 @@ from sparseclip.concepts import (
     Explanation,
 )
 from sparseclip.errors import CallError, ItemError
-from sparseclip.results import Embedding, Embeddings, ImageFraming, ModelInfo
+from sparseclip.model_info import ModelInfo
+from sparseclip.results import Embedding, Embeddings, ImageFraming
 from sparseclip.v1 import chat_pb2, concepts_pb2, embedding_pb2, types_pb2
 
 T = TypeVar("T")

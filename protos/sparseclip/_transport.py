@@ -20,7 +20,8 @@ from sparseclip._items import Item
 from sparseclip._operations import MethodCall, Operation
 from sparseclip._retry import RetryPolicy
 from sparseclip.errors import CallError
-from sparseclip.results import Embedding, ModelInfo
+from sparseclip.model_info import ModelInfo
+from sparseclip.results import Embedding
 from sparseclip.v1 import types_pb2
 
 T = TypeVar("T")

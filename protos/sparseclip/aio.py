@@ -18,7 +18,8 @@ from sparseclip._retry import RetryPolicy
 from sparseclip.chat import ChatEvent, ChatImage, ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier
 from sparseclip.concepts import Concept, ConceptKey, ConceptMatches, ConceptPage, Explanation
-from sparseclip.results import Embedding, Embeddings, ImageFraming, ModelInfo, ModelVersion
+from sparseclip.model_info import ModelInfo
+from sparseclip.results import Embedding, Embeddings, ImageFraming, ModelVersion
 from sparseclip.server_status import LoadedModel, ServerStatus
 from sparseclip.steering import Steering
 from sparseclip.v1.types_pb2 import InputOptions

@@ -13,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparseclip.errors import ItemStatus
+from sparseclip.model_info import ModelInfo, ModelKind, ScoreKind
 from sparseclip.results import (
     Coverage,
     Embedding,
     Embeddings,
-    ModelInfo,
-    ModelKind,
     ModelVersion,
-    ScoreKind,
     stack_codes,
     stack_dense,
 )

@@ -173,7 +173,8 @@ def test_pillow_is_not_imported_for_other_images() -> None:
     program = """
 import sys, io, numpy
 from sparseclip._image_files import read_image
-from sparseclip.results import ModelInfo, ModelVersion, ServerLimits
+from sparseclip.model_info import ModelInfo, ServerLimits
+from sparseclip.results import ModelVersion
 limits = ServerLimits(**dict.fromkeys(ServerLimits.__dataclass_fields__, 10**6))
 shapes = dict.fromkeys(["concepts", "dense_dim", "text_dense_dim", "patch_rows"], 1)
 shapes |= dict.fromkeys(["patch_columns", "context_length", "logit_scale"], 1)

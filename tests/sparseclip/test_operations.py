@@ -11,7 +11,7 @@ from sparseclip import CallError, Item, Outputs
 from sparseclip._batches import split_into_batches
 from sparseclip._items import PreparedItem, prepare_items
 from sparseclip._operations import Operation, Operations
-from sparseclip.results import ServerLimits
+from sparseclip.model_info import ServerLimits
 from sparseclip.v1 import concepts_pb2, embedding_pb2, types_pb2
 from tests.sparseclip.test_convert import INFO, TINY
 
