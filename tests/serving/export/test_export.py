@@ -81,7 +81,8 @@ def test_outputs_are_chosen(images: Path, tiny_bundle: Path, whole: Path, tmp_pa
         assert done.exit_code == 1
         assert (
             done.output
-            == f"Error: {tmp_path / 'maps'}: exported with --no-sparse: it holds no codes\n"
+            == f"Error: {tmp_path / 'maps'}: exported with --no-sparse: it holds neither codes "
+            "nor dense vectors\n"
         )
 
 
