@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from bundle.schema import SchemaError
+from bundle.schema import Fraction, NumberRange, SchemaError
 from mllm_adapter.model.llm import SmallLLM
 from training.core.optimizer import OptimizerConfig
 from training.core.precision import Precision
 from training.core.recipe_file import BaseRecipe
 from training.loading.augment import AugmentConfig
+from training.loading.pair_data import PairData
+from training.loading.sources import AUTO
+from training.loading.sources.base import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +23,16 @@ class LLMConfig:
     """The LLM: an existing one, or a new small one that is trained with the projector."""
 
     path: str = ""
-    """A Hugging Face directory, or `smollm2`, which is fetched from its package."""
+    """A Hugging Face directory of a supported type (docs/own_llm.md), or `smollm2`, which is
+    fetched from its package."""
     small: SmallLLM | None = None
     """The shape of a new LLM, where `path` is empty."""
     lora_rank: int = 0
     """The rank of LoRA's matrices, in stages whose `llm` is `lora`."""
     system: str = ""
     """The system message that every conversation begins with; empty for none."""
+    chat_template: str = ""
+    """A file with a Jinja chat template, for an LLM that has none; empty for the LLM's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +40,15 @@ class InstructionsConfig:
     """The images, and the conversations about them."""
 
     path: str = "data/build/demo"
-    """The folder of a data set that `sparseclip data build` wrote; SPARSECLIP_DATA overrides it."""
+    """Folder or file of pairs: a data set that `sparseclip data build` wrote, or pairs of your own.
+    $SPARSECLIP_DATA overrides it."""
     split: str = "train"
+    kind: str = AUTO
+    """Kind of the data, as in a training recipe. `auto` is what their files tell."""
+    image_column: str = ""
+    """Column of a table or a list that holds the images; empty for one with a usual name."""
+    caption_column: str = ""
+    """Column that holds the captions."""
     views: int = 3
     """Random views of each image, in addition to the view that evaluation sees."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -45,8 +58,28 @@ class InstructionsConfig:
 
     @property
     def folder(self) -> Path:
-        """The folder of the shards."""
+        """The folder of the data."""
         return Path(os.environ.get("SPARSECLIP_DATA", self.path))
+
+    def open(self) -> PairData:
+        """The data, not read yet. Raises DataError."""
+        columns = Columns(image=self.image_column, caption=self.caption_column)
+        return PairData(self.folder, kind=self.kind, columns=columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversationsConfig:
+    """Conversations of your own, in LLaVA's JSON format (docs/own_llm.md)."""
+
+    path: str = ""
+    """A JSON or JSONL file; empty for none."""
+    images: str = ""
+    """The folder that the paths of images are relative to; empty for the folder of the file."""
+    share: Fraction = 0.5
+    """The share of conversations that are these. At 1 no others are made, and `data` is not read.
+    """
+    max_tokens: Annotated[int, NumberRange(16, 2**20)] = 2048
+    """A longer conversation is bad, visual tokens counted. The LLM's context bounds it, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +135,7 @@ class AdapterRecipe(BaseRecipe):
     bundle: str = ""
     """The backbone's bundle; empty means $SPARSECLIP_BUNDLE, or else the demo bundle."""
     data: InstructionsConfig = field(default_factory=InstructionsConfig)
+    conversations: ConversationsConfig = field(default_factory=ConversationsConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def check(self) -> None:
@@ -112,3 +146,12 @@ class AdapterRecipe(BaseRecipe):
             raise SchemaError("llm: wants either `path` or `small`")
         if any(stage.llm == "lora" for stage in self.stages) and self.llm.lora_rank < 1:
             raise SchemaError("llm.lora_rank: must be 1 or more for a stage whose `llm` is lora")
+        if self.llm.chat_template and self.llm.small is not None:
+            raise SchemaError("llm.chat_template: a new small LLM has one")
+        if self.own_share + self.data.easy_vqa > 1:
+            raise SchemaError("conversations.share, data.easy_vqa: are more than 1 together")
+
+    @property
+    def own_share(self) -> float:
+        """The share of a user's own conversations."""
+        return self.conversations.share if self.conversations.path else 0.0

@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 from bundle.store import open_bundle, write_bundle
+from mllm_adapter.data.code_tables import check_backbone
 from mllm_adapter.model.adapter import (
     LLM_FOLDER,
     AdapterConfig,
@@ -30,6 +31,7 @@ def attach(adapter: Path, bundle: Path, models: Path, version: str) -> Path:
     source = open_bundle(bundle)
     architecture = source.manifest.architecture
     config = read_config(adapter)
+    check_backbone(source.manifest)
     if (config.concepts, config.patches) != (architecture.concepts, architecture.patches):
         raise AdapterError(
             f"adapter.json: for {config.concepts} concepts on {config.patches} patches; the bundle "
@@ -56,11 +58,19 @@ def _card_section(config: AdapterConfig) -> str:
     """The section about the adapter in the model card."""
     llm = "the language model in `adapter/llm/`" if config.llm == LLM_FOLDER else config.llm
     conversations = int(config.training.get("samples", 0))
+    own = config.training.get("own_share", 0.0)
+    made = "made from the captions, keywords and categories of the training images"
+    source = (
+        f"which are {made}"
+        if not own
+        else "which are its owner's"
+        if own == 1
+        else f"of which {own:.0%} are its owner's and the others are {made}"
+    )
     text = (
         f"`adapter/` lets {llm} read the patch codes through a projector of {config.concepts} x "
         f"{config.width}. The recipe `{config.recipe}` trained it on {conversations:,} "
-        "conversations, which are made from the captions, keywords and categories of the training "
-        "images. It answers the forms of question that it was trained on and knows nothing else. "
+        f"conversations, {source}. It answers the forms of question that it was trained on. "
         f"A word becomes its {config.words.top} strongest concepts; by default, SET gives the "
         f"strongest of them {config.words.strength:g}. The repository's docs/chat.md has the "
         "measurements."

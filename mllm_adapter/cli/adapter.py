@@ -20,8 +20,9 @@ def adapter() -> None:
 def train(recipe: str, options: RunOptions) -> None:
     """Train an adapter by RECIPE: demo, smollm2, llama, or the path of a YAML file.
 
-    The projector is trained, and the LLM too where the recipe says so. The codes of all images are
-    computed first and cached beside the data. A run that was stopped resumes from its last
+    The projector is trained, and the LLM too where the recipe says so. A recipe may name an LLM,
+    pairs and conversations of your own. The codes of all images are computed first and kept: beside
+    a built data set, or in the run's folder. A run that was stopped resumes from its last
     checkpoint.
     """
     from mllm_adapter.adapter_recipe import AdapterRecipe

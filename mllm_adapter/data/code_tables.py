@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,28 +20,34 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from torch import Tensor
 
 from bundle.atomic import draft_of
+from bundle.ground import ground_of
+from bundle.manifest import Manifest
 from bundle.onnx_graph import OnnxGraph
+from bundle.preprocessor import Preprocessor
 from bundle.store import Bundle
+from mllm_adapter.data.image_collection import ImageCollection
+from mllm_adapter.model.adapter import AdapterError
 from mllm_adapter.model.projector import PatchCodes
 from training.core.progress import progress_bar
 from training.core.seeds import derive_seed
-from training.data.shards import INDEX, read_split
-from training.loading.augment import AugmentConfig
-from training.loading.views import FreshViews
+from training.loading.augment import AugmentConfig, augment
 
 IMAGES_PER_RUN = 64
 """Images per run of the patch graph."""
 TEXTS_PER_RUN = 256
+MAX_STORED_SIDE = 512
+"""Pixels of a side up to which square images of one size are not resized before a random view."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CodeTable:
     """The active concepts of all patches of N images, patch after patch and image after image."""
 
-    indices: NDArray[np.uint16]
-    values: NDArray[np.float16]
+    indices: NDArray[np.unsignedinteger[Any]]
+    values: NDArray[np.float16] | NDArray[np.float32]
     offsets: NDArray[np.int64]
     """(N * P + 1,): patch p of image n has the entries from `offsets[n * P + p]` up to the next
     offset."""
@@ -63,11 +69,41 @@ class CodeTable:
             torch.from_numpy(np.where(used, self.values[entries], 0).astype(np.float32)),
         )
 
+    def means(self, images: Sequence[int]) -> Tensor:
+        """The mean codes over the patches of some images, (B, C), as a sparse tensor. A dense one
+        of all patches would be P times as large."""
+        codes = self.codes(images)
+        rows = torch.arange(len(images))[:, None, None].expand_as(codes.indices)
+        used = codes.values > 0
+        return torch.sparse_coo_tensor(
+            torch.stack([rows[used], codes.indices[used]]),
+            codes.values[used] / self.patches,
+            (len(images), self.concepts),
+            check_invariants=False,  # or torch warns
+        ).coalesce()
+
+
+def check_backbone(manifest: Manifest) -> None:
+    """Refuses a bundle without patch codes, which adapters read. Raises AdapterError."""
+    name = f"bundle {manifest.name}/{manifest.version}"
+    if not manifest.architecture.is_sparse:
+        raise AdapterError(
+            f"{name} is dense, and an adapter reads concepts: `sparseclip sparsify` makes a sparse "
+            "bundle of it"
+        )
+    if not manifest.architecture.patches:
+        raise AdapterError(
+            f"{name} has no patches, and an adapter reads their codes: take a model whose image "
+            "tower has patches"
+        )
+
 
 class BackboneGraphs:
     """The patch and text graphs of a bundle in ONNX Runtime."""
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+        """Raises AdapterError for a bundle without patch codes."""
+        check_backbone(bundle.manifest)
         self.bundle, architecture = bundle, bundle.manifest.architecture
         self.concepts = architecture.concepts
         self.patches = architecture.patches
@@ -99,8 +135,8 @@ class BackboneGraphs:
                 active = values > 0  # (B, P, K)
                 parts.append(
                     (
-                        indices[active].astype(np.uint16),
-                        values[active].astype(np.float16),
+                        indices[active].astype(np.min_scalar_type(self.concepts - 1)),
+                        _in_float16(values[active]),
                         active.sum(-1).ravel(),
                     )
                 )
@@ -115,42 +151,38 @@ class BackboneGraphs:
         )
 
 
+def _in_float16(values: NDArray[np.float32]) -> NDArray[np.float16] | NDArray[np.float32]:
+    """Values in half the space, where they are small enough for it, as they nearly always are."""
+    is_small = values.size == 0 or values.max() <= np.finfo(np.float16).max
+    return values.astype(np.float16) if is_small else values
+
+
 def cached_code_tables(
-    graphs: BackboneGraphs, folder: Path, split: str, views: int, augment: AugmentConfig
+    graphs: BackboneGraphs, images: ImageCollection, views: int, config: AugmentConfig
 ) -> list[CodeTable]:
-    """Encodes a split: one table of the images as evaluation sees them, then `views` tables of
-    random views. The tables are cached in `codes/` beside the data."""
-
-    def images() -> list[Image.Image]:
-        return [sample.image() for sample in read_split(folder, split)]
-
-    index = hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
-    return [
-        cached_code_table(graphs, folder / "codes", images, (index, split), view, augment)
-        for view in range(views + 1)
-    ]
+    """Encodes images: one table of them as evaluation sees them, then `views` tables of random
+    views. The tables are kept."""
+    return [cached_code_table(graphs, images, view, config) for view in range(views + 1)]
 
 
 def cached_code_table(
     graphs: BackboneGraphs,
-    folder: Path,
-    images: Callable[[], Sequence[Image.Image]],
-    source: tuple[str, ...],
+    images: ImageCollection,
     view: int = 0,
-    augment: AugmentConfig | None = None,
+    config: AugmentConfig | None = None,
 ) -> CodeTable:
-    """Reads the codes of images from `folder`, or computes them and writes them there.
+    """Reads the codes of images, or computes and keeps them.
 
-    `source` must identify the images: the file's name is a digest of it, of the graph, and of the
-    view. View 0 applies the bundle's preprocessing; every other view is a random one.
+    The file's name is a digest of what identifies the images, of the graph, and of the view. View 0
+    applies the bundle's preprocessing; every other view is a random one.
     """
     graph = graphs.bundle.manifest.files["patches.onnx"].sha256
-    inputs: list[Any] = [graph, source, view, asdict(augment) if view and augment else None]
+    inputs: list[Any] = [graph, images.source, view, asdict(config) if view and config else None]
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-    path = folder / f"{digest[:32]}.safetensors"
+    path = images.folder / f"{digest[:32]}.safetensors"
     if not path.is_file():
-        loaded = images()
-        table = graphs.table(_views(graphs.bundle, loaded, view, augment), len(loaded), "codes")
+        pixels = _views(graphs.bundle, images.images(), view, config)
+        table = graphs.table(pixels, images.count, "codes")
         with draft_of(path) as file:
             save_file(
                 {"indices": table.indices, "values": table.values, "offsets": table.offsets},
@@ -161,16 +193,46 @@ def cached_code_table(
 
 
 def _views(
-    bundle: Bundle, images: Sequence[Image.Image], view: int, augment: AugmentConfig | None
+    bundle: Bundle, images: Iterable[Image.Image], view: int, config: AugmentConfig | None
 ) -> Iterator[NDArray[np.float32]]:
-    if view == 0 or augment is None:
-        for start in range(0, len(images), IMAGES_PER_RUN):
-            yield np.stack(
-                [bundle.preprocessor(image) for image in images[start : start + IMAGES_PER_RUN]]
-            )
-        return
-    rgba = torch.from_numpy(np.stack([np.asarray(image).transpose(2, 0, 1) for image in images]))
-    views = FreshViews(rgba, bundle.manifest.preprocessing.size, augment)
-    for number, index in enumerate(torch.arange(len(images)).split(IMAGES_PER_RUN)):
-        generator = torch.Generator().manual_seed(derive_seed(view, number))
-        yield views(index, generator).numpy()
+    """Pixels of IMAGES_PER_RUN images at a time; the images are decoded as they are needed."""
+    remaining = iter(images)
+    number = 0
+    while part := list(islice(remaining, IMAGES_PER_RUN)):
+        if view == 0 or config is None:
+            yield np.stack([bundle.preprocessor(image) for image in part])
+        else:
+            generator = torch.Generator().manual_seed(derive_seed(view, number))
+            yield random_views(bundle.preprocessor, part, config, generator)
+        number += 1
+
+
+def random_views(
+    preprocessor: Preprocessor,
+    images: Sequence[Image.Image],
+    config: AugmentConfig,
+    generator: torch.Generator,
+) -> NDArray[np.float32]:
+    """One random view of each image, as the image tower reads it, (B, 3, S, S).
+
+    Small square images of one size, as built data have them, are drawn from as they are. Any others
+    are made square by the bundle's preprocessing first.
+    """
+    p = preprocessing = preprocessor.preprocessing
+    mean, std = (torch.tensor(rgb)[:, None, None] for rgb in (p.mean, p.std))
+    sizes = {image.size for image in images}
+    width, height = next(iter(sizes))
+    if len(sizes) > 1 or width != height or width > MAX_STORED_SIDE:
+        squares = torch.from_numpy(np.stack([preprocessor(image) for image in images]))
+        levels = ((squares * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+        rgba = torch.cat([levels, torch.full_like(levels[:, :1], 255)], dim=1)
+    else:
+        stacked = np.stack([np.asarray(image.convert("RGBA")) for image in images])
+        rgba = torch.from_numpy(stacked.transpose(0, 3, 1, 2).copy())
+    grounds = [
+        ground_of(Image.fromarray(pixels.permute(1, 2, 0).numpy()), preprocessing.background)
+        for pixels in rgba
+    ]
+    views = augment(rgba, p.size, config, generator, grounds=torch.tensor(grounds) / 255)
+    standardized: NDArray[np.float32] = ((views - mean) / std).numpy()
+    return standardized

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,8 @@ FOLLOW_UP_PROBABILITY = 0.5
 """After each question, the probability that the conversation has another one."""
 SAME_CATEGORY_PROBABILITY = 0.5
 """When a question names a wrong thing: the probability that it is of the image's category."""
+MAX_DRAWS = 100
+"""How often something that an image does not show is looked for."""
 MAX_KEYWORDS = 4
 """The most keywords in an answer."""
 
@@ -58,7 +60,7 @@ class Instructions:
         self._captions = sorted({m["caption"] for m in meta})
         self._keywords = sorted({k for m in meta for k in m["keywords"]})
         self._by_category: dict[str, list[str]] = {}
-        for category, caption in sorted({(m["category"] or "", m["caption"]) for m in meta}):
+        for category, caption in sorted({(m.get("category") or "", m["caption"]) for m in meta}):
             self._by_category.setdefault(category, []).append(caption)
 
     def conversation(self, meta: Mapping[str, Any], rng: random.Random) -> list[QuestionAnswer]:
@@ -66,7 +68,7 @@ class Instructions:
         forms = dict(_FORM_WEIGHTS)
         if not meta["keywords"]:
             del forms["keywords"], forms["related"]
-        if not meta["category"]:
+        if not meta.get("category"):  # a user's own pairs have none
             del forms["category"]
         turns: list[QuestionAnswer] = []
         while not turns or (forms and rng.random() < FOLLOW_UP_PROBABILITY):
@@ -87,8 +89,9 @@ class Instructions:
                 answer = meta["category"].replace("-", " ")
                 return QuestionAnswer(question=rng.choice(CATEGORY_QUESTIONS), answer=answer)
             case "is_it":
-                true = rng.random() < 0.5
-                name = rng.choice(meta["captions"]) if true else self._other(meta, rng)
+                other = None if rng.random() < 0.5 else self._other(meta, rng)
+                true = other is None
+                name = rng.choice(meta["captions"]) if other is None else other
                 name = caption if true and "," in name else name
                 phrase = with_article(name) if rng.random() < 0.5 else name
                 question = rng.choice(IS_IT_QUESTIONS).format(phrase)
@@ -101,25 +104,30 @@ class Instructions:
                     word = rng.choice(meta["keywords"])
                     return QuestionAnswer(question=question.format(word), answer="yes")
                 image_words = _words(meta)
-                word = rng.choice(self._keywords)
-                while set(_split(word)) & image_words:
-                    word = rng.choice(self._keywords)
-                return QuestionAnswer(question=question.format(word), answer="no")
+                for word in _draws(self._keywords, rng):
+                    if not set(_split(word)) & image_words:
+                        return QuestionAnswer(question=question.format(word), answer="no")
+                word = rng.choice(meta["keywords"])
+                return QuestionAnswer(question=question.format(word), answer="yes")
         raise ValueError(f"form: unknown form {form!r}")
 
-    def _other(self, meta: Mapping[str, Any], rng: random.Random) -> str:
-        """The caption of some other image, with SAME_CATEGORY_PROBABILITY of the same category."""
+    def _other(self, meta: Mapping[str, Any], rng: random.Random) -> str | None:
+        """The caption of some other image, with SAME_CATEGORY_PROBABILITY of the same category.
+        None where next to all images have the captions of this one."""
         same_category = rng.random() < SAME_CATEGORY_PROBABILITY
-        candidates = self._by_category.get(meta["category"] or "", []) if same_category else []
+        candidates = self._by_category.get(meta.get("category") or "", []) if same_category else []
         others = [caption for caption in candidates if caption not in meta["captions"]]
-        while not others or others[-1] in meta["captions"]:
-            others = [rng.choice(self._captions)]
-        return str(rng.choice(others))
+        if others:
+            return str(rng.choice(others))
+        for caption in _draws(self._captions, rng):
+            if caption not in meta["captions"]:
+                return str(rng.choice([caption]))
+        return None
 
     def texts(self) -> list[str]:
         """All words of questions and answers, for a tokenizer to learn from."""
         questions = [question.format("") for question in _ALL_QUESTIONS]
-        categories = [m["category"].replace("-", " ") for m in self.meta if m["category"]]
+        categories = [m["category"].replace("-", " ") for m in self.meta if m.get("category")]
         captions = [c for m in self.meta for c in m["captions"]]
         return [*questions * 50, *categories, *captions, "yes", "no, it is"]
 
@@ -127,6 +135,11 @@ class Instructions:
 def with_article(phrase: str) -> str:
     """Puts the indefinite article before a phrase: `a dog`, `an apple`."""
     return f"{'an' if phrase[:1].casefold() in set('aeiou') else 'a'} {phrase}"
+
+
+def _draws(values: Sequence[str], rng: random.Random) -> Iterator[str]:
+    """Random ones of some values, MAX_DRAWS at most."""
+    return (rng.choice(values) for _ in range(MAX_DRAWS))
 
 
 def _split(text: str) -> list[str]:

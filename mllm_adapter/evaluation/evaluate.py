@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bundle.store import Bundle
-from mllm_adapter.data.code_tables import BackboneGraphs, cached_code_table, cached_code_tables
-from mllm_adapter.data.easy_vqa import PACKAGE, easy_vqa
+from mllm_adapter.data.code_tables import BackboneGraphs, cached_code_table
+from mllm_adapter.data.easy_vqa import easy_vqa
+from mllm_adapter.data.image_collection import CODES_FOLDER, LabelledImages, shape_images
 from mllm_adapter.evaluation.answerer import Answerer, GeneratedAnswer
 from mllm_adapter.evaluation.scores import (
     EmbedSentences,
@@ -32,8 +33,9 @@ from mllm_adapter.evaluation.steering_protocol import (
 )
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.steering.text_to_concepts import TextCodes
+from training.data.data_recipe import DataError
 from training.data.shards import read_index, read_split
-from training.loading.augment import AugmentConfig
+from training.loading.pair_data import PairData
 
 TRAIN_SPLIT = "train"
 DIFFERENCE_FACTORS = (1.0, 2.0, 4.0)
@@ -61,8 +63,11 @@ class Evaluation:
         """`judge` is the sentence encoder; without one, figures that need it are None."""
         self.answerer, self.data, self.split, self.judge = Answerer(folder), data, split, judge
         self.bundle, self.graphs = bundle, BackboneGraphs(bundle)
-        self.meta = [sample.meta for sample in read_split(data, split)]
-        [self.table] = cached_code_tables(self.graphs, data, split, 0, AugmentConfig())
+        pairs = PairData(data)
+        if not pairs.is_built:
+            raise DataError(f"{pairs.name}: not a data set that `sparseclip data build` wrote")
+        images = LabelledImages.read(pairs, split, data)
+        self.meta, self.table = images.meta, cached_code_table(self.graphs, images.collection)
         self.text_codes = TextCodes(self.graphs.texts, self.graphs.concepts)
         self.text_codes.add(m["caption"] for m in self.meta)
 
@@ -105,8 +110,8 @@ class Evaluation:
     def easy_vqa(self) -> dict[str, Any]:
         """Asks the questions of easy-vqa's test part, with the images' codes and with zeros."""
         test = easy_vqa("test")
-        source = (PACKAGE.label, "test")
-        table = cached_code_table(self.graphs, self.data / "codes", lambda: test.images, source)
+        images = shape_images(test, "test", self.data / CODES_FOLDER)
+        table = cached_code_table(self.graphs, images)
         codes = table.codes([image for image, _ in test.questions])
         questions = [turn.question for _, turn in test.questions]
         expected = [turn.answer for _, turn in test.questions]
@@ -197,7 +202,8 @@ class Evaluation:
         answers = test.random_concepts(top, strength, frequency)
         yield self._score("random concepts", test, answers, top=top, strength=strength)
         yield self._score("told", test, test.answer_in_question())
-        [table] = cached_code_tables(self.graphs, self.data, TRAIN_SPLIT, 0, AugmentConfig())
+        images = LabelledImages.read(PairData(self.data), TRAIN_SPLIT, self.data)
+        table = cached_code_table(self.graphs, images.collection)
         labels = [label for t in test.trials for label in (t.old, t.new)]
         means = mean_codes(train, table, labels)
         for factor in DIFFERENCE_FACTORS:

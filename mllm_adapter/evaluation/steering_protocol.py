@@ -186,7 +186,7 @@ def mean_codes(
 ) -> dict[str, torch.Tensor]:
     """For each label of a split, the mean codes (C,) over its images and their patches."""
     return {
-        label: table.codes(images).dense(table.concepts).mean((0, 1))
+        label: table.means(images).to_dense().mean(0)
         for label, images in _images_by_label(meta, labels).items()
     }
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mllm_adapter.model.answer_format import answer_format
 from mllm_adapter.model.chat_template import TemplateError, render
-from mllm_adapter.model.text_encoder import TextEncoder
+from mllm_adapter.model.piece_encoder import PieceEncoder
 from mllm_adapter.model.turns import Role, arrangements
 
 _CONTENT_MARKER = re.compile("\ue000(\\d+)\ue001")
@@ -63,7 +63,7 @@ class PromptBuilder:
             raise ValueError("the LLM's tokenizer has no chat template")
         self.tokenizer, self.visual_tokens, self.system = tokenizer, visual_tokens, system
         self.format = answer_format(tokenizer)
-        self._encoder = TextEncoder(tokenizer)
+        self._encoder = PieceEncoder(tokenizer)
         self._rendered = functools.lru_cache(maxsize=256)(self._render)
 
     def __call__(self, messages: Sequence[PromptMessage], answer: bool = True) -> Prompt:

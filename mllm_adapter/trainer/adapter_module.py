@@ -48,8 +48,9 @@ class AdapterModel(nn.Module):
     def forward(self, batch: ConversationBatch) -> Float[Tensor, ""]:
         """The cross entropy of the answers' tokens, summed over the batch."""
         projector, (codes, text) = self.projector, batch
-        visual = projector.tokens(projector.sums(codes))
-        inputs = text.embedded(self.llm.get_input_embeddings()(text.ids), visual)
+        inputs = self.llm.get_input_embeddings()(text.ids)
+        if len(codes.indices):  # conversations may be about text alone
+            inputs = text.embedded(inputs, projector.tokens(projector.sums(codes)))
         # Token t predicts token t + 1. The output layer, which is H x V, runs only where the next
         # token is learned: a few positions of the answers out of B x T.
         learned = text.labels[:, 1:] != IGNORED

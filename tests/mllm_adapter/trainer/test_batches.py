@@ -10,8 +10,15 @@ import torch
 
 from mllm_adapter.data.code_tables import CodeTable
 from mllm_adapter.data.instructions import QuestionAnswer
-from mllm_adapter.model.prompt import PromptBuilder
-from mllm_adapter.trainer.batches import ConversationBatch, ConversationSampler, EasyVqaMix
+from mllm_adapter.data.own_conversations import Conversation
+from mllm_adapter.model.prompt import PromptBuilder, PromptMessage
+from mllm_adapter.trainer.batches import (
+    NO_EASY_VQA,
+    ConversationBatch,
+    ConversationSampler,
+    EasyVqaMix,
+    OwnMix,
+)
 from tests.mllm_adapter.llms import tiny_llm
 
 IMAGES, PATCHES = 10, 2
@@ -19,7 +26,6 @@ META: list[dict[str, Any]] = [
     {"caption": f"thing {i}", "captions": [f"thing {i}"], "keywords": [], "category": None}
     for i in range(IMAGES)
 ]
-NO_EASY_VQA = EasyVqaMix(table=None, questions=(), share=0.0)
 
 
 def table(concept_offset: int = 0) -> CodeTable:
@@ -78,3 +84,41 @@ def test_easy_vqa_is_mixed_in_with_its_own_codes(build: PromptBuilder) -> None:
     assert images(parts) == [IMAGES + 3] * 4
     learned = parts[0].text.labels[0][parts[0].text.labels[0] >= 0]
     assert build.tokenizer.decode(learned) == "circle<|im_end|>"
+
+
+def said(*turns: tuple[str, str, int]) -> tuple[PromptMessage, ...]:
+    return tuple(PromptMessage(role=r, text=t, images=i) for r, t, i in turns)  # type: ignore[arg-type]
+
+
+def test_own_conversations_have_their_images_and_their_share(build: PromptBuilder) -> None:
+    """Two images in one question, one in a later one, and none."""
+    two = said(("user", "Which?", 2), ("assistant", "both", 0), ("user", "And?", 1))
+    rows = [
+        Conversation("a", (*two, *said(("assistant", "third", 0))), ("x", "y", "x")),
+        Conversation("b", said(("user", "Hi", 0), ("assistant", "yo", 0)), ()),
+    ]
+    own = OwnMix([table(concept_offset=IMAGES)], {"x": 4, "y": 7}, rows, 1.0)
+    sampler_ = ConversationSampler([], [], build, own=own, seed=0)
+    [part] = sampler_.batch(0, 2)
+    assert images([part]) == [IMAGES + 4, IMAGES + 7, IMAGES + 4]
+    [row] = {int(row) for row in part.text.image_rows}
+    other = 1 - row
+    assert build.tokenizer.decode(part.text.labels[other][part.text.labels[other] >= 0]) == (
+        "yo<|im_end|>"
+    )
+    text = torch.zeros(*part.text.ids.shape, 1)
+    visual = torch.arange(1.0, 4)[:, None, None].expand(3, 1 + PATCHES, 1)
+    embedded = part.text.embedded(text, visual)[..., 0]
+    assert embedded[other].count_nonzero() == 0
+    assert embedded[row][embedded[row] > 0].tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    half = own._replace(share=0.5)
+    mixed = ConversationSampler(META, [table()], build, own=half, seed=0)
+    drawn = [image for step in range(20) for image in images(mixed.batch(step, 8))]
+    assert {image >= IMAGES for image in drawn} == {True, False}
+
+
+def test_a_batch_of_texts_alone_has_no_image(build: PromptBuilder) -> None:
+    rows = [Conversation("b", said(("user", "Hi", 0), ("assistant", "yo", 0)), ())]
+    own = OwnMix([], {}, rows, 1.0)
+    [part] = ConversationSampler([], [], build, own=own, seed=0).batch(0, 2)
+    assert len(part.codes.indices) == len(part.text.image_rows) == 0

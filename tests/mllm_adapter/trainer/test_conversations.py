@@ -19,7 +19,8 @@ def test_only_answers_and_their_ends_are_learned() -> None:
     learned = [label for label in row.labels if label != IGNORED]
     assert tokenizer.decode(learned) == "a cat<|im_end|>yes<|im_end|>"
     assert all(label in (IGNORED, token) for label, token in zip(row.labels, row.ids, strict=True))
-    text = tokenizer.decode([*row.ids[: row.image_position], *row.ids[row.image_position + 3 :]])
+    [position] = row.image_positions
+    text = tokenizer.decode([*row.ids[:position], *row.ids[position + 3 :]])
     assert text.startswith("<|im_start|>system\nLook.<|im_end|>\n<|im_start|>user\n\nWhat is this?")
     assert text.count("<|im_start|>user") == 2
     batch = collate([row, *encode(turns[:1], PromptBuilder(tokenizer, visual_tokens=3))])

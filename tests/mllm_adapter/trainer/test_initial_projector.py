@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -37,12 +35,12 @@ def test_a_new_projector_says_words_of_the_label() -> None:
         patches=2,
         concepts=8,
     )
-    meta: list[dict[str, Any]] = [{"caption": CAPTIONS[i % 3]} for i in range(images)]
+    captions = [CAPTIONS[i % 3] for i in range(images)]
     labels = TextCodes(
         lambda texts: np.eye(8, dtype=np.float32)[[CAPTIONS.index(t) for t in texts]], 8
     )
     projector = Projector(8, llm.config.hidden_size)
-    initialize_projector(projector, llm, tokenizer, meta, table, labels)
+    initialize_projector(projector, llm, tokenizer, captions, table, labels)
     words: Tensor = llm.get_input_embeddings().weight.detach()
     with torch.no_grad():
         whole = projector(table.codes(range(3)).dense(8))[:, 0]

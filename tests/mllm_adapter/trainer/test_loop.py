@@ -70,9 +70,9 @@ def test_weights_are_read_in_the_precision_that_is_recorded(
     """Weights that learn are fp32 in any case."""
     dtypes: list[torch.dtype] = []
 
-    def load(path: Path, dtype: torch.dtype) -> object:
+    def load(path: Path, dtype: torch.dtype, *rest: str, own: bool) -> object:
         dtypes.append(dtype)
-        return load_llm(path, dtype)
+        return load_llm(path, dtype, *rest, own=own)
 
     monkeypatch.setattr(precision, "computes_bf16", lambda device: bf16)
     monkeypatch.setattr(loop, "load_llm", load)

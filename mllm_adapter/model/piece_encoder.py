@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 
-class TextEncoder:
+class PieceEncoder:
     """Encodes pieces that follow each other.
 
     Many tokenizers put a space before a text, but not before what follows a special token. So a

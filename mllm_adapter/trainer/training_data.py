@@ -1,0 +1,142 @@
+"""What an adapter learns from: images with their codes, and conversations about them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mllm_adapter.adapter_recipe import AdapterRecipe
+from mllm_adapter.data.code_tables import (
+    BackboneGraphs,
+    CodeTable,
+    cached_code_table,
+    cached_code_tables,
+)
+from mllm_adapter.data.easy_vqa import easy_vqa
+from mllm_adapter.data.image_collection import (
+    CODES_FOLDER,
+    ImageCollection,
+    LabelledImages,
+    shape_images,
+)
+from mllm_adapter.data.instructions import Instructions
+from mllm_adapter.data.own_conversations import Conversation, OwnConversations
+from mllm_adapter.model.prompt import PromptBuilder
+from mllm_adapter.trainer.batches import (
+    NO_EASY_VQA,
+    NO_OWN,
+    ConversationSampler,
+    EasyVqaMix,
+    OwnMix,
+)
+from mllm_adapter.trainer.conversations import encode_messages
+
+_TEMPLATE_TOKENS = 64
+"""More than a chat template writes about one message."""
+
+
+class TrainingData:
+    """The images and conversations of a recipe. Codes are computed when they are asked for."""
+
+    def __init__(self, recipe: AdapterRecipe, run: Path) -> None:
+        """Reads the data, so that what is bad is found before anything is computed. Raises
+        DataError."""
+        self._recipe, self._run = recipe, run
+        config = recipe.conversations
+        self.own: OwnConversations | None = None
+        if config.path:
+            images = Path(config.images) if config.images else None
+            self.own = OwnConversations(Path(config.path), images)
+        self._labelled: LabelledImages | None = None
+        if recipe.own_share < 1:
+            self._labelled = LabelledImages.read(recipe.data.open(), recipe.data.split, run)
+        elif self.own is not None:
+            self.own.tally.check()
+
+    @property
+    def meta(self) -> Sequence[Mapping[str, Any]]:
+        """What is known about each image of the pairs; none where no pairs are read."""
+        return self._labelled.meta if self._labelled else []
+
+    def texts(self) -> list[str]:
+        """All words, for a tokenizer to learn from."""
+        own = self.own.texts() if self.own else []
+        return [*Instructions(self.meta).texts(), *own]
+
+    def drop_long(self, build: PromptBuilder, context: int) -> None:
+        """Takes conversations out that are longer than the recipe or the LLM's `context` allows.
+        Raises DataError when too few are left."""
+        if self.own is None:
+            return
+        most = min(self._recipe.conversations.max_tokens, context)
+
+        def problem(row: Conversation) -> str | None:
+            # A token is a byte or more: most rows need not be tokenized.
+            letters = sum(len(message.text.encode()) for message in row.messages)
+            visual = len(row.images) * build.visual_tokens
+            if letters + visual + _TEMPLATE_TOKENS * (len(row.messages) + 1) <= most:
+                return None
+            longest = max(len(part.ids) for part in encode_messages(row.messages, build))
+            return f"more than {most} tokens" if longest > most else None
+
+        self.own.drop(problem)
+        self.own.tally.check()
+
+    def sampler(self, graphs: BackboneGraphs, build: PromptBuilder) -> ConversationSampler:
+        """The batches of the run; computes the codes that are not there yet."""
+        return ConversationSampler(
+            self.meta,
+            self._tables(graphs),
+            build,
+            self._easy_vqa(graphs),
+            self._own_mix(graphs),
+            seed=self._recipe.run.seed,
+        )
+
+    def captioned(self, graphs: BackboneGraphs) -> tuple[Sequence[str], CodeTable | None]:
+        """Images with a text about each, from which the projector starts."""
+        if self._labelled is not None:
+            return [m["caption"] for m in self.meta], self._tables(graphs)[0]
+        own = self._own_images()
+        if self.own is None or own is None:
+            return [], None
+        captions = self.own.captions()
+        return [captions.get(name, "") for name in self.own.images], cached_code_table(graphs, own)
+
+    def _tables(self, graphs: BackboneGraphs) -> list[CodeTable]:
+        if self._labelled is None:
+            return []
+        data = self._recipe.data
+        return cached_code_tables(graphs, self._labelled.collection, data.views, data.augment)
+
+    def _easy_vqa(self, graphs: BackboneGraphs) -> EasyVqaMix:
+        share = self._recipe.data.easy_vqa
+        if not share:
+            return NO_EASY_VQA
+        questions = easy_vqa("train")
+        labelled = self._labelled
+        folder = labelled.collection.folder if labelled else self._run / CODES_FOLDER
+        table = cached_code_table(graphs, shape_images(questions, "train", folder))
+        return EasyVqaMix(table, questions.questions, share)
+
+    def _own_images(self) -> ImageCollection | None:
+        own = self.own
+        if own is None or not own.images:
+            return None
+        digest = hashlib.sha256("\0".join(own.digest_inputs()).encode("utf-8", "surrogateescape"))
+        return ImageCollection(
+            source=("conversations", digest.hexdigest()),
+            count=len(own.images),
+            images=own.decoded,
+            folder=self._run / CODES_FOLDER,
+        )
+
+    def _own_mix(self, graphs: BackboneGraphs) -> OwnMix:
+        if self.own is None:
+            return NO_OWN
+        images, data = self._own_images(), self._recipe.data
+        tables = cached_code_tables(graphs, images, data.views, data.augment) if images else []
+        rows = {name: row for row, name in enumerate(self.own.images)}
+        return OwnMix(tables, rows, self.own.rows, self._recipe.own_share)
