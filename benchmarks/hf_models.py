@@ -1,9 +1,7 @@
 """Directories of Hugging Face with random weights, in the format of each family's checkpoints.
 
 `python -m benchmarks.hf_models clip FOLDER` writes one of real geometry. Weights are random, so
-only speed, memory and parity mean something. The tokenizers are real: SentencePiece and BPE models
-are trained on this repository's documents, and filled up to the family's vocabulary with pieces
-that no text has.
+only speed, memory and parity mean something.
 """
 
 from __future__ import annotations
@@ -16,25 +14,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.hf_tokenizers import gemma_bpe, sentencepiece_model
 from training.core.torchvision_compat import transformers
 from training.model.tokenizer import open_clip_tokenizer
-
-ROOT = Path(__file__).parent.parent
-
-SCRIPTS = (
-    "Một con mèo đang ngồi trên ghế, nhìn ra cửa sổ.",
-    "고양이가 창문 옆에 앉아 있다. 강아지는 자고 있다.",
-    "日本語のテキストとパソコン、ガラスの窓。カタカナ。",
-    "一只猫坐在窗边，看着外面的鸟。",
-    "Привет, мир! Кошка сидит у окна.",
-    "Η γάτα κάθεται δίπλα στο παράθυρο, ο δρόμος είναι κενός.",
-    "مُحَمَّد يجلس القط بجانب النافذة",
-    "חתול יושב ליד החלון",
-    "बिल्ली खिड़की के पास बैठी है",
-    "แมวนั่งอยู่ข้างหน้าต่าง",
-    "Ein Häuschen über dem Fluß, naïve café, İstanbul 😀 👍 ❤ ½ ™",
-)
-"""Lines of several scripts among the documents."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +113,7 @@ def _clip(geometry: HFGeometry, folder: Path) -> tuple[Any, Any]:
 
 def _metaclip_2(geometry: HFGeometry, folder: Path) -> tuple[Any, Any]:
     library = transformers()
-    proto = _sentencepiece(geometry, folder)
+    proto = sentencepiece_model(geometry.pieces, geometry.vocabulary)
     specials = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     pieces = [(piece.piece, piece.score) for piece in proto.pieces if piece.type == 1]
     tokenizer = library.XLMRobertaTokenizer(
@@ -146,7 +128,7 @@ def _metaclip_2(geometry: HFGeometry, folder: Path) -> tuple[Any, Any]:
 
 def _siglip(geometry: HFGeometry, folder: Path) -> tuple[Any, Any]:
     library = transformers()
-    proto = _sentencepiece(geometry, folder)
+    proto = sentencepiece_model(geometry.pieces, geometry.vocabulary)
     (folder / "spiece.model").write_bytes(proto.SerializeToString())
     tokenizer = library.SiglipTokenizer(
         str(folder / "spiece.model"),
@@ -160,7 +142,7 @@ def _siglip(geometry: HFGeometry, folder: Path) -> tuple[Any, Any]:
 
 def _siglip2_fixed(geometry: HFGeometry, folder: Path) -> tuple[Any, Any]:
     library = transformers()
-    vocabulary, merges = _gemma(geometry)
+    vocabulary, merges = gemma_bpe(geometry.pieces, geometry.vocabulary)
     tokenizer = library.GemmaTokenizer(
         vocab=vocabulary,
         merges=merges,
@@ -180,7 +162,7 @@ def _siglip2_fixed(geometry: HFGeometry, folder: Path) -> tuple[Any, Any]:
 
 def _siglip2(geometry: HFGeometry, folder: Path) -> tuple[Any, Any]:
     library = transformers()
-    vocabulary, merges = _gemma(geometry)
+    vocabulary, merges = gemma_bpe(geometry.pieces, geometry.vocabulary)
     tokenizer = library.Siglip2Tokenizer(
         vocab=vocabulary,
         merges=merges,
@@ -254,64 +236,6 @@ def _clip_images(geometry: HFGeometry) -> Any:
     return transformers().CLIPImageProcessor(
         size={"shortest_edge": side}, crop_size={"height": side, "width": side}
     )
-
-
-def _lines() -> list[str]:
-    documents = sorted((ROOT / "docs").glob("*.md"))
-    lines = [line.strip().lower() for path in documents for line in path.open(encoding="utf-8")]
-    return [line for line in lines if line][:4_000] + [line.lower() for line in SCRIPTS] * 20
-
-
-def _sentencepiece(geometry: HFGeometry, folder: Path) -> Any:
-    """A SentencePiece model as SigLIP's is: `</s>` is 1, `<unk>` is 2."""
-    import io
-
-    import sentencepiece
-    from transformers.convert_slow_tokenizer import import_protobuf
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(_lines()),
-        model_writer=model,
-        vocab_size=geometry.pieces,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        num_threads=1,
-        minloglevel=2,
-    )
-    messages: Any = import_protobuf
-    proto = messages().ModelProto.FromString(model.getvalue())
-    lowest = min(piece.score for piece in proto.pieces)
-    for number in range(len(proto.pieces), geometry.vocabulary):
-        proto.pieces.add(piece=_unused(number), score=lowest, type=1)
-    return proto
-
-
-def _gemma(geometry: HFGeometry) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """A vocabulary and merges as Gemma's are."""
-    import json
-
-    from tokenizers import Tokenizer, models, normalizers, trainers
-
-    specials = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{n:02X}>" for n in range(256))]
-    bpe = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
-    bpe.normalizer = normalizers.Replace(" ", "▁")
-    trainer = trainers.BpeTrainer(
-        vocab_size=geometry.pieces, special_tokens=specials, show_progress=False
-    )
-    bpe.train_from_iterator(_lines(), trainer)
-    model = json.loads(bpe.to_str())["model"]
-    vocabulary = dict(model["vocab"])
-    for number in range(len(vocabulary), geometry.vocabulary):
-        vocabulary[_unused(number)] = number
-    return vocabulary, [tuple(merge) for merge in model["merges"]]
-
-
-def _unused(number: int) -> str:
-    """A piece that no text has: of private characters."""
-    return "\ue000" + "".join(chr(0xE100 + int(digit)) for digit in str(number))
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bundle.manifest import Parity
 from bundle.onnx_graph import GraphName, OnnxGraph, import_onnxruntime
 from bundle.preprocessor import Preprocessor
-from bundle.text import without_ignorable
+from bundle.text import Cleaning, TextError, clean_text, without_ignorable
 from bundle.tokenizer import Tokenizer
 from training.bundling.onnx_parity import Array, row_cosines
 from training.importing._golden_inputs import CORPUS, PROMPTS, golden_images
@@ -89,8 +89,9 @@ def check_tokens(model: ImportedModel, tokenizer: Tokenizer, texts: Sequence[str
     """Compares token ids with those of the source library. Returns how many rows were compared.
 
     A bundle drops characters that Unicode says to ignore before a cleaned text is read, so they are
-    dropped here for both. Raises ModelImportError for the first text that differs, and for a
-    tokenizer with ids that the text tower does not have.
+    dropped here for both. It refuses a text that is empty after its cleaning, such as `...` for
+    SigLIP; such texts are left out. Raises ModelImportError for the first text that differs, and
+    for a tokenizer with ids that the text tower does not have.
     """
     if tokenizer.vocabulary > model.vocabulary:
         raise ModelImportError(
@@ -102,6 +103,7 @@ def check_tokens(model: ImportedModel, tokenizer: Tokenizer, texts: Sequence[str
         )
     if model.tokenization.cleaning != "none":
         texts = [without_ignorable(text) for text in texts]
+    texts = [text for text in texts if _is_read(text, model.tokenization.cleaning)]
     expected, actual = model.reference.tokens(texts), tokenizer.encode(texts)
     if expected.shape != actual.shape:
         raise ModelImportError(f"tokens: rows of {expected.shape[1]}, not {actual.shape[1]}")
@@ -110,6 +112,14 @@ def check_tokens(model: ImportedModel, tokenizer: Tokenizer, texts: Sequence[str
         text = ascii(texts[int(different[0])])
         raise ModelImportError(f"tokens: differ from the library's own for {text[:60]}")
     return len(texts)
+
+
+def _is_read(text: str, cleaning: Cleaning) -> bool:
+    try:
+        clean_text(text, cleaning)
+    except TextError:
+        return False
+    return True
 
 
 def check_graph(path: Path, graph: GraphName, given: Golden, *, half: bool) -> GraphChecks:

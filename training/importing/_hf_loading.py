@@ -1,0 +1,101 @@
+"""What transformers reads from a directory: its errors in one line, and exactly the weights of its
+files."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from training.core.torchvision_compat import transformers
+from training.importing._hf_directory import HFDirectory
+from training.importing.base import ModelImportError
+
+MOST_BEYOND_FILES = 4
+"""How many times as many weights as the files hold a configuration may describe. A model that lacks
+some is refused by the name of one."""
+
+
+def read_part(what: str, loader: Any, directory: HFDirectory) -> Any:
+    """What a class of the library reads from the directory; its errors in one line."""
+    try:
+        return loader.from_pretrained(str(directory.path), local_files_only=True)
+    except Exception as error:  # damaged files raise anything
+        raise ModelImportError(f"{what}: transformers cannot read it") from error
+
+
+def check_size(cls: Any, directory: HFDirectory) -> None:
+    """Raises ModelImportError for a configuration of a far larger model than its files hold, before
+    memory is taken for it."""
+    stored = 0
+    try:
+        for path in directory.weights:
+            with safe_open(path, framework="pt") as file:
+                slices = (file.get_slice(name) for name in file.keys())  # noqa: SIM118
+                stored += sum(math.prod(entry.get_shape()) for entry in slices)
+    except (SafetensorError, OSError):
+        raise ModelImportError("weights: not a file of safetensors") from None
+    try:
+        config = cls.config_class.from_pretrained(str(directory.path), local_files_only=True)
+        with torch.device("meta"):
+            model = cls(config)
+    except Exception as error:  # a constructor raises anything for numbers that do not fit
+        raise ModelImportError("config.json: transformers refuses it") from error
+    described = sum(parameter.numel() for parameter in model.parameters())
+    if described > MOST_BEYOND_FILES * stored:
+        raise ModelImportError(
+            f"weights: hold {stored:,} numbers, config.json describes {described:,}"
+        )
+
+
+def load_model(cls: Any, directory: HFDirectory) -> Any:
+    """The library's model in float32, with exactly the weights of the files."""
+    try:
+        model, report = cls.from_pretrained(
+            str(directory.path),
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # damaged files raise anything
+        raise ModelImportError("weights: transformers cannot read them") from error
+    missing = set(report["missing_keys"]) - {"logit_bias"}
+    unknown = {name for name in report["unexpected_keys"] if not name.endswith("position_ids")}
+    for names, problem in (
+        (missing, "is missing"),
+        (
+            {entry[0] for entry in report["mismatched_keys"]},
+            "has another shape than config.json says",
+        ),
+        (unknown, "is not a tensor of this architecture"),
+    ):
+        if names:
+            raise ModelImportError(f"weights: {min(names)} {problem}")
+    if "logit_bias" in report["missing_keys"]:
+        model.logit_bias.data.zero_()
+    for name, tensor in model.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise ModelImportError(f"weights: {name} holds numbers that are not finite")
+    return model.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silences the library, which draws bars and reports what is checked here."""
+    logging = transformers().utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
