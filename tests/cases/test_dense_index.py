@@ -25,6 +25,7 @@ from serving.index.query import QueryError, QueryTerm, make_query
 from sparseclip import Client
 from tests.serving.export.command import options, run
 from tests.serving.export.image_folders import folder, png
+from tests.serving.index.databases.test_databases import in_memory
 from tests.support.tiny_dense import DENSE_DIM
 
 NAME, TOP, COUNT = "dense_rows", 10, 60
@@ -57,12 +58,16 @@ def command(*arguments: object, code: int = 0) -> str:
     return done.output
 
 
+SERVER = "qdrant server"
+"""No server, but its own client playing one in memory."""
+
+
 def address_of(kind: str, folder: Path, postgres: str) -> str:
     addresses = {"milvus": f"milvus:{folder / 'milvus.db'}", "pgvector": f"pgvector:{postgres}"}
     return addresses.get(kind, f"{kind}:{folder / kind}")
 
 
-@pytest.mark.parametrize("kind", DATABASES.names)
+@pytest.mark.parametrize("kind", [*DATABASES.names, SERVER])
 def test_the_nearest_vectors_are_found(
     kind: str,
     exported: Path,
@@ -70,11 +75,12 @@ def test_the_nearest_vectors_are_found(
     client: Client,
     postgres: str,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows = [row for batch in ExportRows.open(str(exported)).batches(7) for row in batch]
     matrix = np.stack([row.vector for row in rows])
     np.testing.assert_allclose(np.linalg.norm(matrix, axis=1), 1, rtol=1e-5)
-    address = address_of(kind, tmp_path, postgres)
+    address = in_memory(monkeypatch) if kind == SERVER else address_of(kind, tmp_path, postgres)
     said = command("index", exported, address, "--name", NAME)
     assert f"{COUNT - 1} new, 0 changed, 0 as they were, 0 removed; " in said
     queries = [make_query(client, terms, dense=True).vector for terms in TERMS.values()]
@@ -110,6 +116,20 @@ def test_the_nearest_vectors_are_found(
         assert refused.count("\n") == 1
         assert f"{option}: {NAME} holds dense vectors" in refused
         assert "sparsify" in refused
+
+
+def test_a_sparse_model_searches_the_dense_vectors_that_it_shares(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    options_given = [*options(tiny_bundle), "--no-sparse", "--top", "0", "--dense"]
+    run(folder(tmp_path / "in", 12), tmp_path / "out", *options_given)
+    address = f"qdrant:{tmp_path / 'qdrant'}"
+    command("index", tmp_path / "out", address)
+    where = ("search", address, "--bundle", tiny_bundle, "--json", "--top", 1)
+    for path in sorted((tmp_path / "in").rglob("*.png"))[:2]:
+        [hit] = command(*where, "--image", path).splitlines()
+        assert json.loads(hit)["id"].endswith(path.name)
+        assert json.loads(hit)["score"] == pytest.approx(1, abs=1e-5)
 
 
 def _check_files(

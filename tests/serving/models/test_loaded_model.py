@@ -33,5 +33,6 @@ def test_shortfalls_are_what_the_answer_does_not_rest_on() -> None:
     assert ItemCoverage(framing="crop", image_share=1.0, frames=1).shortfalls(2) == ()
     part = ItemCoverage(framing="crop", image_share=0.5, ground=0, frames=2)
     assert part.shortfalls(0) == ("cropped", "ground", "frames", "no_concept")
+    assert part.shortfalls(None) == ("cropped", "ground", "frames")  # a dense model has none
     text = ItemCoverage(tokens=40, truncated=True, unknown_words=("ufo",))
     assert text.shortfalls(1) == ("truncated", "unknown_words")

@@ -62,6 +62,7 @@ def in_memory(patch: pytest.MonkeyPatch) -> str:
     from serving.index.databases import _qdrant_server
 
     client = _qdrant_server.QdrantClient(":memory:")
+    patch.setattr(client, "close", lambda: None)  # what it holds would be gone
     patch.setattr(_qdrant_server, "QdrantClient", lambda **_: client)
     return "qdrant:http://memory"
 
