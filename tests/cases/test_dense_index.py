@@ -111,6 +111,12 @@ def test_the_nearest_vectors_are_found(
         found = command(*where, "--text", "a red circle", "--top", 3, "--json")
         scores = [json.loads(line)["score"] for line in found.splitlines()]
         np.testing.assert_allclose(scores, np.sort(matrix @ queries[0])[::-1][:3], atol=1e-5)
+    if kind == "pgvector":
+        command("index", exported, address, "--name", "dense_quick", "--hnsw")
+        with open_database(address, "dense_quick") as quick:
+            hits = quick.search(queries[1], TOP)  # type: ignore[attr-defined]
+        nearest = {rows[row].id for row in np.argsort(-(matrix @ queries[1]))[:TOP]}
+        assert len({hit.id for hit in hits} & nearest) >= 9
     for option in ("--concept", "--without"):
         refused = command(*where, "--text", "dog", option, "dog", code=1)
         assert refused.count("\n") == 1
