@@ -11,14 +11,13 @@ import pytest
 from PIL import Image
 
 from bundle.schema import SchemaError
-from bundle.store import open_bundle
 from mllm_adapter.adapter_recipe import AdapterRecipe
 from mllm_adapter.attach import attach
-from mllm_adapter.data.code_tables import BackboneGraphs
-from mllm_adapter.evaluation.answerer import Answerer
 from mllm_adapter.model.adapter import read_config
 from mllm_adapter.model.llm_files import LLMError
 from mllm_adapter.trainer.loop import train
+from serving.in_process import local_server
+from sparseclip import ChatSampling, Client, Edit, Steering
 from tests.mllm_adapter.llms import family_llm, save_llm
 from tests.mllm_adapter.runs import recipe, stage
 from training.data.data_recipe import DataError
@@ -79,7 +78,7 @@ def test_own_pairs_and_own_conversations_make_an_adapter(
     assert "of which 50% are its owner's" in " ".join((written / "CARD.md").read_text().split())
 
 
-def test_conversations_alone_with_an_llm_that_refuses_a_system_message(
+def test_conversations_alone_with_an_llm_that_refuses_a_system_message_are_served(
     tiny_bundle: Path, photos: Path, tmp_path: Path
 ) -> None:
     llm = save_llm(family_llm("gemma3_text"), tmp_path / "gemma")
@@ -92,14 +91,27 @@ def test_conversations_alone_with_an_llm_that_refuses_a_system_message(
         conversations={"path": str(photos / "own.json"), "share": 1.0},
     )
     adapter = train(small, tmp_path / "run")
-    bundle = open_bundle(tiny_bundle)
-    graphs = BackboneGraphs(bundle, threads=1)
-    with Image.open(photos / "0.png") as image:
-        codes = graphs.codes(bundle.preprocessor(image)[None])
-    [answer] = Answerer(adapter)(codes, ["Which colour?"])
-    assert answer.ended
-    assert answer.text
     assert losses(tmp_path / "run")[-1] < 0.5 * losses(tmp_path / "run")[2]
+    written = attach(adapter, tiny_bundle, tmp_path / "models", "9")
+    assert "which are its owner's" in " ".join((written / "CARD.md").read_text().split())
+    with local_server(written) as address, Client(address) as client:
+        sampling = ChatSampling(max_tokens=12)
+
+        def ask(steering: Steering | None) -> str:
+            events = list(
+                client.chat(
+                    "Which colour?", [photos / "0.png"], steering=steering, sampling=sampling
+                )
+            )
+            assert events[-1].finish == "stop"  # at the token that the template writes
+            return "".join(event.text for event in events[1:-1])
+
+        plain = ask(None)
+        assert plain.strip()
+        assert ask(None) == plain
+        edits = [Edit(concept=i, op="SET", value=50.0) for i in range(40)]
+        assert ask(Steering(edits=edits, strength=0.0)) == plain
+        ask(Steering(edits=edits))
 
 
 def test_rows_that_are_too_long_are_bad(
