@@ -185,7 +185,9 @@ def write_bundle(models_dir: Path, manifest: Manifest, fill: Callable[[Path], No
         with staging_directory(model_dir) as staging:
             draft = staging / manifest.version
             draft.mkdir()
+            mode = draft.stat().st_mode
             fill(draft)
+            draft.chmod(mode)  # copying a temporary folder into it makes it as private
             complete = dataclasses.replace(manifest, files=describe_files(draft))
             (draft / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
             verify(draft)

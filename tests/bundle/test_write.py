@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import fcntl
+import os
 import shutil
 import signal
 import subprocess
@@ -43,6 +44,19 @@ def filler(source: Path) -> Callable[[Path], None]:
 
 def rename(opened: Bundle, **fields: str) -> Manifest:
     return dataclasses.replace(opened.manifest, files={}, **fields)
+
+
+def test_who_may_read_a_version_is_not_the_fillers_choice(copy: Path) -> None:
+    opened = open_bundle(copy)
+
+    def private(target: Path) -> None:
+        filler(copy)(target)
+        target.chmod(0o700)
+
+    target = write_bundle(copy.parent.parent, rename(opened, version="2"), private)
+    mask = os.umask(0)
+    os.umask(mask)
+    assert target.stat().st_mode & 0o777 == 0o777 & ~mask
 
 
 def test_versions_are_written_beside_each_other(copy: Path) -> None:

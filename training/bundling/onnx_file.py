@@ -39,17 +39,15 @@ def write_onnx(
     """Writes a module of one input, whose first dimension is the batch, for any batch size.
 
     With `half`, weights that float16 represents exactly are stored as float16; computation stays in
-    float32. Raises GraphTooLargeError for a module whose float32 weights take 2 GiB.
+    float32. Raises GraphTooLargeError for a module whose weights take 2 GiB as they are stored.
     """
-    proto = _trace(graph, example, input_name, outputs)
+    proto = _trace(graph, example, input_name, outputs, half)
     _strip(proto)
-    if half:
-        _store_half(proto)
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
 def _trace(
-    graph: nn.Module, example: Tensor, input_name: str, outputs: tuple[str, ...]
+    graph: nn.Module, example: Tensor, input_name: str, outputs: tuple[str, ...], half: bool
 ) -> onnx.ModelProto:
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
@@ -65,9 +63,13 @@ def _trace(
         if program is None:
             raise RuntimeError("torch.onnx.export returned no program")
         _fold(program.model)
+        if half:
+            _store_half(program.model)
         weights = program.model.graph.initializers.values()
         if sum(w.const_value.nbytes for w in weights if w.const_value) > MAX_WEIGHT_BYTES:
-            raise GraphTooLargeError("over 2 GiB in float32, which no ONNX file holds")
+            raise GraphTooLargeError(
+                f"over 2 GiB in {'float16' if half else 'float32'}, which no ONNX file holds"
+            )
     return program.model_proto
 
 
@@ -126,25 +128,32 @@ def _strip(proto: onnx.ModelProto) -> None:
         raise RuntimeError("the exporter left functions in the graph")
 
 
-def _store_half(proto: onnx.ModelProto) -> None:
+def _store_half(model: onnx_ir.Model) -> None:
     """Stores float32 weights as float16, followed by a Cast, where that is exact.
 
     Runtimes fold the Cast when they load the graph.
     """
-    from onnx import TensorProto, helper, numpy_helper
+    import onnx_ir as ir
 
     casts = []
-    for tensor in proto.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT:
+    for name, value in list(model.graph.initializers.items()):
+        if value.const_value is None or value.const_value.dtype != ir.DataType.FLOAT:
             continue
-        full = numpy_helper.to_array(tensor)
+        full = value.const_value.numpy()
         with np.errstate(over="ignore"):
             half = full.astype(np.float16)
         if full.size < 64 or not np.array_equal(half.astype(np.float32), full):
             continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *proto.graph.node]
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
+        stored = ir.Value(
+            name=f"{name}.half",
+            shape=value.shape,
+            type=ir.TensorType(ir.DataType.FLOAT16),
+            const_value=ir.tensor(half, name=f"{name}.half"),
+        )
+        del model.graph.initializers[name]
+        value.const_value = None
+        model.graph.register_initializer(stored)
+        to = ir.AttrInt64("to", ir.DataType.FLOAT)
+        casts.append(ir.Node("", "Cast", [stored], [to], outputs=[value]))
+    if casts:
+        model.graph.insert_before(model.graph[0], casts)

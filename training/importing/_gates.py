@@ -26,6 +26,11 @@ from training.importing.base import ImportedModel, ModelImportError
 MAX_PIXEL_ERROR = 1 / 255
 """Of a pixel in [0, 1] before normalising: one step of the 8 bits that a decoded image has."""
 
+MAX_BEYOND = 1e-4
+"""The share of values that may differ by two steps. Torchvision, with which Hugging Face resizes,
+rounds after each of its two passes in another way than Pillow: of small images that are enlarged,
+about one value in 100,000 differs by two steps."""
+
 MIN_COSINE = 0.9999
 """Of a vector in float32 and the source library's own."""
 
@@ -54,8 +59,8 @@ class Golden(NamedTuple):
 
 
 def golden(model: ImportedModel, tokenizer: Tokenizer) -> Golden:
-    """The golden inputs of a model. Raises ModelImportError when pixels differ by more than
-    MAX_PIXEL_ERROR, or vectors are not of one width, or not finite."""
+    """The golden inputs of a model. Raises ModelImportError when more than MAX_BEYOND of the pixels
+    differ by more than MAX_PIXEL_ERROR, or vectors are not of one width, or not finite."""
     reference, images = model.reference, golden_images()
     preprocess = Preprocessor(model.preprocessing)
     pixels = np.stack([preprocess(image) for image in images])
@@ -63,8 +68,10 @@ def golden(model: ImportedModel, tokenizer: Tokenizer) -> Golden:
     if library_pixels.shape != pixels.shape:
         raise ModelImportError("pixels: the library's processor gives another shape")
     std = np.asarray(model.preprocessing.std, dtype=np.float32)[:, None, None]
-    error = float((np.abs(pixels - library_pixels) * std).max())
-    if not error <= MAX_PIXEL_ERROR + 1e-5:
+    errors = np.abs(pixels - library_pixels) * std
+    error = float(errors.max())
+    beyond = float((errors > MAX_PIXEL_ERROR + 1e-5).mean())
+    if not (error <= 2 * MAX_PIXEL_ERROR + 1e-5 and beyond <= MAX_BEYOND):
         raise ModelImportError(
             f"pixels: differ by {error * 255:.1f}/255 from the library's own processor"
         )
