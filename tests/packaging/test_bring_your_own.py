@@ -1,4 +1,4 @@
-"""The page "Bring your own": all its commands, one after another, on tiny models and drawn images."""
+"""The page "Bring your own": all its commands in order, on tiny models and drawn images."""
 
 from __future__ import annotations
 
