@@ -18,8 +18,6 @@ from tests.cases.pairs import (
     BLANK,
     CASES,
     WRITERS,
-    WrittenPair,
-    encoded,
     image_table,
     write_saved,
     write_tar,
@@ -50,24 +48,6 @@ def test_splits(tmp_path: Path) -> None:
     (tmp_path / "dataset_dict.json").write_text('{"splits": ["../x"]}')
     with pytest.raises(DataError, match=r"names no splits"):
         PairData(tmp_path)
-
-
-@pytest.mark.kind("K2")
-def test_data_without_splits_hold_out_images_by_their_content(tmp_path: Path) -> None:
-    pairs = [WrittenPair(name=f"{i}", image=encoded(colour=f"#{i:06x}")) for i in range(200)]
-    write_tar(tmp_path / "a" / "0.tar", shard(*pairs))
-    write_tar(tmp_path / "b" / "0.tar", shard(*reversed(pairs)))
-    held_out = []
-    for name in "ab":
-        sides = {
-            split: {found.image for found in PairData(tmp_path / name).split(split).read_all()}  # type: ignore[union-attr]
-            for split in ("train", "held_out", "all")
-        }
-        assert sides["train"] | sides["held_out"] == sides["all"]
-        assert not sides["train"] & sides["held_out"]
-        held_out.append(sides["held_out"])
-    assert held_out[0] == held_out[1]
-    assert 3 <= len(held_out[0]) <= 20
 
 
 @pytest.mark.kind("K2")

@@ -69,6 +69,7 @@ def release(config: ReleaseConfig) -> Path:
     encoder = CheckpointEncoder(checkpoint)
     encoder.model = as_shipped(encoder.model)  # figures and names describe the weights that ship
     data = recipe.data.open() if config.data is None else as_pair_data(config.data)
+    data = data.held_out_by(recipe.data.held_out)
     trained = recipe.data.split
     description = describe(data, trained)
     names = [ALL] if trained == ALL else data.splits

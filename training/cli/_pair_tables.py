@@ -2,32 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from training.loading.inspection import EXAMPLES, SplitReport, quantiles
+from training.loading.inspection import EXAMPLES, DataReport, SplitReport, histogram, quantiles
 from training.loading.sources.base import printable
 
 COLUMNS = ("split", "found", "good", "bad", "damaged files", "held out", "repeated images")
 
+BAR = 30
+"""Characters of the longest bar of a histogram."""
 
-def show_reports(title: str, reports: Sequence[SplitReport]) -> None:
-    """Prints the counts of all splits, then for each what is bad and what the captions are like."""
-    console = Console()
+
+def show_report(title: str, report: DataReport) -> None:
+    """Prints the counts of all splits, for each what is bad and what the captions are like, and
+    then what repeats in all of them."""
+    console, reports = Console(), report.splits
     table = Table(title=escape(title))
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == "split" else "right")
-    for report in reports:
-        numbers = (report.found, report.good, report.bad, len(report.damaged), report.held_out)
-        table.add_row(report.split, *(f"{n:,}" for n in (*numbers, report.repeated_images)))
+    for split in reports:
+        numbers = (split.found, split.good, split.bad, len(split.damaged), split.held_out)
+        table.add_row(split.split, *(f"{n:,}" for n in (*numbers, split.repeated_images)))
     console.print(table)
-    for report in reports:
-        for line in _lines(report):
-            # Captions and names are a user's text, and no markup.
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in [*(line for split in reports for line in _lines(split)), *_repeats(report)]:
+        # Captions and names are a user's text, and no markup.
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _repeats(report: DataReport) -> list[str]:
+    counts = report.counts
+    lines = [
+        "what repeats:",
+        f"  pairs that repeat an image: {counts.repeated_images:,}",
+        f"  pairs whose image looks like another: {counts.like_another:,}",
+        f"  pairs that share a caption with another thing: {counts.equal_captions:,}",
+    ]
+    if counts.all_labels:
+        lines.append("  captions are labels: equal ones are on both sides of the held-out part")
+    elif counts.labels:
+        pairs = f"{counts.labelled:,} pairs"
+        lines.append(
+            f"  captions of so many things that they are labels: {counts.labels:,}, {pairs}"
+        )
+    if counts.large_groups:
+        lines.append(f"  groups too large to be held out: {counts.large_groups:,}")
+    for number, keys in report.look_alikes:
+        names = ", ".join(key for _, _, key in keys)
+        lines.append(f"  {number:,} look alike: {names}{', ...' if number > len(keys) else ''}")
+    return lines
+
+
+def _bars(title: str, histogram: Mapping[str, int]) -> list[str]:
+    most = max(histogram.values(), default=1)
+    width = max(map(len, histogram), default=0)
+    return [
+        f"  {title} {name:>{width}} {'#' * -(-BAR * number // most)} {number:,}"
+        for name, number in histogram.items()
+    ]
 
 
 def _lines(report: SplitReport) -> list[str]:
@@ -40,14 +75,20 @@ def _lines(report: SplitReport) -> list[str]:
     if report.left_out:
         files = ", ".join(f"{number:,} {ending}" for ending, number in report.left_out.items())
         lines.append(f"  files and members that belong to no pair: {files}")
-    if report.seen_in_other_splits:
-        lines.append(f"  images of the splits above: {report.seen_in_other_splits:,}")
+    leaks = report.in_other_splits
+    if any(leaks.values()):
+        lines.append(
+            f"  pairs with something of another split: the same image {leaks['image']:,},"
+            f" one that looks alike {leaks['alike']:,}, the same caption {leaks['caption']:,}"
+        )
     if report.good:
         captions, distinct = report.texts.total(), len(report.texts)
         lines.append(f"  captions: {captions:,}, of which {distinct:,} are distinct")
         lines.append(f"  tokens of a caption: {_figures(quantiles(report.lengths))}")
+        lines += _bars("tokens", histogram(report.lengths))
         lines.append(f"  captions cut at the context: {report.cut:,}")
         lines.append(f"  shorter side of an image: {_figures(quantiles(report.sides))}")
+        lines += _bars("pixels", histogram(report.sides))
         repeated = [(text, n) for text, n in report.texts.most_common(EXAMPLES) if n > 1]
         lines += [f"  repeats {n:,} times: {_short(text)}" for text, n in repeated]
         lines += [f"  {key}: {_short(' | '.join(texts))}" for key, texts in report.examples]

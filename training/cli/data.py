@@ -11,7 +11,7 @@ from bundle.progress import line_when_stopped
 from training.cli.pair_options import errors_as_typed, pair_options
 
 if TYPE_CHECKING:
-    from training.loading.inspection import SplitReport
+    from training.loading.inspection import DataReport
     from training.loading.pair_data import PairData
 
 
@@ -125,27 +125,32 @@ def inspect(
             columns = Columns(image=image_column, caption=caption_column)
             pairs = PairData(path, kind=kind, columns=columns)
             if pairs.is_built:
-                report = count(path)
-                click.echo(json.dumps(report, indent=1)) if as_json else show(report)
+                counts = count(path)
+                click.echo(json.dumps(counts, indent=1)) if as_json else show(counts)
                 return
-            reports = inspect_pairs(pairs, recipe, limit)
+            report = inspect_pairs(pairs, recipe, limit)
     except (DataError, ValueError) as error:  # PluginError and SchemaError, too
         raise click.ClickException(str(error)) from error
     if as_json:
-        splits = [split.to_dict() for split in reports]
-        click.echo(json.dumps({"data": pairs.name, "kind": pairs.kind, "splits": splits}, indent=1))
+        content = {"data": pairs.name, "kind": pairs.kind, **report.to_dict()}
+        click.echo(json.dumps(content, indent=1))
     else:
-        from training.cli._pair_tables import show_reports
+        from training.cli._pair_tables import show_report
 
-        show_reports(f"{pairs.name}, {pairs.kind}", reports)
-    if not any(split.good for split in reports):
+        show_report(f"{pairs.name}, {pairs.kind}", report)
+    if not any(split.good for split in report.splits):
         raise click.ClickException(f"DATA: {pairs.name} holds no good pair")
 
 
-def inspect_pairs(data: PairData, recipe: str | None, limit: int) -> list[SplitReport]:
-    """Looks at all splits of a user's data. Raises DataError, or SchemaError for the recipe."""
+def inspect_pairs(data: PairData, recipe: str | None, limit: int) -> DataReport:
+    """Looks at all splits of a user's data. Raises DataError, or SchemaError for the recipe.
+
+    What was read of all pairs is kept, so that a run need not look for what repeats again.
+    """
     from training.loading.inspection import PairInspector
     from training.loading.pair_data import ALL
+    from training.loading.pair_index import keep_records
+    from training.loading.sides import Links, Sides
     from training.model.tokenizer import STOCK_VOCABULARY, CaptionTokenizer
     from training.model.towers import tower_config
     from training.trainer.training_recipe import TrainingRecipe
@@ -156,8 +161,18 @@ def inspect_pairs(data: PairData, recipe: str | None, limit: int) -> list[SplitR
         text = tower_config(model.name, model.vision, model.text)["text_cfg"]
         size, context = text.get("vocab_size", size), text.get("context_length", context)
     inspector = PairInspector(CaptionTokenizer.of_size(size, context).tokenize, limit)
-    names = data.splits if data.has_splits else [ALL]
-    return [inspector.inspect(data.split(name)) for name in names]
+    if data.has_splits:
+        for name in data.splits:
+            inspector.inspect(data.split(name))
+        return inspector.finish(captions_are_labels=data.captions_are_labels)
+    inspector.inspect(split := data.split(ALL))
+    groups = data.held_out_rule == "groups"
+    if groups and not limit:
+        keep_records(split.source, data.stamp, inspector.writer.records())
+    return inspector.finish(
+        captions_are_labels=data.captions_are_labels,
+        sides=Links.sides if groups else lambda links: Sides(),
+    )
 
 
 def count(directory: Path) -> dict[str, Any]:

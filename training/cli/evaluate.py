@@ -124,7 +124,8 @@ def choose_data(
     if path is None and recipe is not None:
         return recipe.data.open()
     columns = Columns(image=image_column, caption=caption_column)
-    return PairData(path or DEMO, kind=kind, columns=columns)
+    rule = "auto" if recipe is None else recipe.data.held_out
+    return PairData(path or DEMO, kind=kind, columns=columns, held_out=rule)
 
 
 def find_judge() -> SentenceEncoder | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,18 +13,24 @@ from typing import Literal
 from training.core.progress import progress_bar
 from training.data.data_recipe import DataError, closest
 from training.data.shards import INDEX, RECEIPTS, read_index, shards_of
+from training.loading.pair_index import DataStamp, read_records
+from training.loading.sides import HELD_OUT_OF, Links, Side, Sides
 from training.loading.sources import AUTO
 from training.loading.sources._files import read_json
-from training.loading.sources.base import Columns, Found, Pair, PairSource, printable
+from training.loading.sources.base import Columns, Found, PairSource, printable
 from training.loading.sources.detection import detect_kind, open_source, split_folders
 from training.loading.sources.webdataset import TarPairs
 
+log = logging.getLogger(__name__)
+
 TRAIN, HELD_OUT, ALL = "train", "held_out", "all"
 
-HELD_OUT_OF = 20
-"""One of this many pairs is held out, where the data have no splits of their own."""
+HeldOutRule = Literal["auto", "groups", "image"]
+"""How data without splits of their own are split. `groups` reads all of them once, so that images
+that look alike and equal captions are on one side; `image` goes by each image alone."""
 
-Side = Literal["train", "held_out", "all"]
+MAX_GROUPED_BYTES = 16 * 2**30
+"""`auto` is `groups` up to this size of all files, which take some minutes, and `image` beyond."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +43,7 @@ class PairSplit:
     source: PairSource
     side: Side = "all"
     """Which of the source's pairs these are; `all` where the whole source is the split."""
-    has_sides: bool = False
-    """Whether the data have no splits of their own, so that each pair has a side."""
+    sides: Sides = Sides()
 
     @property
     def pieces(self) -> Sequence[str]:
@@ -46,10 +51,9 @@ class PairSplit:
         return self.source.pieces
 
     def read(self, piece: str) -> Iterator[Found]:
-        """See PairSource.read. A bad pair belongs to the side of training: nothing tells its own
-        one."""
+        """See PairSource.read."""
         for found in self.source.read(piece):
-            if self.side == ALL or self.side == side_of(found):
+            if self.side == ALL or self.side == self.sides.of(found):
                 yield found
 
     def read_all(self) -> Iterator[Found]:
@@ -60,23 +64,15 @@ class PairSplit:
     @cached_property
     def pairs(self) -> int:
         """How many pairs, good or bad, there are. No image is read for this, so that the number of
-        pairs of one side is an estimate."""
+        pairs of one side is an estimate, unless pairs were linked."""
         total = 0
         with progress_bar(len(self.pieces), "file", description="counting: ", leave=False) as bar:
             for piece in self.pieces:
                 total += self.source.count(piece)
                 bar.update()
-        held_out = round(total / HELD_OUT_OF)
+        counts = self.sides.counts
+        held_out = round(total / HELD_OUT_OF) if counts is None else counts.held_out
         return {"train": total - held_out, "held_out": held_out, "all": total}[self.side]
-
-
-def side_of(found: Found) -> Side:
-    """The side of a pair: by a digest of its image, so that equal images are on one side, wherever
-    they are, in every run and on every machine."""
-    if not isinstance(found, Pair):
-        return "train"
-    digest = hashlib.sha256(found.image).digest()
-    return "held_out" if int.from_bytes(digest[:8]) % HELD_OUT_OF == 0 else "train"
 
 
 class PairData:
@@ -88,17 +84,25 @@ class PairData:
     `held_out`, and `all` for both together.
     """
 
-    def __init__(self, path: Path, *, kind: str = AUTO, columns: Columns | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        kind: str = AUTO,
+        columns: Columns | None = None,
+        held_out: HeldOutRule = "auto",
+    ) -> None:
         """Raises DataError when there are no such data, or PluginError for an unknown kind."""
-        self.path, self._kind, self.columns = (
-            Path(os.path.abspath(path)),
-            kind,
-            columns or Columns(),
-        )
+        self.path, self._kind, self._rule = Path(os.path.abspath(path)), kind, held_out
+        self.columns = columns or Columns()
         path = self.path
         self.name = printable(path.name)
         self.is_built = _is_built(path)
         self._folders = [] if self.is_built else split_folders(path)
+
+    def held_out_by(self, rule: HeldOutRule) -> PairData:
+        """The same data under another rule, such as that of the run that was trained on them."""
+        return PairData(self.path, kind=self._kind, columns=self.columns, held_out=rule)
 
     @property
     def has_splits(self) -> bool:
@@ -132,8 +136,51 @@ class PairData:
             return PairSplit(data=self.name, name=name, source=TarPairs(self.path, shards))
         if self._folders:
             return PairSplit(data=self.name, name=name, source=self._open(self.path / name))
-        side: Side = "train" if name == TRAIN else "held_out" if name == HELD_OUT else "all"
-        return PairSplit(data=self.name, name=name, source=self._source, side=side, has_sides=True)
+        if name == ALL:
+            return PairSplit(data=self.name, name=name, source=self._source)
+        side: Side = "train" if name == TRAIN else "held_out"
+        return PairSplit(
+            data=self.name, name=name, source=self._source, side=side, sides=self.sides
+        )
+
+    @cached_property
+    def held_out_rule(self) -> HeldOutRule:
+        """The rule by which pairs are held out: `groups` or `image`, of data without splits."""
+        if self._rule != "auto":
+            return self._rule
+        return "groups" if self.stamp.bytes <= MAX_GROUPED_BYTES else "image"
+
+    @cached_property
+    def stamp(self) -> DataStamp:
+        """What the data are, as far as their files tell without being read."""
+        columns = (self.columns.image, self.columns.caption)
+        return DataStamp.of(self.path, self.kind, *columns)
+
+    @cached_property
+    def sides(self) -> Sides:
+        """The sides of the pairs of data without splits. With the rule `groups` all pairs are read
+        for it, once: see read_records. Raises DataError."""
+        if self.held_out_rule != "groups":
+            if self._rule == "auto":
+                size = self.stamp.bytes / 2**30
+                log.info(
+                    "%s: %.0f GiB are too many to look for images that look alike: pairs are held"
+                    " out by their image alone. data.held_out=groups reads all of them once",
+                    self.name,
+                    size,
+                )
+            return Sides()
+        records = read_records(self._source, self.stamp, self.name)
+        links = Links.of(records, captions_are_labels=self.captions_are_labels)
+        sides = links.sides()
+        if sides.counts is not None:
+            log.info("%s: %s", self.name, sides.counts.summary())
+        return sides
+
+    @property
+    def captions_are_labels(self) -> bool:
+        """Whether captions are names of classes, so that equal ones say nothing of a pair."""
+        return self.kind == "classes"
 
     @cached_property
     def _source(self) -> PairSource:

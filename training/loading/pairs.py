@@ -21,7 +21,7 @@ from bundle.schema import Fraction, NonNegativeInt
 from training.core.seeds import derive_seed
 from training.data.shards import read_split
 from training.loading.augment import WHOLE, BatchPart
-from training.loading.pair_data import PairData
+from training.loading.pair_data import HeldOutRule, PairData
 from training.loading.sources import AUTO
 from training.loading.sources.base import Columns
 from training.loading.views import Views
@@ -52,8 +52,11 @@ class PairsConfig:
     """Folder or file of pairs: a data set that `sparseclip data build` wrote, or pairs of your own.
     $SPARSECLIP_DATA overrides it."""
     split: str = "train"
-    """Data without splits of their own have `train`, `held_out` (one pair in twenty, by a digest of
-    its image) and `all`."""
+    """Data without splits of their own have `train`, `held_out` (one pair in twenty) and `all`."""
+    held_out: HeldOutRule = "auto"
+    """How data without splits of their own are split. `groups` reads all pairs once, so that images
+    that look alike and equal captions are not on both sides; `image` goes by a digest of each image
+    alone. `auto` is `groups` up to 16 GiB."""
     kind: str = AUTO
     """Kind of the data: webdataset, list, table, huggingface, files or classes. `auto` is what
     their files tell."""
@@ -86,7 +89,18 @@ class PairsConfig:
     def open(self) -> PairData:
         """The data, not read yet. Raises DataError."""
         columns = Columns(image=self.image_column, caption=self.caption_column)
-        return PairData(self.folder, kind=self.kind, columns=columns)
+        return PairData(self.folder, kind=self.kind, columns=columns, held_out=self.held_out)
+
+
+def resolve_held_out(config: PairsConfig, begun: PairsConfig | None) -> HeldOutRule:
+    """Turns `auto` into the rule with which a run was begun, or into that which the size of its
+    data asks for. Data with splits of their own need none. Raises DataError."""
+    if config.held_out != "auto":
+        return config.held_out
+    if begun is not None:
+        return begun.held_out
+    data = config.open()
+    return "auto" if data.has_splits else data.held_out_rule
 
 
 class PairsInMemory:

@@ -16,7 +16,8 @@ from bundle.image import ImageError, ImageLimits, decode_image
 from training.core.progress import progress_bar
 from training.data.data_recipe import DataError
 from training.data.shards import read_index, read_split
-from training.loading.pair_data import ALL, TRAIN, PairData, PairSplit, side_of
+from training.loading.pair_data import ALL, TRAIN, PairData, PairSplit
+from training.loading.sides import Sides
 from training.loading.sources.base import BadPair, Damage, Found, OtherMembers, Pair
 from training.loading.tally import PairTally, ReadReport
 
@@ -130,7 +131,7 @@ def read_samples(data: PairData, splits: Sequence[str]) -> dict[str, Sequence[La
     elif list(splits) == [ALL]:
         pairs = _take(data.split(ALL), (ALL,))
     else:  # one pass for both sides
-        pairs = _take(data.split(ALL), splits)
+        pairs = _take(data.split(ALL), splits, data.sides)
     if not any(pairs.values()):
         raise DataError(f"data.path: {data.name} holds no good pair of {', '.join(splits)}")
     words = _frequent_words(pair for found in pairs.values() for pair in found)
@@ -149,21 +150,24 @@ def metas_of(pairs: Sequence[Pair], data: str) -> list[dict[str, Any]]:
     return [_meta(pair, data, words) for pair in pairs]
 
 
-def _take(split: PairSplit, sides: Sequence[str]) -> dict[str, list[Pair]]:
-    """Up to MAX_SAMPLES good pairs of each of some sides, from all over the data."""
+def _take(
+    split: PairSplit, names: Sequence[str], sides: Sides | None = None
+) -> dict[str, list[Pair]]:
+    """Up to MAX_SAMPLES good pairs of each of some sides, from all over the data. Without `sides`
+    the only name is ALL."""
     pieces = list(split.pieces)
     random.Random(0).shuffle(pieces)
     pieces = pieces[:MAX_PIECES]
-    taken: dict[str, list[Pair]] = {side: [] for side in sides}
+    taken: dict[str, list[Pair]] = {name: [] for name in names}
     tally = PairTally(split.data, len(split.pieces))
-    total = len(sides) * min(MAX_SAMPLES, split.pairs)
+    total = len(names) * min(MAX_SAMPLES, split.pairs)
     with progress_bar(total, "pair", description=f"{split.data}: ", leave=False) as bar:
         for number, piece in enumerate(pieces, 1):
             most = -(-MAX_SAMPLES * number // len(pieces))  # of this piece and those before it
             for found in split.read(piece):
                 if all(len(pairs) >= most for pairs in taken.values()):
                     break
-                side = ALL if ALL in taken else side_of(found)
+                side = ALL if sides is None else sides.of(found)
                 if isinstance(found, Pair) and (side not in taken or len(taken[side]) >= most):
                     continue
                 report = _report(found)

@@ -22,6 +22,7 @@ from training.core.precision import gather_dtype, resolve_precision
 from training.core.resume import TrainingError, begun_recipe, open_run
 from training.core.run_log import RunLog
 from training.core.seeds import derive_seed
+from training.loading.pairs import resolve_held_out
 from training.losses import LOSSES
 from training.trainer.batch_source import BatchSource
 from training.trainer.initial_weights import initial_model
@@ -38,9 +39,9 @@ RANK_STRIDE = 1_009
 def train(recipe: TrainingRecipe, run: Path, stop_after: int | None = None) -> Path:
     """Trains a recipe in the folder `run` and returns the last checkpoint.
 
-    A run that was stopped resumes from its last checkpoint, in its precision and with the losses
-    that it would have had without the stop. With `stop_after` the run ends after that many steps in
-    all.
+    A run that was stopped resumes from its last checkpoint, in its precision, with the rule by
+    which its pairs were held out, and with the losses that it would have had without the stop. With
+    `stop_after` the run ends after that many steps in all.
 
     Raises CheckpointError when the folder holds another recipe's run or something else, and
     TrainingError when the loss is not finite; the folder then has a `diagnostics.json`.
@@ -52,7 +53,12 @@ def train(recipe: TrainingRecipe, run: Path, stop_after: int | None = None) -> P
         precision = resolve_precision(
             recipe.loop.precision, ranks, None if begun is None else begun.loop.precision
         )
-        resolved = replace(recipe, loop=replace(recipe.loop, precision=precision))
+        held_out = resolve_held_out(recipe.data, None if begun is None else begun.data)
+        resolved = replace(
+            recipe,
+            loop=replace(recipe.loop, precision=precision),
+            data=replace(recipe.data, held_out=held_out),
+        )
         return _TrainingRun(resolved, run, ranks).go(stop_after)
 
 

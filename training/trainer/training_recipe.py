@@ -127,6 +127,8 @@ class TrainingRecipe(BaseRecipe):
         """See BaseRecipe. A run that was begun before a key existed keeps what it did then."""
         if isinstance(data, dict) and isinstance(data.get("loop"), dict):
             data = data | {"loop": {"mask_equal_captions": False} | data["loop"]}
+        if isinstance(data, dict) and isinstance(data.get("data"), dict):
+            data = data | {"data": {"held_out": "image"} | data["data"]}
         if isinstance(data, dict) and isinstance(data.get("model"), dict):
             init, cap = (data["model"].get(f"logit_scale_{name}") for name in ("init", "cap"))
             if isinstance(init, float) and isinstance(cap, float) and init > cap:
