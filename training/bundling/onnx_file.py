@@ -56,7 +56,7 @@ def _trace(
             dynamo=True,
             input_names=[input_name],
             output_names=list(outputs),
-            dynamic_shapes={input_name: {0: torch.export.Dim("batch")}},
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
             optimize=False,
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -24,11 +22,12 @@ SIZES = (
 
 def golden_images() -> list[Image.Image]:
     """Opaque RGB images and two grey ones, the same on each call: fields, shapes and noise."""
-    images = [_image(size, seed) for seed, size in enumerate(SIZES)]
+    images = [varied_image(size, seed) for seed, size in enumerate(SIZES)]
     return [*images, images[1].convert("L"), images[3].convert("L")]
 
 
-def _image(size: tuple[int, int], seed: int) -> Image.Image:
+def varied_image(size: tuple[int, int], seed: int) -> Image.Image:
+    """An RGB image of a width and a height: waves, noise and eight shapes."""
     random, (width, height) = np.random.default_rng(seed), size
     rows, columns = np.mgrid[0:height, 0:width]
     waves = random.uniform(0.005, 0.08, (3, 2))
@@ -154,12 +153,3 @@ CORPUS: tuple[str, ...] = (
 )
 """Texts whose token ids are compared. None is empty, holds a character that is to be ignored, or
 names a special token: there bundles have a rule of their own (see bundle.text)."""
-
-
-def numbered_texts(count: int) -> Iterator[str]:
-    """The corpus, and then as many more texts as are asked for, pieced together from it."""
-    random = np.random.default_rng(0)
-    yield from CORPUS[:count]
-    for _ in range(count - len(CORPUS)):
-        parts = random.choice(len(CORPUS) - 5, size=random.integers(1, 6))
-        yield " ".join(CORPUS[i] for i in parts)

@@ -41,7 +41,11 @@ def patch_encoder(model: SparseCLIP) -> nn.Module:
 
 
 def _image(model: SparseCLIP, pixels: Float[Tensor, "B 3 S S"]) -> Tensor:
-    return model.encode_image(pixels).codes
+    # Not by encode_image, whose slices depend on the batch size, which a graph leaves open.
+    head, features = model.image_head, model.image(pixels)
+    if model.config.pool == "patch_mean":
+        return head.codes(head.dense(features.patches)).mean(dim=1)
+    return head.codes(head.dense(features.pooled))
 
 
 def _text(model: SparseCLIP, tokens: Int[Tensor, "B T"]) -> Tensor:
