@@ -51,7 +51,8 @@ def _repeats(report: DataReport) -> list[str]:
     if counts.large_groups:
         lines.append(f"  groups too large to be held out: {counts.large_groups:,}")
     for number, keys in report.look_alikes:
-        names = ", ".join(key for _, _, key in keys)
+        has_splits = len(report.splits) > 1
+        names = ", ".join(f"{split}: {key}" if has_splits else key for split, _, key in keys)
         lines.append(f"  {number:,} look alike: {names}{', ...' if number > len(keys) else ''}")
     return lines
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bundle.progress import line_when_stopped
+from training.cli.new_file import refuse_existing, write_new
 from training.cli.pair_options import errors_as_typed, pair_options
 
 if TYPE_CHECKING:
@@ -96,7 +97,17 @@ def encoder() -> None:
     help="Training recipe whose tokenizer cuts the captions.  [default: CLIP's, 77 tokens]",
 )
 @pair_options
-@click.option("--limit", type=click.IntRange(0), default=0, help="Pairs of a split to look at.")
+@click.option(
+    "--limit",
+    type=click.IntRange(0),
+    default=0,
+    help="Pairs of a split to look at.  [default: all]",
+)
+@click.option(
+    "--sheet",
+    type=click.Path(path_type=Path),
+    help="New HTML file that shows examples and images that look alike.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def inspect(
     path: Path,
@@ -105,32 +116,40 @@ def inspect(
     image_column: str,
     caption_column: str,
     limit: int,
+    sheet: Path | None,
     as_json: bool,
 ) -> None:
     """Look at DATA before a run: a data set that `sparseclip data build` wrote, or your own pairs.
 
     Of your own pairs every image is decoded and every caption cut into tokens, as a run does it.
     The report has the pairs that are bad, with reasons, files that are damaged, the lengths of
-    captions, what repeats, and some examples. Samples of a built data set are verified and counted
-    by split, set and licence.
+    captions, the sizes of images, what repeats, what splits share, and some examples. Samples of a
+    built data set are verified and counted by split, set and licence.
     """
     import json
 
     from training.data.data_recipe import DataError
+    from training.loading.contact_sheet import contact_sheet
     from training.loading.pair_data import PairData
     from training.loading.sources.base import Columns
 
+    refuse_existing("--sheet", sheet)
     try:
         with errors_as_typed("DATA"):
             columns = Columns(image=image_column, caption=caption_column)
             pairs = PairData(path, kind=kind, columns=columns)
+            if pairs.is_built and sheet is not None:
+                raise DataError(f"--sheet: {pairs.name} was built by `sparseclip data build`")
             if pairs.is_built:
                 counts = count(path)
                 click.echo(json.dumps(counts, indent=1)) if as_json else show(counts)
                 return
             report = inspect_pairs(pairs, recipe, limit)
+            page = None if sheet is None else contact_sheet(pairs, report)
     except (DataError, ValueError) as error:  # PluginError and SchemaError, too
         raise click.ClickException(str(error)) from error
+    if sheet is not None and page is not None:
+        write_new("--sheet", sheet, page)
     if as_json:
         content = {"data": pairs.name, "kind": pairs.kind, **report.to_dict()}
         click.echo(json.dumps(content, indent=1))

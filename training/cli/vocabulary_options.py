@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from training.cli.new_file import refuse_existing, write_new
+
 if TYPE_CHECKING:
     from training.bundling.name_vocabulary import VocabularyCoverage, WordOutcome
 
@@ -42,8 +44,7 @@ def check_coverage_file(vocabulary: Path | None, coverage: Path | None) -> None:
         return
     if vocabulary is None:
         raise click.UsageError("--coverage: wants --vocabulary")
-    if coverage.exists() or coverage.is_symlink():
-        raise click.ClickException(f"--coverage: {coverage.name} exists, and is not replaced")
+    refuse_existing("--coverage", coverage)
 
 
 def show_coverage(coverage: VocabularyCoverage, file: Path | None) -> None:
@@ -51,15 +52,9 @@ def show_coverage(coverage: VocabularyCoverage, file: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from bundle.atomic import draft_of
-
     if file is not None:
-        content = json.dumps(coverage.to_dict(), indent=1, ensure_ascii=False) + "\n"
-        try:
-            with draft_of(file, replace=False) as draft:
-                draft.write(content.encode())
-        except OSError:
-            raise click.ClickException(f"--coverage: {file.name} cannot be written") from None
+        content = json.dumps(coverage.to_dict(), indent=1, ensure_ascii=False)
+        write_new("--coverage", file, content + "\n")
     total = len(coverage.words)
     table = Table("words of the vocabulary", "number", "share", title="vocabulary")
     names = coverage.of("name")
