@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.kinds_of_cases import KindsOfCases
-from tests.support.tiny_dense import export_dense, with_sigmoid
+from tests.support.tiny_dense import dense_from, with_sigmoid
 from tests.support.tiny_model import export_tiny
 
 # For torch, here and in processes that tests start. The models of the tests are too small for a
@@ -39,9 +39,9 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dense_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dense_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The version directory of a dense bundle with random weights: S = 32, D = 16, T = 16."""
-    return export_dense(tmp_path_factory.mktemp("dense-models"))
+    return dense_from(tiny_bundle, tmp_path_factory.mktemp("dense-models"))
 
 
 @pytest.fixture(scope="session")
