@@ -29,14 +29,14 @@ from training.cli.pair_options import pair_options
     default="contrastive",
     show_default=True,
     metavar="HEAD",
-    help="How the bundle's codes are learned: contrastive (from captions) or distill (captions are"
-    " not needed; the dense model's similarities to a vocabulary are).",
+    help="How the codes are learned: contrastive (from captions), distill (from the dense model's"
+    " similarities to a vocabulary, without captions), topk_sae, batch_topk_sae, matryoshka_sae.",
 )
 @click.option(
     "--compare",
     multiple=True,
     metavar="HEAD",
-    help="A further head to train for the report, or `all`. May be repeated.",
+    help="A further head for the report, also splice, or `all`. May be repeated.",
 )
 @pair_options
 @click.option("--split", default="train", show_default=True, help="The split to train on.")
@@ -154,5 +154,5 @@ def sparsify(
         TrainingError,
     ) as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"report: {run_folder / 'report.json'}")
+    click.echo(f"report: {run_folder / 'report.html'}")
     click.echo(f"bundle: {path}")

@@ -19,6 +19,7 @@ from bundle.atomic import write_file
 from bundle.concepts import NamedConcept
 from bundle.image import ImageError
 from bundle.manifest import Training
+from bundle.plugins import PluginError
 from bundle.store import vacant_version
 from training.bundling.bundle_writer import CaptionCodes
 from training.bundling.model_card import names_section
@@ -40,8 +41,10 @@ from training.sparsify.embeddings.head_data import HeadData
 from training.sparsify.head_encoder import HeadEncoder, codes_by, encoded
 from training.sparsify.head_figures import HeldOutFigures, NameFigures
 from training.sparsify.head_trainer import TrainedHead, train_head
+from training.sparsify.heads import HEADS
 from training.sparsify.heads.base import CodeHead, HeadRecipe
 from training.sparsify.onnx_heads import as_served
+from training.sparsify.report import report_page
 from training.sparsify.sparse_bundle import GoldenArrays, write_sparse_bundle
 from training.sparsify.vocabulary import vocabulary_texts, words_for
 
@@ -68,11 +71,14 @@ class HeadOptions:
 
     def recipe(self, head: str, width: int, teacher_scale: float, data: HeadData) -> HeadRecipe:
         """The recipe of one head."""
+        concepts = self.concepts or CONCEPTS_PER_DIMENSION * width
+        if not HEADS.load(head).trains:  # its concepts are words
+            concepts = min(concepts, len(data.vocabulary))
         return HeadRecipe(
             name=head,
             data=data.digest,
             width=width,
-            concepts=self.concepts or CONCEPTS_PER_DIMENSION * width,
+            concepts=concepts,
             l0=self.l0,
             steps=self.steps,
             batch_size=self.batch_size,
@@ -122,6 +128,8 @@ def sparsify(config: SparsifyConfig) -> Path:
     PluginError, TrainingError, HeadGraphError or ParityError; there is no bundle then.
     """
     vacant_version(config.models_dir, config.name, config.version)
+    if not HEADS.load(config.head).exports:
+        raise PluginError(f"head {config.head}: is measured only; name it by --compare")
     dense = DenseBundle(config.bundle)
     job = _Job(config, dense, EmbeddingCache(dense, config.cache))
     names = dict.fromkeys([config.head, *config.compare])
@@ -135,6 +143,7 @@ def sparsify(config: SparsifyConfig) -> Path:
         "heads": {name: m.figures for name, m in measured.items()},
     }
     write_file(config.run / "report.json", json.dumps(report, indent=1).encode() + b"\n")
+    write_file(config.run / "report.html", report_page(report).encode())
     chosen = measured[config.head]
     return write_sparse_bundle(
         dense,
@@ -171,10 +180,8 @@ class _Job:
 
     def measured(self, name: str) -> _Measured:
         """Trains one head and measures it."""
-        architecture = self.dense.bundle.manifest.architecture
-        recipe = self.config.options.recipe(
-            name, self.dense.width, architecture.logit_scale, self.head_data
-        )
+        scale = self.dense.bundle.manifest.architecture.logit_scale
+        recipe = self.config.options.recipe(name, self.dense.width, scale, self.head_data)
         trained = train_head(recipe, self.head_data, self.config.run / name)
         head, untrained = as_served(trained.head), as_served(trained.untrained)
         concepts, captions = self._named(head)
