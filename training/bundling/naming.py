@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scipy import sparse
+
 from bundle.captions import CAPTIONS_FILE, write_captions
 from bundle.concepts import ConceptVocabulary, NamedConcept
 from bundle.store import open_bundle, vacant_version, write_bundle
@@ -22,7 +24,7 @@ from training.bundling.name_vocabulary import NameVocabulary, read_vocabulary
 from training.data.data_recipe import DataError
 from training.data.words import WORDS_FILE
 from training.evaluation.concept_naming import ImageCodes, name_concepts
-from training.evaluation.encoder import BundleEncoder, Encoder, encode_all
+from training.evaluation.encoder import BundleEncoder, CodeMatrix, Encoder, encode_all
 from training.evaluation.evaluate import EncodedSplit, encode_splits
 from training.evaluation.name_trials import words_of
 from training.loading.pair_data import TRAIN, PairData
@@ -95,7 +97,15 @@ def named_by(
     words = vocabulary_of(split, own or dictionary)
     if not words:
         raise DataError(f"vocabulary: the captions of {split.name} have no words; name a file")
-    codes = encode_all(encoder.texts, words, len(words), "words")
+    parts: list[sparse.csr_array] = []  # the dense codes of all words would take gigabytes
+
+    def encode(texts: list[str]) -> CodeMatrix:
+        codes = encoder.texts(texts)
+        parts.append(sparse.csr_array(codes))
+        return codes[:, :0]
+
+    encode_all(encode, words, len(words), "words")
+    codes = sparse.vstack(parts, format="csr")
     return name_concepts(words, codes, image_codes_of(split, own))
 
 

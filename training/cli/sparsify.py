@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from training.cli.evaluate import find_judge
-from training.cli.pair_options import pair_options
+from training.cli.pair_options import errors_as_typed, pair_options
 
 
 @click.command()
@@ -101,6 +101,7 @@ def sparsify(
     """
     from bundle.plugins import PluginError
     from bundle.store import BundleError, vacant_version
+    from training.bundling.name_vocabulary import read_vocabulary
     from training.bundling.onnx_parity import ParityError
     from training.core.checkpoint import CheckpointError
     from training.core.resume import TrainingError
@@ -128,22 +129,23 @@ def sparsify(
         for wanted in (head, *chosen):
             HEADS.check(wanted)
         run_folder = output or Path("runs/sparsify") / f"{name}-{version}"
-        config = SparsifyConfig(
-            bundle=bundle,
-            data=PairData(data, kind=kind, columns=columns),
-            split=split,
-            vocabulary=vocabulary,
-            models_dir=models_dir,
-            name=name,
-            version=version,
-            head=head,
-            compare=chosen,
-            options=options,
-            run=run_folder,
-            cache=cache,
-            judge=find_judge(),
-        )
-        path = run(config)
+        with errors_as_typed("DATA"):
+            config = SparsifyConfig(
+                bundle=bundle,
+                data=PairData(data, kind=kind, columns=columns),
+                split=split,
+                vocabulary=None if vocabulary is None else read_vocabulary(vocabulary),
+                models_dir=models_dir,
+                name=name,
+                version=version,
+                head=head,
+                compare=chosen,
+                options=options,
+                run=run_folder,
+                cache=cache,
+                judge=find_judge(),
+            )
+            path = run(config)
     except (
         BundleError,
         CheckpointError,

@@ -18,7 +18,7 @@ from scipy import sparse
 
 from bundle.codes import ACTIVE_ABOVE, ACTIVE_ROWS
 from bundle.concepts import ConceptEvidence, NamedConcept
-from training.evaluation.metrics import Floats, unit
+from training.evaluation.metrics import Floats
 from training.evaluation.name_trials import BestWords, calibrate, find_hubs
 
 WORDS_KEPT = 5
@@ -29,6 +29,9 @@ MIN_RELATIVE_SCORE = 0.1
 
 IMAGES_KEPT = 4
 """Images that a concept keeps as evidence."""
+
+CONCEPTS_PER_BLOCK = 512
+"""Concepts whose scores by all words exist at a time."""
 
 PRIOR_IMAGES = 10
 """Pseudo-count: each word is smoothed with this many average images, as a word with few or no
@@ -50,11 +53,12 @@ class ImageCodes:
 
 
 def name_concepts(
-    words: Sequence[str], word_codes: Floats, images: ImageCodes
+    words: Sequence[str], word_codes: Floats | sparse.csr_array, images: ImageCodes
 ) -> list[NamedConcept]:
     """Names each of C concepts.
 
-    `word_codes` (V, C) are the text tower's codes of the vocabulary `words`. A word's score for a
+    `word_codes` (V, C) are the text tower's codes of the vocabulary `words`; sparse ones take a
+    fraction of the memory. A word's score for a
     concept is the concept's value in the word's unit code, times the concept's mean value in the
     unit codes of images tagged with the word. So a word that activates every concept a little
     scores low everywhere.
@@ -63,13 +67,12 @@ def name_concepts(
     NameCalibration becomes `concept N (unnamed)`; its words stay as evidence.
     """
     naming = ConceptNaming(words, word_codes, images)
-    scores = naming.scores(slice(None))
+    top_words, scores = naming.best(slice(None), WORDS_KEPT)
     calibration = calibrate(images.codes, images.words, words, naming.best_words)
-    best_words, best_images = _top(scores, WORDS_KEPT), _top(images.codes, IMAGES_KEPT)
+    best_images = np.concatenate([_top(images.codes[:, b], IMAGES_KEPT) for b in naming.blocks])
     kept = []
-    for k, best in enumerate(best_words):
-        floor = MIN_RELATIVE_SCORE * scores[best[0], k]
-        kept.append([w for w in best if scores[w, k] > floor])
+    for best, values in zip(top_words, scores, strict=True):
+        kept.append(best[values > MIN_RELATIVE_SCORE * values[0]].tolist())
     hubs = find_hubs(images.codes, images.words, [[words[w] for w in own] for own in kept])
     fired = images.codes > ACTIVE_ABOVE
     frequency, active = fired.mean(axis=0), fired.sum(axis=0) >= ACTIVE_ROWS
@@ -78,7 +81,7 @@ def name_concepts(
     for k, own in enumerate(kept):
         confidence = None
         if calibration is not None and own:
-            confidence = calibration.confidence(scores[own[0], k])
+            confidence = calibration.confidence(scores[k, 0])
         is_named = bool(own) and (calibration is None or calibration.is_kept(confidence))
         concepts.append(
             NamedConcept(
@@ -90,7 +93,7 @@ def name_concepts(
                 frequency=round(float(frequency[k]), 5),
                 modality=None if np.isnan(modality[k]) else round(float(modality[k]), 5),
                 active=bool(active[k]),
-                words=tuple(_evidence(words[w], scores[w, k]) for w in own),
+                words=tuple(map(_evidence, (words[w] for w in own), scores[k].tolist())),
                 images=tuple(
                     _evidence(images.sources[i], images.codes[i, k])
                     for i in best_images[k]
@@ -104,31 +107,47 @@ def name_concepts(
 class ConceptNaming:
     """The scores of words for concepts, on any part of the images."""
 
-    def __init__(self, words: Sequence[str], word_codes: Floats, images: ImageCodes) -> None:
+    def __init__(
+        self, words: Sequence[str], word_codes: Floats | sparse.csr_array, images: ImageCodes
+    ) -> None:
         row = {word: i for i, word in enumerate(words)}
         pairs = [(row[tag], n) for n, tags in enumerate(images.tags) for tag in tags if tag in row]
         rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         values = np.ones(len(rows), dtype=np.float32)
         self._tagged = sparse.csr_array((values, (rows, columns)), (len(words), len(images.tags)))
-        self._image_codes, self._word_codes = images.codes, word_codes
-        self._images, self._words = unit(images.codes), unit(word_codes)
+        self._image_codes, self._word_codes = images.codes, sparse.csc_array(word_codes)
+        self._image_norms = _safe(np.linalg.norm(images.codes, axis=1))
+        squares = self._word_codes.multiply(self._word_codes).sum(axis=1)
+        self._word_norms = _safe(np.sqrt(np.asarray(squares).ravel()))
+        concepts = images.codes.shape[1]
+        starts = range(0, concepts, CONCEPTS_PER_BLOCK)
+        self.blocks = [slice(start, start + CONCEPTS_PER_BLOCK) for start in starts]
+        """The scores of all words for all concepts would take gigabytes."""
 
-    def scores(self, images: NDArray[np.int64] | slice) -> Floats:
-        """(V, C), by these of the N images."""
+    def best(
+        self, images: NDArray[np.int64] | slice, count: int
+    ) -> tuple[NDArray[np.int64], Floats]:
+        """Each concept's `count` best words and their scores, (C, count), best first, by these of
+        the N images."""
         tagged: Any = self._tagged[:, images]  # type: ignore[index]  # scipy's types lack it
-        codes = self._images[images]
-        count: Floats = np.asarray(tagged.sum(axis=1))
-        support = tagged @ codes  # (V, C): each word's mean image, with PRIOR_IMAGES average ones
-        support += PRIOR_IMAGES * codes.mean(axis=0)
-        support /= (count + PRIOR_IMAGES)[:, None]
-        result: Floats = self._words * support.astype(np.float32)
-        return result
+        of_words: Floats = np.asarray(tagged.sum(axis=1))[:, None]
+        words, scores = [], []
+        for block in self.blocks:
+            codes = self._image_codes[:, block][images] / self._image_norms[images, None]
+            # (V, block): each word's mean image, with PRIOR_IMAGES average ones
+            support = tagged @ codes
+            support += PRIOR_IMAGES * codes.mean(axis=0)
+            support /= of_words + PRIOR_IMAGES
+            values = self._word_codes[:, block].toarray() / self._word_norms[:, None]
+            values = (values * support).astype(np.float32)
+            words.append(_top(values, count))
+            scores.append(np.take_along_axis(values, words[-1].T, axis=0).T)
+        return np.concatenate(words), np.concatenate(scores)
 
     def best_words(self, images: NDArray[np.int64]) -> BestWords:
         """Each concept's best word and its score, by these of the images."""
-        scores = self.scores(images)
-        best = scores.argmax(axis=0)
-        return BestWords(best, np.take_along_axis(scores, best[None], axis=0)[0])
+        words, scores = self.best(images, 1)
+        return BestWords(words[:, 0], scores[:, 0])
 
     def modality(self) -> Floats:
         """(C,): the share of each concept's activation that comes from images. NaN for a concept
@@ -139,13 +158,20 @@ class ConceptNaming:
         """
         known = np.asarray(self._tagged.sum(axis=1)) > 0
         image_mean = self._image_codes.mean(axis=0)
-        text_mean = self._word_codes[known].sum(axis=0) / max(int(known.sum()), 1)
+        text_sum = np.asarray(self._word_codes.T @ known.astype(np.float32))
+        text_mean = text_sum / max(int(known.sum()), 1)
         image_energy = image_mean / max(float(image_mean.mean()), 1e-12)
         text_energy = text_mean / max(float(text_mean.mean()), 1e-12)
         energy = image_energy + text_energy
         nothing = np.full_like(energy, np.nan)
         share: Floats = np.divide(image_energy, energy, out=nothing, where=energy > 0)
         return share
+
+
+def _safe(norms: Floats) -> Floats:
+    """Lengths to divide by: zero rows stay zero."""
+    result: Floats = np.maximum(norms, 1e-6).astype(np.float32)
+    return result
 
 
 def _evidence(source: str, value: float) -> ConceptEvidence:

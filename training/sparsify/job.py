@@ -22,8 +22,8 @@ from bundle.manifest import Training
 from bundle.plugins import PluginError
 from bundle.store import vacant_version
 from training.bundling.bundle_writer import CaptionCodes
-from training.bundling.model_card import names_section
-from training.bundling.naming import captions_of, named_by
+from training.bundling.name_vocabulary import NameVocabulary
+from training.bundling.naming import captions_of, named_by, words_of_data
 from training.core.optimizer import OptimizerConfig
 from training.data.data_recipe import DataError
 from training.evaluation.clarity import Judge
@@ -46,6 +46,7 @@ from training.sparsify.heads.base import CodeHead, HeadRecipe
 from training.sparsify.onnx_heads import as_served
 from training.sparsify.report import report_page
 from training.sparsify.sparse_bundle import GoldenArrays, write_sparse_bundle
+from training.sparsify.sparse_card import sparse_card
 from training.sparsify.vocabulary import vocabulary_texts, words_for
 
 GOLDEN_ITEMS = 64
@@ -98,7 +99,8 @@ class SparsifyConfig:
     bundle: Path
     data: PairData
     split: str
-    vocabulary: Path | None
+    vocabulary: NameVocabulary | None
+    """Words of a user's field: for names, and for heads that learn without captions."""
     models_dir: Path
     name: str
     version: str
@@ -114,7 +116,9 @@ class SparsifyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Measured:
+class MeasuredHead:
+    """A trained head, as it is served, with what is known of it."""
+
     head: CodeHead
     concepts: list[NamedConcept]
     captions: CaptionCodes | None
@@ -131,7 +135,7 @@ def sparsify(config: SparsifyConfig) -> Path:
     if not HEADS.load(config.head).exports:
         raise PluginError(f"head {config.head}: is measured only; name it by --compare")
     dense = DenseBundle(config.bundle)
-    job = _Job(config, dense, EmbeddingCache(dense, config.cache))
+    job = SparsifyJob(config, dense, EmbeddingCache(dense, config.cache))
     names = dict.fromkeys([config.head, *config.compare])
     measured = {name: job.measured(name) for name in names}
     report = {
@@ -152,20 +156,31 @@ def sparsify(config: SparsifyConfig) -> Path:
         captions=chosen.captions,
         record=job.record(config.head, chosen.figures),
         golden=job.golden(),
-        card=_card(config, dense, chosen),
+        card=sparse_card(
+            f"{config.name} {config.version}",
+            dense,
+            chosen.head.recipe,
+            describe(config.data, config.split),
+            chosen.figures,
+            chosen.concepts,
+        ),
         models_dir=config.models_dir,
         name=config.name,
         version=config.version,
     )
 
 
-class _Job:
+class SparsifyJob:
+    """The embeddings of one teacher and one data set, and the heads over them."""
+
     def __init__(self, config: SparsifyConfig, dense: DenseBundle, cache: EmbeddingCache) -> None:
+        """Embeds what the cache does not have. Raises DataError."""
         self.config, self.dense, self.cache = config, dense, cache
         data = config.data
         self.trained = cache.split(data, config.split)
         held_out = [cache.split(data, name) for name in held_out_splits(data, config.split)]
-        self.words = words_for(data, config.vocabulary)
+        own = () if config.vocabulary is None else config.vocabulary.words
+        self.words = words_for(data, own)
         self.head_data = self._head_data(self.trained)
         self.figures = HeldOutFigures(cache, data.name, held_out, config.judge)
 
@@ -178,7 +193,7 @@ class _Job:
         vectors = torch.from_numpy(self.cache.texts(texts))
         return HeadData.of(split, {t: n for n, t in enumerate(texts)}, vectors, vocabulary)
 
-    def measured(self, name: str) -> _Measured:
+    def measured(self, name: str) -> MeasuredHead:
         """Trains one head and measures it."""
         scale = self.dense.bundle.manifest.architecture.logit_scale
         recipe = self.config.options.recipe(name, self.dense.width, scale, self.head_data)
@@ -193,13 +208,14 @@ class _Job:
             "logit_scale": head.scale,
             **_cost(trained),
         }
-        return _Measured(head=head, concepts=concepts, captions=captions, figures=figures)
+        return MeasuredHead(head=head, concepts=concepts, captions=captions, figures=figures)
 
     def _named(self, head: CodeHead) -> tuple[list[NamedConcept], CaptionCodes | None]:
         represent = codes_by(head)
         encoder = HeadEncoder(name="head", embed_texts=self.cache.texts, represent=represent)
         split = encoded(self.trained, self.config.data.name, represent, held_out=False)
-        return named_by(encoder, split, self.words), captions_of(encoder, split)
+        vocabulary, words = self.config.vocabulary, words_of_data(self.config.data)
+        return named_by(encoder, split, words, vocabulary), captions_of(encoder, split)
 
     def golden(self) -> GoldenArrays:
         """Images of the training split, and texts."""
@@ -251,53 +267,3 @@ def _cost(trained: TrainedHead) -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kibibytes elsewhere
     return {"seconds": round(trained.seconds, 1), "peak_mib": round(peak * unit / 2**20)}
-
-
-def _card(config: SparsifyConfig, dense: DenseBundle, measured: _Measured) -> str:
-    recipe, data = measured.head.recipe, describe(config.data, config.split)
-    lines = [
-        f"# {config.name} {config.version}",
-        "",
-        f"Sparse codes of {recipe.concepts:,} concepts over the frozen towers of {dense.name}, by "
-        f"`sparseclip sparsify` with the head `{recipe.name}`. Images, texts and dense vectors are "
-        "read as by the dense model.",
-        "",
-        "## Trained on",
-        "",
-        f"The embeddings of {data.pairs:,} images of `{data.name}`, {recipe.steps:,} steps of "
-        f"{recipe.batch_size:,}, {measured.figures['seconds']:.0f} s, seed {recipe.seed}. The "
-        "dense model was trained on other data; its card, which follows, says on which.",
-        "",
-        "## Figures",
-        "",
-        *_figures(measured.figures),
-        "",
-        *names_section(measured.concepts),
-        "",
-        "## Limits",
-        "",
-        "- The codes know what the dense vectors know, and no more.",
-        "- A word is spread over many concepts, and a concept may mean several things: its name is "
-        "a hint.",
-        "- Patches' codes come from what the pooled vector would be if the tower pooled one patch "
-        "alone. The heads were not trained on these.",
-    ]
-    card = dense.bundle.file("CARD.md").read_text(encoding="utf-8")
-    nested = "\n".join(f"#{line}" if line.startswith("#") else line for line in card.splitlines())
-    return "\n".join(lines) + "\n\n## The dense model\n\n" + nested.rstrip() + "\n"
-
-
-def _figures(figures: dict[str, Any]) -> list[str]:
-    if not figures["splits"]:
-        return ["No figures: no images were held out."]
-    rows = [
-        f"| {split} | {f['images']} | {f['labels']} | {f['top1']['percent']:.1f} ± "
-        f"{f['top1']['error']:.1f}% | {f['text_to_image_1']['percent']:.1f}% | "
-        f"{f['image_sparsity']['l0']:.0f} | {f['text_sparsity']['l0']:.0f} |"
-        for split, f in figures["splits"].items()
-    ]
-    return [
-        "| split | images | labels | top-1 | text to image @1 | L0 image | L0 text |",
-        "|---|---|---|---|---|---|---|",
-        *rows,
-    ]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from training.bundling.naming import words_file
+from training.bundling.naming import words_of_data
 from training.loading.pair_data import PairData
 from training.sparsify.embeddings.embedding_cache import readable_texts
 
@@ -29,7 +28,6 @@ def vocabulary_texts(
     return readable_texts([*first[: MAX_TEXTS - len(own)], *own, *filled])[:MAX_TEXTS]
 
 
-def words_for(data: PairData, vocabulary: Path | None) -> list[str]:
-    """The words of a user's file, and then those of the data set, each once."""
-    own = words_file(data.path, vocabulary) if vocabulary is not None else []
-    return list(dict.fromkeys([*own, *words_file(data.path)]))
+def words_for(data: PairData, own: Sequence[str]) -> list[str]:
+    """A user's own words, and then those of the data set, each once."""
+    return list(dict.fromkeys([*own, *words_of_data(data)]))

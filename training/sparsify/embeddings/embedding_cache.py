@@ -204,11 +204,9 @@ def fingerprint(data: PairData, name: str, limit: int = 0) -> str:
     """A digest of what a split is read from: names, sizes and times of change of its files, and how
     they are read."""
     total = hashlib.sha256()
-    total.update(
-        json.dumps(
-            [str(data.path), data.kind, data.columns.image, data.columns.caption, name, limit]
-        ).encode()
-    )
+    columns = [data.columns.image, data.columns.caption]
+    rule = "" if data.has_splits else data.held_out_rule
+    total.update(json.dumps([str(data.path), data.kind, columns, rule, name, limit]).encode())
     paths = [data.path] if data.path.is_file() else sorted(data.path.rglob("*"))
     for path in paths:
         status = path.stat()

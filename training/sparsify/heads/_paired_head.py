@@ -13,6 +13,9 @@ from training.sparsify.embeddings.head_data import HeadData
 from training.sparsify.heads._tower_head import TowerHead
 from training.sparsify.heads.base import CodeHead, HeadRecipe, TowerSide
 
+MARGIN = 0.9
+"""The share of `l0` to which training data are held. Held-out data were a tenth denser."""
+
 CONTROL = 0.05
 """How far the shift moves after a step, in standard deviations of what the ReLU reads, where twice
 as many concepts are active as may be."""
@@ -37,7 +40,7 @@ class PairedHead(CodeHead):
         for tower, x in zip((self.image, self.text), data.sample, strict=True):
             with torch.no_grad():
                 tower.weight.copy_(directions)
-            tower.fit_biases(x, self.recipe.l0)
+            tower.fit_biases(x, MARGIN * self.recipe.l0)
 
     def codes(self, x: Float[Tensor, "B D"], side: TowerSide) -> Float[Tensor, "B C"]:
         """The codes of a step; moves the shift of the tower."""
@@ -50,7 +53,7 @@ class PairedHead(CodeHead):
     @torch.no_grad()
     def _control(self, tower: TowerHead, before: Float[Tensor, "B C"]) -> None:
         share = (before > ACTIVE_ABOVE).float().mean()
-        excess = (share / self.recipe.l0 - 1).clamp(-1, 1)
+        excess = (share / (MARGIN * self.recipe.l0) - 1).clamp(-1, 1)
         tower.shift += CONTROL * excess * before.std()
         tower.shift.clamp_(min=0)
 
@@ -64,7 +67,7 @@ class PairedHead(CodeHead):
         """See CodeHead."""
         for tower, x in zip((self.image, self.text), data.sample, strict=True):
             tower.bias.sub_(tower.shift)
-            tower.fit_shift(x, self.recipe.l0)
+            tower.fit_shift(x, MARGIN * self.recipe.l0)
 
     @property
     def scale(self) -> float:

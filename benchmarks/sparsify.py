@@ -1,0 +1,176 @@
+"""Heads of `sparseclip sparsify` over dense models of several seeds: accuracy beside the teacher's,
+density, clarity with its controls, names and seconds; and the time alone on synthetic embeddings.
+
+A stopped sweep resumes. Choose by the val_ splits; the test_ splits are for reports.
+
+    python -m benchmarks.sparsify --bundles models/dense0 models/dense1 --concepts 4096 16384
+    python -m benchmarks.sparsify --rows 100000 --width 512 --concepts 16384
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+import resource
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.arguments import at_least
+from bundle.store import open_bundle
+from training.evaluation.minilm import fetched_encoder
+from training.loading.pair_data import PairData
+from training.sparsify.embeddings.dense_encoder import DenseBundle, Vectors, unit_rows
+from training.sparsify.embeddings.embedding_cache import EmbeddingCache
+from training.sparsify.embeddings.head_data import HeadData
+from training.sparsify.head_trainer import train_head
+from training.sparsify.heads import HEADS
+from training.sparsify.job import HeadOptions, SparsifyConfig, SparsifyJob
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    """Measures what has no result yet, writes the results and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--bundles", type=Path, nargs="*", default=[], help="dense bundles")
+    parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
+    parser.add_argument("--concepts", type=at_least(1), nargs="+", default=[4096, 16384])
+    parser.add_argument("--heads", nargs="+", choices=HEADS.names, default=list(HEADS.names))
+    parser.add_argument("--runs", type=Path, default=Path("runs/sparsify"))
+    parser.add_argument("--rows", type=at_least(0), default=0, help="time so many synthetic rows")
+    parser.add_argument("--width", type=at_least(1), default=512, help="D of synthetic rows")
+    arguments = parser.parse_args()
+    path = RESULTS / "sparsify.json"
+    results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    for concepts in arguments.concepts:
+        for name in arguments.heads:
+            key = f"synthetic/{arguments.rows}x{arguments.width}/{concepts}/{name}"
+            if arguments.rows and key not in results:
+                results[key] = timed(name, concepts, arguments.rows, arguments.width)
+                path.write_text(json.dumps(results, indent=1) + "\n")
+        for bundle in arguments.bundles:
+            measure(arguments, bundle, concepts, results, path)
+    print(table(results, arguments.concepts))
+
+
+def measure(
+    arguments: argparse.Namespace, bundle: Path, concepts: int, results: dict[str, Any], path: Path
+) -> None:
+    """Trains and measures the heads over one teacher that have no result yet."""
+    dense = DenseBundle(bundle)
+    keys = {name: f"{dense.name}/{concepts}/{name}" for name in arguments.heads}
+    missing = [name for name, key in keys.items() if key not in results]
+    if not missing and f"{dense.name}/dense" in results:
+        return
+    data = PairData(arguments.data)
+    config = SparsifyConfig(
+        bundle=bundle,
+        data=data,
+        split="train",
+        vocabulary=None,
+        models_dir=arguments.runs,
+        name="benchmark",
+        version="0",
+        head="contrastive",
+        compare=(),
+        options=HeadOptions(concepts=concepts),
+        run=arguments.runs / open_bundle(bundle).manifest.name / str(concepts),
+        cache=None,
+        judge=fetched_encoder(),
+    )
+    job = SparsifyJob(config, dense, EmbeddingCache(dense))
+    results[f"{dense.name}/dense"] = {"splits": job.figures.dense()}
+    for name in missing:
+        results[keys[name]] = {**job.measured(name).figures, **machine()}
+        path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def timed(name: str, concepts: int, rows: int, width: int) -> dict[str, Any]:
+    """Seconds and memory of a head's training on random unit rows. Their content costs the same as
+    that of real ones."""
+    generator = np.random.default_rng(0)
+
+    def random_rows(count: int) -> Vectors:
+        return unit_rows(generator.normal(size=(count, width)))
+
+    data = HeadData(
+        images=random_rows(rows).astype(np.float16),
+        texts=torch.from_numpy(random_rows(20_000)),
+        caption_rows=np.arange(rows) % 20_000,
+        first=np.arange(rows + 1),
+        vocabulary=np.arange(20_000),
+    )
+    options = HeadOptions(concepts=concepts)
+    with tempfile.TemporaryDirectory() as folder:
+        trained = train_head(options.recipe(name, width, 100.0, data), data, Path(folder))
+    return {
+        "seconds": round(trained.seconds, 1),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "options": dataclasses.asdict(options),
+        **machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured with."""
+    return {
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def table(results: dict[str, Any], widths: list[int]) -> str:
+    """Top-1 on the unseen style, over teachers, as a Markdown table."""
+    lines = ["| head | C | teachers | top-1 | of the teacher's | again | untrained | L0 |"]
+    lines.append("|" + "---|" * 8)
+    teachers = [key.rpartition("/")[0] for key in results if key.endswith("/dense")]
+    for concepts in widths:
+        for name in HEADS.names:
+            pairs = [
+                (results[f"{t}/{concepts}/{name}"], results[f"{t}/dense"])
+                for t in teachers
+                if f"{t}/{concepts}/{name}" in results
+            ]
+            if pairs:
+                lines.append(_line(name, concepts, pairs))
+    return "\n".join(lines)
+
+
+def _line(name: str, concepts: int, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    codes = [run["splits"]["test_style"] for run, _ in pairs]
+    shares = [
+        100 * figures["top1"]["percent"] / dense["splits"]["test_style"]["top1"]["percent"]
+        for figures, (_, dense) in zip(codes, pairs, strict=True)
+    ]
+    again = [f["reconstructed"]["top1"]["percent"] for f in codes if "reconstructed" in f]
+    cells = [
+        name,
+        f"{concepts:,}",
+        str(len(pairs)),
+        spread([f["top1"]["percent"] for f in codes]),
+        spread(shares),
+        spread(again) if again else "",
+        spread([f["untrained"]["top1"]["percent"] for f in codes]),
+        spread([f["image_sparsity"]["l0"] for f in codes]),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def spread(values: list[float]) -> str:
+    """The mean, with the standard error when there are several values."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:.1f}"
+    return f"{mean:.1f} ± {statistics.stdev(values) / len(values) ** 0.5:.1f}"
+
+
+if __name__ == "__main__":
+    main()
