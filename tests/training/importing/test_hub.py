@@ -156,7 +156,7 @@ def test_a_refusal_imports_no_torch() -> None:
         "import sys\n"
         "from training.cli.import_model import import_model\n"
         "for source in ('open_clip:ViT-B-33/openai', 'open_clip:ViT-B-32', 'hub:x', '/nowhere',"
-        " 'run:/nowhere', 'open_clip:ViT-B-32/openai'):\n"
+        " 'run:/nowhere', 'hf:/nowhere', 'open_clip:ViT-B-32/openai'):\n"
         "    try:\n        import_model.main([source, '--name', 'x'])\n"
         "    except SystemExit as end:\n        assert end.code == 1, source\n"
         "print([name for name in ('torch', 'open_clip', 'transformers') if name in sys.modules])\n"
@@ -170,4 +170,4 @@ def test_a_refusal_imports_no_torch() -> None:
         env={"PATH": "", "HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent", "PYTHONPATH": f"{ROOT}"},
     )
     assert done.stdout == "[]\n", done.stderr
-    assert len(done.stderr.splitlines()) == 6, done.stderr
+    assert len(done.stderr.splitlines()) == 7, done.stderr
