@@ -118,3 +118,16 @@ def test_a_report_finds_what_is_nearly_the_same(
         assert data["near_duplicates"] >= 2
         assert same <= set(page.images)
         assert data["read"]["cropped"] >= 0
+
+
+@pytest.mark.kind("K2")
+def test_an_export_without_rows_says_so(dense_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    run(tmp_path / "in", tmp_path / "out", *options(dense_bundle), "--allow-empty")
+    assert "0 rows" in report(tmp_path / "out", "-o", tmp_path / "page.html")
+    ended = CliRunner().invoke(
+        main, ["index", str(tmp_path / "out"), f"opensearch:{tmp_path / 'bulk'}"]
+    )
+    assert ended.exit_code == 1
+    assert ended.output.endswith("holds no row, so there is nothing to index\n")
+    assert not (tmp_path / "bulk").exists()
