@@ -29,7 +29,7 @@ _LOOPS = {"done", "fi", "for", "if", "while"}
 _SEPARATORS = {"|", "||", "&", "&&", ";", ";;", "(", ")"}
 _REDIRECTIONS = {"<", ">", ">>", ">&"}
 _EXTRAS = re.compile(r"(?:sparseclip|\.)\[([^\]]+)\]")
-_OPTIONS = re.compile(r'"(--[a-z][a-z-]*(?:/--[a-z-]+)?)"')
+_OPTIONS = re.compile(r'"(--[a-z][a-z0-9-]*(?:/--[a-z0-9-]+)?)"')
 _TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
 
 

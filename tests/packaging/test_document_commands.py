@@ -88,7 +88,7 @@ def test_paths_in_the_prose_lead_to_files(page: Path) -> None:
 def test_options_in_the_prose_exist(page: Path) -> None:
     """`--top 3` beside no command is an option of some command, or of a benchmark."""
     for code in inline_code(page):
-        match = re.match(r"--[a-z][a-z-]*", code)
+        match = re.match(r"--[a-z][a-z0-9-]*", code)
         assert match is None or match[0] in known_options(), f"{page.name}: {code}"
 
 
