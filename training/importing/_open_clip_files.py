@@ -55,7 +55,10 @@ def find_files(rest: str, options: SourceOptions) -> OpenClipFiles:
         raise ModelImportError("--weights: no such file")
     if options.weights.suffix not in SUFFIXES:
         raise ModelImportError(f"--weights: must be a file of {', '.join(SUFFIXES)}")
-    return OpenClipFiles(model_name=architecture, weights=options.weights)
+    preprocessing = common_preprocessing(architecture)
+    return OpenClipFiles(
+        model_name=architecture, weights=options.weights, preprocessing=preprocessing
+    )
 
 
 def _architecture(name: str) -> str:
@@ -123,6 +126,29 @@ def _tagged(architecture: str, tag: str) -> OpenClipFiles:
     except Exception:
         raise ModelImportError(_not_downloaded(source)) from None
     return OpenClipFiles(model_name=architecture, weights=Path(weights), preprocessing=entry)
+
+
+def common_preprocessing(architecture: str) -> dict[str, Any]:
+    """How the pretrained weights of an architecture want their images; empty where there are none.
+
+    A file of weights does not say it, and open_clip would take CLIP's. Raises ModelImportError
+    where they want different things.
+    """
+    from training.core.torchvision_compat import open_clip
+
+    clip = open_clip()
+    entries = [
+        clip.pretrained.get_pretrained_cfg(architecture, tag)
+        for tag in clip.list_pretrained_tags_by_model(architecture)
+    ]
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    choices = {json.dumps(found): found for found in ({k: e.get(k) for k in keys} for e in entries)}
+    if len(choices) > 1:
+        raise ModelImportError(
+            f"--weights: pretrained {architecture} differ in their preprocessing; put the file into"
+            f" a folder with an {CONFIG} that has yours, and name it local-dir:PATH"
+        )
+    return next(iter(choices.values()), {})
 
 
 def _not_downloaded(source: str) -> str:

@@ -86,8 +86,8 @@ def test_a_folder_becomes_a_bundle_that_equals_its_library(
 
 
 def test_weights_may_be_stored_in_half(open_clip_folder: Folders, tmp_path: Path) -> None:
-    """A convolutional network, as MobileCLIP2; the licence is not known."""
-    folder = open_clip_folder("map")
+    """A convolutional network; the licence is not known."""
+    folder = open_clip_folder("map_norm")
     config = ImportConfig(
         source=f"open_clip:local-dir:{folder}",
         models_dir=tmp_path,

@@ -19,6 +19,7 @@ from tests.training.importing.tiny_open_clip import CONTEXT, MODELS, TEXT, VIT
 from training.bundling.onnx_file import write_onnx
 from training.importing._gates import check_graph, check_tokens, golden
 from training.importing._golden_inputs import CORPUS
+from training.importing._open_clip_files import common_preprocessing
 from training.importing.base import ImportedModel, ModelImportError, SourceOptions
 from training.importing.open_clip_source import OpenClipSource
 
@@ -106,6 +107,14 @@ def test_an_architecture_takes_a_file_of_weights(
     assert model.family == "open_clip:tiny"
     [scale] = [v for k, v in weights.items() if k == "logit_scale"]
     assert model.logit_scale == pytest.approx(float(scale.exp()), rel=1e-3)
+
+
+def test_a_file_of_weights_gets_its_architectures_preprocessing_or_none() -> None:
+    assert common_preprocessing("ViT-B-16-SigLIP")["resize_mode"] == "squash"
+    assert common_preprocessing("ViT-B-16-SigLIP")["mean"] == (0.5, 0.5, 0.5)
+    assert common_preprocessing("ViT-S-32") == {}  # no pretrained weights: CLIP's own
+    with pytest.raises(ModelImportError, match="ViT-L-14 differ in their preprocessing; put"):
+        common_preprocessing("ViT-L-14")
 
 
 def test_a_folder_is_called_by_its_last_name(tmp_path: Path) -> None:
