@@ -148,7 +148,7 @@ def words_file(data: Path, path: Path | None = None) -> list[str]:
 
 def _tags(meta: Mapping[str, Any]) -> set[str]:
     tags = {str(w).lower() for w in (meta["caption"], *meta["keywords"])}
-    return {tag for tag in tags if tag.count(" ") <= 1}
+    return {tag for tag in tags if tag and tag.count(" ") <= 1}
 
 
 class _PhraseFinder:

@@ -39,6 +39,12 @@ from training.cli.pair_options import errors_as_typed, pair_options
     help="A further head for the report, also splice, or `all`. May be repeated.",
 )
 @pair_options
+@click.option(
+    "--images-only",
+    is_flag=True,
+    help="DATA is a folder of images without captions. Needs --vocabulary, and another head than"
+    " contrastive.",
+)
 @click.option("--split", default="train", show_default=True, help="The split to train on.")
 @click.option(
     "--vocabulary",
@@ -57,9 +63,13 @@ from training.cli.pair_options import errors_as_typed, pair_options
     show_default=True,
     help="The largest share of concepts that is active, on the average of images and of texts.",
 )
-@click.option("--steps", type=click.IntRange(1), help="Steps of training.")
-@click.option("--batch-size", type=click.IntRange(2), help="Images of a step.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Peak learning rate.")
+@click.option("--steps", type=click.IntRange(1), help="Steps of a head.  [default: 400]")
+@click.option("--batch-size", type=click.IntRange(2), help="Images of a step.  [default: 512]")
+@click.option(
+    "--lr",
+    type=click.FloatRange(0, min_open=True),
+    help="Peak learning rate.  [default: the head's own]",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--output",
@@ -82,6 +92,7 @@ def sparsify(
     kind: str,
     image_column: str,
     caption_column: str,
+    images_only: bool,
     split: str,
     vocabulary: Path | None,
     concepts: int | None,
@@ -108,6 +119,7 @@ def sparsify(
     from training.data.data_recipe import DataError
     from training.loading.pair_data import PairData
     from training.loading.sources.base import Columns
+    from training.sparsify.embeddings.image_folder import ImageFolder
     from training.sparsify.heads import HEADS
     from training.sparsify.job import HeadOptions, SparsifyConfig
     from training.sparsify.job import sparsify as run
@@ -130,9 +142,14 @@ def sparsify(
             HEADS.check(wanted)
         run_folder = output or Path("runs/sparsify") / f"{name}-{version}"
         with errors_as_typed("DATA"):
+            if images_only and head == "contrastive":
+                raise PluginError("head contrastive: needs captions; --head distill needs none")
+            if images_only and vocabulary is None:
+                raise DataError("--images-only: wants --vocabulary, the words for names")
+            pairs = ImageFolder(data) if images_only else PairData(data, kind=kind, columns=columns)
             config = SparsifyConfig(
                 bundle=bundle,
-                data=PairData(data, kind=kind, columns=columns),
+                data=pairs,
                 split=split,
                 vocabulary=None if vocabulary is None else read_vocabulary(vocabulary),
                 models_dir=models_dir,

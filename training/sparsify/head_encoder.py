@@ -63,7 +63,7 @@ def samples_of(
     rows = np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(np.int64))
     metas = [split.metas[row] for row in rows.tolist()]
     if metas and "caption" not in metas[0]:  # a user's own data
-        pairs = [Pair(m["key"], b"", tuple(m["captions"])) for m in metas]
+        pairs = [Pair(m["key"], b"", tuple(m["captions"]) or ("",)) for m in metas]
         metas = metas_of(pairs, data)
     keys = [split.metas[row]["key"] for row in rows.tolist()]
     return [EmbeddedSample(key=k, meta=m) for k, m in zip(keys, metas, strict=True)], rows

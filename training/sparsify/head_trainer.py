@@ -30,7 +30,7 @@ class TrainedHead:
 
     head: CodeHead
     untrained: CodeHead
-    """The same at its first step: the control of every figure of interpretability."""
+    """The same with random weights: the control of every figure of interpretability."""
     seconds: float
     """Time of its steps."""
 
@@ -59,6 +59,9 @@ def train_head(
     head = build_head(recipe, data)
     untrained = build_head(recipe, data).eval()
     untrained.finish(data)
+    torch.manual_seed(recipe.seed)
+    with torch.no_grad():
+        head.learn(data)
     if not head.trains:
         return _without_steps(head, untrained, data)
     optimizer = build_optimizer(head, recipe.optimizer)
@@ -96,8 +99,6 @@ def train_head(
 
 def _without_steps(head: CodeHead, untrained: CodeHead, data: HeadData) -> TrainedHead:
     began = time.monotonic()
-    with torch.no_grad():
-        head.learn(data)
     head.finish(data)
     return TrainedHead(head=head.eval(), untrained=untrained, seconds=time.monotonic() - began)
 

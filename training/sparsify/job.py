@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 import resource
@@ -63,17 +64,19 @@ class HeadOptions:
     concepts: int = 0
     """C; 0 for CONCEPTS_PER_DIMENSION times D."""
     l0: float = 0.03
-    steps: int = 600
+    steps: int = 400
     batch_size: int = 512
     texts: int = 512
-    lr: float = 1e-3
+    lr: float = 0.0
+    """Peak learning rate; 0 for the head's own."""
     scale_cap: float = 100.0
     seed: int = 0
 
     def recipe(self, head: str, width: int, teacher_scale: float, data: HeadData) -> HeadRecipe:
         """The recipe of one head."""
         concepts = self.concepts or CONCEPTS_PER_DIMENSION * width
-        if not HEADS.load(head).trains:  # its concepts are words
+        kind = HEADS.load(head)
+        if not kind.trains:  # its concepts are words
             concepts = min(concepts, len(data.vocabulary))
         return HeadRecipe(
             name=head,
@@ -86,7 +89,7 @@ class HeadOptions:
             texts=self.texts,
             scale_cap=self.scale_cap,
             teacher_scale=teacher_scale,
-            optimizer=OptimizerConfig(lr=self.lr, weight_decay=0.0, warmup=0.05),
+            optimizer=OptimizerConfig(lr=self.lr or kind.lr, weight_decay=0.0, warmup=0.05),
             seed=self.seed,
             checkpoint_every=max(1, self.steps // 10),
         )
@@ -178,7 +181,8 @@ class SparsifyJob:
         self.config, self.dense, self.cache = config, dense, cache
         data = config.data
         self.trained = cache.split(data, config.split)
-        held_out = [cache.split(data, name) for name in held_out_splits(data, config.split)]
+        names = held_out_splits(data, config.split) if self.has_captions else []
+        held_out = [cache.split(data, name) for name in names]
         own = () if config.vocabulary is None else config.vocabulary.words
         self.words = words_for(data, own)
         self.head_data = self._head_data(self.trained)
@@ -192,6 +196,11 @@ class SparsifyJob:
         texts = list(dict.fromkeys([*readable_texts(captions), *vocabulary]))
         vectors = torch.from_numpy(self.cache.texts(texts))
         return HeadData.of(split, {t: n for n, t in enumerate(texts)}, vectors, vocabulary)
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether the images have captions: labels to measure with, and evidence for names."""
+        return any(meta["captions"] for meta in self.trained.metas)
 
     def measured(self, name: str) -> MeasuredHead:
         """Trains one head and measures it."""
@@ -215,7 +224,11 @@ class SparsifyJob:
         encoder = HeadEncoder(name="head", embed_texts=self.cache.texts, represent=represent)
         split = encoded(self.trained, self.config.data.name, represent, held_out=False)
         vocabulary, words = self.config.vocabulary, words_of_data(self.config.data)
-        return named_by(encoder, split, words, vocabulary), captions_of(encoder, split)
+        concepts = named_by(encoder, split, words, vocabulary)
+        if self.has_captions:
+            return concepts, captions_of(encoder, split)
+        # No word of an image bears a name out, or marks a hub: neither was measured.
+        return [dataclasses.replace(c, name_confidence=None, hub=False) for c in concepts], None
 
     def golden(self) -> GoldenArrays:
         """Images of the training split, and texts."""

@@ -15,6 +15,7 @@ from bundle.onnx_graph import OnnxGraph
 from bundle.store import open_bundle
 from serving.cli.main import main
 from tests.support.paths import ICONS
+from tests.support.tiny_model import tiny_images
 from tests.training.sparsify.heads.test_heads import WIDTH, build_head, head_data, recipe
 from training.bundling.onnx_graphs import TopK
 from training.sparsify.embeddings.dense_encoder import unit_rows
@@ -64,9 +65,43 @@ def test_the_command_writes_a_sparse_bundle(dense_bundle: Path, tmp_path: Path) 
     figures = report["heads"]["distill"]["splits"]["test_style"]
     assert figures["images"] == report["dense"]["test_style"]["images"] == 16
     assert figures["untrained"]["image_sparsity"]["l0"] > 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "distill, untrained" in page
+    assert "<svg" in page
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 1
     assert "thin/1: exists" in again.output
+
+
+def test_images_alone_suffice(dense_bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, image in enumerate(tiny_images() * 4):
+        image.save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes(b"no image")
+    words = tmp_path / "words.txt"
+    words.write_text("circle\nsquare\nred heart\n")
+    arguments = ["sparsify", str(dense_bundle), str(folder), "--name", "alone", "--images-only"]
+    arguments += ["--models", str(tmp_path / "models"), "--concepts", "32", "--l0", "0.2"]
+    arguments += ["--steps", "2", "--batch-size", "8", "--cache", str(tmp_path / "cache")]
+    arguments += ["--output", str(tmp_path / "run")]
+    for more, problem in (
+        ([], "head contrastive: needs captions"),
+        (["--head", "distill"], "--images-only: wants --vocabulary"),
+    ):
+        refused = CliRunner().invoke(main, [*arguments, *more])
+        assert refused.exit_code == 1
+        assert problem in refused.output
+    arguments += ["--head", "distill", "--vocabulary", str(words)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    bundle = open_bundle(tmp_path / "models" / "alone")
+    assert bundle.captions is None
+    assert any(
+        concept.name.split(" (")[0] in "circle square red heart"
+        for concept in bundle.concepts.concepts
+    )
+    assert all(concept.name_confidence is None for concept in bundle.concepts.concepts)
 
 
 def test_bad_choices_are_refused_in_one_line(

@@ -23,7 +23,7 @@ NEAREST = 16
 FIRST_CAPTION = 0.5
 """Probability of an image's first caption; its others are equally likely."""
 
-SAMPLE = 4096
+SAMPLE = 8192
 """Rows by which biases and shifts are set."""
 
 _BLOCK = 2048

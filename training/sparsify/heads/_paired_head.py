@@ -7,14 +7,19 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bundle.codes import ACTIVE_ABOVE
 from training.sparsify.embeddings.head_data import HeadData
 from training.sparsify.heads._tower_head import TowerHead
 from training.sparsify.heads.base import CodeHead, HeadRecipe, TowerSide
 
-MARGIN = 0.9
-"""The share of `l0` to which training data are held. Held-out data were a tenth denser."""
+MARGIN = 0.95
+"""The share of `l0` to which training data are held. Held-out data may be denser."""
+
+SCALE_SPEED = 10.0
+"""How many times as fast as a weight the logarithm of the scale is learned. A run of some hundred
+steps would else end where the scale began."""
 
 CONTROL = 0.05
 """How far the shift moves after a step, in standard deviations of what the ReLU reads, where twice
@@ -31,12 +36,27 @@ class PairedHead(CodeHead):
     def __init__(self, recipe: HeadRecipe) -> None:
         super().__init__(recipe)
         start = min(recipe.scale_cap, 1 / 0.07)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(start)))
+        self.slow_scale = nn.Parameter(torch.tensor(math.log(start) / SCALE_SPEED))
 
     def begin(self, data: HeadData) -> None:
-        """Both towers have the same random directions, so that their codes agree as far as their
-        embeddings do, and biases by which every concept is active on the share `l0` of each."""
-        directions = torch.randn_like(self.image.weight)
+        """Random directions, the control of what is learned."""
+        self._point(F.normalize(torch.randn_like(self.image.weight)), data)
+
+    def learn(self, data: HeadData) -> None:
+        """Each concept begins as one of the texts, or else of the images: its direction from the
+        mean of its tower. Such codes find more images than those of random directions do, and keep
+        that while they are trained."""
+        images, texts = data.sample
+        directions = []
+        for rows, count in ((texts, len(self.image.bias)), (images, len(self.image.bias))):
+            chosen = torch.randperm(len(rows))[:count]
+            directions.append(rows[chosen] - rows.mean(0))
+        random = torch.randn_like(self.image.weight)
+        self._point(F.normalize(torch.cat([*directions, random]))[: len(random)], data)
+
+    def _point(self, directions: Float[Tensor, "C D"], data: HeadData) -> None:
+        """Gives both towers the same directions, so that their codes agree as far as their
+        embeddings do, and biases by which every concept is active on the same share of rows."""
         for tower, x in zip((self.image, self.text), data.sample, strict=True):
             with torch.no_grad():
                 tower.weight.copy_(directions)
@@ -55,12 +75,11 @@ class PairedHead(CodeHead):
         share = (before > ACTIVE_ABOVE).float().mean()
         excess = (share / (MARGIN * self.recipe.l0) - 1).clamp(-1, 1)
         tower.shift += CONTROL * excess * before.std()
-        tower.shift.clamp_(min=0)
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Clamps the scale to its cap, as open_clip does."""
-        self.log_scale.clamp_(0, math.log(self.recipe.scale_cap))
+        self.slow_scale.clamp_(0, math.log(self.recipe.scale_cap) / SCALE_SPEED)
 
     @torch.no_grad()
     def finish(self, data: HeadData) -> None:
@@ -73,3 +92,8 @@ class PairedHead(CodeHead):
     def scale(self) -> float:
         """See CodeHead."""
         return float(self.log_scale.detach().exp())
+
+    @property
+    def log_scale(self) -> Float[Tensor, ""]:
+        """The logarithm of the scale, as it is learned."""
+        return SCALE_SPEED * self.slow_scale

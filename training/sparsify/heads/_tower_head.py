@@ -60,13 +60,12 @@ class TowerHead(nn.Module):
 
     @torch.no_grad()
     def fit_shift(self, x: Float[Tensor, "B D"], share: float) -> None:
-        """Raises the shift, if it must, until at most this share of all values of the rows is
-        active."""
+        """Sets the shift so that this share of all values of the rows is active."""
         self.shift.zero_()
         before = self.before(x).flatten()
         kept = max(1, int(share * len(before)))
         lowest = before.topk(kept, sorted=True).values[-1]
-        self.shift.copy_(lowest.clamp(min=0.0))
+        self.shift.copy_(lowest)
 
     @torch.no_grad()
     def fit_threshold(self, x: Float[Tensor, "B D"], share: float) -> None:

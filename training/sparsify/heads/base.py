@@ -57,6 +57,8 @@ class CodeHead(nn.Module, ABC):
     needs_captions: ClassVar[bool] = True
     """Whether it is trained on images with their captions. Else texts are drawn for themselves from
     the vocabulary."""
+    lr: ClassVar[float] = 5e-4
+    """Peak learning rate, where nobody names another."""
     trains: ClassVar[bool] = True
     """Whether it has steps to take. A head without has as many concepts as the vocabulary at most.
     """
@@ -77,10 +79,10 @@ class CodeHead(nn.Module, ABC):
 
     @abstractmethod
     def begin(self, data: HeadData) -> None:
-        """Sets the first weights. torch's generator is seeded."""
+        """Sets random first weights, the control. torch's generator is seeded."""
 
     def learn(self, data: HeadData) -> None:
-        """What a head that does not train takes from the data."""
+        """What the head takes from the data before its first step. torch's generator is seeded."""
 
     @abstractmethod
     def loss(self, batch: HeadBatch) -> Float[Tensor, ""]:
