@@ -84,7 +84,12 @@ class _AdapterRun:
         self.projector = Projector(graphs.concepts, self.llm.config.hidden_size)
         self.patches = graphs.patches
         build = PromptBuilder(self.tokenizer, 1 + graphs.patches, recipe.llm.system)
-        data.drop_long(build, self.llm.config.max_position_embeddings)
+        context = self.llm.config.max_position_embeddings
+        if build.visual_tokens >= context:
+            raise LLMError(
+                f"llm: reads {context} tokens, and an image of this bundle is {build.visual_tokens}"
+            )
+        data.drop_long(build, context)
         if self.progress.step == 0:
             captions, table = data.captioned(graphs)
             if table is not None:

@@ -3,6 +3,7 @@ and a short chat template that behaves as the family's own does."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -35,7 +36,7 @@ class Family:
 
     tokens: str
     """`bytes` for a byte-level BPE; `pieces` for SentencePiece's words, which begin with a space;
-    `prefixed` for the same with a space before every text."""
+    `first` and `prefixed` for the same with a space before a text, or before all of its parts."""
     template: str
     end: str
     """The token that ends a turn."""
@@ -111,7 +112,7 @@ FAMILIES: dict[str, Family] = {
         },
     ),
     "mistral": Family(
-        tokens="pieces",
+        tokens="first",
         template=_MISTRAL,
         end="</s>",
         eos="</s>",
@@ -198,14 +199,15 @@ def _serialized(tokens: str, strip: bool, *special: str) -> str:
         backend.decoder = decoders.ByteLevel()
     else:
         replace = normalizers.Replace(" ", "▁")
-        backend.normalizer = (
-            normalizers.Sequence([normalizers.Prepend("▁"), replace])
-            if tokens == "prefixed"
-            else replace
-        )
+        if tokens == "first":
+            backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+        elif tokens == "prefixed":
+            backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), replace])
+        else:
+            backend.normalizer = replace
+        strip_first = [] if tokens == "pieces" else [decoders.Strip(" ", 1, 0)]
         backend.decoder = decoders.Sequence(
-            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-            + ([decoders.Strip(" ", 1, 0)] if tokens == "prefixed" else [])
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip_first]
         )
     trainer = trainers.BpeTrainer(
         vocab_size=700,
@@ -214,6 +216,9 @@ def _serialized(tokens: str, strip: bool, *special: str) -> str:
         show_progress=False,
     )
     backend.train_from_iterator(TEXTS, trainer)
+    written = json.loads(backend.to_str())
+    written["added_tokens"] = []  # bytes are tokens like any others
+    backend = Tokenizer.from_str(json.dumps(written))
     names = [AddedToken(t, special=True, rstrip=strip, normalized=False) for t in special]
     backend.add_special_tokens(names)
     if byte_level:  # as Qwen has it: an added token that is not special

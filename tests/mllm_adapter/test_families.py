@@ -60,6 +60,11 @@ def test_a_conversation_has_the_tokens_of_its_own_template(kind: str) -> None:
     assert [*asked.ids, *answer] == whole[: len(asked.ids) + len(answer)]
     assert tokenizer.convert_ids_to_tokens(answer[-1]) == family.end
     assert tokenizer.decode(answer[:-1]).strip() == "a red apple"
+    if not family.strip:  # a piece behind an image has no space of its own, as behind any token
+        shown = build([PromptMessage(role="user", text="dog", images=1)])
+        after = shown.ids[shown.image_positions[0] + 3 :]
+        expected = tokenizer.encode(f"{family.end}\ndog", add_special_tokens=False)[1:]
+        assert after[: len(expected)] == expected
 
 
 def test_no_text_is_lost_to_a_template_that_refuses_a_role(kind: str) -> None:

@@ -19,7 +19,7 @@ from mllm_adapter.trainer.loop import train
 from serving.in_process import local_server
 from sparseclip import ChatSampling, Client, Edit, Steering
 from tests.mllm_adapter.llms import family_llm, save_llm
-from tests.mllm_adapter.runs import recipe, stage
+from tests.mllm_adapter.runs import SMALL, recipe, stage
 from training.data.data_recipe import DataError
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
@@ -144,6 +144,11 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(
     with pytest.raises(LLMError, match=r"^llama: config.json: model_type: 't5' is not supported"):
         train(recipe(tiny_bundle, photos, stage("full", 1), llm={"path": str(llm)}), run)
     assert not run.exists()
+    short = recipe(
+        tiny_bundle, photos / "pairs.csv", stage("full", 1), llm={"small": SMALL | {"context": 4}}
+    )
+    with pytest.raises(LLMError, match=r"^llm: reads 4 tokens, and an image of this bundle is "):
+        train(short, tmp_path / "short")
     shares = {"conversations": {"path": "x.json", "share": 0.7}, "data": {"easy_vqa": 0.5}}
     with pytest.raises(SchemaError, match=r"^conversations.share, data.easy_vqa: are more than 1"):
         AdapterRecipe.parse(small_data(tiny_bundle, photos) | shares)
