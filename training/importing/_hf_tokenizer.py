@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bundle.manifest import Tokenization
 from training.importing._sentencepiece_json import siglip_tokenizer_json
+from training.importing._tokenizer_json import KINDS, prepare
 from training.importing.base import ModelImportError
-
-_KINDS: dict[str, Literal["bpe", "unigram", "wordpiece"]] = {
-    "BPE": "bpe",
-    "Unigram": "unigram",
-    "WordPiece": "wordpiece",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +42,10 @@ class HFTokenizer:
         elif name == "SiglipTokenizer":
             data = siglip_tokenizer_json(tokenizer)
         else:
-            raise ModelImportError(f"tokenizer: {name} is not supported")
-        kind = _KINDS.get(data["model"]["type"])
+            raise ModelImportError(f"tokenizer: {name} is not run")
+        kind = KINDS.get(data["model"]["type"])
         if kind is None:
-            raise ModelImportError(f"tokenizer: the model {data['model']['type']} is not supported")
-        data["truncation"] = data["padding"] = None
-        vocabulary = 1 + max(tokenizer.get_vocab().values())
-        if kind == "unigram":
-            hide_special_pieces(data)
+            raise ModelImportError(f"tokenizer: a {data['model']['type']} is not run")
         return cls(
             tokenization=Tokenization(
                 kind=kind,
@@ -62,25 +53,10 @@ class HFTokenizer:
                 pad_id=tokenizer.pad_token_id,
                 padding="left" if tokenizer.padding_side == "left" else None,
             ),
-            text=json.dumps(data, ensure_ascii=False),
-            vocabulary=vocabulary,
+            text=json.dumps(prepare(data), ensure_ascii=False),
+            vocabulary=1 + max(tokenizer.get_vocab().values()),
         )
 
     def write(self, path: Path) -> None:
         """Writes tokenizer.json."""
         path.write_text(self.text, encoding="utf-8")
-
-
-def hide_special_pieces(data: dict[str, Any]) -> None:
-    """Changes a tokenizer.json so that no text can hold the special tokens of its Unigram model.
-
-    The model finds every piece of its vocabulary in a text, and the special tokens are among them
-    with the best score: the text `</s>` would become the end token. A NUL, which no text may hold,
-    comes before their names. The ids stay the same; the template knows the tokens by their ids.
-    """
-    special = {token["id"] for token in data["added_tokens"] if token["special"]}
-    pieces = data["model"]["vocab"]
-    for number in special:
-        if number < len(pieces) and not pieces[number][0].startswith("\0"):
-            pieces[number] = ["\0" + pieces[number][0], pieces[number][1]]
-    data["added_tokens"] = [token for token in data["added_tokens"] if not token["special"]]

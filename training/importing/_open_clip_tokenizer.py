@@ -6,17 +6,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from bundle.manifest import Tokenization
 from bundle.text import Cleaning
 from training.core.torchvision_compat import open_clip
+from training.importing._tokenizer_json import KINDS, prepare
 from training.importing.base import ModelImportError
 from training.model.tokenizer import write_tokenizer_json
 
-PipelineKind = Literal["bpe", "unigram", "wordpiece"]
-
-KINDS: dict[str, PipelineKind] = {"BPE": "bpe", "Unigram": "unigram", "WordPiece": "wordpiece"}
 CLEANINGS: dict[str, Cleaning] = {
     "_clean_lower": "lower",
     "_clean_whitespace": "whitespace",
@@ -87,8 +85,8 @@ def _pipeline(source: Any, cleaning: Cleaning) -> OpenClipTokenizer:
 
     def write(path: Path) -> None:
         # A copy, by its own file: the original goes on cutting and padding.
-        copy = json.loads(backend.to_str())
-        path.write_text(json.dumps(copy | {"truncation": None, "padding": None}), encoding="utf-8")
+        copy = prepare(json.loads(backend.to_str()))
+        path.write_text(json.dumps(copy), encoding="utf-8")
 
     return OpenClipTokenizer(
         source=source,
