@@ -34,7 +34,7 @@ class HFGeometry:
     vocabulary: int = 32_000
     dim: int = 512
     """D, where the family has a projection."""
-    pieces: int = 4_000
+    pieces: int = 3_000
     """Pieces of the vocabulary that are trained."""
 
     def tower(self, *, text: bool = False) -> dict[str, int]:

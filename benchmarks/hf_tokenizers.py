@@ -1,14 +1,14 @@
-"""Vocabularies like SigLIP's and Gemma's: trained on this repository's documents, and filled up to
-any size with pieces that no text has."""
+"""Vocabularies like SigLIP's and Gemma's: trained on words, and filled up to any size with pieces
+that no text has."""
 
 from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
+import random
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from training.model.tokenizer import STOCK_VOCABULARY, open_clip_tokenizer
 
 SCRIPTS = (
     "Một con mèo đang ngồi trên ghế, nhìn ra cửa sổ.",
@@ -23,13 +23,17 @@ SCRIPTS = (
     "แมวนั่งอยู่ข้างหน้าต่าง",
     "Ein Häuschen über dem Fluß, naïve café, İstanbul 😀 👍 ❤ ½ ™",
 )
-"""Lines of several scripts among the documents."""
+"""Lines of several scripts."""
 
 
 def _lines() -> list[str]:
-    documents = sorted((ROOT / "docs").glob("*.md"))
-    lines = [line.strip().lower() for path in documents for line in path.open(encoding="utf-8")]
-    return [line for line in lines if line][:4_000] + [line.lower() for line in SCRIPTS] * 20
+    """Frequent words of CLIP's vocabulary at random, and lines of several scripts."""
+    rng, encoder = random.Random(0), open_clip_tokenizer(STOCK_VOCABULARY, 77).encoder
+    words = [piece.removesuffix("</w>") for piece in encoder if piece.endswith("</w>")]
+    words = [word for word in words if word.isalpha() and word.isascii()][:6_000]
+    weights = [1 / (10 + rank) for rank in range(len(words))]
+    lines = [" ".join(rng.choices(words, weights, k=12)) for _ in range(3_000)]
+    return lines + [line.lower() for line in SCRIPTS] * 20
 
 
 def sentencepiece_model(pieces: int, vocabulary: int) -> Any:

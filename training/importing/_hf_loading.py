@@ -20,10 +20,10 @@ MOST_BEYOND_FILES = 4
 some is refused by the name of one."""
 
 
-def read_part(what: str, loader: Any, directory: HFDirectory) -> Any:
+def read_part(what: str, loader: Any, directory: HFDirectory, **options: str) -> Any:
     """What a class of the library reads from the directory; its errors in one line."""
     try:
-        return loader.from_pretrained(str(directory.path), local_files_only=True)
+        return loader.from_pretrained(str(directory.path), local_files_only=True, **options)
     except Exception as error:  # damaged files raise anything
         raise ModelImportError(f"{what}: transformers cannot read it") from error
 

@@ -99,7 +99,11 @@ def import_directory(directory: HFDirectory, kind: str) -> ImportedModel:
 def _import(directory: HFDirectory, kind: str, family: HFFamily) -> ImportedModel:
     library = transformers()
     check_size(getattr(library, family.model), directory)
-    processor = read_part("preprocessor_config.json", library.AutoImageProcessor, directory)
+    # The library has each processor twice. The one of torchvision, which is its default, differs
+    # from that of Pillow, with which the models were trained, by up to 2/255 where it enlarges.
+    processor = read_part(
+        "preprocessor_config.json", library.AutoImageProcessor, directory, backend="pil"
+    )
     tokenizer = read_part("tokenizer", library.AutoTokenizer, directory)
     model = load_model(getattr(library, family.model), directory)
     towers = family.towers(model, processor)

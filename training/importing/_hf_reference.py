@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.core.torchvision_compat import transformers
 from training.importing._hf_towers import embedding
 
 _BATCH_SIZE = 8
@@ -75,7 +74,9 @@ class NaFlexReference(HFReference):
 
     def pixels(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """(N, 3, S, S)."""
-        squash = transformers().SiglipImageProcessor(
+        from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+        squash = SiglipImageProcessorPil(
             size={"height": self.size, "width": self.size},
             resample=self.processor.resample,
             image_mean=self.processor.image_mean,

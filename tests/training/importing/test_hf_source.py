@@ -38,7 +38,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
 def images() -> list[Image.Image]:
     """Of several shapes and modes; smooth, as photographs are."""
     rng = np.random.default_rng(0)
-    shapes = [(64, 64), (47, 90), (101, 60), (33, 32), (20, 31), (64, 65), (300, 200)]
+    shapes = [(64, 64), (47, 90), (101, 60), (33, 65), (20, 31), (64, 65), (300, 200)]
     pictures = []
     for height, width in shapes:
         noise = rng.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
@@ -72,7 +72,7 @@ def test_token_ids_are_those_of_the_models_own_tokenizer(
     ids, expected = tokenizer.encode(texts), model.reference.tokens(texts)
     wrong = [text for text, a, b in zip(texts, ids, expected, strict=True) if (a != b).any()]
     assert wrong == []
-    assert len({row.tobytes() for row in ids}) > 1_500
+    assert len({row.tobytes() for row in ids}) > 1_000
     assert tokenizer.vocabulary <= model.vocabulary
     assert len(tokenizer.encode(["</s> <eos> <|endoftext|>"])) == 1
     ends = {int(row[-1]) for row in ids}  # full rows end with the end token
