@@ -20,7 +20,12 @@ from bundle.concepts import ConceptVocabulary, NamedConcept
 from bundle.store import open_bundle, vacant_version, write_bundle
 from training.bundling.bundle_writer import CaptionCodes
 from training.bundling.model_card import with_names
-from training.bundling.name_vocabulary import NameVocabulary, read_vocabulary
+from training.bundling.name_vocabulary import (
+    MAX_WORD_CHARACTERS,
+    MAX_WORDS,
+    NameVocabulary,
+    read_vocabulary,
+)
 from training.data.data_recipe import DataError
 from training.data.words import WORDS_FILE
 from training.evaluation.concept_naming import ImageCodes, name_concepts
@@ -91,12 +96,12 @@ def named_by(
     by the words of a user's vocabulary, or else of a dictionary. The split must have been trained
     on. Of a vocabulary, an image is tagged with the words and phrases that its captions hold.
 
-    Raises DataError when there is no word at all.
+    Raises DataError when there is nothing that could be a name.
     """
     own = () if vocabulary is None else vocabulary.words
     words = vocabulary_of(split, own or dictionary)
     if not words:
-        raise DataError(f"vocabulary: the captions of {split.name} have no words; name a file")
+        raise DataError(f"vocabulary: {split.name} has no captions and no words; name a file")
     parts: list[sparse.csr_array] = []  # the dense codes of all words would take gigabytes
 
     def encode(texts: list[str]) -> CodeMatrix:
@@ -110,9 +115,11 @@ def named_by(
 
 
 def vocabulary_of(split: EncodedSplit, dictionary: Sequence[str]) -> list[str]:
-    """The words that may become names: V of them, each once."""
+    """The words that may become names: V of them, each once. Captions as they are, where they have
+    no words."""
     tags = [tag for sample in split.samples for tag in sorted(_tags(sample.meta))]
-    return list(dict.fromkeys([*tags, *dictionary]))
+    captions = [str(sample.meta["caption"])[:MAX_WORD_CHARACTERS] for sample in split.samples]
+    return list(dict.fromkeys([*tags, *dictionary] or filter(None, captions[:MAX_WORDS])))
 
 
 def image_codes_of(split: EncodedSplit, vocabulary: Sequence[str] = ()) -> ImageCodes:
@@ -139,10 +146,9 @@ def words_of_data(data: PairData) -> list[str]:
     return words_file(data.path) if data.is_built else []
 
 
-def words_file(data: Path, path: Path | None = None) -> list[str]:
-    """The words of a file, in lower case, or those of a data set. None where there is no file.
-    Raises DataError."""
-    path = path or data / WORDS_FILE
+def words_file(data: Path) -> list[str]:
+    """The words in the folder of a data set; none where there is no file. Raises DataError."""
+    path = data / WORDS_FILE
     return list(read_vocabulary(path, "words").words) if path.is_file() else []
 
 

@@ -106,14 +106,14 @@ def calibrate(
     hits: list[bool] = []
     chance: list[bool] = []
     for number in range(FOLDS):
-        held_back = np.flatnonzero(fold == number)
-        best = fit(np.flatnonzero(fold != number))
+        held_back, fitted = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+        if not len(held_back) or not len(fitted):
+            continue
+        best = fit(fitted)
         own = [names[word] for word in best.words.tolist()]
         others = [own[k] for k in generator.permutation(len(own)).tolist()]
         images = codes[held_back]
         count = min(STRONGEST_IMAGES, len(images))
-        if count == 0:
-            continue
         top = np.argpartition(-images, count - 1, axis=0)[:count]
         for k in np.flatnonzero((best.scores > 0) & (images.max(axis=0) > ACTIVE_ABOVE)).tolist():
             rows = [held_back[i] for i in top[:, k] if images[i, k] > ACTIVE_ABOVE]

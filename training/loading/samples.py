@@ -200,7 +200,8 @@ def _words(pair: Pair) -> set[str]:
 def _frequent_words(pairs: Iterable[Pair]) -> frozenset[str]:
     uses = Counter(word for pair in pairs for word in _words(pair))
     frequent = sorted(uses.items(), key=lambda item: (-item[1], item[0]))[:MAX_WORDS]
-    return frozenset(word for word, number in frequent if number >= MIN_PAIRS_OF_WORD)
+    # Of very few pairs no two may share a word.
+    return frozenset(w for w, n in frequent if n >= MIN_PAIRS_OF_WORD) or frozenset(uses)
 
 
 def _meta(pair: Pair, data: str, words: frozenset[str]) -> dict[str, Any]:
