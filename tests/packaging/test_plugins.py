@@ -22,6 +22,7 @@ TABLES = {
     "ENGINES",
     "FORMATS",
     "GENERATION_ENGINES",
+    "HEADS",
     "INPUTS",
     "LOSSES",
     "MODEL_SOURCES",

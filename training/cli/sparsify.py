@@ -119,7 +119,7 @@ def sparsify(
     from training.data.data_recipe import DataError
     from training.loading.pair_data import PairData
     from training.loading.sources.base import Columns
-    from training.sparsify.embeddings.image_folder import ImageFolder
+    from training.sparsify.embeddings.uncaptioned_images import UncaptionedImages
     from training.sparsify.heads import HEADS
     from training.sparsify.job import HeadOptions, SparsifyConfig
     from training.sparsify.job import sparsify as run
@@ -146,7 +146,11 @@ def sparsify(
                 raise PluginError("head contrastive: needs captions; --head distill needs none")
             if images_only and vocabulary is None:
                 raise DataError("--images-only: wants --vocabulary, the words for names")
-            pairs = ImageFolder(data) if images_only else PairData(data, kind=kind, columns=columns)
+            pairs = (
+                UncaptionedImages(data)
+                if images_only
+                else PairData(data, kind=kind, columns=columns)
+            )
             config = SparsifyConfig(
                 bundle=bundle,
                 data=pairs,

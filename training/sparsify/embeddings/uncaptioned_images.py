@@ -44,7 +44,7 @@ class ImageFiles(FileList):
                 yield BadPair(key, str(reason))
 
 
-class ImageFolder(PairData):
+class UncaptionedImages(PairData):
     """A folder of images as data whose pairs have no captions; one image in twenty is held out."""
 
     def __init__(self, path: Path) -> None:
