@@ -40,6 +40,12 @@ def models(chat_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _nothing_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A language model that somebody fetched on this machine is none that a case means."""
+    monkeypatch.setenv("SPARSECLIP_CACHE", str(tmp_path))
+
+
 def path_of(models: Path, case: BundleCase) -> Path:
     return models / "tiny" / f"case-{CASES.index(case)}"
 

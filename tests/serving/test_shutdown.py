@@ -99,7 +99,7 @@ def test_f42_what_a_stream_has_sent_is_answered(started: Process) -> None:
     assert started.ended(30) == 0
 
 
-def test_f42_a_stream_that_has_sent_nothing_holds_nothing_up(tiny_bundle: Path) -> None:
+def test_f42_a_stream_that_has_sent_nothing_holds_nothing_up(started: Process) -> None:
     silent = started.stub.EmbedStream(_nothing_yet(), timeout=60)
     assert started.golden()  # the server has seen the stream, which came before
     started.process.send_signal(signal.SIGTERM)

@@ -56,4 +56,4 @@ def test_a_cluster_that_is_not_there(images: Path, tiny_bundle: Path, tmp_path: 
     assert "--address: the runner local has no cluster" in printed
     arguments = ["--runner", "ray", "--address", "127.0.0.1:1", *options(tiny_bundle)]
     printed = run(images, tmp_path / "out", *arguments, code=1)
-    assert "Error: address: 127.0.0.1:1: " in printed
+    assert "Error: --address: 127.0.0.1:1: " in printed
