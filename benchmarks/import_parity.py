@@ -29,6 +29,8 @@ from numpy.typing import NDArray
 from benchmarks.arguments import at_least
 from benchmarks.hf_models import REAL, write_hf_model
 from benchmarks.open_clip_models import ARCHITECTURES, write_architecture
+from bundle.text import TextError
+from bundle.tokenizer import Tokenizer
 from training.importing._golden_inputs import CORPUS, varied_image
 
 RESULTS = Path(__file__).parent / "results"
@@ -118,7 +120,8 @@ def compare(source: str, path: Path, items: int, strings: int) -> dict[str, Any]
         errors.append(float((np.abs(own - library) * std).max()))
         served = graphs["image"].run(own[None])["dense"][0]
         images.append(cosine(served, reference.images(library[None])[0]))
-    strings_read = mixed_texts(max(strings, items))
+    drawn = mixed_texts(2 * max(strings, items))
+    strings_read = [text for text in drawn if is_read(bundle.tokenizer, text)]
     for text in strings_read[:items]:
         served = graphs["text"].run(bundle.tokenizer.encode([text]))["dense"][0]
         texts.append(cosine(served, reference.texts(reference.tokens([text]))[0]))
@@ -136,6 +139,15 @@ def compare(source: str, path: Path, items: int, strings: int) -> dict[str, Any]
         "patch_cosine": getattr(bundle.manifest.patch_parity, "min_cosine", None),
         "bundle_mib": sum(f.bytes for f in bundle.manifest.files.values()) >> 20,
     }
+
+
+def is_read(tokenizer: Tokenizer, text: str) -> bool:
+    """Whether a text is not refused, as one that cleaning leaves empty is."""
+    try:
+        tokenizer.tokenize(text)
+    except TextError:
+        return False
+    return True
 
 
 def mixed_texts(count: int) -> list[str]:
