@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from training.cli.evaluate import find_judge
+from training.cli.models_option import models_option
 from training.cli.pair_options import errors_as_typed, pair_options
 from training.cli.vocabulary_options import (
     check_coverage_file,
@@ -35,15 +36,6 @@ _SECTIONS = (
 
 _BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
 
-_models_option = click.option(
-    "--models",
-    "models_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("models"),
-    show_default=True,
-    help="Folder in which NAME/VERSION is written.",
-)
-
 
 @click.group()
 def bundle() -> None:
@@ -57,7 +49,7 @@ def bundle() -> None:
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--name", required=True, help="Name of the model.")
 @click.option("--version", required=True, help="Version; an existing one is never changed.")
-@_models_option
+@models_option
 @click.option(
     "--data",
     type=click.Path(exists=True, path_type=Path),
@@ -139,7 +131,7 @@ def export(
 @pair_options
 @click.option("--split", default="train", show_default=True, help="The split that was trained on.")
 @vocabulary_options
-@_models_option
+@models_option
 @click.option(
     "--card",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

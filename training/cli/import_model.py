@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from training.cli.models_option import models_option
+
 
 @click.command("import")
 @click.argument("source")
@@ -20,14 +22,7 @@ import click
     show_default=True,
     help="Version; an existing one is never changed.",
 )
-@click.option(
-    "--models",
-    "models_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("models"),
-    show_default=True,
-    help="Folder in which NAME/VERSION is written.",
-)
+@models_option
 @click.option(
     "--weights",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

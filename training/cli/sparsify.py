@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from training.cli.evaluate import find_judge
+from training.cli.models_option import models_option
 from training.cli.pair_options import errors_as_typed, pair_options
 
 
@@ -16,14 +17,7 @@ from training.cli.pair_options import errors_as_typed, pair_options
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option("--name", required=True, help="Name of the sparse model.")
 @click.option("--version", default="1", show_default=True, help="An existing one is never changed.")
-@click.option(
-    "--models",
-    "models_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("models"),
-    show_default=True,
-    help="Folder in which NAME/VERSION is written.",
-)
+@models_option
 @click.option(
     "--head",
     default="contrastive",

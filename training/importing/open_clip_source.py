@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bundle.manifest import Preprocessing
 from training.importing._open_clip_files import CONFIG, LOCAL, OpenClipFiles, find_files
+from training.importing._open_clip_reference import OpenClipReference
 from training.importing._weight_files import load_fitting, read_weights, weights_digest
 from training.importing.base import (
     ImportedModel,
@@ -23,7 +21,7 @@ from training.importing.base import (
 )
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 
 class OpenClipSource(ModelSource):
@@ -62,7 +60,7 @@ class OpenClipSource(ModelSource):
             logit_scale=float(model.logit_scale.exp()),
             logit_bias=0.0 if bias is None else float(bias),
             weights_sha256=weights_digest([files.weights]),
-            reference=OpenClipReference(model, tokenizer.source),
+            reference=_reference(model, tokenizer.source),
         )
 
     def label(self, rest: str) -> str:
@@ -71,38 +69,10 @@ class OpenClipSource(ModelSource):
         return rest if path == rest else f"{LOCAL}{Path(path).resolve().name}"
 
 
-class OpenClipReference:
+def _reference(model: Any, tokenizer: Any) -> OpenClipReference:
     """open_clip's own transform, tokenizer and model."""
-
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        transform = _library().transform
-        cfg = transform.PreprocessCfg(**model.visual.preprocess_cfg)
-        self._transform = transform.image_transform_v2(cfg, is_train=False)
-        self._model, self._tokenizer = model, tokenizer
-
-    def pixels(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """See Reference."""
-        return np.stack([self._transform(image).numpy() for image in images])
-
-    def tokens(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """See Reference."""
-        ids: NDArray[np.int64] = self._tokenizer(list(texts)).numpy()
-        return ids
-
-    def images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See Reference."""
-        return self._run(self._model.encode_image, pixels)
-
-    def texts(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See Reference."""
-        return self._run(self._model.encode_text, tokens)
-
-    def _run(self, encode: Any, array: NDArray[Any]) -> NDArray[np.float32]:
-        import torch
-
-        with torch.inference_mode():
-            result: NDArray[np.float32] = encode(torch.from_numpy(array)).numpy()
-        return result
+    cfg = _library().transform.PreprocessCfg(**model.visual.preprocess_cfg)
+    return OpenClipReference(cfg, tokenizer, model.encode_image, model.encode_text)
 
 
 def _library() -> Any:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from bundle.manifest import Tokenization
+from training.importing._open_clip_reference import OpenClipReference
 from training.importing.base import (
     ImportedModel,
     ModelImportError,
@@ -18,8 +15,6 @@ from training.importing.base import (
 )
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from training.evaluation.encoder import CheckpointEncoder
 
 
@@ -65,7 +60,7 @@ class RunSource(ModelSource):
             vocabulary=model.text.vocabulary,
             logit_scale=float(model.scale),
             weights_sha256=weights_digest([weights]),
-            reference=RunReference(encoder),
+            reference=_reference(encoder),
         )
 
     def label(self, rest: str) -> str:
@@ -73,38 +68,15 @@ class RunSource(ModelSource):
         return Path(rest).resolve().name
 
 
-class RunReference:
+def _reference(encoder: CheckpointEncoder) -> OpenClipReference:
     """The checkpoint as it is evaluated, with open_clip's own transform and tokenizer, by which it
     was trained."""
+    from training.core.torchvision_compat import open_clip
 
-    def __init__(self, encoder: CheckpointEncoder) -> None:
-        from training.core.torchvision_compat import open_clip
-
-        transform, p = open_clip().transform, encoder.preprocess.preprocessing
-        cfg = transform.PreprocessCfg(size=p.size, mean=p.mean, std=p.std)
-        self._transform = transform.image_transform_v2(cfg, is_train=False)
-        self._model, self._tokenizer = encoder.model, encoder.tokenizer.source
-
-    def pixels(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """See Reference."""
-        return np.stack([self._transform(image).numpy() for image in images])
-
-    def tokens(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """See Reference."""
-        ids: NDArray[np.int64] = self._tokenizer(list(texts)).numpy()
-        return ids
-
-    def images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See Reference."""
-        return self._run(self._model.encode_image, pixels)
-
-    def texts(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """See Reference."""
-        return self._run(self._model.encode_text, tokens)
-
-    def _run(self, encode: Any, array: NDArray[Any]) -> NDArray[np.float32]:
-        import torch
-
-        with torch.inference_mode():
-            result: NDArray[np.float32] = encode(torch.from_numpy(array)).codes.numpy()
-        return result
+    p, model = encoder.preprocess.preprocessing, encoder.model
+    return OpenClipReference(
+        open_clip().transform.PreprocessCfg(size=p.size, mean=p.mean, std=p.std),
+        encoder.tokenizer.source,
+        lambda pixels: model.encode_image(pixels).codes,
+        lambda tokens: model.encode_text(tokens).codes,
+    )
