@@ -12,7 +12,7 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint types protos pytest test-gpu test-vllm test-soak test-llm test-wheel wheels format docs docs-serve proto proto-release train-demo train-chat evaluate bench quality steering clean
+.PHONY: help serve test lint types protos pytest test-explore test-gpu test-vllm test-soak test-llm test-wheel wheels format docs docs-serve proto proto-release train-demo train-chat evaluate bench quality steering clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -38,6 +38,9 @@ LIGHT  := -m "not gpu and not vllm and not soak"
 pytest: $(VENV)/.dev ## The tests, on at most four cores; what fails there is tried again alone
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(LIGHT) $(ARGS) \
 	|| $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(LIGHT) $(ARGS)
+
+test-explore: $(VENV)/.dev ## The tests of hypothesis with other and more examples than make test
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m hypothesis --hypothesis-profile explore $(ARGS)
 
 test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
+from tests.support.explore import register_profiles
 from tests.support.kinds_of_cases import KindsOfCases
 from tests.support.tiny_dense import dense_from, with_sigmoid
 from tests.support.tiny_model import export_tiny
@@ -17,9 +18,7 @@ from tests.support.tiny_model import export_tiny
 # second thread to help; on a busy machine, two that wait for each other take 30 times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# How fast examples come is the machine's affair: in a fresh clone the first ones wait for
-# hypothesis to build its tables of characters.
-settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+register_profiles()
 settings.load_profile("house")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sparseclip import CallError
@@ -29,6 +29,7 @@ from tests.serving.support.chat_requests import (
 )
 from tests.serving.support.running_server import Running, refused, serving, unharmed
 from tests.serving.support.wire_contract import messages
+from tests.support.explore import examples
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -149,11 +150,7 @@ async def test_f34_extreme_plans_give_an_answer(chatty: Running) -> None:
     assert events[0].start.images[0].edited_total > 64
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@examples(60)
 @given(data=st.data())
 async def test_f05_whatever_parses_gets_a_defined_answer(
     chatty: Running, data: st.DataObject

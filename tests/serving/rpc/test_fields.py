@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import descriptor, message_factory
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.core.errors import ServingError
@@ -15,6 +15,7 @@ from serving.rpc.interceptors.parse_request import check_numbers
 from sparseclip.v1 import concepts_pb2, embedding_pb2
 from tests.serving.support.running_server import PNG, Running, refused
 from tests.serving.support.wire_contract import MESSAGES, UNARY, messages, path_of
+from tests.support.explore import examples
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -100,11 +101,7 @@ async def test_f05_negative_count_as_a_varint(shared: Running) -> None:
 
 
 @pytest.mark.parametrize("method", UNARY, ids=lambda m: m.name)
-@settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@examples(25)
 @given(data=st.data())
 async def test_f05_whatever_parses_gets_a_defined_answer(
     shared: Running, method: descriptor.MethodDescriptor, data: st.DataObject
