@@ -14,22 +14,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import psutil
 
 from benchmarks.arguments import at_least
+from benchmarks.process_usage import timed, watched
 from benchmarks.sample_collections import clip_directory, images, table, vit_b32
 from benchmarks.serving import Summary, machine, summary
 from bundle.image import ImageLimits
@@ -243,27 +240,6 @@ def memory(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-@contextlib.contextmanager
-def watched(pid: int) -> Iterator[list[float]]:
-    """The peak memory of a process and its children in bytes, as the one number in a list."""
-    peak, ended = [0.0], threading.Event()
-
-    def watch() -> None:
-        parent = psutil.Process(pid)
-        while not ended.wait(0.1):
-            with contextlib.suppress(psutil.Error):
-                family = [parent, *parent.children(recursive=True)]
-                peak[0] = max(peak[0], sum(one.memory_info().rss for one in family))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        ended.set()
-        thread.join()
-
-
 def peer(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
     """Seconds of the two commands from start to end, and their rates once they run."""
     count = arguments.images // VIT_DIVISOR
@@ -295,15 +271,6 @@ def peer(work: Scratch, arguments: argparse.Namespace) -> dict[str, Any]:
         "ours over theirs, whole commands": summary([theirs / ours for theirs, ours in pairs]),
         "ours over theirs, once running": summary([ours / theirs for ours, theirs in running]),
     }
-
-
-def timed(command: list[Any]) -> float:
-    """Seconds that a command takes. Raises CalledProcessError when it fails."""
-    began = time.perf_counter()
-    subprocess.run(
-        list(map(str, command)), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    return time.perf_counter() - began
 
 
 PARTS = {"parts": parts, "workers": workers, "memory": memory, "peer": peer}

@@ -25,6 +25,7 @@ from typing import Any
 import psutil
 
 from benchmarks.arguments import above, at_least
+from benchmarks.process_usage import until_idle
 from benchmarks.running_server import described, serving
 from benchmarks.serving import IMAGES, RESULTS, image
 from bundle.store import default_bundle, open_bundle
@@ -105,27 +106,6 @@ def measure(
         result["abandoned"]["then"] = state()
         client.embed([data])
     return result
-
-
-def until_idle(process: psutil.Process, seconds: float = 120.0) -> float:
-    """When the process and its children have used next to no CPU for a second, or `seconds` have
-    passed."""
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        before = used(process)
-        time.sleep(1.0)
-        if used(process) - before < 0.1:
-            break
-    return time.perf_counter()
-
-
-def used(process: psutil.Process) -> float:
-    """CPU seconds of a process and its children."""
-    total = sum(process.cpu_times()[:2])
-    for child in process.children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            total += sum(child.cpu_times()[:2])
-    return float(total)
 
 
 @contextlib.contextmanager

@@ -3,50 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bundle.manifest import FileEntry, Manifest
 from bundle.store import BundleError, default_bundle, open_bundle
-from bundle.verify import MANIFEST, REQUIRED, describe_files, required_files
+from bundle.verify import MANIFEST, REQUIRED, required_files
+from tests.bundle.refused_bundle import FILES, refused
+from tests.support.resealing import reseal
 from tests.support.tiny_model import CONCEPTS, CONTEXT, SIDE, VOCABULARY, WORDS, tiny_images
-
-FILES = (*REQUIRED, "concepts.jsonl", "patches.onnx", "weights.safetensors")
-"""The files of a sparse bundle that was trained here."""
-
-
-@pytest.fixture
-def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
-    """A version directory to damage; its parent has CURRENT."""
-    shutil.copytree(tiny_bundle.parent, tmp_path / "tiny")
-    return tmp_path / "tiny" / tiny_bundle.name
-
-
-def reseal(root: Path) -> None:
-    """Makes the manifest fit the files again, as somebody with bad intentions would."""
-    manifest = Manifest.from_json((root / MANIFEST).read_text())
-    sealed = dataclasses.replace(manifest, files=describe_files(root))
-    (root / MANIFEST).write_text(sealed.to_json())
-
-
-def refused(root: Path) -> str:
-    """The message with which a directory is refused; it tells nothing about this machine."""
-    with pytest.raises(BundleError) as caught:
-        open_bundle(root)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert str(root.parent) not in message
-    return message
 
 
 def test_it_opens(tiny_bundle: Path) -> None:
@@ -193,49 +164,6 @@ def test_no_bundle_at_all(tmp_path: Path, path: str, problem: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     assert refused(tmp_path / path) == problem
-
-
-class Tripwire:
-    """Unpickling it leaves a file behind."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (Path.touch, (self.path,))
-
-
-def _archive(data: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("archive/data.pkl", data)
-    return buffer.getvalue()
-
-
-PICKLES: dict[str, Callable[[Tripwire], bytes]] = {
-    **{f"protocol {p}": lambda wire, p=p: pickle.dumps(wire, protocol=p) for p in range(6)},
-    "archive": lambda wire: _archive(pickle.dumps(wire)),
-    "archive behind a head": lambda wire: b"\x08\x0a{}" + _archive(pickle.dumps(wire)),
-    "magic number first": lambda wire: pickle.dumps(0x1950A86A20F9469CFC6C) + pickle.dumps(wire),
-}
-
-
-def test_the_tripwire_works(tmp_path: Path) -> None:
-    pickle.loads(pickle.dumps(Tripwire(tmp_path / "fired")))  # noqa: S301
-    assert (tmp_path / "fired").exists()
-
-
-@pytest.mark.parametrize("name", [*FILES, "adapter/weights.bin", "model.pkl", "notes.txt"])
-@pytest.mark.parametrize("kind", PICKLES)
-def test_a_pickle_is_refused_and_never_fires(
-    copy: Path, tmp_path: Path, kind: str, name: str
-) -> None:
-    wire = tmp_path / "fired"
-    (copy / name).parent.mkdir(exist_ok=True)
-    (copy / name).write_bytes(PICKLES[kind](Tripwire(wire)))
-    reseal(copy)
-    assert refused(copy).startswith(f"{name}: ")
-    assert not wire.exists()
 
 
 def test_tensors_in_another_file(copy: Path) -> None:

@@ -18,7 +18,8 @@ from serving.core.metrics import Metrics
 from serving.engines.base import open_engine
 from serving.models.load_model import load_model
 from sparseclip.v1 import admin_pb2, admin_pb2_grpc
-from tests.cases.bundles import CASES, BundleCase, added_to_norm, endless, write_case
+from tests.cases.bundles import CASES, BundleCase, write_case
+from tests.cases.damaged_graphs import added_to_norm, endless
 from tests.serving.support.certificates import ROOT, bearer, write_tokens
 from tests.serving.support.running_server import Running, config_for, refused, serving
 

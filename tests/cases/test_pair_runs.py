@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bundle.preprocessor import Preprocessor
-from tests.cases.damaged_pairs import A, B, Write, cut_shard, shard
+from tests.cases.damage import A, B, Write, shard
+from tests.cases.damaged_shards import cut_shard
 from tests.cases.pairs import (
     BLANK,
     CASES,

@@ -12,16 +12,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather, parquet
 
-from tests.cases.damaged_pairs import (
-    DAMAGED,
-    A,
-    B,
-    Write,
-    cut_shard,
-    shard,
-    write_lines,
-    write_rows,
-)
+from tests.cases.damage import A, B, Damage, Write, shard
+from tests.cases.damaged_lists import LISTS, write_lines, write_rows
+from tests.cases.damaged_shards import SHARDS, cut_shard
+from tests.cases.damaged_tables import TABLES
 from tests.cases.pairs import (
     BLANK,
     CASES,
@@ -45,6 +39,8 @@ from training.loading.sources.base import Columns
 from training.loading.stream import PairStream, stream_batches
 from training.loading.tally import PairTally
 from training.model.tokenizer import CaptionTokenizer
+
+DAMAGED: dict[str, Damage] = {**SHARDS, **LISTS, **TABLES}
 
 
 @pytest.fixture(scope="module")

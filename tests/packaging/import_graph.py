@@ -4,6 +4,7 @@ which folder imports which."""
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def files(room: str) -> list[Path]:
     return sorted(path for path in ROOMS[room].rglob("*.py") if "_pb2" not in path.name)
 
 
+@functools.cache
 def read(path: Path) -> list[Import]:
     """The imports of a file of the repository."""
     name = str(path.relative_to(ROOT))

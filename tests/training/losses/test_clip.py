@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.support.paths import ROOT
-from tests.training.conftest import environment
 from training.core.torchvision_compat import open_clip
 from training.losses.clip import tiled_clip_loss
 from training.model.sparse_clip import normalize
@@ -73,52 +66,3 @@ def test_equal_tokens_have_equal_numbers_and_others_do_not() -> None:
     assert numbers[7] == numbers[3]
     assert len(set(numbers.tolist())) == 4095
     assert caption_numbers(tokens[3:4]).item() == numbers[3].item()  # whatever the batch
-
-
-RANK = """
-import json, sys, torch
-import torch.distributed as dist
-from tests.training.losses.test_clip import CAPTIONS, rows
-from training.losses.clip import tiled_clip_loss
-from training.model.sparse_clip import normalize
-dist.init_process_group("gloo")
-rank, ranks = dist.get_rank(), dist.get_world_size()
-image, text, scale = rows(0)
-masked = sys.argv[1] == "masked"
-share = len(image) // ranks
-mine = slice(rank * share, (rank + 1) * share)
-captions = CAPTIONS[mine] if masked else None
-loss = tiled_clip_loss(normalize(image[mine]), normalize(text[mine]), scale, captions, tile=7)
-loss.backward()
-values = [loss.detach(), scale.grad]
-for x in values: dist.all_reduce(x)
-grads = [image.grad, text.grad]
-for x in grads: dist.all_reduce(x)
-if rank == 0:
-    means = [x / ranks for x in (*values, *grads)]
-    names = ("loss", "scale", "image", "text")
-    print("RESULT" + json.dumps({n: x.tolist() for n, x in zip(names, means)}))
-dist.destroy_process_group()
-"""
-
-
-@pytest.mark.parametrize(("ranks", "kind"), [(2, "plain"), (3, "masked")])
-def test_ranks_agree_with_one_process(ranks: int, kind: str, tmp_path: Path) -> None:
-    script = tmp_path / "rank.py"
-    script.write_text(RANK)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-         str(ranks), str(script), kind],
-        capture_output=True, text=True, timeout=120, check=False,
-        env={**environment(), "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    result = json.loads(done.stdout.split("RESULT")[1])
-    image, text, scale = rows(0)
-    reference = masked_loss if kind == "masked" else open_clip().ClipLoss()
-    loss = reference(normalize(image), normalize(text), scale)
-    loss.backward()
-    torch.testing.assert_close(torch.tensor(result["loss"]), loss.detach())
-    torch.testing.assert_close(torch.tensor(result["scale"]), scale.grad)
-    torch.testing.assert_close(torch.tensor(result["image"]), image.grad)
-    torch.testing.assert_close(torch.tensor(result["text"]), text.grad)

@@ -3,8 +3,6 @@ and its line in the table, and by nothing else."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,9 +13,8 @@ from torch import Tensor, nn
 
 from bundle.plugins import Plugin
 from bundle.store import open_bundle
-from tests.support.paths import ROOT
 from tests.support.tiny_model import export_tiny, graphs_from, tiny_model
-from tests.training.conftest import environment, tiny_recipe
+from tests.training.conftest import tiny_recipe
 from tests.training.trainer.test_loop import losses, weights
 from training.bundling import bundle_writer
 from training.bundling.bundle_writer import load_weights
@@ -86,32 +83,3 @@ def test_a_bundle_leaves_it_out_and_another_run_may_start_from_it(
     monkeypatch.setattr(bundle_writer, "write_graphs", graphs_from(tiny_bundle))
     bundle = open_bundle(export_tiny(tmp_path / "models", model=trained))
     assert set(load_weights(bundle).loss_parameters) == set()
-
-
-RANK = """
-import sys
-from pathlib import Path
-from bundle.plugins import Plugin
-from tests.training.conftest import tiny_recipe
-from training.losses import LOSSES
-from training.trainer.loop import train
-LOSSES.table["pairwise"] = Plugin("tests.training.losses.test_own_parameters:PairwiseLoss")
-train(tiny_recipe(loop={"loss": "pairwise", "micro_batch": 2}), Path(sys.argv[1]), stop_after=3)
-"""
-
-
-def test_ranks_learn_one_value(tmp_path: Path) -> None:
-    """Each rank's rows are half of the batch, so the mean of their gradients moves the bias."""
-    script = tmp_path / "rank.py"
-    script.write_text(RANK)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*launcher, "--nproc-per-node", "2", str(script), str(tmp_path / "run")],
-        env={**environment(), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert weights(tmp_path / "run")[BIAS] != PairwiseLoss.parameters["bias"]
