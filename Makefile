@@ -33,10 +33,12 @@ protos: build/protos.binpb ## buf lint, and buf breaking against the released co
 	$(BIN)/buf lint build/protos.binpb --config protos/buf.yaml
 	$(BIN)/buf breaking build/protos.binpb --against protos/released.binpb --config protos/buf.yaml
 
+# Files run in the order of their names: by the number of tests, which is the default, the files with
+# one long test would run last, each alone.
 # Tests of deadlines and of load may fail beside others on a slow machine: what fails is tried alone.
 LIGHT  := -m "not gpu and not vllm and not soak"
 pytest: $(VENV)/.dev ## The tests, on at most four cores; what fails there is tried again alone
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(LIGHT) $(ARGS) \
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(LIGHT) $(ARGS) \
 	|| $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(LIGHT) $(ARGS)
 
 test-explore: $(VENV)/.dev ## The tests of hypothesis with other and more examples than make test
@@ -48,7 +50,7 @@ test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
 test-vllm: $(VLLM)/.ready ## vLLM beside transformers, in .venv-vllm (2.6 GB)
 	$(VLLM)/bin/python -m pytest -m vllm tests/mllm_adapter/engines $(ARGS)
 
-test-soak: $(VENV)/.dev ## The tests that take long: an export killed 200 times (minutes)
+test-soak: $(VENV)/.dev ## The tests that take long: an export killed 200 times, Ray's nodes (minutes)
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
 test-llm: $(VENV)/.dev ## Fetch the real SmolLM2 and test with it (93 MB)

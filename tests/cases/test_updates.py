@@ -243,7 +243,7 @@ def kill_update_and_resume(
 
 
 @pytest.mark.parametrize(
-    ("kills", "seconds"), [(4, 1.5), pytest.param(200, 3.0, marks=pytest.mark.soak)]
+    ("kills", "seconds"), [(3, 1.5), pytest.param(200, 3.0, marks=pytest.mark.soak)]
 )
 def test_an_update_that_is_killed_ends_the_same(
     kills: int, seconds: float, begun: Path, updated: Path, tiny_bundle: Path, tmp_path: Path

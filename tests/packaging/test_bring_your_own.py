@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from benchmarks.hf_models import TINY, write_hf_model
 from examples.train_on_own_pairs import draw_shapes
+from serving.cli.main import main
 from tests.mllm_adapter.llms import tiny_llm
 from tests.packaging.pages import scan
 from tests.support.paths import ROOT
@@ -62,18 +63,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def environment() -> dict[str, str]:
-    paths = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return os.environ | paths | {"HF_HUB_OFFLINE": "1"}
-
-
 @contextmanager
-def serving(command: str, folder: Path) -> Iterator[str]:
+def serving(command: str) -> Iterator[str]:
     """Runs `sparseclip serve` at a free port, and gives its address."""
-    words = [*shlex.split(command), "--port", "0"]
-    with subprocess.Popen(
-        words, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True
-    ) as process:
+    words = [f"{Path(sys.executable).parent}/{command.partition(' ')[0]}"]
+    words += [*shlex.split(command)[1:], "--port", "0"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
             started = re.search(r"serving on (\S+)", process.stderr.readline())
@@ -83,37 +78,32 @@ def serving(command: str, folder: Path) -> Iterator[str]:
             process.send_signal(signal.SIGTERM)
 
 
-def run(command: str, folder: Path) -> str:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        shell=True,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+def run(command: str) -> str:
+    """Runs `sparseclip ...` in this process, which has imported torch already."""
+    name, *arguments = shlex.split(command)
+    assert name == "sparseclip"
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, f"{command}\n{done.output}\n{done.exception!r}"
     return done.stdout
 
 
-def test_the_page_runs_from_a_clip_to_a_chat(folder: Path) -> None:
+def test_the_page_runs_from_a_clip_to_a_chat(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     blocks = scan("page", PAGE.read_text())
     [recipe] = [block.code for block in blocks if block.language == "yaml"]
     (folder / "adapter.yaml").write_text(recipe)
     commands = [
         line for block in blocks if block.language == "bash" for line in block.code.splitlines()
     ]
-    server = next(c for c in commands if c.startswith("sparseclip serve"))
     outputs = {}
-    for command in commands:
-        if command == server or command.startswith("pip install"):
-            continue
-        if ADDRESS in command:
-            with serving(server, folder) as address:
-                outputs[command] = run(command.replace(ADDRESS, address), folder)
-        else:
-            outputs[command] = run(command, folder)
+    with ExitStack() as server:
+        address = ""
+        for command in commands:
+            if command.startswith("sparseclip serve"):
+                address = server.enter_context(serving(command))
+            elif not command.startswith("pip install"):
+                outputs[command] = run(command.replace(ADDRESS, address))
     assert len(outputs) == 15
     # A model of forty steps may answer with nothing at all.
     silent = [command for command, out in outputs.items() if not out]

@@ -126,8 +126,7 @@ def test_f42_the_drain_is_bounded(started: Process) -> None:
         call.result()
 
 
-def test_f42_a_second_sigterm_ends_it_now(started: Process, tiny_bundle: Path) -> None:
-    answers = started.golden()
+def test_f42_a_second_sigterm_ends_it_now(started: Process) -> None:
     call = work(started, 9)  # held: a call that nobody holds is cancelled, and the drain is over
     started.process.send_signal(signal.SIGTERM)
     started.until_draining()
@@ -138,7 +137,6 @@ def test_f42_a_second_sigterm_ends_it_now(started: Process, tiny_bundle: Path) -
     with pytest.raises(grpc.RpcError):
         call.result()
     assert started.ended(5) != 0
-    assert_begins_again(tiny_bundle, started, answers)
 
 
 def test_f42_a_thread_that_loads_a_model_holds_nothing_up(tiny_bundle: Path) -> None:

@@ -135,6 +135,14 @@ def test_searching_a_mistyped_path_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def queried(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database that holds the export."""
+    database = f"qdrant:{tmp_path_factory.mktemp('queried') / 'qdrant'}"
+    run("index", exported, database)
+    return database
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
@@ -149,16 +157,9 @@ def test_searching_a_mistyped_path_leaves_nothing(
     ],
 )
 def test_a_query_that_cannot_be_answered_is_named(
-    options: list[str],
-    code: int,
-    message: str,
-    exported: Path,
-    tiny_bundle: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    options: list[str], code: int, message: str, queried: str, tiny_bundle: Path
 ) -> None:
-    database = f"qdrant:{tmp_path_factory.getbasetemp() / 'queried'}"
-    run("index", exported, database)
-    printed = run("search", database, "--bundle", tiny_bundle, *options, code=code)
+    printed = run("search", queried, "--bundle", tiny_bundle, *options, code=code)
     assert message in printed.splitlines()[-1]
 
 

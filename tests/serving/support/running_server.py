@@ -172,9 +172,13 @@ async def unharmed(running: Running) -> AsyncIterator[None]:
 
 
 async def survives(
-    running: Running, fault: Callable[[], Awaitable[object]], repeats: int = 100, first: int = 10
+    running: Running,
+    fault: Callable[[], Awaitable[object]],
+    repeats: int = 100,
+    first: int = 10,
+    growth: int = 16,
 ) -> None:
-    """Repeats a fault and checks that the server is unharmed and has not grown by 16 MiB.
+    """Repeats a fault and checks that the server is unharmed and has not grown by `growth` MiB.
 
     It may grow in the `first` repeats, while buffers are made that it keeps.
     """
@@ -187,7 +191,7 @@ async def survives(
             await fault()
         # gRPC frees a call's buffers a moment after its end, and this process is the client too.
         gc.collect()
-        assert await eventually(lambda: resident() - before < 16 * 2**20), (
+        assert await eventually(lambda: resident() - before < growth * 2**20), (
             f"{(resident() - before) / 2**20:.1f} MiB more after {repeats} repeats"
         )
 

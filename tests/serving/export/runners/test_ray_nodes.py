@@ -13,6 +13,8 @@ from ray.cluster_utils import Cluster
 
 from tests.serving.export.command import COUNT, files, options, run
 
+pytestmark = pytest.mark.soak  # three nodes take most of a minute to start
+
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
