@@ -33,7 +33,7 @@ from bundle.image import ImageLimits
 from bundle.store import default_bundle, open_bundle
 from serving.core.metrics import Metrics
 from serving.engines.base import EngineConfig, available_cores, open_engine
-from serving.export.export_request import ExportRequest
+from serving.export.export_request import BundleOnce, ExportRequest
 from serving.export.export_worker import ExportWorker
 from serving.export.job import OutputConfig
 from serving.export.pipeline import IMAGES_PER_MESSAGE
@@ -165,7 +165,7 @@ def request(
     return ExportRequest(
         source=str(source),
         output=str(output),
-        bundle=bundle,
+        bundle=BundleOnce(bundle),
         outputs=OutputConfig(rows=batches * BATCH, batch=BATCH),
         cores=cores,
         decoders=cores,

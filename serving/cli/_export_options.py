@@ -182,14 +182,13 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
         **others: Any,
     ) -> Any:
         def make_request() -> ExportRequest:
-            from bundle.store import default_bundle, open_bundle
+            from bundle.store import default_bundle
             from serving.engines.base import EngineConfig
-            from serving.export.export_request import ExportRequest
+            from serving.export.export_request import BundleOnce, ExportRequest
             from serving.export.job import OutputConfig
 
-            bundle = bundle_path or default_bundle()
-            opened = open_bundle(bundle)
-            is_sparse = opened.is_sparse
+            bundle = BundleOnce(bundle_path or default_bundle())
+            is_sparse = bundle.opened.is_sparse
             return ExportRequest(
                 source=source,
                 kind=kind,
@@ -203,7 +202,7 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
                     sparse=is_sparse if sparse is None else sparse,
                     top=(10 if is_sparse else 0) if top is None else top,
                     dense=dense or not is_sparse,
-                    patches=_concept_ids(opened, patches),
+                    patches=_concept_ids(bundle.opened, patches),
                     framing=framing,
                     refuse_long_texts=refuse_long_texts,
                     format=format_name,

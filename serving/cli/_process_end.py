@@ -22,6 +22,9 @@ import click
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """Errors of a write that say something of where the output goes, and nothing of the command."""
 
+_NOT_MINE = _NO_ROOM | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
+"""Errors of a file or a folder that a user can correct."""
+
 
 @contextmanager
 def plain_end() -> Iterator[None]:
@@ -40,6 +43,9 @@ def plain_end() -> Iterator[None]:
         _discard_stdout()
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
+        if error.errno in _NOT_MINE and isinstance(error.filename, str):
+            name = os.path.basename(error.filename)
+            raise click.ClickException(f"{name}: {error.strerror}") from None
         if error.errno not in _NO_ROOM or error.filename is not None:
             raise
         _discard_stdout()

@@ -135,7 +135,6 @@ class _Workers(NamedTuple):
 
 def _make(request: ExportRequest, generations: Generations, workers: _Workers) -> ExportSummary:
     """Makes the shards that are missing, ends the export, and prints what is in it."""
-    from bundle.store import open_bundle
     from serving.export.finalize import finalize, read_summary
     from serving.export.progress import RunProgress
     from serving.export.receipt import count_unfinished
@@ -151,7 +150,7 @@ def _make(request: ExportRequest, generations: Generations, workers: _Workers) -
         with _shown(entries, progress) as on_progress:
             numbers = range(generations.shards)
             runner.open(count, address).run(request, generations.job, numbers, on_progress)
-        summary = finalize(generations, open_bundle(request.bundle), progress)
+        summary = finalize(generations, request.bundle.opened, progress)
     show_outcome(summary, before, progress)
     return summary
 

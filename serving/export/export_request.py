@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from bundle.architecture import Architecture
 from bundle.manifest import NO_CONCEPTS, NO_PATCHES, NO_SHARED_DENSE
-from bundle.store import open_bundle
+from bundle.store import Bundle, open_bundle
 from serving.engines import ENGINES
 from serving.engines.base import EngineConfig
 from serving.export.formats import FORMATS
@@ -25,6 +27,22 @@ LOCKS, DRAFTS = ".locks", ".drafts"
 """Folders of an output: what its processes lock, and the files that they are writing."""
 DEFAULT_DECODERS = 8
 """At most this many decoders for each worker unless the user names a number."""
+
+
+class BundleOnce:
+    """A bundle that is verified once by each process that has it, however often it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process, perhaps of another machine, verifies what it reads itself.
+        return BundleOnce, (self.path,)
+
+    @cached_property
+    def opened(self) -> Bundle:
+        """Raises BundleError."""
+        return open_bundle(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +62,7 @@ class ExportRequest:
     """A path or an fsspec URL."""
     allow_empty: bool = False
     """Whether an input without entries makes an export without rows. Else it is an error."""
-    bundle: Path
+    bundle: BundleOnce
     outputs: OutputConfig = field(default_factory=OutputConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     cores: int = 0
@@ -78,7 +96,7 @@ class ExportRequest:
         source = self.open_input()
         if source.modality == "text" and self.outputs.patches:
             raise ExportError("--patch: texts have no patches")
-        manifest = open_bundle(self.bundle).manifest
+        manifest = self.bundle.opened.manifest
         self._check_framing(source.modality, manifest.preprocessing.framings)
         self._check_concepts(manifest.architecture)
         if self.outputs.dense and manifest.architecture.dense is None:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 from bundle.plugins import PluginError
-from bundle.store import BundleError, open_bundle
+from bundle.store import BundleError
 from serving.core.errors import StartupError
 from serving.engines.base import EngineConfig, EngineError, open_engine
 from serving.export.columns import build_tables
@@ -60,8 +60,10 @@ class ExportWorker:
         """Raises one of WORKER_ERRORS; ExportError when the model would run on something else than
         the job says, which might give other bytes."""
         self._job, self._output = job, request.open_output()
-        self._bundle = open_bundle(request.bundle)
+        self._bundle = request.bundle.opened
         engine = open_engine(self._bundle, worker_engine(request), request.cores)
+        _ = self._bundle.tokenizer, self._bundle.concepts  # read now, and then compared
+        self._bundle.check_unchanged()
         if engine.description != job.runtime:
             raise ExportError(f"runtime is {engine.description!r} here, not {job.runtime!r}")
         generations = Generations.load(self._output, job.generation)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.dataset as dataset
@@ -18,8 +19,9 @@ from click.testing import CliRunner
 
 from bundle.image import ImageLimits, decode_image
 from bundle.store import open_bundle
+from bundle.verify import verify
 from serving.cli.main import main
-from serving.engines.base import EngineConfig
+from serving.engines.base import Engine, EngineConfig, open_engine
 from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 from serving.engines.outputs import OutputRow, rows_of
 from tests.serving.export.command import BROKEN, COUNT, files, options, run
@@ -43,12 +45,37 @@ def test_rows_are_what_the_model_gives(whole: Path, images: Path, tiny_bundle: P
         assert [concept["name"] for concept in row["concepts"]] == names
 
 
-def test_outputs_are_chosen(images: Path, tiny_bundle: Path, whole: Path, tmp_path: Path) -> None:
+@pytest.mark.kind("K8")
+def test_a_bundle_that_changes_while_it_is_loaded_is_refused(
+    images: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "models" / "1"))
+
+    def rewritten(*arguments: Any) -> Engine:
+        (bundle / "image.onnx").write_bytes((tiny_bundle / "image.onnx").read_bytes())
+        return open_engine(*arguments)
+
+    monkeypatch.setattr("serving.export.export_worker.open_engine", rewritten)
+    printed = run(images, tmp_path / "out", *options(bundle), code=1)
+    assert printed == "Error: image.onnx: changed while it was read\n"
+
+
+def test_outputs_are_chosen(
+    images: Path,
+    tiny_bundle: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Maps of concepts are what the model gives; the codes may be left out."""
     bundle = open_bundle(tiny_bundle)
     name = bundle.concepts[5].name
     arguments = ["--no-sparse", "--top", 0, "--patch", name, "--patch", 2, "--patch", 5]
-    run(images, tmp_path / "maps", *arguments, *options(tiny_bundle))
+    verified = list[Path]()
+    with monkeypatch.context() as patch:
+        patch.setattr("bundle.store.verify", lambda path: verified.append(path) or verify(path))
+        run(images, tmp_path / "maps", *arguments, *options(tiny_bundle))
+    assert verified == [tiny_bundle], "once, however often the export asks for it"
     table = dataset.dataset(tmp_path / "maps" / "data").to_table()
     read = ["framing", "image_share", "ground", "frames"]
     names = ["id", "source", "generation", "active", "norm", *read, "patch_2", "patch_5"]
