@@ -8,11 +8,10 @@ import textwrap
 from pathlib import Path
 
 from bundle.store import open_bundle, write_bundle
-from mllm_adapter.data.code_tables import check_backbone
+from mllm_adapter.data.code_tables import check_adapter
 from mllm_adapter.model.adapter import (
     LLM_FOLDER,
     AdapterConfig,
-    AdapterError,
     open_adapter,
     read_config,
 )
@@ -25,18 +24,12 @@ HEADING = "\n\n## Steered chat"
 def attach(adapter: Path, bundle: Path, models: Path, version: str) -> Path:
     """Writes `models/NAME/VERSION`: the bundle's files, with the adapter under `adapter/`.
 
-    An adapter that the bundle already has is replaced. Raises AdapterError when the adapter is for
-    a backbone of another shape, BundleError when the version exists.
+    An adapter that the bundle already has is replaced. Raises AdapterError when the adapter reads
+    the codes of another backbone, BundleError when the version exists.
     """
     source = open_bundle(bundle)
-    architecture = source.manifest.architecture
     config = read_config(adapter)
-    check_backbone(source.manifest)
-    if (config.concepts, config.patches) != (architecture.concepts, architecture.patches):
-        raise AdapterError(
-            f"adapter.json: for {config.concepts} concepts on {config.patches} patches; the bundle "
-            f"has {architecture.concepts} on {architecture.patches}"
-        )
+    check_adapter(config, source.manifest)
     check_directory(open_adapter(adapter).llm)
 
     def fill(folder: Path) -> None:

@@ -29,11 +29,14 @@ from bundle.onnx_graph import OnnxGraph
 from bundle.preprocessor import Preprocessor
 from bundle.store import Bundle
 from mllm_adapter.data.image_collection import ImageCollection
-from mllm_adapter.model.adapter import AdapterError
+from mllm_adapter.model.adapter import AdapterConfig, AdapterError
 from mllm_adapter.model.projector import PatchCodes
 from training.core.progress import progress_bar
 from training.core.seeds import derive_seed
 from training.loading.augment import AugmentConfig, augment
+
+PATCH_GRAPH = "patches.onnx"
+"""The file of a bundle that gives the codes of patches."""
 
 IMAGES_PER_RUN = 64
 """Images per run of the patch graph."""
@@ -98,6 +101,22 @@ def check_backbone(manifest: Manifest) -> None:
         )
 
 
+def check_adapter(config: AdapterConfig, manifest: Manifest) -> None:
+    """Refuses a bundle whose codes are not those that an adapter reads. Raises AdapterError."""
+    check_backbone(manifest)
+    architecture, name = manifest.architecture, f"{manifest.name}/{manifest.version}"
+    if (config.concepts, config.patches) != (architecture.concepts, architecture.patches):
+        raise AdapterError(
+            f"adapter.json: for {config.concepts} concepts on {config.patches} patches; the bundle "
+            f"has {architecture.concepts} on {architecture.patches}"
+        )
+    if config.codes and config.codes != manifest.files[PATCH_GRAPH].sha256:
+        raise AdapterError(
+            f"adapter.json: codes: it reads the concepts of {config.backbone}, and those of {name} "
+            "are others: train one on this bundle"
+        )
+
+
 class BackboneGraphs:
     """The patch and text graphs of a bundle in ONNX Runtime."""
 
@@ -107,7 +126,7 @@ class BackboneGraphs:
         self.bundle, architecture = bundle, bundle.manifest.architecture
         self.concepts = architecture.concepts
         self.patches = architecture.patches
-        self._patch_graph = OnnxGraph(bundle.file("patches.onnx"), "patches", threads=threads)
+        self._patch_graph = OnnxGraph(bundle.file(PATCH_GRAPH), "patches", threads=threads)
         self._text_graph = OnnxGraph(bundle.file("text.onnx"), "text", threads=threads)
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -176,7 +195,7 @@ def cached_code_table(
     The file's name is a digest of what identifies the images, of the graph, and of the view. View 0
     applies the bundle's preprocessing; every other view is a random one.
     """
-    graph = graphs.bundle.manifest.files["patches.onnx"].sha256
+    graph = graphs.bundle.manifest.files[PATCH_GRAPH].sha256
     inputs: list[Any] = [graph, images.source, view, asdict(config) if view and config else None]
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     path = images.folder / f"{digest[:32]}.safetensors"

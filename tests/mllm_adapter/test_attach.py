@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,12 @@ def test_an_adapter_of_another_backbone_is_refused(tiny_bundle: Path, tmp_path: 
     other = add_adapter(tiny_bundle, tmp_path / "other" / "1", concepts=128)
     with pytest.raises(AdapterError, match="for 128 concepts on 16 patches; the bundle has 256"):
         attach(other / "adapter", tiny_bundle, tmp_path, "2")
+    # Of the same shape, but its concepts are others.
+    same = add_adapter(tiny_bundle, tmp_path / "same" / "1") / "adapter"
+    config = dataclasses.replace(read_config(same), backbone="other/3", codes="0" * 64)
+    (same / "adapter.json").write_text(json.dumps(dataclasses.asdict(config)))
+    with pytest.raises(AdapterError, match=r"codes: it reads the concepts of other/3, and those"):
+        attach(same, tiny_bundle, tmp_path, "2")
     arguments = ["attach", str(other / "adapter"), "--bundle", str(tiny_bundle), "--version", "2"]
     done = CliRunner().invoke(commands, [*arguments, "--models", str(tmp_path)])
     assert done.exit_code == 1

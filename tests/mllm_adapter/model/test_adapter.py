@@ -12,20 +12,20 @@ import torch
 from mllm_adapter.model.adapter import AdapterConfig, AdapterError, open_adapter, write_adapter
 from mllm_adapter.model.projector import Projector
 
-CONFIG = AdapterConfig(concepts=12, patches=4, width=8, backbone="tiny/1", system="Look.")
+CONFIG = AdapterConfig(concepts=12, patches=4, width=64, backbone="tiny/1", system="Look.")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, llama: Path) -> Path:
     torch.manual_seed(0)
-    write_adapter(tmp_path, CONFIG, Projector(12, 8))
+    write_adapter(tmp_path, CONFIG, Projector(12, 64))
     shutil.copytree(llama, tmp_path / "llm")
     return tmp_path
 
 
 def test_an_adapter_is_read_as_it_was_written(folder: Path) -> None:
     torch.manual_seed(0)
-    written = Projector(12, 8).half()
+    written = Projector(12, 64).half()
     adapter = open_adapter(folder)
     assert adapter.config == CONFIG
     assert adapter.config.visual_tokens == 5
@@ -42,6 +42,7 @@ def test_an_adapter_is_read_as_it_was_written(folder: Path) -> None:
         ({"schema": 2}, "schema: this version reads schema 1 only"),
         ({"patch": 4}, "patch: unknown key; did you mean patches"),
         ({"width": "8"}, "width: "),
+        ({"width": 32}, "width: 32, and the language model's hidden_size is 64"),
     ],
 )
 def test_a_bad_field_is_named(folder: Path, change: dict[str, object], message: str) -> None:
@@ -52,7 +53,7 @@ def test_a_bad_field_is_named(folder: Path, change: dict[str, object], message: 
 
 
 def test_files_that_cannot_be_read_are_named(folder: Path) -> None:
-    write_adapter(folder, CONFIG, Projector(12, 9))
+    write_adapter(folder, CONFIG, Projector(12, 63))
     with pytest.raises(AdapterError, match=r"^projector.safetensors: not the weights that"):
         open_adapter(folder)
     (folder / "projector.safetensors").write_bytes(b"not tensors")

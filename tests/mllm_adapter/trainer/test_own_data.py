@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from bundle.schema import SchemaError
+from bundle.store import open_bundle
 from mllm_adapter.adapter_recipe import AdapterRecipe
 from mllm_adapter.attach import attach
+from mllm_adapter.data.code_tables import PATCH_GRAPH
 from mllm_adapter.model.adapter import read_config
 from mllm_adapter.model.llm_files import LLMError
 from mllm_adapter.trainer.loop import train
@@ -20,6 +22,7 @@ from serving.in_process import local_server
 from sparseclip import ChatSampling, Client, Edit, Steering
 from tests.mllm_adapter.llms import family_llm, save_llm
 from tests.mllm_adapter.runs import SMALL, recipe, stage
+from training.core.checkpoint import CheckpointError
 from training.data.data_recipe import DataError
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
@@ -74,6 +77,7 @@ def test_own_pairs_and_own_conversations_make_an_adapter(
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["bad_conversations"] == 1
     assert read_config(adapter).training["own_share"] == 0.5
+    assert read_config(adapter).codes == open_bundle(tiny_bundle).manifest.files[PATCH_GRAPH].sha256
     written = attach(adapter, tiny_bundle, tmp_path / "models", "9")
     assert "of which 50% are its owner's" in " ".join((written / "CARD.md").read_text().split())
 
@@ -126,6 +130,24 @@ def test_rows_that_are_too_long_are_bad(
         train(small, tmp_path / "run")
     assert "bad conversation: long.json:1 (0): more than 128 tokens" in caplog.messages
     assert any("3 conversations, 2 good, 1 bad" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("other", "problem"),
+    [
+        ({"codes": "0" * 64, "backbone": "a/1"}, "run: began with the concepts of a/1, and those"),
+        ({"width": 48}, "run: llm: began with a hidden_size of 48, and it is 64 now"),
+    ],
+)
+def test_a_run_goes_on_with_the_models_that_it_began_with(
+    tiny_bundle: Path, photos: Path, tmp_path: Path, other: dict[str, object], problem: str
+) -> None:
+    small = recipe(tiny_bundle, photos / "pairs.csv", stage("full", 2))
+    train(small, tmp_path / "run", stop_after=1)
+    inputs = json.loads((tmp_path / "run" / "inputs.json").read_text())
+    (tmp_path / "run" / "inputs.json").write_text(json.dumps(inputs | other))
+    with pytest.raises(CheckpointError, match=f"^{problem}"):
+        train(small, tmp_path / "run")
 
 
 def test_what_cannot_be_used_is_refused_before_anything_is_written(
