@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bundle.atomic import draft_of
+from training.cli.pair_options import (
+    PairOptions,
+    errors_as_typed,
+    held_out_option,
+    pair_options,
+)
+
+if TYPE_CHECKING:
+    from training.loading.pair_data import PairData
 
 COLUMNS = {
     "condition": "condition",
@@ -51,12 +60,25 @@ def _new_plot(context: click.Context, parameter: click.Parameter, path: Path | N
 )
 @click.option(
     "--data",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(exists=True, path_type=Path),
     default=Path("data/build/demo"),
     show_default=True,
-    help="Folder of a data set that `sparseclip data build` wrote.",
+    help="The data that the adapter learned from, of any kind that training takes. Of your own"
+    " pairs, at most 10,000 of a split are read.",
 )
-@click.option("--split", default="test_style", show_default=True, help="The split to evaluate on.")
+@pair_options
+@held_out_option
+@click.option(
+    "--split",
+    help="The held-out split to evaluate on.  [default: test_style of a built data set, else the"
+    " only one]",
+)
+@click.option(
+    "--trained",
+    default="train",
+    show_default=True,
+    help="The split that the adapter learned from: its captions are the labels to steer to.",
+)
 @click.option(
     "--images", default=400, show_default=True, help="Steer at most this many images per condition."
 )
@@ -75,7 +97,9 @@ def steering(
     adapter: Path | None,
     bundle_path: Path | None,
     data: Path,
-    split: str,
+    read_as: PairOptions,
+    split: str | None,
+    trained: str,
     images: int,
     shapes: bool,
     threads: int,
@@ -124,7 +148,10 @@ def steering(
     try:
         bundle = open_bundle(bundle_path or default_bundle())
         folder = adapter or bundle.root / "adapter"
-        evaluation = Evaluation(folder, bundle, data, split, judge)
+        with errors_as_typed():
+            pairs = read_as.open(data)
+            split = split or _held_out_split(pairs, trained)
+            evaluation = Evaluation(folder, bundle, pairs, split, judge, trained)
         figures, answers = evaluation.unsteered()
         figures |= evaluation.yes_no()
         if shapes:
@@ -134,14 +161,36 @@ def steering(
         correct = evaluation.correct(answers)
         if not correct:
             click.echo("steering: not measured; no image is named right", err=True)
+        steered = 0
         for row in evaluation.steering(correct, Sweep(images=images)) if correct else ():
             add(row)
+            steered += 1
+        if correct and not steered:
+            click.echo(
+                "steering: not measured; no image that is named right can be steered to another"
+                " label of the split that was trained on and shares no word with its own",
+                err=True,
+            )
     except (BundleError, DataError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     if not as_json:
         show(f"{folder.name} on {split}", rows)
     if plot is not None:
         draw(rows, plot)
+
+
+def _held_out_split(data: PairData, trained: str) -> str:
+    """The split of some data that an adapter is evaluated on where nobody names one. Raises
+    DataError where there are several, or none."""
+    from training.data.data_recipe import DataError
+    from training.loading.samples import held_out_splits
+
+    splits = held_out_splits(data, trained)
+    if data.is_built and "test_style" in splits:
+        return "test_style"
+    if len(splits) != 1:
+        raise DataError(f"data.split: name one of {', '.join(data.splits)}")
+    return splits[0]
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> None:
@@ -159,7 +208,8 @@ def show(title: str, rows: list[dict[str, Any]]) -> None:
             keys = ("exact", "half", "cosine", "images")
             unsteered.add_row(row["condition"], *(_cell(row[key]) for key in keys))
     console.print(unsteered)
-    console.print(steered)
+    if steered.row_count:
+        console.print(steered)
 
 
 def _cell(value: Any) -> str:

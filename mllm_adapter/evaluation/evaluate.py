@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from bundle.store import Bundle
-from mllm_adapter.data.code_tables import BackboneGraphs, cached_code_table
+from mllm_adapter.data.code_tables import (
+    BackboneGraphs,
+    cached_code_table,
+    check_adapter,
+    check_backbone,
+)
 from mllm_adapter.data.easy_vqa import easy_vqa
 from mllm_adapter.data.image_collection import CODES_FOLDER, LabelledImages, shape_images
 from mllm_adapter.evaluation.answerer import Answerer, GeneratedAnswer
@@ -31,13 +36,13 @@ from mllm_adapter.evaluation.steering_protocol import (
     whole_label_trials,
     yes_or_no,
 )
+from mllm_adapter.model.adapter import read_config
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.steering.text_to_concepts import TextCodes
-from training.data.data_recipe import DataError
-from training.data.shards import read_index, read_split
-from training.loading.pair_data import PairData
+from training.data.fetch import default_cache
+from training.loading.pair_data import TRAIN, PairData
+from training.loading.samples import read_samples
 
-TRAIN_SPLIT = "train"
 DIFFERENCE_FACTORS = (1.0, 2.0, 4.0)
 """How many times the controls add a difference of means."""
 
@@ -58,15 +63,23 @@ class Evaluation:
     """One adapter on one split of a data set. Figures are dicts that go to JSON as they are."""
 
     def __init__(
-        self, folder: Path, bundle: Bundle, data: Path, split: str, judge: EmbedSentences | None
+        self,
+        folder: Path,
+        bundle: Bundle,
+        data: PairData,
+        split: str,
+        judge: EmbedSentences | None,
+        trained: str = TRAIN,
     ) -> None:
-        """`judge` is the sentence encoder; without one, figures that need it are None."""
+        """`trained` is the split that the adapter learned from, and `split` another one. `judge` is
+        the sentence encoder; without one, figures that need it are None."""
+        check_backbone(bundle.manifest)
+        check_adapter(read_config(folder), bundle.manifest)
         self.answerer, self.data, self.split, self.judge = Answerer(folder), data, split, judge
-        self.bundle, self.graphs = bundle, BackboneGraphs(bundle)
-        pairs = PairData(data)
-        if not pairs.is_built:
-            raise DataError(f"{pairs.name}: not a data set that `sparseclip data build` wrote")
-        images = LabelledImages.read(pairs, split, data)
+        self.bundle, self.graphs, self.trained = bundle, BackboneGraphs(bundle), trained
+        # Nothing is written beside a user's own images.
+        self.work = data.path if data.is_built else default_cache().parent
+        images = LabelledImages.read(data, split, self.work)
         self.meta, self.table = images.meta, cached_code_table(self.graphs, images.collection)
         self.text_codes = TextCodes(self.graphs.texts, self.graphs.concepts)
         self.text_codes.add(m["caption"] for m in self.meta)
@@ -90,17 +103,20 @@ class Evaluation:
         labels = sorted({m["caption"] for m in self.meta})
         by_category: dict[str, set[str]] = {}
         for m in self.meta:
-            by_category.setdefault(m["category"], set()).add(m["caption"])
+            by_category.setdefault(m.get("category") or "", set()).add(m["caption"])
         # For each kind of label, pairs of an image and the label that the question names.
         pairs: dict[str, list[tuple[int, str]]] = {"itself": [], "its category": [], "another": []}
         for i, m in enumerate(self.meta):
             pairs["itself"].append((i, m["caption"]))
-            same_category = sorted(by_category[m["category"]] - {m["caption"]})
-            if same_category:
+            same_category = sorted(by_category[m.get("category") or ""] - {m["caption"]})
+            if same_category and m.get("category"):
                 pairs["its category"].append((i, rng.choice(same_category)))
-            pairs["another"].append((i, rng.choice([x for x in labels if x != m["caption"]])))
+            if others := [x for x in labels if x != m["caption"]]:
+                pairs["another"].append((i, rng.choice(others)))
         figures = {}
         for kind, rows in pairs.items():
+            if not rows:
+                continue
             codes = self.table.codes([image for image, _ in rows])
             answers = self.answerer(codes, [is_it_question(label) for _, label in rows])
             expected = ["yes" if kind == "itself" else "no"] * len(rows)
@@ -110,7 +126,7 @@ class Evaluation:
     def easy_vqa(self) -> dict[str, Any]:
         """Asks the questions of easy-vqa's test part, with the images' codes and with zeros."""
         test = easy_vqa("test")
-        images = shape_images(test, "test", self.data / CODES_FOLDER)
+        images = shape_images(test, "test", self.work / CODES_FOLDER)
         table = cached_code_table(self.graphs, images)
         codes = table.codes([image for image, _ in test.questions])
         questions = [turn.question for _, turn in test.questions]
@@ -126,24 +142,28 @@ class Evaluation:
         """Yields the scores of one condition after another: the sweep of K and SS, the controls,
         labels that were never trained on, and edits of a part of a label.
 
-        `correct` are the images that are named right.
+        `correct` are the images that are named right. Where no other label of the split was trained
+        on and shares no word with theirs, there is nothing to yield.
         """
-        train = [sample.meta for sample in read_split(self.data, TRAIN_SPLIT)]
-        trained_labels = {m["caption"] for m in train}
+        images = LabelledImages.read(self.data, self.trained, self.work)
+        trained_labels = {m["caption"] for m in images.meta}
         labels = sorted({m["caption"] for m in self.meta} & trained_labels)
         correct = [image for image in correct if self.meta[image]["caption"] in trained_labels]
-        test = self._test(whole_label_trials(self.meta, correct, labels, sweep.images))
+        trials = whole_label_trials(self.meta, correct, labels, sweep.images)
+        if not trials:
+            return
+        test = self._test(trials)
         yield from self._sweep(test, sweep)
-        yield from self._controls(test, sweep, train)
+        yield from self._controls(test, sweep, images)
         unseen = self._unseen_labels(trained_labels)
-        trained_words = {word for m in train for text in m["captions"] for word in words(text)}
+        trained_words = {w for m in images.meta for text in m["captions"] for w in words(text)}
         top, strength = sweep.tops[0], sweep.strengths[0]
         for condition, targets in {
             "labels never trained on": unseen,
             "of these, with words trained on": [x for x in unseen if words(x) <= trained_words],
         }.items():
-            if targets:
-                test = self._test(whole_label_trials(self.meta, correct, targets, sweep.images))
+            if trials := whole_label_trials(self.meta, correct, targets, sweep.images):
+                test = self._test(trials)
                 answers = test.steered(top, strength)
                 yield self._score(condition, test, answers, top=top, strength=strength)
         trials = [
@@ -195,22 +215,21 @@ class Evaluation:
             yield {"condition": f"steered, is it the {which} label", **asdict(score)}
 
     def _controls(
-        self, test: SteeringTest, sweep: Sweep, train: list[Any]
+        self, test: SteeringTest, sweep: Sweep, images: LabelledImages
     ) -> Iterator[dict[str, Any]]:
         top, strength = sweep.tops[0], sweep.strengths[0]
         frequency = [concept.frequency for concept in self.bundle.concepts.concepts]
         answers = test.random_concepts(top, strength, frequency)
         yield self._score("random concepts", test, answers, top=top, strength=strength)
         yield self._score("told", test, test.answer_in_question())
-        images = LabelledImages.read(PairData(self.data), TRAIN_SPLIT, self.data)
         table = cached_code_table(self.graphs, images.collection)
         labels = [label for t in test.trials for label in (t.old, t.new)]
-        means = mean_codes(train, table, labels)
+        means = mean_codes(images.meta, table, labels)
         for factor in DIFFERENCE_FACTORS:
             answers = test.mean_difference(means, factor)
             yield self._score("difference of means", test, answers, strength=factor)
         middle = (self.answerer.layers - 1) // 2
-        states = mean_hidden_states(train, table, labels, self.answerer, middle)
+        states = mean_hidden_states(images.meta, table, labels, self.answerer, middle)
         for factor in DIFFERENCE_FACTORS:
             answers = test.hidden_difference(states, middle, factor)
             yield self._score("difference of hidden states", test, answers, strength=factor)
@@ -219,9 +238,10 @@ class Evaluation:
         """Labels of the images that are held out together with everything that shares their
         codepoint (`test_codepoint` for `test_style`), as far as concepts fire on them."""
         codepoint_split = self.split.replace("_style", "_codepoint")
-        if codepoint_split == self.split or codepoint_split not in read_index(self.data)["splits"]:
+        if codepoint_split == self.split or codepoint_split not in self.data.splits:
             return []
-        captions = {sample.meta["caption"] for sample in read_split(self.data, codepoint_split)}
+        held_out = read_samples(self.data, [codepoint_split])[codepoint_split]
+        captions = {sample.meta["caption"] for sample in held_out}
         return [x for x in sorted(captions - trained_labels) if self.text_codes.has_concepts(x)]
 
 

@@ -66,13 +66,13 @@ def whole_label_trials(
     seed: int = 0,
 ) -> list[Trial]:
     """Draws up to `limit` of the `correct` images, each with a label that shares no word with its
-    own."""
+    own. An image without such a label is left out."""
     rng = random.Random(seed)
     trials = []
     for image in sorted(rng.sample(list(correct), min(limit, len(correct)))):
         old = meta[image]["caption"]
-        new = rng.choice([label for label in labels if not words(label) & words(old)])
-        trials.append(Trial(image=image, old=old, new=new))
+        if others := [label for label in labels if not words(label) & words(old)]:
+            trials.append(Trial(image=image, old=old, new=rng.choice(others)))
     return trials
 
 

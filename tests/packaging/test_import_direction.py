@@ -20,7 +20,7 @@ from tests.packaging.import_graph import (
 )
 from tests.support.paths import ROOT
 
-SHARED = ("cli.run_options", "core", "data", "evaluation.minilm", "loading")
+SHARED = ("cli.pair_options", "cli.run_options", "core", "data", "evaluation.minilm", "loading")
 """What the adapter has from training: its data, and how a run is kept (training/core)."""
 ALLOWED = {
     "bundle": set(),

@@ -13,16 +13,20 @@ import click
 
 from training.cli.evaluate import find_judge
 from training.cli.models_option import models_option
-from training.cli.pair_options import errors_as_typed, pair_options
+from training.cli.pair_options import (
+    PairOptions,
+    errors_as_typed,
+    held_out_option,
+    pair_options,
+)
 from training.cli.vocabulary_options import (
     check_coverage_file,
-    show_coverage,
+    report_coverage,
     vocabulary_options,
 )
 
 if TYPE_CHECKING:
     from bundle.store import Bundle
-    from training.bundling.name_vocabulary import NameVocabulary
 
 _SECTIONS = (
     "architecture",
@@ -71,9 +75,7 @@ def export(
     version: str,
     models_dir: Path,
     data: Path | None,
-    kind: str,
-    image_column: str,
-    caption_column: str,
+    read_as: PairOptions,
     licence: Path,
     vocabulary: Path | None,
     coverage: Path | None,
@@ -87,6 +89,8 @@ def export(
     from bundle.store import vacant_version
 
     check_coverage_file(vocabulary, coverage)
+    if data is None:
+        read_as.refuse("wants --data; a recipe says how its own data are read")
     with _errors_as_one_line():
         vacant_version(models_dir, name, version)  # fails now, not after minutes of work
     from bundle.plugins import PluginError
@@ -95,17 +99,14 @@ def export(
     from training.bundling.release import ReleaseConfig, release
     from training.core.checkpoint import CheckpointError
     from training.data.data_recipe import DataError
-    from training.loading.pair_data import PairData
-    from training.loading.sources.base import Columns
 
-    columns = Columns(image=image_column, caption=caption_column)
     errors = (CheckpointError, DataError, BundleExportError, PluginError)
     with _errors_as_one_line(*errors), nullcontext() if data is None else errors_as_typed():
         words = None if vocabulary is None else read_vocabulary(vocabulary)
         path = release(
             ReleaseConfig(
                 run=checkpoint,
-                data=None if data is None else PairData(data, kind=kind, columns=columns),
+                data=None if data is None else read_as.open(data),
                 models_dir=models_dir,
                 name=name,
                 version=version,
@@ -115,7 +116,7 @@ def export(
             )
         )
         click.echo(f"bundle: {path}")
-        _report_coverage(path, words, coverage)
+        report_coverage(path, words, coverage)
 
 
 @bundle.command("name-concepts")
@@ -129,6 +130,7 @@ def export(
     help="Data that the model was trained on, of any kind that `sparseclip train` takes.",
 )
 @pair_options
+@held_out_option
 @click.option("--split", default="train", show_default=True, help="The split that was trained on.")
 @vocabulary_options
 @models_option
@@ -141,9 +143,7 @@ def name_concepts(
     path: Path,
     version: str,
     data: Path,
-    kind: str,
-    image_column: str,
-    caption_column: str,
+    read_as: PairOptions,
     split: str,
     vocabulary: Path | None,
     coverage: Path | None,
@@ -159,17 +159,14 @@ def name_concepts(
     from training.bundling.name_vocabulary import read_vocabulary
     from training.bundling.naming import NamingConfig, name_again
     from training.data.data_recipe import DataError
-    from training.loading.pair_data import PairData
-    from training.loading.sources.base import Columns
 
     check_coverage_file(vocabulary, coverage)
-    columns = Columns(image=image_column, caption=caption_column)
     with _errors_as_one_line(DataError, PluginError), errors_as_typed():
         words = None if vocabulary is None else read_vocabulary(vocabulary)
         written = name_again(
             NamingConfig(
                 bundle=path,
-                data=PairData(data, kind=kind, columns=columns),
+                data=read_as.open(data),
                 models_dir=models_dir,
                 version=version,
                 split=split,
@@ -178,7 +175,7 @@ def name_concepts(
             )
         )
         click.echo(f"bundle: {written}")
-        _report_coverage(written, words, coverage)
+        report_coverage(written, words, coverage)
 
 
 @bundle.command()
@@ -251,17 +248,6 @@ def inspect(path: Path, top: int, as_json: bool) -> None:
         modality = "" if c.modality is None else f"{c.modality:.2f}"
         concepts.add_row(str(c.id), c.name, f"{c.frequency:.1%}", modality, words)
     console.print(concepts)
-
-
-def _report_coverage(path: Path, vocabulary: NameVocabulary | None, file: Path | None) -> None:
-    if vocabulary is None:
-        return
-    from training.bundling.name_vocabulary import vocabulary_coverage
-    from training.evaluation.encoder import BundleEncoder
-
-    encoder = BundleEncoder(path)
-    concepts = encoder.bundle.concepts.concepts
-    show_coverage(vocabulary_coverage(vocabulary, concepts, encoder.texts), file)
 
 
 def _text(value: object) -> str:

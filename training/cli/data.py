@@ -9,7 +9,12 @@ import click
 
 from bundle.progress import line_when_stopped
 from training.cli.new_file import refuse_existing, write_new
-from training.cli.pair_options import errors_as_typed, pair_options
+from training.cli.pair_options import (
+    PairOptions,
+    errors_as_typed,
+    held_out_option,
+    pair_options,
+)
 
 if TYPE_CHECKING:
     from training.loading.inspection import DataReport
@@ -97,6 +102,7 @@ def encoder() -> None:
     help="Training recipe whose tokenizer cuts the captions.  [default: CLIP's, 77 tokens]",
 )
 @pair_options
+@held_out_option
 @click.option(
     "--limit",
     type=click.IntRange(0),
@@ -112,38 +118,28 @@ def encoder() -> None:
 def inspect(
     path: Path,
     recipe: str | None,
-    kind: str,
-    image_column: str,
-    caption_column: str,
+    read_as: PairOptions,
     limit: int,
     sheet: Path | None,
     as_json: bool,
 ) -> None:
     """Look at DATA before a run: a data set that `sparseclip data build` wrote, or your own pairs.
 
-    Of your own pairs every image is decoded and every caption cut into tokens, as a run does it.
-    The report has the pairs that are bad, with reasons, files that are damaged, the lengths of
-    captions, the sizes of images, what repeats, what splits share, and some examples. Samples of a
-    built data set are verified and counted by split, set and licence.
+    Every image is decoded and every caption cut into tokens, as a run does it. The report has the
+    pairs that are bad, with reasons, files that are damaged, the lengths of captions, the sizes of
+    images, what repeats, what splits share, and some examples. Samples of a built data set are
+    verified, and also counted by set and licence.
     """
     import json
 
     from training.data.data_recipe import DataError
     from training.loading.contact_sheet import contact_sheet
-    from training.loading.pair_data import PairData
-    from training.loading.sources.base import Columns
 
     refuse_existing("--sheet", sheet)
     try:
         with errors_as_typed("DATA"):
-            columns = Columns(image=image_column, caption=caption_column)
-            pairs = PairData(path, kind=kind, columns=columns)
-            if pairs.is_built and sheet is not None:
-                raise DataError(f"--sheet: {pairs.name} was built by `sparseclip data build`")
-            if pairs.is_built:
-                counts = count(path)
-                click.echo(json.dumps(counts, indent=1)) if as_json else show(counts)
-                return
+            pairs = read_as.open(path)
+            built = count(path) if pairs.is_built else None
             report = inspect_pairs(pairs, recipe, limit)
             page = None if sheet is None else contact_sheet(pairs, report)
     except (DataError, ValueError) as error:  # PluginError and SchemaError, too
@@ -151,11 +147,13 @@ def inspect(
     if sheet is not None and page is not None:
         write_new("--sheet", sheet, page)
     if as_json:
-        content = {"data": pairs.name, "kind": pairs.kind, **report.to_dict()}
+        content = {"data": pairs.name, "kind": pairs.kind, **(built or {}), **report.to_dict()}
         click.echo(json.dumps(content, indent=1))
     else:
         from training.cli._pair_tables import show_report
 
+        if built is not None:
+            show(built)
         show_report(f"{pairs.name}, {pairs.kind}", report)
     if not any(split.good for split in report.splits):
         raise click.ClickException(f"DATA: {pairs.name} holds no good pair")
@@ -201,17 +199,17 @@ def count(directory: Path) -> dict[str, Any]:
     from training.data.shards import read_index, read_split
 
     index = read_index(directory)
-    splits: dict[str, Any] = {}
+    sets: dict[str, Any] = {}
     for name in index["splits"]:
         metas = [sample.meta for sample in read_split(directory, name)]
-        splits[name] = {
+        sets[name] = {
             "samples": len(metas),
             "captions": len({m["caption"] for m in metas}),
             "groups": len({m["group"] for m in metas} - {None}),
             "sets": dict(Counter(m["set"] for m in metas).most_common()),
             "licences": dict(Counter(m["licence"] for m in metas).most_common()),
         }
-    return {"recipe": index["recipe"], "recipe_sha256": index["recipe_sha256"], "splits": splits}
+    return {"recipe": index["recipe"], "recipe_sha256": index["recipe_sha256"], "sets": sets}
 
 
 def show(report: dict[str, Any]) -> None:
@@ -225,7 +223,7 @@ def show(report: dict[str, Any]) -> None:
     for head in ("images", "captions", "groups"):
         table.add_column(head, justify="right")
     table.add_column("licences")
-    for name, split in report["splits"].items():
+    for name, split in report["sets"].items():
         licences = ", ".join(f"{k} {v}" for k, v in split["licences"].items())
         table.add_row(
             name,

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from training.cli.pair_options import errors_as_typed, pair_options
+from training.cli.pair_options import (
+    PairOptions,
+    errors_as_typed,
+    held_out_option,
+    pair_options,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,6 +60,7 @@ CLARITY_COLUMNS = (
     " run; data/build/demo for a bundle]",
 )
 @pair_options
+@held_out_option
 @click.option(
     "--split",
     "splits",
@@ -65,9 +71,7 @@ CLARITY_COLUMNS = (
 def evaluate(
     model: Path | None,
     data: Path | None,
-    kind: str,
-    image_column: str,
-    caption_column: str,
+    read_as: PairOptions,
     splits: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -94,7 +98,7 @@ def evaluate(
         recipe = encoder.recipe if isinstance(encoder, CheckpointEncoder) else None
         is_recipes = data is None and recipe is not None
         with contextlib.nullcontext() if is_recipes else errors_as_typed():
-            pairs = choose_data(data, recipe, kind, image_column, caption_column)
+            pairs = choose_data(data, recipe, read_as)
             held_out = held_out_splits(pairs, TRAIN if recipe is None else recipe.data.split)
             if not splits and not held_out:
                 raise DataError(f"--split: the run was trained on all of {pairs.name}; name one")
@@ -113,19 +117,19 @@ def evaluate(
 def choose_data(
     path: Path | None,
     recipe: TrainingRecipe | None,
-    kind: str,
-    image_column: str,
-    caption_column: str,
+    read_as: PairOptions,
 ) -> PairData:
     """The data that the user named, or those of a run's recipe, or the demo's. Raises DataError."""
-    from training.loading.pair_data import PairData
-    from training.loading.sources.base import Columns
+    from training.data.data_recipe import DataError
 
+    if path is None:
+        read_as.refuse("wants --data")
     if path is None and recipe is not None:
         return recipe.data.open()
-    columns = Columns(image=image_column, caption=caption_column)
     rule = "auto" if recipe is None else recipe.data.held_out
-    return PairData(path or DEMO, kind=kind, columns=columns, held_out=rule)
+    if rule != "auto" and read_as.held_out not in (None, rule):
+        raise DataError(f"--held-out: the run was trained with {rule}")
+    return read_as.open(path or DEMO, rule)
 
 
 def find_judge() -> SentenceEncoder | None:

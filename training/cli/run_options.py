@@ -75,6 +75,13 @@ def run_options(folder: str, example: str) -> Callable[[Callable[..., Any]], Cal
     return decorate
 
 
+def show_log() -> None:
+    """Shows a run's own lines, such as its precision, and only warnings of the libraries below."""
+    logging.basicConfig(format="%(message)s")
+    for room in ("training", "mllm_adapter"):
+        logging.getLogger(room).setLevel(logging.INFO)
+
+
 def run_recipe(
     recipe_type: type[R],
     name: str,
@@ -95,10 +102,7 @@ def run_recipe(
         if options.show:
             click.echo(yaml.safe_dump(recipe.to_dict(), sort_keys=False), nl=False)
             return None
-        # The run's own lines, such as its precision, and only warnings of the libraries below.
-        logging.basicConfig(format="%(message)s")
-        for room in ("training", "mllm_adapter"):
-            logging.getLogger(room).setLevel(logging.INFO)
+        show_log()
         run = options.output or Path(options.folder.replace("RECIPE", recipe.name))
         with line_when_stopped(lambda: f"stopped. Run the same command again: {_GOES_ON}"):
             return train(recipe, run, options.stop_after)

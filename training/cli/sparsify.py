@@ -7,9 +7,19 @@ from typing import Any
 
 import click
 
+from bundle.progress import line_when_stopped
 from training.cli.evaluate import find_judge
 from training.cli.models_option import models_option
-from training.cli.pair_options import errors_as_typed, pair_options
+from training.cli.pair_options import (
+    PairOptions,
+    errors_as_typed,
+    held_out_option,
+    pair_options,
+)
+from training.cli.run_options import show_log
+from training.cli.vocabulary_options import check_coverage_file, coverage_option, report_coverage
+
+_STOPPED = "stopped. Run the same command again: it goes on after the last part or checkpoint"
 
 
 @click.command()
@@ -33,6 +43,7 @@ from training.cli.pair_options import errors_as_typed, pair_options
     help="A further head for the report, also splice, or `all`. May be repeated.",
 )
 @pair_options
+@held_out_option
 @click.option(
     "--images-only",
     is_flag=True,
@@ -45,6 +56,7 @@ from training.cli.pair_options import errors_as_typed, pair_options
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File of words of your field, one a line: for names of concepts, and for distill.",
 )
+@coverage_option
 @click.option(
     "--concepts",
     type=click.IntRange(1, 2**20),
@@ -83,12 +95,11 @@ def sparsify(
     models_dir: Path,
     head: str,
     compare: tuple[str, ...],
-    kind: str,
-    image_column: str,
-    caption_column: str,
+    read_as: PairOptions,
     images_only: bool,
     split: str,
     vocabulary: Path | None,
+    coverage: Path | None,
     concepts: int | None,
     l0: float,
     steps: int | None,
@@ -111,8 +122,6 @@ def sparsify(
     from training.core.checkpoint import CheckpointError
     from training.core.resume import TrainingError
     from training.data.data_recipe import DataError
-    from training.loading.pair_data import PairData
-    from training.loading.sources.base import Columns
     from training.sparsify.embeddings.uncaptioned_images import UncaptionedImages
     from training.sparsify.heads import HEADS
     from training.sparsify.job import HeadOptions, SparsifyConfig
@@ -128,7 +137,11 @@ def sparsify(
     options = HeadOptions(
         l0=l0, seed=seed, **{key: value for key, value in given.items() if value is not None}
     )
-    columns = Columns(image=image_column, caption=caption_column)
+    check_coverage_file(vocabulary, coverage)
+    if images_only:
+        read_as.refuse("goes without --images-only")
+    show_log()
+    words = None
     try:
         vacant_version(models_dir, name, version)  # fails now, not after minutes of work
         chosen = HEADS.names if "all" in compare else compare
@@ -140,16 +153,13 @@ def sparsify(
                 raise PluginError("head contrastive: needs captions; --head distill needs none")
             if images_only and vocabulary is None:
                 raise DataError("--images-only: wants --vocabulary, the words for names")
-            pairs = (
-                UncaptionedImages(data)
-                if images_only
-                else PairData(data, kind=kind, columns=columns)
-            )
+            words = None if vocabulary is None else read_vocabulary(vocabulary)
+            pairs = UncaptionedImages(data) if images_only else read_as.open(data)
             config = SparsifyConfig(
                 bundle=bundle,
                 data=pairs,
                 split=split,
-                vocabulary=None if vocabulary is None else read_vocabulary(vocabulary),
+                vocabulary=words,
                 models_dir=models_dir,
                 name=name,
                 version=version,
@@ -160,7 +170,8 @@ def sparsify(
                 cache=cache,
                 judge=find_judge(),
             )
-            path = run(config)
+            with line_when_stopped(lambda: _STOPPED):
+                path = run(config)
     except (
         BundleError,
         CheckpointError,
@@ -173,3 +184,4 @@ def sparsify(
         raise click.ClickException(str(error)) from None
     click.echo(f"report: {run_folder / 'report.html'}")
     click.echo(f"bundle: {path}")
+    report_coverage(path, words, coverage)

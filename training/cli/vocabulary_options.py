@@ -12,7 +12,11 @@ import click
 from training.cli.new_file import refuse_existing, write_new
 
 if TYPE_CHECKING:
-    from training.bundling.name_vocabulary import VocabularyCoverage, WordOutcome
+    from training.bundling.name_vocabulary import (
+        NameVocabulary,
+        VocabularyCoverage,
+        WordOutcome,
+    )
 
 MAX_LISTED = 20
 """Words of one outcome that the terminal shows. The JSON has all of them."""
@@ -20,22 +24,21 @@ MAX_LISTED = 20
 
 def vocabulary_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --vocabulary and --coverage."""
-    added = (
-        click.option(
-            "--vocabulary",
-            type=click.Path(exists=True, path_type=Path),
-            help="File of words and phrases of your field, one a line, that may become names."
-            "  [default: WordNet's words, for data that `sparseclip data build` wrote]",
-        ),
-        click.option(
-            "--coverage",
-            type=click.Path(dir_okay=False, path_type=Path),
-            help="New file for what became of each word of the vocabulary, as JSON.",
-        ),
-    )
-    for option in reversed(added):
-        command = option(command)
-    return command
+    return click.option(
+        "--vocabulary",
+        type=click.Path(exists=True, path_type=Path),
+        help="File of words and phrases of your field, one a line, that may become names."
+        "  [default: WordNet's words, for data that `sparseclip data build` wrote]",
+    )(coverage_option(command))
+
+
+def coverage_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --coverage."""
+    return click.option(
+        "--coverage",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="New file for what became of each word of the vocabulary, as JSON.",
+    )(command)
 
 
 def check_coverage_file(vocabulary: Path | None, coverage: Path | None) -> None:
@@ -45,6 +48,18 @@ def check_coverage_file(vocabulary: Path | None, coverage: Path | None) -> None:
     if vocabulary is None:
         raise click.UsageError("--coverage: wants --vocabulary")
     refuse_existing("--coverage", coverage)
+
+
+def report_coverage(bundle: Path, vocabulary: NameVocabulary | None, file: Path | None) -> None:
+    """Says what became of each word in a bundle that was named with it; nothing without words."""
+    if vocabulary is None:
+        return
+    from training.bundling.name_vocabulary import vocabulary_coverage
+    from training.evaluation.encoder import BundleEncoder
+
+    encoder = BundleEncoder(bundle)
+    concepts = encoder.bundle.concepts.concepts
+    show_coverage(vocabulary_coverage(vocabulary, concepts, encoder.texts), file)
 
 
 def show_coverage(coverage: VocabularyCoverage, file: Path | None) -> None:

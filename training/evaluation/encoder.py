@@ -33,12 +33,16 @@ class BundleEncoder:
     """The graphs of a bundle in ONNX Runtime, as they are served."""
 
     def __init__(self, path: Path, threads: int = 0) -> None:
+        """Raises BundleError, also for a dense bundle, which has no codes."""
+        from bundle.manifest import NO_CONCEPTS
         from bundle.onnx_graph import OnnxGraph
-        from bundle.store import open_bundle
+        from bundle.store import BundleError, open_bundle
 
         self.bundle = open_bundle(path)
         manifest = self.bundle.manifest
         self.name = f"{manifest.name}/{manifest.version}"
+        if not self.bundle.is_sparse:
+            raise BundleError(f"{self.name}: {NO_CONCEPTS}")
         self.concepts = manifest.architecture.concepts
         self._image = OnnxGraph(self.bundle.file("image.onnx"), "image", threads=threads)
         self._text = OnnxGraph(self.bundle.file("text.onnx"), "text", threads=threads)

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from training.core.progress import progress_bar
 from training.data.data_recipe import DataError, closest
 from training.data.shards import INDEX, RECEIPTS, read_index, shards_of
+from training.loading.held_out_rule import HeldOutRule
 from training.loading.pair_index import DataStamp, read_records
 from training.loading.sides import HELD_OUT_OF, Links, Side, Sides
 from training.loading.sources import AUTO
@@ -24,10 +24,6 @@ from training.loading.sources.webdataset import TarPairs
 log = logging.getLogger(__name__)
 
 TRAIN, HELD_OUT, ALL = "train", "held_out", "all"
-
-HeldOutRule = Literal["auto", "groups", "image"]
-"""How data without splits of their own are split. `groups` reads all of them once, so that images
-that look alike and equal captions are on one side; `image` goes by each image alone."""
 
 MAX_GROUPED_BYTES = 16 * 2**30
 """`auto` is `groups` up to this size of all files, which take some minutes, and `image` beyond."""

@@ -21,7 +21,8 @@ from bundle.schema import Fraction, NonNegativeInt
 from training.core.seeds import derive_seed
 from training.data.shards import read_split
 from training.loading.augment import WHOLE, BatchPart
-from training.loading.pair_data import HeldOutRule, PairData
+from training.loading.held_out_rule import HeldOutRule
+from training.loading.pair_data import PairData
 from training.loading.sources import AUTO
 from training.loading.sources.base import Columns
 from training.loading.views import Views

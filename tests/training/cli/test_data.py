@@ -24,14 +24,18 @@ def test_the_command_reports_errors_in_one_line() -> None:
 
 def test_inspect_counts_the_fixture() -> None:
     result = CliRunner().invoke(data, ["inspect", str(ICONS), "--json"])
-    report = json.loads(result.output)
-    index = read_index(ICONS)
-    assert {k: v["samples"] for k, v in report["splits"].items()} == {
-        k: v["samples"] for k, v in index["splits"].items()
-    }
-    table = CliRunner().invoke(data, ["inspect", str(ICONS)])
+    report = json.loads(result.stdout)
+    samples = {k: v["samples"] for k, v in read_index(ICONS)["splits"].items()}
+    assert {k: v["samples"] for k, v in report["sets"].items()} == samples
+    # And looks at every pair, as at a user's own.
+    assert {split["split"]: split["good"] for split in report["splits"]} == samples
+    assert sum(split["bad"] for split in report["splits"]) == 0
+    table = CliRunner().invoke(data, ["inspect", str(ICONS), "--limit", "1"])
     assert table.exit_code == 0
     assert "twemoji" in table.output
+    assert "tokens of a caption" in table.output
+    refused = CliRunner().invoke(data, ["inspect", str(ICONS), "--kind", "files"])
+    assert refused.output == "Error: --kind: icons was built by `sparseclip data build`\n"
 
 
 def test_inspect_refuses_what_is_not_a_data_set(tmp_path: Path) -> None:

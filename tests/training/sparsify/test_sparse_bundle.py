@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
@@ -25,7 +26,9 @@ from training.sparsify.onnx_heads import as_served, write_sparse_graphs
 SIDE, PATCH = 8, 4
 
 
-def test_the_command_writes_a_sparse_bundle(dense_bundle: Path, tmp_path: Path) -> None:
+def test_the_command_writes_a_sparse_bundle(
+    dense_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     words = tmp_path / "words.txt"
     words.write_text("circle\nsquare\nRed Heart\n")
     arguments = ["sparsify", str(dense_bundle.parent), str(ICONS), "--name", "thin"]
@@ -34,6 +37,7 @@ def test_the_command_writes_a_sparse_bundle(dense_bundle: Path, tmp_path: Path) 
         "--head": "distill",
         "--compare": "contrastive",
         "--vocabulary": words,
+        "--coverage": tmp_path / "coverage.json",
         "--concepts": 96,
         "--l0": 0.1,
         "--steps": 3,
@@ -68,6 +72,11 @@ def test_the_command_writes_a_sparse_bundle(dense_bundle: Path, tmp_path: Path) 
     page = (tmp_path / "run" / "report.html").read_text()
     assert "distill, untrained" in page
     assert "<svg" in page
+    coverage = json.loads((tmp_path / "coverage.json").read_text())
+    assert [word["word"] for word in coverage["outcomes"]] == ["circle", "square", "red heart"]
+    assert "words of the vocabulary" in result.stdout
+    assert "train: 38 good pairs, 0 bad" in caplog.messages
+    (tmp_path / "coverage.json").unlink()
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 1
     assert "thin/1: exists" in again.output

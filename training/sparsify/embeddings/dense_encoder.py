@@ -25,6 +25,8 @@ class DenseEncoder(Protocol):
     """Another one for other weights: the cache of its embeddings is kept by it."""
     width: int
     """D."""
+    cut: int
+    """Texts, of all that it was given, of which it read the beginning only."""
 
     def pixels(self, encoded: bytes) -> NDArray[np.float32]:
         """An encoded image as the tower reads it: (3, S, S). Raises ImageError."""
@@ -46,7 +48,7 @@ class DenseBundle:
         self.name, self.digest = f"{manifest.name}/{manifest.version}", manifest.digest
         if manifest.kind != "dense":
             raise BundleError(f"{self.name}: is sparse already; sparsify starts at a dense bundle")
-        self.width = manifest.architecture.dense_dim
+        self.width, self.cut = manifest.architecture.dense_dim, 0
         if manifest.architecture.text_dense_dim != self.width:
             raise BundleError(f"{self.name}: images and texts differ in width")
         self.image_graph = self.graph("image", threads)
@@ -67,7 +69,9 @@ class DenseBundle:
 
     def texts(self, texts: Sequence[str]) -> Vectors:
         """See DenseEncoder."""
-        return unit_rows(self.text_graph.run(self.bundle.tokenizer.encode(texts))["dense"])
+        read = [self.bundle.tokenizer.tokenize(text) for text in texts]
+        self.cut += sum(text.truncated for text in read)
+        return unit_rows(self.text_graph.run(np.stack([text.ids for text in read]))["dense"])
 
 
 def unit_rows(vectors: NDArray[Any]) -> Vectors:

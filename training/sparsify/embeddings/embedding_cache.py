@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,11 +26,13 @@ from training.core.progress import progress_bar
 from training.data.data_recipe import DataError
 from training.data.fetch import default_cache
 from training.data.shards import read_index, read_split
-from training.loading.pair_data import PairData
+from training.loading.pair_data import HELD_OUT, PairData
 from training.loading.sources.base import BadPair, Damage, Pair
 from training.loading.tally import PairTally, ReadReport, too_many_bad
 from training.sparsify.embeddings.dense_encoder import DenseEncoder, Vectors
 from training.sparsify.embeddings.embedding_file import EmbeddingFile, locked
+
+log = logging.getLogger(__name__)
 
 BATCH = 32
 """Images that the tower reads at a time."""
@@ -73,7 +76,7 @@ class EmbeddingCache:
 
         Raises DataError for data that are not there or too many of which are bad.
         """
-        split = data.split(name)
+        data.split(name)  # is it there?
         digest = fingerprint(data, name, limit)
         file = EmbeddingFile(self.folder / digest[:16], self.encoder.width)
         with locked(file.folder):
@@ -81,8 +84,10 @@ class EmbeddingCache:
             if not file.state["done"]:
                 total = len_of(data, name)
                 self._embed(file, data, name, min(limit or total, total), limit)
+        bad = int(file.state.get("bad", 0))
         if not file.rows:
-            raise DataError(f"data.path: {data.name} holds no good pair of {split.name}")
+            raise DataError(_nothing(data, name, bad))
+        log.info("%s: %d good pairs, %d bad", name, file.rows, bad)
         return EmbeddedSplit(name=name, vectors=file.vectors(), metas=file.lines())
 
     def texts(self, texts: Sequence[str]) -> Vectors:
@@ -152,6 +157,7 @@ class _TextRows:
             file = EmbeddingFile(self._folder, width)
             self._row = {text: n for n, text in enumerate(file.lines())}
             missing = [text for text in dict.fromkeys(texts) if text not in self._row]
+            cut = self._encoder.cut
             with progress_bar(len(missing), "text", description="texts: ", leave=False) as bar:
                 for start in range(0, len(missing), PART):
                     part = missing[start : start + PART]
@@ -162,9 +168,21 @@ class _TextRows:
                         bar.update(len(batch))
                     self._row |= {text: file.rows + n for n, text in enumerate(part)}
                     file.append(np.concatenate(vectors), part)
+            if self._encoder.cut > cut:
+                number = self._encoder.cut - cut
+                log.info("texts: %d of %d new ones are cut at the context", number, len(missing))
             rows = [self._row[text] for text in texts]
             result: Vectors = file.vectors()[rows].astype(np.float32)
             return result
+
+
+def _nothing(data: PairData, name: str, bad: int) -> str:
+    line = f"data.path: {data.name} holds no good pair of {name}"
+    if bad:
+        return f"{line}, and {bad} bad; `sparseclip data inspect` shows why"
+    if name == HELD_OUT and not data.has_splits:
+        return f"{line}: too few differ; --split all trains on all, and measures nothing"
+    return line
 
 
 def readable_texts(texts: Iterable[str]) -> list[str]:
@@ -203,14 +221,6 @@ def len_of(data: PairData, name: str) -> int:
 def fingerprint(data: PairData, name: str, limit: int = 0) -> str:
     """A digest of what a split is read from: names, sizes and times of change of its files, and how
     they are read."""
-    total = hashlib.sha256()
-    columns = [data.columns.image, data.columns.caption]
     rule = "" if data.has_splits else data.held_out_rule
-    total.update(json.dumps([str(data.path), data.kind, columns, rule, name, limit]).encode())
-    paths = [data.path] if data.path.is_file() else sorted(data.path.rglob("*"))
-    for path in paths:
-        status = path.stat()
-        if not path.is_dir():
-            entry = [str(path.relative_to(data.path)), status.st_size, status.st_mtime_ns]
-            total.update(json.dumps(entry).encode())
-    return total.hexdigest()
+    settings = [data.stamp.digest, str(data.path), rule, name, limit]
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.core.seeds import derive_seed
+from training.data.data_recipe import DataError
 from training.sparsify.embeddings.embedding_cache import EmbeddedSplit
 
 NEAREST = 16
@@ -58,12 +59,24 @@ class HeadData:
     def of(
         cls, split: EmbeddedSplit, rows: dict[str, int], texts: Tensor, vocabulary: Sequence[str]
     ) -> HeadData:
-        """`rows` says where each text is in `texts`; captions that are not there are left out."""
+        """`rows` says where each text is in `texts`; captions that are not there are left out.
+
+        Raises DataError where one image, or one text, is all that there is: a head learns from what
+        tells them apart."""
         captions = [[rows[c] for c in meta["captions"] if c in rows] for meta in split.metas]
+        caption_rows = np.array([row for own in captions for row in own], dtype=np.int64)
+        if len(split.vectors) < 2:
+            raise DataError(f"data.path: one good pair of {split.name} is too little to learn from")
+        if len(np.unique(caption_rows)) == 1:
+            raise DataError(
+                "data.path: all captions are equal; --images-only reads a folder of images alone"
+            )
+        if len(vocabulary) < 2:
+            raise DataError("vocabulary: one text is too little to learn from")
         return cls(
             images=split.vectors,
             texts=texts,
-            caption_rows=np.array([row for own in captions for row in own], dtype=np.int64),
+            caption_rows=caption_rows,
             first=np.cumsum([0, *map(len, captions)]),
             vocabulary=np.array([rows[text] for text in vocabulary], dtype=np.int64),
         )

@@ -8,20 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from bundle.image import ImageError
-from tests.support.paths import ICONS
+from tests.support.paths import ICONS, ROOT
 from training.data.data_recipe import DataError
 from training.loading.pair_data import PairData
-from training.sparsify.embeddings.embedding_cache import EmbeddingCache
+from training.sparsify.embeddings.embedding_cache import EmbeddedSplit, EmbeddingCache
 from training.sparsify.embeddings.embedding_file import EmbeddingFile
+from training.sparsify.embeddings.head_data import HeadData
 
 
 class CountingEncoder:
     """Embeds an image by its bytes, and counts."""
 
-    name, digest, width = "counting/1", "c0ffee" * 8, 4
+    name, digest, width, cut = "counting/1", "c0ffee" * 8, 4, 0
 
     def __init__(self, refuse: bool = False) -> None:
         self.read = self.embedded = 0
@@ -109,3 +111,34 @@ def test_data_without_a_good_image_are_refused(tmp_path: Path) -> None:
     cache = EmbeddingCache(CountingEncoder(refuse=True), tmp_path)
     with pytest.raises(DataError, match="no good pair of train"):
         cache.split(PairData(ICONS), "train")
+
+
+def test_a_held_out_part_without_a_pair_says_what_to_do(tmp_path: Path) -> None:
+    data = tmp_path / "own"
+    data.mkdir()
+    shutil.copy(ROOT / "docs/images/cat.png", data)
+    (data / "cat.txt").write_text("a cat")
+    (data / "gone").symlink_to("nowhere")  # is no pair, and no error
+    cache = EmbeddingCache(CountingEncoder(), tmp_path / "cache")
+    trained = cache.split(PairData(data), "train")
+    assert [meta["captions"] for meta in trained.metas] == [["a cat"]]
+    with pytest.raises(DataError, match="own holds no good pair of held_out: .*--split all trains"):
+        cache.split(PairData(data), "held_out")
+
+
+@pytest.mark.parametrize(
+    ("captions", "vocabulary", "problem"),
+    [
+        ([["a"]], ["a", "b"], "one good pair of train is too little"),
+        ([["a"], ["a"]], ["a", "b"], "all captions are equal"),
+        ([[], []], ["a"], "one text is too little"),
+    ],
+)
+def test_nothing_to_tell_apart_is_refused(
+    captions: list[list[str]], vocabulary: list[str], problem: str
+) -> None:
+    vectors = np.eye(len(captions), 4, dtype=np.float16)
+    metas = [{"captions": own} for own in captions]
+    split = EmbeddedSplit(name="train", vectors=vectors, metas=metas)
+    with pytest.raises(DataError, match=problem):
+        HeadData.of(split, {"a": 0, "b": 1}, torch.eye(2, 4), vocabulary)
