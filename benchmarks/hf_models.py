@@ -142,16 +142,7 @@ def _siglip(geometry: HFGeometry, folder: Path) -> tuple[Any, Any]:
 
 def _siglip2_fixed(geometry: HFGeometry, folder: Path) -> tuple[Any, Any]:
     library = transformers()
-    vocabulary, merges = gemma_bpe(geometry.pieces, geometry.vocabulary)
-    tokenizer = library.GemmaTokenizer(
-        vocab=vocabulary,
-        merges=merges,
-        add_bos_token=False,
-        add_eos_token=True,
-        padding_side="right",
-        model_max_length=geometry.context_length,
-        model_input_names=["input_ids"],
-    )
+    tokenizer = _gemma(library.GemmaTokenizer, geometry)
     model = library.SiglipModel(_siglip_config(library.SiglipConfig, geometry))
     side = {"height": geometry.image_size, "width": geometry.image_size}
     images = library.SiglipImageProcessor(
@@ -162,8 +153,17 @@ def _siglip2_fixed(geometry: HFGeometry, folder: Path) -> tuple[Any, Any]:
 
 def _siglip2(geometry: HFGeometry, folder: Path) -> tuple[Any, Any]:
     library = transformers()
+    tokenizer = _gemma(library.Siglip2Tokenizer, geometry)
+    model = library.Siglip2Model(_siglip_config(library.Siglip2Config, geometry))
+    images = library.Siglip2ImageProcessor(
+        patch_size=geometry.patch, max_num_patches=(geometry.image_size // geometry.patch) ** 2
+    )
+    return model, library.Siglip2Processor(images, tokenizer)
+
+
+def _gemma(cls: Any, geometry: HFGeometry) -> Any:
     vocabulary, merges = gemma_bpe(geometry.pieces, geometry.vocabulary)
-    tokenizer = library.Siglip2Tokenizer(
+    return cls(
         vocab=vocabulary,
         merges=merges,
         add_bos_token=False,
@@ -172,11 +172,6 @@ def _siglip2(geometry: HFGeometry, folder: Path) -> tuple[Any, Any]:
         model_max_length=geometry.context_length,
         model_input_names=["input_ids"],
     )
-    model = library.Siglip2Model(_siglip_config(library.Siglip2Config, geometry))
-    images = library.Siglip2ImageProcessor(
-        patch_size=geometry.patch, max_num_patches=(geometry.image_size // geometry.patch) ** 2
-    )
-    return model, library.Siglip2Processor(images, tokenizer)
 
 
 _WRITERS: dict[str, Callable[[HFGeometry, Path], tuple[Any, Any]]] = {

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.arguments import at_least
 from benchmarks.hf_models import REAL, write_hf_model
 from benchmarks.open_clip_models import ARCHITECTURES, write_architecture
 from bundle.text import TextError
 from bundle.tokenizer import Tokenizer
+from training.bundling.onnx_parity import row_cosines
 from training.importing._golden_inputs import CORPUS, varied_image
 
 RESULTS = Path(__file__).parent / "results"
@@ -65,7 +65,9 @@ def main() -> None:
 
 
 def in_own_process(name: str, items: int, strings: int) -> dict[str, Any]:
-    """Writes a model, and measures it in another process, whose peak memory is the import's."""
+    """Writes a model, and measures it in another process, whose peak memory is the import's. `load`
+    is the load average before: above 2, other programs ran, and seconds are no measure."""
+    load = round(os.getloadavg()[0], 1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / name.replace(":", "-")
         kind, _, model = name.partition(":")
@@ -76,7 +78,7 @@ def in_own_process(name: str, items: int, strings: int) -> dict[str, Any]:
         if done.returncode:
             return {"error": done.stderr.strip().splitlines()[-1]}
         result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return result
+        return {"load": load, **result}
 
 
 def measure(name: str, folder: Path, items: int, strings: int) -> dict[str, Any]:
@@ -118,13 +120,13 @@ def compare(source: str, path: Path, items: int, strings: int) -> dict[str, Any]
         own, library = bundle.preprocessor(image), reference.pixels([image])[0]
         std = np.asarray(model.preprocessing.std, dtype=np.float32)[:, None, None]
         errors.append(float((np.abs(own - library) * std).max()))
-        served = graphs["image"].run(own[None])["dense"][0]
-        images.append(cosine(served, reference.images(library[None])[0]))
+        served = graphs["image"].run(own[None])["dense"]
+        images.append(row_cosines(served, reference.images(library[None])).item())
     drawn = mixed_texts(2 * max(strings, items))
     strings_read = [text for text in drawn if is_read(bundle.tokenizer, text)]
     for text in strings_read[:items]:
-        served = graphs["text"].run(bundle.tokenizer.encode([text]))["dense"][0]
-        texts.append(cosine(served, reference.texts(reference.tokens([text]))[0]))
+        served = graphs["text"].run(bundle.tokenizer.encode([text]))["dense"]
+        texts.append(row_cosines(served, reference.texts(reference.tokens([text]))).item())
     ids = bundle.tokenizer.encode(strings_read[:strings])
     equal = (ids == reference.tokens(strings_read[:strings])).all(axis=1)
     return {
@@ -156,12 +158,6 @@ def mixed_texts(count: int) -> list[str]:
     words = [word for text in CORPUS for word in text.split()[:12]]
     sizes = random.integers(1, 30, count)
     return [" ".join(random.choice(words, size).tolist()) for size in sizes]
-
-
-def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Of two vectors, in float64."""
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:

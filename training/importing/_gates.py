@@ -37,6 +37,10 @@ MIN_COSINE = 0.9999
 MIN_HALF_COSINE = 0.999
 """The same with weights rounded to float16."""
 
+MIN_VOCABULARY = 0.9
+"""The share of a text tower's ids that its tokenizer has, at least. Towers have a few more, up to a
+round number."""
+
 _BATCH_SIZE = 5  # does not divide the number of golden inputs, so that two sizes are run
 
 
@@ -64,7 +68,10 @@ def golden(model: ImportedModel, tokenizer: Tokenizer) -> Golden:
     reference, images = model.reference, golden_images()
     preprocess = Preprocessor(model.preprocessing)
     pixels = np.stack([preprocess(image) for image in images])
-    library_pixels = np.stack([reference.pixels([image])[0] for image in images])
+    try:
+        library_pixels = np.stack([reference.pixels([image])[0] for image in images])
+    except Exception as error:  # its settings are the model's, and may be any
+        raise ModelImportError("pixels: the library's own processor reads no images") from error
     if library_pixels.shape != pixels.shape:
         raise ModelImportError("pixels: the library's processor gives another shape")
     std = np.asarray(model.preprocessing.std, dtype=np.float32)[:, None, None]
@@ -85,6 +92,8 @@ def golden(model: ImportedModel, tokenizer: Tokenizer) -> Golden:
     for name, vectors in (("image", image_dense), ("text", text_dense)):
         if vectors.ndim != 2 or not np.isfinite(vectors).all():
             raise ModelImportError(f"{name}: the library's model gives no vectors of numbers")
+        if not np.linalg.norm(vectors, axis=1).all():
+            raise ModelImportError(f"{name}: the library's model gives vectors of length 0")
     if image_dense.shape[1] != text_dense.shape[1]:
         raise ModelImportError("embed_dim: images and texts have vectors of different widths")
     return Golden(
@@ -98,7 +107,7 @@ def check_tokens(model: ImportedModel, tokenizer: Tokenizer, texts: Sequence[str
     A bundle drops characters that Unicode says to ignore before a cleaned text is read, so they are
     dropped here for both. It refuses a text that is empty after its cleaning, such as `...` for
     SigLIP; such texts are left out. Raises ModelImportError for the first text that differs, and
-    for a tokenizer with ids that the text tower does not have.
+    for a tokenizer with ids that the text tower does not have, or with far fewer.
     """
     if tokenizer.vocabulary > model.vocabulary:
         raise ModelImportError(
@@ -107,6 +116,11 @@ def check_tokens(model: ImportedModel, tokenizer: Tokenizer, texts: Sequence[str
     if model.tokenization.kind == "clip_bpe" and tokenizer.vocabulary != model.vocabulary:
         raise ModelImportError(
             f"tokenizer: CLIP's has {tokenizer.vocabulary} ids, the text tower {model.vocabulary}"
+        )
+    if tokenizer.vocabulary < MIN_VOCABULARY * model.vocabulary:
+        raise ModelImportError(
+            f"tokenizer: has {tokenizer.vocabulary} ids, the text tower {model.vocabulary}: it"
+            " belongs to other weights"
         )
     if model.tokenization.cleaning != "none":
         texts = [without_ignorable(text) for text in texts]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.importing._stored_weights import StoredWeights, check_layers, stored_weights
 from training.importing.base import ModelImportError
 
 WEIGHTS = "model.safetensors"
@@ -38,6 +39,7 @@ class HFDirectory:
     """config.json."""
     weights: Sequence[Path]
     """One file of safetensors, or all that the index names."""
+    stored: StoredWeights
 
     @classmethod
     def open(cls, path: Path) -> HFDirectory:
@@ -55,14 +57,19 @@ class HFDirectory:
         for name, config in configs.items():
             if _has_key(config, "auto_map"):
                 raise ModelImportError(f"{name}: auto_map: needs code of its own, which is not run")
+        if "quantization_config" in configs["config.json"]:
+            raise ModelImportError("config.json: quantization_config: not read")
         weights = _weight_files(path)
+        stored = stored_weights(weights)
+        for name, section in configs["config.json"].items():
+            check_layers(f"config.json: {name}", section, stored.tensors)
         if not any((path / name).is_file() for name in _PROCESSORS):
             raise ModelImportError(
                 "no preprocessor_config.json: save the model's processor beside it"
             )
         if not any((path / name).is_file() for name in _TOKENIZERS):
             raise ModelImportError("no tokenizer.json: save the model's tokenizer beside it")
-        return cls(path=path, config=configs["config.json"], weights=weights)
+        return cls(path=path, config=configs["config.json"], weights=weights, stored=stored)
 
     def section(self, name: str) -> dict[str, Any]:
         """An object of config.json by its key; an empty one where it is left out."""

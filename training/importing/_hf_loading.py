@@ -4,12 +4,10 @@ files."""
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from training.core.torchvision_compat import transformers
 from training.importing._hf_directory import HFDirectory
@@ -31,14 +29,7 @@ def read_part(what: str, loader: Any, directory: HFDirectory, **options: str) ->
 def check_size(cls: Any, directory: HFDirectory) -> None:
     """Raises ModelImportError for a configuration of a far larger model than its files hold, before
     memory is taken for it."""
-    stored = 0
-    try:
-        for path in directory.weights:
-            with safe_open(path, framework="pt") as file:
-                slices = (file.get_slice(name) for name in file.keys())  # noqa: SIM118
-                stored += sum(math.prod(entry.get_shape()) for entry in slices)
-    except (SafetensorError, OSError):
-        raise ModelImportError("weights: not a file of safetensors") from None
+    stored = directory.stored.numbers
     try:
         config = cls.config_class.from_pretrained(str(directory.path), local_files_only=True)
         with torch.device("meta"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -27,6 +28,9 @@ from training.importing._hf_towers import (
 )
 from training.importing._weight_files import weights_digest
 from training.importing.base import ImportedModel, ModelImportError
+
+MAX_SIDE = 2048
+"""Pixels of a side; a bundle has no larger images (see bundle.manifest)."""
 
 NAFLEX_TOKENS = 64
 """The rows of SigLIP 2's own processor."""
@@ -65,9 +69,10 @@ def _attention_pool(model: Any, processor: Any) -> ImageTowers:
 
 
 def _naflex(model: Any, processor: Any) -> ImageTowers:
-    side = int(int(getattr(processor, "max_num_patches", 0)) ** 0.5)
-    patch = model.config.vision_config.patch_size
-    if not side or getattr(processor, "patch_size", None) != patch:
+    most, patch = getattr(processor, "max_num_patches", 0), model.config.vision_config.patch_size
+    side = math.isqrt(most) if isinstance(most, int) and most > 0 else 0
+    fits = 0 < side * patch <= MAX_SIDE
+    if not fits or getattr(processor, "patch_size", None) != patch:
         raise ModelImportError("preprocessor_config.json: max_num_patches, patch_size: do not fit")
     tower = SquareNaFlex(model, side)
     return ImageTowers(NaFlexImageTower(tower), NaFlexPatches(tower), side)
@@ -146,8 +151,11 @@ def _import(directory: HFDirectory, kind: str, family: HFFamily) -> ImportedMode
 def _check_shape(directory: HFDirectory) -> None:
     vision = directory.section("vision_config")
     for name in ("image_size", "patch_size"):
-        if not isinstance(vision.get(name, 1), int):
+        side = vision.get(name, 1)
+        if not isinstance(side, int):
             raise ModelImportError(f"config.json: vision_config.{name}: only squares are supported")
+        if side < 1:
+            raise ModelImportError(f"config.json: vision_config.{name}: must be 1 or more")
     if vision.get("num_channels", 3) != 3:
         raise ModelImportError("config.json: vision_config.num_channels: must be 3")
 
@@ -155,8 +163,10 @@ def _check_shape(directory: HFDirectory) -> None:
 def _context_length(kind: str, tokenizer: Any, positions: int) -> int:
     """T, the length to which the library's processor pads: that of the tokenizer, as far as the
     tower has positions."""
-    lengths = [positions, *([NAFLEX_TOKENS] if kind == "siglip2" else [])]
-    return int(min(*lengths, int(tokenizer.model_max_length)))
+    longest = int(tokenizer.model_max_length)
+    if longest < 1:
+        raise ModelImportError("tokenizer_config.json: model_max_length: must be 1 or more")
+    return min(positions, longest, *([NAFLEX_TOKENS] if kind == "siglip2" else []))
 
 
 def _check_end(ids: Sequence[int], tower_end: int, end: int, kind: str) -> None:

@@ -38,7 +38,7 @@ def preprocessing_of(processor: Any, size: int) -> Preprocessing:
     if getattr(processor, "do_pad", None):
         raise _refused("do_pad", True)
     factor = getattr(processor, "rescale_factor", None) or 1 / 255
-    if not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+    if not isinstance(factor, int | float) or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
         raise _refused("rescale_factor", factor)
     resample = getattr(processor, "resample", None)
     code = int(getattr(resample, "value", resample) if resample is not None else -1)

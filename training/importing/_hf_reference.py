@@ -26,7 +26,9 @@ class HFReference:
         self._masks: dict[bytes, NDArray[np.int64]] = {}
 
     def pixels(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """(N, 3, S, S)."""
+        """(N, 3, S, S). A processor that converts no grey image, as that of SigLIP 2, gets RGB."""
+        if not getattr(self.processor, "do_convert_rgb", None):
+            images = [image.convert("RGB") for image in images]
         rows = [
             np.asarray(self.processor(images=image, return_tensors="np")["pixel_values"])[0]
             for image in images

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from training.importing._hub import hub_answers, hub_silence, require_hub
+from training.importing._stored_weights import stored_weights
 from training.importing._weight_files import SUFFIXES
 from training.importing.base import ModelImportError, SourceOptions
 
@@ -90,6 +91,8 @@ def _in_folder(folder: Path) -> OpenClipFiles:
         names = ", ".join(sorted(present)) or "none"
         raise ModelImportError(f"local-dir: must hold {PREFERRED[0]}; it has {names}")
     weights = preferred[0] if preferred else next(iter(present.values()))
+    if weights.suffix == ".safetensors":
+        stored_weights([weights])
     return OpenClipFiles(model_name=f"{LOCAL}{folder}", weights=weights)
 
 

@@ -5,12 +5,31 @@ B batch, T tokens, P patches, S image side, W tower width, D width of the shared
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+_FOLDS = ("fuse", "reparameterize", "switch_to_deploy")
+"""Methods of timm's blocks that train as several branches and then run as one."""
+
+
+def fold_branches(model: Any) -> Any:
+    """The model as its image tower is meant to run: MobileOne's blocks, of which MobileCLIP is
+    made, add up parallel convolutions, which timm folds into one. The text tower and what is not
+    folded share their weights with `model`, which stays as it is; a model without such blocks is
+    returned itself.
+    """
+    if not any(hasattr(block, name) for block in model.visual.modules() for name in _FOLDS):
+        return model
+    from timm.utils import reparameterize_model
+
+    folded = copy.copy(model)
+    folded._modules = model._modules | {"visual": reparameterize_model(model.visual)}
+    return folded
 
 
 class ImageEncoder(nn.Module):

@@ -61,11 +61,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_fitting(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Loads weights that have exactly the names and shapes of the model's.
+    """Loads weights that fit (see `check_fitting`). Raises ModelImportError, also for numbers that
+    are not finite."""
+    check_fitting(model, weights)
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ModelImportError(f"weights: {name} has values that are not finite")
+    model.load_state_dict(dict(weights))
 
-    Raises ModelImportError, naming the first tensor that is missing, unknown, of another shape or
-    not finite.
-    """
+
+def check_fitting(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Checks that weights have exactly the names and shapes of the model's, which may be on torch's
+    device `meta`. Raises ModelImportError, naming the first tensor that is missing, unknown, of
+    another shape, or quantised."""
     expected = model.state_dict()
     for name in expected:
         if name not in weights:
@@ -76,6 +84,6 @@ def load_fitting(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
             raise ModelImportError(f"weights: {name} has the shape {shapes}")
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ModelImportError(f"weights: {name} has values that are not finite")
-    model.load_state_dict(dict(weights))
+        floats = tensor.is_floating_point() and tensor.element_size() > 1
+        if expected[name].is_floating_point() and not floats:
+            raise ModelImportError(f"weights: {name} is quantised ({tensor.dtype}), and not read")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundle.architecture import Architecture
 from bundle.manifest import Manifest, ModelOrigin, SourceParity
 from bundle.onnx_graph import DENSE_OUTPUTS, INPUT, GraphName
+from bundle.schema import SchemaError, from_dict
 from bundle.store import vacant_version, write_bundle
 from training.importing import MODEL_SOURCES
 from training.importing.base import ImportedModel, ModelImportError, SourceOptions
@@ -106,6 +108,7 @@ def _write(
     from bundle.tokenizer import TokenizerError
     from training.importing._gates import check_tokens, golden
 
+    _check_fields(model)
     report("comparing tokens and pixels")
     path = work / "tokenizer.json"
     model.write_tokenizer(path)
@@ -145,6 +148,20 @@ def _write(
         ),
         files={},
     )
+
+
+def _check_fields(model: ImportedModel) -> None:
+    """Raises ModelImportError, naming the field, for a value that no manifest may have: before the
+    minutes of work after which the bundle would be refused."""
+    for name, value in (
+        ("preprocessing", model.preprocessing),
+        ("architecture", _architecture(model, dense_dim=1)),
+    ):
+        fields = {key: entry for key, entry in asdict(value).items() if entry is not None}
+        try:
+            from_dict(type(value), json.loads(json.dumps(fields)), name)
+        except SchemaError as error:
+            raise ModelImportError(str(error)) from None
 
 
 def _modules(model: ImportedModel) -> dict[GraphName, nn.Module]:

@@ -7,21 +7,24 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bundle.manifest import Preprocessing
 from training.importing._open_clip_files import CONFIG, LOCAL, OpenClipFiles, find_files
 from training.importing._open_clip_reference import OpenClipReference
-from training.importing._weight_files import load_fitting, read_weights, weights_digest
+from training.importing._stored_weights import check_layers
+from training.importing._weight_files import (
+    check_fitting,
+    load_fitting,
+    read_weights,
+    weights_digest,
+)
 from training.importing.base import (
     ImportedModel,
     ModelImportError,
     ModelSource,
     SourceOptions,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 class OpenClipSource(ModelSource):
@@ -35,19 +38,31 @@ class OpenClipSource(ModelSource):
         hub_answers()  # else each of open_clip's own requests would be tried for a minute
         refuse_remote_code()
         from training.importing._open_clip_tokenizer import read_tokenizer
-        from training.importing._open_clip_towers import ImageEncoder, TextEncoder, patch_encoder
+        from training.importing._open_clip_towers import (
+            ImageEncoder,
+            TextEncoder,
+            fold_branches,
+            patch_encoder,
+        )
 
-        model, config = _build(files)
-        _load(model, files.weights)
+        weights, config = read_weights(files.weights), _config(files)
+        for section, values in config.items():
+            check_layers(f"{CONFIG}: model_cfg.{section}", values, len(weights))
+        # First without memory: a configuration may describe a far larger model than its file holds.
+        outline = _build(files, config, "meta")
+        check_fitting(outline, _named(outline, weights))
+        model = _build(files, config, "cpu")
+        load_fitting(model, _named(model, weights))
         tokenizer = read_tokenizer(files.model_name, config["text_cfg"])
         preprocessing = _preprocessing(model.visual.preprocess_cfg)
         _try_image(model, preprocessing.size)
-        patches = patch_encoder(model.visual)
+        folded = fold_branches(model)
+        patches = patch_encoder(folded.visual)
         bias = getattr(model, "logit_bias", None)
         return ImportedModel(
             family=f"open_clip:{_name(files.model_name, config)}",
             library=f"open_clip {_library().__version__}",
-            image=ImageEncoder(model).eval(),
+            image=ImageEncoder(folded).eval(),
             text=TextEncoder(model).eval(),
             patches=None if patches is None else patches.eval(),
             patch_grid=None if patches is None else patches.grid,
@@ -81,11 +96,17 @@ def _library() -> Any:
     return open_clip()
 
 
-def _build(files: OpenClipFiles) -> tuple[Any, dict[str, Any]]:
-    """The model with random weights, and its configuration."""
-    clip = _library()
-    config = clip.get_model_config(files.model_name)
+def _config(files: OpenClipFiles) -> dict[str, Any]:
+    """The model's configuration, as open_clip reads it."""
+    config: dict[str, Any] = _library().get_model_config(files.model_name)
     _check_config(config)
+    return config
+
+
+def _build(files: OpenClipFiles, config: dict[str, Any], device: str) -> Any:
+    """The model with random weights; on the device `meta` without any."""
+    import torch
+
     changed = {}
     text = config["text_cfg"]
     if text.get("hf_model_name") and files.model_name.startswith(LOCAL):
@@ -94,9 +115,10 @@ def _build(files: OpenClipFiles) -> tuple[Any, dict[str, Any]]:
             # The text tower's own configuration lies in the folder, so that no hub is asked for it.
             changed["text_cfg"] = text | {"hf_model_name": folder, "hf_model_pretrained": False}
     try:
-        with _quiet():
-            model = clip.create_model(
+        with _quiet(), torch.device(device):
+            model = _library().create_model(
                 files.model_name,
+                device=device,
                 load_weights=False,
                 pretrained_text=False,
                 force_preprocess_cfg=dict(files.preprocessing),
@@ -106,7 +128,7 @@ def _build(files: OpenClipFiles) -> tuple[Any, dict[str, Any]]:
         from_hub = text.get("hf_model_name") and not changed
         needs = f": its text tower is {text['hf_model_name']}, of the hub" if from_hub else ""
         raise ModelImportError(f"open_clip: cannot build this configuration{needs}") from error
-    return model.float().eval().requires_grad_(False), config
+    return model.float().eval().requires_grad_(False)
 
 
 def _check_config(config: dict[str, Any]) -> None:
@@ -124,12 +146,13 @@ def _check_config(config: dict[str, Any]) -> None:
                 raise ModelImportError(f"{CONFIG}: open_clip knows no model_cfg.{section}.{key}")
 
 
-def _load(model: Any, path: Path) -> None:
-    """Loads weights as open_clip does it, but never resized, and none of them made up."""
+def _named(model: Any, weights: dict[str, Any]) -> dict[str, Any]:
+    """Weights by the names that the model has for them, as open_clip converts them; never resized,
+    and none of them made up."""
     import torch
 
     clip = _library()
-    weights = clip.convert.convert_state_dict(model, read_weights(path))
+    weights = clip.convert.convert_state_dict(model, dict(weights))
     if "positional_embedding" in weights and not hasattr(model, "positional_embedding"):
         weights = clip.model.convert_to_custom_text_state_dict(weights)
     for name in ("input_resolution", "context_length", "vocab_size"):
@@ -141,7 +164,7 @@ def _load(model: Any, path: Path) -> None:
         value = weights.get(name)
         if isinstance(value, torch.Tensor) and value.numel() == 1 and name in expected:
             weights[name] = value.reshape(expected[name].shape)
-    load_fitting(model, weights)
+    return weights
 
 
 def _preprocessing(cfg: dict[str, Any]) -> Preprocessing:

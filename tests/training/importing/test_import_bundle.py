@@ -11,12 +11,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from bundle.manifest import Tokenization
 from bundle.onnx_graph import OnnxGraph
 from bundle.store import open_bundle
 from serving.cli.main import main
 from tests.training.importing.tiny_open_clip import CONTEXT
 from training.importing import import_bundle as job
 from training.importing._golden_inputs import golden_images
+from training.importing._open_clip_reference import OpenClipReference
 from training.importing.base import ImportedModel, ModelImportError, SourceOptions
 from training.importing.import_bundle import ImportConfig, import_bundle
 from training.importing.open_clip_source import OpenClipSource
@@ -118,15 +120,41 @@ class Bent(torch.nn.Module):
         return dense + 0.03 * dense.norm(dim=-1, keepdim=True) * torch.eye(24)[0]
 
 
+class Changed(OpenClipReference):
+    """The reference of a model, for one of whose methods another stands in."""
+
+    def __init__(self, model: ImportedModel) -> None:
+        vars(self).update(vars(model.reference))
+
+
+class Silent(Changed):
+    def images(self, pixels: np.ndarray) -> np.ndarray:
+        return super().images(pixels) * 0
+
+
+class Blind(Changed):
+    def pixels(self, images: object) -> np.ndarray:
+        raise ValueError(images)
+
+
 def test_a_model_that_differs_from_its_library_is_not_written(
     open_clip_folder: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = load(open_clip_folder("vit"))
+    no_deviation = dataclasses.replace(good.preprocessing, std=(0.0, 1.0, 1.0))
     bilinear = dataclasses.replace(good.preprocessing, interpolation="bilinear")
     wrong = {
         r"pixels: differ by \d+.\d/255": {"preprocessing": bilinear},
         "tokens: rows of 16, not 12": {"context_length": CONTEXT - 4},
         "tokenizer: CLIP's has 49408 ids, the text tower 50000": {"vocabulary": 50_000},
+        "tokenizer: has 49408 ids, the text tower 90000: it belongs to other weights": {
+            "vocabulary": 90_000,
+            "tokenization": Tokenization(kind="bpe"),
+        },
+        "architecture.logit_scale: must be a finite number": {"logit_scale": float("inf")},
+        r"preprocessing.std\[0\]: must be 0.001 to 100": {"preprocessing": no_deviation},
+        "image: the library's model gives vectors of length 0": {"reference": Silent(good)},
+        "pixels: the library's own processor reads no images": {"reference": Blind(good)},
         r"text.onnx: cosine 0.99\d+ to the library's own model": {"text": Bent(good.text)},
     }
     for message, fields in wrong.items():

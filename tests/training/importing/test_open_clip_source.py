@@ -146,6 +146,8 @@ def with_config(folder: Path, target: Path, section: str, **values: object) -> P
         ("text_cfg", {"tokenizer_kwargs": {"reduction_mask": "simple"}}, "only the default"),
         ("text_cfg", {"wdith": 32}, r"open_clip knows no model_cfg.text_cfg.wdith"),
         ("text_cfg", {"layers": 2}, r"resblocks.1.\S+ is missing"),
+        ("text_cfg", {"layers": 10**9}, "text_cfg.layers: 1000000000 layers of"),
+        ("text_cfg", {"width": 2**20}, "has the shape"),  # terabytes, of which none are taken
         ("vision_cfg", {"layers": 1}, "is not a tensor of this architecture"),
         ("vision_cfg", {"image_size": [32, 40]}, "has the shape"),
         ("vision_cfg", {"image_size": 64}, "positional_embedding has the shape"),

@@ -68,6 +68,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         ({"bias": None}, "bias is missing"),
         ({"scale": torch.ones(1)}, "scale is not a tensor of this architecture"),
         ({"weight": torch.ones(3, 2)}, r"weight has the shape \(3, 2\), not \(2, 3\)"),
+        ({"bias": torch.zeros(2, dtype=torch.int8)}, r"bias is quantised \(torch.int8\)"),
         ({"bias": torch.tensor([0.0, torch.nan])}, "bias has values that are not finite"),
     ],
 )
