@@ -176,7 +176,7 @@ def write_bundle(models_dir: Path, manifest: Manifest, fill: Callable[[Path], No
     `fill` puts the files into an empty directory, and the manifest's `files` describe what is
     there. Only when all of it is verified and on the disk does the directory get its name, and
     CURRENT its line. If anything fails, nothing is left. Versions never change: raises BundleError
-    when this one exists.
+    when this one exists, and when the disk does not take it.
     """
     target = vacant_version(models_dir, manifest.name, manifest.version)
     model_dir = target.parent
@@ -197,21 +197,32 @@ def write_bundle(models_dir: Path, manifest: Manifest, fill: Callable[[Path], No
             sync(model_dir)
             (staging / CURRENT).replace(model_dir / CURRENT)
             sync(model_dir)
-    except BaseException:
+    except BaseException as error:
         if not any(model_dir.iterdir()):
             model_dir.rmdir()
-        raise
+        if not isinstance(error, OSError):
+            raise
+        vacant_version(models_dir, manifest.name, manifest.version)  # another writer was quicker
+        reason = error.strerror or "the disk does not take it"
+        problem = f"{manifest.name}/{manifest.version}: cannot be written: {reason}"
+        raise BundleError(problem) from error
     return target
 
 
 def vacant_version(models_dir: Path, name: str, version: str) -> Path:
-    """The directory for a new version. Raises BundleError for a bad name, or if it exists."""
+    """The directory for a new version. Raises BundleError for a bad name, if it exists, or where
+    nothing can be written."""
     for field, value in (("name", name), ("version", version)):
         if not is_name(value):
             raise BundleError(f"{field}: letters, digits, dots, dashes and underscores only")
     target = models_dir / name / version
     if os.path.lexists(target):
         raise BundleError(f"{name}/{version}: exists, and versions never change")
+    folder = target.parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise BundleError(f"{name}/{version}: its folder cannot be written to")
     return target
 
 

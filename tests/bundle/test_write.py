@@ -18,7 +18,7 @@ import pytest
 
 from bundle.atomic import staging_directory
 from bundle.manifest import Manifest
-from bundle.store import Bundle, BundleError, open_bundle, write_bundle
+from bundle.store import Bundle, BundleError, open_bundle, vacant_version, write_bundle
 from bundle.verify import MANIFEST
 
 LEFT, LINK = ".sparseclip-writing-ab1_cd2e", ".sparseclip-writing-ab1_cd2f"
@@ -87,10 +87,29 @@ def test_a_failed_write_leaves_nothing(copy: Path, tmp_path: Path, fault: str, n
             (target / "image.onnx").symlink_to(copy / "image.onnx")
 
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises((OSError, BundleError)):
+    message = f"^{name}/2: cannot be written: No space left" if fault == "raises" else "image.onnx"
+    with pytest.raises(BundleError, match=message):
         write_bundle(tmp_path, rename(open_bundle(copy), name=name, version="2"), fill)
     assert sorted(tmp_path.rglob("*")) == before
     assert open_bundle(copy.parent).root == copy
+
+
+def test_of_two_writers_of_one_version_the_slower_is_refused(copy: Path) -> None:
+    models, manifest = copy.parent.parent, rename(open_bundle(copy), version="2")
+
+    def fill(target: Path) -> None:
+        filler(copy)(target)
+        write_bundle(models, manifest, filler(copy))
+
+    with pytest.raises(BundleError, match="^tiny/2: exists"):
+        write_bundle(models, manifest, fill)
+    assert open_bundle(models / "tiny" / "2").manifest.version == "2"
+
+
+def test_a_place_that_takes_no_folder_is_refused_before_the_work(copy: Path) -> None:
+    for models in (copy / "manifest.json", copy / "manifest.json" / "below"):
+        with pytest.raises(BundleError, match="^x/1: its folder cannot be written to"):
+            vacant_version(models, "x", "1")
 
 
 @contextmanager

@@ -119,7 +119,7 @@ def export_bundle(
             patch_parity=parity.patches,
             files={},
         )
-        return write_bundle(models_dir, manifest, lambda folder: _copy(work, folder))
+        return write_bundle(models_dir, manifest, lambda folder: _move(work, folder))
 
 
 def as_shipped(model: SparseCLIP, storage: Storage = "float16") -> SparseCLIP:
@@ -205,5 +205,6 @@ def _architecture(model: SparseCLIP, topk: TopK, shared_dense: bool) -> Architec
     )
 
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, dirs_exist_ok=True)
+def _move(source: Path, target: Path) -> None:
+    for path in source.iterdir():
+        shutil.move(path, target / path.name)

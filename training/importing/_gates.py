@@ -70,8 +70,8 @@ def golden(model: ImportedModel, tokenizer: Tokenizer) -> Golden:
     pixels = np.stack([preprocess(image) for image in images])
     try:
         library_pixels = np.stack([reference.pixels([image])[0] for image in images])
-    except Exception as error:  # its settings are the model's, and may be any
-        raise ModelImportError("pixels: the library's own processor reads no images") from error
+    except Exception as failure:  # its settings are the model's, and may be any
+        raise ModelImportError("pixels: the library's own processor reads no images") from failure
     if library_pixels.shape != pixels.shape:
         raise ModelImportError("pixels: the library's processor gives another shape")
     std = np.asarray(model.preprocessing.std, dtype=np.float32)[:, None, None]

@@ -25,7 +25,7 @@ def fold_branches(model: Any) -> Any:
     """
     if not any(hasattr(block, name) for block in model.visual.modules() for name in _FOLDS):
         return model
-    from timm.utils import reparameterize_model
+    from timm.models import reparameterize_model
 
     folded = copy.copy(model)
     folded._modules = model._modules | {"visual": reparameterize_model(model.visual)}

@@ -70,7 +70,7 @@ def import_bundle(config: ImportConfig, report: Callable[[str], None]) -> Path:
         card = import_card(manifest, model.family, known_licence=text is not None)
         (work / "CARD.md").write_text(card, encoding="utf-8")
         report("writing the bundle")
-        return write_bundle(config.models_dir, manifest, lambda folder: _copy(work, folder))
+        return write_bundle(config.models_dir, manifest, lambda folder: _move(work, folder))
 
 
 def _split(source: str) -> tuple[str, str]:
@@ -229,5 +229,6 @@ def _architecture(model: ImportedModel, dense_dim: int) -> Architecture:
     )
 
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, dirs_exist_ok=True)
+def _move(source: Path, target: Path) -> None:
+    for path in source.iterdir():
+        shutil.move(path, target / path.name)
