@@ -45,6 +45,9 @@ def test_towers_give_what_the_library_gives(open_clip_folder: Folders, name: str
         images, texts = model.image(pixels), model.text(torch.from_numpy(given.tokens))
     assert np.allclose(images, given.image_dense[:3], atol=1e-5)
     assert np.allclose(texts, given.text_dense, atol=1e-5)
+    library: Any = model.reference._encode_image.__self__
+    folded = len(list(model.image.modules())) < len(list(library.visual.modules()))
+    assert folded == (name == "map")  # MobileOne's branches, of which serving has none
     bias = MODELS[name][0].get("init_logit_bias")
     assert model.score == ("softmax" if bias is None else "sigmoid")
     assert model.logit_bias == (bias or 0)
