@@ -113,7 +113,12 @@ def _step(
     """Takes a step; returns its loss and the norm of its gradient before it was clipped."""
     set_learning_rate(optimizer, learning_rate(step, recipe.steps, recipe.optimizer))
     batch = data.batch(
-        step, recipe.batch_size, recipe.texts, recipe.seed, captions=head.needs_captions
+        step,
+        recipe.batch_size,
+        recipe.texts,
+        recipe.seed,
+        captions=head.needs_captions,
+        mixing=recipe.mixing,
     )
     loss = head.loss(batch)
     value = float(loss.detach())

@@ -87,6 +87,7 @@ class HeadOptions:
             steps=self.steps,
             batch_size=self.batch_size,
             texts=self.texts,
+            mixing=kind.mixing,
             scale_cap=self.scale_cap,
             teacher_scale=teacher_scale,
             optimizer=OptimizerConfig(lr=self.lr or kind.lr, weight_decay=0.0, warmup=0.05),

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from training.core.seeds import derive_seed
 from training.data.data_recipe import DataError
@@ -116,11 +117,16 @@ class HeadData:
         texts = np.unique(self.caption_rows) if self.has_captions else self.vocabulary
         return self._images(_even(len(self.images))), self.texts[texts[_even(len(texts))]]
 
-    def batch(self, step: int, size: int, texts: int, seed: int, *, captions: bool) -> HeadBatch:
+    def batch(
+        self, step: int, size: int, texts: int, seed: int, *, captions: bool, mixing: float = 0.0
+    ) -> HeadBatch:
         """The embeddings of a step, which depend on the seed and the step alone.
 
         With `captions`, one caption for each image. Without, one of the texts nearest to each image
-        and `texts` others.
+        and `texts` others. With `mixing`, each image is moved towards another one, by its distance
+        from the mean times a number from 0 to `mixing` (a mixup, arXiv 1710.09412, that keeps the
+        caption). New images are farther from their texts than those that the towers or the head
+        have learned from: a head learns to tell apart such ones as well.
         """
         images = self.with_captions if captions else np.arange(len(self.images))
         size = min(size, len(images))
@@ -136,9 +142,18 @@ class HeadData:
             others = generator.choice(self.vocabulary, min(texts, len(self.vocabulary)), False)
             column = generator.integers(self.nearest.shape[1], size=size)
             rows = np.union1d(self.nearest[index, column], others)
-        return HeadBatch(
-            images=self._images(index), texts=self.texts[rows], captions=torch.from_numpy(rows)
-        )
+        images = self._images(index)
+        if mixing:
+            images = self._mixed(images, mixing, generator)
+        return HeadBatch(images=images, texts=self.texts[rows], captions=torch.from_numpy(rows))
+
+    def _mixed(
+        self, images: Float[Tensor, "B D"], mixing: float, generator: Any
+    ) -> Float[Tensor, "B D"]:
+        chosen = np.sort(generator.integers(len(self.images), size=len(images)))
+        others = self._images(chosen)[generator.permutation(len(images))]
+        far = torch.from_numpy(generator.uniform(0, mixing, (len(images), 1)).astype(np.float32))
+        return F.normalize(images + far * (others - self.sample[0].mean(0)))
 
     def _captions(self, index: NDArray[np.int64], generator: Any) -> NDArray[np.int64]:
         counts = self.first[index + 1] - self.first[index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -33,6 +34,8 @@ class PairedHead(CodeHead):
     shift, common to all concepts of a tower, holds the codes to the share that was asked for.
     """
 
+    mixing: ClassVar[float] = 2.0
+
     def __init__(self, recipe: HeadRecipe) -> None:
         super().__init__(recipe)
         start = min(recipe.scale_cap, 1 / 0.07)
@@ -43,16 +46,15 @@ class PairedHead(CodeHead):
         self._point(F.normalize(torch.randn_like(self.image.weight)), data)
 
     def learn(self, data: HeadData) -> None:
-        """Each concept begins as one of the texts, or else of the images: its direction from the
-        mean of its tower. Such codes find more images than those of random directions do, and keep
-        that while they are trained."""
-        images, texts = data.sample
-        directions = []
-        for rows, count in ((texts, len(self.image.bias)), (images, len(self.image.bias))):
-            chosen = torch.randperm(len(rows))[:count]
-            directions.append(rows[chosen] - rows.mean(0))
+        """Half of the concepts begin as texts and half as images: their directions from the mean of
+        their tower. Texts say what is told apart, images where images lie. Where there are too few
+        of the one, there are more of the other, and random directions at last."""
+        images, texts = (rows[torch.randperm(len(rows))] - rows.mean(0) for rows in data.sample)
+        concepts = len(self.image.bias)
+        half = concepts // 2
         random = torch.randn_like(self.image.weight)
-        self._point(F.normalize(torch.cat([*directions, random]))[: len(random)], data)
+        directions = [texts[:half], images[: concepts - half], texts[half:], random]
+        self._point(F.normalize(torch.cat(directions)[:concepts]), data)
 
     def _point(self, directions: Float[Tensor, "C D"], data: HeadData) -> None:
         """Gives both towers the same directions, so that their codes agree as far as their

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bundle.schema import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from bundle.schema import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from training.core.optimizer import OptimizerConfig
 from training.core.recipe_file import BaseRecipe
 from training.sparsify.embeddings.head_data import HeadBatch, HeadData
@@ -39,6 +39,8 @@ class HeadRecipe(BaseRecipe):
     """Images of a step."""
     texts: NonNegativeInt = 0
     """Texts of a step that are drawn for themselves; for a head without `needs_captions`."""
+    mixing: NonNegativeFloat
+    """How far at most the images of a step are moved towards others; see HeadData.batch."""
     scale_cap: PositiveFloat
     """The upper bound of exp(logit scale) of the codes."""
     teacher_scale: PositiveFloat
@@ -59,6 +61,8 @@ class CodeHead(nn.Module, ABC):
     the vocabulary."""
     lr: ClassVar[float] = 5e-4
     """Peak learning rate, where nobody names another."""
+    mixing: ClassVar[float] = 0.0
+    """How far at most it moves the images of a step towards others."""
     trains: ClassVar[bool] = True
     """Whether it has steps to take. A head without has as many concepts as the vocabulary at most.
     """

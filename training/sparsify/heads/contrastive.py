@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,6 +15,8 @@ from training.sparsify.heads._paired_head import PairedHead
 
 class ContrastiveHead(PairedHead):
     """Learns from pairs of images and captions, as Sparse CLIP does (arXiv 2601.20075)."""
+
+    lr: ClassVar[float] = 2e-3
 
     def loss(self, batch: HeadBatch) -> Float[Tensor, ""]:
         """See CodeHead. Equal captions of a batch are not each other's negatives."""
