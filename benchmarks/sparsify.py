@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import platform
 import resource
 import statistics
@@ -119,8 +120,10 @@ def timed(name: str, concepts: int, rows: int, width: int) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured with."""
+    """What the figures were measured with, and how many jobs the cores had in the last minutes:
+    over one, others slowed the training."""
     return {
+        "load": round(os.getloadavg()[1], 1),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -69,8 +69,8 @@ _STOPPED = "stopped. Run the same command again: it goes on after the last part 
     show_default=True,
     help="The largest share of concepts that is active, on the average of images and of texts.",
 )
-@click.option("--steps", type=click.IntRange(1), help="Steps of a head.  [default: 400]")
-@click.option("--batch-size", type=click.IntRange(2), help="Images of a step.  [default: 512]")
+@click.option("--steps", type=click.IntRange(1), help="Steps of a head.  [default: 800]")
+@click.option("--batch-size", type=click.IntRange(2), help="Images of a step.  [default: 256]")
 @click.option(
     "--lr",
     type=click.FloatRange(0, min_open=True),

@@ -64,9 +64,9 @@ class HeadOptions:
     concepts: int = 0
     """C; 0 for CONCEPTS_PER_DIMENSION times D."""
     l0: float = 0.03
-    steps: int = 400
-    batch_size: int = 512
-    texts: int = 512
+    steps: int = 800
+    batch_size: int = 256
+    texts: int = 256
     lr: float = 0.0
     """Peak learning rate; 0 for the head's own."""
     scale_cap: float = 100.0

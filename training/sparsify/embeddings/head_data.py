@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -142,20 +141,26 @@ class HeadData:
             others = generator.choice(self.vocabulary, min(texts, len(self.vocabulary)), False)
             column = generator.integers(self.nearest.shape[1], size=size)
             rows = np.union1d(self.nearest[index, column], others)
-        images = self._images(index)
-        if mixing:
-            images = self._mixed(images, mixing, generator)
-        return HeadBatch(images=images, texts=self.texts[rows], captions=torch.from_numpy(rows))
+        return HeadBatch(
+            images=self.mixed(self._images(index), mixing, generator),
+            texts=self.texts[rows],
+            captions=torch.from_numpy(rows),
+        )
 
-    def _mixed(
-        self, images: Float[Tensor, "B D"], mixing: float, generator: Any
+    def mixed(
+        self, images: Float[Tensor, "B D"], mixing: float, generator: np.random.Generator
     ) -> Float[Tensor, "B D"]:
+        """Images that are moved towards others; see `batch`."""
+        if not mixing:
+            return images
         chosen = np.sort(generator.integers(len(self.images), size=len(images)))
         others = self._images(chosen)[generator.permutation(len(images))]
         far = torch.from_numpy(generator.uniform(0, mixing, (len(images), 1)).astype(np.float32))
         return F.normalize(images + far * (others - self.sample[0].mean(0)))
 
-    def _captions(self, index: NDArray[np.int64], generator: Any) -> NDArray[np.int64]:
+    def _captions(
+        self, index: NDArray[np.int64], generator: np.random.Generator
+    ) -> NDArray[np.int64]:
         counts = self.first[index + 1] - self.first[index]
         others = np.maximum(counts - 1, 1)
         other = 1 + generator.integers(np.iinfo(np.int32).max, size=len(index)) % others

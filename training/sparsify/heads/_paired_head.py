@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -33,8 +33,6 @@ class PairedHead(CodeHead):
     The paper's only knob of sparsity is the cap of that scale (arXiv 2601.20075). It is kept; a
     shift, common to all concepts of a tower, holds the codes to the share that was asked for.
     """
-
-    mixing: ClassVar[float] = 2.0
 
     def __init__(self, recipe: HeadRecipe) -> None:
         super().__init__(recipe)
@@ -86,7 +84,9 @@ class PairedHead(CodeHead):
     @torch.no_grad()
     def finish(self, data: HeadData) -> None:
         """See CodeHead."""
-        for tower, x in zip((self.image, self.text), data.sample, strict=True):
+        images, texts = data.sample
+        images = data.mixed(images, self.recipe.mixing, np.random.default_rng(self.recipe.seed))
+        for tower, x in ((self.image, images), (self.text, texts)):
             tower.bias.sub_(tower.shift)
             tower.fit_shift(x, MARGIN * self.recipe.l0)
 

@@ -17,6 +17,7 @@ class ContrastiveHead(PairedHead):
     """Learns from pairs of images and captions, as Sparse CLIP does (arXiv 2601.20075)."""
 
     lr: ClassVar[float] = 2e-3
+    mixing: ClassVar[float] = 2.0
 
     def loss(self, batch: HeadBatch) -> Float[Tensor, ""]:
         """See CodeHead. Equal captions of a batch are not each other's negatives."""
