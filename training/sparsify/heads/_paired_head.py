@@ -32,10 +32,14 @@ class PairedHead(CodeHead):
 
     The paper's only knob of sparsity is the cap of that scale (arXiv 2601.20075). It is kept; a
     shift, common to all concepts of a tower, holds the codes to the share that was asked for.
+
+    Both towers have the same directions, and biases of their own. Directions for each would learn
+    from each other what only the training images have.
     """
 
     def __init__(self, recipe: HeadRecipe) -> None:
         super().__init__(recipe)
+        self.text.weight = self.image.weight
         start = min(recipe.scale_cap, 1 / 0.07)
         self.slow_scale = nn.Parameter(torch.tensor(math.log(start) / SCALE_SPEED))
 
@@ -55,11 +59,11 @@ class PairedHead(CodeHead):
         self._point(F.normalize(torch.cat(directions)[:concepts]), data)
 
     def _point(self, directions: Float[Tensor, "C D"], data: HeadData) -> None:
-        """Gives both towers the same directions, so that their codes agree as far as their
-        embeddings do, and biases by which every concept is active on the same share of rows."""
+        """Sets the directions, and the biases by which every concept is active on the same share
+        of rows."""
+        with torch.no_grad():
+            self.image.weight.copy_(directions)
         for tower, x in zip((self.image, self.text), data.sample, strict=True):
-            with torch.no_grad():
-                tower.weight.copy_(directions)
             tower.fit_biases(x, MARGIN * self.recipe.l0)
 
     def codes(self, x: Float[Tensor, "B D"], side: TowerSide) -> Float[Tensor, "B C"]:
