@@ -81,7 +81,7 @@ def _in_folder(folder: Path) -> OpenClipFiles:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except OSError:
         raise ModelImportError(f"local-dir: no folder with an {CONFIG}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
         raise ModelImportError(f"{CONFIG}: has no model_cfg")

@@ -174,7 +174,7 @@ def _preprocessing(cfg: dict[str, Any]) -> Preprocessing:
     if height != width:
         raise ModelImportError(f"preprocess_cfg.size: {height} x {width} pixels are not square")
     resize = {"shortest": "shortest_crop", "longest": "longest_pad", "squash": "squash"}
-    if cfg["resize_mode"] not in resize:
+    if str(cfg["resize_mode"]) not in resize:
         raise ModelImportError(f"preprocess_cfg.resize_mode: {cfg['resize_mode']!r} is not known")
     if cfg["interpolation"] not in ("bicubic", "bilinear", "random"):
         raise ModelImportError(f"preprocess_cfg.interpolation: {cfg['interpolation']!r}")
@@ -182,16 +182,19 @@ def _preprocessing(cfg: dict[str, Any]) -> Preprocessing:
         raise ModelImportError("preprocess_cfg.fill_color: only 0, which is black")
     return Preprocessing(
         size=height,
-        mean=_three(mean),
-        std=_three(std),
+        mean=_three("mean", mean),
+        std=_three("std", std),
         resize=resize[cfg["resize_mode"]],  # type: ignore[arg-type]
         interpolation="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
     )
 
 
-def _three(values: Any) -> tuple[float, float, float]:
-    red, green, blue = values if isinstance(values, list | tuple) else (values,) * 3
-    return float(red), float(green), float(blue)
+def _three(name: str, values: Any) -> tuple[float, float, float]:
+    try:
+        red, green, blue = values if isinstance(values, list | tuple) else (values,) * 3
+        return float(red), float(green), float(blue)
+    except (TypeError, ValueError):
+        raise ModelImportError(f"preprocess_cfg.{name}: must be one or three numbers") from None
 
 
 def _try_image(model: Any, size: int) -> None:

@@ -156,6 +156,9 @@ def with_config(folder: Path, target: Path, section: str, **values: object) -> P
         ("vision_cfg", {"image_size": 64}, "positional_embedding has the shape"),
         ("preprocess_cfg", {"resize_mode": "longest", "fill_color": 9}, "fill_color: only 0"),
         ("preprocess_cfg", {"interpolation": "nearest"}, "interpolation: 'nearest'"),
+        ("preprocess_cfg", {"resize_mode": ["squash"]}, r"resize_mode: \['squash'\] is not known"),
+        ("preprocess_cfg", {"mean": [0.5, 0.5]}, "preprocess_cfg.mean: must be one or three"),
+        ("preprocess_cfg", {"std": "x"}, "preprocess_cfg.std: must be one or three numbers"),
     ],
     ids=lambda value: str(value)[:30],
 )
