@@ -148,6 +148,7 @@ def sparsify(
         for wanted in (head, *chosen):
             HEADS.check(wanted)
         run_folder = output or Path("runs/sparsify") / f"{name}-{version}"
+        _refuse_foreign(run_folder, {*HEADS.names, "report.html", "report.json"})
         with errors_as_typed("DATA"):
             if images_only and head == "contrastive":
                 raise PluginError("head contrastive: needs captions; --head distill needs none")
@@ -185,3 +186,17 @@ def sparsify(
     click.echo(f"report: {run_folder / 'report.html'}")
     click.echo(f"bundle: {path}")
     report_coverage(path, words, coverage)
+
+
+def _refuse_foreign(folder: Path, own: set[str]) -> None:
+    """Raises DataError for a folder that holds something else than a run of sparsify."""
+    from bundle.atomic import is_draft
+    from training.data.data_recipe import DataError
+    from training.loading.sources.base import printable
+
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if foreign := [name for name in names if name not in own and not is_draft(name)]:
+        raise DataError(
+            f"--output: {printable(folder.name)} is not empty and no run of sparsify: it holds"
+            f" {printable(foreign[0])!r}. Choose a new or an empty folder"
+        )

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from bundle.architecture import Architecture
-from bundle.captions import CAPTIONS_FILE, write_captions
+from bundle.captions import CAPTIONS_FILE, CaptionsError, write_captions
 from bundle.codes import ACTIVE_ABOVE
 from bundle.concepts import ConceptVocabulary, NamedConcept
 from bundle.manifest import ModelOrigin, Parity, Training
@@ -28,7 +28,7 @@ from training.bundling.onnx_parity import ParityTally
 from training.sparsify.embeddings.dense_encoder import DenseBundle, unit_rows
 from training.sparsify.heads._tower_head import TowerHead
 from training.sparsify.heads.base import CodeHead
-from training.sparsify.onnx_heads import write_sparse_graphs
+from training.sparsify.onnx_heads import HeadGraphError, write_sparse_graphs
 
 _BATCH_SIZE = 8
 
@@ -76,7 +76,10 @@ def write_sparse_bundle(
         parity = _check(dense, head, work, golden)
         ConceptVocabulary.write(work / "concepts.jsonl", concepts)
         if captions is not None:
-            write_captions(work / CAPTIONS_FILE, captions.texts, captions.codes)
+            try:
+                write_captions(work / CAPTIONS_FILE, captions.texts, captions.codes)
+            except CaptionsError:
+                raise HeadGraphError("--l0: so small that no caption has a concept") from None
         (work / "CARD.md").write_text(card, encoding="utf-8")
         for file in ("LICENSE", "tokenizer.json"):
             shutil.copyfile(dense.bundle.file(file), work / file)

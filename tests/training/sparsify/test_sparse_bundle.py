@@ -80,6 +80,14 @@ def test_the_command_writes_a_sparse_bundle(
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 1
     assert "thin/1: exists" in again.output
+    more = [*arguments, "--steps", "1", "--version", "2", "--output", str(tmp_path / "few")]
+    silent = CliRunner().invoke(main, [*more, "--compare", "distill", "--l0", "0.000001"])
+    assert silent.output.splitlines()[-1].startswith("Error: --l0: so small that no"), silent.output
+    assert not (tmp_path / "models" / "thin" / "2").exists()
+    # The folder of a report is nobody else's.
+    (tmp_path / "run" / "mine.png").touch()
+    foreign = CliRunner().invoke(main, [*arguments, "--version", "2"])
+    assert foreign.output.splitlines()[-1].startswith("Error: --output: run is not empty")
 
 
 def test_images_alone_suffice(dense_bundle: Path, tmp_path: Path) -> None:
