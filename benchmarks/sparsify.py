@@ -36,6 +36,9 @@ from training.sparsify.job import HeadOptions, SparsifyConfig, SparsifyJob
 
 RESULTS = Path(__file__).parent / "results"
 
+SPLIT = "test_style"
+"""The held-out split of the table: known emoji in a style that no training image has."""
+
 
 def main() -> None:
     """Measures what has no result yet, writes the results and prints a table."""
@@ -131,39 +134,90 @@ def machine() -> dict[str, Any]:
 
 
 def table(results: dict[str, Any], widths: list[int]) -> str:
-    """Top-1 on the unseen style, over teachers, as a Markdown table."""
-    lines = ["| head | C | teachers | top-1 | of the teacher's | again | untrained | L0 |"]
-    lines.append("|" + "---|" * 8)
-    teachers = [key.rpartition("/")[0] for key in results if key.endswith("/dense")]
+    """The figures on the unseen style over the teachers, beside the teachers' own and those of the
+    sparse arm of `make quality`, as a Markdown table."""
+    columns = ["head", "C", "seeds", "top-1", "of the teacher", "text to image", "L0", "untrained"]
+    columns += ["again", "clarity (random, untrained)", "trusted names (untrained)", "s", "MiB"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    teachers = {
+        key.removesuffix("/dense"): value["splits"][SPLIT]
+        for key, value in results.items()
+        if key.endswith("/dense")
+    }
+    if teachers:
+        own = list(teachers.values())
+        lines.append(_row(["dense teacher", "", str(len(own)), *_accuracy(own, own)]))
+        lines += _trained_in(statistics.mean(t["top1"]["percent"] for t in own))
     for concepts in widths:
         for name in HEADS.names:
-            pairs = [
-                (results[f"{t}/{concepts}/{name}"], results[f"{t}/dense"])
-                for t in teachers
-                if f"{t}/{concepts}/{name}" in results
-            ]
-            if pairs:
-                lines.append(_line(name, concepts, pairs))
+            keys = {t: f"{t}/{concepts}/{name}" for t in teachers}
+            runs = [(results[key], teachers[t]) for t, key in keys.items() if key in results]
+            if runs:
+                lines.append(_line(name, concepts, runs))
     return "\n".join(lines)
 
 
-def _line(name: str, concepts: int, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    codes = [run["splits"]["test_style"] for run, _ in pairs]
-    shares = [
-        100 * figures["top1"]["percent"] / dense["splits"]["test_style"]["top1"]["percent"]
-        for figures, (_, dense) in zip(codes, pairs, strict=True)
+def _trained_in(teacher: float) -> list[str]:
+    path = RESULTS / "quality.json"
+    if not path.is_file():
+        return []
+    runs = [v for key, v in json.loads(path.read_text()).items() if key.startswith("sparse/")]
+    top1 = [run["figures"][f"{SPLIT}.top1"] for run in runs]
+    cells = [
+        "sparse, trained with its towers",
+        f"{runs[0]['concepts']:,}",
+        str(len(runs)),
+        spread(top1),
+        spread([100 * value / teacher for value in top1]),
+        spread([run["figures"][f"{SPLIT}.text_to_image_1"] for run in runs]),
+        spread([run["figures"][f"{SPLIT}.l0_image"] for run in runs]),
     ]
+    return [_row(cells)]
+
+
+def _line(name: str, concepts: int, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    runs = [run for run, _ in pairs]
+    codes = [run["splits"][SPLIT] for run in runs]
     again = [f["reconstructed"]["top1"]["percent"] for f in codes if "reconstructed" in f]
+    clarity = [f["clarity"] for f in codes if f["clarity"]]
+    untrained = [f["untrained"]["clarity"] for f in codes if f["untrained"]["clarity"]]
+    shown = [
+        f"{statistics.mean(c[name] for c in figures):.3f}" if figures else ""
+        for figures, name in (
+            (clarity, "clarity"),
+            (clarity, "clarity_random"),
+            (untrained, "clarity"),
+        )
+    ]
+    trusted = statistics.mean(run["names"]["trusted"] for run in runs)
+    by_chance = statistics.mean(run["names_untrained"]["trusted"] for run in runs)
     cells = [
         name,
         f"{concepts:,}",
         str(len(pairs)),
-        spread([f["top1"]["percent"] for f in codes]),
-        spread(shares),
-        spread(again) if again else "",
-        spread([f["untrained"]["top1"]["percent"] for f in codes]),
+        *_accuracy(codes, [teacher for _, teacher in pairs]),
         spread([f["image_sparsity"]["l0"] for f in codes]),
+        spread([f["untrained"]["top1"]["percent"] for f in codes]),
+        spread(again) if again else "",
+        f"{shown[0]} ({shown[1]}, {shown[2]})",
+        f"{trusted:.0f} ({by_chance:.0f})",
+        spread([run["seconds"] for run in runs]),
+        f"{max(run['peak_mib'] for run in runs):,}",
     ]
+    return _row(cells)
+
+
+def _accuracy(runs: list[dict[str, Any]], teachers: list[dict[str, Any]]) -> list[str]:
+    pairs = list(zip(runs, teachers, strict=True))
+    shares = [100 * run["top1"]["percent"] / t["top1"]["percent"] for run, t in pairs]
+    return [
+        spread([run["top1"]["percent"] for run in runs]),
+        spread(shares),
+        spread([run["text_to_image_1"]["percent"] for run in runs]),
+    ]
+
+
+def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
