@@ -66,7 +66,7 @@ class HeadOptions:
     l0: float = 0.03
     steps: int = 800
     batch_size: int = 256
-    texts: int = 512
+    texts: int = 256
     lr: float = 0.0
     """Peak learning rate; 0 for the head's own."""
     scale_cap: float = 100.0

@@ -52,7 +52,7 @@ class TowerHead(nn.Module):
         """Sets the biases so that every concept is active on this share of the rows."""
         self.bias.zero_()
         self.shift.zero_()
-        kept = max(1, round(share * len(x)))
+        kept = min(len(x) - 1, max(1, round(share * len(x))))
         for start in range(0, len(self.bias), _SLICE):
             rows = slice(start, start + _SLICE)
             values = x @ self.weight[rows].T
