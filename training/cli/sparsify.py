@@ -47,14 +47,14 @@ _STOPPED = "stopped. Run the same command again: it goes on after the last part 
 @click.option(
     "--images-only",
     is_flag=True,
-    help="DATA is a folder of images without captions. Needs --vocabulary, and another head than"
-    " contrastive.",
+    help="DATA is a folder of images without captions. Needs --vocabulary and --head distill.",
 )
 @click.option("--split", default="train", show_default=True, help="The split to train on.")
 @click.option(
     "--vocabulary",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File of words of your field, one a line: for names of concepts, and for distill.",
+    help="File of words and phrases of your field, one a line: for names of concepts, and for"
+    " distill and splice.",
 )
 @coverage_option
 @click.option(
@@ -67,7 +67,8 @@ _STOPPED = "stopped. Run the same command again: it goes on after the last part 
     type=click.FloatRange(0, 1, min_open=True),
     default=0.03,
     show_default=True,
-    help="The largest share of concepts that is active, on the average of images and of texts.",
+    help="The largest share of concepts that is active in training, on the average of images and of"
+    " texts.",
 )
 @click.option("--steps", type=click.IntRange(1), help="Steps of a head.  [default: 800]")
 @click.option("--batch-size", type=click.IntRange(2), help="Images of a step.  [default: 256]")
@@ -150,8 +151,9 @@ def sparsify(
         run_folder = output or Path("runs/sparsify") / f"{name}-{version}"
         _refuse_foreign(run_folder, {*HEADS.names, "report.html", "report.json"})
         with errors_as_typed("DATA"):
-            if images_only and head == "contrastive":
-                raise PluginError("head contrastive: needs captions; --head distill needs none")
+            for wanted in (head, *chosen):
+                if images_only and HEADS.load(wanted).needs_captions:
+                    raise PluginError(f"head {wanted}: needs captions; --head distill needs none")
             if images_only and vocabulary is None:
                 raise DataError("--images-only: wants --vocabulary, the words for names")
             words = None if vocabulary is None else read_vocabulary(vocabulary)

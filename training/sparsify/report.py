@@ -44,9 +44,10 @@ _NOTES = (
     "The dense row is the teacher; its towers are frozen in all others. `untrained` rows are the "
     "same head with random weights, held to the same L0: what a figure of interpretability shows "
     "that they show as well was not learned. Rows of a reconstruction are no sparse codes: they "
-    "are the dense vectors that the codes give back. Ties are no hits. Clarity is read beside its "
-    "two controls alone: the same activations on random images, and an untrained head. A name is "
-    "trusted where held-back images bear out half of the names of its score."
+    "are the dense vectors that the codes give back. Ties count as guessing among them would. "
+    "Clarity is read beside its two controls alone: the same activations on random images, and an "
+    "untrained head. A name is trusted where held-back images bear out half of the names of its "
+    "score."
 )
 
 

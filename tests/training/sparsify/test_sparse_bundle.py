@@ -104,6 +104,7 @@ def test_images_alone_suffice(dense_bundle: Path, tmp_path: Path) -> None:
     arguments += ["--output", str(tmp_path / "run")]
     for more, problem in (
         ([], "head contrastive: needs captions"),
+        (["--head", "topk_sae"], "head topk_sae: needs captions"),
         (["--head", "distill"], "--images-only: wants --vocabulary"),
     ):
         refused = CliRunner().invoke(main, [*arguments, *more])
