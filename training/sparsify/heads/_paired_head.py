@@ -53,9 +53,9 @@ class PairedHead(CodeHead):
         of the one, there are more of the other, and random directions at last."""
         images, texts = (rows[torch.randperm(len(rows))] - rows.mean(0) for rows in data.sample)
         concepts = len(self.image.bias)
-        half = concepts // 2
+        half, rest = concepts // 2, concepts - concepts // 2
         random = torch.randn_like(self.image.weight)
-        directions = [texts[:half], images[: concepts - half], texts[half:], random]
+        directions = [texts[:half], images[:rest], texts[half:], images[rest:], random]
         self._point(F.normalize(torch.cat(directions)[:concepts]), data)
 
     def _point(self, directions: Float[Tensor, "C D"], data: HeadData) -> None:
