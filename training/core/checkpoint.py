@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bundle.atomic import replace_directory, staging_directory
@@ -59,7 +59,7 @@ def save(
     with staging_directory(folder) as staging:
         draft = staging / target.name
         draft.mkdir()
-        save_model(model, str(draft / "model.safetensors"))  # which writes a shared tensor once
+        save_file(_on_cpu(model.state_dict()), draft / "model.safetensors")
         save_file(_on_cpu(_optimizer_states(model, optimizers)), draft / "optimizer.safetensors")
         if average:
             save_file(_on_cpu(average), draft / "average.safetensors")
@@ -99,7 +99,7 @@ def restore(
     average: dict[str, Tensor],
 ) -> None:
     """Loads a checkpoint's weights, optimiser states and averaged weights into those given."""
-    load_model(model, checkpoint / "model.safetensors")
+    model.load_state_dict(load_file(checkpoint / "model.safetensors"))
     parameters = dict(model.named_parameters())
     owners = {
         parameter: optimizer
@@ -144,4 +144,12 @@ def _optimizer_states(
 
 
 def _on_cpu(tensors: dict[str, Any]) -> dict[str, Tensor]:
-    return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    """Contiguous copies on the CPU. A tensor that two names share is there for each of them, as
+    safetensors wants it."""
+    result: dict[str, Tensor] = {}
+    written: set[int] = set()
+    for name, value in tensors.items():
+        tensor = value.detach().cpu().contiguous()
+        result[name] = tensor.clone() if tensor.data_ptr() in written else tensor
+        written.add(tensor.data_ptr())
+    return result

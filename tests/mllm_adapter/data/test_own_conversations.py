@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +160,8 @@ def test_each_bad_row_is_counted_and_named(
     assert ("own.json:8: not JSON" in named) == lines
     own.drop(lambda conversation: None if conversation.images else "too long")
     assert (own.tally.bad, len(own.rows)) == (4 + lines, 2)
-    with caplog.at_level(logging.INFO):
-        own.tally.check()
-    assert f"{6 + lines} conversations, 2 good, {4 + lines} bad" in caplog.messages[-1]
+    own.tally.check()
+    assert f"{6 + lines} conversations, 2 good, {4 + lines} bad" in own.tally.summary()
 
 
 @pytest.mark.parametrize(
