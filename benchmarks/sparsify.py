@@ -137,7 +137,13 @@ def table(results: dict[str, Any], widths: list[int]) -> str:
     """The figures on the unseen style over the teachers, beside the teachers' own and those of the
     sparse arm of `make quality`, as a Markdown table."""
     columns = ["head", "C", "seeds", "top-1", "of the teacher", "text to image", "L0", "untrained"]
-    columns += ["again", "clarity (random, untrained)", "trusted names (untrained)", "s", "MiB"]
+    columns += [
+        "again",
+        "clarity (random, untrained)",
+        "confidence of names (untrained)",
+        "s",
+        "MiB",
+    ]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     teachers = {
         key.removesuffix("/dense"): value["splits"][SPLIT]
@@ -189,8 +195,10 @@ def _line(name: str, concepts: int, pairs: list[tuple[dict[str, Any], dict[str, 
             (untrained, "clarity"),
         )
     ]
-    trusted = statistics.mean(run["names"]["trusted"] for run in runs)
-    by_chance = statistics.mean(run["names_untrained"]["trusted"] for run in runs)
+    confidence, by_chance = (
+        statistics.mean(run[names]["mean_confidence"] for run in runs)
+        for names in ("names", "names_untrained")
+    )
     cells = [
         name,
         f"{concepts:,}",
@@ -200,7 +208,7 @@ def _line(name: str, concepts: int, pairs: list[tuple[dict[str, Any], dict[str, 
         spread([f["untrained"]["top1"]["percent"] for f in codes]),
         spread(again) if again else "",
         f"{shown[0]} ({shown[1]}, {shown[2]})",
-        f"{trusted:.0f} ({by_chance:.0f})",
+        f"{confidence:.2f} ({by_chance:.2f})",
         spread([run["seconds"] for run in runs]),
         f"{max(run['peak_mib'] for run in runs):,}",
     ]
