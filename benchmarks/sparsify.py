@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks.arguments import at_least
+from benchmarks.quality import spread
 from bundle.store import open_bundle
 from training.evaluation.minilm import fetched_encoder
 from training.loading.pair_data import PairData
@@ -227,14 +228,6 @@ def _accuracy(runs: list[dict[str, Any]], teachers: list[dict[str, Any]]) -> lis
 
 def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def spread(values: list[float]) -> str:
-    """The mean, with the standard error when there are several values."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:.1f}"
-    return f"{mean:.1f} ± {statistics.stdev(values) / len(values) ** 0.5:.1f}"
 
 
 if __name__ == "__main__":

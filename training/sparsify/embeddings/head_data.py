@@ -116,6 +116,11 @@ class HeadData:
         texts = np.unique(self.caption_rows) if self.has_captions else self.vocabulary
         return self._images(_even(len(self.images))), self.texts[texts[_even(len(texts))]]
 
+    @cached_property
+    def image_mean(self) -> Float[Tensor, " D"]:
+        """The mean of the images of `sample`."""
+        return self.sample[0].mean(0)
+
     def batch(
         self, step: int, size: int, texts: int, seed: int, *, captions: bool, mixing: float = 0.0
     ) -> HeadBatch:
@@ -156,7 +161,7 @@ class HeadData:
         chosen = np.sort(generator.integers(len(self.images), size=len(images)))
         others = self._images(chosen)[generator.permutation(len(images))]
         far = torch.from_numpy(generator.uniform(0, mixing, (len(images), 1)).astype(np.float32))
-        return F.normalize(images + far * (others - self.sample[0].mean(0)))
+        return F.normalize(images + far * (others - self.image_mean))
 
     def _captions(
         self, index: NDArray[np.int64], generator: np.random.Generator
