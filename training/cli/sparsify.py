@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -18,6 +17,7 @@ from training.cli.pair_options import (
 )
 from training.cli.run_options import show_log
 from training.cli.vocabulary_options import check_coverage_file, coverage_option, report_coverage
+from training.sparsify.head_options import CONCEPTS_PER_DIMENSION, HeadOptions
 
 _STOPPED = "stopped. Run the same command again: it goes on after the last part or checkpoint"
 
@@ -60,24 +60,37 @@ _STOPPED = "stopped. Run the same command again: it goes on after the last part 
 @click.option(
     "--concepts",
     type=click.IntRange(1, 2**20),
-    help="C, how many concepts the codes have.  [default: 8 times the width of the dense vectors]",
+    help="C, how many concepts the codes have.  [default:"
+    f" {CONCEPTS_PER_DIMENSION} times the width of the dense vectors]",
 )
 @click.option(
     "--l0",
     type=click.FloatRange(0, 1, min_open=True),
-    default=0.03,
+    default=HeadOptions.l0,
     show_default=True,
     help="The largest share of concepts that is active in training, on the average of images and of"
     " texts.",
 )
-@click.option("--steps", type=click.IntRange(1), help="Steps of a head.  [default: 800]")
-@click.option("--batch-size", type=click.IntRange(2), help="Images of a step.  [default: 256]")
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=HeadOptions.steps,
+    show_default=True,
+    help="Steps of a head.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(2),
+    default=HeadOptions.batch_size,
+    show_default=True,
+    help="Images of a step.",
+)
 @click.option(
     "--lr",
     type=click.FloatRange(0, min_open=True),
     help="Peak learning rate.  [default: the head's own]",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=HeadOptions.seed, show_default=True)
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -103,8 +116,8 @@ def sparsify(
     coverage: Path | None,
     concepts: int | None,
     l0: float,
-    steps: int | None,
-    batch_size: int | None,
+    steps: int,
+    batch_size: int,
     lr: float | None,
     seed: int,
     output: Path | None,
@@ -125,18 +138,12 @@ def sparsify(
     from training.data.data_recipe import DataError
     from training.sparsify.embeddings.uncaptioned_images import UncaptionedImages
     from training.sparsify.heads import HEADS
-    from training.sparsify.job import HeadOptions, SparsifyConfig
+    from training.sparsify.job import SparsifyConfig
     from training.sparsify.job import sparsify as run
     from training.sparsify.onnx_heads import HeadGraphError
 
-    given: dict[str, Any] = {
-        "concepts": concepts,
-        "steps": steps,
-        "batch_size": batch_size,
-        "lr": lr,
-    }
     options = HeadOptions(
-        l0=l0, seed=seed, **{key: value for key, value in given.items() if value is not None}
+        concepts=concepts, l0=l0, steps=steps, batch_size=batch_size, lr=lr, seed=seed
     )
     check_coverage_file(vocabulary, coverage)
     if images_only:

@@ -25,7 +25,6 @@ from bundle.store import vacant_version
 from training.bundling.bundle_writer import CaptionCodes
 from training.bundling.name_vocabulary import NameVocabulary
 from training.bundling.naming import captions_of, named_by, words_of_data
-from training.core.optimizer import OptimizerConfig
 from training.data.data_recipe import DataError
 from training.evaluation.clarity import Judge
 from training.loading.pair_data import PairData
@@ -41,9 +40,10 @@ from training.sparsify.embeddings.embedding_cache import (
 from training.sparsify.embeddings.head_data import HeadData
 from training.sparsify.head_encoder import HeadEncoder, codes_by, encoded
 from training.sparsify.head_figures import HeldOutFigures, NameFigures
+from training.sparsify.head_options import HeadOptions as HeadOptions
 from training.sparsify.head_trainer import TrainedHead, train_head
 from training.sparsify.heads import HEADS
-from training.sparsify.heads.base import CodeHead, HeadRecipe
+from training.sparsify.heads.base import CodeHead
 from training.sparsify.onnx_heads import as_served
 from training.sparsify.report import report_page
 from training.sparsify.sparse_bundle import GoldenArrays, write_sparse_bundle
@@ -52,48 +52,6 @@ from training.sparsify.vocabulary import vocabulary_texts, words_for
 
 GOLDEN_ITEMS = 64
 """Images, and texts, on which the graphs are compared with torch."""
-
-CONCEPTS_PER_DIMENSION = 8
-"""C, where nobody names it, in units of D."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadOptions:
-    """How heads are trained."""
-
-    concepts: int = 0
-    """C; 0 for CONCEPTS_PER_DIMENSION times D."""
-    l0: float = 0.03
-    steps: int = 800
-    batch_size: int = 256
-    texts: int = 256
-    lr: float = 0.0
-    """Peak learning rate; 0 for the head's own."""
-    scale_cap: float = 100.0
-    seed: int = 0
-
-    def recipe(self, head: str, width: int, teacher_scale: float, data: HeadData) -> HeadRecipe:
-        """The recipe of one head."""
-        concepts = self.concepts or CONCEPTS_PER_DIMENSION * width
-        kind = HEADS.load(head)
-        if not kind.trains:  # its concepts are words
-            concepts = min(concepts, len(data.vocabulary))
-        return HeadRecipe(
-            name=head,
-            data=data.digest,
-            width=width,
-            concepts=concepts,
-            l0=self.l0,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            texts=self.texts,
-            mixing=kind.mixing,
-            scale_cap=self.scale_cap,
-            teacher_scale=teacher_scale,
-            optimizer=OptimizerConfig(lr=self.lr or kind.lr, weight_decay=0.0, warmup=0.05),
-            seed=self.seed,
-            checkpoint_every=max(1, self.steps // 10),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,15 +22,15 @@ COLUMNS = (
     "random",
     "untrained",
 )
-COST_COLUMNS = (
+NAME_COLUMNS = (
     "head",
-    "seconds of training",
-    "peak memory, MiB",
-    "logit scale",
-    "names shown %",
-    "names trusted %",
-    "untrained %",
+    "mean confidence %",
+    "untrained",
+    "names of 50% or more, % of concepts",
+    "untrained",
+    "names shown, % of concepts",
 )
+COST_COLUMNS = ("head", "concepts", "seconds of training", "peak memory, MiB", "logit scale")
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}"
@@ -46,14 +46,16 @@ _NOTES = (
     "that they show as well was not learned. Rows of a reconstruction are no sparse codes: they "
     "are the dense vectors that the codes give back. Ties count as guessing among them would. "
     "Clarity is read beside its two controls alone: the same activations on random images, and an "
-    "untrained head. A name is trusted where held-back images bear out half of the names of its "
-    "score."
+    "untrained head. The confidence of a name is the share of names of its score that held-back "
+    "images bear out. Compare its mean with the untrained head's; how many names have 50% or more "
+    "changes much from one seed to another."
 )
 
 
 def report_page(report: Mapping[str, Any]) -> str:
     """The report as HTML, with its plots inside."""
-    options = ", ".join(f"{name} {value}" for name, value in report["options"].items())
+    chosen = {name: value for name, value in report["options"].items() if value is not None}
+    options = ", ".join(f"{name} {value}" for name, value in chosen.items())
     body = [
         f"<h1>{escape(report['teacher'])} made sparse</h1>",
         f"<p>Data: {escape(report['data'])}. Machine: {escape(report['machine'])}. "
@@ -68,7 +70,9 @@ def report_page(report: Mapping[str, Any]) -> str:
         body.append(_plot(report))
     else:
         body.append("<p>No images were held out, so nothing was measured.</p>")
-    body.append("<h2>Names and cost</h2>")
+    body.append("<h2>Names</h2>")
+    body.append(_table(NAME_COLUMNS, (_names(n, f) for n, f in report["heads"].items())))
+    body.append("<h2>Cost</h2>")
     body.append(_table(COST_COLUMNS, (_cost(n, f) for n, f in report["heads"].items())))
     title = f"{report['teacher']} made sparse"
     return (
@@ -113,17 +117,24 @@ def _codes(figures: Mapping[str, Any], untrained: Mapping[str, Any] | None) -> l
     ]
 
 
-def _cost(name: str, figures: Mapping[str, Any]) -> Sequence[str]:
+def _names(name: str, figures: Mapping[str, Any]) -> Sequence[str]:
     names, control = figures["names"], figures["names_untrained"]
+    means = (names["mean_confidence"], control["mean_confidence"])
+    counts = (names["trusted"], control["trusted"], names["named"])
     return [
         name,
+        *("" if mean is None else f"{100 * mean:.1f}" for mean in means),
+        *(f"{100 * count / names['concepts']:.1f}" for count in counts),
+    ]
+
+
+def _cost(name: str, figures: Mapping[str, Any]) -> Sequence[str]:
+    return [
+        name,
+        f"{figures['names']['concepts']:,}",
         f"{figures['seconds']:.0f}",
         f"{figures['peak_mib']:,}",
         f"{figures['logit_scale']:.1f}",
-        *(
-            f"{100 * count / names['concepts']:.0f}"
-            for count in (names["named"], names["trusted"], control["trusted"])
-        ),
     ]
 
 
