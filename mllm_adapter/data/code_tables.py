@@ -27,11 +27,11 @@ from bundle.ground import ground_of
 from bundle.manifest import Manifest
 from bundle.onnx_graph import OnnxGraph
 from bundle.preprocessor import Preprocessor
+from bundle.progress import show_progress
 from bundle.store import Bundle
 from mllm_adapter.data.image_collection import ImageCollection
 from mllm_adapter.model.adapter import AdapterConfig, AdapterError
 from mllm_adapter.model.projector import PatchCodes
-from training.core.progress import progress_bar
 from training.core.seeds import derive_seed
 from training.loading.augment import AugmentConfig, augment
 
@@ -148,7 +148,7 @@ class BackboneGraphs:
     def table(self, pixels: Iterable[NDArray[np.float32]], count: int, label: str) -> CodeTable:
         """Encodes batches of pixels (B, 3, S, S); a progress bar counts to `count` images."""
         parts: list[tuple[Any, ...]] = []
-        with progress_bar(count, "image", description=label, leave=False) as bar:
+        with show_progress(label, count, "images") as advance:
             for batch in pixels:
                 indices, values = self._patches(batch)
                 active = values > 0  # (B, P, K)
@@ -159,7 +159,7 @@ class BackboneGraphs:
                         active.sum(-1).ravel(),
                     )
                 )
-                bar.update(len(batch))
+                advance(len(batch))
         indices, values, counts = (np.concatenate(part) for part in zip(*parts, strict=True))
         return CodeTable(
             indices=indices,

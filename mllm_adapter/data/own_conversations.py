@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from bundle.image import ImageError, ImageLimits, decode_image
+from bundle.progress import show_progress
 from mllm_adapter.model.prompt import PromptMessage
 from mllm_adapter.model.turns import Role
-from training.core.progress import progress_bar
 from training.data.data_recipe import DataError
 from training.loading.sources._files import inside, read_image
 from training.loading.sources.base import BadPairError, printable
@@ -146,13 +146,13 @@ class OwnConversations:
     def _problems(self, names: Iterable[str]) -> Mapping[str, str]:
         problems: dict[str, str] = {}
         names = list(names)
-        with progress_bar(len(names), "image", description="images: ", leave=False) as bar:
+        with show_progress("reading", len(names), "images") as advance:
             for name in names:
                 try:
                     self._decode(name)
                 except (BadPairError, ImageError) as error:
                     problems[name] = str(error)
-                bar.update()
+                advance()
         return problems
 
 

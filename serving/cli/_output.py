@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from serving.cli._progress import show_progress
+from bundle.progress import show_progress
 from serving.storage.file_names import printable, spell
 from sparseclip import CallError, ItemStatus
 

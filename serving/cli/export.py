@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from bundle.progress import line_when_stopped
+from bundle.progress import line_when_stopped, show_progress
 from serving.cli._export_options import with_request
 from serving.cli._export_outcome import NothingExportedError, check_outcome, show_outcome
-from serving.cli._progress import show_progress
 from serving.export.bounds import MAX_WORKERS
 from serving.export.runners import RUNNERS, default_runner
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from bundle.progress import show_progress
 from serving.cli._output import watched
-from serving.cli._progress import show_progress
 
 _COLLECTION_OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
     click.option(

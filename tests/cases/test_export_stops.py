@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serving.cli._progress import show_progress
+from bundle.progress import show_progress
 from serving.export.runners import RUNNERS
 from tests.serving.export.command import options, run
 from tests.serving.export.image_folders import folder
@@ -75,13 +75,14 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Also while one step takes long, and where nobody knows how much there is."""
-    with show_progress("exporting", 2000, interval=0.02) as advance:
-        advance(1024, "480/s")
+    with show_progress("exporting", 2000, "rows", done=24, interval=0.01) as advance:
+        advance(1000, "480/s")
+        advance(0)  # keeps the note
         lines = ""
         while lines.count("\n") < 2:
             lines += capsys.readouterr().err
-    assert lines.startswith("exporting: 1,024 of 2,000, 480/s, 0 s\n")
-    with show_progress("listing", None, interval=0.02):
+    assert lines.startswith("exporting: 1,024 of 2,000 rows, 480/s, 0 s, about 0 s left\n")
+    with show_progress("listing", None, interval=0.01):
         while not (line := capsys.readouterr().err):
             time.sleep(0.01)
     assert line.startswith("listing: 0 s\n")

@@ -50,7 +50,7 @@ def build(recipe: str, output: Path | None, cache: Path | None, workers: int) ->
 
     Running the command again continues an interrupted build, and leaves a finished one as it is.
     """
-    from training.data.build import build_dataset, build_progress
+    from training.data.build import build_dataset
     from training.data.data_recipe import DataError, find_recipe, load_recipe
     from training.data.fetch import default_cache
     from training.data.photos import build_photos, is_photo_recipe, load_photo_recipe
@@ -60,13 +60,13 @@ def build(recipe: str, output: Path | None, cache: Path | None, workers: int) ->
         path = find_recipe(recipe)
         target = output or Path("data/build") / path.stem
         stopped = "stopped. Run the same command again: it goes on with what is not built"
-        with line_when_stopped(lambda: stopped), build_progress() as progress:
+        with line_when_stopped(lambda: stopped):
             if is_photo_recipe(path):
                 photos = load_photo_recipe(path)
-                index = build_photos(photos, target, store, progress=progress)
+                index = build_photos(photos, target, store)
             else:
                 spec = load_recipe(path)
-                index = build_dataset(spec, target, store, workers=workers, progress=progress)
+                index = build_dataset(spec, target, store, workers=workers)
     except DataError as error:
         raise click.ClickException(str(error)) from error
     for note in index["notes"]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from training.core.progress import progress_bar
+from bundle.progress import show_progress
 
 
 class RunLog:
@@ -21,11 +21,13 @@ class RunLog:
         self._file = (run / "log.jsonl").open("a")
         self._tensorboard = SummaryWriter(str(run / "tensorboard"), purge_step=done)
         self._stack = ExitStack()
-        self._bar = self._stack.enter_context(progress_bar(steps, "step", done=done))
+        self._advance = self._stack.enter_context(
+            show_progress("training", steps, "steps", done=done, leave=True)
+        )
 
     def advance(self) -> None:
         """Moves the progress bar by one step."""
-        self._bar.update()
+        self._advance()
 
     def write(self, step: int, figures: Mapping[str, float], bar: Mapping[str, str]) -> None:
         """Records the figures of a step, numbered from 1, and shows `bar` at the progress bar."""
@@ -33,7 +35,7 @@ class RunLog:
         self._file.flush()
         for key, value in figures.items():
             self._tensorboard.add_scalar(key, value, step)
-        self._bar.set_postfix(bar)
+        self._advance(0, ", ".join(f"{name} {value}" for name, value in bar.items()))
 
     def close(self) -> None:
         """Flushes and closes all three."""

@@ -10,18 +10,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-from bundle.progress import progress_lines
+from bundle.progress import show_progress
 from training.data.assemble import assemble
 from training.data.data_recipe import DataError, DataRecipe
 from training.data.dataset import DatasetHeader, open_output, write_dataset
@@ -35,28 +30,6 @@ DRAWINGS_PER_CHUNK = 400
 """Drawings rendered and cached together."""
 
 
-@contextmanager
-def build_progress() -> Iterator[Progress]:
-    """The progress of every step of a build: bars on a terminal, and elsewhere lines on stderr."""
-    progress = Progress(
-        TextColumn("{task.description:<10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
-    with progress, progress_lines(lambda: _line(progress)):
-        yield progress
-
-
-def _line(progress: Progress) -> str:
-    if not progress.tasks:
-        return "begins"
-    task = progress.tasks[-1]
-    return f"{task.description}: {task.completed:.0f} of {task.total or 0:.0f}"
-
-
 def check_tools(recipe: DataRecipe, cache: Path) -> None:
     """Raises DataError for a program or a library that the build would miss after minutes."""
     if importlib.util.find_spec("resvg_py") is None:
@@ -64,16 +37,15 @@ def check_tools(recipe: DataRecipe, cache: Path) -> None:
     check_clients(recipe.packages.values(), cache)
 
 
-def build_dataset(
-    recipe: DataRecipe, output: Path, cache: Path, *, workers: int, progress: Progress
-) -> dict[str, Any]:
+def build_dataset(recipe: DataRecipe, output: Path, cache: Path, *, workers: int) -> dict[str, Any]:
     """Builds `recipe` into `output` and returns the index. Raises DataError."""
     check_tools(recipe, cache)
     open_output(output)
-    contents = read_sources(recipe, cache, progress)
-    images = render_all(contents, recipe, cache / "renders", workers, progress)
-    splits = assemble(contents, images, recipe)
-    missing = write_words(recipe, output, cache)
+    contents = read_sources(recipe, cache)
+    images = render_all(contents, recipe, cache / "renders", workers)
+    with show_progress("splitting", None):
+        splits = assemble(contents, images, recipe)
+        missing = write_words(recipe, output, cache)
     header = DatasetHeader(
         recipe=recipe.name,
         recipe_sha256=recipe.sha256,
@@ -81,7 +53,7 @@ def build_dataset(
         dropped=contents.dropped,
         notes=[*contents.notes, *([missing] if missing else [])],
     )
-    return write_dataset(splits, header, output, recipe.samples_per_shard, progress)
+    return write_dataset(splits, header, output, recipe.samples_per_shard)
 
 
 def _render_chunk(sources: Sequence[tuple[bytes, bool]], px: int) -> list[bytes | str]:
@@ -96,7 +68,7 @@ def _render_chunk(sources: Sequence[tuple[bytes, bool]], px: int) -> list[bytes 
 
 
 def render_all(
-    contents: PackageContents, recipe: DataRecipe, cache: Path, workers: int, progress: Progress
+    contents: PackageContents, recipe: DataRecipe, cache: Path, workers: int
 ) -> dict[int, bytes]:
     """PNG bytes by index into `contents.drawings`; failures are counted in `contents.dropped`."""
     cache.mkdir(parents=True, exist_ok=True)
@@ -104,9 +76,11 @@ def render_all(
         range(start, min(start + DRAWINGS_PER_CHUNK, len(contents.drawings)))
         for start in range(0, len(contents.drawings), DRAWINGS_PER_CHUNK)
     ]
-    task = progress.add_task("render", total=len(contents.drawings))
     images: dict[int, bytes] = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with (
+        show_progress("rendering", len(contents.drawings), "drawings", leave=True) as advance,
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+    ):
         pending = []
         for chunk in chunks:
             digest = hashlib.sha256(str(recipe.render_px).encode())
@@ -119,7 +93,7 @@ def render_all(
             if plan and finished_shard(cache, name, plan):
                 for sample in read_tar(cache / name):
                     images[chunk[int(sample.key)]] = sample.png
-                progress.advance(task, len(chunk))
+                advance(len(chunk))
                 continue
             drawings = [contents.drawings[i] for i in chunk]
             sources = [(drawing.content, drawing.trim) for drawing in drawings]
@@ -131,7 +105,7 @@ def render_all(
                     images[chunk[position]] = result
                     samples.append(Sample(key=str(position), png=result, meta={}))
             write_shard(cache, name, samples)
-            progress.advance(task, len(chunk))
+            advance(len(chunk))
     for i, drawing in enumerate(contents.drawings):
         if i not in images:
             contents.dropped[f"{drawing.set}: render failed"] += 1

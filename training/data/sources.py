@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import Progress
-
+from bundle.progress import show_progress
 from training.data.data_recipe import DataRecipe
 from training.data.emoji import FILES, EmojiTable
 from training.data.fetch import FetchError, fetch, members
@@ -35,30 +34,32 @@ class PackageContents:
     """Why optional packages are missing."""
 
 
-def read_sources(recipe: DataRecipe, cache: Path, progress: Progress) -> PackageContents:
+def read_sources(recipe: DataRecipe, cache: Path) -> PackageContents:
     """Fetches the packages and reads every drawing of the recipe's sets. Raises DataError."""
-    task = progress.add_task("fetch", total=len(recipe.packages))
     files: dict[str, dict[str, bytes]] = {}
     notes = []
-    for key, package in recipe.packages.items():
-        try:
-            files[key] = dict(members(fetch(package, cache), _members_of(recipe, key)))
-        except FetchError as error:
-            if not package.optional:
-                raise
-            notes.append(str(error))
-        progress.advance(task)
+    with show_progress("fetching", len(recipe.packages), "packages", leave=True) as advance:
+        for key, package in recipe.packages.items():
+            try:
+                files[key] = dict(members(fetch(package, cache), _members_of(recipe, key)))
+            except FetchError as error:
+                if not package.optional:
+                    raise
+                notes.append(str(error))
+            advance()
     table = EmojiTable.from_files(files[recipe.keywords])
     for name, spec in recipe.sets.items():
         if spec.kind == "emoji" and iconify_file(name) in files[spec.package]:
             table.add_names(iconify_names(files[spec.package][iconify_file(name)]))
     drawings: list[Drawing] = []
     dropped: Counter[str] = Counter()
-    for entry in _read_sets(recipe, files, table):
-        if isinstance(entry, Dropped):
-            dropped[f"{entry.set}: {entry.reason}"] += 1
-        else:
-            drawings.append(entry)
+    with show_progress("reading", None, "drawings") as advance:
+        for entry in _read_sets(recipe, files, table):
+            if isinstance(entry, Dropped):
+                dropped[f"{entry.set}: {entry.reason}"] += 1
+            else:
+                drawings.append(entry)
+            advance()
     return PackageContents(drawings=drawings, table=table, dropped=dropped, notes=notes)
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bundle.progress import show_progress
+
 CodeMatrix = NDArray[np.float32]
 """Dense codes, (B, C)."""
 
@@ -111,12 +113,10 @@ def encode_all(
     batch_size: int = 64,
 ) -> CodeMatrix:
     """Encodes `count` items to codes (N, C), with a progress bar that names their `kind`."""
-    from training.core.progress import progress_bar
-
     codes = []
-    with progress_bar(count, kind.removesuffix("s"), description=kind, leave=False) as bar:
+    with show_progress("encoding", count, kind) as advance:
         iterator = iter(items)
         while batch := list(islice(iterator, batch_size)):
             codes.append(encode(batch))
-            bar.update(len(batch))
+            advance(len(batch))
     return np.concatenate(codes)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bundle.image import ImageError, ImageLimits, decode_image
+from bundle.progress import show_progress
 from bundle.tokenizer import TokenizedText
-from training.core.progress import progress_bar
 from training.loading.likeness import likeness_of
 from training.loading.pair_data import PairSplit
 from training.loading.pair_records import RecordWriter
@@ -174,7 +174,7 @@ class PairInspector:
         left_out = Counter(pairs.source.left_out)
         images: set[int] = set()
         total = min(self._limit or pairs.pairs, pairs.pairs)
-        with progress_bar(total, "pair", description=f"{pairs.name}: ", leave=False) as bar:
+        with show_progress(pairs.name, total, "pairs") as advance:
             for piece, found in ((p, found) for p in pairs.pieces for found in pairs.read(p)):
                 if isinstance(found, Damage):
                     report.damaged[found.piece] = found.reason
@@ -189,7 +189,7 @@ class PairInspector:
                     report.reasons[bad.reason] += 1
                     if len(report.bad_pairs) < MAX_NAMED:
                         report.bad_pairs.append(bad)
-                bar.update()
+                advance()
         report.left_out = dict(left_out)
         return report
 

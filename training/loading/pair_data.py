@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from training.core.progress import progress_bar
+from bundle.progress import show_progress
 from training.data.data_recipe import DataError, closest
 from training.data.shards import INDEX, RECEIPTS, read_index, shards_of
 from training.loading.held_out_rule import HeldOutRule
@@ -62,10 +62,10 @@ class PairSplit:
         """How many pairs, good or bad, there are. No image is read for this, so that the number of
         pairs of one side is an estimate, unless pairs were linked."""
         total = 0
-        with progress_bar(len(self.pieces), "file", description="counting: ", leave=False) as bar:
+        with show_progress("counting", len(self.pieces), "files") as advance:
             for piece in self.pieces:
                 total += self.source.count(piece)
-                bar.update()
+                advance()
         counts = self.sides.counts
         held_out = round(total / HELD_OUT_OF) if counts is None else counts.held_out
         return {"train": total - held_out, "held_out": held_out, "all": total}[self.side]

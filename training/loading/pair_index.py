@@ -19,7 +19,7 @@ import numpy as np
 
 from bundle.atomic import write_file
 from bundle.image import ImageError, ImageLimits, decode_image
-from training.core.progress import progress_bar
+from bundle.progress import show_progress
 from training.data.fetch import default_cache
 from training.loading.likeness import Likeness, likeness_of
 from training.loading.pair_records import PairRecords, RecordWriter
@@ -103,14 +103,14 @@ def _read(source: PairSource, kept: _KeptParts | None, name: str) -> PairRecords
     parts, writer = list[PairRecords](), RecordWriter()
     with (
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
-        progress_bar(total, "pair", description=f"{name}, once: ", leave=False) as bar,
+        show_progress(f"{name}, once", total, "pairs") as advance,
     ):
         for number, piece in enumerate(pieces, first + 1):
             for batch in _batches(source.read(piece)):
                 for pair, record in zip(batch, pool.map(_record, batch), strict=True):
                     if record is not None:
                         writer.add(record.digest, record.likeness, pair.captions)
-                bar.update(len(batch))
+                advance(len(batch))
             is_last = piece == pieces[-1]
             if kept is not None and (is_last or len(writer) >= PART):
                 parts.append(writer.records())

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from bundle.image import ImageError, ImageLimits, decode_image
-from training.core.progress import progress_bar
+from bundle.progress import show_progress
 from training.data.data_recipe import DataError
 from training.data.shards import read_index, read_split
 from training.loading.pair_data import ALL, TRAIN, PairData, PairSplit
@@ -161,7 +161,7 @@ def _take(
     taken: dict[str, list[Pair]] = {name: [] for name in names}
     tally = PairTally(split.data, len(split.pieces))
     total = len(names) * min(MAX_SAMPLES, split.pairs)
-    with progress_bar(total, "pair", description=f"{split.data}: ", leave=False) as bar:
+    with show_progress(split.data, total, "pairs") as advance:
         for number, piece in enumerate(pieces, 1):
             most = -(-MAX_SAMPLES * number // len(pieces))  # of this piece and those before it
             for found in split.read(piece):
@@ -174,7 +174,7 @@ def _take(
                 tally.add(report)
                 if report.good and isinstance(found, Pair):
                     taken[side].append(found)
-                    bar.update()
+                    advance()
     return taken
 
 

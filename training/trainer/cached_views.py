@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bundle.atomic import draft_of
+from bundle.progress import show_progress
 from training.core.distributed import Ranks
 from training.core.precision import autocast
-from training.core.progress import progress_bar
 from training.data.shards import INDEX
 from training.loading.augment import WHOLE, BatchPart
 from training.loading.pairs import PairsInMemory, to_device
@@ -90,13 +90,13 @@ def _compute(
     index = torch.repeat_interleave(torch.arange(len(pairs)), counts)  # (V,), each view's image
     views = FreshViews(pairs.rgba, tower.image_size, recipe.augment)
     outputs = []
-    with progress_bar(len(index), "view", description="views", leave=False) as bar:
+    with show_progress("caching", len(index), "views") as advance:
         for number, group in enumerate(index.split(VIEWS_PER_FORWARD)):
             generator = torch.Generator().manual_seed(number)
             pixels = to_device(views(group, generator), device, recipe.loop.channels_last)
             with autocast(recipe.loop.precision, device):
                 outputs.append(tower.frozen(pixels).cpu().contiguous())
-            bar.update(len(group))
+            advance(len(group))
     return torch.cat(outputs)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from training.data.build import build_dataset, build_progress
+from training.data.build import build_dataset
 from training.data.data_recipe import (
     DataError,
     DataRecipe,
@@ -114,10 +114,7 @@ def recipe(tmp_path: Path, tarball: Callable[[dict[str, bytes]], bytes]) -> Data
 
 def build(recipe: DataRecipe, tmp_path: Path) -> dict[str, Any]:
     """Build into `out`."""
-    with build_progress() as progress:
-        return build_dataset(
-            recipe, tmp_path / "out", tmp_path / "cache", workers=1, progress=progress
-        )
+    return build_dataset(recipe, tmp_path / "out", tmp_path / "cache", workers=1)
 
 
 def stamps(folder: Path) -> dict[str, int]:

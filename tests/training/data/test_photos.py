@@ -15,7 +15,6 @@ import yaml
 from PIL import Image
 
 from tests.training.data.test_rcc import Tree, qcompress, resource
-from training.data.build import build_progress
 from training.data.data_recipe import DataError, PackageSpec, find_recipe
 from training.data.photos import PhotoRecipe, PhotoSet, build_photos, load_photo_recipe
 from training.data.rcc import FOLDER, ZLIB
@@ -141,8 +140,7 @@ def recipe(cache: Path, content: bytes) -> PhotoRecipe:
 
 def build(tiny: PhotoRecipe, tmp_path: Path) -> dict[str, Any]:
     """Build into `out`."""
-    with build_progress() as progress:
-        return build_photos(tiny, tmp_path / "out", tmp_path / "cache", progress=progress)
+    return build_photos(tiny, tmp_path / "out", tmp_path / "cache")
 
 
 def test_boards_give_titles_sentences_licences_and_credits(tmp_path: Path) -> None:

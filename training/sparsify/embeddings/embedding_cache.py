@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.image import ImageError
+from bundle.progress import show_progress
 from bundle.text import TextError, clean_text
-from training.core.progress import progress_bar
 from training.data.data_recipe import DataError
 from training.data.fetch import default_cache
 from training.data.shards import read_index, read_split
@@ -103,7 +103,7 @@ class EmbeddingCache:
         rows = islice(read_rows(data, name), found, None)
         workers = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
         with (
-            progress_bar(total, "image", description=f"{name}: ", done=file.rows) as bar,
+            show_progress(name, total, "images", done=file.rows, leave=True) as advance,
             ThreadPoolExecutor(workers or 1) as pool,
         ):
             while not file.state["done"]:
@@ -121,7 +121,7 @@ class EmbeddingCache:
                 for start in range(0, len(good), BATCH):
                     batch = np.stack([pixel for _, pixel in good[start : start + BATCH]])
                     vectors.append(self.encoder.images(batch))
-                    bar.update(len(batch))
+                    advance(len(batch))
                 found += len(part)
                 if too_many_bad(bad, found):
                     raise DataError(
@@ -158,14 +158,14 @@ class _TextRows:
             self._row = {text: n for n, text in enumerate(file.lines())}
             missing = [text for text in dict.fromkeys(texts) if text not in self._row]
             cut = self._encoder.cut
-            with progress_bar(len(missing), "text", description="texts: ", leave=False) as bar:
+            with show_progress("embedding", len(missing), "texts") as advance:
                 for start in range(0, len(missing), PART):
                     part = missing[start : start + PART]
                     batches = [part[i : i + BATCH] for i in range(0, len(part), BATCH)]
                     vectors = []
                     for batch in batches:
                         vectors.append(self._encoder.texts(batch))
-                        bar.update(len(batch))
+                        advance(len(batch))
                     self._row |= {text: file.rows + n for n, text in enumerate(part)}
                     file.append(np.concatenate(vectors), part)
             if self._encoder.cut > cut:
