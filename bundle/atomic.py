@@ -22,7 +22,7 @@ _NAME = re.compile(r"\.sparseclip-[0-9a-f]{16}\.draft")
 
 _STAGING = ".sparseclip-writing-"
 _STAGING_NAME = re.compile(re.escape(_STAGING) + "[a-z0-9_]{8}")
-"""A name that `tempfile.mkdtemp` makes of it, and that nothing else gives its folders."""
+"""A name that nothing else gives its folders."""
 
 
 def sync(path: Path | str) -> None:
@@ -140,7 +140,8 @@ def write_file(path: Path | str, content: bytes) -> None:
 
 @contextlib.contextmanager
 def staging_directory(folder: Path) -> Iterator[Path]:
-    """An empty folder inside `folder`, there until the end of the block, whatever ends it.
+    """An empty folder inside `folder`, for its owner alone, there until the end of the block,
+    whatever ends it.
 
     What is written into it is renamed to its place in `folder`. Folders that killed writers left
     are removed first. A file system without locks is written to all the same, and never swept.
@@ -148,12 +149,14 @@ def staging_directory(folder: Path) -> Iterator[Path]:
     for path in folder.glob(f"{_STAGING}*"):
         if _STAGING_NAME.fullmatch(path.name):
             _remove_staging(path)
-    staging, lock = _held_directory(folder)
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        os.close(lock)
+    with contextlib.ExitStack() as stack:
+        yield _held_directory(folder, stack)
+
+
+def work_directory() -> contextlib.AbstractContextManager[Path]:
+    """A staging directory in the system's folder of temporary files, for what is never renamed.
+    Unlike one of `tempfile`, it does not stay for ever when the process is killed."""
+    return staging_directory(Path(tempfile.gettempdir()))
 
 
 def replace_directory(draft: Path, target: Path) -> None:
@@ -165,21 +168,25 @@ def replace_directory(draft: Path, target: Path) -> None:
     sync(target.parent)
 
 
-def _held_directory(folder: Path) -> tuple[Path, int]:
-    """A new staging directory, and the open descriptor whose lock holds it."""
+def _held_directory(folder: Path, stack: contextlib.ExitStack) -> Path:
+    """A new staging directory, held by the lock of an open descriptor. `stack` ends both."""
     while True:
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
-        lock = os.open(staging, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # another writer found it before it was locked, and removes it
-            os.close(lock)
+        staging = folder / f"{_STAGING}{secrets.token_hex(4)}"
+        if os.path.lexists(staging):
             continue
+        # Before it is there: a signal may come at any moment.
+        stack.callback(shutil.rmtree, staging, ignore_errors=True)
+        staging.mkdir(mode=0o700)
+        try:
+            lock = os.open(staging, os.O_RDONLY)
+            stack.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (FileNotFoundError, BlockingIOError):
+            continue  # another writer found it before it was locked, and removes it
         except OSError:  # no locks here
-            return staging, lock
+            return staging
         if _is_open(staging, lock):
-            return staging, lock
-        os.close(lock)
+            return staging
 
 
 def _remove_staging(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.resources
 import os
@@ -37,6 +38,7 @@ __all__ = [
     "open_bundle",
     "vacant_version",
     "write_bundle",
+    "write_version",
 ]
 
 CURRENT = "CURRENT"
@@ -171,41 +173,56 @@ def current_version(model_dir: Path) -> str:
 
 
 def write_bundle(models_dir: Path, manifest: Manifest, fill: Callable[[Path], None]) -> Path:
+    """Writes a version whose manifest is known before its files are; see `write_version`."""
+
+    def write(folder: Path) -> Manifest:
+        fill(folder)
+        return manifest
+
+    return write_version(models_dir, manifest.name, manifest.version, write)
+
+
+def write_version(
+    models_dir: Path, name: str, version: str, write: Callable[[Path], Manifest]
+) -> Path:
     """Writes a version, makes it the current one, and returns its directory.
 
-    `fill` puts the files into an empty directory, and the manifest's `files` describe what is
-    there. Only when all of it is verified and on the disk does the directory get its name, and
-    CURRENT its line. If anything fails, nothing is left. Versions never change: raises BundleError
-    when this one exists, and when the disk does not take it.
+    `write` puts the files into an empty directory on the disk of `models_dir`, and returns the
+    manifest, whose `files` then describe what is there. Only when all of it is verified and on the
+    disk does the directory get its name, and CURRENT its line. If anything fails, nothing is left;
+    what a killed process leaves is removed by the next one that writes a version of the model.
+    Versions never change: raises BundleError when this one exists, and when the disk does not take
+    it.
     """
-    target = vacant_version(models_dir, manifest.name, manifest.version)
+    target = vacant_version(models_dir, name, version)
     model_dir = target.parent
-    model_dir.mkdir(parents=True, exist_ok=True)
+    missing = [path for path in (model_dir, *model_dir.parents) if not path.exists()]
     try:
+        model_dir.mkdir(parents=True, exist_ok=True)
         with staging_directory(model_dir) as staging:
-            draft = staging / manifest.version
+            draft = staging / version
             draft.mkdir()
             mode = draft.stat().st_mode
-            fill(draft)
-            draft.chmod(mode)  # copying a temporary folder into it makes it as private
+            manifest = write(draft)
+            draft.chmod(mode)  # copying a private folder into it makes it as private
             complete = dataclasses.replace(manifest, files=describe_files(draft))
             (draft / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
             verify(draft)
-            (staging / CURRENT).write_text(manifest.version + "\n", encoding="utf-8")
+            (staging / CURRENT).write_text(version + "\n", encoding="utf-8")
             sync_tree(staging)
             draft.rename(target)
             sync(model_dir)
             (staging / CURRENT).replace(model_dir / CURRENT)
             sync(model_dir)
     except BaseException as error:
-        if not any(model_dir.iterdir()):
-            model_dir.rmdir()
+        for path in missing:
+            with contextlib.suppress(OSError):  # somebody else uses it
+                path.rmdir()
         if not isinstance(error, OSError):
             raise
-        vacant_version(models_dir, manifest.name, manifest.version)  # another writer was quicker
+        vacant_version(models_dir, name, version)  # another writer was quicker
         reason = error.strerror or "the disk does not take it"
-        problem = f"{manifest.name}/{manifest.version}: cannot be written: {reason}"
-        raise BundleError(problem) from error
+        raise BundleError(f"{name}/{version}: cannot be written: {reason}") from error
     return target
 
 

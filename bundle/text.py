@@ -27,6 +27,8 @@ Unicode's Stream-Safe Text Format allows 30."""
 EMPTY = "must not be empty"
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_CANONICAL = _NO_PUNCTUATION | {ord("_"): " "}
+"""As open_clip's `canonicalize_text`: words that an underscore joins stay two words."""
 
 _WORD_START = "\u2581"
 """What SentencePiece writes for a space."""
@@ -80,7 +82,7 @@ def clean_text(value: object, cleaning: Cleaning = "lower") -> str:
         return " ".join(text.split())
     text = value if _PLAIN.fullmatch(value) else _repaired(value)
     if cleaning == "canonicalize":
-        text = text.translate(_NO_PUNCTUATION)
+        text = text.translate(_CANONICAL)
     text = " ".join(text.split())
     if cleaning != "whitespace":
         text = text.lower()

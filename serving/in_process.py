@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundle.atomic import work_directory
 from serving.core.config import ServerConfig
 from serving.server import running
 
@@ -28,7 +26,7 @@ def local_server(bundle_path: Path, *, chat: bool = True) -> Iterator[str]:
     would take seconds. Raises StartupError.
     """
     global abandoned
-    with _private_directory() as directory:
+    with work_directory() as directory:
         config = ServerConfig(
             bundle=str(bundle_path),
             socket=str(directory / "s"),
@@ -49,17 +47,6 @@ def local_server(bundle_path: Path, *, chat: bool = True) -> Iterator[str]:
         finally:
             server.loop.call_soon_threadsafe(server.stop.set)
             thread.join()
-
-
-@contextmanager
-def _private_directory() -> Iterator[Path]:
-    """A folder that is gone after the block, also when a signal comes while it is made."""
-    path = Path(tempfile.gettempdir()) / f"sparseclip-{secrets.token_hex(8)}"
-    try:
-        path.mkdir(mode=0o700)
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 class _RunningServer:

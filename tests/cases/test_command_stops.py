@@ -16,6 +16,9 @@ from tests.support.paths import ROOT
 END_S = 10.0
 """Time in which a stopped command must have ended."""
 
+WORK_FOLDER = ".sparseclip-writing-"
+"""How the names of folders begin that a command in work has."""
+
 EMBED = [sys.executable, "-m", "serving.cli.main", "embed", "--text", "a dog", "--json"]
 
 
@@ -35,7 +38,7 @@ def test_a_stop_while_the_bundle_is_opened(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    while process.poll() is None and not list(tmp_path.glob("sparseclip-*")):
+    while process.poll() is None and not list(tmp_path.glob(f"{WORK_FOLDER}*")):
         time.sleep(0.005)
     process.send_signal(stop)
     output, errors = process.communicate(timeout=END_S)
@@ -81,6 +84,10 @@ def test_a_disk_that_is_full_is_one_line(tiny_bundle: Path, tmp_path: Path) -> N
 
 @pytest.mark.kind("K11")
 def test_a_terminal_without_the_characters(tiny_bundle: Path, tmp_path: Path) -> None:
+    """What a command that was killed before has left in the folder of temporary files goes."""
+    left, own = tmp_path / f"{WORK_FOLDER}0123abcd", tmp_path / f"{WORK_FOLDER}notes"
+    left.mkdir()
+    own.mkdir()
     command = [*EMBED[:-1], "--bundle", str(tiny_bundle), "--text", "caf\u00e9 \U0001f431"]
     done = subprocess.run(
         command,
@@ -91,3 +98,4 @@ def test_a_terminal_without_the_characters(tiny_bundle: Path, tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stderr
     assert b"caf\\xe9 \\U0001f431" in done.stdout
+    assert list(tmp_path.iterdir()) == [own]

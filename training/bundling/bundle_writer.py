@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from bundle.concepts import ConceptVocabulary, NamedConcept
 from bundle.manifest import Manifest, Preprocessing, Tokenization, Training
 from bundle.preprocessor import Preprocessor
 from bundle.schema import from_dict
-from bundle.store import Bundle, write_bundle
+from bundle.store import Bundle, write_version
 from training.bundling.onnx_graphs import TopK, write_graphs
 from training.bundling.onnx_parity import ParityError, check_graphs, choose_topk
 from training.model.sparse_clip import ModelConfig, SparseCLIP
@@ -87,8 +85,8 @@ def export_bundle(
     if shared_dense and model.image_head.dense_dim != model.text_head.dense_dim:
         raise BundleExportError("shared_dense: the towers' dense vectors differ in width")
     model = as_shipped(model, storage)
-    with tempfile.TemporaryDirectory() as temporary:
-        work = Path(temporary)
+
+    def write(work: Path) -> Manifest:
         (work / "LICENSE").write_text(licence_text, encoding="utf-8")
         (work / "CARD.md").write_text(card_text, encoding="utf-8")
         ConceptVocabulary.write(work / "concepts.jsonl", concepts)
@@ -106,7 +104,7 @@ def export_bundle(
             parity = check_graphs(model, work, pixels, tokens)
         except ParityError as error:
             raise BundleExportError(str(error)) from error
-        manifest = Manifest(
+        return Manifest(
             name=name,
             version=version,
             kind="sparse",
@@ -119,7 +117,8 @@ def export_bundle(
             patch_parity=parity.patches,
             files={},
         )
-        return write_bundle(models_dir, manifest, lambda folder: _move(work, folder))
+
+    return write_version(models_dir, name, version, write)
 
 
 def as_shipped(model: SparseCLIP, storage: Storage = "float16") -> SparseCLIP:
@@ -203,8 +202,3 @@ def _architecture(model: SparseCLIP, topk: TopK, shared_dense: bool) -> Architec
         config=dataclasses.asdict(config),
         dense="shared" if shared_dense else None,
     )
-
-
-def _move(source: Path, target: Path) -> None:
-    for path in source.iterdir():
-        shutil.move(path, target / path.name)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from bundle.architecture import Architecture
 from bundle.manifest import Manifest, ModelOrigin, SourceParity
 from bundle.onnx_graph import DENSE_OUTPUTS, INPUT, GraphName
 from bundle.schema import SchemaError, from_dict
-from bundle.store import vacant_version, write_bundle
+from bundle.store import vacant_version, write_version
 from training.importing import MODEL_SOURCES
 from training.importing.base import ImportedModel, ModelImportError, SourceOptions
 
@@ -60,17 +58,19 @@ def import_bundle(config: ImportConfig, report: Callable[[str], None]) -> Path:
     report("reading the model")
     model = source.load(rest, SourceOptions(weights=config.weights))
     label = f"{kind}:{source.label(rest)}"
-    with tempfile.TemporaryDirectory() as temporary:
-        work = Path(temporary)
-        manifest = _write(model, work, label, config, report)
+
+    def write(folder: Path) -> Manifest:
+        manifest = _write(model, folder, label, config, report)
         from training.importing._card import import_card, unknown_licence
 
         text = licence or model.licence
-        (work / "LICENSE").write_text(text or unknown_licence(label), encoding="utf-8")
+        (folder / "LICENSE").write_text(text or unknown_licence(label), encoding="utf-8")
         card = import_card(manifest, model.family, known_licence=text is not None)
-        (work / "CARD.md").write_text(card, encoding="utf-8")
-        report("writing the bundle")
-        return write_bundle(config.models_dir, manifest, lambda folder: _move(work, folder))
+        (folder / "CARD.md").write_text(card, encoding="utf-8")
+        report("verifying the bundle")
+        return manifest
+
+    return write_version(config.models_dir, config.name, config.version, write)
 
 
 def _split(source: str) -> tuple[str, str]:
@@ -227,8 +227,3 @@ def _architecture(model: ImportedModel, dense_dim: int) -> Architecture:
         dense="shared",
         patch_grid=model.patch_grid,
     )
-
-
-def _move(source: Path, target: Path) -> None:
-    for path in source.iterdir():
-        shutil.move(path, target / path.name)

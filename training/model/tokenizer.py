@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from bundle.atomic import work_directory
 from bundle.clip_tokenizer import WORD_PATTERN, ClipTokenizer
 from bundle.tokenizer import TokenizedText
 from training.core.torchvision_compat import open_clip
@@ -42,8 +42,8 @@ class CaptionTokenizer:
     def of_size(cls, size: int, context_length: int) -> CaptionTokenizer:
         """CLIP's tokenizer with a vocabulary of `size` ids. Raises ValueError for another size."""
         source = open_clip_tokenizer(size, context_length)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "tokenizer.json"
+        with work_directory() as folder:
+            path = folder / "tokenizer.json"
             write_tokenizer_json(source, path)
             return cls(source=source, reader=ClipTokenizer.open(path, context_length))
 
@@ -86,8 +86,8 @@ def open_clip_tokenizer(size: int, context_length: int) -> Any:
     module = open_clip()
     if size == STOCK_VOCABULARY:
         return module.SimpleTokenizer(context_length=context_length)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bpe.txt.gz"
+    with work_directory() as folder:
+        path = folder / "bpe.txt.gz"
         truncated_bpe(size, path)
         return module.SimpleTokenizer(bpe_path=str(path), context_length=context_length)
 

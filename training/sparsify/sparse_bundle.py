@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
@@ -19,9 +18,9 @@ from bundle.architecture import Architecture
 from bundle.captions import CAPTIONS_FILE, CaptionsError, write_captions
 from bundle.codes import ACTIVE_ABOVE
 from bundle.concepts import ConceptVocabulary, NamedConcept
-from bundle.manifest import ModelOrigin, Parity, Training
+from bundle.manifest import Manifest, ModelOrigin, Parity, Training
 from bundle.onnx_graph import GraphName, OnnxGraph
-from bundle.store import write_bundle
+from bundle.store import write_version
 from training.bundling.bundle_writer import CaptionCodes
 from training.bundling.onnx_graphs import TopK
 from training.bundling.onnx_parity import ParityTally
@@ -70,8 +69,8 @@ def write_sparse_bundle(
     if dense.bundle.manifest.architecture.patch_grid is not None:
         graphs["patches"] = dense.bundle.file("patches.onnx")
     topk = _choose_topk(dense, head, golden)
-    with tempfile.TemporaryDirectory() as temporary:
-        work = Path(temporary)
+
+    def write(work: Path) -> Manifest:
         write_sparse_graphs(head, graphs, topk, work)
         parity = _check(dense, head, work, golden)
         ConceptVocabulary.write(work / "concepts.jsonl", concepts)
@@ -83,7 +82,7 @@ def write_sparse_bundle(
         (work / "CARD.md").write_text(card, encoding="utf-8")
         for file in ("LICENSE", "tokenizer.json"):
             shutil.copyfile(dense.bundle.file(file), work / file)
-        manifest = dataclasses.replace(
+        return dataclasses.replace(
             dense.bundle.manifest,
             name=name,
             version=version,
@@ -97,10 +96,7 @@ def write_sparse_bundle(
             files={},
         )
 
-        def fill(folder: Path) -> None:
-            shutil.copytree(work, folder, dirs_exist_ok=True)
-
-        return write_bundle(models_dir, manifest, fill)
+    return write_version(models_dir, name, version, write)
 
 
 def _architecture(dense: DenseBundle, head: CodeHead, topk: TopK) -> Architecture:

@@ -7,7 +7,6 @@ so files are copied from and to this machine, and Lance only sees those.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from lance.file import LanceFileReader
 from lance.fragment import DataFile, DeletionFile, FragmentMetadata, write_fragments
 from pyarrow import ipc
 
+from bundle.atomic import work_directory
 from serving.export.formats.base import ShardFiles
 from serving.storage.location import Location
 
@@ -40,11 +40,11 @@ class LanceFormat:
 
     def files(self, table: Any, stem: str) -> dict[str, bytes]:
         """See ExportFormat.files."""
-        with tempfile.TemporaryDirectory() as folder:
-            fragments = _write_fragments(table, folder)
+        with work_directory() as folder:
+            fragments = _write_fragments(table, str(folder))
             if not fragments:  # the table has no rows
                 return {}
-            file = Path(folder) / "data" / fragments[0].files[0].path
+            file = folder / "data" / fragments[0].files[0].path
             return {f"{stem}.lance": file.read_bytes()}
 
     def read(
@@ -52,8 +52,8 @@ class LanceFormat:
     ) -> Iterator[Any]:
         """See ExportFormat.read."""
         for name in names:
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder) / name
+            with work_directory() as folder:
+                file = folder / name
                 file.write_bytes(data.at(name).read())
                 reader = LanceFileReader(str(file), columns=list(columns))
                 for batch in reader.read_all(batch_size=rows).to_batches():
@@ -90,10 +90,10 @@ class LanceFormat:
 @contextmanager
 def _manifests(root: Location) -> Iterator[str]:
     """A folder of this machine with a dataset's manifests alone."""
-    with tempfile.TemporaryDirectory() as folder:
+    with work_directory() as folder:
         for path, _ in root.at(VERSIONS).walk():
-            _write(Path(folder) / VERSIONS / path, root.at(f"{VERSIONS}/{path}").read())
-        yield folder
+            _write(folder / VERSIONS / path, root.at(f"{VERSIONS}/{path}").read())
+        yield str(folder)
 
 
 def _files(folder: str) -> set[str]:
@@ -153,8 +153,8 @@ def _fragments(schema: Any, shards: Sequence[ShardFiles]) -> list[Any]:
     """The fragments of all shards, described without reading their files: how columns lie in a file
     depends on the schema alone, so a file of one row tells it for all."""
     row = pyarrow.table([pyarrow.nulls(1, field.type) for field in schema], schema=schema)
-    with tempfile.TemporaryDirectory() as folder:
-        sample = _write_fragments(row, folder)[0].files[0]
+    with work_directory() as folder:
+        sample = _write_fragments(row, str(folder))[0].files[0]
     fragments: list[Any] = []
     for shard in shards:
         for name, size in shard.sizes.items():

@@ -88,7 +88,7 @@ def test_a_folder_becomes_a_bundle_that_equals_its_library(
 
 
 def test_weights_may_be_stored_in_half(open_clip_folder: Folders, tmp_path: Path) -> None:
-    """A convolutional network; the licence is not known."""
+    """A convolutional network; the licence is not known. What a killed import left is removed."""
     folder = open_clip_folder("map_norm")
     config = ImportConfig(
         source=f"open_clip:local-dir:{folder}",
@@ -96,10 +96,20 @@ def test_weights_may_be_stored_in_half(open_clip_folder: Folders, tmp_path: Path
         name="half",
         storage="float16",
     )
-    steps: list[str] = []
-    bundle = open_bundle(import_bundle(config, steps.append))
+    left, steps = tmp_path / "half" / ".sparseclip-writing-ab1_cd2e" / "1", list[str]()
+    left.mkdir(parents=True)
+    (left / "image.onnx").write_bytes(b"half")
+
+    def report(step: str) -> None:
+        steps.append(step)
+        if step == "comparing image.onnx":  # killed now, the import would leave this
+            [draft] = (tmp_path / "half").glob(".sparseclip-writing-*/1/image.onnx")
+            assert draft.parent != left
+
+    bundle = open_bundle(import_bundle(config, report))
+    assert sorted(path.name for path in (tmp_path / "half").iterdir()) == ["1", "CURRENT"]
     assert steps[0] == "reading the model"
-    assert steps[-1] == "writing the bundle"
+    assert steps[-1] == "verifying the bundle"
     weights = folder / "open_clip_model.safetensors"
     assert bundle.manifest.files["image.onnx"].bytes < weights.stat().st_size / 2
     parity = bundle.manifest.source_parity

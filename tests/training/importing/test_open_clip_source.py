@@ -15,11 +15,14 @@ import torch
 from benchmarks.open_clip_models import write_open_clip, write_unigram
 from bundle.onnx_graph import DENSE_OUTPUTS, INPUT
 from bundle.open_tokenizer import open_tokenizer
+from bundle.text import TextError, clean_text, without_ignorable
 from tests.training.importing.tiny_open_clip import CONTEXT, MODELS, TEXT, VIT
 from training.bundling.onnx_file import write_onnx
+from training.core.torchvision_compat import open_clip
 from training.importing._gates import check_graph, check_tokens, golden
 from training.importing._golden_inputs import CORPUS
 from training.importing._open_clip_files import common_preprocessing
+from training.importing._open_clip_tokenizer import CLEANINGS
 from training.importing.base import ImportedModel, ModelImportError, SourceOptions
 from training.importing.open_clip_source import OpenClipSource
 
@@ -188,6 +191,17 @@ def test_a_tokenizer_beside_the_weights_is_run(tmp_path: Path) -> None:
     tokenizer = open_tokenizer(tmp_path / "tokenizer.json", CONTEXT, model.tokenization)
     compared = check_tokens(model, tokenizer)
     assert len(CORPUS) - 10 < compared < len(CORPUS)  # cleaning leaves nothing of `...`
+
+
+@pytest.mark.parametrize("name", sorted(CLEANINGS))
+def test_texts_are_cleaned_as_open_clip_does_it(name: str) -> None:
+    clean = getattr(open_clip().tokenizer, name)
+    for text in map(without_ignorable, CORPUS):
+        try:
+            cleaned = clean_text(text, CLEANINGS[name])
+        except TextError:
+            cleaned = ""
+        assert cleaned == clean(text)
 
 
 def test_a_tokenizer_with_more_ids_than_the_text_tower_is_refused(tmp_path: Path) -> None:
