@@ -37,6 +37,7 @@ __all__ = [
     "default_bundle",
     "open_bundle",
     "vacant_version",
+    "why_no_bundle",
     "write_bundle",
     "write_version",
 ]
@@ -146,6 +147,8 @@ def open_bundle(path: Path) -> Bundle:
     naming the first file that is not as the manifest says.
     """
     version = None
+    if problem := why_no_bundle(path):
+        raise BundleError(f"the folder {problem}")
     if not os.path.lexists(path / MANIFEST) and os.path.lexists(path / CURRENT):
         version = current_version(path)
         path = path / version
@@ -153,6 +156,20 @@ def open_bundle(path: Path) -> Bundle:
     if version is not None and manifest.version != version:
         raise BundleError(f"{CURRENT}: names another version than the manifest does")
     return Bundle(root=path, manifest=manifest, stamps=stamps)
+
+
+def why_no_bundle(path: Path) -> str | None:
+    """What a folder that cannot be a bundle is, by the names in it, and what to do; None for one
+    that may be a bundle, or is not there."""
+    if not path.is_dir() or any(os.path.lexists(path / name) for name in (MANIFEST, CURRENT)):
+        return None
+    models = sorted(file.parent.name for file in path.glob(f"*/{CURRENT}"))
+    if models and is_name(models[0]):
+        return f"holds models; name one of them, such as {models[0]}"
+    return (
+        f"is no bundle: it has neither {MANIFEST} nor {CURRENT}. `sparseclip import` makes a bundle"
+        " of a CLIP, and `sparseclip bundle export` one of a run"
+    )
 
 
 def current_version(model_dir: Path) -> str:
@@ -248,11 +265,13 @@ def default_bundle() -> Path:
 
     It is the first of these that exists: the directory in the environment variable
     SPARSECLIP_BUNDLE, models/demo of the clone that holds this file, or the installed distribution
-    sparseclip-demo. Raises BundleError when there is none, or the variable names no directory.
+    sparseclip-demo. Raises BundleError when there is none, or the variable names no bundle.
     """
     if named := os.environ.get(BUNDLE_VARIABLE):
         if not Path(named).is_dir():
             raise BundleError(f"no bundle: {BUNDLE_VARIABLE} is no directory")
+        if problem := why_no_bundle(Path(named)):
+            raise BundleError(f"{BUNDLE_VARIABLE}: the folder {problem}")
         return Path(named)
     clone = Path(__file__).resolve().parents[1] / "models" / "demo"
     if (clone / CURRENT).is_file():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bundle.bundle_path import BundlePath
 from training.cli.run_options import RunOptions, run_options, run_recipe
 
 
@@ -37,7 +38,7 @@ def train(recipe: str, options: RunOptions) -> None:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--bundle",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=BundlePath(),
     help="The bundle that the adapter was trained on. "
     "Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bundle.atomic import draft_of
+from bundle.bundle_path import BundlePath
 from training.cli.pair_options import (
     PairOptions,
     errors_as_typed,
@@ -54,7 +55,7 @@ def _new_plot(context: click.Context, parameter: click.Parameter, path: Path | N
 @click.option(
     "--bundle",
     "bundle_path",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=BundlePath(),
     help="The bundle of the backbone that the adapter was trained on. "
     "Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
 )

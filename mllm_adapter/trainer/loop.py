@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from bundle.store import default_bundle, open_bundle
+from bundle.store import Bundle, BundleError, default_bundle, open_bundle
 from mllm_adapter.adapter_recipe import AdapterRecipe
 from mllm_adapter.data.code_tables import PATCH_GRAPH, BackboneGraphs
 from mllm_adapter.model.adapter import LLM_FOLDER, PACKAGED_LLMS, AdapterConfig, write_adapter
@@ -66,6 +66,16 @@ def _resolved(recipe: AdapterRecipe, run: Path, device: torch.device) -> Adapter
     return replace(recipe, run=replace(recipe.run, precision=precision))
 
 
+def _open_backbone(path: str) -> Bundle:
+    """The bundle of a recipe. Raises BundleError, naming the recipe's field where it is set."""
+    if not path:
+        return open_bundle(default_bundle())
+    try:
+        return open_bundle(Path(path))
+    except BundleError as error:
+        raise BundleError(f"bundle: {error}") from None
+
+
 class _AdapterRun:
     def __init__(self, recipe: AdapterRecipe, run: Path) -> None:
         self.device = torch.device(
@@ -73,7 +83,7 @@ class _AdapterRun:
         )
         self.recipe, self.run = _resolved(recipe, run, self.device), run
         # What cannot be used is found before anything is written or computed.
-        bundle = open_bundle(Path(recipe.bundle) if recipe.bundle else default_bundle())
+        bundle = _open_backbone(recipe.bundle)
         self.backbone = f"{bundle.manifest.name}/{bundle.manifest.version}"
         graphs = BackboneGraphs(bundle, recipe.run.threads)
         self.codes = bundle.manifest.files[PATCH_GRAPH].sha256

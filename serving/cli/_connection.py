@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from bundle.bundle_path import BundlePath
 from sparseclip import CallError, Client, Tls
 
 
@@ -92,7 +93,7 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
     ),
     click.option(
         "--bundle",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        type=BundlePath(),
         help="Without --server: open this bundle in this process. "
         "Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
     ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from bundle.bundle_path import BundlePath
 from bundle.manifest import Framing
 from serving.cli._inputs import concept_key
 from serving.engines import ENGINES, Device
@@ -52,7 +53,7 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
     click.option(
         "--bundle",
         "bundle_path",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        type=BundlePath(),
         help="The bundle that embeds INPUT. Default: $SPARSECLIP_BUNDLE, or the demo bundle.",
     ),
     click.option(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bundle.bundle_path import BundlePath
 from serving.cli._output import watched
 from serving.export.inputs import AUTO, INPUTS
 
@@ -38,7 +39,7 @@ MAX_CONCEPTS, MAX_EXAMPLES = 256, 32
 )
 @click.option(
     "--bundle",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=BundlePath(),
     help="The bundle that made EXPORT, which has the names of all concepts. "
     "Default: $SPARSECLIP_BUNDLE, or the demo bundle, if that bundle made EXPORT.",
 )

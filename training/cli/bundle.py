@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bundle.bundle_path import BundlePath
 from training.cli.evaluate import find_judge
 from training.cli.models_option import models_option
 from training.cli.pair_options import (
@@ -37,8 +38,6 @@ _SECTIONS = (
     "source_parity",
 )
 """Parts of a manifest that `bundle inspect` lists."""
-
-_BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.group()
@@ -120,7 +119,7 @@ def export(
 
 
 @bundle.command("name-concepts")
-@click.argument("path", type=_BUNDLE)
+@click.argument("path", type=BundlePath())
 @click.option("--version", required=True, help="The new version; an existing one is never changed.")
 @click.option(
     "--data",
@@ -179,7 +178,7 @@ def name_concepts(
 
 
 @bundle.command()
-@click.argument("path", type=_BUNDLE)
+@click.argument("path", type=BundlePath())
 def verify(path: Path) -> None:
     """Verify the bundle at PATH.
 
@@ -197,7 +196,7 @@ def verify(path: Path) -> None:
 
 
 @bundle.command()
-@click.argument("path", type=_BUNDLE)
+@click.argument("path", type=BundlePath())
 @click.option(
     "--top",
     default=20,

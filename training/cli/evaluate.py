@@ -92,9 +92,12 @@ def evaluate(
     from training.loading.pair_data import TRAIN
     from training.loading.samples import held_out_splits
 
-    judge = find_judge()
     try:
-        encoder = open_encoder(model or default_bundle())
+        try:
+            encoder = open_encoder(model or default_bundle())
+        except CheckpointError as error:
+            raise CheckpointError(f"MODEL: {error}") from None
+        judge = find_judge()
         recipe = encoder.recipe if isinstance(encoder, CheckpointEncoder) else None
         is_recipes = data is None and recipe is not None
         with contextlib.nullcontext() if is_recipes else errors_as_typed():

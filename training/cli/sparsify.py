@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bundle.bundle_path import BundlePath
 from bundle.progress import line_when_stopped
 from training.cli.evaluate import find_judge
 from training.cli.models_option import models_option
@@ -23,7 +24,7 @@ _STOPPED = "stopped. Run the same command again: it goes on after the last part 
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("bundle", type=BundlePath())
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option("--name", required=True, help="Name of the sparse model.")
 @click.option("--version", default="1", show_default=True, help="An existing one is never changed.")

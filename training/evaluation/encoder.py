@@ -101,8 +101,17 @@ def open_encoder(path: Path) -> Encoder:
 
     Raises BundleError or CheckpointError.
     """
-    is_bundle = (path / "manifest.json").is_file() or (path / "CURRENT").is_file()
-    return BundleEncoder(path) if is_bundle else CheckpointEncoder(path)
+    from bundle.store import why_no_bundle
+    from training.core.checkpoint import CheckpointError, find_checkpoint
+
+    if why_no_bundle(path) is None:
+        return BundleEncoder(path)
+    try:
+        find_checkpoint(path)
+    except CheckpointError:
+        problem = "neither a bundle (manifest.json or CURRENT) nor a run or a checkpoint"
+        raise CheckpointError(f"{path.name}: {problem}") from None
+    return CheckpointEncoder(path)
 
 
 def encode_all(
