@@ -172,10 +172,8 @@ def load_llm(
     """
     tokenizer = load_tokenizer(path, chat_template, own=own)
     check_weights(path)
-    library = transformers()
-    library.utils.logging.disable_progress_bar()  # it would end up in a server's log
     try:
-        model, report = library.AutoModelForCausalLM.from_pretrained(
+        model, report = transformers().AutoModelForCausalLM.from_pretrained(
             path,
             local_files_only=True,
             use_safetensors=True,

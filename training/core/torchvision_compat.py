@@ -17,9 +17,11 @@ def open_clip() -> ModuleType:
 
 
 def transformers() -> ModuleType:
-    """Imports transformers, also beside a CPU build of torch."""
+    """Imports transformers, also beside a CPU build of torch. Its bars would end up in logs."""
     define_operators()
-    return importlib.import_module("transformers")
+    library = importlib.import_module("transformers")
+    library.utils.logging.disable_progress_bar()
+    return library
 
 
 def define_operators() -> None:

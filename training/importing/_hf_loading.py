@@ -79,14 +79,11 @@ def load_model(cls: Any, directory: HFDirectory) -> Any:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silences the library, which draws bars and reports what is checked here."""
+    """Silences the library, which reports what is checked here."""
     logging = transformers().utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    level = logging.get_verbosity()
     logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -61,6 +61,7 @@ def test_own_pairs_and_own_conversations_make_an_adapter(
     photos: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = sorted(photos.iterdir())
     small = recipe(
@@ -70,6 +71,7 @@ def test_own_pairs_and_own_conversations_make_an_adapter(
         conversations={"path": str(photos / "own.json"), "share": 0.5},
     )
     adapter = train(small, tmp_path / "run")
+    assert "\r" not in capsys.readouterr().err, "a library's own bar"
     assert sorted(photos.iterdir()) == before, "nothing is written beside a user's own images"
     assert len(list((tmp_path / "run" / "codes").iterdir())) == 4  # two sources, two views each
     assert sum(losses(tmp_path / "run")[-3:]) < sum(losses(tmp_path / "run")[:3])
