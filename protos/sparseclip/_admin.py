@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from sparseclip._convert import model_version_from_proto, server_status_from_proto
-from sparseclip._operations import Method, Operation, call_method
+from sparseclip._methods import Method, Operation, call_method
 from sparseclip.results import ModelVersion
 from sparseclip.server_status import Health, LoadedModel, ServerStatus
 from sparseclip.v1 import admin_pb2

@@ -17,7 +17,7 @@ import grpc
 from google.protobuf.message import Message
 
 from sparseclip._connection import Connection
-from sparseclip._operations import EMBED_STREAM, MethodCall
+from sparseclip._methods import EMBED_STREAM, MethodCall
 from sparseclip.errors import CallError
 from sparseclip.v1.embedding_pb2 import EmbedStreamRequest, EmbedStreamResponse
 

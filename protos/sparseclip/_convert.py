@@ -32,11 +32,15 @@ from sparseclip.v1 import admin_pb2, concepts_pb2, embedding_pb2, types_pb2
 def outputs_to_proto(outputs: Outputs, info: ModelInfo) -> embedding_pb2.OutputSelection:
     """What to ask of the model that `info` describes. Raises CallError for a patch concept that is
     no id."""
-    is_dense = info.kind == "dense"
+    sparse = outputs.sparse
+    if sparse is None:
+        # A selection of nothing: the server knows best what its current model is for.
+        is_code = outputs.dense and info.kind == "sparse"
+        sparse = is_code or bool(outputs.top_concepts or outputs.patch_concepts or outputs.captions)
     return embedding_pb2.OutputSelection(
-        sparse=not is_dense if outputs.sparse is None else outputs.sparse,
+        sparse=sparse,
         top_concepts=outputs.top_concepts,
-        dense=outputs.dense or (is_dense and outputs.sparse is None),
+        dense=outputs.dense,
         patch_concepts=[concept_key_to_proto(key) for key in outputs.patch_concepts],
         captions=outputs.captions,
     )

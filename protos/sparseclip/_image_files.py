@@ -67,6 +67,12 @@ def is_missing(value: object) -> bool:
         return False
 
 
+def is_pixels(image: object) -> bool:
+    """Whether this is an image in memory, of which no more is sent than the model reads."""
+    module = pillow()
+    return isinstance(image, np.ndarray) or (module is not None and isinstance(image, module.Image))
+
+
 def is_address(text: str) -> bool:
     """The text is a URL of any scheme rather than a path."""
     return bool(_ADDRESS.match(text))

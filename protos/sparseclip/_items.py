@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 
@@ -36,7 +36,7 @@ class Outputs:
     sparse: bool | None = None
     """The sparse code: indices, values and norm. None: what the model is for, which is the code, or
     the dense vector of a dense model. A dense model refuses True, and whatever else is about
-    concepts."""
+    concepts. With `dense` it is what the model was for when the call began."""
     top_concepts: int = 0
     """How many of the strongest concepts to name."""
     dense: bool = False
@@ -133,14 +133,6 @@ class PreparedItem:
     def failure(self) -> Embedding:
         """The answer to an item that cannot be sent."""
         return Embedding(source=self.item.source, status=self.status)
-
-
-def prepare_items(
-    items: Iterable[Item], info: ModelInfo, framing: ImageFraming | None = None
-) -> Iterator[PreparedItem]:
-    """Reads items one by one, as they are asked for."""
-    for position, item in enumerate(items):
-        yield prepare_item(item, info, framing, position)
 
 
 def prepare_item(

@@ -1,17 +1,10 @@
-"""What each method of the client does, without any I/O of its own.
-
-An operation is a generator: it yields the calls that it needs and is sent their replies. Client
-drives it with blocking calls and AsyncClient with awaited ones, so both share every line in here.
-"""
+"""What each method of the client does, without any I/O of its own: as operations."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Sequence
 
 import grpc
-from google.protobuf.message import Message
 
 from sparseclip._batches import split_into_batches
 from sparseclip._convert import (
@@ -27,13 +20,26 @@ from sparseclip._convert import (
     outputs_to_proto,
 )
 from sparseclip._convert_chat import chat_request
-from sparseclip._image_files import ImageInput, read_image
+from sparseclip._image_files import ImageInput, is_pixels, read_image
+from sparseclip._image_pixels import ModelResize
 from sparseclip._items import (
     Outputs,
     PreparedItem,
     image_item,
     items_from,
-    prepare_items,
+    prepare_item,
+)
+from sparseclip._methods import (
+    CHAT,
+    EMBED,
+    EXPLAIN_IMAGE,
+    GET_CONCEPT,
+    GET_MODEL,
+    LIST_CONCEPTS,
+    SEARCH_CONCEPTS,
+    MethodCall,
+    Operation,
+    call_method,
 )
 from sparseclip.announcement import announce
 from sparseclip.chat import ChatMessage, ChatSampling
@@ -48,52 +54,14 @@ from sparseclip.concepts import (
 )
 from sparseclip.errors import CallError, ItemError
 from sparseclip.model_info import ModelInfo
-from sparseclip.results import Embedding, Embeddings, ImageFraming
-from sparseclip.v1 import chat_pb2, concepts_pb2, embedding_pb2, types_pb2
+from sparseclip.results import Embedding, Embeddings, ImageFraming, ModelVersion
+from sparseclip.v1 import concepts_pb2, embedding_pb2, types_pb2
 
-T = TypeVar("T")
-ReplyT_co = TypeVar("ReplyT_co", bound=Message, covariant=True)
+REPLACEMENTS = 3
+"""How often work is done again because another version became current under it."""
 
-
-@dataclass(frozen=True)
-class Method(Generic[ReplyT_co]):
-    """A method of the wire contract."""
-
-    path: str
-    reply: type[ReplyT_co]
-
-
-@dataclass(frozen=True)
-class MethodCall:
-    """A method with the request to send to it."""
-
-    method: Method[Message]
-    request: Message
-    headers: tuple[tuple[str, str], ...] = ()
-    """Those of this call alone."""
-
-
-Operation = Generator[MethodCall, Message, T]
-
-_EMBEDDING, _CONCEPTS = "/sparseclip.v1.EmbeddingService", "/sparseclip.v1.ConceptService"
-CHAT = Method("/sparseclip.v1.ChatService/Chat", chat_pb2.ChatResponse)
-EMBED = Method(f"{_EMBEDDING}/Embed", embedding_pb2.EmbedResponse)
-EMBED_STREAM = Method(f"{_EMBEDDING}/EmbedStream", embedding_pb2.EmbedStreamResponse)
-GET_MODEL = Method(f"{_EMBEDDING}/GetModel", embedding_pb2.GetModelResponse)
-LIST_CONCEPTS = Method(f"{_CONCEPTS}/ListConcepts", concepts_pb2.ListConceptsResponse)
-GET_CONCEPT = Method(f"{_CONCEPTS}/GetConcept", concepts_pb2.GetConceptResponse)
-SEARCH_CONCEPTS = Method(f"{_CONCEPTS}/SearchConcepts", concepts_pb2.SearchConceptsResponse)
-EXPLAIN_IMAGE = Method(f"{_CONCEPTS}/ExplainImage", concepts_pb2.ExplainImageResponse)
-
-
-def call_method(
-    method: Method[ReplyT_co], request: Message, headers: tuple[tuple[str, str], ...] = ()
-) -> Operation[ReplyT_co]:
-    """Yields one call and returns its reply."""
-    reply = yield MethodCall(method, request, headers)
-    if not isinstance(reply, method.reply):
-        raise TypeError(f"{method.path}: the reply has another type")
-    return reply
+_REMEMBERED = 8
+"""Versions whose shapes are remembered."""
 
 
 class Operations:
@@ -101,7 +69,9 @@ class Operations:
 
     def __init__(self, model: str, version: str) -> None:
         self._selector = types_pb2.ModelSelector(name=model, version=version)
-        self._info: ModelInfo | None = None
+        self._infos: dict[ModelVersion, ModelInfo] = {}
+        """The versions that have answered, the last one last. A stream may still be answered by one
+        that the server no longer describes."""
 
     def model_info(self) -> Operation[ModelInfo]:
         """Asks for the model's shapes and the server's limits."""
@@ -109,14 +79,22 @@ class Operations:
 
     def known_info(self) -> Operation[ModelInfo]:
         """The model's shapes and the server's limits; asks only if nobody has asked before."""
-        return self._info or (yield from self.model_info())
+        if self._infos:
+            return next(reversed(self._infos.values()))
+        return (yield from self.model_info())
+
+    def info_for_outputs(self, outputs: Outputs) -> Operation[ModelInfo]:
+        """The model's shapes, by which `outputs` are chosen. What was known may be out of date, and
+        a choice that the current model does not have would be refused."""
+        if outputs.dense and outputs.sparse is None:
+            return (yield from self.model_info())
+        return (yield from self.known_info())
 
     def info_for(self, answered_by: types_pb2.ModelVersion) -> Operation[ModelInfo]:
         """The shapes of the model that answered, since another version may have become current."""
-        info = yield from self.known_info()
         version = model_version_from_proto(answered_by)
-        if version == info.model:
-            return info
+        if version in self._infos:
+            return self._infos[version]
         info = yield from self._describe(
             types_pb2.ModelSelector(name=version.name, version=version.version)
         )
@@ -126,8 +104,14 @@ class Operations:
 
     def _describe(self, selector: types_pb2.ModelSelector) -> Operation[ModelInfo]:
         request = embedding_pb2.GetModelRequest(model=selector)
-        self._info = model_info_from_proto((yield from call_method(GET_MODEL, request)))
-        return self._info
+        return self._remember(model_info_from_proto((yield from call_method(GET_MODEL, request))))
+
+    def _remember(self, info: ModelInfo) -> ModelInfo:
+        self._infos.pop(info.model, None)
+        self._infos[info.model] = info
+        if len(self._infos) > _REMEMBERED:
+            del self._infos[next(iter(self._infos))]
+        return info
 
     def embed(
         self,
@@ -140,28 +124,44 @@ class Operations:
         """Embeds any number of items, in as many calls as the server's limits require."""
         options = input_options_to_proto(framing, refuse_long_texts)
         items = items_from(images, texts)
-        info = yield from self.known_info()
+        info = yield from self.info_for_outputs(outputs)
         start = self.stream_start(outputs, info, options)
         embeddings: list[Embedding] = []
-        for batch in split_into_batches(prepare_items(items, info, framing), info.limits):
-            embeddings += yield from self._embed_batch(batch, start)
+        # A generator reads `info` anew for each item.
+        prepared = (prepare_item(item, info, framing, n) for n, item in enumerate(items))
+        for batch in split_into_batches(prepared, info.limits):
+            current, answers = yield from self._embed_batch(batch, start, info)
+            for _ in range(REPLACEMENTS):
+                if not _reads_other_pixels(batch, info, current, framing):
+                    break
+                info = current
+                again = [
+                    prepare_item(sent.item, info, framing, sent.position)
+                    if is_pixels(sent.item.image)
+                    else sent
+                    for sent in batch
+                ]
+                current, answers = yield from self._embed_batch(again, start, info)
+            info = current
+            embeddings += answers
         return Embeddings(items=tuple(embeddings))
 
     def _embed_batch(
-        self, batch: list[PreparedItem], start: embedding_pb2.EmbedStreamStart
-    ) -> Operation[list[Embedding]]:
+        self, batch: list[PreparedItem], start: embedding_pb2.EmbedStreamStart, info: ModelInfo
+    ) -> Operation[tuple[ModelInfo, list[Embedding]]]:
+        """The model that answered, and its answers. `info` is what the batch was prepared for."""
         messages = [prepared.message for prepared in batch if prepared.message is not None]
         if not messages:
-            return [prepared.failure() for prepared in batch]
+            return info, [prepared.failure() for prepared in batch]
         request = embedding_pb2.EmbedRequest(
             model=start.model, inputs=messages, outputs=start.outputs, options=start.options
         )
         reply = yield from call_method(EMBED, request, announce(request))
-        info = yield from self.info_for(reply.model)
+        info = self._remember((yield from self.info_for(reply.model)))
         if [result.id for result in reply.results] != [message.id for message in messages]:
             raise CallError(grpc.StatusCode.INTERNAL, "the reply's results do not fit the items")
         results = iter(reply.results)
-        return [
+        return info, [
             prepared.failure()
             if prepared.message is None
             else embedding_from_proto(next(results), source=prepared.item.source, info=info)
@@ -180,10 +180,16 @@ class Operations:
         self, labels: Sequence[str], templates: Sequence[str], refuse_long_texts: bool = False
     ) -> Operation[Classifier]:
         """Embeds the labels in every template."""
-        prompts = yield from self.embed(
-            [], prompts_for(labels, templates), Outputs(), refuse_long_texts=refuse_long_texts
-        )
-        return Classifier.build(labels, templates, prompts, (yield from self.known_info()))
+        texts = prompts_for(labels, templates)
+        for _ in range(REPLACEMENTS):
+            prompts = yield from self.embed(
+                [], texts, Outputs(), refuse_long_texts=refuse_long_texts
+            )
+            models = {prompt.model for prompt in prompts if prompt.model is not None}
+            if len(models) < 2:
+                break
+        info = self._infos.get(models.pop()) if models else None
+        return Classifier.build(labels, templates, prompts, info or (yield from self.known_info()))
 
     def classify(
         self,
@@ -194,8 +200,11 @@ class Operations:
         refuse_long_texts: bool,
     ) -> Operation[list[Classification]]:
         """Embeds the labels and the images, and scores every image."""
-        classifier = yield from self.classifier(labels, templates, refuse_long_texts)
-        embeddings = yield from self.embed(images, [], Outputs(), framing)
+        for _ in range(REPLACEMENTS):
+            classifier = yield from self.classifier(labels, templates, refuse_long_texts)
+            embeddings = yield from self.embed(images, [], Outputs(), framing)
+            if all(image.model in (None, classifier.model) for image in embeddings):
+                break
         return [classifier.score(image) for image in embeddings]
 
     def list_concepts(
@@ -243,7 +252,8 @@ class Operations:
     ) -> Operation[MethodCall]:
         """The one call of a conversation, which is answered with a stream of events."""
         has_images = any(message.images for message in messages)
-        info = (yield from self.known_info()) if has_images else None
+        # What was known may be out of date, and no reply says so before the images are sent.
+        info = (yield from self.model_info()) if has_images else None
         return MethodCall(CHAT, chat_request(self._selector, messages, sampling, info))
 
     def explain(
@@ -257,7 +267,7 @@ class Operations:
     ) -> Operation[Explanation]:
         """Asks where concepts fire in one image."""
         item = image_item(image, 0)
-        info = yield from self.known_info()
+        info = yield from self.model_info()  # what was known may be out of date
         try:
             data = read_image(image, info, framing)
         except ItemError as error:
@@ -273,3 +283,12 @@ class Operations:
         )
         reply = yield from call_method(EXPLAIN_IMAGE, request)
         return explanation_from_proto(reply, source=item.source)
+
+
+def _reads_other_pixels(
+    batch: Sequence[PreparedItem], info: ModelInfo, current: ModelInfo, framing: ImageFraming | None
+) -> bool:
+    """Whether images in memory were resized for another model than the one that answered."""
+    return ModelResize.of(info, framing) != ModelResize.of(current, framing) and any(
+        is_pixels(prepared.item.image) for prepared in batch
+    )

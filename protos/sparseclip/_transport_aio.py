@@ -17,7 +17,7 @@ from sparseclip._connection import Connection, bounded_timeout
 from sparseclip._image_files import ImageInput
 from sparseclip._item_window import ItemWindow
 from sparseclip._items import Item
-from sparseclip._operations import MethodCall, Operation
+from sparseclip._methods import MethodCall, Operation
 from sparseclip._retry import RetryPolicy
 from sparseclip.errors import CallError
 from sparseclip.model_info import ModelInfo

@@ -14,7 +14,8 @@ from sparseclip._convert_chat import event_from_proto, to_messages
 from sparseclip._image_files import ImageInput
 from sparseclip._item_window import ItemWindow
 from sparseclip._items import Item, Outputs
-from sparseclip._operations import MethodCall, Operation, Operations
+from sparseclip._methods import MethodCall, Operation
+from sparseclip._operations import Operations
 from sparseclip._retry import RetryPolicy
 from sparseclip.chat import ChatEvent, ChatImage, ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier
@@ -119,7 +120,7 @@ class Client(BaseClient):
         window: int,
         timeout: float | None,
     ) -> Generator[Embedding]:
-        info = self._transport.run(self._operations.known_info(), timeout)
+        info = self._transport.run(self._operations.model_info(), timeout)
         start = self._operations.stream_start(outputs, info, options)
         item_window = ItemWindow(start=start, info=info, size=window, framing=framing)
         stream = self._transport.stream(items, item_window, self._operations.info_for)

@@ -31,7 +31,7 @@ def chosen_outputs(selection: OutputSelection, architecture: Architecture) -> Ou
     if selection == OutputSelection():
         is_sparse = architecture.is_sparse
         return dataclasses.replace(selection, sparse=is_sparse, dense=not is_sparse)
-    for name in ("sparse", "top_concepts", "patch_concepts", "captions"):
+    for name in ("top_concepts", "patch_concepts", "captions", "sparse"):
         if getattr(selection, name):
             check_concepts(architecture, f"outputs.{name}")
     if selection.patch_concepts:

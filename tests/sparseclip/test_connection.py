@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from google.protobuf import descriptor_pool
 
-from sparseclip import CallError, Client, Health, RetryPolicy, Tls, _admin, _operations
+from sparseclip import CallError, Client, Health, RetryPolicy, Tls, _admin, _methods
 from sparseclip.v1 import admin_pb2, chat_pb2, concepts_pb2, embedding_pb2
 from tests.sparseclip.conftest import limits
 from tests.sparseclip.scripted import Scripted, start
@@ -150,9 +150,9 @@ def test_every_method_of_the_contract_has_its_operation() -> None:
                 declared[f"/{service.full_name}/{method.name}"] = method.output_type.full_name
     methods = [
         value
-        for module in (_operations, _admin)
+        for module in (_methods, _admin)
         for value in vars(module).values()
-        if isinstance(value, _operations.Method)
+        if isinstance(value, _methods.Method)
     ]
     used = {method.path: method.reply.DESCRIPTOR.full_name for method in methods}
     assert used.pop("/grpc.health.v1.Health/Check")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
+import numpy as np
 import pytest
 from google.protobuf.message import Message
+from PIL import Image
 
 from sparseclip import CallError, Item, Outputs
 from sparseclip._batches import split_into_batches
-from sparseclip._items import PreparedItem, prepare_items
-from sparseclip._operations import Operation, Operations
+from sparseclip._items import PreparedItem, prepare_item
+from sparseclip._methods import Operation
+from sparseclip._operations import Operations
 from sparseclip.model_info import ServerLimits
 from sparseclip.v1 import concepts_pb2, embedding_pb2, types_pb2
 from tests.sparseclip.test_convert import INFO, TINY
@@ -55,6 +59,65 @@ def test_another_version_is_described_anew() -> None:
         drive(operations.info_for(third), described("2"))
 
 
+def test_what_is_known_of_a_version_stays_when_another_has_answered() -> None:
+    """A stream may go on with a version that the server no longer describes."""
+    operations = Operations("tiny", "")
+    first, _ = drive(operations.known_info(), described())
+    second = types_pb2.ModelVersion(name="tiny", version="2")
+    info, _ = drive(operations.info_for(second), described("2"))
+    assert drive(operations.info_for(TINY)) == (first, [])
+    assert drive(operations.known_info()) == (info, []), "an old stream says nothing of what is new"
+
+
+def answered(version: str, count: int = 1) -> embedding_pb2.EmbedResponse:
+    results = [embedding_pb2.EmbedResult(id=str(n)) for n in range(count)]
+    for result in results:
+        result.sparse.indices[:], result.sparse.values[:], result.sparse.norm = [1], [1.0], 1.0
+    return embedding_pb2.EmbedResponse(
+        model=types_pb2.ModelVersion(name="tiny", version=version), results=results
+    )
+
+
+def test_what_a_model_is_for_is_the_servers_choice() -> None:
+    """The current model may have become a dense or a sparse one since it was described."""
+    operations = Operations("tiny", "")
+    _, [_, request] = drive(operations.embed([], ["a"], Outputs()), described(), answered("1"))
+    assert not request.outputs.ListFields()  # type: ignore[attr-defined]
+    dense = described("2")
+    dense.kind = embedding_pb2.MODEL_KIND_DENSE
+    both = operations.embed([], ["a"], Outputs(dense=True))
+    _, [_, request] = drive(both, dense, answered("2"))
+    chosen = request.outputs  # type: ignore[attr-defined]
+    assert (chosen.sparse, chosen.dense) == (False, True)
+
+
+def test_pixels_are_sent_again_for_a_model_that_reads_more_of_them() -> None:
+    small, large = described(), described("2")
+    for info, size in ((small, 4), (large, 8)):
+        info.image_size, info.interpolation = size, types_pb2.IMAGE_INTERPOLATION_BICUBIC
+        info.limits.message_bytes, info.limits.images_per_call = 2**20, 2
+    operation = Operations("tiny", "").embed(
+        [np.zeros((16, 16, 3), dtype=np.uint8), b"file"], [], Outputs()
+    )
+    replies = (small, answered("2", 2), large, answered("2", 2))
+    embeddings, [_, first, _, second] = drive(operation, *replies)
+    sides = []
+    for request in (first, second):
+        array, file = (entry.image for entry in request.inputs)  # type: ignore[attr-defined]
+        sides.append(Image.open(io.BytesIO(array)).size)
+        assert file == b"file"
+    assert sides == [(4, 4), (8, 8)]
+    assert [embedding.width for embedding in embeddings] == [32, 32]
+
+
+def test_a_classification_begins_again_when_the_model_is_replaced() -> None:
+    operation = Operations("tiny", "").classify([b"x"], ["a"], ["{}"], None, False)
+    replies = (described(), answered("1"), answered("2"), described("2"))
+    [answer], requests = drive(operation, *replies, answered("2"), answered("2"))
+    assert answer.label == "a"
+    assert len(requests) == 6
+
+
 def test_results_must_fit_the_items() -> None:
     operations = Operations("tiny", "")
     wrong = embedding_pb2.EmbedResponse(model=TINY, results=[embedding_pb2.EmbedResult(id="7")])
@@ -68,7 +131,7 @@ def test_a_reply_of_another_type_is_refused() -> None:
 
 
 def prepared(*items: Item) -> list[PreparedItem]:
-    return list(prepare_items(items, INFO))
+    return [prepare_item(item, INFO, None, n) for n, item in enumerate(items)]
 
 
 def limits(**values: int) -> ServerLimits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,19 @@ from bundle.store import open_bundle
 from serving.engines.base import open_engine
 from serving.in_process import local_server
 from serving.server import running
-from sparseclip import AsyncAdminClient, AsyncClient, CallError, Client, Item, Outputs
+from sparseclip import (
+    AsyncAdminClient,
+    AsyncClient,
+    CallError,
+    Client,
+    Embedding,
+    Embeddings,
+    Item,
+    Outputs,
+)
 from tests.serving.support.certificates import ROOT, write_tokens
-from tests.serving.support.running_server import PNG, config_for, encoded_image
+from tests.serving.support.model_versions import copy_version
+from tests.serving.support.running_server import PNG, config_for, encoded_image, eventually
 from tests.support.tiny_dense import DENSE_DIM, LOGIT_BIAS, LOGIT_SCALE
 
 IMAGES = [PNG, encoded_image(1), encoded_image(2, (32, 32))]
@@ -104,18 +114,18 @@ def test_it_classifies(client: Client, sigmoid_bundle: Path) -> None:
 
 
 @pytest.fixture
-def models(tiny_bundle: Path, dense_bundle: Path, sigmoid_bundle: Path, tmp_path: Path) -> Path:
-    """A directory with a sparse and two dense models."""
-    for bundle in (tiny_bundle, dense_bundle, sigmoid_bundle):
-        shutil.copytree(bundle.parent, tmp_path / bundle.parent.name)
+def models(dense_bundle: Path, tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A directory of one model, of which version 1 is dense and version 2 sparse."""
+    copy_version(dense_bundle, tmp_path, "1", name="tiny")
+    copy_version(tiny_bundle, tmp_path, "2")
     return tmp_path
 
 
 @pytest.fixture
 async def addresses(models: Path) -> AsyncIterator[tuple[str, str]]:
-    """The public and the admin address of a server that has loaded the sparse one."""
+    """The public and the admin address of a server that has loaded the dense version."""
     config = config_for(
-        models / "tiny",
+        models / "tiny" / "1",
         models=str(models),
         max_models=3,
         admin_port=0,
@@ -126,25 +136,77 @@ async def addresses(models: Path) -> AsyncIterator[tuple[str, str]]:
         yield server.address, server.admin_address
 
 
-async def test_sparse_and_dense_versions_are_served_side_by_side(
+class Callers:
+    """Callers of one client, who go on until told to stop; what they were answered, by version."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client, self._stop = client, asyncio.Event()
+        self.seen: dict[str, list[Embedding]] = {"1": [], "2": []}
+        self._tasks = [
+            asyncio.create_task(c()) for c in (self._embed, self._stream, self._classify)
+        ]
+
+    async def stop(self) -> None:
+        """Waits for the calls in flight. Raises what a caller met."""
+        self._stop.set()
+        await asyncio.gather(*self._tasks)
+
+    def _keep(self, answer: Embedding) -> None:
+        assert answer.ok, answer.status
+        assert answer.model is not None
+        self.seen[answer.model.version].append(answer)
+
+    async def _embed(self) -> None:
+        while not self._stop.is_set():
+            self._keep((await self._client.embed([PNG]))[0])
+
+    async def _stream(self) -> None:
+        while not self._stop.is_set():
+            async for answer in self._client.embed_stream([PNG] * 10):
+                self._keep(answer)
+
+    async def _classify(self) -> None:
+        while not self._stop.is_set():
+            assert (await self._client.classify([PNG], ["red", "dog"]))[0].scores
+
+
+async def test_a_dense_model_becomes_sparse_and_dense_again_under_its_callers(
     addresses: tuple[str, str],
 ) -> None:
     address, admin_address = addresses
-    async with AsyncAdminClient(admin_address, token=ROOT) as admin:
-        for name in ("dense", "sigmoid"):  # each goes through a trial in another process
-            await admin.load_model(name, timeout=120)
-        async with (
-            AsyncClient(address, token=ROOT) as sparse,
-            AsyncClient(address, token=ROOT, model="dense") as dense,
-        ):
-            assert (await sparse.embed(IMAGES)).to_csr().shape == (3, 256)
+    async with (
+        AsyncAdminClient(admin_address, token=ROOT) as admin,
+        AsyncClient(address, token=ROOT) as client,
+        AsyncClient(address, token=ROOT, model="tiny", version="1") as dense,
+    ):
+
+        async def ask_for_concepts(kind: str) -> None:
+            if kind == "sparse":
+                assert (await client.list_concepts(page_size=1)).total == 256
+                return
+            with pytest.raises(CallError) as caught:
+                await client.list_concepts()
+            assert caught.value.code is grpc.StatusCode.FAILED_PRECONDITION
+            assert caught.value.message == NO_CONCEPTS
+
+        callers = Callers(client)
+        await ask_for_concepts("dense")
+        for version, kind in (("2", "sparse"), ("1", "dense"), ("2", "sparse")):
+            # The first load goes through a trial in another process; then both are loaded.
+            await admin.load_model("tiny", version, timeout=120)
+            await ask_for_concepts(kind)
+            before = len(callers.seen[version])
+            assert await eventually(lambda n=before, v=version: len(callers.seen[v]) > n + 3)
             assert (await dense.embed(IMAGES)).to_dense().shape == (3, DENSE_DIM)
-            await sparse.list_concepts(page_size=1)
-            with pytest.raises(CallError, match="sparsify"):
-                await dense.list_concepts()
-            await admin.unload_model("dense")
-            with pytest.raises(CallError, match="NOT_FOUND"):
-                await dense.embed(IMAGES)
-            assert (await sparse.embed(IMAGES)).to_csr().shape == (3, 256)
-        states = {entry.model.name for entry in (await admin.status()).models}
-        assert states == {"tiny", "sigmoid"}
+        await admin.unload_model("tiny", "1")
+        with pytest.raises(CallError, match="NOT_FOUND"):
+            await dense.embed(IMAGES)
+        await callers.stop()
+        for answer in callers.seen["1"]:
+            assert (answer.width, len(answer.values)) == (0, 0)
+            assert answer.dense is not None
+        expected = (await client.embed([PNG])).to_csr().toarray()
+        for answer in callers.seen["2"]:
+            assert answer.width == 256
+            code = Embeddings(items=(answer,)).to_csr().toarray()
+            np.testing.assert_allclose(code, expected, atol=1e-6)

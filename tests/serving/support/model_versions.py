@@ -10,14 +10,17 @@ from typing import Any
 from bundle.manifest import Manifest
 
 
-def copy_version(bundle: Path, models: Path, version: str, **preprocessing: Any) -> Path:
-    """The bundle as another version of itself, with other preprocessing if given."""
-    target = models / "tiny" / version
+def copy_version(
+    bundle: Path, models: Path, version: str, *, name: str = "tiny", **preprocessing: Any
+) -> Path:
+    """The bundle as another version of `name`, with other preprocessing if given."""
+    target = models / name / version
     shutil.copytree(bundle, target)
     path = target / "manifest.json"
     manifest = Manifest.from_json(path.read_text())
     changed = dataclasses.replace(
         manifest,
+        name=name,
         version=version,
         preprocessing=dataclasses.replace(manifest.preprocessing, **preprocessing),
     )
