@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,34 +115,46 @@ class ConceptNaming:
         rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         values = np.ones(len(rows), dtype=np.float32)
         self._tagged = sparse.csr_array((values, (rows, columns)), (len(words), len(images.tags)))
-        self._image_codes, self._word_codes = images.codes, sparse.csc_array(word_codes)
-        self._image_norms = _safe(np.linalg.norm(images.codes, axis=1))
+        self._image_codes = images.codes
+        self._word_codes = sparse.csc_array(word_codes)
+        # Unit codes. Few values are not zero, and only where a word's is not can its score be.
+        norms = _safe(np.linalg.norm(images.codes, axis=1))
+        self._images = sparse.csc_array(images.codes)
+        self._images.data /= norms[self._images.indices]
         squares = self._word_codes.multiply(self._word_codes).sum(axis=1)
-        self._word_norms = _safe(np.sqrt(np.asarray(squares).ravel()))
+        norms = _safe(np.sqrt(np.asarray(squares).ravel()))
+        self._words = self._word_codes.astype(np.float32)
+        self._words.data /= norms[self._words.indices]
         concepts = images.codes.shape[1]
         starts = range(0, concepts, CONCEPTS_PER_BLOCK)
         self.blocks = [slice(start, start + CONCEPTS_PER_BLOCK) for start in starts]
-        """The scores of all words for all concepts would take gigabytes."""
+        """The support of all words for all concepts would take gigabytes."""
 
     def best(
         self, images: NDArray[np.int64] | slice, count: int
     ) -> tuple[NDArray[np.int64], Floats]:
         """Each concept's `count` best words and their scores, (C, count), best first, by these of
-        the N images."""
-        tagged: Any = self._tagged[:, images]  # type: ignore[index]  # scipy's types lack it
-        of_words: Floats = np.asarray(tagged.sum(axis=1))[:, None]
-        words, scores = [], []
+        the N images. Where fewer words score, the rest is word 0 with a score of zero."""
+        counted = np.zeros(len(self._image_codes), dtype=np.float32)
+        counted[images] = 1
+        tagged = self._tagged.copy()
+        tagged.data = counted[tagged.indices]
+        of_words: Floats = np.asarray(tagged.sum(axis=1)).ravel()
+        words = np.zeros((self._words.shape[1], count), dtype=np.int64)
+        scores = np.zeros(words.shape, dtype=np.float32)
         for block in self.blocks:
-            codes = self._image_codes[:, block][images] / self._image_norms[images, None]
-            # (V, block): each word's mean image, with PRIOR_IMAGES average ones
-            support = tagged @ codes
-            support += PRIOR_IMAGES * codes.mean(axis=0)
-            support /= of_words + PRIOR_IMAGES
-            values = self._word_codes[:, block].toarray() / self._word_norms[:, None]
-            values = (values * support).astype(np.float32)
-            words.append(_top(values, count))
-            scores.append(np.take_along_axis(values, words[-1].T, axis=0).T)
-        return np.concatenate(words), np.concatenate(scores)
+            units, own = self._images[:, block], self._words[:, block]
+            mean = counted @ units / counted.sum()
+            support = (tagged @ units).toarray()  # (V, block): sums over each word's images
+            column = np.repeat(np.arange(own.shape[1]), np.diff(own.indptr))
+            # each word's mean image, with PRIOR_IMAGES average ones
+            values = support[own.indices, column] + PRIOR_IMAGES * mean[column]
+            values *= own.data / (of_words[own.indices] + PRIOR_IMAGES)
+            for k, (start, end) in enumerate(pairwise(own.indptr.tolist()), block.start):
+                best = np.argsort(-values[start:end], kind="stable")[:count]
+                words[k, : len(best)] = own.indices[start:end][best]
+                scores[k, : len(best)] = values[start:end][best]
+        return words, scores
 
     def best_words(self, images: NDArray[np.int64]) -> BestWords:
         """Each concept's best word and its score, by these of the images."""

@@ -150,30 +150,43 @@ class _TextRows:
     def __init__(self, encoder: DenseEncoder, folder: Path) -> None:
         self._encoder, self._folder = encoder, folder
         self._row: dict[str, int] = {}
+        self._size = 0  # of the lines that are known: the file only grows
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         width = self._encoder.width
         with locked(self._folder):
             file = EmbeddingFile(self._folder, width)
-            self._row = {text: n for n, text in enumerate(file.lines())}
+            self._know(file)
             missing = [text for text in dict.fromkeys(texts) if text not in self._row]
-            cut = self._encoder.cut
-            with show_progress("embedding", len(missing), "texts") as advance:
-                for start in range(0, len(missing), PART):
-                    part = missing[start : start + PART]
-                    batches = [part[i : i + BATCH] for i in range(0, len(part), BATCH)]
-                    vectors = []
-                    for batch in batches:
-                        vectors.append(self._encoder.texts(batch))
-                        advance(len(batch))
-                    self._row |= {text: file.rows + n for n, text in enumerate(part)}
-                    file.append(np.concatenate(vectors), part)
-            if self._encoder.cut > cut:
-                number = self._encoder.cut - cut
-                log.info("texts: %d of %d new ones are cut at the context", number, len(missing))
+            if missing:
+                self._embed(file, missing)
             rows = [self._row[text] for text in texts]
             result: Vectors = file.vectors()[rows].astype(np.float32)
             return result
+
+    def _embed(self, file: EmbeddingFile, missing: Sequence[str]) -> None:
+        cut = self._encoder.cut
+        with show_progress("embedding", len(missing), "texts") as advance:
+            for start in range(0, len(missing), PART):
+                part = missing[start : start + PART]
+                batches = [part[i : i + BATCH] for i in range(0, len(part), BATCH)]
+                vectors = []
+                for batch in batches:
+                    vectors.append(self._encoder.texts(batch))
+                    advance(len(batch))
+                file.append(np.concatenate(vectors), part)
+                self._know(file)
+        if self._encoder.cut > cut:
+            number = self._encoder.cut - cut
+            log.info("texts: %d of %d new ones are cut at the context", number, len(missing))
+
+    def _know(self, file: EmbeddingFile) -> None:
+        """Reads the lines that are new, of this process or another."""
+        if file.size < self._size:  # somebody removed the cache
+            self._row, self._size = {}, 0
+        for text in file.lines(self._size):
+            self._row[text] = len(self._row)
+        self._size = file.size
 
 
 def _nothing(data: PairData, name: str, bad: int) -> str:

@@ -38,7 +38,7 @@ class EmbeddingFile:
     def append(self, vectors: NDArray[np.floating], lines: Sequence[object], **state: Any) -> None:
         """Adds vectors (n, D) and what is known of each; `state` is kept with the count."""
         encoded = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
-        rows, size = self.rows, int(self.state["bytes"])
+        rows, size = self.rows, self.size
         content = np.ascontiguousarray(vectors, dtype=np.float16).tobytes()
         _write_at(self.folder / VECTORS, 2 * rows * self.width, content)
         _write_at(self.folder / LINES, size, encoded)
@@ -52,12 +52,18 @@ class EmbeddingFile:
         shape = (self.rows, self.width)
         return np.memmap(self.folder / VECTORS, dtype=np.float16, mode="r", shape=shape)
 
-    def lines(self) -> list[Any]:
-        """What is known of each of the N rows."""
-        if not self.rows:
+    @property
+    def size(self) -> int:
+        """Bytes of the lines."""
+        return int(self.state["bytes"])
+
+    def lines(self, since: int = 0) -> list[Any]:
+        """What is known of each of the N rows, or of those after the first `since` bytes."""
+        if self.size <= since:
             return []
         with (self.folder / LINES).open("rb") as file:
-            content = file.read(int(self.state["bytes"]))
+            file.seek(since)
+            content = file.read(self.size - since)
         return [json.loads(line) for line in content.splitlines()]
 
 
