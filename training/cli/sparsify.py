@@ -89,7 +89,9 @@ _STOPPED = "stopped. Run the same command again: it goes on after the last part 
 @click.option(
     "--lr",
     type=click.FloatRange(0, min_open=True),
-    help="Peak learning rate.  [default: the head's own]",
+    default=HeadOptions.lr,
+    show_default=True,
+    help="Peak learning rate.",
 )
 @click.option("--seed", type=click.IntRange(0), default=HeadOptions.seed, show_default=True)
 @click.option(
@@ -119,7 +121,7 @@ def sparsify(
     l0: float,
     steps: int,
     batch_size: int,
-    lr: float | None,
+    lr: float,
     seed: int,
     output: Path | None,
     cache: Path | None,

@@ -25,8 +25,8 @@ class HeadOptions:
     steps: int = 800
     batch_size: int = 256
     texts: int = 256
-    lr: float | None = None
-    """Peak learning rate; None for the head's own."""
+    lr: float = 2e-3
+    """Peak learning rate."""
     scale_cap: float = 100.0
     seed: int = 0
 
@@ -51,7 +51,7 @@ class HeadOptions:
             mixing=kind.mixing,
             scale_cap=self.scale_cap,
             teacher_scale=teacher_scale,
-            optimizer=OptimizerConfig(lr=self.lr or kind.lr, weight_decay=0.0, warmup=0.05),
+            optimizer=OptimizerConfig(lr=self.lr, weight_decay=0.0, warmup=0.05),
             seed=self.seed,
             checkpoint_every=max(1, self.steps // 10),
         )

@@ -32,7 +32,6 @@ class AutoencoderHead(CodeHead):
     as well; it needs OpenCV and scikit-image, and saves pickles.
     """
 
-    lr: ClassVar[float] = 2e-3
     reconstructs: ClassVar[bool] = True
     image_mean: Tensor
     text_mean: Tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,19 +24,25 @@ SCALE_SPEED = 10.0
 steps would else end where the scale began."""
 
 CONTROL = 0.05
-"""How far the shift moves after a step, in standard deviations of what the ReLU reads, where twice
-as many concepts are active as may be."""
+"""How far the shift or the threshold moves after a step, in standard deviations of what the ReLU
+reads, where twice as many concepts are active as may be."""
 
 
 class PairedHead(CodeHead):
     """Heads whose codes are compared by cosine, with a logit scale of their own.
 
     The paper's only knob of sparsity is the cap of that scale (arXiv 2601.20075). It is kept; a
-    shift, common to all concepts of a tower, holds the codes to the share that was asked for.
+    shift or a threshold, common to all concepts of a tower, holds the codes to the share that was
+    asked for.
 
     Both towers have the same directions, and biases of their own. Directions for each would learn
     from each other what only the training images have.
     """
+
+    jumps: ClassVar[bool] = False
+    """Whether codes keep the value that passes a threshold (a JumpReLU, arXiv 2407.14435), so that
+    their cosines are near those of the embeddings. Else a shift is subtracted from it, which tells
+    the concepts of a row apart."""
 
     def __init__(self, recipe: HeadRecipe) -> None:
         super().__init__(recipe)
@@ -45,26 +52,19 @@ class PairedHead(CodeHead):
 
     def begin(self, data: HeadData) -> None:
         """Random directions, the control of what is learned."""
-        self._point(F.normalize(torch.randn_like(self.image.weight)), data)
+        self.point(F.normalize(torch.randn_like(self.image.weight)), data)
 
-    def learn(self, data: HeadData) -> None:
-        """Half of the concepts begin as texts and half as images: their directions from the mean of
-        their tower. Texts say what is told apart, images where images lie. Where there are too few
-        of the one, there are more of the other, and random directions at last."""
-        images, texts = (rows[torch.randperm(len(rows))] - rows.mean(0) for rows in data.sample)
-        concepts = len(self.image.bias)
-        half, rest = concepts // 2, concepts - concepts // 2
-        random = torch.randn_like(self.image.weight)
-        directions = [texts[:half], images[:rest], texts[half:], images[rest:], random]
-        self._point(F.normalize(torch.cat(directions)[:concepts]), data)
-
-    def _point(self, directions: Float[Tensor, "C D"], data: HeadData) -> None:
-        """Sets the directions, and the biases by which every concept is active on the same share
-        of rows."""
+    def point(self, directions: Float[Tensor, "C D"], data: HeadData) -> None:
+        """Sets the directions, and the biases. Codes with a shift begin with every concept active
+        on the same share of rows; those that jump, at their tower's mean."""
         with torch.no_grad():
             self.image.weight.copy_(directions)
         for tower, x in zip((self.image, self.text), data.sample, strict=True):
-            tower.fit_biases(x, MARGIN * self.recipe.l0)
+            if self.jumps:
+                tower.center(x)
+                tower.fit_threshold(x, self.share)
+            else:
+                tower.fit_biases(x, self.share)
 
     def codes(self, x: Float[Tensor, "B D"], side: TowerSide) -> Float[Tensor, "B C"]:
         """The codes of a step; moves the shift of the tower."""
@@ -72,13 +72,13 @@ class PairedHead(CodeHead):
         before = tower.before(x)
         if self.training:
             self._control(tower, before.detach())
-        return before.relu()
+        return tower.activate(before)
 
     @torch.no_grad()
     def _control(self, tower: TowerHead, before: Float[Tensor, "B C"]) -> None:
-        share = (before > ACTIVE_ABOVE).float().mean()
-        excess = (share / (MARGIN * self.recipe.l0) - 1).clamp(-1, 1)
-        tower.shift += CONTROL * excess * before.std()
+        lowest = tower.threshold if self.jumps else tower.shift
+        share = (before > tower.threshold.clamp_min(ACTIVE_ABOVE)).float().mean()
+        lowest += CONTROL * (share / self.share - 1).clamp(-1, 1) * before.std()
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -91,8 +91,16 @@ class PairedHead(CodeHead):
         images, texts = data.sample
         images = data.mixed(images, self.recipe.mixing, np.random.default_rng(self.recipe.seed))
         for tower, x in ((self.image, images), (self.text, texts)):
-            tower.bias.sub_(tower.shift)
-            tower.fit_shift(x, MARGIN * self.recipe.l0)
+            if self.jumps:
+                tower.fit_threshold(x, self.share)
+            else:
+                tower.bias.sub_(tower.shift)
+                tower.fit_shift(x, self.share)
+
+    @property
+    def share(self) -> float:
+        """The share of concepts that is active in training."""
+        return MARGIN * self.recipe.l0
 
     @property
     def scale(self) -> float:

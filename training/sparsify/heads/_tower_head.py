@@ -48,6 +48,12 @@ class TowerHead(nn.Module):
         return float((self(x) > ACTIVE_ABOVE).float().mean())
 
     @torch.no_grad()
+    def center(self, x: Float[Tensor, "B D"]) -> None:
+        """Sets the biases so that the mean of the rows has the code zero before the ReLU."""
+        self.bias.copy_(-(self.weight @ x.mean(0)))
+        self.shift.zero_()
+
+    @torch.no_grad()
     def fit_biases(self, x: Float[Tensor, "B D"], share: float) -> None:
         """Sets the biases so that every concept is active on this share of the rows."""
         self.bias.zero_()

@@ -59,8 +59,6 @@ class CodeHead(nn.Module, ABC):
     needs_captions: ClassVar[bool] = True
     """Whether it is trained on images with their captions. Else texts are drawn for themselves from
     the vocabulary."""
-    lr: ClassVar[float] = 5e-4
-    """Peak learning rate, where nobody names another."""
     mixing: ClassVar[float] = 0.0
     """How far at most it moves the images of a step towards others."""
     trains: ClassVar[bool] = True
