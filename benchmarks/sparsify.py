@@ -4,6 +4,7 @@ density, clarity with its controls, names and seconds; and the time alone on syn
 A stopped sweep resumes. Choose by the val_ splits; the test_ splits are for reports.
 
     python -m benchmarks.sparsify --bundles models/dense0 models/dense1 --concepts 4096 16384
+    python -m benchmarks.sparsify --bundles models/dense0 --concepts 4096 --l0 0.01
     python -m benchmarks.sparsify --rows 100000 --width 512 --concepts 16384
 """
 
@@ -17,6 +18,7 @@ import platform
 import resource
 import statistics
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,6 @@ import torch
 
 from benchmarks.arguments import at_least
 from benchmarks.quality import spread
-from bundle.store import open_bundle
 from training.evaluation.minilm import fetched_encoder
 from training.loading.pair_data import PairData
 from training.sparsify.embeddings.dense_encoder import DenseBundle, Vectors, unit_rows
@@ -47,6 +48,9 @@ def main() -> None:
     parser.add_argument("--bundles", type=Path, nargs="*", default=[], help="dense bundles")
     parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
     parser.add_argument("--concepts", type=at_least(1), nargs="+", default=[4096, 16384])
+    parser.add_argument(
+        "--l0", type=float, nargs="+", default=[HeadOptions.l0], help="largest shares of C"
+    )
     parser.add_argument("--heads", nargs="+", choices=HEADS.names, default=list(HEADS.names))
     parser.add_argument("--runs", type=Path, default=Path("runs/sparsify"))
     parser.add_argument("--rows", type=at_least(0), default=0, help="time so many synthetic rows")
@@ -60,17 +64,29 @@ def main() -> None:
             if arguments.rows and key not in results:
                 results[key] = timed(name, concepts, arguments.rows, arguments.width)
                 path.write_text(json.dumps(results, indent=1) + "\n")
-        for bundle in arguments.bundles:
-            measure(arguments, bundle, concepts, results, path)
-    print(table(results, arguments.concepts))
+        for bundle, l0 in product(arguments.bundles, arguments.l0):
+            options = HeadOptions(concepts=concepts, l0=l0)
+            measure(arguments, bundle, options, results, path)
+    print(table(results, list(product(arguments.concepts, arguments.l0))))
+
+
+def key_of(teacher: str, concepts: int | None, l0: float, head: str) -> str:
+    """The key of a head's result. The usual L0 goes without saying."""
+    return f"{teacher}/{concepts}/{head}" + ("" if l0 == HeadOptions.l0 else f"/{l0}")
 
 
 def measure(
-    arguments: argparse.Namespace, bundle: Path, concepts: int, results: dict[str, Any], path: Path
+    arguments: argparse.Namespace,
+    bundle: Path,
+    options: HeadOptions,
+    results: dict[str, Any],
+    path: Path,
 ) -> None:
     """Trains and measures the heads over one teacher that have no result yet."""
     dense = DenseBundle(bundle)
-    keys = {name: f"{dense.name}/{concepts}/{name}" for name in arguments.heads}
+    keys = {
+        name: key_of(dense.name, options.concepts, options.l0, name) for name in arguments.heads
+    }
     missing = [name for name, key in keys.items() if key not in results]
     if not missing and f"{dense.name}/dense" in results:
         return
@@ -85,8 +101,8 @@ def measure(
         version="0",
         head="contrastive",
         compare=(),
-        options=HeadOptions(concepts=concepts),
-        run=arguments.runs / open_bundle(bundle).manifest.name / str(concepts),
+        options=options,
+        run=arguments.runs / dense.name.replace("/", "-") / f"{options.concepts}-{options.l0}",
         cache=None,
         judge=fetched_encoder(),
     )
@@ -134,7 +150,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def table(results: dict[str, Any], widths: list[int]) -> str:
+def table(results: dict[str, Any], settings: list[tuple[int, float]]) -> str:
     """The figures on the unseen style over the teachers, beside the teachers' own and those of the
     sparse arm of `make quality`, as a Markdown table."""
     columns = ["head", "C", "seeds", "top-1", "of the teacher", "text to image", "L0", "untrained"]
@@ -155,12 +171,11 @@ def table(results: dict[str, Any], widths: list[int]) -> str:
         own = list(teachers.values())
         lines.append(_row(["dense teacher", "", str(len(own)), *_accuracy(own, own)]))
         lines += _trained_in(statistics.mean(t["top1"]["percent"] for t in own))
-    for concepts in widths:
-        for name in HEADS.names:
-            keys = {t: f"{t}/{concepts}/{name}" for t in teachers}
-            runs = [(results[key], teachers[t]) for t, key in keys.items() if key in results]
-            if runs:
-                lines.append(_line(name, concepts, runs))
+    for (concepts, l0), name in product(settings, HEADS.names):
+        keys = {t: key_of(t, concepts, l0, name) for t in teachers}
+        runs = [(results[key], teachers[t]) for t, key in keys.items() if key in results]
+        if runs:
+            lines.append(_line(name, concepts, runs))
     return "\n".join(lines)
 
 

@@ -16,9 +16,6 @@ from training.sparsify.embeddings.head_data import HeadData
 from training.sparsify.heads._tower_head import TowerHead
 from training.sparsify.heads.base import CodeHead, HeadRecipe, TowerSide
 
-MARGIN = 0.95
-"""The share of `l0` to which training data are held. Held-out data may be denser."""
-
 SCALE_SPEED = 10.0
 """How many times as fast as a weight the logarithm of the scale is learned. A run of some hundred
 steps would else end where the scale began."""
@@ -39,6 +36,8 @@ class PairedHead(CodeHead):
     from each other what only the training images have.
     """
 
+    margin: ClassVar[float] = 0.95
+    """The share of `l0` to which training data are held. Held-out data may be denser."""
     jumps: ClassVar[bool] = False
     """Whether codes keep the value that passes a threshold (a JumpReLU, arXiv 2407.14435), so that
     their cosines are near those of the embeddings. Else a shift is subtracted from it, which tells
@@ -100,7 +99,7 @@ class PairedHead(CodeHead):
     @property
     def share(self) -> float:
         """The share of concepts that is active in training."""
-        return MARGIN * self.recipe.l0
+        return self.margin * self.recipe.l0
 
     @property
     def scale(self) -> float:

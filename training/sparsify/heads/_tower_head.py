@@ -61,8 +61,8 @@ class TowerHead(nn.Module):
         kept = min(len(x) - 1, max(1, round(share * len(x))))
         for start in range(0, len(self.bias), _SLICE):
             rows = slice(start, start + _SLICE)
-            values = x @ self.weight[rows].T
-            self.bias[rows] = -values.kthvalue(len(x) - kept, dim=0).values
+            values = self.weight[rows] @ x.T
+            self.bias[rows] = -values.kthvalue(len(x) - kept, dim=1).values
 
     @torch.no_grad()
     def fit_shift(self, x: Float[Tensor, "B D"], share: float) -> None:

@@ -24,6 +24,7 @@ class DistillHead(PairedHead):
 
     needs_captions: ClassVar[bool] = False
     mixing: ClassVar[float] = 1.0
+    margin: ClassVar[float] = 0.8
     jumps: ClassVar[bool] = True
 
     def loss(self, batch: HeadBatch) -> Float[Tensor, ""]:
