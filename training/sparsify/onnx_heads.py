@@ -14,7 +14,7 @@ import torch
 from bundle.codes import ACTIVE_ABOVE
 from bundle.onnx_graph import INPUT, GraphName
 from training.bundling.onnx_graphs import TopK
-from training.sparsify.heads._tower_head import TowerHead
+from training.sparsify.heads._tower_head import STEEPNESS, TowerHead
 from training.sparsify.heads.base import CodeHead
 
 if TYPE_CHECKING:
@@ -124,10 +124,10 @@ def _append(graph: onnx.GraphProto, part: _HeadPart, batch: str, weights: dict[i
     codes = node("Relu", [node("Add", [product, bias], at + "before")], at + "relu")
     if float(head.threshold) > 0:
         lowest = constant("threshold", head.threshold.numpy())
-        above = node("Greater", [codes, lowest], at + "above")
-        codes = node(
-            "Mul", [codes, node("Cast", [above], at + "mask", to=TensorProto.FLOAT)], at + "codes"
-        )
+        steepness = constant("steepness", np.array(STEEPNESS, dtype=np.float32))
+        above = node("Sub", [codes, lowest], at + "above")
+        rise = node("Mul", [above, steepness], at + "rise")
+        codes = node("Relu", [node("Min", [codes, rise], at + "lower")], at + "codes")
     width = constant("k", np.array([part.k], dtype=np.int64))
     values, indices = f"{part.prefix}values", f"{part.prefix}indices"
     node("TopK", [codes, width], values, indices, axis=-1)

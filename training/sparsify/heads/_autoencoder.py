@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from bundle.codes import ACTIVE_ABOVE
 from training.sparsify.embeddings.head_data import HeadBatch, HeadData
-from training.sparsify.heads.base import CodeHead, HeadRecipe, TowerSide
+from training.sparsify.heads.base import SIDES, CodeHead, HeadRecipe, TowerSide
 
 AUXILIARY = 1 / 32
 """Weight of the loss by which dead concepts learn what the others leave (Gao et al. 2024, A.2)."""
@@ -71,11 +71,7 @@ class AutoencoderHead(CodeHead):
         """See CodeHead: the error of both towers' embeddings, in units of their variance."""
         errors: list[Tensor] = []
         fired = torch.zeros_like(self.quiet, dtype=torch.bool)
-        sides: tuple[tuple[TowerSide, Tensor], ...] = (
-            ("image", batch.images),
-            ("text", batch.texts),
-        )
-        for side, x in sides:
+        for side, x in zip(SIDES, (batch.images, batch.texts), strict=True):
             centred = x - self.mean(side)
             before = F.linear(centred, self.encoder, self.encoder_bias)
             codes = self.kept_of(before.relu(), side)
@@ -109,8 +105,7 @@ class AutoencoderHead(CodeHead):
     @torch.no_grad()
     def finish(self, data: HeadData) -> None:
         """See CodeHead."""
-        sides: tuple[TowerSide, ...] = ("image", "text")
-        for side in sides:
+        for side in SIDES:
             tower = self.tower(side)
             tower.weight.copy_(self.encoder)
             tower.bias.copy_(self.encoder_bias - self.encoder @ self.mean(side))

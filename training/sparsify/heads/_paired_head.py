@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -13,8 +14,7 @@ from torch.nn import functional as F
 
 from bundle.codes import ACTIVE_ABOVE
 from training.sparsify.embeddings.head_data import HeadData
-from training.sparsify.heads._tower_head import TowerHead
-from training.sparsify.heads.base import CodeHead, HeadRecipe, TowerSide
+from training.sparsify.heads.base import SIDES, CodeHead, HeadRecipe, TowerSide
 
 SCALE_SPEED = 10.0
 """How many times as fast as a weight the logarithm of the scale is learned. A run of some hundred
@@ -36,7 +36,7 @@ class PairedHead(CodeHead):
     from each other what only the training images have.
     """
 
-    margin: ClassVar[float] = 0.95
+    margins: ClassVar[Mapping[TowerSide, float]] = {"image": 0.95, "text": 0.95}
     """The share of `l0` to which training data are held. Held-out data may be denser."""
     jumps: ClassVar[bool] = False
     """Whether codes keep the value that passes a threshold (a JumpReLU, arXiv 2407.14435), so that
@@ -58,26 +58,28 @@ class PairedHead(CodeHead):
         on the same share of rows; those that jump, at their tower's mean."""
         with torch.no_grad():
             self.image.weight.copy_(directions)
-        for tower, x in zip((self.image, self.text), data.sample, strict=True):
+        for side, x in zip(SIDES, data.sample, strict=True):
+            tower, share = self.tower(side), self.share(side)
             if self.jumps:
                 tower.center(x)
-                tower.fit_threshold(x, self.share)
+                tower.fit_threshold(x, share)
             else:
-                tower.fit_biases(x, self.share)
+                tower.fit_biases(x, share)
 
     def codes(self, x: Float[Tensor, "B D"], side: TowerSide) -> Float[Tensor, "B C"]:
         """The codes of a step; moves the shift of the tower."""
         tower = self.tower(side)
         before = tower.before(x)
         if self.training:
-            self._control(tower, before.detach())
+            self._control(side, before.detach())
         return tower.activate(before)
 
     @torch.no_grad()
-    def _control(self, tower: TowerHead, before: Float[Tensor, "B C"]) -> None:
+    def _control(self, side: TowerSide, before: Float[Tensor, "B C"]) -> None:
+        tower = self.tower(side)
         lowest = tower.threshold if self.jumps else tower.shift
         share = (before > tower.threshold.clamp_min(ACTIVE_ABOVE)).float().mean()
-        lowest += CONTROL * (share / self.share - 1).clamp(-1, 1) * before.std()
+        lowest += CONTROL * (share / self.share(side) - 1).clamp(-1, 1) * before.std()
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -89,17 +91,17 @@ class PairedHead(CodeHead):
         """See CodeHead."""
         images, texts = data.sample
         images = data.mixed(images, self.recipe.mixing, np.random.default_rng(self.recipe.seed))
-        for tower, x in ((self.image, images), (self.text, texts)):
+        for side, x in zip(SIDES, (images, texts), strict=True):
+            tower, share = self.tower(side), self.share(side)
             if self.jumps:
-                tower.fit_threshold(x, self.share)
+                tower.fit_threshold(x, share)
             else:
                 tower.bias.sub_(tower.shift)
-                tower.fit_shift(x, self.share)
+                tower.fit_shift(x, share)
 
-    @property
-    def share(self) -> float:
+    def share(self, side: TowerSide) -> float:
         """The share of concepts that is active in training."""
-        return self.margin * self.recipe.l0
+        return self.margins[side] * self.recipe.l0
 
     @property
     def scale(self) -> float:

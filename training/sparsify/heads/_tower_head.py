@@ -8,6 +8,10 @@ from torch import Tensor, nn
 
 from bundle.codes import ACTIVE_ABOVE
 
+STEEPNESS = 32.0
+"""The slope by which a served code rises from zero at the threshold to its whole value, at 1.03
+times the threshold. A jump would make an active concept of a rounding error."""
+
 
 class TowerHead(nn.Module):
     """relu(W x + b - shift), of which `keep` strongest values may be kept, or those above a
@@ -39,7 +43,8 @@ class TowerHead(nn.Module):
             values, indices = codes.topk(self.keep, dim=-1)
             return torch.zeros_like(codes).scatter_(-1, indices, values)
         if self.threshold > 0:
-            return codes * (codes > self.threshold)
+            above = codes - self.threshold
+            return codes * (above > 0) if self.training else codes.minimum(STEEPNESS * above).relu()
         return codes
 
     @torch.no_grad()

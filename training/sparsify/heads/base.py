@@ -18,6 +18,7 @@ from training.sparsify.embeddings.head_data import HeadBatch, HeadData
 from training.sparsify.heads._tower_head import TowerHead
 
 TowerSide = Literal["image", "text"]
+SIDES: tuple[TowerSide, ...] = ("image", "text")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from training.model.sparse_clip import normalize
 from training.sparsify.embeddings.head_data import HeadBatch
 from training.sparsify.heads._paired_head import PairedHead
+from training.sparsify.heads.base import TowerSide
 
 
 class DistillHead(PairedHead):
@@ -24,7 +26,7 @@ class DistillHead(PairedHead):
 
     needs_captions: ClassVar[bool] = False
     mixing: ClassVar[float] = 1.0
-    margin: ClassVar[float] = 0.8
+    margins: ClassVar[Mapping[TowerSide, float]] = {"image": 0.87, "text": 0.8}
     jumps: ClassVar[bool] = True
 
     def loss(self, batch: HeadBatch) -> Float[Tensor, ""]:

@@ -15,6 +15,7 @@ from training.core.resume import TrainingError
 from training.sparsify.embeddings.head_data import HeadData
 from training.sparsify.head_trainer import build_head, train_head
 from training.sparsify.heads import HEADS
+from training.sparsify.heads._tower_head import TowerHead
 from training.sparsify.heads.base import HeadRecipe
 from training.sparsify.job import HeadOptions
 from training.sparsify.onnx_heads import as_served
@@ -87,3 +88,14 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     data.texts[3] = torch.nan
     with pytest.raises(TrainingError, match="the loss is nan"):
         train_head(recipe("distill", data), data, tmp_path)
+
+
+def test_a_rounding_error_at_the_threshold_makes_no_concept() -> None:
+    tower = TowerHead(width=1, concepts=1)
+    torch.nn.init.ones_(tower.weight)
+    tower.threshold.fill_(0.5)
+    x = torch.tensor([[0.5 * (1 + error)] for error in (-1e-5, 1e-5, 0.05)])
+    below, above, beyond = tower.eval()(x).flatten().tolist()
+    assert below == 0
+    assert above < 1e-3, "an error of 1e-5 would be a code of 0.5"
+    assert beyond == pytest.approx(0.525)
