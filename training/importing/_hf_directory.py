@@ -49,9 +49,12 @@ class HFDirectory:
         files that ask for code of their own.
         """
         if not path.is_dir():
-            raise ModelImportError("not a directory")
+            raise ModelImportError(
+                "SOURCE: hf: no such folder; `hf download ORG/REPO --local-dir PATH` fetches a"
+                " model of the hub"
+            )
         if not (path / "config.json").is_file():
-            raise ModelImportError("no config.json: not a model directory of Hugging Face")
+            raise ModelImportError("SOURCE: hf: no config.json in this folder")
         configs = {name: read_json(path / name) for name in ("config.json", *_PROCESSORS)}
         configs["tokenizer_config.json"] = read_json(path / "tokenizer_config.json")
         for name, config in configs.items():

@@ -163,10 +163,10 @@ def _check_shape(directory: HFDirectory) -> None:
 def _context_length(kind: str, tokenizer: Any, positions: int) -> int:
     """T, the length to which the library's processor pads: that of the tokenizer, as far as the
     tower has positions."""
-    longest = int(tokenizer.model_max_length)
-    if longest < 1:
+    longest = tokenizer.model_max_length
+    if not isinstance(longest, int | float) or not longest >= 1:  # NaN is no number, either
         raise ModelImportError("tokenizer_config.json: model_max_length: must be 1 or more")
-    return min(positions, longest, *([NAFLEX_TOKENS] if kind == "siglip2" else []))
+    return int(min(positions, longest, *([NAFLEX_TOKENS] if kind == "siglip2" else [])))
 
 
 def _check_end(ids: Sequence[int], tower_end: int, end: int, kind: str) -> None:

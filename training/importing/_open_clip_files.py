@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from training.importing._hf_directory import read_json
 from training.importing._hub import hub_answers, hub_silence, require_hub
 from training.importing._stored_weights import stored_weights
 from training.importing._weight_files import SUFFIXES
-from training.importing.base import ModelImportError, SourceOptions
+from training.importing.base import ModelImportError, SourceOptions, with_home
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 CONFIG = "open_clip_config.json"
@@ -43,7 +44,7 @@ def find_files(rest: str, options: SourceOptions) -> OpenClipFiles:
     if rest.startswith((LOCAL, HUB)) and options.weights is not None:
         raise ModelImportError("--weights: this SOURCE has weights of its own")
     if rest.startswith(LOCAL):
-        return _in_folder(Path(rest.removeprefix(LOCAL)))
+        return _in_folder(with_home(rest.removeprefix(LOCAL)))
     if rest.startswith(HUB):
         return _on_hub(rest.removeprefix(HUB))
     name, separator, tag = rest.rpartition("/")
@@ -77,15 +78,12 @@ def _architecture(name: str) -> str:
 
 
 def _in_folder(folder: Path) -> OpenClipFiles:
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except OSError:
-        raise ModelImportError(f"local-dir: no folder with an {CONFIG}") from None
-    except (ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
+    if not (folder / CONFIG).is_file():
+        raise ModelImportError(f"SOURCE: local-dir: no folder with an {CONFIG}")
+    if not isinstance(read_json(folder / CONFIG).get("model_cfg"), dict):
         raise ModelImportError(f"{CONFIG}: has no model_cfg")
-    present = {path.name: path for path in folder.iterdir() if path.suffix in SUFFIXES}
+    files = (path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    present = {path.name: path for path in files if path.is_file()}
     preferred = [present[name] for name in PREFERRED if name in present]
     if not preferred and len(present) != 1:
         names = ", ".join(sorted(present)) or "none"

@@ -113,3 +113,11 @@ class ModelSource(ABC):
     @abstractmethod
     def label(self, rest: str) -> str:
         """What the bundle's manifest calls the source: `rest`, a path by its last name alone."""
+
+
+def with_home(path: str) -> Path:
+    """A path of a SOURCE. A shell does not replace a `~` that stands behind a colon."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(path)

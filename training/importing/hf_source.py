@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from training.importing._hf_directory import HFDirectory
-from training.importing.base import ImportedModel, ModelImportError, ModelSource, SourceOptions
+from training.importing.base import (
+    ImportedModel,
+    ModelImportError,
+    ModelSource,
+    SourceOptions,
+    with_home,
+)
 
 HF_FAMILIES = ("clip", "metaclip_2", "siglip", "siglip2")
 """What config.json's model_type may be."""
@@ -19,13 +23,15 @@ class HFSource(ModelSource):
 
     def label(self, rest: str) -> str:
         """See ModelSource."""
-        return Path(rest).resolve().name
+        return with_home(rest).resolve().name
 
     def load(self, rest: str, options: SourceOptions) -> ImportedModel:
         """See ModelSource."""
         if options.weights is not None:
             raise ModelImportError("--weights: a directory of Hugging Face has its own")
-        directory = HFDirectory.open(Path(rest))
+        if not rest:
+            raise ModelImportError("SOURCE: hf: name a folder, hf:PATH")
+        directory = HFDirectory.open(with_home(rest))
         kind = directory.config.get("model_type")
         if kind not in HF_FAMILIES:
             raise ModelImportError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from bundle.architecture import Architecture
 from bundle.manifest import Manifest, ModelOrigin, SourceParity
 from bundle.onnx_graph import DENSE_OUTPUTS, INPUT, GraphName
 from bundle.schema import SchemaError, from_dict
-from bundle.store import vacant_version, write_version
+from bundle.store import BundleError, vacant_version, write_version
+from bundle.verify import check_content
 from training.importing import MODEL_SOURCES
 from training.importing.base import ImportedModel, ModelImportError, SourceOptions
 
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 
     from training.bundling.bundle_writer import Storage
     from training.importing._gates import Golden, GraphChecks
+
+MAX_SOURCE = 4096
+
+_NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")
+"""Control characters, and what a file name that is not UTF-8 becomes."""
 
 DEFAULT_SOURCE = "run"
 """What a SOURCE without a colon is: the folder of a run, or of a checkpoint."""
@@ -74,10 +81,12 @@ def import_bundle(config: ImportConfig, report: Callable[[str], None]) -> Path:
 
 
 def _split(source: str) -> tuple[str, str]:
+    if _NOT_TEXT.search(source) or len(source) > MAX_SOURCE:
+        raise ModelImportError(f"SOURCE: must be one line of text, at most {MAX_SOURCE} characters")
     kind, separator, rest = source.partition(":")
     if separator and "/" not in kind:
         return MODEL_SOURCES.check(kind), rest
-    if DEFAULT_SOURCE not in MODEL_SOURCES.names or not Path(source).is_dir():
+    if DEFAULT_SOURCE not in MODEL_SOURCES.names or not source or not Path(source).is_dir():
         known = ", ".join(f"{name}:" for name in MODEL_SOURCES.names)
         raise ModelImportError(f"SOURCE: must begin with one of {known} or be a run's folder")
     if (Path(source) / "config.json").is_file():
@@ -91,9 +100,14 @@ def _licence(config: ImportConfig) -> str | None:
     if config.licence is None:
         return None
     try:
-        return config.licence.read_text(encoding="utf-8")
+        if config.licence.is_file():  # no pipe, from which a read may never come back
+            check_content(config.licence, "LICENSE")
+            return config.licence.read_text(encoding="utf-8")
+    except BundleError as error:
+        raise ModelImportError(f"--licence: {str(error).partition(': ')[2]}") from None
     except (OSError, UnicodeDecodeError):
-        raise ModelImportError("--licence: must be a file of text") from None
+        pass
+    raise ModelImportError("--licence: must be a file of text")
 
 
 def _write(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundle.manifest import Tokenization
@@ -12,6 +11,7 @@ from training.importing.base import (
     ModelImportError,
     ModelSource,
     SourceOptions,
+    with_home,
 )
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ class RunSource(ModelSource):
         """See ModelSource."""
         if options.weights is not None:
             raise ModelImportError("--weights: a run has weights of its own")
-        path = Path(rest)
+        path = with_home(rest)
         if not (path / "state.json").is_file() and not (path / "checkpoints").is_dir():
-            raise ModelImportError("run: no folder of a run or a checkpoint")
+            raise ModelImportError("SOURCE: run: no folder of a run or a checkpoint")
         from importlib.metadata import version
 
         from training.core.checkpoint import CheckpointError, find_checkpoint
@@ -65,7 +65,7 @@ class RunSource(ModelSource):
 
     def label(self, rest: str) -> str:
         """See ModelSource."""
-        return Path(rest).resolve().name
+        return with_home(rest).resolve().name
 
 
 def _reference(encoder: CheckpointEncoder) -> OpenClipReference:

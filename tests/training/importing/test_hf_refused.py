@@ -29,7 +29,7 @@ NAN = torch.tensor(float("nan"))
 TEXT_BIAS = "text_model.final_layer_norm.bias"
 
 REFUSED: dict[str, tuple[str, Edit, str]] = {
-    "no configuration": ("clip", drop("config.json"), "no config.json"),
+    "no configuration": ("clip", drop("config.json"), "SOURCE: hf: no config.json"),
     "a broken configuration": ("clip", replace("config.json", b"{"), "config.json: not JSON"),
     "a list": ("clip", replace("config.json", b"[]"), "config.json: not an object"),
     "another family": (
@@ -208,6 +208,11 @@ REFUSED: dict[str, tuple[str, Edit, str]] = {
     "texts of no length": (
         "clip",
         change("tokenizer_config.json", model_max_length=-1),
+        "tokenizer_config.json: model_max_length: must be 1 or more",
+    ),
+    "texts of a length that is no number": (
+        "clip",
+        change("tokenizer_config.json", model_max_length="16"),
         "tokenizer_config.json: model_max_length: must be 1 or more",
     ),
     "texts cut at their start": (

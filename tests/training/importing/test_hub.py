@@ -134,7 +134,7 @@ def test_what_is_not_there_is_refused_before_the_hub_is_asked(rest: str, message
 def test_a_folder_must_say_what_it_holds(tmp_path: Path) -> None:
     for content in ("{", "[]", "{}", "[" * 200_000):
         (tmp_path / "open_clip_config.json").write_text(content)
-        with pytest.raises(ModelImportError, match="no model_cfg"):
+        with pytest.raises(ModelImportError, match="^open_clip_config.json: (has no model_|not )"):
             find_files(f"local-dir:{tmp_path}", SourceOptions())
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"a": 1}}))
     with pytest.raises(ModelImportError, match=r"must hold \S+; it has none"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,3 +190,56 @@ def test_a_source_is_named_by_what_stands_before_the_colon(tmp_path: Path) -> No
     assert "'open-clip' is none of hf, open_clip, run; did you mean open_clip?" in done.output
     done = CliRunner().invoke(main, ["import", "ViT-B-32", "--name", "x"])
     assert "SOURCE: must begin with one of hf:, open_clip:, run:" in done.output
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("", "SOURCE: must begin with one of hf:, open_clip:, run:"),
+        ("hf:", "SOURCE: hf: name a folder"),
+        ("hf:openai/clip", "SOURCE: hf: no such folder; `hf download ORG/REPO --local-dir PATH`"),
+        ("hf:~nobody-of-this-name/x", "SOURCE: hf: no such folder"),
+        ("run:", "SOURCE: run: no folder"),
+        ("open_clip:local-dir:", "SOURCE: local-dir: no folder"),
+        ("open_clip:ViT-B-32/no\nsuch", "SOURCE: must be one line of text"),
+        ("hf:caf\udce9", "SOURCE: must be one line of text"),
+        ("a" * 5_000, "SOURCE: must be one line of text"),
+    ],
+    ids=lambda value: ascii(value)[:30],
+)
+def test_a_source_that_is_none_is_named_in_one_line(source: str, line: str, tmp_path: Path) -> None:
+    arguments = ["import", source, "--name", "x", "--models", str(tmp_path)]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1
+    assert done.output.startswith(f"Error: {line}")
+    assert done.output.count("\n") == 1
+
+
+def test_a_tilde_is_the_home_of_its_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves it as it is behind a colon."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "clip").mkdir()
+    done = CliRunner().invoke(main, ["import", "hf:~/clip", "--name", "x"])
+    assert done.output == "Error: SOURCE: hf: no config.json in this folder\n"
+
+
+def test_a_licence_is_read_before_the_model(tmp_path: Path) -> None:
+    (tmp_path / "long").write_text("a\n" * 2**20)
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    os.mkfifo(tmp_path / "pipe")
+    lines = {"long": "over 1048576 bytes", "latin": "must be a file of text"}
+    for name, line in (lines | {"pipe": lines["latin"]}).items():
+        arguments = ["import", "hf:", "--name", "x", "--licence", str(tmp_path / name)]
+        done = CliRunner().invoke(main, arguments)
+        assert done.output == f"Error: --licence: {line}\n"
+
+
+def test_a_pipe_in_a_folder_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "open_clip_config.json")
+    with pytest.raises(ModelImportError, match="no folder with an open_clip_config.json"):
+        load(tmp_path)
+    (tmp_path / "open_clip_config.json").unlink()
+    (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {}}')
+    os.mkfifo(tmp_path / "open_clip_pytorch_model.bin")
+    with pytest.raises(ModelImportError, match="it has none"):
+        load(tmp_path)
