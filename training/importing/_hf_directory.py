@@ -97,7 +97,9 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ModelImportError(f"{path.name}: over {_MAX_JSON_BYTES} bytes")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except OSError:
+        raise ModelImportError(f"{path.name}: you may not read it") from None
+    except (ValueError, RecursionError):
         raise ModelImportError(f"{path.name}: not JSON") from None
     if not isinstance(data, dict):
         raise ModelImportError(f"{path.name}: not an object")

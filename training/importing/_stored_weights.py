@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ def stored_weights(paths: Sequence[Path]) -> StoredWeights:
 
     tensors = numbers = 0
     for path in paths:
+        if not os.access(path, os.R_OK):
+            raise ModelImportError(f"weights: you may not read {path.name}")
         try:
             with safe_open(path, framework="np") as file:
                 entries = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118

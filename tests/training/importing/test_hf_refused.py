@@ -242,3 +242,12 @@ def test_what_cannot_be_read_as_it_is_is_refused_in_one_line(
     assert "\n" not in text
     assert str(tmp_path) not in text
     assert len(text) < 200
+
+
+def test_files_that_the_user_may_not_read_are_named(
+    hf_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system is asked, because the user of a test may be one who may read all."""
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "model.safetensors")
+    with pytest.raises(ModelImportError, match="^weights: you may not read model.safetensors$"):
+        load(hf_folders / "clip")
