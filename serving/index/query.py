@@ -5,6 +5,7 @@ C concepts, D width of dense vectors.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,9 @@ def make_query(client: Client, terms: Sequence[QueryTerm], *, dense: bool = Fals
     Raises QueryError naming the term, or CallError.
     """
     info = client.model_info()
+    # Only their ratios count, and sums of the largest ones would overflow.
+    largest = max((abs(term.weight) for term in terms), default=1.0)
+    terms = [dataclasses.replace(term, weight=term.weight / largest) for term in terms]
     images = [term for term in terms if term.image is not None]
     texts = [term for term in terms if term.text is not None]
     embeddings = client.embed(

@@ -48,6 +48,13 @@ def test_parts_add_up_at_their_weights(client: Client) -> None:
     row = dense(client, QueryTerm(text="dog"), QueryTerm(text="a cat under a tree", weight=-0.5))
     np.testing.assert_allclose(row, expected / np.linalg.norm(expected), atol=1e-6)
     assert (row < 0).any()
+    for scale in (1e39, 1e308, 1e-308):
+        scaled = dense(
+            client,
+            QueryTerm(text="dog", weight=scale),
+            QueryTerm(text="a cat under a tree", weight=-scale / 2),
+        )
+        np.testing.assert_allclose(scaled, row, atol=1e-6)
 
 
 @pytest.mark.parametrize(
