@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from training.cli.pair_options import (
 )
 
 if TYPE_CHECKING:
+    from bundle.tokenizer import TokenizedText
     from training.loading.inspection import DataReport
     from training.loading.pair_data import PairData
 
@@ -101,6 +103,11 @@ def encoder() -> None:
     "--recipe",
     help="Training recipe whose tokenizer cuts the captions.  [default: CLIP's, 77 tokens]",
 )
+@click.option(
+    "--bundle",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Bundle whose tokenizer cuts the captions, in place of --recipe.",
+)
 @pair_options
 @held_out_option
 @click.option(
@@ -118,6 +125,7 @@ def encoder() -> None:
 def inspect(
     path: Path,
     recipe: str | None,
+    bundle: Path | None,
     read_as: PairOptions,
     limit: int,
     sheet: Path | None,
@@ -135,12 +143,14 @@ def inspect(
     from training.data.data_recipe import DataError
     from training.loading.contact_sheet import contact_sheet
 
+    if recipe is not None and bundle is not None:
+        raise click.UsageError("--recipe, --bundle: give one of them")
     refuse_existing("--sheet", sheet)
     try:
         with errors_as_typed("DATA"):
             pairs = read_as.open(path)
             built = count(path) if pairs.is_built else None
-            report = inspect_pairs(pairs, recipe, limit)
+            report = inspect_pairs(pairs, caption_tokenizer(recipe, bundle), limit)
             page = None if sheet is None else contact_sheet(pairs, report)
     except (DataError, ValueError) as error:  # PluginError and SchemaError, too
         raise click.ClickException(str(error)) from error
@@ -159,8 +169,30 @@ def inspect(
         raise click.ClickException(f"DATA: {pairs.name} holds no good pair")
 
 
-def inspect_pairs(data: PairData, recipe: str | None, limit: int) -> DataReport:
-    """Looks at all splits of a user's data. Raises DataError, or SchemaError for the recipe.
+def caption_tokenizer(recipe: str | None, bundle: Path | None) -> Callable[[str], TokenizedText]:
+    """What cuts captions: the tokenizer of the bundle, or else of the recipe.
+
+    Raises BundleError or SchemaError.
+    """
+    from bundle.store import open_bundle
+    from training.model.tokenizer import STOCK_VOCABULARY, CaptionTokenizer
+    from training.model.towers import tower_config
+    from training.trainer.training_recipe import TrainingRecipe
+
+    if bundle is not None:
+        return open_bundle(bundle).tokenizer.tokenize
+    size, context = STOCK_VOCABULARY, 77
+    if recipe is not None:
+        model = TrainingRecipe.load(recipe).model
+        text = tower_config(model.name, model.vision, model.text)["text_cfg"]
+        size, context = text.get("vocab_size", size), text.get("context_length", context)
+    return CaptionTokenizer.of_size(size, context).tokenize
+
+
+def inspect_pairs(
+    data: PairData, tokenize: Callable[[str], TokenizedText], limit: int
+) -> DataReport:
+    """Looks at all splits of a user's data. Raises DataError.
 
     What was read of all pairs is kept, so that a run need not look for what repeats again.
     """
@@ -168,16 +200,8 @@ def inspect_pairs(data: PairData, recipe: str | None, limit: int) -> DataReport:
     from training.loading.pair_data import ALL
     from training.loading.pair_index import keep_records
     from training.loading.sides import Links, Sides
-    from training.model.tokenizer import STOCK_VOCABULARY, CaptionTokenizer
-    from training.model.towers import tower_config
-    from training.trainer.training_recipe import TrainingRecipe
 
-    size, context = STOCK_VOCABULARY, 77
-    if recipe is not None:
-        model = TrainingRecipe.load(recipe).model
-        text = tower_config(model.name, model.vision, model.text)["text_cfg"]
-        size, context = text.get("vocab_size", size), text.get("context_length", context)
-    inspector = PairInspector(CaptionTokenizer.of_size(size, context).tokenize, limit)
+    inspector = PairInspector(tokenize, limit)
     if data.has_splits:
         for name in data.splits:
             inspector.inspect(data.split(name))
