@@ -32,9 +32,10 @@ from training.loading.pair_data import PairData
 from training.sparsify.embeddings.dense_encoder import DenseBundle, Vectors, unit_rows
 from training.sparsify.embeddings.embedding_cache import EmbeddingCache
 from training.sparsify.embeddings.head_data import HeadData
+from training.sparsify.head_options import HeadOptions
 from training.sparsify.head_trainer import train_head
 from training.sparsify.heads import HEADS
-from training.sparsify.job import HeadOptions, SparsifyConfig, SparsifyJob
+from training.sparsify.job import SparsifyConfig, SparsifyJob
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -30,12 +30,16 @@ class HeadOptions:
     scale_cap: float = 100.0
     seed: int = 0
 
+    def concepts_of(self, width: int) -> int:
+        """C over embeddings of `width` numbers."""
+        return self.concepts or CONCEPTS_PER_DIMENSION * width
+
     def recipe(self, head: str, width: int, teacher_scale: float, data: HeadData) -> HeadRecipe:
         """The recipe of one head."""
         from training.core.optimizer import OptimizerConfig
         from training.sparsify.heads.base import HeadRecipe
 
-        concepts = self.concepts or CONCEPTS_PER_DIMENSION * width
+        concepts = self.concepts_of(width)
         kind = HEADS.load(head)
         if not kind.trains:  # its concepts are words
             concepts = min(concepts, len(data.vocabulary))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import platform
 import resource
 import sys
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from bundle.atomic import write_file
+from bundle.codes import ACTIVE_ABOVE
 from bundle.concepts import NamedConcept
 from bundle.image import ImageError
 from bundle.manifest import Training
@@ -27,6 +29,7 @@ from training.bundling.name_vocabulary import NameVocabulary
 from training.bundling.naming import captions_of, named_by, words_of_data
 from training.data.data_recipe import DataError
 from training.evaluation.clarity import Judge
+from training.evaluation.evaluate import EncodedSplit
 from training.loading.pair_data import PairData
 from training.loading.samples import describe, held_out_splits
 from training.sparsify.embeddings.dense_encoder import DenseBundle
@@ -40,15 +43,17 @@ from training.sparsify.embeddings.embedding_cache import (
 from training.sparsify.embeddings.head_data import HeadData
 from training.sparsify.head_encoder import HeadEncoder, codes_by, encoded
 from training.sparsify.head_figures import HeldOutFigures, NameFigures
-from training.sparsify.head_options import HeadOptions as HeadOptions
+from training.sparsify.head_options import HeadOptions
 from training.sparsify.head_trainer import TrainedHead, train_head
 from training.sparsify.heads import HEADS
 from training.sparsify.heads.base import CodeHead
-from training.sparsify.onnx_heads import as_served
+from training.sparsify.onnx_heads import HeadGraphError, as_served
 from training.sparsify.report import report_page
 from training.sparsify.sparse_bundle import GoldenArrays, write_sparse_bundle
 from training.sparsify.sparse_card import sparse_card
 from training.sparsify.vocabulary import vocabulary_texts, words_for
+
+log = logging.getLogger(__name__)
 
 GOLDEN_ITEMS = 64
 """Images, and texts, on which the graphs are compared with torch."""
@@ -97,6 +102,11 @@ def sparsify(config: SparsifyConfig) -> Path:
     if not HEADS.load(config.head).exports:
         raise PluginError(f"head {config.head}: is measured only; name it by --compare")
     dense = DenseBundle(config.bundle)
+    options, concepts = config.options, config.options.concepts_of(dense.width)
+    if options.l0 * concepts < 1:
+        raise HeadGraphError(
+            f"--l0: {options.l0:g} of {concepts} concepts is less than one concept"
+        )
     job = SparsifyJob(config, dense, EmbeddingCache(dense, config.cache))
     names = dict.fromkeys([config.head, *config.compare])
     measured = {name: job.measured(name) for name in names}
@@ -167,8 +177,17 @@ class SparsifyJob:
         recipe = self.config.options.recipe(name, self.dense.width, scale, self.head_data)
         trained = train_head(recipe, self.head_data, self.config.run / name)
         head, untrained = as_served(trained.head), as_served(trained.untrained)
-        concepts, captions = self._named(head)
-        control, _ = self._named(untrained)
+        images = self._coded(head)
+        if empty := int((images.codes.max(axis=1) <= ACTIVE_ABOVE).sum()):
+            log.warning(
+                "head %s: no concept answers to %d of %d training images; a higher --l0 or more"
+                " --steps may help",
+                name,
+                empty,
+                len(images.codes),
+            )
+        concepts, captions = self._named(head, images)
+        control, _ = self._named(untrained, self._coded(untrained))
         figures = {
             "splits": self.figures.head(head, untrained),
             "names": asdict(NameFigures.of(concepts)),
@@ -178,10 +197,15 @@ class SparsifyJob:
         }
         return MeasuredHead(head=head, concepts=concepts, captions=captions, figures=figures)
 
-    def _named(self, head: CodeHead) -> tuple[list[NamedConcept], CaptionCodes | None]:
+    def _coded(self, head: CodeHead) -> EncodedSplit:
+        """The codes of the training images."""
+        return encoded(self.trained, self.config.data.name, codes_by(head), held_out=False)
+
+    def _named(
+        self, head: CodeHead, split: EncodedSplit
+    ) -> tuple[list[NamedConcept], CaptionCodes | None]:
         represent = codes_by(head)
         encoder = HeadEncoder(name="head", embed_texts=self.cache.texts, represent=represent)
-        split = encoded(self.trained, self.config.data.name, represent, held_out=False)
         vocabulary, words = self.config.vocabulary, words_of_data(self.config.data)
         concepts = named_by(encoder, split, words, vocabulary)
         if self.has_captions:

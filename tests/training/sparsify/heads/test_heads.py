@@ -13,11 +13,11 @@ from bundle.codes import ACTIVE_ABOVE
 from bundle.plugins import PluginError
 from training.core.resume import TrainingError
 from training.sparsify.embeddings.head_data import HeadData
+from training.sparsify.head_options import HeadOptions
 from training.sparsify.head_trainer import build_head, train_head
 from training.sparsify.heads import HEADS
 from training.sparsify.heads._tower_head import TowerHead
 from training.sparsify.heads.base import HeadRecipe
-from training.sparsify.job import HeadOptions
 from training.sparsify.onnx_heads import as_served
 
 WIDTH, CONCEPTS, L0 = 16, 64, 0.125
