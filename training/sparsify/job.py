@@ -104,9 +104,7 @@ def sparsify(config: SparsifyConfig) -> Path:
     dense = DenseBundle(config.bundle)
     options, concepts = config.options, config.options.concepts_of(dense.width)
     if options.l0 * concepts < 1:
-        raise HeadGraphError(
-            f"--l0: {options.l0:g} of {concepts} concepts is less than one concept"
-        )
+        raise HeadGraphError(f"--l0: {options.l0:g} of {concepts} concepts is less than one")
     job = SparsifyJob(config, dense, EmbeddingCache(dense, config.cache))
     names = dict.fromkeys([config.head, *config.compare])
     measured = {name: job.measured(name) for name in names}
