@@ -257,8 +257,9 @@ async def _serve(config: ServerConfig, on_drained: Callable[[], None]) -> None:
 
 
 def _end_overdue() -> None:
-    """Ends a process whose thread still loads a model: it cannot be ended, and may take minutes."""
-    print("sparseclip: stopped while loading", file=sys.stderr, flush=True)
+    """Ends a process of which a thread still works, such as one that loads a model: it cannot be
+    ended, and may take minutes."""
+    print("sparseclip: stopped, though a thread was still at work", file=sys.stderr, flush=True)
     os._exit(0)
 
 

@@ -50,7 +50,7 @@ _STOPPED = "stopped. Run the same command again: it goes on after the last part 
     is_flag=True,
     help="DATA is a folder of images without captions. Needs --vocabulary and --head distill.",
 )
-@click.option("--split", default="train", show_default=True, help="The split to train on.")
+@click.option("--split", help="The split to train on.  [default: train; all of --images-only]")
 @click.option(
     "--vocabulary",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -114,7 +114,7 @@ def sparsify(
     compare: tuple[str, ...],
     read_as: PairOptions,
     images_only: bool,
-    split: str,
+    split: str | None,
     vocabulary: Path | None,
     coverage: Path | None,
     concepts: int | None,
@@ -139,6 +139,7 @@ def sparsify(
     from training.core.checkpoint import CheckpointError
     from training.core.resume import TrainingError
     from training.data.data_recipe import DataError
+    from training.loading.pair_data import ALL, TRAIN
     from training.sparsify.embeddings.uncaptioned_images import UncaptionedImages
     from training.sparsify.heads import HEADS
     from training.sparsify.job import SparsifyConfig
@@ -151,6 +152,8 @@ def sparsify(
     check_coverage_file(vocabulary, coverage)
     if images_only:
         read_as.refuse("goes without --images-only")
+        if split is not None:
+            raise click.UsageError("--split goes without --images-only: all images are trained on")
     show_log()
     words = None
     try:
@@ -171,7 +174,7 @@ def sparsify(
             config = SparsifyConfig(
                 bundle=bundle,
                 data=pairs,
-                split=split,
+                split=split or (ALL if images_only else TRAIN),
                 vocabulary=words,
                 models_dir=models_dir,
                 name=name,

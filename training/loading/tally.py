@@ -9,6 +9,9 @@ from typing import NamedTuple
 from training.data.data_recipe import DataError
 from training.loading.sources.base import BadPair, Damage, OtherMembers
 
+SHOWN = 5
+"""Reasons that a line of text names."""
+
 MAX_LOST = 0.1
 """A run ends when a larger part of the pairs is bad, or of the pieces is damaged."""
 
@@ -98,8 +101,11 @@ class PairTally:
 
 
 def by_number(counts: Counter[str]) -> str:
-    """The most frequent reasons or endings with their counts."""
-    return ", ".join(f"{name}: {count}" for name, count in counts.most_common(5))
+    """The most frequent reasons or endings with their counts, and the count of all others."""
+    shown = counts.most_common(SHOWN)
+    if others := counts.total() - sum(count for _, count in shown):
+        shown.append(("others", others))
+    return ", ".join(f"{name}: {count}" for name, count in shown)
 
 
 def too_many_bad(bad: int, read: int) -> bool:

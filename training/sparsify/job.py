@@ -30,6 +30,7 @@ from training.bundling.naming import captions_of, named_by, words_of_data
 from training.data.data_recipe import DataError
 from training.evaluation.clarity import Judge
 from training.evaluation.evaluate import EncodedSplit
+from training.evaluation.metrics import Floats
 from training.loading.pair_data import PairData
 from training.loading.samples import describe, held_out_splits
 from training.sparsify.embeddings.dense_encoder import DenseBundle
@@ -140,6 +141,18 @@ def sparsify(config: SparsifyConfig) -> Path:
     )
 
 
+def warn_of_empty(name: str, codes: Floats) -> None:
+    """Says how many images no concept answers to, by their codes (N, C)."""
+    if empty := int((codes.max(axis=1) <= ACTIVE_ABOVE).sum()):
+        log.warning(
+            "head %s: no concept answers to %d of %d training images; a higher --l0 or more --steps"
+            " may help",
+            name,
+            empty,
+            len(codes),
+        )
+
+
 class SparsifyJob:
     """The embeddings of one teacher and one data set, and the heads over them."""
 
@@ -157,10 +170,13 @@ class SparsifyJob:
 
     def _head_data(self, split: EmbeddedSplit) -> HeadData:
         captions = [text for meta in split.metas for text in meta["captions"]]
+        distinct = readable_texts(captions)
+        if cut := sum(map(self.dense.is_cut, distinct)):
+            log.info("captions: %d of %d different ones are cut at the context", cut, len(distinct))
         vocabulary = vocabulary_texts(self.words, captions)
         if not vocabulary:
             raise DataError("vocabulary: the data have neither captions nor words; name a file")
-        texts = list(dict.fromkeys([*readable_texts(captions), *vocabulary]))
+        texts = list(dict.fromkeys([*distinct, *vocabulary]))
         vectors = torch.from_numpy(self.cache.texts(texts))
         return HeadData.of(split, {t: n for n, t in enumerate(texts)}, vectors, vocabulary)
 
@@ -176,14 +192,7 @@ class SparsifyJob:
         trained = train_head(recipe, self.head_data, self.config.run / name)
         head, untrained = as_served(trained.head), as_served(trained.untrained)
         images = self._coded(head)
-        if empty := int((images.codes.max(axis=1) <= ACTIVE_ABOVE).sum()):
-            log.warning(
-                "head %s: no concept answers to %d of %d training images; a higher --l0 or more"
-                " --steps may help",
-                name,
-                empty,
-                len(images.codes),
-            )
+        warn_of_empty(name, images.codes)
         concepts, captions = self._named(head, images)
         control, _ = self._named(untrained, self._coded(untrained))
         figures = {

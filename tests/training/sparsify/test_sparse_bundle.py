@@ -21,6 +21,7 @@ from tests.training.sparsify.heads.test_heads import WIDTH, build_head, head_dat
 from training.bundling.onnx_graphs import TopK
 from training.sparsify.embeddings.dense_encoder import unit_rows
 from training.sparsify.heads.base import CodeHead
+from training.sparsify.job import warn_of_empty
 from training.sparsify.onnx_heads import as_served, write_sparse_graphs
 
 SIDE, PATCH = 8, 4
@@ -90,7 +91,18 @@ def test_the_command_writes_a_sparse_bundle(
     assert foreign.output.splitlines()[-1].startswith("Error: --output: run is not empty")
 
 
-def test_images_alone_suffice(dense_bundle: Path, tmp_path: Path) -> None:
+def test_images_without_a_concept_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    codes = np.zeros((3, 8), dtype=np.float32)
+    codes[1, 2] = 1
+    warn_of_empty("distill", codes)
+    warn_of_empty("distill", np.ones((3, 8), dtype=np.float32))
+    [line] = caplog.messages
+    assert line.startswith("head distill: no concept answers to 2 of 3 training images")
+
+
+def test_images_alone_suffice(
+    dense_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     for number, image in enumerate(tiny_images() * 4):
@@ -106,9 +118,10 @@ def test_images_alone_suffice(dense_bundle: Path, tmp_path: Path) -> None:
         ([], "head contrastive: needs captions"),
         (["--head", "topk_sae"], "head topk_sae: needs captions"),
         (["--head", "distill"], "--images-only: wants --vocabulary"),
+        (["--head", "distill", "--split", "train"], "--split goes without --images-only"),
     ):
         refused = CliRunner().invoke(main, [*arguments, *more])
-        assert refused.exit_code == 1
+        assert refused.exit_code in (1, 2)
         assert problem in refused.output
     arguments += ["--head", "distill", "--vocabulary", str(words)]
     result = CliRunner().invoke(main, arguments)
@@ -120,6 +133,8 @@ def test_images_alone_suffice(dense_bundle: Path, tmp_path: Path) -> None:
         for concept in bundle.concepts.concepts
     )
     assert all(concept.name_confidence is None for concept in bundle.concepts.concepts)
+    number = 4 * len(tiny_images())
+    assert f"all: {number} good pairs, 1 bad" in caplog.messages, "none is held out"
 
 
 def test_bad_choices_are_refused_in_one_line(

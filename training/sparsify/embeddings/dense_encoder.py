@@ -25,8 +25,6 @@ class DenseEncoder(Protocol):
     """Another one for other weights: the cache of its embeddings is kept by it."""
     width: int
     """D."""
-    cut: int
-    """Texts, of all that it was given, of which it read the beginning only."""
 
     def pixels(self, encoded: bytes) -> NDArray[np.float32]:
         """An encoded image as the tower reads it: (3, S, S). Raises ImageError."""
@@ -48,7 +46,7 @@ class DenseBundle:
         self.name, self.digest = f"{manifest.name}/{manifest.version}", manifest.digest
         if manifest.kind != "dense":
             raise BundleError(f"{self.name}: is sparse already; sparsify starts at a dense bundle")
-        self.width, self.cut = manifest.architecture.dense_dim, 0
+        self.width = manifest.architecture.dense_dim
         if manifest.architecture.text_dense_dim != self.width:
             raise BundleError(f"{self.name}: images and texts differ in width")
         self.image_graph = self.graph("image", threads)
@@ -69,9 +67,14 @@ class DenseBundle:
 
     def texts(self, texts: Sequence[str]) -> Vectors:
         """See DenseEncoder."""
-        read = [self.bundle.tokenizer.tokenize(text) for text in texts]
-        self.cut += sum(text.truncated for text in read)
-        return unit_rows(self.text_graph.run(np.stack([text.ids for text in read]))["dense"])
+        return unit_rows(self.text_graph.run(self.bundle.tokenizer.encode(texts))["dense"])
+
+    def is_cut(self, text: str) -> bool:
+        """Whether the text tower reads the beginning of a text only. Raises TextError."""
+        tokenizer = self.bundle.tokenizer
+        # Tokens of the beginning, the end and a first word's mark stand for no byte.
+        short = len(text.encode()) + 3 <= tokenizer.context_length
+        return not short and tokenizer.tokenize(text).truncated
 
 
 def unit_rows(vectors: NDArray[Any]) -> Vectors:

@@ -165,7 +165,6 @@ class _TextRows:
             return result
 
     def _embed(self, file: EmbeddingFile, missing: Sequence[str]) -> None:
-        cut = self._encoder.cut
         with show_progress("embedding", len(missing), "texts") as advance:
             for start in range(0, len(missing), PART):
                 part = missing[start : start + PART]
@@ -176,9 +175,6 @@ class _TextRows:
                     advance(len(batch))
                 file.append(np.concatenate(vectors), part)
                 self._know(file)
-        if self._encoder.cut > cut:
-            number = self._encoder.cut - cut
-            log.info("texts: %d of %d new ones are cut at the context", number, len(missing))
 
     def _know(self, file: EmbeddingFile) -> None:
         """Reads the lines that are new, of this process or another."""

@@ -45,7 +45,8 @@ class ImageFiles(FileList):
 
 
 class UncaptionedImages(PairData):
-    """A folder of images as data whose pairs have no captions; one image in twenty is held out."""
+    """A folder of images as data whose pairs have no captions, so that nothing could be measured
+    on held-out ones: their split is `all`."""
 
     def __init__(self, path: Path) -> None:
         """Raises DataError when there is no such folder."""
