@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.arguments import at_least
+from benchmarks.arguments import above, at_least
 from benchmarks.quality import spread
 from training.evaluation.minilm import fetched_encoder
 from training.loading.pair_data import PairData
@@ -50,7 +50,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
     parser.add_argument("--concepts", type=at_least(1), nargs="+", default=[4096, 16384])
     parser.add_argument(
-        "--l0", type=float, nargs="+", default=[HeadOptions.l0], help="largest shares of C"
+        "--l0",
+        type=above(0, up_to=1),
+        nargs="+",
+        default=[HeadOptions.l0],
+        help="largest shares of C",
     )
     parser.add_argument("--heads", nargs="+", choices=HEADS.names, default=list(HEADS.names))
     parser.add_argument("--runs", type=Path, default=Path("runs/sparsify"))

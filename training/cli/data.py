@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bundle.bundle_path import BundlePath
 from bundle.progress import line_when_stopped
 from training.cli.new_file import refuse_existing, write_new
 from training.cli.pair_options import (
@@ -105,7 +106,7 @@ def encoder() -> None:
 )
 @click.option(
     "--bundle",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=BundlePath(),
     help="Bundle whose tokenizer cuts the captions, in place of --recipe.",
 )
 @pair_options
