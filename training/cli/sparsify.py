@@ -174,7 +174,7 @@ def sparsify(
             config = SparsifyConfig(
                 bundle=bundle,
                 data=pairs,
-                split=split or (ALL if images_only else TRAIN),
+                split=split if split is not None else ALL if images_only else TRAIN,
                 vocabulary=words,
                 models_dir=models_dir,
                 name=name,

@@ -173,7 +173,7 @@ class SparsifyJob:
         distinct = readable_texts(captions)
         if cut := sum(map(self.dense.is_cut, distinct)):
             log.info("captions: %d of %d different ones are cut at the context", cut, len(distinct))
-        vocabulary = vocabulary_texts(self.words, captions)
+        vocabulary = vocabulary_texts(self.words, distinct)
         if not vocabulary:
             raise DataError("vocabulary: the data have neither captions nor words; name a file")
         texts = list(dict.fromkeys([*distinct, *vocabulary]))
@@ -191,9 +191,8 @@ class SparsifyJob:
         recipe = self.config.options.recipe(name, self.dense.width, scale, self.head_data)
         trained = train_head(recipe, self.head_data, self.config.run / name)
         head, untrained = as_served(trained.head), as_served(trained.untrained)
-        images = self._coded(head)
-        warn_of_empty(name, images.codes)
-        concepts, captions = self._named(head, images)
+        # Codes are handed on and not kept: those of two heads take gigabytes where C is large.
+        concepts, captions = self._named(head, self._coded(head, warn_as=name))
         control, _ = self._named(untrained, self._coded(untrained))
         figures = {
             "splits": self.figures.head(head, untrained),
@@ -204,9 +203,12 @@ class SparsifyJob:
         }
         return MeasuredHead(head=head, concepts=concepts, captions=captions, figures=figures)
 
-    def _coded(self, head: CodeHead) -> EncodedSplit:
-        """The codes of the training images."""
-        return encoded(self.trained, self.config.data.name, codes_by(head), held_out=False)
+    def _coded(self, head: CodeHead, warn_as: str | None = None) -> EncodedSplit:
+        """The codes of the training images. With a name, empty ones are counted on stderr."""
+        split = encoded(self.trained, self.config.data.name, codes_by(head), held_out=False)
+        if warn_as is not None:
+            warn_of_empty(warn_as, split.codes)
+        return split
 
     def _named(
         self, head: CodeHead, split: EncodedSplit
