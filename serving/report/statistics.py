@@ -16,7 +16,7 @@ from serving.report.top_rows import TopRows
 
 COLUMNS = ["indices", "values", "active"]
 MAX_REASONS = 20
-"""Reasons that are listed, the most frequent first."""
+"""Reasons that are listed, the most frequent first. All others are counted together."""
 MAX_IDS = 10
 """Ids that are listed for each reason, the first ones."""
 
@@ -84,7 +84,7 @@ class QuarantineReason:
     count: int
     """Entries with this reason."""
     ids: list[str]
-    """The first of them."""
+    """The first of them; none for the row of all other reasons."""
 
 
 def count_reasons(export: ExportReader, track: TrackProgress) -> list[QuarantineReason]:
@@ -100,10 +100,13 @@ def count_reasons(export: ExportReader, track: TrackProgress) -> list[Quarantine
                 ids = first_ids.setdefault(reason, [])
                 if len(ids) < MAX_IDS:
                     ids.append(id)
-    return [
+    listed = [
         QuarantineReason(reason=reason, count=count, ids=first_ids[reason])
         for reason, count in counts.most_common(MAX_REASONS)
     ]
+    if others := counts.total() - sum(reason.count for reason in listed):
+        listed.append(QuarantineReason(reason="other reasons", count=others, ids=[]))
+    return listed
 
 
 def _add(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:

@@ -209,7 +209,7 @@ def test_a_single_file_is_data_too(tmp_path: Path, tokenizer: CaptionTokenizer) 
     write_csv(tmp_path / "a.csv", [["x.png", "without a header"]])
     for name in ("a.TAR", "a.parquet", "a.csv"):
         assert look(tmp_path / name, tokenizer).good == 1
-    with pytest.raises(DataError, match=r"several kinds \(.*1 \.tar.*set data\.kind to one of web"):
+    with pytest.raises(DataError, match=r"several kinds \(webdataset, table, images\); set"):
         PairData(tmp_path).split(ALL)
     assert look(tmp_path, tokenizer, kind="webdataset").good == 1
     with pytest.raises(DataError, match=r"^data\.path: x\.png ends in none of \.tar"):

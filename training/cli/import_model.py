@@ -52,9 +52,9 @@ def import_model(
     """Import a CLIP of another library as a dense bundle.
 
     SOURCE is open_clip:ARCH/TAG, open_clip:hf-hub:ORG/REPO, open_clip:local-dir:PATH,
-    open_clip:ARCH with --weights, hf:PATH for a folder of Hugging Face, or the folder of a run that
-    trained a dense model here. The command compares pixels, tokens and vectors with the source
-    library's own. It writes no bundle when they differ.
+    open_clip:ARCH with --weights, hf:PATH for a folder of Hugging Face, or run:PATH, or the path
+    alone, for the folder of a run that trained a dense model here. The command compares pixels,
+    tokens and vectors with the source library's own. It writes no bundle when they differ.
     """
     from bundle.plugins import PluginError
     from bundle.store import BundleError

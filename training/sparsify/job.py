@@ -153,6 +153,19 @@ def warn_of_empty(name: str, codes: Floats) -> None:
         )
 
 
+def warn_of_names(name: str, names: NameFigures, untrained: NameFigures) -> None:
+    """Says that a head's names are no more certain than those of the same head untrained."""
+    certain, chance = names.mean_confidence, untrained.mean_confidence
+    if certain is not None and chance is not None and certain <= chance:
+        log.warning(
+            "head %s: its names are no better than an untrained head's: mean confidence %.1f%%, and"
+            " %.1f%% untrained",
+            name,
+            100 * certain,
+            100 * chance,
+        )
+
+
 class SparsifyJob:
     """The embeddings of one teacher and one data set, and the heads over them."""
 
@@ -194,10 +207,12 @@ class SparsifyJob:
         # Codes are handed on and not kept: those of two heads take gigabytes where C is large.
         concepts, captions = self._named(head, self._coded(head, warn_as=name))
         control, _ = self._named(untrained, self._coded(untrained))
+        names, chance = NameFigures.of(concepts), NameFigures.of(control)
+        warn_of_names(name, names, chance)
         figures = {
             "splits": self.figures.head(head, untrained),
-            "names": asdict(NameFigures.of(concepts)),
-            "names_untrained": asdict(NameFigures.of(control)),
+            "names": asdict(names),
+            "names_untrained": asdict(chance),
             "logit_scale": head.scale,
             **_cost(trained),
         }

@@ -12,6 +12,7 @@ import pytest
 
 from bundle.store import open_bundle
 from serving.export import export_reader as reader
+from serving.report import statistics
 from serving.report.top_rows import TopRows
 from tests.serving.report.conftest import BROKEN, COUNT, ROWS, Reporter, rows_of
 from tests.support.tiny_model import CONCEPTS
@@ -109,6 +110,14 @@ def test_the_summary_and_the_quarantine(exported: Path, source: Path, report: Re
     assert reason["count"] == len(BROKEN)
     assert set(reason["ids"]) == {f"{number % 3}/{number:04d}.png" for number in BROKEN}
     assert reason["reason"] in page.text
+
+
+def test_reasons_that_are_not_listed_are_counted(
+    exported: Path, report: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "MAX_REASONS", 0)
+    [others] = report(exported).data["quarantine"]
+    assert others == {"reason": "other reasons", "count": len(BROKEN), "ids": []}
 
 
 def test_equal_values_keep_the_earlier_row() -> None:

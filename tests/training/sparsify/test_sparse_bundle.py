@@ -20,8 +20,9 @@ from tests.support.tiny_model import tiny_images
 from tests.training.sparsify.heads.test_heads import WIDTH, build_head, head_data, recipe
 from training.bundling.onnx_graphs import TopK
 from training.sparsify.embeddings.dense_encoder import unit_rows
+from training.sparsify.head_figures import NameFigures
 from training.sparsify.heads.base import CodeHead
-from training.sparsify.job import warn_of_empty
+from training.sparsify.job import warn_of_empty, warn_of_names
 from training.sparsify.onnx_heads import as_served, write_sparse_graphs
 
 SIDE, PATCH = 8, 4
@@ -98,6 +99,17 @@ def test_images_without_a_concept_are_counted(caplog: pytest.LogCaptureFixture) 
     warn_of_empty("distill", np.ones((3, 8), dtype=np.float32))
     [line] = caplog.messages
     assert line.startswith("head distill: no concept answers to 2 of 3 training images")
+
+
+def test_names_that_are_no_better_than_chance_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    def names(confidence: float | None) -> NameFigures:
+        return NameFigures(concepts=8, active=8, named=8, trusted=0, mean_confidence=confidence)
+
+    warn_of_names("topk_sae", names(0.1), names(0.17))
+    for certain, chance in ((0.3, 0.17), (None, 0.17), (0.3, None)):
+        warn_of_names("distill", names(certain), names(chance))
+    [line] = caplog.messages
+    assert line.startswith("head topk_sae: its names are no better than an untrained head's")
 
 
 def test_images_alone_suffice(

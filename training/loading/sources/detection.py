@@ -15,7 +15,6 @@ from training.loading.sources._names import (
     STATE_FILE,
     TABLE_SUFFIXES,
     TAR_SUFFIXES,
-    endings,
     is_data,
     is_image,
     is_metadata,
@@ -55,9 +54,10 @@ def detect_kind(path: Path) -> str:
     }
     kinds = [kind for kind, is_there in found.items() if is_there]
     if len(kinds) > 1 or (kinds == ["webdataset"] and images):
+        several = ", ".join([*kinds, *(["images"] if images else [])])
         raise DataError(
-            f"data.path: {path.name} holds files of several kinds ({_endings(names)}); set"
-            f" data.kind to one of {', '.join(PAIR_SOURCES.names)}"
+            f"data.path: {path.name} holds files of several kinds ({several}); set data.kind to one"
+            f" of {', '.join(PAIR_SOURCES.names)}"
         )
     if kinds == ["table"] and (path / STATE_FILE).is_file():
         return "huggingface"
@@ -91,8 +91,3 @@ def split_folders(path: Path) -> list[str]:
 
 def _is_name(split: object) -> bool:
     return isinstance(split, str) and split not in ("", ".", "..") and "/" not in split
-
-
-def _endings(names: list[str]) -> str:
-    """The most frequent endings of files, with their numbers."""
-    return ", ".join(f"{number} {ending}" for ending, number in endings(names).most_common(6))
