@@ -29,6 +29,7 @@ from bundle.onnx_graph import OnnxGraph
 from bundle.preprocessor import Preprocessor
 from bundle.progress import show_progress
 from bundle.store import Bundle
+from bundle.tensor_errors import tensor_writes
 from mllm_adapter.data.image_collection import ImageCollection
 from mllm_adapter.model.adapter import AdapterConfig, AdapterError
 from mllm_adapter.model.projector import PatchCodes
@@ -202,7 +203,7 @@ def cached_code_table(
     if not path.is_file():
         pixels = _views(graphs.bundle, images.images(), view, config)
         table = graphs.table(pixels, images.count, "codes")
-        with draft_of(path) as file:
+        with draft_of(path) as file, tensor_writes():
             save_file(
                 {"indices": table.indices, "values": table.values, "offsets": table.offsets},
                 file.name,

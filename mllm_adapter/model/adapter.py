@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from bundle.architecture import Count, Width
 from bundle.schema import NumberRange, SchemaError, from_dict
+from bundle.tensor_errors import tensor_writes
 from mllm_adapter.model.llm_files import LLMError, is_finite, read_json
 from mllm_adapter.model.projector import Projector
 from mllm_adapter.model.smollm2 import fetch_smollm2, smollm2_folder
@@ -172,5 +173,6 @@ def write_adapter(folder: Path, config: AdapterConfig, projector: Projector) -> 
     weights = {
         name: tensor.detach().half().contiguous() for name, tensor in projector.state_dict().items()
     }
-    save_file(weights, folder / PROJECTOR_FILE)
+    with tensor_writes():
+        save_file(weights, folder / PROJECTOR_FILE)
     (folder / CONFIG_FILE).write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")

@@ -23,6 +23,7 @@ from bundle.manifest import Manifest, Preprocessing, Tokenization, Training
 from bundle.preprocessor import Preprocessor
 from bundle.schema import from_dict
 from bundle.store import Bundle, write_version
+from bundle.tensor_errors import tensor_writes
 from training.bundling.onnx_graphs import TopK, write_graphs
 from training.bundling.onnx_parity import ParityError, check_graphs, choose_topk
 from training.model.sparse_clip import ModelConfig, SparseCLIP
@@ -179,7 +180,8 @@ def _write_weights(model: SparseCLIP, path: Path, *, half: bool) -> None:
         for name, tensor in model.state_dict().items()
         if not name.startswith("loss_parameters.")
     }
-    save_file(tensors, path)
+    with tensor_writes():
+        save_file(tensors, path)
 
 
 def _architecture(model: SparseCLIP, topk: TopK, shared_dense: bool) -> Architecture:

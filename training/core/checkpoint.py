@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bundle.atomic import replace_directory, staging_directory
+from bundle.tensor_errors import tensor_writes
 
 R = TypeVar("R")
 
@@ -51,7 +52,8 @@ def save(
     """Writes `run/checkpoints/step-N` and removes the oldest beyond CHECKPOINTS_KEPT.
 
     A process killed at any moment leaves a complete checkpoint, this one or the one before: files
-    are written and flushed in a staging directory, from which the whole is renamed last.
+    are written and flushed in a staging directory, from which the whole is renamed last. Raises
+    OSError where the disk does not take it.
     """
     folder = run / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,10 +61,12 @@ def save(
     with staging_directory(folder) as staging:
         draft = staging / target.name
         draft.mkdir()
-        save_file(_on_cpu(model.state_dict()), draft / "model.safetensors")
-        save_file(_on_cpu(_optimizer_states(model, optimizers)), draft / "optimizer.safetensors")
-        if average:
-            save_file(_on_cpu(average), draft / "average.safetensors")
+        with tensor_writes():
+            save_file(_on_cpu(model.state_dict()), draft / "model.safetensors")
+            states = _optimizer_states(model, optimizers)
+            save_file(_on_cpu(states), draft / "optimizer.safetensors")
+            if average:
+                save_file(_on_cpu(average), draft / "average.safetensors")
         state = {"recipe": recipe, "progress": vars(progress)}
         (draft / "state.json").write_text(json.dumps(state, indent=2))
         replace_directory(draft, target)

@@ -18,6 +18,12 @@ from training.core.recipe_file import BaseRecipe
 RECIPE_FILE = "recipe.json"
 """The file that a run writes first."""
 
+SHOWN_FIELDS = 4
+"""How many fields an error names in which a recipe differs."""
+
+DESCRIPTIONS = ("about",)
+"""Fields that distinguish no recipes."""
+
 R = TypeVar("R", bound=BaseRecipe)
 
 
@@ -73,4 +79,20 @@ def _begin(run: Path, recipe: BaseRecipe) -> None:
 
 def _refuse_other(run: Path, saved: BaseRecipe | None, recipe: BaseRecipe) -> None:
     if saved != recipe:
-        raise CheckpointError(f"{run.name}: holds a run of another recipe")
+        fields = [] if saved is None else differing(saved.to_dict(), recipe.to_dict())
+        shown = ", ".join(fields[:SHOWN_FIELDS]) + (", ..." if len(fields) > SHOWN_FIELDS else "")
+        raise CheckpointError(
+            f"--output: {run.name} holds a run of another recipe{shown and f' (other: {shown})'}."
+            " Choose a new folder, or remove that one"
+        )
+
+
+def differing(saved: object, given: object, at: str = "") -> list[str]:
+    """The fields, such as `optimizer.lr`, in which two recipes as plain data differ."""
+    if not (isinstance(saved, dict) and isinstance(given, dict)):
+        return [] if saved == given or at in DESCRIPTIONS else [at]
+    return [
+        field
+        for key in {**saved, **given}
+        for field in differing(saved.get(key), given.get(key), f"{at}.{key}" if at else key)
+    ]

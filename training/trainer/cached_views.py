@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bundle.atomic import draft_of
 from bundle.progress import show_progress
+from bundle.tensor_errors import tensor_writes
 from training.core.distributed import Ranks
 from training.core.precision import autocast
 from training.data.shards import INDEX
@@ -73,7 +74,7 @@ def cached_views(
     path = recipe.data.folder / "views" / f"{_cache_key(tower, recipe)}.safetensors"
     if ranks.is_first and not path.is_file():
         hidden = _compute(pairs, counts, tower, recipe, ranks.device)
-        with draft_of(path) as file:
+        with draft_of(path) as file, tensor_writes():
             save_file({"hidden": hidden}, file.name)
     ranks.wait()
     return CachedViews(load_file(path)["hidden"], counts)

@@ -99,3 +99,22 @@ def test_a_rounding_error_at_the_threshold_makes_no_concept() -> None:
     assert below == 0
     assert above < 1e-3, "an error of 1e-5 would be a code of 0.5"
     assert beyond == pytest.approx(0.525)
+
+
+@pytest.mark.parametrize("change", ["an image", "a caption", "which image a caption is of"])
+def test_other_data_are_another_run(change: str) -> None:
+    images = np.zeros((4096, 2), dtype=np.float16)
+    data = HeadData(
+        images=images,
+        texts=torch.zeros(4, 2),
+        caption_rows=np.zeros(4096, dtype=np.int64),
+        first=np.arange(4097),
+        vocabulary=np.arange(4),
+    )
+    before = data.digest
+    other = {
+        "an image": {"images": np.where(np.arange(8192).reshape(-1, 2) == 7, 1, images)},
+        "a caption": {"caption_rows": (np.arange(4096) == 7).astype(np.int64)},
+        "which image a caption is of": {"first": np.arange(4097) + (np.arange(4097) == 7)},
+    }[change]
+    assert dataclasses.replace(data, **other).digest != before
