@@ -9,6 +9,8 @@ from pathlib import Path
 
 import grpc
 
+from sparseclip._arguments import real_number
+
 # Far above a reply of 32 images with dense vectors and patch maps.
 _MAX_REPLY_BYTES = 64 * 1024 * 1024
 
@@ -21,9 +23,9 @@ _MAX_TIMEOUT = 24 * 3600.0
 def bounded_timeout(seconds: float) -> float:
     """A timeout that gRPC can hold: at most a day, which infinity also becomes.
 
-    Raises ValueError for NaN and for a number that is not greater than 0.
+    Raises ValueError for NaN and for a number that is not greater than 0, and TypeError.
     """
-    if not seconds > 0:
+    if not real_number(seconds, "timeout") > 0:
         raise ValueError("timeout: must be a number of seconds greater than 0")
     return min(seconds, _MAX_TIMEOUT)
 

@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 from google.rpc.status_pb2 import Status
 
+from sparseclip._arguments import concept_key
 from sparseclip._items import Outputs
 from sparseclip.concepts import Concept, ConceptExplanation, ConceptKey, Evidence, Explanation
 from sparseclip.errors import CallError, ItemStatus, status_code
@@ -96,12 +97,14 @@ def captions_from_proto(messages: Iterable[types_pb2.ScoredCaption]) -> tuple[Sc
 
 
 def concept_key_to_proto(key: ConceptKey) -> types_pb2.ConceptRef:
-    """Raises CallError for a number that is no id."""
-    if isinstance(key, str):
-        return types_pb2.ConceptRef(name=key)
-    if not 0 <= key < 2**32:
-        raise CallError(grpc.StatusCode.INVALID_ARGUMENT, f"concept {key}: not an id")
-    return types_pb2.ConceptRef(concept_id=key)
+    """Raises CallError for a number that is no id, and TypeError."""
+    try:
+        checked = concept_key(key, "concept")
+    except ValueError as error:
+        raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+    if isinstance(checked, str):
+        return types_pb2.ConceptRef(name=checked)
+    return types_pb2.ConceptRef(concept_id=checked)
 
 
 def model_version_from_proto(message: types_pb2.ModelVersion) -> ModelVersion:

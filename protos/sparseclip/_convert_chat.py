@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import grpc
 from google.protobuf.message import Message
 
+from sparseclip._arguments import instances
 from sparseclip._convert import (
     coverage_from_proto,
     framing_to_proto,
@@ -32,7 +33,7 @@ from sparseclip.chat import (
 )
 from sparseclip.errors import CallError, ItemError
 from sparseclip.model_info import ModelInfo
-from sparseclip.steering import Edit, Steering
+from sparseclip.steering import Edit, Steering, check_steering
 from sparseclip.v1 import chat_pb2, types_pb2
 
 _ROLES: dict[str, chat_pb2.ChatRole] = {
@@ -59,11 +60,12 @@ def to_messages(
 ) -> Sequence[ChatMessage]:
     """Makes a conversation of a question about images; returns a conversation as it is.
 
-    Raises TypeError when `images` is a lone image, and ValueError for a conversation that comes
-    with images or edits beside those in its messages.
+    Raises TypeError, naming the argument, for one of another type such as a lone image, and
+    ValueError for a conversation that comes with images or edits beside those in its messages.
     """
-    if is_lone(images):
-        raise TypeError("images must be a list")
+    check_steering(steering)
+    if is_lone(images) or not isinstance(images, Iterable):
+        raise TypeError("images: must be a list")
     if isinstance(messages, str):
         attached = [
             image if isinstance(image, ChatImage) else ChatImage(image=image, steering=steering)
@@ -72,7 +74,7 @@ def to_messages(
         return [ChatMessage(text=messages, images=attached)]
     if images or steering:
         raise ValueError("images, steering: those of a conversation belong in its messages")
-    return messages
+    return instances(messages, ChatMessage, "messages")
 
 
 def chat_request(

@@ -9,6 +9,7 @@ from os import PathLike
 import grpc
 import numpy as np
 
+from sparseclip._arguments import whole_number
 from sparseclip._image_files import ImageInput, is_missing, read_image
 from sparseclip.concepts import ConceptKey
 from sparseclip.errors import ItemError, ItemStatus
@@ -48,9 +49,8 @@ class Outputs:
     """How many of the training captions nearest to an image to send; at most 10."""
 
     def __post_init__(self) -> None:
-        if self.top_concepts < 0:
-            raise ValueError("top_concepts: must not be negative")
-        if not 0 <= self.captions <= 10:
+        whole_number(self.top_concepts, "top_concepts")
+        if whole_number(self.captions, "captions") > 10:
             raise ValueError("captions: must be 0 to 10")
 
 

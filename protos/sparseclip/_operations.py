@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import grpc
 
+from sparseclip._arguments import unicode_text, whole_number
 from sparseclip._batches import split_into_batches
 from sparseclip._convert import (
     concept_from_proto,
@@ -213,7 +214,7 @@ class Operations:
         """Asks for one page of concepts."""
         request = concepts_pb2.ListConceptsRequest(
             model=self._selector,
-            page_size=page_size,
+            page_size=whole_number(page_size, "page_size"),
             page_token=page_token,
             active_only=active_only,
         )
@@ -233,7 +234,11 @@ class Operations:
 
     def search_concepts(self, query: str, limit: int) -> Operation[ConceptMatches]:
         """Asks for the concepts that a word or phrase activates or names, best first."""
-        request = concepts_pb2.SearchConceptsRequest(model=self._selector, query=query, limit=limit)
+        request = concepts_pb2.SearchConceptsRequest(
+            model=self._selector,
+            query=unicode_text(query, "query"),
+            limit=whole_number(limit, "limit"),
+        )
         reply = yield from call_method(SEARCH_CONCEPTS, request)
         return ConceptMatches(
             items=tuple(
@@ -276,10 +281,10 @@ class Operations:
             model=self._selector,
             image=data,
             concepts=[concept_key_to_proto(key) for key in keys],
-            top_concepts=top_concepts,
-            overlay=overlay,
+            top_concepts=whole_number(top_concepts, "top_concepts"),
+            overlay=bool(overlay),
             framing=framing_to_proto(framing),
-            captions=captions,
+            captions=whole_number(captions, "captions"),
         )
         reply = yield from call_method(EXPLAIN_IMAGE, request)
         return explanation_from_proto(reply, source=item.source)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
+from sparseclip._arguments import real_number, unicode_text, whole_number
 from sparseclip._image_files import ImageInput
+from sparseclip._items import is_lone
 from sparseclip.results import Coverage, ImageFraming, ModelVersion, ScoredConcept
-from sparseclip.steering import Steering
+from sparseclip.steering import Steering, check_steering
 
 ChatRole = Literal["system", "user", "assistant"]
 """Who says a message."""
+ROLES: tuple[ChatRole, ...] = get_args(ChatRole)
 ChatFinish = Literal["stop", "length", ""]
 """Why an answer ended: the language model ended it, it reached `max_tokens`, or, if empty, a
 reason that this client does not know."""
@@ -27,20 +30,30 @@ class ChatImage:
     framing: ImageFraming | None = None
     """None is the model's own."""
 
+    def __post_init__(self) -> None:
+        check_steering(self.steering)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChatMessage:
-    """One turn of a conversation."""
+    """One turn of a conversation. Raises ValueError or TypeError, naming the field."""
 
     text: str
     role: ChatRole = "user"
     images: Sequence[ImageInput | ChatImage] = ()
     """Shown before the text. Only messages of the user may have images."""
 
+    def __post_init__(self) -> None:
+        unicode_text(self.text, "text")
+        if self.role not in ROLES:
+            raise ValueError(f"role: must be one of {', '.join(ROLES)}")
+        if is_lone(self.images) or not isinstance(self.images, Iterable):
+            raise TypeError("images: must be a list")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChatSampling:
-    """How the tokens of the answer are chosen."""
+    """How the tokens of the answer are chosen. Raises ValueError or TypeError, naming the field."""
 
     max_tokens: int = 0
     """The longest answer; 0 is the server's default."""
@@ -50,6 +63,12 @@ class ChatSampling:
     """Chooses among the likeliest tokens that together reach this probability."""
     seed: int = 0
     """The same request with the same seed has the same answer."""
+
+    def __post_init__(self) -> None:
+        whole_number(self.max_tokens, "max_tokens")
+        real_number(self.temperature, "temperature")
+        real_number(self.top_p, "top_p")
+        whole_number(self.seed, "seed")
 
 
 @dataclass(frozen=True, kw_only=True)

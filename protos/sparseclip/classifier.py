@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparseclip._arguments import instances
 from sparseclip.errors import ItemStatus
 from sparseclip.model_info import ModelInfo, ModelKind, ScoreKind
 from sparseclip.results import (
@@ -195,10 +196,13 @@ def _merged(coverages: Sequence[Coverage]) -> Coverage:
 def prompts_for(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
     """Every label in every template, label by label.
 
-    Raises ValueError when there are no labels, one is repeated, or a template has no `{}`.
+    Raises ValueError when there are no labels, one is repeated, or a template has no `{}`, and
+    TypeError for what is no text.
     """
     if isinstance(labels, str) or not labels:
         raise ValueError("labels: give a list with at least one")
+    instances(labels, str, "labels")
+    instances(templates, str, "templates")
     repeated = sorted({label for label in labels if labels.count(label) > 1})
     if repeated:
         raise ValueError(f"labels: {repeated[0]!r} is given twice")

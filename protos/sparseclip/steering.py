@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+
+from sparseclip._arguments import (
+    concept_key,
+    instances,
+    real_number,
+    unicode_text,
+    whole_number,
+)
 
 EditOperation = Literal["SET", "ADD", "SCALE", "ABLATE"]
 """What an edit makes of an activation a: value, max(0, a + value), a * value, or 0."""
@@ -17,8 +25,8 @@ OPS: tuple[EditOperation, ...] = get_args(EditOperation)
 class Edit:
     """One edit of a concept, or of the concepts that a phrase stands for.
 
-    Give either `concept` or `phrase`. Raises ValueError, naming the field, for an edit that no
-    server accepts.
+    Give either `concept` or `phrase`. Raises ValueError, or TypeError for a value of another type,
+    for an edit that no server accepts. Both name the field.
     """
 
     op: EditOperation
@@ -38,16 +46,14 @@ class Edit:
             raise ValueError(f"op: must be one of {', '.join(OPS)}")
         if (self.concept is None) == (self.phrase is None):
             raise ValueError("concept, phrase: give one of them")
-        if isinstance(self.concept, int) and not 0 <= self.concept < 2**32:
-            raise ValueError("concept: not an id")
         if self.value is None and self.op in ("ADD", "SCALE"):
             raise ValueError(f"value: {self.op} needs one")
-        if not 0 <= self.top < 2**32:
-            raise ValueError("top: must not be negative")
-        if self.patches is not None and not self.patches:
-            raise ValueError("patches: at least one, or None for all of them")
-        if not all(0 <= patch < 2**32 for patch in self.patches or ()):
-            raise ValueError("patches: must not be negative")
+        # Numbers of numpy become Python's, which messages and JSON take.
+        _keep(self, "concept", concept_key)
+        _keep(self, "phrase", unicode_text)
+        _keep(self, "value", real_number)
+        _keep(self, "patches", _patches)
+        _keep(self, "top", whole_number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,10 @@ class Steering:
     edits: Sequence[Edit] = ()
     strength: float = 1.0
     """How far to go from the old activations to the new ones: 0 changes nothing, 1 is in full."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "edits", instances(self.edits, Edit, "edits"))
+        object.__setattr__(self, "strength", real_number(self.strength, "strength"))
 
     def to_json(self) -> str:
         """Writes the JSON text that `from_json` reads."""
@@ -83,33 +93,40 @@ class Steering:
         if not isinstance(entries, list):
             raise ValueError("edits: must be a list")
         edits = tuple(_edit(entry, f"edits[{i}]") for i, entry in enumerate(entries))
-        return cls(edits=edits, strength=_number(fields.get("strength", 1.0), "strength"))
+        try:
+            return cls(edits=edits, strength=fields.get("strength", 1.0))
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
+
+def check_steering(value: object) -> None:
+    """Raises TypeError for what is neither a Steering nor None."""
+    if not isinstance(value, Steering | None):
+        raise TypeError("steering: must be a Steering")
 
 
 def _edit(data: object, at: str) -> Edit:
     fields = _object(data, Edit, at)
-    concept, phrase = fields.get("concept"), fields.get("phrase")
-    value, patches, top = fields.get("value"), fields.get("patches"), fields.get("top", 0)
-    if isinstance(concept, bool) or not isinstance(concept, int | str | None):
-        raise ValueError(f"{at}.concept: must be an id or a name")
-    if not isinstance(phrase, str | None):
-        raise ValueError(f"{at}.phrase: must be text")
-    if patches is not None and not (isinstance(patches, list) and all(map(_is_count, patches))):
-        raise ValueError(f"{at}.patches: must be a list of numbers")
-    if not _is_count(top):
-        raise ValueError(f"{at}.top: must be a whole number")
     try:
-        return Edit(
-            op=fields.get("op"),  # type: ignore[arg-type]  # checked by Edit
-            concept=concept,
-            phrase=phrase,
-            value=None if value is None else _number(value, f"{at}.value"),
-            patches=patches,
-            top=top,
-        )
-    except ValueError as error:
-        message = str(error)
-        raise ValueError(message if message.startswith(at) else f"{at}.{message}") from None
+        return Edit(**{"op": None, **fields})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{at}.{error}") from None
+
+
+def _keep(edit: Edit, field: str, check: Callable[[Any, str], Any]) -> None:
+    """Checks a field unless it is None, and keeps what the check makes of it. `top` has no None."""
+    value = getattr(edit, field)
+    if value is not None or field == "top":
+        object.__setattr__(edit, field, check(value, field))
+
+
+def _patches(values: Any, field: str) -> tuple[int, ...]:
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(f"{field}: must be a list of numbers")
+    patches = tuple(whole_number(value, field) for value in values)
+    if not patches:
+        raise ValueError(f"{field}: at least one, or None for all of them")
+    return patches
 
 
 def _object(data: object, cls: type, at: str) -> dict[str, Any]:
@@ -120,13 +137,3 @@ def _object(data: object, cls: type, at: str) -> dict[str, Any]:
         if key not in names:
             raise ValueError(f"{at}: {key}: unknown key; known are {', '.join(sorted(names))}")
     return data
-
-
-def _number(value: object, at: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{at}: must be a number")
-    return float(value)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

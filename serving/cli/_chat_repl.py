@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import click
 
 from serving.cli._coverage import notes, warn_about_text
-from serving.cli._edits import Edits, parse_edit
+from serving.cli._edits import Edits, parse_edit, taken_as
 from serving.cli._output import named
 from serving.storage.file_names import printable, spell
 from sparseclip import (
@@ -22,10 +22,12 @@ from sparseclip import (
     ChatSampling,
     ChatStart,
     Client,
+    Edit,
     EditOperation,
     ImageConcepts,
     ImageFraming,
     ScoredConcept,
+    Steering,
 )
 
 HELP = """\
@@ -78,6 +80,7 @@ class ChatSession:
         self._concepts: tuple[ImageConcepts, ...] = ()
         """What the last answer was based on, image by image."""
         self._warned: set[str] = set()
+        self._said: set[Edit] = set()
 
     def ask(self, question: str, show: Callable[[str], None]) -> ChatAnswer:
         """Asks a question, and passes the answer's text to `show` as it comes. Raises CallError."""
@@ -95,6 +98,7 @@ class ChatSession:
                 if isinstance(event, ChatStart):
                     start = event
                     self._warn(start)
+                    self._say_edits(steering, start)
                 end = event if isinstance(event, ChatEnd) else end
                 text += event.text
                 show(event.text)
@@ -138,6 +142,13 @@ class ChatSession:
             if entry.phrase not in self._warned:
                 self._warned.add(entry.phrase)
                 warn_about_text(entry.phrase, entry.coverage)
+
+    def _say_edits(self, steering: Steering, start: ChatStart) -> None:
+        """Says, once for each edit, which concepts it was taken as."""
+        for position, edit in enumerate(steering.edits):
+            if edit not in self._said:
+                self._said.add(edit)
+                click.echo(printable(taken_as(steering.edits, position, start.images)), err=True)
 
     def _command(self, line: str) -> None:
         name, _, rest = line.partition(" ")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
 
-from sparseclip import Edit, EditOperation, Steering
+from sparseclip import Edit, EditOperation, ImageConcepts, Steering
+from sparseclip.steering import OPS
 
 _CONCEPT_ID = re.compile(r"#(\d{1,10})")
+SHOWN_CONCEPTS = 5
+"""How many concepts of a phrase are named."""
 _SIGNS: dict[EditOperation, str] = {"SET": "=", "ADD": "+", "SCALE": "*", "ABLATE": ""}
 
 
@@ -93,6 +96,28 @@ def shown(edit: Edit) -> str:
         return f"no {name}"
     value = "default" if edit.value is None else f"{edit.value:g}"
     return f"{name} {_SIGNS[edit.op]} {value}"
+
+
+def taken_as(edits: Sequence[Edit], position: int, images: Sequence[ImageConcepts]) -> str:
+    """What one of the edits was taken as: the concept that it names, or a phrase and the concepts
+    that stand for it. Those that another edit decides come last, then the most changed first."""
+
+    def precedence(other: int) -> tuple[bool, int]:
+        return edits[other].phrase is not None, OPS.index(edits[other].op)
+
+    edit = edits[position]
+    named = [entry for image in images for entry in image.edited if position in entry.edits]
+    named.sort(key=lambda entry: min(map(precedence, entry.edits)) != precedence(position))
+    concepts = {entry.concept_id: entry.name for entry in named}
+    if edit.phrase is None:
+        kinds = [f"concept {number}, {name}" for number, name in concepts.items()]
+        return f"{shown(edit)}: {', '.join(kinds) or 'a concept'}"
+    names = list(concepts.values())
+    listed = ", ".join(names[:SHOWN_CONCEPTS]) + (", ..." if len(names) > SHOWN_CONCEPTS else "")
+    # An event lists the most changed concepts alone.
+    all_listed = all(image.edited_total == len(image.edited) for image in images)
+    count = f"{len(names)}" if all_listed else f"{len(names)} or more"
+    return f"{shown(edit)}: a phrase, by {count} concepts: {listed}"
 
 
 def _number(text: str) -> float:

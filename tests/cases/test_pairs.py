@@ -265,6 +265,10 @@ def test_files_that_belong_to_no_pair_are_counted(
         if kind == "list":
             (tmp_path / kind / "x.png").write_bytes(PNG)
             left_out[".png"] = 1
+        if kind == "files":  # a second image of a pair
+            [image] = (tmp_path / kind).glob("*.png")
+            image.with_suffix(".jpg").write_bytes(PNG)
+            left_out[".png"] = 1
         if kind == "huggingface":
             left_out = {}
         assert look(tmp_path / kind, tokenizer).left_out == left_out

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from mllm_adapter.steering.plan import SteeringEdit, SteeringPlan
@@ -91,7 +92,6 @@ def test_a_conversation(served: str) -> None:
         ({"images": ["https://example.org/cat.png"]}, "addresses are not fetched"),
         ({"images": ["no.png"]}, "no such file"),
         ({"images": [b"<html>"]}, r"messages\[0\].images\[0\].data: unsupported image"),
-        ({"sampling": ChatSampling(max_tokens=-1)}, "INVALID_ARGUMENT"),
         ({"sampling": ChatSampling(temperature=-1)}, "sampling.temperature"),
         (
             {"images": [PNG], "steering": Steering(edits=[Edit(op="ABLATE", concept="no")])},
@@ -141,6 +141,55 @@ def test_a_plan_of_the_adapter_is_read() -> None:
 def test_mistakes_in_a_plan_are_named(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Steering.from_json(text)
+
+
+NO_CALL: dict[str, tuple[Callable[[Client], object], str]] = {
+    "a phrase": (lambda _: Edit(op="SET", phrase=3), "phrase: must be text"),
+    "half a character": (lambda _: Edit(op="SET", phrase="\ud800"), "phrase: not valid Unicode"),
+    "a concept": (lambda _: Edit(op="SET", concept=1.5), "concept: must be an id or a name"),
+    "an id": (lambda _: Edit(op="SET", concept=-1), "concept: not an id"),
+    "a truth": (lambda _: Edit(op="SET", concept=True), "concept: must be an id or a name"),
+    "a value": (lambda _: Edit(op="SET", concept=1, value="2"), "value: must be a number"),
+    "a top": (lambda _: Edit(op="SET", phrase="dog", top=None), "top: must be a whole number"),
+    "patches": (lambda _: Edit(op="SET", concept=1, patches=5), "patches: must be a list"),
+    "a patch": (lambda _: Edit(op="SET", concept=1, patches=["a"]), "patches: must be a whole"),
+    "an edit": (lambda _: Steering(edits=[{}]), r"edits\[0\]: must be an Edit"),
+    "edits": (lambda _: Steering(edits="dog"), "edits: must be a list"),
+    "a strength": (lambda _: Steering(strength=None), "strength: must be a number"),
+    "steering": (lambda _: ChatImage(image=PNG, steering="dog"), "steering: must be a Steering"),
+    "a text": (lambda _: ChatMessage(text=3), "text: must be text"),
+    "a role": (lambda _: ChatMessage(text="a", role="robot"), "role: must be one of system, user"),
+    "one image": (lambda _: ChatMessage(text="a", images="a.png"), "images: must be a list"),
+    "a length": (lambda _: ChatSampling(max_tokens=-1), "max_tokens: must not be negative"),
+    "a seed": (lambda _: ChatSampling(seed=2**40), "seed: must be at most 4294967295"),
+    "a temperature": (lambda _: ChatSampling(temperature="0"), "temperature: must be a number"),
+    "a plan": (lambda c: c.chat("What?", [PNG], steering={}), "steering: must be a Steering"),
+    "a question": (lambda c: c.chat(3), "messages: must be a list"),
+    "questions": (lambda c: c.chat(["What?"]), r"messages\[0\]: must be a ChatMessage"),
+    "a timeout": (lambda c: list(c.chat("What?", timeout="1")), "timeout: must be a number"),
+    "a key": (lambda c: c.get_concept(1.5), "concept: must be an id or a name"),
+    "a query": (lambda c: c.search_concepts("\ud800"), "query: not valid Unicode"),
+    "a limit": (lambda c: c.search_concepts("dog", limit=-1), "limit: must not be negative"),
+    "a page": (lambda c: c.list_concepts(page_size="9"), "page_size: must be a whole number"),
+    "labels": (lambda c: c.classifier([1, 2]), r"labels\[0\]: must be a str"),
+}
+"""What no server is asked, with the field that the error names."""
+
+
+@pytest.mark.parametrize("case", NO_CALL)
+def test_a_value_of_another_type_is_named(case: str) -> None:
+    ask, message = NO_CALL[case]
+    with (
+        Client("localhost:1") as client,
+        pytest.raises((TypeError, ValueError), match=f"^{message}"),
+    ):
+        ask(client)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    edit = Edit(op="SET", concept=np.int64(7), value=np.float32(2), patches=np.arange(2))
+    assert edit == Edit(op="SET", concept=7, value=2.0, patches=(0, 1))
+    assert Steering.from_json(Steering(edits=[edit]).to_json()).edits == (edit,)
 
 
 class Script(chat_pb2_grpc.ChatServiceServicer):

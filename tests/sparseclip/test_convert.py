@@ -85,7 +85,7 @@ def test_clarity_that_was_not_measured_is_none() -> None:
 
 @pytest.mark.parametrize("key", [-1, 2**32])
 def test_a_number_that_is_no_id_is_refused(key: int) -> None:
-    with pytest.raises(CallError, match=f"concept {key}: not an id"):
+    with pytest.raises(CallError, match="concept: not an id"):
         concept_key_to_proto(key)
 
 
@@ -123,7 +123,7 @@ def test_a_question_gives_its_edits_to_images_without_any() -> None:
 
 def test_a_conversation_has_its_images_in_its_messages() -> None:
     messages = [ChatMessage(text="What?", images=[b"a"])]
-    assert to_messages(messages, [], None) is messages
+    assert to_messages(messages, [], None) == tuple(messages)
     with pytest.raises(ValueError, match="belong in its messages"):
         to_messages(messages, [b"a"], None)
     with pytest.raises(TypeError, match="must be a list"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,11 @@ from PIL import Image
 
 from bundle.store import Bundle
 from mllm_adapter.steering.plan import SteeringEdit, SteeringPlan
-from serving.cli._edits import Edits, parse_edit
+from serving.cli._edits import Edits, parse_edit, taken_as
 from serving.cli.main import main
 from serving.core.config import ServerConfig
 from serving.in_process import local_server
-from sparseclip import Edit
+from sparseclip import Edit, EditedConcept, ImageConcepts
 from tests.serving.cli.conftest import Run
 
 SHORT = ("--max-tokens", "12")
@@ -214,6 +215,22 @@ def test_a_later_edit_takes_the_place_of_an_earlier_one() -> None:
     assert str(edits) == "CAT = default, no =Dog"
 
 
+def test_what_an_edit_was_taken_as() -> None:
+    edits = [parse_edit("SET", "dog=2"), parse_edit("ABLATE", "cat"), parse_edit("SET", "#3=1")]
+    edited = [
+        EditedConcept(concept_id=n, name=f"name {n}", before=0.0, after=1.0, edits=by)
+        for n, by in ((1, (0, 1)), (2, (1,)), (3, (0, 2)), *((n, (0,)) for n in range(4, 9)))
+    ]
+    image = ImageConcepts(before=(), after=(), edited=tuple(edited), edited_total=8)
+    assert [taken_as(edits, n, [image]) for n in range(3)] == [
+        "dog = 2: a phrase, by 7 concepts: name 1, name 4, name 5, name 6, name 7, ...",
+        "no cat: a phrase, by 2 concepts: name 2, name 1",
+        "#3 = 1: concept 3, name 3",
+    ]
+    more = dataclasses.replace(image, edited_total=99)
+    assert "by 2 or more concepts" in taken_as(edits, 1, [more])
+
+
 def test_one_word_twice_is_refused(run: Run, chat_address: str, images: Path) -> None:
     asked = ("chat", images / "a.png", "What?", *SHORT, "--server", chat_address)
     ended = run(*asked, "--set", "dog", "--suppress", "Dog")
@@ -228,12 +245,18 @@ def test_words_that_the_model_does_not_know_are_named_once(
     warning = f"{cropped}Warning: 'a rocket': unknown words: rocket\n"
     asked = ("chat", images / "a.png", "What?", *SHORT, "--server", chat_address)
     ended = run(*asked, "--set", "a rocket", "--suppress", "red dog", "--json")
-    assert (ended.code, ended.err) == (0, warning)
+    assert (ended.code, ended.err.startswith(warning)) == (0, True)
+    taken = ended.err.removeprefix(warning).splitlines()
+    assert [line.partition(" concepts: ")[0] for line in taken] == [
+        "a rocket = default: a phrase, by 4",
+        "no red dog: a phrase, by 4",
+    ]
     coverages = {entry["phrase"]: entry["coverage"] for entry in ended.rows[0]["phrases"]}
     assert coverages["a rocket"]["unknown_words"] == ["rocket"]
     assert coverages["red dog"]["unknown_words"] == []
     _, err = talk(chat_address, "/set a rocket\nWhat?\nWhat?\n", images / "a.png")
     assert err.count(warning) == 1
+    assert err.count("a rocket = default: a phrase") == 1
 
 
 def test_a_full_conversation_names_the_way_out(chat_address: str, images: Path) -> None:

@@ -38,6 +38,7 @@ class FilePairs(FileList):
             else:
                 groups[key][suffix] = name
         entries = [_entry(key, files) for key, files in groups.items()]
+        others += [name for files in groups.values() for name in _images(files)[1:]]
         return cls(path, [*entries, *repeated], others)
 
     def read(self, piece: str) -> Iterator[Found]:
@@ -59,8 +60,13 @@ class FilePairs(FileList):
 
 def _entry(key: str, files: dict[str, str]) -> ListedFile:
     """The captions of an entry are the name of their file, until it is read."""
-    images = [name for suffix, name in files.items() if suffix not in CAPTION_SUFFIXES]
+    images = _images(files)
     caption = files.get(".txt") or files.get(".json")
     if not images:
         return ListedFile(key, "", BadPairError(_reasons.NO_IMAGE))
     return ListedFile(key, images[0], caption or BadPairError(_reasons.NO_CAPTION))
+
+
+def _images(files: dict[str, str]) -> list[str]:
+    """The images of one name. The first is the pair's."""
+    return [name for suffix, name in files.items() if suffix not in CAPTION_SUFFIXES]
