@@ -235,6 +235,10 @@ def test_columns_that_are_not_there_are_one_line(tmp_path: Path) -> None:
         DataError, match=r"^data\.image_column: name a column of a\.csv, which has x"
     ):
         PairData(tmp_path / "a.csv").split(ALL)
+    for name, row in (("a.csv", "file_name,text\n"), ("a.jsonl", "{}\n")):
+        (tmp_path / name).write_bytes(row.encode("utf-16"))
+        with pytest.raises(DataError, match=rf"^data\.path: {name} is UTF-16; save it as UTF-8$"):
+            PairData(tmp_path / name).split(ALL)
 
 
 @pytest.mark.kind("K2")

@@ -85,6 +85,8 @@ class VocabularyCoverage:
     unnamed: Sequence[int]
     """Active concepts without a name."""
     vocabulary: NameVocabulary
+    cut: Sequence[str] = ()
+    """Words of which the text tower reads the beginning alone."""
 
     def of(self, outcome: Outcome) -> list[WordOutcome]:
         """The words of one outcome."""
@@ -102,6 +104,7 @@ class VocabularyCoverage:
             "phrases": len(self.vocabulary.phrases),
             "repeated_lines": list(self.vocabulary.repeated),
             "refused_lines": [line._asdict() for line in self.vocabulary.refused],
+            "cut_words": list(self.cut),
             "concepts": self.concepts,
             "active_concepts": self.active,
             "named_concepts": self.named,
@@ -130,7 +133,7 @@ def read_vocabulary(path: Path, field: str = "--vocabulary") -> NameVocabulary:
         raise DataError(f"{at}: cannot be read") from None
     words: dict[str, None] = {}
     repeated, refused = [], []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -162,10 +165,12 @@ def vocabulary_coverage(
     vocabulary: NameVocabulary,
     concepts: Iterable[NamedConcept],
     texts: Callable[[Sequence[str]], CodeMatrix],
+    is_cut: Callable[[str], bool],
 ) -> VocabularyCoverage:
     """What became of each word, by the concepts that were named with it.
 
     `texts` gives the text tower's codes (B, C), and is asked only about words that became nothing.
+    `is_cut` says whether a word is longer than the tower's context.
     """
     concepts = list(concepts)
     names: dict[str, list[NamedConcept]] = defaultdict(list)
@@ -204,6 +209,7 @@ def vocabulary_coverage(
         named=len(active) - len(unnamed),
         unnamed=unnamed,
         vocabulary=vocabulary,
+        cut=[word for word in vocabulary.words if is_cut(word)],
     )
 
 

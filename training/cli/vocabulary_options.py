@@ -59,7 +59,11 @@ def report_coverage(bundle: Path, vocabulary: NameVocabulary | None, file: Path 
 
     encoder = BundleEncoder(bundle)
     concepts = encoder.bundle.concepts.concepts
-    show_coverage(vocabulary_coverage(vocabulary, concepts, encoder.texts), file)
+
+    def is_cut(word: str) -> bool:
+        return encoder.bundle.tokenizer.tokenize(word).truncated
+
+    show_coverage(vocabulary_coverage(vocabulary, concepts, encoder.texts, is_cut), file)
 
 
 def show_coverage(coverage: VocabularyCoverage, file: Path | None) -> None:
@@ -105,6 +109,8 @@ def _lines(coverage: VocabularyCoverage, names: Sequence[WordOutcome]) -> list[s
             lines.append(f"{label}: {_texts(words)}")
     if vocabulary.phrases:
         lines.append(f"of two or more words: {len(vocabulary.phrases):,}")
+    if coverage.cut:
+        lines.append(f"longer than the text tower's context, and cut: {_listed(coverage.cut)}")
     if vocabulary.repeated:
         lines.append(f"repeated lines: {_listed(vocabulary.repeated)}")
     lines += [f"line {at} is left out: {reason}: {text}" for at, text, reason in vocabulary.refused]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from training.data.data_recipe import DataError
@@ -22,6 +23,12 @@ MAX_NAMED = 20
 """Bad pairs, and damaged pieces, that the log names. All are counted."""
 
 log = logging.getLogger(__name__)
+
+
+def log_left_out(data: str, files: Mapping[str, int]) -> None:
+    """Names the files, counted by their endings, that belong to no pair of the data."""
+    if files:
+        log.info("%s: files that belong to no pair, by ending: %s", data, dict(files))
 
 
 class ReadReport(NamedTuple):

@@ -33,6 +33,7 @@ from training.evaluation.evaluate import EncodedSplit
 from training.evaluation.metrics import Floats
 from training.loading.pair_data import PairData
 from training.loading.samples import describe, held_out_splits
+from training.loading.tally import log_left_out
 from training.sparsify.embeddings.dense_encoder import DenseBundle
 from training.sparsify.embeddings.embedding_cache import (
     EmbeddedSplit,
@@ -173,6 +174,8 @@ class SparsifyJob:
         """Embeds what the cache does not have. Raises DataError."""
         self.config, self.dense, self.cache = config, dense, cache
         data = config.data
+        if not data.is_built:
+            log_left_out(data.name, data.split(config.split).source.left_out)
         self.trained = cache.split(data, config.split)
         names = held_out_splits(data, config.split) if self.has_captions else []
         held_out = [cache.split(data, name) for name in names]

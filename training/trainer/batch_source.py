@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 from training.core.distributed import Ranks
@@ -10,15 +9,13 @@ from training.data.data_recipe import DataError
 from training.loading.augment import BatchPart
 from training.loading.pairs import PairBatch, PairsInMemory, to_device
 from training.loading.stream import PairStream, stream_batches
-from training.loading.tally import PairTally
+from training.loading.tally import PairTally, log_left_out
 from training.loading.views import FreshViews, Views
 from training.model.sparse_clip import SparseCLIP
 from training.model.tokenizer import CaptionTokenizer
 from training.model.towers import ImageTower
 from training.trainer.cached_views import cached_views
 from training.trainer.training_recipe import TrainingRecipe
-
-log = logging.getLogger(__name__)
 
 
 class BatchSource:
@@ -45,9 +42,7 @@ class BatchSource:
             if epoch_size == 0:
                 raise DataError(f"data.path: {data.name} holds no pairs of images and captions")
             self.epoch_pairs = epoch_size
-            if self.split.source.left_out:
-                files = dict(self.split.source.left_out)
-                log.info("%s: files that belong to no pair, by ending: %s", data.name, files)
+            log_left_out(data.name, self.split.source.left_out)
             self.tally = PairTally(data.name, len(self.split.pieces))
         else:
             self.pairs = PairsInMemory(recipe.data.folder, recipe.data.split, self.tokenizer)

@@ -71,7 +71,8 @@ def test_each_word_has_an_outcome() -> None:
         return np.array([[0, 1, 0], [0, 0, 0]], dtype=np.float32)
 
     vocabulary = NameVocabulary(words=["dog", "fur", "cat", "zebra", "qqq"])
-    coverage = vocabulary_coverage(vocabulary, concepts, texts)
+    coverage = vocabulary_coverage(vocabulary, concepts, texts, lambda word: word == "zebra")
+    assert coverage.to_dict()["cut_words"] == ["zebra"]
     assert [(w.word, w.outcome, list(w.concepts), w.confidence) for w in coverage.words] == [
         ("dog", "name", [0, 1], 0.75),
         ("fur", "evidence", [0], None),

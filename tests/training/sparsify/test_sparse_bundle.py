@@ -120,6 +120,7 @@ def test_images_alone_suffice(
     for number, image in enumerate(tiny_images() * 4):
         image.save(folder / f"{number}.png")
     (folder / "broken.png").write_bytes(b"no image")
+    (folder / "notes.md").write_text("x")
     words = tmp_path / "words.txt"
     words.write_text("circle\nsquare\nred heart\n")
     arguments = ["sparsify", str(dense_bundle), str(folder), "--name", "alone", "--images-only"]
@@ -147,6 +148,8 @@ def test_images_alone_suffice(
     assert all(concept.name_confidence is None for concept in bundle.concepts.concepts)
     number = 4 * len(tiny_images())
     assert f"all: {number} good pairs, 1 bad" in caplog.messages, "none is held out"
+    left_out = "images: files that belong to no pair, by ending: {'.md': 1}"
+    assert left_out in caplog.messages
 
 
 def test_bad_choices_are_refused_in_one_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import os
@@ -22,6 +23,10 @@ MAX_CELL = 2**20
 
 MAX_LINE = 2**22
 """Characters of a line; no more of it is read."""
+
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""How a file of UTF-16 begins, as some spreadsheets write it: no row of it would be read."""
 
 
 class ListedPairs(FileList):
@@ -88,6 +93,9 @@ Row = dict[str, Any] | BadPairError
 
 def _rows(file: Path) -> Iterator[tuple[str, Sequence[str], Row]]:
     """The numbers of each row's lines, the names of its columns, and it as a dictionary."""
+    with file.open("rb") as head:
+        if head.read(2) in _UTF16:
+            raise DataError(f"data.path: {file.name} is UTF-16; save it as UTF-8")
     # Text that is not UTF-8 costs its own row: it becomes surrogates, which no caption may hold.
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = _bounded_lines(text)
