@@ -96,7 +96,7 @@ def load_tokenizer(path: Path, chat_template: str = "", *, own: bool = False) ->
     try:
         tokenizer = library.AutoTokenizer.from_pretrained(path, local_files_only=True)
     except Exception as error:  # the library raises anything for files that do not fit
-        raise LLMError(f"{path.name}: {one_line(error)}") from None
+        raise LLMError(f"{path.name}: the tokenizer cannot be read: {one_line(error)}") from None
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise LLMError(f"{path.name}: tokenizer.json is not read by the library tokenizers")
     if chat_template:

@@ -8,9 +8,10 @@ other first, so that a load is bounded by the size of its files.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,6 +31,13 @@ _MAX_JSON_BYTES = 16 * 2**20
 _CODE_ENDINGS = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py", ".h5", ".msgpack"}
 
 _JSON_FILES = ("config.json", "generation_config.json", "tokenizer_config.json")
+
+
+_LAYER = re.compile(r"\blayers\.(\d+)\.")
+
+_WEIGHT_TYPES = ("F64", "F32", "F16", "BF16")
+"""Types of numbers that mean what they say. Whole numbers and those of 8 bits need a scale, which
+only the library that wrote them knows."""
 
 
 class LLMError(ValueError):
@@ -90,7 +98,7 @@ def check_weights(path: Path) -> None:
     The configured model is built without memory for its weights (PyTorch's meta device), and its
     size is compared with the headers of the safetensors. Raises LLMError.
     """
-    tensors = _tensor_sizes(path)
+    tensors = _stored_tensors(path)
     config = read_config(path)
     layers = int(getattr(config.get_text_config(), "num_hidden_layers", 0) or 0)
     if not 0 < layers <= min(MAX_LAYERS, len(tensors)):
@@ -103,8 +111,9 @@ def check_weights(path: Path) -> None:
             model = transformers().AutoModelForCausalLM.from_config(config)
     except Exception as error:  # a model's constructor raises anything for numbers that do not fit
         raise LLMError(f"{path.name}: config.json: {one_line(error)}") from None
+    _check_tensors(path, tensors, dict(model.named_parameters()), layers)
     weights = sum(parameter.numel() for parameter in model.parameters())  # tied ones count once
-    stored = sum(tensors.values())
+    stored = sum(tensor.shape.numel() for tensor in tensors.values())
     if weights > stored:
         raise LLMError(
             f"{path.name}: config.json describes {weights:,} weights, the files hold {stored:,}"
@@ -162,17 +171,49 @@ def read_config(path: Path) -> Any:
         raise LLMError(f"{path.name}: config.json: {one_line(error)}") from None
 
 
-def _tensor_sizes(path: Path) -> dict[str, int]:
-    """The number of elements of each tensor, from the headers alone. Raises LLMError."""
-    sizes = {}
+class _StoredTensor(NamedTuple):
+    """What a header says of a tensor."""
+
+    shape: torch.Size
+    dtype: str
+    """As safetensors writes it, such as BF16."""
+
+
+def _check_tensors(
+    path: Path,
+    tensors: Mapping[str, _StoredTensor],
+    parameters: Mapping[str, torch.nn.Parameter],
+    layers: int,
+) -> None:
+    """Refuses tensors that cannot be the parameters of their names, and layers that would be left
+    out. Raises LLMError."""
+    for name, (shape, dtype) in tensors.items():
+        at = f"{path.name}: {name}"
+        layer = _LAYER.search(name)
+        if layer is not None and int(layer[1]) >= layers:
+            raise LLMError(f"{at}: config.json: num_hidden_layers: {layers}; the files hold more")
+        if name not in parameters:
+            continue
+        if shape != parameters[name].shape:
+            wanted, found = (" x ".join(map(str, s)) for s in (parameters[name].shape, shape))
+            raise LLMError(f"{at}: config.json describes {wanted}, the files hold {found}")
+        if dtype not in _WEIGHT_TYPES:
+            raise LLMError(f"{at}: {dtype}: quantized weights are not read")
+
+
+def _stored_tensors(path: Path) -> dict[str, _StoredTensor]:
+    """The tensors by their names, from the headers alone. Raises LLMError."""
+    found = {}
     for file in sorted(path.glob("*.safetensors")):
         try:
             with safe_open(file, framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118  a safe_open is not a mapping
-                    sizes[name] = torch.Size(tensors.get_slice(name).get_shape()).numel()
+                    header = tensors.get_slice(name)
+                    shape = torch.Size(header.get_shape())
+                    found[name] = _StoredTensor(shape, header.get_dtype())
         except SafetensorError as error:
             raise LLMError(f"{path.name}: {file.name}: {one_line(error)}") from None
-    return sizes
+    return found
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:

@@ -58,13 +58,14 @@ class PromptBuilder:
     def __init__(self, tokenizer: Any, visual_tokens: int, system: str = "") -> None:
         """`visual_tokens` is their number per image. `system` is the system message of
         conversations that have none. Raises ValueError for a tokenizer without a template, and
-        TemplateError for a template that nothing ends."""
+        TemplateError for a template that nothing ends, or that a question does not pass."""
         if not tokenizer.chat_template:
             raise ValueError("the LLM's tokenizer has no chat template")
         self.tokenizer, self.visual_tokens, self.system = tokenizer, visual_tokens, system
         self.format = answer_format(tokenizer)
         self._encoder = PieceEncoder(tokenizer)
         self._rendered = functools.lru_cache(maxsize=256)(self._render)
+        self._rendered(("user",), True, datetime.date.today())  # fails now, not after hours
 
     def __call__(self, messages: Sequence[PromptMessage], answer: bool = True) -> Prompt:
         """The prompt of a conversation. With `answer` it ends where the assistant's turn begins.

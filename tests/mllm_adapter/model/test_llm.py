@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mllm_adapter.model.llm import (
     CHAT_TEMPLATE,
@@ -67,12 +68,43 @@ def test_a_model_without_the_usual_embeddings(copy: Path) -> None:
         load_embeddings(copy)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: {EMBEDDING_TENSOR: w[EMBEDDING_TENSOR].to(torch.int8)}, "I8: quantized weights"),
+        (
+            lambda w: {EMBEDDING_TENSOR: w[EMBEDDING_TENSOR][:, :32]},
+            r"config\.json describes \d+ x 64, the files hold \d+ x 32",
+        ),
+        (
+            lambda w: {"model.layers.7.mlp.up_proj.weight": torch.zeros(2)},
+            "config.json: num_hidden_layers: 2; the files hold more",
+        ),
+    ],
+)
+def test_weights_that_are_not_those_of_the_configuration(
+    change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], message: str, copy: Path
+) -> None:
+    weights = load_file(copy / "model.safetensors")
+    weights |= {name: tensor.contiguous() for name, tensor in change(weights).items()}
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LLMError, match=rf"^llama: model\.[a-z_0-9.]+: {message}"):
+        load_llm(copy)
+
+
 def test_weights_that_are_cut_short(copy: Path) -> None:
     weights = (copy / "model.safetensors").read_bytes()
     (copy / "model.safetensors").write_bytes(weights[:1000])
     for load in (load_llm, load_embeddings):
         with pytest.raises(LLMError, match="^llama: [^\n]+$"):
             load(copy)
+
+
+def test_a_broken_tokenizer_is_one_line(copy: Path) -> None:
+    for content in ("", "{}"):
+        (copy / "tokenizer.json").write_text(content)
+        with pytest.raises(LLMError, match="^llama: the tokenizer cannot be read: [^\n]+$"):
+            load_tokenizer(copy)
 
 
 def test_a_broken_config_is_one_line(copy: Path) -> None:

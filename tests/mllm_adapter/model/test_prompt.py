@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 
+from mllm_adapter.model.chat_template import TemplateError
 from mllm_adapter.model.prompt import PromptBuilder, PromptMessage
 from tests.mllm_adapter.llms import tiny_llm
 
@@ -62,3 +64,13 @@ def test_no_template_is_an_error(tokenizer: Any) -> None:
             PromptBuilder(tokenizer, visual_tokens=2)
     finally:
         tokenizer.chat_template = template
+
+
+def test_a_template_that_leaves_a_question_out_is_refused_at_once(tokenizer: Any) -> None:
+    silent = copy.deepcopy(tokenizer)
+    silent.chat_template = (
+        "{% for m in messages %}{{ m.role }}"
+        "{% if m.role == 'assistant' %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+    )
+    with pytest.raises(TemplateError, match="leaves out a message"):
+        PromptBuilder(silent, 4)
