@@ -20,7 +20,7 @@ from training.loading.sources._names import (
     is_metadata,
     split_name,
 )
-from training.loading.sources.base import Columns, PairSource
+from training.loading.sources.base import Columns, PairSource, printable
 
 FILES = {"webdataset": TAR_SUFFIXES, "table": TABLE_SUFFIXES, "list": LIST_SUFFIXES}
 """Kinds that a single file may have, by its ending."""
@@ -66,7 +66,15 @@ def detect_kind(path: Path) -> str:
     if not images:
         raise DataError(f"data.path: {path.name} holds no shards, tables, lists or images")
     captions = {key for key, suffix in map(split_name, names) if suffix in CAPTION_SUFFIXES}
-    return "classes" if captions.isdisjoint(split_name(name)[0] for name in images) else "files"
+    if not captions.isdisjoint(split_name(name)[0] for name in images):
+        return "files"
+    if lists := [name for name in names if name.lower().endswith(LIST_SUFFIXES)]:
+        # The captions are rather in the list than in the names of folders.
+        raise DataError(
+            f"data.path: {path.name} holds images and {printable(lists[0])}; name that file as the"
+            " data, or set data.kind to classes, whose captions are the names of folders"
+        )
+    return "classes"
 
 
 def split_folders(path: Path) -> list[str]:
