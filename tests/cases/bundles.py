@@ -169,7 +169,7 @@ CASES: tuple[BundleCase, ...] = (
             (
                 "a wider model than the weights",
                 json_value(_LLM + "config.json", "intermediate_size", 10**6),
-                "llm: config.json describes ",
+                "llm: model.layers.0.mlp.down_proj.weight: config.json describes 64 x 1000000",
             ),
             (
                 "an LLM that would be fetched",
