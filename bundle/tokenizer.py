@@ -51,6 +51,10 @@ class Tokenizer(ABC):
         Raises TextError for a text that `clean_text` refuses.
         """
 
+    def is_cut(self, text: object) -> bool:
+        """Whether a row holds the beginning of a text only. Raises TextError."""
+        return self.tokenize(text).truncated
+
     def encode(self, texts: Iterable[object]) -> NDArray[np.int64]:
         """The token ids (B, T) int64 of texts. Raises TextError when one of them is refused."""
         rows = [self.tokenize(text).ids for text in texts]

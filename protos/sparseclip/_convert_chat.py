@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import grpc
 from google.protobuf.message import Message
@@ -15,7 +15,7 @@ from sparseclip._convert import (
     scored_concept_from_proto,
 )
 from sparseclip._image_files import ImageInput, read_image
-from sparseclip._items import image_item, is_lone
+from sparseclip._items import check_image_list, image_item
 from sparseclip.chat import (
     ChatDelta,
     ChatEnd,
@@ -64,8 +64,7 @@ def to_messages(
     ValueError for a conversation that comes with images or edits beside those in its messages.
     """
     check_steering(steering)
-    if is_lone(images) or not isinstance(images, Iterable):
-        raise TypeError("images: must be a list")
+    check_image_list(images)
     if isinstance(messages, str):
         attached = [
             image if isinstance(image, ChatImage) else ChatImage(image=image, steering=steering)

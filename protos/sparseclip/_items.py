@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
@@ -60,7 +60,7 @@ def items_from(images: Sequence[ImageInput], texts: Sequence[str]) -> list[Item]
     An entry that is no image or no text stays in the list and fails alone. Raises TypeError when
     one of them is a lone image or text instead of a list.
     """
-    if is_lone(images) or isinstance(texts, str):
+    if _is_lone(images) or isinstance(texts, str):
         raise TypeError("images and texts must be lists")
     return [
         *(image_item(image, position) for position, image in enumerate(images)),
@@ -71,7 +71,13 @@ def items_from(images: Sequence[ImageInput], texts: Sequence[str]) -> list[Item]
     ]
 
 
-def is_lone(images: object) -> bool:
+def check_image_list(images: object) -> None:
+    """Raises TypeError for one image in place of a list of them, and for what is no list."""
+    if _is_lone(images) or not isinstance(images, Iterable):
+        raise TypeError("images: must be a list")
+
+
+def _is_lone(images: object) -> bool:
     """Whether this is one image in place of a list of them."""
     if isinstance(images, np.ndarray):  # a batch of arrays, and a column of paths, are lists
         return images.dtype == np.uint8 and images.ndim in (2, 3)

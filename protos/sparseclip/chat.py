@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from sparseclip._arguments import real_number, unicode_text, whole_number
 from sparseclip._image_files import ImageInput
-from sparseclip._items import is_lone
+from sparseclip._items import check_image_list
 from sparseclip.results import Coverage, ImageFraming, ModelVersion, ScoredConcept
 from sparseclip.steering import Steering, check_steering
 
@@ -47,8 +47,7 @@ class ChatMessage:
         unicode_text(self.text, "text")
         if self.role not in ROLES:
             raise ValueError(f"role: must be one of {', '.join(ROLES)}")
-        if is_lone(self.images) or not isinstance(self.images, Iterable):
-            raise TypeError("images: must be a list")
+        check_image_list(self.images)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,11 +58,7 @@ def report_coverage(bundle: Path, vocabulary: NameVocabulary | None, file: Path 
     from training.evaluation.encoder import BundleEncoder
 
     encoder = BundleEncoder(bundle)
-    concepts = encoder.bundle.concepts.concepts
-
-    def is_cut(word: str) -> bool:
-        return encoder.bundle.tokenizer.tokenize(word).truncated
-
+    concepts, is_cut = encoder.bundle.concepts.concepts, encoder.bundle.tokenizer.is_cut
     show_coverage(vocabulary_coverage(vocabulary, concepts, encoder.texts, is_cut), file)
 
 

@@ -187,7 +187,7 @@ class SparsifyJob:
     def _head_data(self, split: EmbeddedSplit) -> HeadData:
         captions = [text for meta in split.metas for text in meta["captions"]]
         distinct = readable_texts(captions)
-        if cut := sum(map(self.dense.is_cut, distinct)):
+        if cut := sum(map(self.dense.bundle.tokenizer.is_cut, distinct)):
             log.info("captions: %d of %d different ones are cut at the context", cut, len(distinct))
         vocabulary = vocabulary_texts(self.words, distinct)
         if not vocabulary:

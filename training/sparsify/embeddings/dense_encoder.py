@@ -69,13 +69,6 @@ class DenseBundle:
         """See DenseEncoder."""
         return unit_rows(self.text_graph.run(self.bundle.tokenizer.encode(texts))["dense"])
 
-    def is_cut(self, text: str) -> bool:
-        """Whether the text tower reads the beginning of a text only. Raises TextError."""
-        tokenizer = self.bundle.tokenizer
-        # Tokens of the beginning, the end and a first word's mark stand for no byte.
-        short = len(text.encode()) + 3 <= tokenizer.context_length
-        return not short and tokenizer.tokenize(text).truncated
-
 
 def unit_rows(vectors: NDArray[Any]) -> Vectors:
     """Rows of unit length, in float32; zero rows stay zero."""
