@@ -99,12 +99,8 @@ train-chat: $(VENV)/.dev ## Train the shipped bundle's chat again (an hour)
 evaluate: $(VENV)/.dev ## Measure a checkpoint: make evaluate ARGS="..."
 	$(BIN)/sparseclip evaluate $(ARGS)
 
-bench: $(VENV)/.dev ## Speed: training, serving, chat, export and search, raw output in benchmarks/results/
-	$(BIN)/python -m benchmarks.training
-	$(BIN)/python -m benchmarks.serving
-	$(BIN)/python -m benchmarks.steering
-	$(BIN)/python -m benchmarks.export
-	$(BIN)/python -m benchmarks.retrieval
+bench: $(VENV)/.dev ## Speed, about three quarters of an hour: make bench ARGS="--list" shows the steps
+	$(BIN)/python -m benchmarks.suite $(ARGS)
 
 quality: $(VENV)/.dev ## Sparse beside dense, three seeds: hours (make quality ARGS="--arms cls stacked")
 	$(BIN)/python -m benchmarks.quality $(ARGS)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arguments import at_least
+from benchmarks.figures import machine
 from benchmarks.hf_models import write_hf_model
-from benchmarks.serving import machine
 from examples.train_on_own_pairs import draw_shapes
 
 RESULTS = Path(__file__).parent / "results"

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.arguments import at_least
+from benchmarks.figures import Summary, machine, summary
 from benchmarks.process_usage import timed, watched
 from benchmarks.sample_collections import clip_directory, images, table, vit_b32
-from benchmarks.serving import Summary, machine, summary
 from bundle.image import ImageLimits
 from bundle.store import default_bundle, open_bundle
 from serving.core.metrics import Metrics

@@ -30,6 +30,8 @@ class HFGeometry:
     heads: int = 12
     text_width: int = 768
     text_heads: int = 12
+    text_layers: int | None = None
+    """Those of the text tower; None as many as `layers`."""
     context_length: int = 64
     vocabulary: int = 32_000
     dim: int = 512
@@ -40,10 +42,11 @@ class HFGeometry:
     def tower(self, *, text: bool = False) -> dict[str, int]:
         """The fields of config.json that both towers have."""
         width = self.text_width if text else self.width
+        layers = self.text_layers if text and self.text_layers else self.layers
         return {
             "hidden_size": width,
             "intermediate_size": 4 * width,
-            "num_hidden_layers": self.layers,
+            "num_hidden_layers": layers,
             "num_attention_heads": self.text_heads if text else self.heads,
         }
 

@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arguments import above, at_least
-from benchmarks.running_server import Server, described, environment, serving
-from benchmarks.serving import IMAGES, RESULTS, image
+from benchmarks.figures import RESULTS, described
+from benchmarks.running_server import Server, environment, serving
+from benchmarks.sample_collections import IMAGES, image
 from bundle.store import default_bundle
 from sparseclip import AsyncClient, CallError, Client
 from sparseclip.announcement import ITEMS_HEADER

@@ -25,9 +25,10 @@ from typing import Any
 import psutil
 
 from benchmarks.arguments import above, at_least
+from benchmarks.figures import RESULTS, described
 from benchmarks.process_usage import until_idle
-from benchmarks.running_server import described, serving
-from benchmarks.serving import IMAGES, RESULTS, image
+from benchmarks.running_server import serving
+from benchmarks.sample_collections import IMAGES, image
 from bundle.store import default_bundle, open_bundle
 from sparseclip import AdminClient, CallError, Client
 

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.arguments import at_least
+from benchmarks.figures import RESULTS, machine
 from benchmarks.retrieval_truth import (
     ROWS_PER_CALL,
     TOP,
@@ -37,7 +38,6 @@ from benchmarks.retrieval_truth import (
     nearest,
     read_truth,
 )
-from benchmarks.serving import RESULTS, machine
 from bundle.store import default_bundle, open_bundle
 from serving.in_process import local_server
 from serving.index.database_address import open_database

@@ -1,4 +1,4 @@
-"""A `sparseclip serve` as users start it, its CPU time, and the machine that it runs on."""
+"""A `sparseclip serve` as users start it, its CPU time, and what it uses."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-from benchmarks.serving import machine
 from serving.core.child_process import python_path
 
 
@@ -59,12 +56,3 @@ def serving(bundle: Path, *flags: str) -> Iterator[Server]:
 def environment() -> dict[str, str]:
     """This process's environment and import path."""
     return {**os.environ, "PYTHONPATH": python_path()}
-
-
-def described() -> dict[str, Any]:
-    """The machine, its instructions that matter, and the versions."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    flags = next((line for line in lines if line.startswith("flags")), "").split()
-    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
-    own = {name: version(name) for name in ("sparseclip", "psutil")}
-    return {**machine(), "flags": [flag for flag in wanted if flag in flags], **own}

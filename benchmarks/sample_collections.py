@@ -1,17 +1,32 @@
-"""Inputs of the export's benchmark: images, and models of a known geometry with random weights."""
+"""Inputs of benchmarks: encoded images, and models of a known geometry with random weights."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.serving import image
-
+IMAGES = {
+    "png128": ((128, 128), "PNG"),
+    "jpeg512": ((512, 384), "JPEG"),
+    "jpeg1600": ((1600, 1200), "JPEG"),
+}
+"""Width, height and format of the images that servers are sent."""
+DISTINCT = 32
+"""How many of them differ from each other. A batch is made of them."""
 DISTINCT_IMAGES = 256
 """More images than these are copies of them."""
 CONCEPTS_OVER_WIDTH = 16
+
+
+def image(size: tuple[int, int], form: str, seed: int) -> bytes:
+    """Smooth noise, encoded: about as many bytes as a photo or icon of that size has."""
+    noise = np.random.default_rng(seed).integers(0, 256, (size[1] // 8, size[0] // 8, 3))
+    out = io.BytesIO()
+    Image.fromarray(noise.astype(np.uint8)).resize(size).save(out, form)
+    return out.getvalue()
 
 
 def images(work: Path, count: int, size: tuple[int, int] = (512, 384)) -> Path:

@@ -4,8 +4,8 @@ The server runs in a process of its own, as users start it. This process sends i
 and shares its cores. Blocks of model-only runs and blocks of served calls alternate, so that other
 load on the machine affects both. Each figure is the median over blocks, with its range.
 
-    python -m benchmarks.serving                        # the shipped bundle
-    python -m benchmarks.serving --bundle models/demo --images png128
+    python -m benchmarks.serving                                        # the shipped bundle
+    python -m benchmarks.serving --model vit_b32 --engine onnxruntime   # about four minutes
 """
 
 from __future__ import annotations
@@ -13,43 +13,35 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import io
 import json
-import os
-import platform
-import signal
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from importlib.metadata import version
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
-from PIL import Image
 
 from benchmarks.arguments import above, at_least
+from benchmarks.clip_models import GEOMETRIES, WORK, prepare
 from benchmarks.engine_alone import EngineAlone
+from benchmarks.figures import RESULTS, Summary, described, summary
+from benchmarks.running_server import serving
+from benchmarks.sample_collections import DISTINCT, IMAGES, image
 from bundle.store import default_bundle, open_bundle
-from serving.core.child_process import python_path
-from serving.engines.base import available_cores
+from serving.engines import ENGINES
+from serving.engines.base import EngineConfig
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
-
-RESULTS = Path(__file__).parent / "results"
-IMAGES = {"png128": ((128, 128), "PNG"), "jpeg512": ((512, 384), "JPEG")}
-DISTINCT = 32
-"""How many images differ from each other. A batch is made of them."""
-
-Summary = dict[str, float]
 
 
 def main() -> None:
-    """Measures, prints and writes benchmarks/results/serving.json."""
+    """Measures, prints, and adds the result to benchmarks/results/serving.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--bundle", type=Path, help="default: the demo bundle")
+    parser.add_argument("--model", choices=("demo", *GEOMETRIES), default="demo")
+    parser.add_argument("--kind", choices=("sparse", "dense"), default="sparse")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder that keeps the models")
+    parser.add_argument("--engine", choices=ENGINES.names, default=EngineConfig.name)
     parser.add_argument("--images", choices=IMAGES, default="jpeg512")
     parser.add_argument("--blocks", type=at_least(1), default=7, help="alternations of all arms")
     parser.add_argument(
@@ -59,71 +51,79 @@ def main() -> None:
         "--batch",
         type=at_least(1, up_to=DISTINCT),
         default=16,
-        help="images per model-only run and per call",
+        help="images per run of the engine and per call",
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "serving.json")
-    arguments = parser.parse_args()
-    bundle = arguments.bundle or default_bundle()
-    with server(bundle, arguments.batch) as address:
-        result = asyncio.run(measure(bundle, address, arguments))
+    given = parser.parse_args()
+    began = time.perf_counter()
+    bundle = bundle_of(given)
+    flags = ["--batch-max-images", str(given.batch), "--engine", given.engine]
+    data = [image(*IMAGES[given.images], seed) for seed in range(DISTINCT)]
+    alone = EngineAlone(bundle, data, EngineConfig(name=given.engine))
+    with serving(bundle, *flags) as server:
+        result = asyncio.run(measure(alone, server.address, data, given))
     manifest = open_bundle(bundle).manifest
-    result["model"] = f"{manifest.name} {manifest.version}, {manifest.architecture.family}"
-    # Paths belong to this machine; `model` says which bundle it was.
-    result["arguments"] = {
-        key: str(value) for key, value in vars(arguments).items() if not isinstance(value, Path)
+    result |= {
+        "model": f"{manifest.name} {manifest.version}, {manifest.architecture.family}",
+        "engine": alone.description,
+        "batch": given.batch,
+        "blocks": given.blocks,
+        "block_seconds": given.seconds,
+        "seconds": round(time.perf_counter() - began),
+        "machine": described(),
     }
-    result["machine"] = machine()
-    text = json.dumps(result, indent=1)
-    print(text)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(text + "\n")
+    print(json.dumps({key: value for key, value in result.items() if key != "raw"}, indent=1))
+    results = json.loads(given.out.read_text()) if given.out.exists() else {}
+    results[f"{given.model}, {given.kind}, {given.images}"] = result
+    given.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
-async def measure(bundle: Path, address: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Alternates what is compared. Throughputs are in images per second, times in milliseconds."""
-    data = [image(*IMAGES[arguments.images], seed) for seed in range(DISTINCT)]
-    alone = EngineAlone(bundle, data)
-    whole, parallel, decoded = (
-        f"model only, batch {arguments.batch}",
-        f"model only, batch {arguments.batch}, runs as the server's",
-        "decode and model, no server",
-    )
-    baselines = [
-        (whole, alone.one_run, arguments.batch),
-        ("model only, batch 1", alone.one_run, 1),
-        (parallel, alone.as_served, arguments.batch),
-        (decoded, alone.decoded, arguments.batch),
-    ]
+def bundle_of(given: argparse.Namespace) -> Path:
+    """The bundle to serve."""
+    if given.model == "demo":
+        return default_bundle()
+    model = prepare(given.model, given.work)
+    return model.dense if given.kind == "dense" else model.sparse
+
+
+async def measure(
+    alone: EngineAlone, address: str, data: list[bytes], given: argparse.Namespace
+) -> dict[str, Any]:
+    """Alternates what is compared. Rates are in images per second, times in milliseconds."""
+    batch, seconds = given.batch, given.seconds
+    engine, decoded = f"engine only, batch {batch}", "decode and engine, no server"
     rates: dict[str, list[float]] = {}
-    extra: list[list[float]] = []
-    single_call: list[list[float]] = []
+    extra: list[float] = []
+    single_call: list[float] = []
+    run_alone: list[float] = []
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = embedding_pb2_grpc.EmbeddingServiceStub(channel)  # type: ignore[no-untyped-call]
         served: dict[str, Callable[[], AsyncIterator[int]]] = {
-            f"served, {arguments.batch} a call, 4 calls": lambda: calls(
-                stub, data, arguments.batch, 4
-            ),
+            f"served, {batch} a call, 4 calls": lambda: calls(stub, data, batch, 4),
             "served, 1 a call, 32 calls": lambda: calls(stub, data, 1, 32),
             "served, stream": lambda: stream(stub, data),
         }
-        for _ in range(arguments.blocks):
-            for name, rate, batch in baselines:
-                rates.setdefault(name, []).append(rate(batch, arguments.seconds))
+        alone.warm(batch)
+        for block in range(given.blocks):
+            for name, rate in ((engine, alone.rate), (decoded, alone.decoded)):
+                rates.setdefault(name, []).append(rate(batch, seconds))
             for name, arm in served.items():
-                rates.setdefault(name, []).append(await served_rate(arm(), arguments.seconds))
-            beyond, total = await single(stub, data, arguments.seconds)
-            extra.append(beyond)
-            single_call.append(total)
+                rates.setdefault(name, []).append(await served_rate(arm(), seconds))
+            beyond, total = await single(stub, data, seconds)
+            extra.append(statistics.median(beyond))
+            single_call.append(statistics.median(total))
+            run_alone.append(alone.run_ms(seconds / 2))
+            print(f"block {block + 1} of {given.blocks}", file=sys.stderr, flush=True)
     return {
         "images_per_second": {name: summary(values) for name, values in rates.items()},
-        "served_over_model_only": over(rates, whole),
-        "served_over_model_only_with_the_servers_runs": over(rates, parallel),
-        "served_over_decode_and_model": over(rates, decoded),
+        "served_over_engine_only": over(rates, engine),
+        "served_over_decode_and_engine": over(rates, decoded),
         "single_image_ms": {
-            "p50": summary([statistics.median(block) for block in single_call]),
-            "p50_beyond_engine": summary([statistics.median(block) for block in extra]),
+            "p50": summary(single_call),
+            "p50_beyond_engine": summary(extra),
+            "engine_alone": summary(run_alone),
         },
-        "raw": {"images_per_second": rates, "calls_measured": sum(map(len, single_call))},
+        "raw": {"images_per_second": rates},
     }
 
 
@@ -207,61 +207,6 @@ def check(results: Any) -> None:
     for result in results:
         if result.status.code:
             raise RuntimeError(f"an image failed: {result.status.message}")
-
-
-@contextlib.contextmanager
-def server(bundle: Path, batch: int) -> Iterator[str]:
-    """`sparseclip serve` on a free port."""
-    flags = ["--bundle", str(bundle), "--port", "0", "--batch-max-images", str(batch)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "serving.cli.main", "serve", *flags],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": python_path()},
-    )
-    assert process.stderr is not None
-    try:
-        line = process.stderr.readline()
-        if "serving on " not in line:
-            raise SystemExit(line + process.stderr.read())
-        yield line.rsplit(" ", 1)[1].strip()
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
-        process.stderr.close()
-
-
-def image(size: tuple[int, int], form: str, seed: int) -> bytes:
-    """Smooth noise, encoded: about as many bytes as a photo or icon of that size has."""
-    noise = np.random.default_rng(seed).integers(0, 256, (size[1] // 8, size[0] // 8, 3))
-    out = io.BytesIO()
-    Image.fromarray(noise.astype(np.uint8)).resize(size).save(out, form)
-    return out.getvalue()
-
-
-def summary(values: list[float]) -> Summary:
-    """Median and range over blocks."""
-    return {
-        "median": round(statistics.median(values), 3),
-        "min": round(min(values), 3),
-        "max": round(max(values), 3),
-    }
-
-
-def machine() -> dict[str, Any]:
-    """The machine and the versions that the figures belong to."""
-    names = ("onnxruntime", "grpcio", "pillow", "numpy", "protobuf")
-    cpu = platform.processor()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), cpu)
-    return {
-        "cpu": cpu,
-        "cores": available_cores(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arguments import above, at_least
-from benchmarks.sample_collections import images
-from benchmarks.serving import image, machine, summary
+from benchmarks.figures import machine, summary
+from benchmarks.sample_collections import image, images
 from bundle.store import default_bundle
 from serving.export.export_reader import ExportReader
 

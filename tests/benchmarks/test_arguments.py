@@ -11,7 +11,7 @@ import pytest
 from benchmarks import open_loop, overload
 from tests.support.paths import ROOT
 
-PROGRAMS = sorted((ROOT / "benchmarks").glob("*.py"))
+PROGRAMS = sorted((ROOT / "benchmarks").rglob("*.py"))
 CHECKED_BY_HAND = {"--warm"}
 
 

@@ -1,0 +1,61 @@
+"""Callers that each wait for an answer before they call again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.peers.base import EmbeddingCaller
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedBlock:
+    """What one block measured."""
+
+    images_per_second: float
+    latencies_ms: list[float]
+    """Of the calls that were answered in the block."""
+
+
+async def closed_loop(
+    caller: EmbeddingCaller,
+    messages: Sequence[bytes],
+    *,
+    images_each: int,
+    concurrency: int,
+    seconds: float,
+) -> ClosedBlock:
+    """Keeps `concurrency` calls in flight. The rate counts from the first answer to the last one
+    within `seconds`, or to the third one when calls take longer; calls that are still in flight are
+    then awaited, so that they do not run into the next block."""
+    turns = itertools.cycle(messages)
+    answered: list[tuple[float, float]] = []
+    started = time.perf_counter()
+
+    def goes_on() -> bool:
+        return time.perf_counter() - started < seconds or len(answered) < 3
+
+    async def one_caller() -> None:
+        while goes_on():
+            begun = time.perf_counter()
+            await caller.send(next(turns))
+            answered.append((begun, time.perf_counter()))
+
+    await asyncio.gather(*(one_caller() for _ in range(concurrency)))
+    return block_of(answered, images_each, started + seconds)
+
+
+def block_of(answered: list[tuple[float, float]], images_each: int, end: float) -> ClosedBlock:
+    """The figures of calls, which are given as begun and answered, in seconds. Those that were
+    answered after `end` count only where fewer than three came before it."""
+    ordered = sorted(answered, key=lambda call: call[1])
+    counted = max(3, sum(done <= end for _, done in ordered))
+    kept = ordered[:counted]
+    span = kept[-1][1] - kept[0][1]
+    return ClosedBlock(
+        images_per_second=(len(kept) - 1) * images_each / span,
+        latencies_ms=[(done - begun) * 1e3 for begun, done in kept],
+    )

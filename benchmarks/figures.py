@@ -1,0 +1,51 @@
+"""What result files hold: medians with their ranges, and the machine that they belong to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import statistics
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from serving.engines.base import available_cores
+
+RESULTS = Path(__file__).parent / "results"
+
+Summary = dict[str, float]
+
+
+def summary(values: list[float]) -> Summary:
+    """Median and range over blocks."""
+    return {
+        "median": round(statistics.median(values), 3),
+        "min": round(min(values), 3),
+        "max": round(max(values), 3),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The machine and the versions that the figures belong to."""
+    names = ("onnxruntime", "grpcio", "pillow", "numpy", "protobuf")
+    cpu = platform.processor()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), cpu)
+    return {
+        "cpu": cpu,
+        "cores": available_cores(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }
+
+
+def described() -> dict[str, Any]:
+    """The machine, its instructions that matter, and the versions."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+    own = {name: version(name) for name in ("sparseclip", "psutil")}
+    return {**machine(), "flags": [flag for flag in wanted if flag in flags], **own}

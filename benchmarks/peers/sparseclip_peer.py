@@ -1,0 +1,62 @@
+"""Our own server, as users start it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.open_loop import EMBED
+from benchmarks.peers.base import EmbeddingCaller, PeerServer, RefusedError
+from benchmarks.running_server import serving
+from sparseclip.v1 import embedding_pb2
+
+
+class SparseclipCaller:
+    """Calls Embed. The reply of a dense bundle is its vectors, that of a sparse one its codes."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._send = channel.unary_unary(EMBED, None, None)
+
+    def message(self, images: Sequence[bytes]) -> bytes:
+        """See EmbeddingCaller.message."""
+        inputs = [embedding_pb2.EmbedInput(image=image) for image in images]
+        return embedding_pb2.EmbedRequest(inputs=inputs).SerializeToString()
+
+    async def send(self, message: bytes) -> bytes:
+        """See EmbeddingCaller.send."""
+        try:
+            reply: bytes = await self._send(message, timeout=600)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise RefusedError from error
+            raise RuntimeError(f"{error.code().name}: {error.details()}") from error
+        for result in embedding_pb2.EmbedResponse.FromString(reply).results:
+            if result.status.code:
+                raise RuntimeError(f"an image failed: {result.status.message}")
+        return reply
+
+    def vectors(self, reply: bytes) -> NDArray[np.float32]:
+        """See EmbeddingCaller.vectors."""
+        results = embedding_pb2.EmbedResponse.FromString(reply).results
+        return np.array([result.dense for result in results], dtype=np.float32)
+
+
+@contextlib.contextmanager
+def sparseclip(bundle: Path, *flags: str) -> Iterator[PeerServer]:
+    """Serves a bundle."""
+    with serving(bundle, *flags) as server:
+
+        @contextlib.asynccontextmanager
+        async def calling() -> AsyncIterator[EmbeddingCaller]:
+            # Without a limit on the reply's size, and without retries, which would hide refusals.
+            options = [("grpc.max_receive_message_length", -1), ("grpc.enable_retries", 0)]
+            async with grpc.aio.insecure_channel(server.address, options) as channel:
+                yield SparseclipCaller(channel)
+
+        described = " ".join(["sparseclip serve", *flags])
+        yield PeerServer(description=described, process=server.process, calling=calling)

@@ -1,0 +1,71 @@
+"""Runs the benchmarks of speed one after another, with a line of progress for each.
+
+    python -m benchmarks.suite --list
+    python -m benchmarks.suite --only peers latency --infinity ENV/bin/infinity_emb
+
+`make bench` runs all. Nothing else should run on the machine meanwhile. The raw output of each is
+in benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+from benchmarks.running_server import environment
+
+
+class Step(NamedTuple):
+    """One program."""
+
+    minutes: float
+    """About how long it takes on two cores, once its models are made."""
+    arguments: list[str]
+
+
+STEPS = {
+    "demo": Step(4, ["benchmarks.serving"]),
+    "served": Step(3, ["benchmarks.serving", "--model", "vit_b32", "--blocks", "5"]),
+    "peers": Step(7, ["benchmarks.beside_peers"]),
+    "training": Step(5, ["benchmarks.training"]),
+    "steering": Step(5, ["benchmarks.steering"]),
+    "export": Step(15, ["benchmarks.export"]),
+    "retrieval": Step(5, ["benchmarks.retrieval"]),
+}
+WITH_INFINITY = ("peers",)
+
+
+def main() -> None:
+    """Runs the steps, and ends with the first one that fails."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--only", nargs="+", choices=STEPS, default=list(STEPS), metavar="STEP")
+    parser.add_argument("--infinity", help="the command infinity_emb of its environment")
+    parser.add_argument("--list", action="store_true", help="show the steps and their minutes")
+    given = parser.parse_args()
+    total = sum(STEPS[name].minutes for name in given.only)
+    if given.list:
+        for name in given.only:
+            print(f"{name:12}{STEPS[name].minutes:5g} min  python -m {line(name, given.infinity)}")
+        print(f"{'all':12}{total:5g} min")
+        return
+    began = time.perf_counter()
+    for number, name in enumerate(given.only, start=1):
+        about = f"about {STEPS[name].minutes:g} of {total:g} minutes"
+        print(f"[{number}/{len(given.only)}] {name}, {about}", flush=True)
+        command = [sys.executable, "-m", *line(name, given.infinity).split()]
+        if code := subprocess.run(command, env=environment()).returncode:
+            raise SystemExit(f"{name}: failed with {code}")
+    print(f"all: {(time.perf_counter() - began) / 60:.1f} minutes")
+
+
+def line(name: str, infinity: str | None) -> str:
+    """The arguments of Python for a step."""
+    beside = ["--infinity", infinity] if infinity and name in WITH_INFINITY else []
+    return " ".join([*STEPS[name].arguments, *beside])
+
+
+if __name__ == "__main__":
+    main()
