@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from bundle.header_error import HeaderError, UnsupportedVariantError
 from bundle.image_formats import sniff
 from bundle.image_header import check_png_chunks, read_header
 from bundle.jpeg import with_end
-from bundle.orientation import upright
+from bundle.orientation import Box, upright
 
 
 class ImageError(ValueError):
@@ -61,6 +62,14 @@ class DecodedImage(NamedTuple):
     """RGB, or RGBA where the file has transparency."""
     frames: int
     """How many frames the file has: 1 for a still image."""
+    box: Box | None = None
+    """The part of `image` that has the file's pixels; None where all of it has. The last column or
+    row of a reduced image may stand for fewer pixels than the others."""
+
+
+Reduction = Callable[[int, int], int]
+"""How many times smaller than it is stored an image of (width, height) pixels may be decoded: 1, 2,
+4 or 8."""
 
 
 def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
@@ -68,13 +77,18 @@ def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
     return decode_frame(data, limits).image
 
 
-def decode_frame(data: bytes, limits: ImageLimits) -> DecodedImage:
+def decode_frame(
+    data: bytes, limits: ImageLimits, reduction: Reduction | None = None
+) -> DecodedImage:
     """Decodes a file of a format that IMAGE_FORMATS says is decoded, to RGB or RGBA.
 
     Takes the first frame of an animation, and turns the image upright by its EXIF or XMP
     orientation. CMYK and palettes are converted, of 16 bits the upper 8 are kept, and colour
     profiles are ignored. A file whose end is missing is decoded if all its pixels are there. Raises
     ImageError for another format, a damaged file, missing pixels, and a file beyond the limits.
+
+    Of a JPEG, `reduction` says how much smaller it may be decoded, which is faster: its blocks of
+    8 x 8 pixels become 4 x 4, 2 x 2 or one. Other formats are decoded whole.
     """
     if len(data) > limits.bytes:
         raise ImageError(f"image: {len(data)} bytes is over the limit of {limits.bytes}")
@@ -95,13 +109,17 @@ def decode_frame(data: bytes, limits: ImageLimits) -> DecodedImage:
     except UnsupportedVariantError as error:
         raise ImageError(f"unsupported image: {error}") from None
     files = with_end(data, header.jpeg) if header.jpeg else [data]
-    image, *others = (_decode(file, name, limits) for file in files)
+    if len(files) > 1 or name != "JPEG":  # what is compared below may be too fine for fewer pixels
+        reduction = None
+    first, *others = (_decode(file, name, limits, reduction=reduction) for file in files)
+    image = first.image
     if name == "PNG" and _ends_unpainted(image):
         others = [_decode(data, name, limits, _OTHER_CANVAS)]
-    if any(image.tobytes() != other.tobytes() for other in others):
+    if any(image.tobytes() != other.image.tobytes() for other in others):
         raise ImageError(_CORRUPT)
     try:
-        return DecodedImage(upright(_convert(image), image.info), frames)
+        turned = upright(_convert(image), image.info, first.box or (0, 0, *image.size))
+        return DecodedImage(turned.image, frames, turned.box)
     except _DECODER_ERRORS:
         raise ImageError(_CORRUPT) from None
 
@@ -112,19 +130,34 @@ end after any row. Where the first one is left, another canvas shows whether it 
 
 
 def _decode(
-    data: bytes, format_name: str, limits: ImageLimits, canvas: int = _CANVAS
-) -> Image.Image:
+    data: bytes,
+    format_name: str,
+    limits: ImageLimits,
+    canvas: int = _CANVAS,
+    reduction: Reduction | None = None,
+) -> DecodedImage:
     try:
         with Image.open(io.BytesIO(data), formats=[format_name]) as image:
             _check_size(*image.size, limits)  # the decoder may read another header than we did
             if format_name == "PNG":
                 image.im = Image.new(image.mode, image.size, _colour(image.mode, canvas)).im
+            box = None if reduction is None else _reduce(image, reduction(*image.size))
             image.load()
-            return image
+            return DecodedImage(image, 1, box)
     except ImageError:
         raise
     except _DECODER_ERRORS:
         raise ImageError(_CORRUPT) from None
+
+
+def _reduce(image: Image.Image, factor: int) -> Box | None:
+    """Makes the decoder give at most `factor` times fewer pixels per side, and says which part of
+    the image they are."""
+    width, height = image.size
+    if factor == 1:
+        return None
+    drafted = image.draft("RGB", (max(1, width // factor), max(1, height // factor)))
+    return drafted[1] if drafted else None
 
 
 def _ends_unpainted(image: Image.Image) -> bool:

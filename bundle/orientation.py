@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -32,10 +32,31 @@ and LONG (4) the usual wrong one."""
 _XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
-def upright(image: Image.Image, info: Mapping[Any, Any]) -> Image.Image:
-    """The image as it is to be looked at. `info` is what Pillow read beside the pixels."""
-    method = _TRANSPOSE.get(_orientation(info))
-    return image if method is None else image.transpose(method)
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of a part of an image, in its pixels."""
+
+
+class UprightImage(NamedTuple):
+    """An image as it is to be looked at, and the part of it that is asked for."""
+
+    image: Image.Image
+    box: Box
+
+
+def upright(image: Image.Image, info: Mapping[Any, Any], box: Box) -> UprightImage:
+    """Turns an image, and a part of it. `info` is what Pillow read beside the pixels."""
+    orientation = _orientation(info)
+    if orientation == 1:
+        return UprightImage(image, box)
+    (width, height), (left, top, right, bottom) = image.size, box
+    if orientation >= 5:  # these swap the sides, and may turn the result over
+        width, height, left, top, right, bottom = height, width, top, left, bottom, right
+    if orientation in (2, 3, 6, 7):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 7, 8):
+        top, bottom = height - bottom, height - top
+    turned = image.transpose(_TRANSPOSE[orientation])
+    return UprightImage(turned, (left, top, right, bottom))
 
 
 def _orientation(info: Mapping[Any, Any]) -> int:

@@ -75,8 +75,8 @@ def _serve(settings: str) -> None:
         for slot, length in enumerate(lengths[:count]):
             try:
                 data = memory[start : start + length]
-                pixels[slot], coverage = preprocess.decode(data, limits, FRAMINGS[framing])
-                replies.append(vars(coverage))
+                decoded = preprocess.decode(data, limits, FRAMINGS[framing], out=pixels[slot])
+                replies.append(vars(decoded.coverage))
             except ImageError as error:
                 replies.append(str(error))
             start += length

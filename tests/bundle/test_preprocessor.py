@@ -6,12 +6,15 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.manifest import Preprocessing
-from bundle.preprocessor import Preprocessor
-from tests.bundle.encoded_images import noise, smooth
+from bundle.image import ImageLimits, decode_frame
+from bundle.manifest import Framing, Preprocessing
+from bundle.preprocessor import MIN_REDUCED, Preprocessor
+from tests.bundle.encoded_images import encode, exif, noise, smooth
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -121,3 +124,48 @@ def test_thin_images_cost_what_others_do(resize: Resize, size: tuple[int, int]) 
     pixels = levels(ours(224, resize, "bicubic")(image))
     assert pixels.shape == (3, 224, 224)
     assert np.allclose(pixels[:, 111, 111], (200, 100, 50), atol=0.01)
+
+
+SIDES = st.integers(1, 20_000)
+
+
+@given(SIDES, SIDES, st.integers(1, 600), st.sampled_from(sorted(OPEN_CLIP)), st.booleans())
+def test_a_reduced_image_keeps_more_than_twice_the_side_that_the_model_reads(
+    width: int, height: int, size: int, resize: Resize, other_framing: bool
+) -> None:
+    prepare = ours(size, resize, "bicubic")
+    framing = prepare.preprocessing.framings[1] if other_framing and resize != "squash" else None
+    factor = prepare.reduction(width, height, framing)
+    assert factor == prepare.reduction(height, width, framing)  # as EXIF may turn it
+    padded = framing == "pad" or (resize == "longest_pad" and framing is None)
+    side = max(width, height) if padded else min(width, height)
+    assert factor in (1, 2, 4, 8)
+    assert factor == 1 or side / factor / size >= MIN_REDUCED >= 2
+    assert factor == 8 or side / (2 * factor) / size < MIN_REDUCED  # no more pixels than are needed
+
+
+@pytest.mark.parametrize("framing", ["crop", "pad"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("side", [(523, 389), (521, 386), (385, 6401)])
+def test_a_reduced_image_shows_the_same_at_the_same_place(
+    side: tuple[int, int], orientation: int, framing: Framing
+) -> None:
+    data = encode(smooth(*side), "JPEG", quality=95, exif=exif(orientation))
+    prepare = ours(24, "shortest_crop", "bicubic")
+    frame = decode_frame(data, ImageLimits(), lambda *_: 8)
+    assert max(frame.image.size) < max(side) / 4 + 1
+    reduced = prepare.prepare(frame, framing)
+    whole = prepare.prepare(decode_frame(data, ImageLimits()), framing)
+    assert reduced.coverage == whole.coverage
+    difference = np.abs(levels(reduced.pixels) - levels(whole.pixels))
+    assert difference.max() < 2.5
+
+
+def test_pixels_are_written_where_they_are_asked_for() -> None:
+    prepare = ours(32, "shortest_crop", "bicubic")
+    slots = np.zeros((2, 3, 32, 32), np.float32)
+    data = encode(noise(50, 40), "PNG")
+    decoded = prepare.decode(data, ImageLimits(), out=slots[1])
+    assert decoded.pixels.base is slots or np.shares_memory(decoded.pixels, slots)
+    np.testing.assert_array_equal(slots[1], prepare.decode(data, ImageLimits()).pixels)
+    assert not slots[0].any()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bundle.ground import lay_on_ground
-from bundle.image import ImageError, ImageLimits, decode_image
+from bundle.image import ImageError, ImageLimits, decode_frame, decode_image
 from bundle.image_formats import IMAGE_FORMATS
 from bundle.preprocessor import ImagePixels, Preprocessor
 from serving.core.errors import ServingError
@@ -111,6 +111,27 @@ async def test_an_image_that_is_refused_is_refused_everywhere_for_the_same_reaso
     served = by_worker[case.name]
     assert isinstance(served, ServingError)
     assert served.message == "image: " + case.refused.removeprefix("image: ")
+
+
+@pytest.mark.parametrize("case", cases(CASES))
+async def test_a_jpeg_that_is_decoded_smaller_shows_and_is_refused_the_same(
+    case: ImageCase,
+) -> None:
+    for factor, size in ((2, 8), (4, 4), (8, 2)):
+        prepare = Preprocessor(dataclasses.replace(PREPROCESSING, size=size, std=(1, 1, 1)))
+        assert (prepare.reduction(48, 80), prepare.reduction(80, 48)) == (factor, factor)
+        if case.refused:
+            with pytest.raises(ImageError) as raised:
+                prepare.decode(case.data, LIMITS)
+            assert str(raised.value) == case.refused
+            continue
+        reduced = prepare.decode(case.data, LIMITS)
+        whole = prepare.prepare(decode_frame(case.data, LIMITS))
+        assert reduced.coverage == whole.coverage
+        if _is(case, "JPEG"):
+            assert 255 * np.abs(reduced.pixels - whole.pixels).mean() < 4
+        else:
+            np.testing.assert_array_equal(reduced.pixels, whole.pixels)
 
 
 @pytest.mark.kind("K2")
