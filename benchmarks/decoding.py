@@ -29,14 +29,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.arguments import at_least
-from benchmarks.serving import machine, summary
+from benchmarks.figures import RESULTS, machine, summary
 from bundle.image import DecodedImage, ImageLimits, decode_frame
 from bundle.onnx_graph import OnnxGraph
 from bundle.preprocessor import MIN_REDUCED, Preprocessor
 from bundle.store import Bundle, default_bundle, open_bundle
 from training.bundling.onnx_parity import row_cosines
 
-RESULTS = Path(__file__).parent / "results"
 SIZES = ((512, 384), (1600, 1200), (4032, 3024))
 GRAIN = 4.0
 """Standard deviation of the grain, in levels."""
