@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import subprocess
 import sys
@@ -32,7 +33,8 @@ from benchmarks.sample_collections import clip_directory, images, table, vit_b32
 from bundle.image import ImageLimits
 from bundle.store import default_bundle, open_bundle
 from serving.core.metrics import Metrics
-from serving.engines.base import EngineConfig, available_cores, open_engine
+from serving.engine_plans.open_engine import open_engine
+from serving.engines.base import REFERENCE, available_cores
 from serving.export.export_request import BundleOnce, ExportRequest
 from serving.export.export_worker import ExportWorker
 from serving.export.job import OutputConfig
@@ -148,7 +150,7 @@ def decode_rate(bundle: Path, data: list[bytes], workers: int) -> float:
 def model_rate(bundle: Path, count: int, cores: int) -> float:
     """Images per second of the engine on `cores` cores, with one run per core as in an export."""
     model = open_bundle(bundle)
-    engine = open_engine(model, EngineConfig(threads=1), cores)
+    engine = open_engine(model, dataclasses.replace(REFERENCE, threads=1), cores)
     side = model.manifest.preprocessing.size
     pixels = np.random.default_rng(0).standard_normal((BATCH, 3, side, side), dtype=np.float32)
     engine.run("image", pixels)

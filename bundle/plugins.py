@@ -30,22 +30,29 @@ class Plugins(Generic[T]):
     in `__init__.py`. Modules are imported on first use, because many need an optional library.
     """
 
-    def __init__(self, kind: str, table: Mapping[str, Plugin]) -> None:
-        """Makes a table. Messages call one of its plug-ins `kind`, such as `format`."""
+    def __init__(self, kind: str, table: Mapping[str, Plugin], also: tuple[str, ...] = ()) -> None:
+        """Makes a table. Messages call one of its plug-ins `kind`, such as `format`. `also` are
+        names that a person may choose and that stand for no one plug-in, such as `auto`."""
         self.kind = kind
         self.table = dict(table)
+        self._also = also
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every name, in the order of the table. The first one is the default."""
         return tuple(self.table)
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Every name that a person may choose."""
+        return (*self._also, *self.table)
+
     def check(self, name: str) -> str:
-        """Returns a name that is in the table. Raises PluginError for any other."""
-        if name not in self.table:
-            close = difflib.get_close_matches(name, self.table, n=1)
+        """Returns a name that may be chosen. Raises PluginError for any other."""
+        if name not in self.choices:
+            close = difflib.get_close_matches(name, self.choices, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise PluginError(f"{self.kind}: {name!r} is none of {', '.join(self.names)}{hint}")
+            raise PluginError(f"{self.kind}: {name!r} is none of {', '.join(self.choices)}{hint}")
         return name
 
     def load(self, name: str) -> type[T]:

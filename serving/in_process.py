@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bundle.atomic import work_directory
 from serving.core.config import ServerConfig
+from serving.engines.base import REFERENCE
 from serving.server import running
 
 abandoned = False
@@ -31,6 +32,7 @@ def local_server(bundle_path: Path, *, chat: bool = True) -> Iterator[str]:
             bundle=str(bundle_path),
             socket=str(directory / "s"),
             chat="auto" if chat else "off",
+            engine=REFERENCE,  # `auto` may measure for minutes: too long for one command
         )
         started: Future[_RunningServer] = Future()
         thread = threading.Thread(

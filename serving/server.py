@@ -24,7 +24,8 @@ from serving.core.config import ServerConfig
 from serving.core.errors import StartupError
 from serving.core.memory import prepare_memory
 from serving.core.metrics import Metrics, MetricsServer
-from serving.engines.base import EngineError, EngineFactory, EngineUnavailableError, open_engine
+from serving.engine_plans.open_engine import open_engine
+from serving.engines.base import EngineError, EngineFactory, EngineUnavailableError
 from serving.models.registry import Registry
 from serving.rpc.grpc_server import create_server
 from serving.rpc.health import HealthService

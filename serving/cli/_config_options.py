@@ -13,6 +13,9 @@ import click
 from bundle.plugins import Plugins
 from serving.core.config import documentation
 
+SHORT_FLAGS = {"engine.device": ("--device",), "engine.precision": ("--precision",)}
+"""Shorter flags of fields that people choose beside --engine."""
+
 
 class SectionedCommand(click.Command):
     """A command whose help lists the options of nested fields under headings of their own."""
@@ -32,8 +35,8 @@ class SectionedCommand(click.Command):
 class FieldOption(click.Option):
     """The option of one field of a configuration class."""
 
-    def __init__(self, flag: str, *, field: str, **attributes: Any) -> None:
-        super().__init__([flag, _parameter(field)], **attributes)
+    def __init__(self, *flags: str, field: str, **attributes: Any) -> None:
+        super().__init__([*flags, _parameter(field)], **attributes)
         self.field = field
         """The field's dotted name, such as `limits.drain_s`."""
         self.section = field.rpartition(".")[0]
@@ -53,6 +56,7 @@ def options(cls: type, at: str = "") -> Iterator[FieldOption]:
             continue
         # `engine.name` is --engine: what is chosen, beside its settings such as --engine-device.
         flag = "--" + name.removesuffix(".name").replace(".", "-").replace("_", "-")
+        flags = [flag, *SHORT_FLAGS.get(name, ())]
         help_text = sentences.get(field.name, "")
         if kind is bool:
             yield FieldOption(
@@ -61,7 +65,7 @@ def options(cls: type, at: str = "") -> Iterator[FieldOption]:
             continue
         if not optional and field.default is not dataclasses.MISSING:
             help_text += f"  [default: {field.default}]"
-        yield FieldOption(flag, field=name, type=_type(kind), default=None, help=help_text)
+        yield FieldOption(*flags, field=name, type=_type(kind), default=None, help=help_text)
 
 
 def values(cls: type, given: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +94,7 @@ def _type(kind: Any) -> Any:
     if typing.get_origin(kind) is Annotated:
         plain, rule = typing.get_args(kind)
         # A number out of its range is refused as in a file: by load_config, which names the field.
-        return click.Choice(rule.names) if isinstance(rule, Plugins) else _type(plain)
+        return click.Choice(rule.choices) if isinstance(rule, Plugins) else _type(plain)
     if kind not in (float, int, str):
         raise TypeError(f"{kind}: no command-line form")
     return kind

@@ -12,7 +12,7 @@ import click
 from bundle.bundle_path import BundlePath
 from bundle.manifest import Framing
 from serving.cli._inputs import concept_key
-from serving.engines import ENGINES, Device
+from serving.engines import ENGINES, Device, EnginePrecision
 from serving.export.bounds import (
     MAX_BATCH,
     MAX_CORES,
@@ -117,14 +117,22 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
     ),
     click.option(
         "--engine",
-        type=click.Choice(ENGINES.names),
+        type=click.Choice(ENGINES.choices),
         default=ENGINES.names[0],
         show_default=True,
-        help="The engine that runs the model.",
+        help="The engine that runs the model; auto takes the fastest here that passes the parity "
+        "gate. All workers use the same.",
     ),
     click.option(
+        "--precision",
+        type=click.Choice((AUTO, *get_args(EnginePrecision))),
+        default=get_args(EnginePrecision)[0],
+        show_default=True,
+        help="The precision of the model; auto as with --engine.",
+    ),
+    click.option(
+        "--device",
         "--engine-device",
-        "device",
         type=click.Choice(get_args(Device)),
         default="cpu",
         show_default=True,
@@ -176,6 +184,7 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
         rows: int,
         batch: int,
         engine: str,
+        precision: Any,
         device: Device,
         cores: int,
         decoders: int,
@@ -184,6 +193,7 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         def make_request() -> ExportRequest:
             from bundle.store import default_bundle
+            from serving.engine_plans.open_engine import resolve
             from serving.engines.base import EngineConfig
             from serving.export.export_request import BundleOnce, ExportRequest
             from serving.export.job import OutputConfig
@@ -210,7 +220,9 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
                     rows=rows,
                     batch=batch,
                 ),
-                engine=EngineConfig(name=engine, device=device),
+                engine=resolve(
+                    bundle.opened, EngineConfig(name=engine, precision=precision, device=device)
+                ),
                 cores=cores,
                 decoders=decoders,
             )

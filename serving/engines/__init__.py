@@ -1,6 +1,7 @@
 """Engines run a bundle's graphs: base.py has the contract, and each engine has a file.
 
-An engine is a class that follows `base.Engine`, and a line in this table.
+An engine is a class that follows `base.Engine`, and a line in this table. serving/engine_plans
+builds what an engine needs, compares it with the bundle's own graphs, and chooses among engines.
 """
 
 from __future__ import annotations
@@ -15,9 +16,17 @@ if TYPE_CHECKING:
 Device = Literal["cpu", "cuda"]
 """Where graphs run. An engine raises EngineUnavailableError for a device that it cannot use."""
 
+EnginePrecision = Literal["fp32", "bf16", "fp16", "int8"]
+"""In which numbers a graph's large products run."""
+
+AUTO = "auto"
+"""In place of an engine or a precision: what is fastest on this machine and passes the parity gate.
+"""
+
 ENGINES: Plugins[Engine] = Plugins(
     "engine",
     {
         "onnxruntime": Plugin("serving.engines.onnxruntime_engine:OnnxRuntimeEngine", "serve"),
     },
+    also=(AUTO,),
 )

@@ -6,24 +6,28 @@ B batch, S image side, T tokens, P patches, C concepts, K active concepts, D CLI
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.onnx_graph import GraphName
+from bundle.onnx_graph import PATCH_OUTPUTS, ROW_OUTPUTS, GraphName
 from bundle.schema import NumberRange
 from bundle.store import Bundle
-from serving.engines import ENGINES, Device
+from serving.engines import AUTO, ENGINES, Device, EnginePrecision
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """How the graphs run."""
 
-    name: Annotated[str, ENGINES] = ENGINES.names[0]
-    """Engine that runs the graphs."""
+    name: Annotated[str, ENGINES] = AUTO
+    """Engine that runs the graphs; auto takes the fastest that passes the parity gate here."""
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
+    """EnginePrecision of the graphs; auto takes the fastest that passes the parity gate here."""
     device: Device = "cpu"
     """Device that runs the graphs; cuda needs an engine whose library is built for CUDA."""
     threads: Annotated[int, NumberRange(0, 1_000)] = 0
@@ -34,6 +38,17 @@ class EngineConfig:
     """Let threads spin between runs: faster while other cores are idle, otherwise slower."""
     memory_mib: Annotated[int, NumberRange(0, 10_000_000)] = 0
     """CUDA arena limit in MiB; 0 for onnxruntime's default. On CPU, batch.max_images bounds it."""
+    cache: str | None = None
+    """Folder of built engines. Default: engines below $SPARSECLIP_CACHE or the user's cache."""
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether nothing is left to `auto`."""
+        return AUTO not in (self.name, self.precision)
+
+
+REFERENCE = EngineConfig(name="onnxruntime", precision="fp32")
+"""On this, a bundle's graphs were compared with torch. Other engines are compared with it."""
 
 
 class EngineError(RuntimeError):
@@ -78,6 +93,17 @@ class EngineOutput:
     """Codes of every patch; only the graph `patches` gives them."""
 
     @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """The output of a graph whose arrays are given by the names of bundle.onnx_graph."""
+        if "indices" not in arrays:
+            return cls.of_dense(arrays["dense"])
+        patches = None
+        if PATCH_OUTPUTS[0] in arrays:
+            indices, values, active = (arrays[name] for name in PATCH_OUTPUTS)
+            patches = PatchOutput(indices=indices, values=values, active=active)
+        return cls(**{name: arrays[name] for name in ROW_OUTPUTS}, patches=patches)
+
+    @classmethod
     def of_dense(cls, dense: NDArray[Any]) -> Self:
         """The output (B, D) of a dense model: its codes have no concepts."""
         rows = len(dense)
@@ -90,13 +116,70 @@ class EngineOutput:
         )
 
 
+Region = Literal["head", "norms", "last_block"]
+"""A part of a graph that a mixed recipe keeps in fp32; _regions.py finds it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphPlan:
+    """What an engine opens for one graph."""
+
+    precision: EnginePrecision
+    kept: tuple[Region, ...] = ()
+    """Regions that stay in fp32."""
+    folder: Path | None = None
+    """What `Engine.build` wrote. None where it wrote nothing: the bundle's own graph is opened."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildTask:
+    """One graph that an engine shall build."""
+
+    bundle: Bundle
+    graph: GraphName
+    device: Device
+    precision: EnginePrecision
+    kept: tuple[Region, ...]
+    calibration: NDArray[Any] | None
+    """Inputs of the graph, (N, ...), by which an engine finds the ranges of int8 values."""
+    folder: Path
+    """An empty folder for what the engine opens later. It stays empty where that is the bundle's
+    own graph."""
+
+
+Plans = Mapping[GraphName, GraphPlan]
+"""The graphs that an engine opens, with a plan for each."""
+
+
 class Engine(Protocol):
-    """Runs the graphs of one bundle, `Bundle.graphs`. Up to `runs` threads may call `run` for each
-    graph."""
+    """Runs graphs of one bundle. Up to `runs` threads may call `run` for each graph."""
 
     @classmethod
-    def open(cls, bundle: Bundle, config: EngineConfig, cores: int = 0) -> Self:
-        """Loads the graphs for a machine of `cores` cores; 0 means all that are available.
+    def precisions(cls, device: Device) -> tuple[EnginePrecision, ...]:
+        """The precisions that this machine has instructions for, fp32 first.
+
+        Raises EngineUnavailableError for a device that is not available.
+        """
+
+    @classmethod
+    def needs_calibration(cls, precision: EnginePrecision) -> bool:
+        """Whether `build` needs images and texts for a precision."""
+
+    @classmethod
+    def identity(cls, device: Device) -> str:
+        """Library, version and hardware, in full: what was built under another identity may be
+        wrong or slow here, and is built again."""
+
+    @classmethod
+    def build(cls, task: BuildTask) -> None:
+        """Writes what `open` needs for one graph. Raises EngineError."""
+
+    @classmethod
+    def open(
+        cls, bundle: Bundle, config: EngineConfig, cores: int = 0, plans: Plans | None = None
+    ) -> Self:
+        """Loads the graphs of `plans` for a machine of `cores` cores; 0 means all that are
+        available. Without `plans`, those that are served, in fp32.
 
         Raises EngineUnavailableError for a device that is not available, EngineError for a file
         that is not a graph.
@@ -111,7 +194,7 @@ class Engine(Protocol):
 
     @property
     def description(self) -> str:
-        """Library, version and device, for status and logs."""
+        """Library, version, device, and a precision other than fp32: for status and logs."""
 
     @property
     def runs(self) -> int:
@@ -131,7 +214,7 @@ class EngineFactory(Protocol):
     """How a server or an export opens its engine; tests pass one that opens faulty engines."""
 
     def __call__(self, bundle: Bundle, config: EngineConfig, cores: int = 0) -> Engine:
-        """See Engine.open."""
+        """Opens an engine. See Engine.open, and engine_plans.open_engine for `auto`."""
 
 
 def available_cores() -> int:
@@ -139,9 +222,25 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def open_engine(bundle: Bundle, config: EngineConfig, cores: int = 0) -> Engine:
-    """Opens the engine that `config` names.
+def fp32_plans(bundle: Bundle) -> Plans:
+    """The bundle's own graphs, as they are."""
+    return {graph: GraphPlan(precision="fp32") for graph in bundle.graphs}
 
-    Raises PluginError when a library of the engine is missing, and what Engine.open raises.
-    """
-    return ENGINES.load(config.name).open(bundle, config, cores)
+
+SMALL_GRAPH_BYTES = 32 * 2**20
+"""A run of a graph up to this size takes milliseconds. Its threads would wait for each other longer
+than they save, so two runs with one thread each are faster than one run with two threads."""
+
+
+def cpu_threads(bundle: Bundle, config: EngineConfig, cores: int) -> tuple[int, int]:
+    """Threads for each run on a CPU, and concurrent runs, as configured or by the graphs' size."""
+    sizes = [bundle.file(f"{graph}.onnx").stat().st_size for graph in bundle.graphs]
+    cores = cores or available_cores()
+    threads = config.threads or (1 if max(sizes) <= SMALL_GRAPH_BYTES else cores)
+    return threads, config.runs or -(-cores // threads)
+
+
+def describe_engine(library: str, version: str, config: EngineConfig) -> str:
+    """An engine's `description`."""
+    precision = "" if config.precision in ("fp32", AUTO) else f" {config.precision}"
+    return f"{library} {version} {config.device}{precision}"

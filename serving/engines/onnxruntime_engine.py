@@ -7,23 +7,22 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from bundle.onnx_graph import (
-    CPU,
-    PATCH_OUTPUTS,
-    ROW_OUTPUTS,
-    GraphName,
-    OnnxGraph,
-    import_onnxruntime,
-)
+from bundle.onnx_graph import CPU, GraphName, OnnxGraph, import_onnxruntime
 from bundle.store import Bundle
+from serving.engines import Device, EnginePrecision
+from serving.engines._hardware import hardware
+from serving.engines._onnx_quantization import quantize
 from serving.engines.base import (
+    BuildTask,
     EngineConfig,
     EngineError,
     EngineOutput,
     EngineUnavailableError,
     OutOfMemoryError,
-    PatchOutput,
-    available_cores,
+    Plans,
+    cpu_threads,
+    describe_engine,
+    fp32_plans,
 )
 
 OUT_OF_MEMORY_MESSAGES = (
@@ -33,10 +32,6 @@ OUT_OF_MEMORY_MESSAGES = (
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
 """Substrings of onnxruntime's out-of-memory messages; it has no exception class for them."""
-
-SMALL_GRAPH_BYTES = 32 * 2**20
-"""A run of a graph up to this size takes milliseconds. Its threads would wait for each other longer
-than they save, so two runs with one thread each are faster than one run with two threads."""
 
 
 class OnnxRuntimeEngine:
@@ -48,19 +43,42 @@ class OnnxRuntimeEngine:
         self.runs = runs
 
     @classmethod
-    def open(cls, bundle: Bundle, config: EngineConfig, cores: int = 0) -> Self:
+    def precisions(cls, device: Device) -> tuple[EnginePrecision, ...]:
+        """See Engine.precisions. Without instructions for int8 (VNNI) its products are slower than
+        those of fp32, but right."""
+        _providers(EngineConfig(device=device))
+        return ("fp32", "int8") if device == "cpu" else ("fp32",)
+
+    @classmethod
+    def needs_calibration(cls, precision: EnginePrecision) -> bool:
+        """See Engine.needs_calibration. Ranges are found anew in each run."""
+        return False
+
+    @classmethod
+    def identity(cls, device: Device) -> str:
+        """See Engine.identity."""
+        return f"{cls.describe(EngineConfig(device=device))}, {hardware(device)}"
+
+    @classmethod
+    def build(cls, task: BuildTask) -> None:
+        """See Engine.build."""
+        if task.precision == "int8":
+            quantize(task, task.folder / f"{task.graph}.onnx")
+
+    @classmethod
+    def open(
+        cls, bundle: Bundle, config: EngineConfig, cores: int = 0, plans: Plans | None = None
+    ) -> Self:
         """See Engine.open."""
         description, providers = cls.describe(config), _providers(config)
-        sizes = [bundle.file(f"{graph}.onnx").stat().st_size for graph in bundle.graphs]
-        small = max(sizes) <= SMALL_GRAPH_BYTES
-        cores = cores or available_cores()
-        threads = config.threads or (1 if small else cores)
-        runs = config.runs or (1 if config.device == "cuda" else -(-cores // threads))
+        threads, runs = cpu_threads(bundle, config, cores)
+        plans = plans or fp32_plans(bundle)
 
         def load(graph: GraphName) -> OnnxGraph:
+            folder = plans[graph].folder
             try:
                 return OnnxGraph(
-                    bundle.file(f"{graph}.onnx"),
+                    folder / f"{graph}.onnx" if folder else bundle.file(f"{graph}.onnx"),
                     graph,
                     threads=threads,
                     providers=providers,
@@ -74,17 +92,19 @@ class OnnxRuntimeEngine:
                 raise EngineError(f"{graph}.onnx: {error}") from error
 
         # Reading a graph and optimizing it releases the GIL.
-        with ThreadPoolExecutor(len(bundle.graphs)) as pool:
-            graphs = dict(zip(bundle.graphs, pool.map(load, bundle.graphs), strict=True))
-        if config.device == "cuda" and "CUDA" not in graphs["image"].providers[0]:
-            raise EngineUnavailableError("engine.device: onnxruntime finds no CUDA device")
+        with ThreadPoolExecutor(len(plans)) as pool:
+            graphs = dict(zip(plans, pool.map(load, plans), strict=True))
+        if config.device == "cuda":
+            runs = config.runs or 1
+            if "CUDA" not in next(iter(graphs.values())).providers[0]:
+                raise EngineUnavailableError("engine.device: onnxruntime finds no CUDA device")
         return cls(graphs, description, runs)
 
     @classmethod
     def describe(cls, config: EngineConfig) -> str:
         """See Engine.describe."""
         _providers(config)
-        return f"onnxruntime {import_onnxruntime().__version__} {config.device}"
+        return describe_engine("onnxruntime", import_onnxruntime().__version__, config)
 
     def run(self, graph: GraphName, inputs: NDArray[Any]) -> EngineOutput:
         """See Engine.run."""
@@ -96,13 +116,7 @@ class OnnxRuntimeEngine:
             )
             kind = OutOfMemoryError if out_of_memory else EngineError
             raise kind(f"{graph}: {error}") from error
-        if "indices" not in arrays:
-            return EngineOutput.of_dense(arrays["dense"])
-        patches = None
-        if graph == "patches":
-            indices, values, active = (arrays[name] for name in PATCH_OUTPUTS)
-            patches = PatchOutput(indices=indices, values=values, active=active)
-        return EngineOutput(**{name: arrays[name] for name in ROW_OUTPUTS}, patches=patches)
+        return EngineOutput.of_arrays(arrays)
 
     def close(self) -> None:
         """See Engine.close."""

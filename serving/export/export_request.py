@@ -13,7 +13,7 @@ from bundle.architecture import Architecture
 from bundle.manifest import NO_CONCEPTS, NO_PATCHES, NO_SHARED_DENSE
 from bundle.store import Bundle, open_bundle
 from serving.engines import ENGINES
-from serving.engines.base import EngineConfig
+from serving.engines.base import REFERENCE, EngineConfig
 from serving.export.formats import FORMATS
 from serving.export.inputs import AUTO
 from serving.export.inputs.base import Input, Modality
@@ -64,7 +64,7 @@ class ExportRequest:
     """Whether an input without entries makes an export without rows. Else it is an error."""
     bundle: BundleOnce
     outputs: OutputConfig = field(default_factory=OutputConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    engine: EngineConfig = REFERENCE
     cores: int = 0
     """Cores that one worker uses; 0 before `with_cores`."""
     decoders: int = 0

@@ -13,7 +13,8 @@ from typing import Self
 from bundle.plugins import PluginError
 from bundle.store import BundleError
 from serving.core.errors import StartupError
-from serving.engines.base import EngineConfig, EngineError, open_engine
+from serving.engine_plans.open_engine import open_engine
+from serving.engines.base import EngineConfig, EngineError
 from serving.export.columns import build_tables
 from serving.export.export_request import LOCKS, ExportRequest
 from serving.export.formats import FORMATS

@@ -21,7 +21,8 @@ from bundle.schema import from_dict
 from bundle.store import Bundle, BundleError
 from serving.core.child_process import python_path
 from serving.core.config import BatchConfig
-from serving.engines.base import EngineConfig, EngineError, open_engine
+from serving.engine_plans.open_engine import open_engine
+from serving.engines.base import EngineConfig, EngineError
 from serving.models.sample_inputs import run_samples
 
 _BASE_BYTES = 2 * 2**30

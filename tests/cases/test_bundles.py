@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from bundle.store import BundleError, open_bundle
 from serving.core.metrics import Metrics
-from serving.engines.base import open_engine
+from serving.engine_plans.open_engine import open_engine
 from serving.models.load_model import load_model
 from sparseclip.v1 import admin_pb2, admin_pb2_grpc
 from tests.cases.bundles import CASES, BundleCase, write_case

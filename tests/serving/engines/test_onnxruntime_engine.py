@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bundle.store import open_bundle
-from serving.engines import onnxruntime_engine as onnx
+from serving.engines import base
 from serving.engines.base import EngineConfig
 from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 
@@ -36,10 +36,9 @@ def test_threads_and_runs_use_the_cores(
     small: bool,
     expected: tuple[int, int],
 ) -> None:
-    monkeypatch.setattr(onnx, "available_cores", lambda: 4)
     if not small:
-        monkeypatch.setattr(onnx, "SMALL_GRAPH_BYTES", 1)
-    engine = OnnxRuntimeEngine.open(open_bundle(tiny_bundle), config)
+        monkeypatch.setattr(base, "SMALL_GRAPH_BYTES", 1)
+    engine = OnnxRuntimeEngine.open(open_bundle(tiny_bundle), config, cores=4)
     assert (threads(engine), engine.runs) == expected
     engine.close()
 

@@ -21,7 +21,8 @@ from bundle.image import ImageLimits, decode_image
 from bundle.store import open_bundle
 from bundle.verify import verify
 from serving.cli.main import main
-from serving.engines.base import Engine, EngineConfig, open_engine
+from serving.engine_plans.open_engine import open_engine
+from serving.engines.base import Engine, EngineConfig
 from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 from serving.engines.outputs import OutputRow, rows_of
 from tests.serving.export.command import BROKEN, COUNT, files, options, run

@@ -11,7 +11,7 @@ import pytest
 
 from serving.core.config import ServerConfig
 from serving.core.metrics import Metrics
-from serving.engines.base import open_engine
+from serving.engine_plans.open_engine import open_engine
 from serving.models import load_model as module
 
 

@@ -14,7 +14,7 @@ import pytest
 from bundle.manifest import NO_CONCEPTS
 from bundle.onnx_graph import OnnxGraph
 from bundle.store import open_bundle
-from serving.engines.base import open_engine
+from serving.engine_plans.open_engine import open_engine
 from serving.in_process import local_server
 from serving.server import running
 from sparseclip import (

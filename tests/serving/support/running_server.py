@@ -22,7 +22,7 @@ from PIL import Image
 from bundle.store import Bundle
 from serving.core.config import BatchConfig, ServerConfig
 from serving.core.limits import LimitsConfig
-from serving.engines.base import Engine, EngineConfig
+from serving.engines.base import REFERENCE, Engine, EngineConfig
 from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 from serving.server import Server, running
 from sparseclip import CallError
@@ -69,7 +69,7 @@ def config_for(bundle: Path, **changes: Any) -> ServerConfig:
         "bundle": str(bundle),
         "port": 0,
         "decode_workers": 1,
-        "engine": EngineConfig(threads=1, runs=1),
+        "engine": dataclasses.replace(REFERENCE, threads=1, runs=1),
         "probe_s": 0.2,
     }
     return ServerConfig(limits=limits, batch=batch, **{**settings, **changes})

@@ -1,0 +1,1 @@
+"""From an engine's name to graphs that are built, compared and fit to be served."""

@@ -1,0 +1,42 @@
+"""int8 for ONNX Runtime: weights are stored as int8, activations are rounded in each run.
+
+The ranges of activations are those of the batch at hand, so no images are needed to build it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from serving.engines._regions import onnx_regions
+from serving.engines.base import BuildTask, EngineError
+
+
+def quantize(task: BuildTask, target: Path) -> None:
+    """Writes a graph whose matrix products run in int8, without those of the regions it keeps.
+
+    Convolutions stay in fp32: onnxruntime's int8 ones without fixed ranges are slower than those.
+    Raises EngineError.
+    """
+    try:
+        onnx = importlib.import_module("onnx")
+        quantization = importlib.import_module("onnxruntime.quantization")
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"engine.precision: int8 needs {error.name}: pip install 'sparseclip[quantize]'"
+        ) from None
+    source = task.bundle.file(f"{task.graph}.onnx")
+    regions = onnx_regions(onnx.load(source))
+    kept = sorted(set().union(*(regions[region] for region in task.kept)))
+    try:
+        quantization.quantize_dynamic(
+            source,
+            target,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            nodes_to_exclude=kept,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            extra_options={"MatMulConstBOnly": True},
+        )
+    except Exception as error:  # the library has no class of its own
+        raise EngineError(f"{task.graph}: onnxruntime cannot quantize it: {error}") from error
