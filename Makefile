@@ -99,7 +99,7 @@ train-chat: $(VENV)/.dev ## Train the shipped bundle's chat again (an hour)
 evaluate: $(VENV)/.dev ## Measure a checkpoint: make evaluate ARGS="..."
 	$(BIN)/sparseclip evaluate $(ARGS)
 
-bench: $(VENV)/.dev ## Speed, about three quarters of an hour: make bench ARGS="--list" shows the steps
+bench: $(VENV)/.dev ## Speed, about an hour: make bench ARGS="--list" shows the steps
 	$(BIN)/python -m benchmarks.suite $(ARGS)
 
 quality: $(VENV)/.dev ## Sparse beside dense, three seeds: hours (make quality ARGS="--arms cls stacked")

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from benchmarks.arguments import above, at_least
 from benchmarks.clip_models import GEOMETRIES, WORK, ClipModel, prepare
 from benchmarks.closed_loop import closed_loop
-from benchmarks.figures import RESULTS, Summary, described, summary
+from benchmarks.figures import RESULTS, Summary, described, summaries
 from benchmarks.peers.base import EmbeddingCaller, PeerServer
 from benchmarks.peers.infinity_peer import infinity
 from benchmarks.peers.sparseclip_peer import sparseclip
@@ -51,6 +51,8 @@ SETTINGS = {
 BATCHES = (1, 8, 32)
 """Of the loops."""
 WARM_S = 2.0
+QUEUE = "--limits-queue-s 60"
+"""Our server would refuse calls with a second of work ahead of them; infinity takes any number."""
 
 
 def main() -> None:
@@ -60,7 +62,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK, help="folder that keeps the models")
     parser.add_argument("--images", choices=IMAGES, default="jpeg512")
     parser.add_argument("--infinity", help="the command infinity_emb of its environment")
-    parser.add_argument("--serve", default="", help="flags for our server, as one argument")
+    parser.add_argument("--serve", default=QUEUE, help="flags for our server, as one argument")
     parser.add_argument("--settings", choices=SETTINGS, nargs="*", default=list(SETTINGS))
     parser.add_argument("--libraries", choices=LIBRARIES, nargs="*", default=list(LIBRARIES))
     parser.add_argument("--batches", type=at_least(1, up_to=DISTINCT), nargs="*", default=BATCHES)
@@ -213,14 +215,6 @@ async def arms(
         for name, loop in loops.items():
             figures[f"loop, batch {batch}", name] = loop.rate(batch, seconds), 0.0
     return figures
-
-
-def summaries(values: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, Summary]]:
-    """Median and range over blocks, of every arm."""
-    return {
-        setting: {name: summary(blocks) for name, blocks in arms.items()}
-        for setting, arms in values.items()
-    }
 
 
 def over(rates: dict[str, dict[str, list[float]]], peer: str) -> dict[str, dict[str, Summary]]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from bundle.image import ImageLimits, decode_image
 from bundle.store import open_bundle
-from serving.engines.base import EngineConfig, available_cores, open_engine
+from serving.engine_plans.open_engine import open_engine
+from serving.engines.base import EngineConfig, available_cores
 
 
 class EngineAlone:

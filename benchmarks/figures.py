@@ -26,6 +26,14 @@ def summary(values: list[float]) -> Summary:
     }
 
 
+def summaries(values: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, Summary]]:
+    """Median and range over blocks, of every arm."""
+    return {
+        setting: {name: summary(blocks) for name, blocks in arms.items()}
+        for setting, arms in values.items()
+    }
+
+
 def machine() -> dict[str, Any]:
     """The machine and the versions that the figures belong to."""
     names = ("onnxruntime", "grpcio", "pillow", "numpy", "protobuf")

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import grpc
 
@@ -30,7 +30,7 @@ from benchmarks.figures import RESULTS, Summary, described, summary
 from benchmarks.running_server import serving
 from benchmarks.sample_collections import DISTINCT, IMAGES, image
 from bundle.store import default_bundle, open_bundle
-from serving.engines import ENGINES
+from serving.engines import AUTO, ENGINES, EnginePrecision
 from serving.engines.base import EngineConfig
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 
@@ -41,7 +41,8 @@ def main() -> None:
     parser.add_argument("--model", choices=("demo", *GEOMETRIES), default="demo")
     parser.add_argument("--kind", choices=("sparse", "dense"), default="sparse")
     parser.add_argument("--work", type=Path, default=WORK, help="folder that keeps the models")
-    parser.add_argument("--engine", choices=ENGINES.names, default=EngineConfig.name)
+    parser.add_argument("--engine", choices=ENGINES.choices, default=AUTO)
+    parser.add_argument("--precision", choices=(AUTO, *get_args(EnginePrecision)), default=AUTO)
     parser.add_argument("--images", choices=IMAGES, default="jpeg512")
     parser.add_argument("--blocks", type=at_least(1), default=7, help="alternations of all arms")
     parser.add_argument(
@@ -58,8 +59,9 @@ def main() -> None:
     began = time.perf_counter()
     bundle = bundle_of(given)
     flags = ["--batch-max-images", str(given.batch), "--engine", given.engine]
+    flags += ["--precision", given.precision]
     data = [image(*IMAGES[given.images], seed) for seed in range(DISTINCT)]
-    alone = EngineAlone(bundle, data, EngineConfig(name=given.engine))
+    alone = EngineAlone(bundle, data, EngineConfig(name=given.engine, precision=given.precision))
     with serving(bundle, *flags) as server:
         result = asyncio.run(measure(alone, server.address, data, given))
     manifest = open_bundle(bundle).manifest

@@ -10,6 +10,7 @@ in benchmarks/results/.
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 import sys
 import time
@@ -29,42 +30,63 @@ class Step(NamedTuple):
 STEPS = {
     "demo": Step(4, ["benchmarks.serving"]),
     "served": Step(3, ["benchmarks.serving", "--model", "vit_b32", "--blocks", "5"]),
-    "peers": Step(7, ["benchmarks.beside_peers"]),
+    "engines": Step(4, ["benchmarks.engines"]),
+    "peers": Step(6, ["benchmarks.beside_peers"]),
+    "latency": Step(6, ["benchmarks.latency"]),
+    "ghz": Step(2, ["benchmarks.outside_python"]),
+    "engines_l14": Step(
+        4, ["benchmarks.engines", "--model", "vit_l14", "--batches", "1", "8", "--blocks", "2"]
+    ),
+    "peers_l14": Step(
+        7, ["benchmarks.beside_peers", "--model", "vit_l14", "--blocks", "1", "--batches", "8"]
+    ),
     "training": Step(5, ["benchmarks.training"]),
     "steering": Step(5, ["benchmarks.steering"]),
     "export": Step(15, ["benchmarks.export"]),
     "retrieval": Step(5, ["benchmarks.retrieval"]),
 }
-WITH_INFINITY = ("peers",)
+PROGRAMS = {
+    "infinity": ("peers", "latency", "peers_l14"),
+    "ghz": ("ghz",),
+}
+"""Steps that take a program from elsewhere."""
 
 
 def main() -> None:
     """Runs the steps, and ends with the first one that fails."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", nargs="+", choices=STEPS, default=list(STEPS), metavar="STEP")
-    parser.add_argument("--infinity", help="the command infinity_emb of its environment")
+    parser.add_argument("--infinity", help="the command infinity_emb; without it, ours are alone")
+    parser.add_argument("--ghz", help="the command ghz; without it, its step is left out")
     parser.add_argument("--list", action="store_true", help="show the steps and their minutes")
     given = parser.parse_args()
+    if not given.ghz:
+        given.only = [name for name in given.only if name != "ghz"]
     total = sum(STEPS[name].minutes for name in given.only)
     if given.list:
         for name in given.only:
-            print(f"{name:12}{STEPS[name].minutes:5g} min  python -m {line(name, given.infinity)}")
+            print(
+                f"{name:12}{STEPS[name].minutes:5g} min  python -m {shlex.join(line(name, given))}"
+            )
         print(f"{'all':12}{total:5g} min")
         return
     began = time.perf_counter()
     for number, name in enumerate(given.only, start=1):
         about = f"about {STEPS[name].minutes:g} of {total:g} minutes"
         print(f"[{number}/{len(given.only)}] {name}, {about}", flush=True)
-        command = [sys.executable, "-m", *line(name, given.infinity).split()]
+        command = [sys.executable, "-m", *line(name, given)]
         if code := subprocess.run(command, env=environment()).returncode:
             raise SystemExit(f"{name}: failed with {code}")
     print(f"all: {(time.perf_counter() - began) / 60:.1f} minutes")
 
 
-def line(name: str, infinity: str | None) -> str:
+def line(name: str, given: argparse.Namespace) -> list[str]:
     """The arguments of Python for a step."""
-    beside = ["--infinity", infinity] if infinity and name in WITH_INFINITY else []
-    return " ".join([*STEPS[name].arguments, *beside])
+    arguments = list(STEPS[name].arguments)
+    for program, steps in PROGRAMS.items():
+        if name in steps and (path := getattr(given, program)):
+            arguments += [f"--{program}", path]
+    return arguments
 
 
 if __name__ == "__main__":
