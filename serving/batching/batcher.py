@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import functools
-import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from serving.core.config import ServerConfig
 from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.core.errors import ErrorKind, ServingError, expired, internal
 from serving.core.metrics import BatcherMetrics
+from serving.core.priority_queue import PriorityQueue
 from serving.engines.base import EngineError
 from serving.engines.outputs import OutputRow
 
@@ -89,9 +89,7 @@ class Batcher:
         self._metrics = metrics
         self._on_outcome = on_outcome
         self._log = BoundedLog(logging.getLogger(__name__))
-        # A dict by arrival number: oldest first, and a cancelled item leaves in O(1).
-        self._queue: dict[int, _QueuedItem] = {}
-        self._numbers = itertools.count()
+        self._queue: PriorityQueue[_QueuedItem] = PriorityQueue()
         self._changed = asyncio.Event()
         self.admission = ItemAdmission(config.admission, metrics.slots, self._changed)
         """Where calls get permits for their items, before these are decoded."""
@@ -113,9 +111,8 @@ class Batcher:
         future raises ServingError.
         """
         loop = asyncio.get_running_loop()
-        number = next(self._numbers)
         future: asyncio.Future[EmbeddedItem] = loop.create_future()
-        self._queue[number] = _QueuedItem(
+        item = _QueuedItem(
             array=array,
             deadline=deadline,
             arrived=loop.time(),
@@ -123,25 +120,24 @@ class Batcher:
             coverage=coverage,
             future=future,
         )
+        number = self._queue.push(item, permits.priority)
         self._metrics.queued.inc()
         future.add_done_callback(functools.partial(self._on_result, number))
         permits.use()
         return future
 
     def _on_result(self, number: int, future: asyncio.Future[EmbeddedItem]) -> None:
-        self._remove(number)
+        if self._queue.remove(number):
+            self._metrics.queued.inc(-1)
         if not future.cancelled():
             future.exception()  # marked as retrieved: a caller that left never asks for it
-
-    def _remove(self, number: int) -> None:
-        if self._queue.pop(number, None) is not None:
-            self._metrics.queued.dec()
 
     async def close(self) -> None:
         """Ends the loop; items that are still queued fail as UNAVAILABLE."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        for item in list(self._queue.values()):
+        while self._queue:
+            item = self._pop()
             if not item.future.done():
                 error = ServingError(ErrorKind.UNAVAILABLE, "the model is closed")
                 item.future.set_exception(error)
@@ -188,7 +184,7 @@ class Batcher:
         return len(self._queue) >= self._config.max_batch or not self.admission.expected
 
     def _next_batch(self, now: float) -> list[_QueuedItem]:
-        """Takes the oldest items off the queue, without those that are cancelled or too late.
+        """Takes the next items off the queue, without those that are cancelled or too late.
 
         Empty while every thread is busy.
         """
@@ -198,8 +194,7 @@ class Batcher:
             size = min(size, -(-len(self._queue) // len(self._idle)))
         batch: list[_QueuedItem] = []
         while self._queue and len(batch) < size:
-            number, item = next(iter(self._queue.items()))
-            self._remove(number)
+            item = self._pop()
             if item.future.done():
                 continue
             if item.deadline <= now:
@@ -208,10 +203,14 @@ class Batcher:
                 batch.append(item)
         return batch
 
+    def _pop(self) -> _QueuedItem:
+        self._metrics.queued.inc(-1)
+        return self._queue.pop()
+
     def _run_isolating(self, arrays: list[NDArray[Any]]) -> list[OutputRow | EngineError]:
         """Runs a batch. A batch that fails is halved until the item at fault is alone."""
         try:
-            return self._run(np.stack(arrays))
+            return self._run(arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays))
         except Exception as error:
             if len(arrays) == 1:
                 return [error if isinstance(error, EngineError) else EngineError(repr(error))]

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from prometheus_client import Gauge
-
 from serving.batching.service_times import ServiceTimes
 from serving.core.errors import ErrorKind, ServingError
+from serving.core.metrics import Level
+from serving.core.priority_queue import Priority
 
-STREAM_SHARE = 0.5
-"""The share of a queue that streams may fill. The rest is kept for unary calls, whose callers wait
-for the answer."""
+BULK_SHARE = 0.5
+"""The share of a queue that bulk work may fill, which streams are. The rest is kept for calls whose
+callers wait for the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,10 @@ class AdmissionConfig:
 class Permits:
     """The slots of one call, one for each item. A permit is used when its item is queued."""
 
-    def __init__(self, count: int, on_use: Callable[[], None]) -> None:
+    def __init__(self, count: int, priority: Priority, on_use: Callable[[], None]) -> None:
         self._on_use = on_use
+        self.priority = priority
+        """That of the call."""
         self.unused = count
         """Items that are still being decoded."""
 
@@ -49,7 +51,7 @@ class ItemAdmission:
     `changed` is set whenever a permit is used or a call gives its slots back.
     """
 
-    def __init__(self, config: AdmissionConfig, slots: Gauge, changed: asyncio.Event) -> None:
+    def __init__(self, config: AdmissionConfig, slots: Level, changed: asyncio.Event) -> None:
         self._config = config
         self._slots = slots
         self._changed = changed
@@ -62,29 +64,32 @@ class ItemAdmission:
         """Items admitted and still being decoded; they will be queued soon."""
 
     @contextmanager
-    def admit(self, count: int, deadline: float) -> Iterator[Permits]:
+    def admit(
+        self, count: int, deadline: float, priority: Priority = "interactive"
+    ) -> Iterator[Permits]:
         """Holds slots for `count` items until the block ends.
 
         `deadline` is in the event loop's time. Raises ServingError at once when the slots are
         taken, too much work is ahead, or the deadline could not be met.
         """
-        self.check(count, deadline)
-        with self._hold(count) as permits:
+        self.check(count, deadline, priority)
+        with self._hold(count, priority) as permits:
             yield permits
 
-    def check(self, count: int, deadline: float) -> None:
+    def check(self, count: int, deadline: float, priority: Priority = "interactive") -> None:
         """Raises ServingError when `count` items would not be admitted now.
 
         Work that is finished late only delays work that could be on time.
         """
-        if count and not (self._has_capacity(count) and self._can_meet(deadline, count)):
+        share = BULK_SHARE if priority == "bulk" else 1.0
+        if count and not (self._has_capacity(count, share) and self._can_meet(deadline, count)):
             seconds = round(max(0.1, min(self._ahead_s(), 5.0)), 2)
             raise ServingError(ErrorKind.EXHAUSTED, "the queue is full", retry_after=seconds)
 
     @asynccontextmanager
-    async def admit_when_free(self) -> AsyncIterator[Permits]:
+    async def admit_when_free(self, priority: Priority = "bulk") -> AsyncIterator[Permits]:
         """Waits for a slot that streams may use, and holds it for one item."""
-        while not self._has_capacity(1, STREAM_SHARE):
+        while not self._has_capacity(1, BULK_SHARE):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting_streams.append(turn)
             try:
@@ -93,13 +98,13 @@ class ItemAdmission:
                 # `_wake_stream` may have chosen this waiter already: pass the slot on.
                 self._wake_stream()
                 raise
-        with self._hold(1) as permits:
+        with self._hold(1, priority) as permits:
             self._wake_stream()  # a call that leaves may free slots for more than one
             yield permits
 
     @contextmanager
-    def _hold(self, count: int) -> Iterator[Permits]:
-        permits = Permits(count, self._on_use)
+    def _hold(self, count: int, priority: Priority) -> Iterator[Permits]:
+        permits = Permits(count, priority, self._on_use)
         self.expected += count
         self._count(count)
         try:
@@ -144,7 +149,7 @@ class ItemAdmission:
 
     def _wake_stream(self) -> None:
         """Lets the stream item that has waited longest look for a slot again; it wakes the next."""
-        while self._waiting_streams and self._has_capacity(1, STREAM_SHARE):
+        while self._waiting_streams and self._has_capacity(1, BULK_SHARE):
             turn = self._waiting_streams.popleft()
             if not turn.done():
                 turn.set_result(None)

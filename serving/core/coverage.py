@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 from bundle.manifest import Framing
+from bundle.preprocessor import ImageCoverage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +27,16 @@ class ItemCoverage:
     """The colour that was laid under a transparent image, 0xRRGGBB; None for others."""
     frames: int = 0
     """The frames of an animation, of which the first is read; 1 for a still image."""
+
+    @classmethod
+    def of_image(cls, read: ImageCoverage) -> Self:
+        """The coverage of an image."""
+        return cls(
+            framing=read.framing,
+            image_share=read.image_share,
+            ground=read.ground,
+            frames=read.frames,
+        )
 
     def shortfalls(self, active: int | None) -> tuple[str, ...]:
         """What the answer to an input with `active` concepts does not rest on, for the metrics.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from wsgiref.simple_server import WSGIServer
 
@@ -14,13 +16,35 @@ _SECONDS_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
+class Level:
+    """What a gauge shows. Only the event loop changes it, so that it needs no lock: several change
+    with every call."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, gauge: Gauge) -> None:
+        self.value = 0
+        gauge.set_function(lambda: self.value)
+
+    def inc(self, change: int = 1) -> None:
+        """Adds to the level."""
+        self.value += change
+
+    def __enter__(self) -> None:
+        """Adds 1 until the block ends."""
+        self.value += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.value -= 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatcherMetrics:
     """The series of one batcher."""
 
-    queued: Gauge
+    queued: Level
     """Items that wait for a run."""
-    slots: Gauge
+    slots: Level
     """Items admitted and not yet answered."""
     batch: Histogram
     """Items per run."""
@@ -89,25 +113,15 @@ class Metrics:
             buckets=_SECONDS_BUCKETS,
             registry=self.registry,
         )
-        self.in_flight = Gauge(
-            "sparseclip_calls_in_flight", "Calls in flight.", registry=self.registry
+        self.in_flight = self._level("sparseclip_calls_in_flight", "Calls in flight.")
+        self.bytes_in_flight = self._level(
+            "sparseclip_request_bytes_in_flight", "Bytes of requests in flight."
         )
-        self.bytes_in_flight = Gauge(
-            "sparseclip_request_bytes_in_flight",
-            "Bytes of requests in flight.",
-            registry=self.registry,
+        self.reading = self._level(
+            "sparseclip_calls_reading", "Calls whose message is being received."
         )
-        self.reading = Gauge(
-            "sparseclip_calls_reading",
-            "Calls whose message is being received.",
-            registry=self.registry,
-        )
-        self.watches = Gauge(
-            "sparseclip_health_watches", "Watches of health.", registry=self.registry
-        )
-        self.leases = Gauge(
-            "sparseclip_model_leases", "Calls that hold a model.", registry=self.registry
-        )
+        self.watches = self._level("sparseclip_health_watches", "Watches of health.")
+        self.leases = self._level("sparseclip_model_leases", "Calls that hold a model.")
         self.serving = Gauge(
             "sparseclip_serving", "1 while health says SERVING.", registry=self.registry
         )
@@ -124,8 +138,8 @@ class Metrics:
             "Token files that changed and were not valid.",
             registry=self.registry,
         )
-        self._queued = self._gauge("sparseclip_queued_items", "Items that wait for a run.")
-        self._slots = self._gauge(
+        self._queued = self._by_graph("sparseclip_queued_items", "Items that wait for a run.")
+        self._slots = self._by_graph(
             "sparseclip_admitted_items", "Items admitted and not yet answered."
         )
         self._batch = Histogram(
@@ -145,14 +159,19 @@ class Metrics:
 
         self.chat = ChatMetrics.register(self.registry)
 
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(name, text, ["graph"], registry=self.registry)
+    def _level(self, name: str, text: str) -> Level:
+        return Level(Gauge(name, text, registry=self.registry))
+
+    def _by_graph(self, name: str, text: str) -> Callable[[str], Level]:
+        """A level for each graph, shared by all models."""
+        gauge = Gauge(name, text, ["graph"], registry=self.registry)
+        return functools.cache(lambda graph: Level(gauge.labels(graph)))
 
     def batcher(self, graph: str) -> BatcherMetrics:
         """The series of one graph's batcher."""
         return BatcherMetrics(
-            queued=self._queued.labels(graph),
-            slots=self._slots.labels(graph),
+            queued=self._queued(graph),
+            slots=self._slots(graph),
             batch=self._batch.labels(graph),
             queue=self._stage.labels(graph, "queue"),
             inference=self._stage.labels(graph, "inference"),

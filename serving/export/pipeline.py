@@ -22,7 +22,7 @@ from bundle.preprocessor import ImagePixels
 from bundle.store import Bundle
 from bundle.text import TextError
 from serving.core.coverage import ItemCoverage
-from serving.core.errors import ServingError, internal
+from serving.core.errors import ServingError
 from serving.core.metrics import Metrics
 from serving.engines.base import Engine, EngineError, OutOfMemoryError
 from serving.engines.outputs import OutputRow, rows_of
@@ -178,23 +178,13 @@ class Pipeline:
 
     async def _decode(self, images: Sequence[bytes]) -> list[_PreparedEntry | FailedEntry]:
         """Pixels of the images that one decoder gets at once."""
-        decoded = await self._try_decode(images)
-        if not decoded:  # the worker died, perhaps on one image: retry them one by one
-            alone = [await self._try_decode([data]) or [internal()] for data in images]
-            decoded = [image for images in alone for image in images]
+        async with self._free_decoders:  # the wait for a decoder is no time of the stage
+            with self.timer.busy("decode"):
+                decoded = await self._decoders.decode_many(images, self._framing)
         return [
             FailedEntry(image.message) if isinstance(image, ServingError) else _prepared(image)
             for image in decoded
         ]
-
-    async def _try_decode(self, images: Sequence[bytes]) -> list[ImagePixels | ServingError]:
-        """What a decoder makes of some images; empty when it died."""
-        async with self._free_decoders:  # the wait for a decoder is no time of the stage
-            with self.timer.busy("decode"):
-                try:
-                    return await self._decoders.decode_many(images, self._framing)
-                except ServingError:
-                    return []
 
     async def _run(self, arrays: Sequence[NDArray[Any]]) -> list[EntryResult]:
         """Rows of a batch.
@@ -240,14 +230,7 @@ class Pipeline:
 
 
 def _prepared(image: ImagePixels) -> _PreparedEntry:
-    read = image.coverage
-    coverage = ItemCoverage(
-        framing=read.framing,
-        image_share=read.image_share,
-        ground=read.ground,
-        frames=read.frames,
-    )
-    return _PreparedEntry(image.pixels, coverage)
+    return _PreparedEntry(image.pixels, ItemCoverage.of_image(image.coverage))
 
 
 def _with_coverage(result: EntryResult, coverage: ItemCoverage) -> EntryResult:

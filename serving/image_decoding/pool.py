@@ -6,10 +6,12 @@ S image side; pixels are float32 (3, S, S).
 from __future__ import annotations
 
 import asyncio
+import collections
+import functools
 import itertools
 import logging
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from bundle.bounded_log import BoundedLog
 from bundle.image import ImageLimits
@@ -17,11 +19,22 @@ from bundle.manifest import Framing, Preprocessing
 from bundle.preprocessor import ImagePixels
 from serving.core.errors import ServingError, StartupError, internal, invalid
 from serving.core.metrics import Metrics
-from serving.image_decoding.process import DecodeProcess, WorkerDiedError
+from serving.core.priority_queue import Priority, PriorityQueue
+from serving.image_decoding.process import Decoded, DecodeProcess, ImageToDecode, WorkerDiedError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Job:
+    image: ImageToDecode
+    future: asyncio.Future[ImagePixels]
 
 
 class DecodePool:
-    """Hands images to workers. A worker that dies is replaced; what it was decoding fails."""
+    """Hands images to workers. A worker that dies is replaced; what it was decoding fails.
+
+    While more images wait than there are workers, a worker gets several in one request, which costs
+    the server less. Each of them is decoded again, alone, if the worker dies.
+    """
 
     def __init__(
         self,
@@ -41,8 +54,11 @@ class DecodePool:
         self._metrics = metrics
         self._log = BoundedLog(logging.getLogger(__name__))
         self._workers: set[DecodeProcess] = set()
-        # Last in, first out: the worker that finished last has warm caches.
-        self._idle: asyncio.LifoQueue[DecodeProcess] = asyncio.LifoQueue()
+        self._idle: list[DecodeProcess] = []
+        """Last in, first out: the worker that finished last has warm caches."""
+        self._waiting: PriorityQueue[_Job] = PriorityQueue()
+        self._alone: collections.deque[_Job] = collections.deque()
+        """Images of requests in which a worker died: the next one gets each by itself."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -59,73 +75,107 @@ class DecodePool:
             await self.close()
             raise StartupError("decode_workers: a worker does not start") from None
 
-    async def decode(self, data: bytes, framing: Framing | None = None) -> ImagePixels:
+    def submit(
+        self, data: bytes, framing: Framing | None = None, priority: Priority = "interactive"
+    ) -> asyncio.Future[ImagePixels]:
         """Pixels (3, S, S) of an encoded image, and what they cover.
 
-        `framing` is one of the preprocessing's `framings`; None takes the model's own. Raises
-        ServingError: INVALID for an image or a framing that is not accepted, INTERNAL when the
-        worker died. A cancelled call returns at once; its worker finishes before it takes another
-        image.
+        `framing` is one of the preprocessing's `framings`; None takes the model's own. The future
+        raises ServingError: INVALID for an image or a framing that is not accepted, INTERNAL when
+        the worker died. An image whose future is cancelled is decoded only if a worker has it.
         """
-        [decoded] = await self.decode_many([data], framing)
-        if isinstance(decoded, ServingError):
-            raise decoded
-        return decoded
+        future: asyncio.Future[ImagePixels] = asyncio.get_running_loop().create_future()
+        offered, limit = self._preprocessing.framings, self._limits.bytes
+        if framing is not None and framing not in offered:
+            error = invalid("framing", f"the model offers {' and '.join(offered) or 'none'}")
+            future.set_exception(error)
+        elif len(data) > limit:  # the shared memory has this many bytes for each image
+            future.set_exception(
+                invalid("image", f"{len(data)} bytes is over the limit of {limit}")
+            )
+        elif self._closed:
+            future.set_exception(internal())
+        else:
+            number = self._waiting.push(
+                _Job(image=ImageToDecode(data, framing), future=future), priority
+            )
+            future.add_done_callback(functools.partial(self._on_result, number))
+            self._dispatch()
+        return future
+
+    async def decode(self, data: bytes, framing: Framing | None = None) -> ImagePixels:
+        """The result of `submit`."""
+        return await self.submit(data, framing)
 
     async def decode_many(
         self, images: Sequence[bytes], framing: Framing | None = None
-    ) -> list[ImagePixels | ServingError]:
-        """Decodes up to `slots` images with one worker: the pixels or the INVALID error of each.
+    ) -> list[Decoded]:
+        """What `submit` gives for each image, its error included."""
+        futures = [self.submit(data, framing) for data in images]
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, ServingError):
+                raise result
+        return results  # type: ignore[return-value]  # no other exception is left
 
-        Raises ServingError: INVALID for a framing that the model does not offer, INTERNAL when the
-        worker died.
-        """
-        offered = self._preprocessing.framings
-        if framing is not None and framing not in offered:
-            raise invalid("framing", f"the model offers {' and '.join(offered) or 'none'}")
-        limit = self._limits.bytes  # the shared memory has this many bytes for each image
-        accepted = [data for data in images if len(data) <= limit]
-        decoded = iter(await self._decode_with_worker(accepted, framing) if accepted else ())
-        return [
-            next(decoded)
-            if len(data) <= limit
-            else invalid("image", f"{len(data)} bytes is over the limit of {limit}")
-            for data in images
-        ]
+    def _on_result(self, number: int, future: asyncio.Future[ImagePixels]) -> None:
+        self._waiting.remove(number)
+        if not future.cancelled():
+            future.exception()  # marked as retrieved: a caller that left never asks for it
 
-    async def _decode_with_worker(
-        self, images: Sequence[bytes], framing: Framing | None
-    ) -> list[ImagePixels | ServingError]:
-        worker = await self._idle.get()
-        while worker.process.poll() is not None:  # it died while it was idle: no image fails
-            self._replace(worker)
-            worker = await self._idle.get()
-        reply = worker.decode(images, self._seconds, framing)
-        # The callback, not this coroutine, makes the worker idle again: a cancelled call leaves
-        # here while its worker is still decoding.
-        reply.add_done_callback(lambda done: self._on_reply(worker, done))
-        try:
-            decoded: list[ImagePixels | ServingError] = await asyncio.shield(reply)
-        except WorkerDiedError as error:
-            self._log.error("decode: %s", error)
-            raise internal() from None
-        return decoded
+    def _dispatch(self) -> None:
+        """Gives idle workers what waits."""
+        while self._idle and (self._waiting or self._alone):
+            worker = self._idle.pop()
+            if not worker.alive:  # it died while it was idle: no image fails
+                self._replace(worker)
+                continue
+            jobs = self._next_jobs()
+            reply = worker.decode([job.image for job in jobs], self._seconds)
+            reply.add_done_callback(functools.partial(self._on_reply, worker, jobs))
+
+    def _next_jobs(self) -> list[_Job]:
+        """The images of one request: those that wait, divided among all workers."""
+        if self._alone:
+            return [self._alone.popleft()]
+        each = -(-len(self._waiting) // max(1, len(self._workers)))
+        return [self._waiting.pop() for _ in range(min(self._slots, each))]
 
     async def close(self) -> None:
-        """Ends every worker."""
+        """Ends every worker. Images that are still waiting fail."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._closed = True
         for worker in list(self._workers):
             self._remove(worker)
+        while self._waiting or self._alone:
+            _fail(self._next_jobs())
         self._log.close()
 
-    def _on_reply(self, worker: DecodeProcess, reply: asyncio.Future[Any]) -> None:
-        if not isinstance(reply.exception(), WorkerDiedError):
-            self._idle.put_nowait(worker)
-        elif not self._closed:
+    def _on_reply(
+        self, worker: DecodeProcess, jobs: list[_Job], reply: asyncio.Future[list[Decoded]]
+    ) -> None:
+        error = reply.exception()
+        if error is None:
+            self._idle.append(worker)
+            for job, decoded in zip(jobs, reply.result(), strict=True):
+                if job.future.done():
+                    continue
+                if isinstance(decoded, ServingError):
+                    job.future.set_exception(decoded)
+                else:
+                    job.future.set_result(decoded)
+        elif self._closed:
+            _fail(jobs)
+        else:
+            self._log.error("decode: %s", error)
             self._replace(worker)
+            if len(jobs) == 1:
+                _fail(jobs)
+            else:
+                self._alone.extend(job for job in jobs if not job.future.done())
+        self._dispatch()
 
     def _replace(self, worker: DecodeProcess) -> None:
         self._remove(worker)
@@ -153,10 +203,17 @@ class DecodePool:
         except BaseException:
             self._remove(worker)
             raise
-        self._idle.put_nowait(worker)
+        self._idle.append(worker)
+        self._dispatch()
 
     def _remove(self, worker: DecodeProcess) -> None:
         if worker in self._workers:
             self._workers.remove(worker)
             self._metrics.decode_workers.dec()
             worker.close()
+
+
+def _fail(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        if not job.future.done():
+            job.future.set_exception(internal())

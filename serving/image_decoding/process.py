@@ -17,25 +17,42 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from bundle.image import ImageLimits
 from bundle.manifest import Framing, Preprocessing
-from bundle.preprocessor import ImageCoverage, ImagePixels
+from bundle.preprocessor import ImagePixels
 from serving.core.child_process import python_path
-from serving.core.errors import invalid
-from serving.image_decoding.worker import FRAMINGS, request_struct
+from serving.core.errors import ServingError, invalid
+from serving.image_decoding.messages import (
+    MAX_MESSAGE_BYTES,
+    READY,
+    RequestedImage,
+    pack_request,
+    unpack_reply,
+)
 
 _START_TIMEOUT_S = 30.0
 _PAGE_BYTES = mmap.ALLOCATIONGRANULARITY
-_MAX_REPLY_BYTES = 65_536
 
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20)}
 """By default glibc's malloc returns the memory of every image to the system, and asking for it
 again, page by page, takes a quarter of the decoding time. With these thresholds a worker keeps that
 memory (mallopt(3))."""
+
+
+class ImageToDecode(NamedTuple):
+    """An image to decode."""
+
+    data: bytes
+    framing: Framing | None = None
+    """None is the model's own."""
+
+
+Decoded = ImagePixels | ServingError
+"""What became of an image; the error is INVALID."""
 
 
 class WorkerDiedError(RuntimeError):
@@ -70,46 +87,44 @@ class DecodeProcess:
         self._pixels = np.frombuffer(
             self._memory, np.float32, slots * 3 * size * size, slots * limits.bytes
         ).reshape(slots, 3, size, size)
-        self._slots, self._request = slots, request_struct(slots)
         self._socket.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._socket, self._on_reply)
-        self._reply = self._expect_reply(_START_TIMEOUT_S)
-        self.ready = self._reply
+        self.alive = True
+        """False from when the process is known to have ended."""
+        self._reply = self.ready = self._expect_reply(_START_TIMEOUT_S)
         """Done when the process has imported what it needs; raises WorkerDiedError."""
 
     def decode(
-        self, images: Sequence[bytes], seconds: float, framing: Framing | None = None
-    ) -> asyncio.Future[Any]:
+        self, images: Sequence[ImageToDecode], seconds: float
+    ) -> asyncio.Future[list[Decoded]]:
         """Decodes up to `slots` images, none larger than the limit; one request at a time.
 
-        The future gives a list with the ImagePixels of each image, or the ServingError of one that
-        is not accepted. It raises WorkerDiedError when the process ends, or takes longer than
-        `seconds` per image. It must not be cancelled: the process would work on, in memory that
-        the next request then overwrites.
+        The future gives what became of each image. It raises WorkerDiedError when the process ends,
+        or takes longer than `seconds` per image. It must not be cancelled: the process would work
+        on, in memory that the next request then overwrites.
         """
         self._reply = self._expect_reply(seconds * len(images))
-        lengths, start = [0] * self._slots, 0
-        for slot, data in enumerate(images):
+        start = 0
+        for data, _ in images:
             self._memory[start : start + len(data)] = data
-            lengths[slot] = len(data)
             start += len(data)
+        request = pack_request(RequestedImage(framing, len(data)) for data, framing in images)
         try:
-            request = self._request.pack(len(images), FRAMINGS.index(framing), *lengths)
             self._socket.send(request)  # it fits the buffer
         except OSError:
             self._fail()
         return self._reply
 
-    def _expect_reply(self, seconds: float) -> asyncio.Future[Any]:
+    def _expect_reply(self, seconds: float) -> asyncio.Future[list[Decoded]]:
         self._timeout = self._loop.call_later(seconds, self._fail)
-        reply: asyncio.Future[Any] = self._loop.create_future()
+        reply: asyncio.Future[list[Decoded]] = self._loop.create_future()
         reply.add_done_callback(_mark_retrieved)
         return reply
 
     def _on_reply(self) -> None:
         try:
-            message = self._socket.recv(_MAX_REPLY_BYTES)
+            message = self._socket.recv(MAX_MESSAGE_BYTES)
         except OSError:
             message = b""
         if not message:  # the process has ended
@@ -117,20 +132,21 @@ class DecodeProcess:
             self._fail()
             return
         self._timeout.cancel()
-        if self._reply.done():
-            return
-        replies = json.loads(message)
+        if not self._reply.done():
+            self._reply.set_result([] if message == READY else self._decoded(message))
+
+    def _decoded(self, message: bytes) -> list[Decoded]:
+        replies = unpack_reply(message)
         pixels = self._pixels[: len(replies)].copy()  # the next request overwrites the slots
-        self._reply.set_result(
-            [
-                invalid("image", reply.removeprefix("image: "))
-                if isinstance(reply, str)
-                else ImagePixels(pixels[slot], ImageCoverage(**reply))
-                for slot, reply in enumerate(replies)
-            ]
-        )
+        return [
+            invalid("image", reply.removeprefix("image: "))
+            if isinstance(reply, str)
+            else ImagePixels(pixels[slot], reply)
+            for slot, reply in enumerate(replies)
+        ]
 
     def _fail(self) -> None:
+        self.alive = False
         self._timeout.cancel()
         if not self._reply.done():
             self._reply.set_exception(WorkerDiedError("the worker ended, or took too long"))
@@ -144,7 +160,7 @@ class DecodeProcess:
         self.process.wait()
 
 
-def _mark_retrieved(reply: asyncio.Future[Any]) -> None:
+def _mark_retrieved(reply: asyncio.Future[list[Decoded]]) -> None:
     """Keeps asyncio from logging an exception as lost when the caller has left."""
     if not reply.cancelled():
         reply.exception()

@@ -5,12 +5,9 @@ It shares one socket and one piece of memory with the server. S image side, n sl
     memory    | encoded images, one after another | pixels of slot 0 | slot 1 | ... | slot n-1 |
     offset    0                                   n * limits.bytes   + 4 * 3 * S * S for each slot
 
-A request on the socket holds a count, a framing as its place in FRAMINGS, and n lengths, of which
-the first `count` are used. Image i starts where image i-1 ends, and its pixels go to slot i. The
-reply is a JSON list with an entry for each image: the fields of its ImageCoverage as an object, or
-the message of its error. The server sends the next request only after the
-reply, so both sides never use the memory at the same time. The first reply, an empty list, says
-that the worker is ready.
+messages.py has the layout of what is said on the socket. Image i of a request starts where image
+i-1 ends, and its pixels go to slot i. The server sends the next request only after the reply, so
+both sides never use the memory at the same time.
 """
 
 from __future__ import annotations
@@ -21,28 +18,24 @@ import mmap
 import os
 import signal
 import socket
-import struct
 import sys
 
 import numpy as np
 
 from bundle.image import ImageError, ImageLimits
-from bundle.manifest import Framing, Preprocessing
-from bundle.preprocessor import Preprocessor
+from bundle.manifest import Preprocessing
+from bundle.preprocessor import ImageCoverage, Preprocessor
 from bundle.schema import from_dict
-
-FRAMINGS: tuple[Framing | None, ...] = (None, "crop", "pad")
-"""What a request's framing may be; None is the model's own."""
-
+from serving.image_decoding.messages import (
+    MAX_MESSAGE_BYTES,
+    READY,
+    pack_reply,
+    unpack_request,
+)
 
 NICE = 5
 """Added to the niceness of a worker: on a full machine the event loop of the server, which answers
 health checks and refuses what is too much, must not wait for a worker's time slice to end."""
-
-
-def request_struct(slots: int) -> struct.Struct:
-    """The layout of a request: count, framing, `slots` lengths, 64 bits each, little-endian."""
-    return struct.Struct(f"<{2 + slots}Q")
 
 
 def main(settings: str) -> None:
@@ -66,21 +59,19 @@ def _serve(settings: str) -> None:
     os.close(given["memory"])
     pixels = np.frombuffer(memory, np.float32, slots * 3 * size * size, slots * limits.bytes)
     pixels = pixels.reshape(slots, 3, size, size)
-    layout = request_struct(slots)
-    connection.send(b"[]")
-    while request := connection.recv(layout.size):
-        count, framing, *lengths = layout.unpack(request)
+    connection.send(READY)
+    while request := connection.recv(MAX_MESSAGE_BYTES):
         start = 0
-        replies: list[dict[str, object] | str] = []
-        for slot, length in enumerate(lengths[:count]):
+        replies: list[ImageCoverage | str] = []
+        for slot, image in enumerate(unpack_request(request)):
+            data = memory[start : start + image.length]
             try:
-                data = memory[start : start + length]
-                decoded = preprocess.decode(data, limits, FRAMINGS[framing], out=pixels[slot])
-                replies.append(vars(decoded.coverage))
+                decoded = preprocess.decode(data, limits, image.framing, out=pixels[slot])
+                replies.append(decoded.coverage)
             except ImageError as error:
                 replies.append(str(error))
-            start += length
-        connection.send(json.dumps(replies).encode())
+            start += image.length
+        connection.send(pack_reply(replies))
 
 
 if __name__ == "__main__":

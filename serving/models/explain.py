@@ -80,7 +80,7 @@ async def search_concepts(
     result = (await model.embed([TextItem(id="", text=query)], deadline))[0]
     if isinstance(result, ServingError):
         raise result.at("text", "query")
-    by_name = await model.text_thread.run(lambda: model.concepts.search(query, limit))
+    by_name = await model.texts.thread.run(lambda: model.concepts.search(query, limit))
     # All of the row: a concept that the name finds keeps its activation, whatever the limit is.
     activations = dict(result.row.top(len(result.row.indices)))
     return ConceptSearch(

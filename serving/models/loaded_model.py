@@ -12,22 +12,28 @@ from numpy.typing import NDArray
 from bundle.manifest import Framing
 from bundle.onnx_graph import GraphName
 from bundle.store import Bundle
-from bundle.text import EMPTY, TextError
+from bundle.text import EMPTY
 from serving.batching.batcher import Batcher, RunBatch, batcher_config
 from serving.batching.item_admission import Permits
-from serving.batching.item_results import EmbeddedItem, ItemResult
-from serving.batching.worker_thread import WorkerThread
+from serving.batching.item_results import ItemResult
 from serving.chat.conversation import ENDED, Chat
 from serving.chat.load_chat_model import TURNED_OFF, LanguageModel, NoChat
 from serving.core.config import ServerConfig
 from serving.core.coverage import ItemCoverage
 from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.metrics import Metrics
+from serving.core.priority_queue import Priority
 from serving.core.requests import EmbedItem, ImageItem, ModelId, TextItem
 from serving.engines.base import Engine, EngineError, available_cores
 from serving.engines.outputs import OutputRow, rows_of
 from serving.image_decoding.pool import DecodePool
+from serving.models.image_embedding import ImageEmbedding
 from serving.models.sample_inputs import sample_image
+from serving.models.text_embedding import TextEmbedding
+
+_IMAGES_PER_REQUEST = 4
+"""Images that a decoder gets at once while many wait. More would keep the first ones from the
+engine for longer than it takes to run them."""
 
 
 class ServedModel:
@@ -51,21 +57,18 @@ class ServedModel:
         self.engine = engine
         self.suspect = asyncio.Event()
         """Set when the model should be probed: after several failed items, or when chat ended."""
-        self._tokenizer, self._known_words = bundle.tokenizer, bundle.known_words
         self._captions = bundle.captions
         self._failures = 0
         self._failures_before_probe = config.failures_before_probe
-        self._limits = config.limits
-        self._decode_seconds: dict[str, Any] = {g: metrics.decode(g) for g in ("image", "text")}
+        self._decode_seconds = metrics.decode("image")
         self.decoders = DecodePool(
             manifest.preprocessing,
             config.limits.image,
             workers=config.decode_workers or min(4, available_cores()),
             seconds=config.limits.decode_s,
             metrics=metrics,
+            slots=_IMAGES_PER_REQUEST,
         )
-        # Cleaning and cutting text is Python code: in a thread it lets the event loop run.
-        self.text_thread = WorkerThread("tokenizer")
         self.batchers: dict[GraphName, Batcher] = {
             graph: Batcher(
                 self.runner(graph),
@@ -75,6 +78,9 @@ class ServedModel:
             )
             for graph in bundle.graphs
         }
+        self.texts = TextEmbedding(
+            bundle, self.batchers["text"], config.limits.text_bytes, metrics.decode("text")
+        )
         self._chat: Chat | NoChat = (
             language_model
             if isinstance(language_model, NoChat)
@@ -151,7 +157,12 @@ class ServedModel:
             self.suspect.set()
 
     async def embed(
-        self, items: Sequence[EmbedItem], deadline: float, *, patches: bool = False
+        self,
+        items: Sequence[EmbedItem],
+        deadline: float,
+        *,
+        patches: bool = False,
+        priority: Priority = "interactive",
     ) -> list[ItemResult]:
         """Answers items in their order; one that fails does not disturb the others.
 
@@ -162,31 +173,36 @@ class ServedModel:
         texts = [item for item in items if isinstance(item, TextItem)]
         batcher = self._image_batcher(patches)
         with (
-            batcher.admission.admit(len(images), deadline) as image_permits,
-            self.batchers["text"].admission.admit(len(texts), deadline) as text_permits,
+            batcher.admission.admit(len(images), deadline, priority) as image_permits,
+            self.batchers["text"].admission.admit(len(texts), deadline, priority) as text_permits,
         ):
-            if len(images) == 1 and not texts:  # the common call, without the cost of a task group
-                return [await self._embed_image(images[0], deadline, batcher, image_permits)]
+            if not texts:
+                return await self._embed_images(images, deadline, batcher, image_permits)
+            if not images:
+                return await self.texts.results(texts, deadline, text_permits)
             async with asyncio.TaskGroup() as group:
-                image_tasks = [
-                    group.create_task(self._embed_image(item, deadline, batcher, image_permits))
-                    for item in images
-                ]
-                text_task = group.create_task(self._embed_texts(texts, deadline, text_permits))
-        image_results = iter([task.result() for task in image_tasks])
-        text_results = iter(text_task.result())
+                image_task = group.create_task(
+                    self._embed_images(images, deadline, batcher, image_permits)
+                )
+                text_task = group.create_task(self.texts.results(texts, deadline, text_permits))
+        image_results, text_results = iter(image_task.result()), iter(text_task.result())
         return [next(image_results if isinstance(i, ImageItem) else text_results) for i in items]
 
     async def embed_when_free(
-        self, item: EmbedItem, deadline: float, *, patches: bool = False
+        self,
+        item: EmbedItem,
+        deadline: float,
+        *,
+        patches: bool = False,
+        priority: Priority = "bulk",
     ) -> ItemResult:
         """Answers one item of a stream, after waiting for a slot that streams may use."""
         if isinstance(item, ImageItem):
             batcher = self._image_batcher(patches)
-            async with batcher.admission.admit_when_free() as permits:
-                return await self._embed_image(item, deadline, batcher, permits)
-        async with self.batchers["text"].admission.admit_when_free() as permits:
-            return (await self._embed_texts([item], deadline, permits))[0]
+            async with batcher.admission.admit_when_free(priority) as permits:
+                return (await self._embed_images([item], deadline, batcher, permits))[0]
+        async with self.batchers["text"].admission.admit_when_free(priority) as permits:
+            return (await self.texts.results([item], deadline, permits))[0]
 
     def check_capacity(self, counts: Mapping[str, int], deadline: float) -> None:
         """Raises ServingError when so many items of each graph would not be admitted now. Names
@@ -197,91 +213,30 @@ class ServedModel:
     def _image_batcher(self, patches: bool) -> Batcher:
         return self.batchers["patches" if patches else "image"]
 
-    async def _embed_image(
-        self, item: ImageItem, deadline: float, batcher: Batcher, permits: Permits
-    ) -> ItemResult:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        try:
-            pixels, coverage = await self.decode(item.data, item.framing)
-        except ServingError as error:
-            permits.use()  # the batcher need not wait for this image
-            if error.kind is ErrorKind.INTERNAL:
-                self._on_outcome(False)
-            return error
-        decode_s = loop.time() - started
-        self._decode_seconds["image"].observe(decode_s)
-        try:
-            return await batcher.submit(pixels, deadline, permits, decode_s, coverage)
-        except ServingError as error:
-            return error
+    async def _embed_images(
+        self, items: Sequence[ImageItem], deadline: float, batcher: Batcher, permits: Permits
+    ) -> list[ItemResult]:
+        embedding = ImageEmbedding(
+            self.decoders,
+            batcher,
+            permits,
+            deadline,
+            self._on_outcome,
+            self._decode_seconds,
+        )
+        return await embedding.results(items)
 
     async def decode(
         self, data: bytes, framing: Framing | None
     ) -> tuple[NDArray[np.float32], ItemCoverage]:
         """Pixels (3, S, S) of an encoded image, and what they show of it.
 
-        Raises ServingError as DecodePool.decode does.
+        Raises ServingError as DecodePool.submit does.
         """
         if not data:
             raise invalid("image", EMPTY)
         pixels, coverage = await self.decoders.decode(data, framing)
-        return pixels, ItemCoverage(**vars(coverage))
-
-    async def _embed_texts(
-        self, items: Sequence[TextItem], deadline: float, permits: Permits
-    ) -> list[ItemResult]:
-        """Tokenizes texts in one go; a text that cannot be read fails alone."""
-        if not items:
-            return []
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        readings = await self.text_thread.run(lambda: self._read_texts(items))
-        decode_s = loop.time() - started
-        self._decode_seconds["text"].observe(decode_s)
-        batcher = self.batchers["text"]
-        futures: list[asyncio.Future[EmbeddedItem] | ServingError] = []
-        for reading in readings:
-            if isinstance(reading, ServingError):
-                permits.use()  # the batcher need not wait for this text
-                futures.append(reading)
-            else:
-                tokens, coverage = reading
-                futures.append(batcher.submit(tokens, deadline, permits, decode_s, coverage))
-        results: list[ItemResult] = []
-        try:
-            for future in futures:
-                try:
-                    results.append(future if isinstance(future, ServingError) else await future)
-                except ServingError as error:
-                    results.append(error)
-        finally:
-            for future in futures:  # a cancelled call leaves nothing in the queue
-                if not isinstance(future, ServingError):
-                    future.cancel()
-        return results
-
-    def _read_texts(
-        self, items: Sequence[TextItem]
-    ) -> list[tuple[NDArray[np.int64], ItemCoverage] | ServingError]:
-        """The tokens (T,) of each text and what they cover of it, or why it is refused."""
-        return [self._read_text(item) for item in items]
-
-    def _read_text(self, item: TextItem) -> tuple[NDArray[np.int64], ItemCoverage] | ServingError:
-        limit, context = self._limits.text_bytes, self.architecture.context_length
-        if len(item.text.encode()) > limit:
-            return invalid("text", f"more than {limit} bytes")
-        try:
-            read = self._tokenizer.tokenize(item.text)
-        except TextError as error:
-            return invalid("text", error.problem)
-        if item.refuse_long and read.truncated:
-            return invalid("text", f"{read.tokens} tokens, the model reads {context}")
-        return read.ids, ItemCoverage(
-            tokens=read.tokens,
-            truncated=read.truncated,
-            unknown_words=self._known_words.unknown(read.read),
-        )
+        return pixels, ItemCoverage.of_image(coverage)
 
     async def remove_chat(self, reason: NoChat) -> None:
         """Ends the model's conversations; callers of Chat are told the reason."""
@@ -295,5 +250,5 @@ class ServedModel:
         for batcher in self.batchers.values():
             await batcher.close()
         await self.decoders.close()
-        self.text_thread.close()
+        self.texts.close()
         self.engine.close()

@@ -109,7 +109,7 @@ class Registry:
             raise ServingError(ErrorKind.NOT_FOUND, "this model is not loaded", field="model")
         # Unloading removes a version from `_loaded` first and closes it when its last lease ends.
         # So no lease begins on a version that is leaving, and none loses its model half-way.
-        with version.lease() as model, self._metrics.leases.track_inprogress():
+        with version.lease() as model, self._metrics.leases:
             yield model
 
     async def open(self, path: Path) -> ModelId:

@@ -26,8 +26,13 @@ from serving.rpc.call_context import RpcContext, ServerCall
 ACCEPTED_AT_ONCE = 32
 """Calls of one method that are accepted in one turn of the event loop."""
 
-_WATCH_AFTER_S = 0.003
-"""A call that is not over by then is cancelled when its caller leaves."""
+_WATCH_AFTER_S, _WATCH_UNARY_AFTER_S = 0.003, 0.02
+"""A call that is not over by then is cancelled when its caller leaves. Watching costs as much as
+sending a reply, so a call with one reply has more time."""
+
+_MAX_UNSENT = 256
+"""Replies that are sent together with the status, after their calls hold nothing any more. A caller
+may leave them unread, so there are no more than these."""
 
 _GATHER_S = 0.003
 """How long a refusal waits for others."""
@@ -39,8 +44,11 @@ class CallAnswerer(Protocol):
     def admit(self, method: str, context: RpcContext) -> ServerCall:
         """Lets in a call of a known method, or raises."""
 
-    async def answer(self, call: ServerCall, handler: Any, context: RpcContext) -> None:
-        """Answers a call that was let in, or ends it."""
+    async def answer(
+        self, call: ServerCall, handler: Any, context: RpcContext, *, return_last: bool
+    ) -> bytes | None:
+        """Answers a call that was let in, or ends it. With `return_last` it may return the last
+        reply, for the server to send together with the status."""
 
     async def refuse(self, method: str, context: RpcContext, error: Exception) -> None:
         """Ends a call that was not let in."""
@@ -59,6 +67,8 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # without types
         self._refusals: list[Coroutine[Any, Any, None]] = []
         """Calls that are refused within the next moment."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unsent = 0
+        """Calls that hold nothing any more, and whose reply is being sent."""
 
     def add_registered_method_handlers(self, handlers: dict[str, Any]) -> None:
         """Adds methods: full names and their handlers."""
@@ -79,7 +89,7 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # without types
         handler = self._methods[method]
         while True:
             state = await self._request_registered_call(name)
-            context = _context(state, handler.response_serializer)
+            context = _context(state)
             try:
                 call = self._answerer.admit(method, context)
             except Exception as error:
@@ -89,25 +99,47 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # without types
                 else:
                     self._refuse_soon(refusal)
                 continue
-            answer = _ended(state, context, self._answerer.answer(call, handler, context))
+            answer = self._ended(state, context, call, handler)
             if handler.request_streaming:
                 self._start(self._watched(state, answer))
             else:
-                self._start(self._unary(state, answer))
+                after_s = _WATCH_AFTER_S if handler.response_streaming else _WATCH_UNARY_AFTER_S
+                self._start(self._watched_later(state, answer, after_s))
 
     async def _accept_unknown(self) -> None:
         while True:
             state = await self._request_call()
-            self._start(self._watched(state, self._answerer.refuse_unknown(_context(state, None))))
+            self._start(self._watched(state, self._answerer.refuse_unknown(_context(state))))
+
+    async def _ended(self, state: Any, context: Any, call: ServerCall, handler: Any) -> None:
+        """Answers a call, and then sends the status OK, together with the last reply where there is
+        one: a caller who has it knows that the call holds nothing any more."""
+        loop = asyncio.get_running_loop()
+        return_last = self._unsent < _MAX_UNSENT
+        reply = await self._answerer.answer(call, handler, context, return_last=return_last)
+        if reply is None:
+            await cygrpc._finish_handler_with_stream_responses(
+                state, _no_more_replies, None, context, loop
+            )
+            return
+        self._unsent += 1
+        try:
+            await cygrpc._finish_handler_with_unary_response(
+                state, _last_reply, reply, context, None, loop
+            )
+        finally:
+            self._unsent -= 1
 
     def _watched(self, state: Any, answer: Coroutine[Any, Any, None]) -> Any:
         """A call whose caller is watched from the beginning. A stream that is answered sooner than
         its caller has sent anything hides the answer from callers of grpc.aio."""
         return cygrpc._schedule_rpc_coro(answer, state, asyncio.get_running_loop(), "call")
 
-    async def _unary(self, state: Any, answer: Coroutine[Any, Any, None]) -> None:
+    async def _watched_later(
+        self, state: Any, answer: Coroutine[Any, Any, None], after_s: float
+    ) -> None:
         loop = asyncio.get_running_loop()
-        watch = loop.call_later(_WATCH_AFTER_S, self._watch, asyncio.current_task(), state)
+        watch = loop.call_later(after_s, self._watch, asyncio.current_task(), state)
         try:
             await _quietly(answer)
         finally:
@@ -147,21 +179,17 @@ async def _quietly(answer: Coroutine[Any, Any, None]) -> None:
         error.__traceback__ = error.__context__ = None
 
 
-def _context(state: Any, serialize: Any) -> Any:
-    return cygrpc._ServicerContext(state, None, serialize, asyncio.get_running_loop())
-
-
-async def _ended(state: Any, context: Any, answer: Coroutine[Any, Any, None]) -> None:
-    """Runs `answer`, which sends the replies of a call, and then sends the status OK: a caller who
-    has it knows that the call holds nothing any more."""
-    await answer
-    await cygrpc._finish_handler_with_stream_responses(
-        state, _no_more_replies, None, context, asyncio.get_running_loop()
-    )
+def _context(state: Any) -> Any:
+    """What a handler gets. Messages are bytes to it: nothing is parsed or serialized here."""
+    return cygrpc._ServicerContext(state, None, None, asyncio.get_running_loop())
 
 
 async def _no_more_replies(_: None, context: RpcContext) -> None:
     pass
+
+
+async def _last_reply(reply: bytes, context: RpcContext) -> bytes:
+    return reply
 
 
 def create_server(options: Sequence[tuple[str, Any]], answerer: CallAnswerer) -> grpc.aio.Server:

@@ -137,7 +137,7 @@ class CallAdmission:
         try:
             if policy.admission:
                 async with self._reading, asyncio.timeout(self._limits.read_s):
-                    with self._metrics.reading.track_inprogress():
+                    with self._metrics.reading:
                         raw = await context.read()
             else:
                 async with self._reading_health.turn():

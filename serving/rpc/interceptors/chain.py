@@ -29,6 +29,12 @@ Handler = Any  # grpc.RpcMethodHandler, whose fields grpc's types do not name
 HeaderCheck = Callable[[Iterable[tuple[str, str | bytes]], float], None]
 """Is given the headers of a call and its deadline in the event loop's time; raises ServingError."""
 
+Serializer = Callable[[Message], bytes]
+
+SMALL_REPLY_BYTES = 16 * 1024
+"""A reply up to this size goes out together with the status of its call. Of a larger one the server
+waits until the caller reads it."""
+
 UNKNOWN_METHOD = "unknown"
 """Stands in metrics for every method that this server does not have: a caller chooses its name."""
 
@@ -73,15 +79,25 @@ class Chain:
                 leave=held.pop_all().close,
             )
 
-    async def answer(self, call: ServerCall, handler: Handler, context: RpcContext) -> None:
-        """Answers a call that was let in, or ends it with the status of an error."""
+    async def answer(
+        self, call: ServerCall, handler: Handler, context: RpcContext, *, return_last: bool
+    ) -> bytes | None:
+        """Answers a call that was let in, or ends it with the status of an error.
+
+        With `return_last`, a single reply that is small is returned: it goes out together with the
+        status, when the call holds nothing any more.
+        """
+        last = None
         async with self._sanitizer.guarding(call.method, context):
             try:
                 with answering(call):
                     async with asyncio.timeout_at(call.deadline if call.bounded else None):
-                        await self._run(policy_of(call.method), handler, context)
+                        last = await self._run(
+                            policy_of(call.method), handler, context, return_last
+                        )
             finally:
                 call.leave()
+        return last
 
     async def refuse(self, method: str, context: RpcContext, error: Exception) -> None:
         """Ends a call that was not let in."""
@@ -101,30 +117,36 @@ class Chain:
         policy.check(principal)
         return principal
 
-    async def _run(self, policy: Policy, handler: Handler, context: RpcContext) -> None:
-        read = handler.request_deserializer
+    async def _run(
+        self, policy: Policy, handler: Handler, context: RpcContext, return_last: bool
+    ) -> bytes | None:
+        read, write = handler.request_deserializer, handler.response_serializer
         if handler.request_streaming:  # its messages are bounded one by one, by its window
-            await self._send_all(handler.stream_stream(_messages(read, context), context), context)
-            return
+            replies = handler.stream_stream(_messages(read, context), context)
+            await self._send_all(replies, write, context)
+            return None
         raw = await self._admission.receive(context, policy)
         with self._admission.hold_bytes(len(raw)):
             request = parse(read, raw)
             del raw
             if handler.response_streaming:
-                await self._send_all(handler.unary_stream(request, context), context)
-            else:
-                reply: Message = await handler.unary_unary(request, context)
-                await self._send(reply, context)
+                await self._send_all(handler.unary_stream(request, context), write, context)
+                return None
+            reply: bytes = write(await handler.unary_unary(request, context))
+            if return_last and len(reply) <= SMALL_REPLY_BYTES:
+                return reply
+            await self._send(reply, context)
+            return None
 
-    async def _send_all(self, replies: Any, context: RpcContext) -> None:
+    async def _send_all(self, replies: Any, write: Serializer, context: RpcContext) -> None:
         if not isinstance(replies, AsyncGenerator):
             raise TypeError(f"the handler of a stream must be an async generator: {replies}")
         # aclosing: a caller that leaves ends the generator now, not when it is collected.
         async with contextlib.aclosing(replies):
             async for reply in replies:
-                await self._send(reply, context)
+                await self._send(write(reply), context)
 
-    async def _send(self, reply: Message, context: RpcContext) -> None:
+    async def _send(self, reply: bytes, context: RpcContext) -> None:
         try:
             async with asyncio.timeout(self._limits.stream_stall_s):
                 await context.write(reply)

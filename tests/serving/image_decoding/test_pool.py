@@ -10,19 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import psutil
 import pytest
 
 from bundle import bounded_log
+from bundle.image import ImageLimits
+from bundle.manifest import Preprocessing
+from bundle.preprocessor import Preprocessor
+from serving.core.errors import ServingError
+from serving.core.metrics import Metrics
+from serving.image_decoding.pool import DecodePool
 from tests.serving.support.running_server import (
     PNG,
     Running,
     embed_request,
+    encoded_image,
     eventually,
     large_image,
     serving,
     unharmed,
 )
+
+PREPROCESSING = Preprocessing(size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -34,7 +44,7 @@ async def test_f15_a_killed_decode_worker_costs_one_image(shared: Running) -> No
         for _ in range(3):
             (pid,) = pool.pids
             decoding = asyncio.ensure_future(shared.stub.Embed(embed_request(slow)))
-            assert await eventually(lambda: pool._idle.empty())
+            assert await eventually(lambda: not pool._idle)
             os.kill(pid, signal.SIGKILL)
             result = (await decoding).results[0]
             assert result.status.code == grpc.StatusCode.INTERNAL.value[0]
@@ -73,7 +83,7 @@ async def test_workers_that_die_do_not_fill_the_log(
         pool = running.server.registry.models[0].decoders
         pool._seconds = 0.01
         for _ in range(3):
-            assert await eventually(lambda: not pool._idle.empty())
+            assert await eventually(lambda: pool._idle)
             (pid,) = pool.pids
             os.kill(pid, signal.SIGSTOP)
             reply = await running.stub.Embed(embed_request(PNG), timeout=20)
@@ -112,3 +122,28 @@ async def test_a_worker_keeps_the_memory_of_its_images(shared: Running) -> None:
 def minor_faults(pid: int) -> int:
     """Pages that a process asked for and got without a disk (proc(5), field 10 of stat)."""
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[7])
+
+
+async def test_images_that_shared_a_request_are_decoded_alone_when_its_worker_dies() -> None:
+    pool = DecodePool(
+        PREPROCESSING, ImageLimits(), workers=1, seconds=30, metrics=Metrics(), slots=4
+    )
+    await pool.start()
+    try:
+        first = pool.submit(large_image(3000))  # keeps the worker busy while the others wait
+        others = [pool.submit(encoded_image(seed)) for seed in range(6)]
+        cancelled = pool.submit(encoded_image())
+        cancelled.cancel()
+        await first
+        [worker] = pool._workers
+        assert len(pool._waiting) == 2  # four of the six went out together
+        worker.process.kill()
+        decoded = await asyncio.gather(*others)
+    finally:
+        await pool.close()
+    prepare = Preprocessor(PREPROCESSING)
+    for seed, image in enumerate(decoded):
+        expected = prepare.decode(encoded_image(seed), ImageLimits())
+        np.testing.assert_array_equal(image.pixels, expected.pixels)
+    with pytest.raises(ServingError):
+        await pool.decode(PNG)  # it is closed
