@@ -4,7 +4,7 @@ All have the same weights, images and cores. Servers run in processes of their o
 calls them, and shares their cores. Each block measures all of them in turn, so that other load on
 the machine affects all; a figure is the median over blocks, with its range.
 
-    python -m benchmarks.beside_peers --infinity ENV/bin/infinity_emb            # six minutes
+    python -m benchmarks.beside_peers --infinity ENV/bin/infinity_emb            # seven minutes
     python -m benchmarks.beside_peers --model vit_l14 --infinity ENV/bin/infinity_emb
 
 benchmarks/peers/infinity_peer.py says how to make its environment. Without --infinity it is left
@@ -36,7 +36,7 @@ from benchmarks.figures import RESULTS, Summary, described, summaries
 from benchmarks.peers.base import EmbeddingCaller, PeerServer
 from benchmarks.peers.infinity_peer import infinity
 from benchmarks.peers.sparseclip_peer import sparseclip
-from benchmarks.running_server import environment
+from benchmarks.running_server import LONG_QUEUE, environment
 from benchmarks.sample_collections import DISTINCT, IMAGES, image
 
 DENSE, SPARSE, INFINITY = "sparseclip, dense", "sparseclip, sparse", "infinity"
@@ -51,8 +51,6 @@ SETTINGS = {
 BATCHES = (1, 8, 32)
 """Of the loops."""
 WARM_S = 2.0
-QUEUE = "--limits-queue-s 60"
-"""Our server would refuse calls with a second of work ahead of them; infinity takes any number."""
 
 
 def main() -> None:
@@ -62,12 +60,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK, help="folder that keeps the models")
     parser.add_argument("--images", choices=IMAGES, default="jpeg512")
     parser.add_argument("--infinity", help="the command infinity_emb of its environment")
-    parser.add_argument("--serve", default=QUEUE, help="flags for our server, as one argument")
+    parser.add_argument("--serve", default="", help="flags for our server, as one argument")
     parser.add_argument("--settings", choices=SETTINGS, nargs="*", default=list(SETTINGS))
     parser.add_argument("--libraries", choices=LIBRARIES, nargs="*", default=list(LIBRARIES))
     parser.add_argument("--batches", type=at_least(1, up_to=DISTINCT), nargs="*", default=BATCHES)
     parser.add_argument("--blocks", type=at_least(1), default=3, help="alternations of all arms")
-    parser.add_argument("--seconds", type=above(0), default=6.0, help="length of a block")
+    parser.add_argument("--seconds", type=above(0), default=4.0, help="length of a block")
     parser.add_argument("--out", type=Path, default=RESULTS / "beside_peers.json")
     given = parser.parse_args()
     began = time.perf_counter()
@@ -75,7 +73,7 @@ def main() -> None:
     data = [image(*IMAGES[given.images], seed) for seed in range(DISTINCT)]
     with contextlib.ExitStack() as stack:
         servers = {
-            name: stack.enter_context(sparseclip(bundle, *shlex.split(given.serve)))
+            name: stack.enter_context(sparseclip(bundle, *LONG_QUEUE, *shlex.split(given.serve)))
             for name, bundle in ((DENSE, model.dense), (SPARSE, model.sparse))
         }
         if given.infinity:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.image import ImageLimits, decode_image
+from bundle.image import ImageLimits
 from bundle.store import open_bundle
 from serving.engine_plans.open_engine import open_engine
 from serving.engines.base import EngineConfig, available_cores
@@ -38,7 +38,7 @@ class EngineAlone:
         self._engine.close()
 
     def _decode(self, entry: bytes) -> NDArray[np.float32]:
-        return self._preprocess(decode_image(entry, ImageLimits()))
+        return self._preprocess.decode(entry, ImageLimits()).pixels
 
     def warm(self, batch: int) -> None:
         """Runs a batch twice: an engine may prepare itself for a size at its first run."""

@@ -11,6 +11,7 @@ by formula, times images per second, over the product's rate in the same precisi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -24,12 +25,12 @@ from benchmarks.figures import RESULTS, described, summary
 from benchmarks.hf_models import HFGeometry
 from benchmarks.peak import gigaflops
 from benchmarks.sample_collections import DISTINCT, IMAGES, image
+from bundle.plugins import PluginError
 from bundle.schema import SchemaError, from_dict
-from serving.engines import AUTO
-from serving.engines.base import EngineConfig, EngineError
+from serving.engines import AUTO, ENGINES
+from serving.engines.base import EngineConfig, EngineError, EngineUnavailableError
 
 REFERENCE = "onnxruntime:fp32"
-DEFAULT = (REFERENCE,)
 Rates = dict[str, dict[int, list[float]]]
 """By engine, then by batch: one rate for each block."""
 
@@ -40,7 +41,10 @@ def main() -> None:
     parser.add_argument("--model", choices=GEOMETRIES, default="vit_b32")
     parser.add_argument("--work", type=Path, default=WORK, help="folder that keeps the models")
     parser.add_argument(
-        "--engines", nargs="+", default=DEFAULT, metavar="ENGINE:PRECISION", help="what to measure"
+        "--engines",
+        nargs="+",
+        metavar="ENGINE:PRECISION",
+        help="what to measure; default: all that this machine has libraries and instructions for",
     )
     parser.add_argument(
         "--batches", type=at_least(1, up_to=DISTINCT), nargs="+", default=[1, 8, 32]
@@ -50,6 +54,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "engines.json")
     given = parser.parse_args()
     began = time.perf_counter()
+    given.engines = given.engines or available()
     for name in given.engines:
         try:
             config_of(name)
@@ -108,6 +113,15 @@ def measure(bundle: Path, given: argparse.Namespace) -> dict[str, Any]:
         "refused": refused,
         "raw": {"images_per_second": rates, "peak_gigaflops": peaks},
     }
+
+
+def available() -> list[str]:
+    """Every engine whose library is here, in every precision that this CPU has instructions for."""
+    found = []
+    for name in ENGINES.names:
+        with contextlib.suppress(PluginError, EngineUnavailableError):
+            found += [f"{name}:{precision}" for precision in ENGINES.load(name).precisions("cpu")]
+    return found
 
 
 def config_of(name: str) -> EngineConfig:

@@ -32,13 +32,12 @@ from benchmarks.arguments import above, at_least
 from benchmarks.closed_loop import closed_loop
 from benchmarks.figures import RESULTS, described, summaries
 from benchmarks.peers.sparseclip_peer import SparseclipCaller
-from benchmarks.running_server import serving
+from benchmarks.running_server import LONG_QUEUE, serving
 from benchmarks.sample_collections import DISTINCT, IMAGES, image
 from bundle.store import default_bundle
 
 CALL = "sparseclip.v1.EmbeddingService.Embed"
 CONCURRENCY = (1, 8, 32)
-FLAGS = ("--limits-queue-s", "60")
 
 
 def main() -> None:
@@ -55,14 +54,14 @@ def main() -> None:
     data = [image(*IMAGES[given.images], seed) for seed in range(DISTINCT)]
     if given.show:
         given.show.write_text(json.dumps(calls_data(data)))
-        print(shlex.join(["sparseclip", "serve", *FLAGS]))
+        print(shlex.join(["sparseclip", "serve", *LONG_QUEUE]))
         print(shlex.join(ghz_command(given.ghz, given.show, "localhost:50051", 8, given.seconds)))
         return
     began = time.perf_counter()
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(calls_data(data), file)
         file.flush()
-        with serving(given.bundle or default_bundle(), *FLAGS) as server:
+        with serving(given.bundle or default_bundle(), *LONG_QUEUE) as server:
             result = asyncio.run(measure(server.address, Path(file.name), data, given))
     version = subprocess.run([given.ghz, "--version"], capture_output=True, text=True)
     result |= {

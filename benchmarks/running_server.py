@@ -15,6 +15,9 @@ import psutil
 
 from serving.core.child_process import python_path
 
+LONG_QUEUE = ("--limits-queue-s", "60")
+"""Callers that wait for answers are not refused, however slow the model is."""
+
 
 class Server:
     """A `sparseclip serve` that runs."""

@@ -27,7 +27,7 @@ from benchmarks.arguments import above, at_least
 from benchmarks.clip_models import GEOMETRIES, WORK, prepare
 from benchmarks.engine_alone import EngineAlone
 from benchmarks.figures import RESULTS, Summary, described, summary
-from benchmarks.running_server import serving
+from benchmarks.running_server import LONG_QUEUE, serving
 from benchmarks.sample_collections import DISTINCT, IMAGES, image
 from bundle.store import default_bundle, open_bundle
 from serving.engines import AUTO, ENGINES, EnginePrecision
@@ -62,7 +62,7 @@ def main() -> None:
     flags += ["--precision", given.precision]
     data = [image(*IMAGES[given.images], seed) for seed in range(DISTINCT)]
     alone = EngineAlone(bundle, data, EngineConfig(name=given.engine, precision=given.precision))
-    with serving(bundle, *flags) as server:
+    with serving(bundle, *LONG_QUEUE, *flags) as server:
         result = asyncio.run(measure(alone, server.address, data, given))
     manifest = open_bundle(bundle).manifest
     result |= {

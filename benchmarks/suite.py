@@ -27,35 +27,40 @@ class Step(NamedTuple):
     arguments: list[str]
 
 
+L14 = ("--model", "vit_l14")
 STEPS = {
-    "demo": Step(4, ["benchmarks.serving"]),
+    "demo": Step(3, ["benchmarks.serving", "--blocks", "5"]),
     "served": Step(3, ["benchmarks.serving", "--model", "vit_b32", "--blocks", "5"]),
-    "engines": Step(4, ["benchmarks.engines"]),
-    "peers": Step(6, ["benchmarks.beside_peers"]),
-    "latency": Step(6, ["benchmarks.latency"]),
+    "engines": Step(5, ["benchmarks.engines"]),
+    "peers": Step(7, ["benchmarks.beside_peers"]),
+    "latency": Step(5, ["benchmarks.latency"]),
     "ghz": Step(2, ["benchmarks.outside_python"]),
-    "engines_l14": Step(
-        4, ["benchmarks.engines", "--model", "vit_l14", "--batches", "1", "8", "--blocks", "2"]
-    ),
+    "engines_l14": Step(4, ["benchmarks.engines", *L14, "--batches", "1", "8", "--blocks", "2"]),
     "peers_l14": Step(
-        7, ["benchmarks.beside_peers", "--model", "vit_l14", "--blocks", "1", "--batches", "8"]
+        6,
+        [
+            *("benchmarks.beside_peers", *L14, "--blocks", "1", "--batches", "8"),
+            *("--settings", "1 a call, 1 at once", "1 a call, 8 at once"),
+        ],
     ),
     "training": Step(5, ["benchmarks.training"]),
     "steering": Step(5, ["benchmarks.steering"]),
     "export": Step(15, ["benchmarks.export"]),
     "retrieval": Step(5, ["benchmarks.retrieval"]),
 }
-PROGRAMS = {
+PASSED_ON = {
+    "work": ("served", "engines", "peers", "latency", "engines_l14", "peers_l14"),
     "infinity": ("peers", "latency", "peers_l14"),
     "ghz": ("ghz",),
 }
-"""Steps that take a program from elsewhere."""
+"""Options that are passed on, and the steps that take them."""
 
 
 def main() -> None:
     """Runs the steps, and ends with the first one that fails."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", nargs="+", choices=STEPS, default=list(STEPS), metavar="STEP")
+    parser.add_argument("--work", help="folder that keeps the models, as an absolute path")
     parser.add_argument("--infinity", help="the command infinity_emb; without it, ours are alone")
     parser.add_argument("--ghz", help="the command ghz; without it, its step is left out")
     parser.add_argument("--list", action="store_true", help="show the steps and their minutes")
@@ -83,9 +88,9 @@ def main() -> None:
 def line(name: str, given: argparse.Namespace) -> list[str]:
     """The arguments of Python for a step."""
     arguments = list(STEPS[name].arguments)
-    for program, steps in PROGRAMS.items():
-        if name in steps and (path := getattr(given, program)):
-            arguments += [f"--{program}", path]
+    for option, steps in PASSED_ON.items():
+        if name in steps and (path := getattr(given, option)):
+            arguments += [f"--{option}", path]
     return arguments
 
 
