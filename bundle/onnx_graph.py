@@ -89,22 +89,22 @@ class OnnxGraph:
             options.add_session_config_entry(name, text)
         self.name: GraphName = graph
         self.outputs = (OUTPUTS if sparse else DENSE_OUTPUTS)[graph]
-        self._session = library.InferenceSession(str(path), options, providers=list(providers))
-        inputs = [entry.name for entry in self._session.get_inputs()]
-        outputs = {entry.name for entry in self._session.get_outputs()}
+        self.session: Any = library.InferenceSession(str(path), options, providers=list(providers))
+        inputs = [entry.name for entry in self.session.get_inputs()]
+        outputs = {entry.name for entry in self.session.get_outputs()}
         if inputs != [INPUT[graph]] or not outputs.issuperset(self.outputs):
             raise ValueError(f"{graph}.onnx: other inputs or outputs than a bundle has")
 
     @property
     def providers(self) -> list[str]:
         """The execution providers that the session uses, the preferred one first."""
-        names: list[str] = self._session.get_providers()
+        names: list[str] = self.session.get_providers()
         return names
 
     def run(self, inputs: NDArray[Any], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
         """Runs a batch of inputs. Returns the named outputs by name; without names, all of them."""
         names = list(outputs or self.outputs)
-        arrays = self._session.run(names, {INPUT[self.name]: inputs})
+        arrays = self.session.run(names, {INPUT[self.name]: inputs})
         return dict(zip(names, arrays, strict=True))
 
     def codes(self, inputs: NDArray[Any], concepts: int) -> NDArray[np.float32]:

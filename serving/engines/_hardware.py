@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from serving.engines import Device
+from serving.engines import Device, EnginePrecision
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_bf16", "amx_int8")
 """Instructions by which libraries choose their kernels."""
@@ -49,3 +49,23 @@ def gpu() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return reply.stdout.strip().partition("\n")[0]
+
+
+_TENSOR_CORES: dict[EnginePrecision, tuple[int, int]] = {
+    "fp32": (0, 0),
+    "bf16": (8, 0),
+    "fp16": (7, 0),
+}
+"""Compute capabilities from which a GPU multiplies matrices in a precision."""
+
+
+def compute_capability() -> tuple[int, int]:
+    """Of the first GPU, such as (9, 0); (0, 0) where the driver does not say."""
+    major, _, minor = gpu().rpartition(", ")[2].partition(".")
+    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else (0, 0)
+
+
+def cuda_precisions() -> tuple[EnginePrecision, ...]:
+    """The precisions that the first GPU multiplies matrices in, fp32 first."""
+    capability = compute_capability()
+    return tuple(name for name, least in _TENSOR_CORES.items() if capability >= least)

@@ -1,23 +1,26 @@
-"""ONNX Runtime: one session for each graph."""
+"""ONNX Runtime: one session for each graph, on a CPU or a CUDA device."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from numpy.typing import NDArray
 
 from bundle.onnx_graph import CPU, GraphName, OnnxGraph, import_onnxruntime
 from bundle.store import Bundle
 from serving.engines import Device, EnginePrecision
-from serving.engines._hardware import hardware
+from serving.engines._hardware import cuda_precisions, hardware
 from serving.engines._onnx_quantization import quantize
+from serving.engines._onnxruntime_cuda import BoundGraph, cuda_provider
+from serving.engines._typed_graph import write_typed_graph
 from serving.engines.base import (
     BuildTask,
     EngineConfig,
     EngineError,
     EngineOutput,
     EngineUnavailableError,
+    GraphPlan,
     OutOfMemoryError,
     Plans,
     cpu_threads,
@@ -37,7 +40,11 @@ OUT_OF_MEMORY_MESSAGES = (
 class OnnxRuntimeEngine:
     """The graphs of a bundle on a CPU or a CUDA device."""
 
-    def __init__(self, graphs: dict[GraphName, OnnxGraph], description: str, runs: int) -> None:
+    slow_build: ClassVar[bool] = False
+
+    def __init__(
+        self, graphs: dict[GraphName, OnnxGraph | BoundGraph], description: str, runs: int
+    ) -> None:
         self._graphs = graphs
         self.description = description
         self.runs = runs
@@ -46,8 +53,8 @@ class OnnxRuntimeEngine:
     def precisions(cls, device: Device) -> tuple[EnginePrecision, ...]:
         """See Engine.precisions. Without instructions for int8 (VNNI) its products are slower than
         those of fp32, but right."""
-        _providers(EngineConfig(device=device))
-        return ("fp32", "int8") if device == "cpu" else ("fp32",)
+        cls._check(EngineConfig(device=device))
+        return ("fp32", "int8") if device == "cpu" else cuda_precisions()
 
     @classmethod
     def needs_calibration(cls, precision: EnginePrecision) -> bool:
@@ -64,46 +71,59 @@ class OnnxRuntimeEngine:
         """See Engine.build."""
         if task.precision == "int8":
             quantize(task, task.folder / f"{task.graph}.onnx")
+        elif task.precision != "fp32":
+            write_typed_graph(task)
 
     @classmethod
     def open(
         cls, bundle: Bundle, config: EngineConfig, cores: int = 0, plans: Plans | None = None
     ) -> Self:
         """See Engine.open."""
-        description, providers = cls.describe(config), _providers(config)
+        description = cls.describe(config)
         threads, runs = cpu_threads(bundle, config, cores)
         plans = plans or fp32_plans(bundle)
 
-        def load(graph: GraphName) -> OnnxGraph:
+        def load(graph: GraphName, *, captured: bool) -> OnnxGraph:
             folder = plans[graph].folder
+            path = folder / f"{graph}.onnx" if folder else bundle.file(f"{graph}.onnx")
+            return OnnxGraph(
+                path if path.exists() else bundle.file(f"{graph}.onnx"),
+                graph,
+                threads=threads,
+                providers=cls._providers(config, bundle, graph, plans[graph], captured=captured),
+                # onnxruntime would keep a memory pattern for every batch size it meets. The
+                # arena alone is bounded: by the largest batch, which the warm-up runs.
+                settings={"inter_op_num_threads": 1, "enable_mem_pattern": False},
+                config_entries={"session.intra_op.allow_spinning": "1" if config.spin else "0"},
+                sparse=bundle.is_sparse,
+            )
+
+        def opened(graph: GraphName) -> OnnxGraph | BoundGraph:
             try:
-                return OnnxGraph(
-                    folder / f"{graph}.onnx" if folder else bundle.file(f"{graph}.onnx"),
-                    graph,
-                    threads=threads,
-                    providers=providers,
-                    # onnxruntime would keep a memory pattern for every batch size it meets. The
-                    # arena alone is bounded: by the largest batch, which the warm-up runs.
-                    settings={"inter_op_num_threads": 1, "enable_mem_pattern": False},
-                    config_entries={"session.intra_op.allow_spinning": "1" if config.spin else "0"},
-                    sparse=bundle.is_sparse,
-                )
+                if config.device == "cpu":
+                    return load(graph, captured=False)
+                try:
+                    return BoundGraph(load(graph, captured=True), captured=True)
+                except Exception:
+                    # A graph with an operation that only the CPU has cannot be captured.
+                    return BoundGraph(load(graph, captured=False), captured=False)
             except Exception as error:  # onnxruntime has a class of its own for each failure
                 raise EngineError(f"{graph}.onnx: {error}") from error
 
         # Reading a graph and optimizing it releases the GIL.
         with ThreadPoolExecutor(len(plans)) as pool:
-            graphs = dict(zip(plans, pool.map(load, plans), strict=True))
+            graphs = dict(zip(plans, pool.map(opened, plans), strict=True))
         if config.device == "cuda":
             runs = config.runs or 1
-            if "CUDA" not in next(iter(graphs.values())).providers[0]:
+            # onnxruntime takes the CPU, and says nothing, where there is no CUDA device.
+            if next(iter(graphs.values())).providers[0] != cls._provider:
                 raise EngineUnavailableError("engine.device: onnxruntime finds no CUDA device")
         return cls(graphs, description, runs)
 
     @classmethod
     def describe(cls, config: EngineConfig) -> str:
         """See Engine.describe."""
-        _providers(config)
+        cls._check(config)
         return describe_engine("onnxruntime", import_onnxruntime().__version__, config)
 
     def run(self, graph: GraphName, inputs: NDArray[Any]) -> EngineOutput:
@@ -122,12 +142,17 @@ class OnnxRuntimeEngine:
         """See Engine.close."""
         self._graphs = {}
 
+    _provider: ClassVar[str] = "CUDAExecutionProvider"
+    """What runs graphs on a CUDA device."""
 
-def _providers(config: EngineConfig) -> tuple[Any, ...]:
-    if config.device == "cpu":
-        return CPU
-    if "CUDAExecutionProvider" not in import_onnxruntime().get_available_providers():
-        raise EngineUnavailableError("engine.device: this onnxruntime has no CUDA; use cpu")
-    bound = {"gpu_mem_limit": str(config.memory_mib * 2**20)} if config.memory_mib else {}
-    options = {"arena_extend_strategy": "kSameAsRequested", **bound}
-    return (("CUDAExecutionProvider", options), *CPU)
+    @classmethod
+    def _check(cls, config: EngineConfig) -> None:
+        providers = import_onnxruntime().get_available_providers()
+        if config.device == "cuda" and cls._provider not in providers:
+            raise EngineUnavailableError("engine.device: this onnxruntime has no CUDA; use cpu")
+
+    @classmethod
+    def _providers(
+        cls, config: EngineConfig, bundle: Bundle, graph: GraphName, plan: GraphPlan, captured: bool
+    ) -> tuple[Any, ...]:
+        return CPU if config.device == "cpu" else cuda_provider(config, captured=captured)

@@ -15,7 +15,7 @@ from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 
 
 def threads(engine: OnnxRuntimeEngine) -> int:
-    return int(engine._graphs["image"]._session.get_session_options().intra_op_num_threads)
+    return int(engine._graphs["image"].session.get_session_options().intra_op_num_threads)
 
 
 @pytest.mark.parametrize(
