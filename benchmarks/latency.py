@@ -188,6 +188,7 @@ def draw(result: dict[str, Any], file: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     figure, axes = pyplot.subplots(figsize=(7.0, 4.2), dpi=150)
     for name, colour in (("sparseclip", "#1b6ca8"), ("infinity", "#c0562f")):
@@ -205,6 +206,9 @@ def draw(result: dict[str, Any], file: Path) -> None:
         for step in behind:
             axes.plot(step["rate"], step["p50_ms"]["median"], "X", color=colour, markersize=11)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("images per second, offered (X: the server fell behind)")
     axes.set_ylabel("latency in ms")
     axes.grid(alpha=0.3, which="both")
