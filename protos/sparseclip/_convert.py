@@ -22,6 +22,7 @@ from sparseclip.results import (
     ImageFraming,
     ModelVersion,
     PatchMap,
+    Priority,
     ScoredCaption,
     ScoredConcept,
     Timings,
@@ -69,12 +70,25 @@ def framing_to_proto(framing: ImageFraming | None) -> types_pb2.ImageFraming:
     return _FRAMINGS[framing]
 
 
+_PRIORITIES: dict[Priority, types_pb2.Priority] = {
+    "interactive": types_pb2.PRIORITY_INTERACTIVE,
+    "bulk": types_pb2.PRIORITY_BULK,
+}
+
+
 def input_options_to_proto(
-    framing: ImageFraming | None, refuse_long_texts: bool
+    framing: ImageFraming | None, refuse_long_texts: bool, priority: Priority | None = None
 ) -> types_pb2.InputOptions:
-    """How inputs are read. Raises CallError for another word than a framing's."""
+    """How inputs are read, and when. Raises CallError for another word than a framing's or a
+    priority's."""
+    if priority is not None and priority not in _PRIORITIES:
+        raise CallError(
+            grpc.StatusCode.INVALID_ARGUMENT, f"priority: must be {' or '.join(_PRIORITIES)}"
+        )
     return types_pb2.InputOptions(
-        framing=framing_to_proto(framing), refuse_long_texts=refuse_long_texts
+        framing=framing_to_proto(framing),
+        refuse_long_texts=refuse_long_texts,
+        priority=_PRIORITIES[priority] if priority else types_pb2.PRIORITY_UNSPECIFIED,
     )
 
 

@@ -55,7 +55,7 @@ from sparseclip.concepts import (
 )
 from sparseclip.errors import CallError, ItemError
 from sparseclip.model_info import ModelInfo
-from sparseclip.results import Embedding, Embeddings, ImageFraming, ModelVersion
+from sparseclip.results import Embedding, Embeddings, ImageFraming, ModelVersion, Priority
 from sparseclip.v1 import concepts_pb2, embedding_pb2, types_pb2
 
 REPLACEMENTS = 3
@@ -121,9 +121,10 @@ class Operations:
         outputs: Outputs,
         framing: ImageFraming | None = None,
         refuse_long_texts: bool = False,
+        priority: Priority | None = None,
     ) -> Operation[Embeddings]:
         """Embeds any number of items, in as many calls as the server's limits require."""
-        options = input_options_to_proto(framing, refuse_long_texts)
+        options = input_options_to_proto(framing, refuse_long_texts, priority)
         items = items_from(images, texts)
         info = yield from self.info_for_outputs(outputs)
         start = self.stream_start(outputs, info, options)

@@ -20,7 +20,7 @@ from sparseclip.chat import ChatEvent, ChatImage, ChatMessage, ChatSampling
 from sparseclip.classifier import Classification, Classifier
 from sparseclip.concepts import Concept, ConceptKey, ConceptMatches, ConceptPage, Explanation
 from sparseclip.model_info import ModelInfo
-from sparseclip.results import Embedding, Embeddings, ImageFraming, ModelVersion
+from sparseclip.results import Embedding, Embeddings, ImageFraming, ModelVersion, Priority
 from sparseclip.server_status import LoadedModel, ServerStatus
 from sparseclip.steering import Steering
 from sparseclip.v1.types_pb2 import InputOptions
@@ -73,6 +73,7 @@ class AsyncClient(AsyncBaseClient):
         outputs: Outputs | None = None,
         framing: ImageFraming | None = None,
         refuse_long_texts: bool = False,
+        priority: Priority | None = None,
         timeout: float | None = None,
     ) -> Embeddings:
         """Embeds any number of images and texts; ImageInput says what an image may be.
@@ -80,10 +81,12 @@ class AsyncClient(AsyncBaseClient):
         The answers keep the order of the items: images first, then texts. Items are spread over
         as many calls as the server's limits require. `framing` is one of `ModelInfo.framings`; None
         is the model's own. A text longer than the model's context is cut, or fails with
-        `refuse_long_texts`. Raises TypeError for a lone image or text that is not in a list.
+        `refuse_long_texts`. With `priority` "bulk" the server answers others first, and refuses
+        more than its share for bulk work; None is "interactive". Raises TypeError for a lone image
+        or text that is not in a list.
         """
         operation = self._operations.embed(
-            images, texts, outputs or Outputs(), framing, refuse_long_texts
+            images, texts, outputs or Outputs(), framing, refuse_long_texts, priority
         )
         return await self._transport.run(operation, timeout)
 
@@ -94,20 +97,22 @@ class AsyncClient(AsyncBaseClient):
         outputs: Outputs | None = None,
         framing: ImageFraming | None = None,
         refuse_long_texts: bool = False,
+        priority: Priority | None = None,
         window: int = 64,
         timeout: float | None = None,
     ) -> AsyncGenerator[Embedding]:
         """Embeds any number of items, holding at most `window` of them at a time.
 
         An item is an image, or an Item for a text or for a source of your own. The answers keep
-        the order of the items. `framing` and `refuse_long_texts` are those of `embed`. A stream
+        the order of the items. `framing` and `refuse_long_texts` are those of `embed`, and so is
+        `priority`, except that None is "bulk". A stream
         that breaks is opened again for the items that it left unanswered. `timeout` bounds the
         calls that describe the model, not the stream. Raises ValueError for a window of less than
         1.
         """
         if window < 1:
             raise ValueError("window: must be at least 1")
-        options = input_options_to_proto(framing, refuse_long_texts)
+        options = input_options_to_proto(framing, refuse_long_texts, priority)
         return self._embed_stream(items, outputs or Outputs(), options, framing, window, timeout)
 
     async def _embed_stream(

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float32]
 
+Priority = Literal["interactive", "bulk"]
+"""A caller waits for interactive work, which comes first; bulk work is slower where much waits."""
+
 ImageFraming = Literal["crop", "pad"]
 """How an image that is not square becomes the model's square.
 

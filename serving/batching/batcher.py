@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bundle.bounded_log import BoundedLog
 from bundle.onnx_graph import GraphName
+from serving.batching.batch_delay import BatchDelay
 from serving.batching.item_admission import AdmissionConfig, ItemAdmission, Permits
 from serving.batching.item_results import EmbeddedItem, StageTimes
 from serving.batching.worker_thread import WorkerThread
@@ -22,7 +23,7 @@ from serving.core.config import ServerConfig
 from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.core.errors import ErrorKind, ServingError, expired, internal
 from serving.core.metrics import BatcherMetrics
-from serving.core.priority_queue import PriorityQueue
+from serving.core.priority_queue import PriorityQueue, WorkPriority
 from serving.engines.base import EngineError
 from serving.engines.outputs import OutputRow
 
@@ -41,7 +42,7 @@ class BatcherConfig:
     runs: int
     """Concurrent runs."""
     wait_s: float
-    """How long an idle engine waits for items that are admitted and still being decoded."""
+    """The longest that an idle engine waits for items that are still being decoded."""
 
 
 def batcher_config(graph: GraphName, config: ServerConfig, runs: int) -> BatcherConfig:
@@ -64,6 +65,7 @@ class _QueuedItem:
     """One decoded item, without the batch dimension."""
     deadline: float
     arrived: float
+    priority: WorkPriority
     decode_s: float
     coverage: ItemCoverage
     future: asyncio.Future[EmbeddedItem]
@@ -72,8 +74,9 @@ class _QueuedItem:
 class Batcher:
     """Runs admitted items in batches, and gives each item its own result or error.
 
-    An idle engine takes what is there. A busy one waits for a full batch, or for the last item that
-    is being decoded, before it starts a concurrent run.
+    An idle engine takes what is there, and waits for what is being decoded only where BatchDelay
+    says that it pays. A busy one waits for a full batch, or for the last item that is being
+    decoded, before it starts a concurrent run.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Batcher:
         self._on_outcome = on_outcome
         self._log = BoundedLog(logging.getLogger(__name__))
         self._queue: PriorityQueue[_QueuedItem] = PriorityQueue()
+        self._delay = BatchDelay()
         self._changed = asyncio.Event()
         self.admission = ItemAdmission(config.admission, metrics.slots, self._changed)
         """Where calls get permits for their items, before these are decoded."""
@@ -111,11 +115,13 @@ class Batcher:
         future raises ServingError.
         """
         loop = asyncio.get_running_loop()
+        now = loop.time()
         future: asyncio.Future[EmbeddedItem] = loop.create_future()
         item = _QueuedItem(
             array=array,
             deadline=deadline,
-            arrived=loop.time(),
+            arrived=now,
+            priority=permits.priority,
             decode_s=decode_s,
             coverage=coverage,
             future=future,
@@ -124,6 +130,7 @@ class Batcher:
         self._metrics.queued.inc()
         future.add_done_callback(functools.partial(self._on_result, number))
         permits.use()
+        self._delay.on_item(now, others=self.admission.expected > 0)
         return future
 
     def _on_result(self, number: int, future: asyncio.Future[EmbeddedItem]) -> None:
@@ -166,14 +173,17 @@ class Batcher:
     async def _gather(self) -> None:
         """Waits for items that are still being decoded, while the next batch has room for them.
 
-        An idle engine waits at most `wait_s`, because its time is lost meanwhile. A busy one waits
-        until a run ends: items that gather in the meantime share one run.
+        An idle engine waits while that pays, and at most `wait_s`, because its time is lost
+        meanwhile. A busy one waits until a run ends: items that gather in the meantime share one
+        run.
         """
         idle = len(self._idle)
-        timeout_s = self._config.wait_s if idle == self._config.runs else None
+        is_busy = idle < self._config.runs
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(None if is_busy else self._config.wait_s):
                 while not self._is_complete() and len(self._idle) == idle:
+                    if not is_busy and not self._delay.pays(len(self._queue)):
+                        break
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
@@ -229,7 +239,9 @@ class Batcher:
         now = asyncio.get_running_loop().time()
         seconds = now - started
         self._metrics.batch.observe(len(batch))
+        self._metrics.fill.observe(len(batch) / self._config.max_batch)
         self._metrics.inference.observe(seconds)
+        self._delay.on_run(len(batch), seconds)
         self.admission.times.observe(
             seconds,
             len(batch),
@@ -240,6 +252,7 @@ class Batcher:
         for item, result in zip(batch, run.result(), strict=True):
             queue_s = started - item.arrived
             self._metrics.queue.observe(queue_s)
+            self._metrics.queue_by_priority[item.priority].observe(queue_s)
             failed = isinstance(result, EngineError)
             self._on_outcome(not failed)
             if failed:

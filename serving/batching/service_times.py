@@ -29,6 +29,10 @@ class ServiceTimes:
         self._last_end: float | None = None
         """When the last run ended, if the server was busy then."""
         self._now = 0.0
+        # Admission asks far more often than runs end.
+        self.run_s = 0.0
+        """Seconds of a run; 0 before the first one."""
+        self._idle_item_s = self._busy_item_s = 0.0
 
     def observe(self, run_s: float, items: int, *, runs: int, admitted: int, now: float) -> None:
         """Records a run that has ended at `now`.
@@ -42,19 +46,17 @@ class ServiceTimes:
             self._busy.append((now - self._last_end, items))
         self._last_end = now if admitted - items >= BUSY_ITEMS else None
         self._now = now
-
-    def run_s(self) -> float:
-        """Seconds of a run; 0 before the first one."""
-        return _lower_quartile(self._run_times)
+        self.run_s = _lower_quartile(self._run_times)
+        self._idle_item_s = _lower_quartile(self._item_times)
+        self._busy_item_s = _MARGIN * self._mean_busy_s()
 
     def item_s(self, admitted: int, now: float) -> float:
         """Seconds for which each of the `admitted` items holds up those behind it; 0 before the
         first run."""
         is_busy = admitted >= BUSY_ITEMS and now - self._now < _FORGOTTEN_S
-        busy_s = _MARGIN * self._busy_item_s() if is_busy else 0.0
-        return max(_lower_quartile(self._item_times), busy_s)
+        return max(self._idle_item_s, self._busy_item_s) if is_busy else self._idle_item_s
 
-    def _busy_item_s(self) -> float:
+    def _mean_busy_s(self) -> float:
         """The mean over the last runs of a busy server, without the slowest one: it may be a stall
         that is over."""
         kept = sorted(self._busy)[:-1]

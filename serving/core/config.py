@@ -41,7 +41,8 @@ class BatchConfig:
     max_texts: Annotated[int, NumberRange(1, 100_000)] = 64
     """Maximum number of texts in one run."""
     wait_ms: Annotated[float, NumberRange(0, 60_000)] = 2.0
-    """Milliseconds that an idle engine waits for admitted items that are still being decoded."""
+    """Most milliseconds that an idle engine waits for items that are still being decoded. It waits
+    only where that saves more time than it costs, by what was measured so far."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from serving.core.errors import StartupError
+from serving.core.priority_queue import PRIORITIES, WorkPriority
 
 _SECONDS_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_FILL_BUCKETS = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -48,8 +50,12 @@ class BatcherMetrics:
     """Items admitted and not yet answered."""
     batch: Histogram
     """Items per run."""
+    fill: Histogram
+    """Items per run, over the most that a run may have."""
     queue: Histogram
     """Seconds that an item waited for its run."""
+    queue_by_priority: Mapping[WorkPriority, Histogram]
+    """The same, by the priority of the call."""
     inference: Histogram
     """Seconds per run."""
     shortfalls: Counter
@@ -149,6 +155,27 @@ class Metrics:
             buckets=_BATCH_BUCKETS,
             registry=self.registry,
         )
+        self._fill = Histogram(
+            "sparseclip_batch_fill",
+            "Items per run, over the most that a run may have.",
+            ["graph"],
+            buckets=_FILL_BUCKETS,
+            registry=self.registry,
+        )
+        self._queue_by_priority = Histogram(
+            "sparseclip_queue_seconds",
+            "Time that an item waited for its run, by the priority of its call.",
+            ["graph", "priority"],
+            buckets=_SECONDS_BUCKETS,
+            registry=self.registry,
+        )
+        self.reply = Histogram(
+            "sparseclip_reply_seconds",
+            "Time that it took to make a reply of the results.",
+            ["method"],
+            buckets=_SECONDS_BUCKETS,
+            registry=self.registry,
+        )
         self._stage = Histogram(
             "sparseclip_stage_seconds",
             "Time of an item in a stage.",
@@ -173,7 +200,11 @@ class Metrics:
             queued=self._queued(graph),
             slots=self._slots(graph),
             batch=self._batch.labels(graph),
+            fill=self._fill.labels(graph),
             queue=self._stage.labels(graph, "queue"),
+            queue_by_priority={
+                priority: self._queue_by_priority.labels(graph, priority) for priority in PRIORITIES
+            },
             inference=self._stage.labels(graph, "inference"),
             shortfalls=self.shortfalls,
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import Generic, Literal, TypeVar
 
-Priority = Literal["interactive", "bulk"]
+WorkPriority = Literal["interactive", "bulk"]
 """A caller waits for interactive work; bulk work is a collection that nobody watches."""
+PRIORITIES: tuple[WorkPriority, ...] = ("interactive", "bulk")
 
 BULK_TURN = 4
 """While both wait, every fourth entry that is taken is bulk: it is slower then, and never stops."""
@@ -28,7 +29,7 @@ class PriorityQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._interactive) + len(self._bulk)
 
-    def push(self, entry: T, priority: Priority) -> int:
+    def push(self, entry: T, priority: WorkPriority) -> int:
         """Adds an entry. Its number is what `remove` takes."""
         number = next(self._numbers)
         (self._bulk if priority == "bulk" else self._interactive)[number] = entry

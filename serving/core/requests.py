@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bundle.concepts import ConceptVocabulary, NamedConcept
 from bundle.manifest import Framing
 from serving.core.errors import ErrorKind, ServingError
+from serving.core.priority_queue import WorkPriority
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,8 @@ class InputOptions:
     framing: Framing | None = None
     """None is the model's own."""
     refuse_long_texts: bool = False
+    priority: WorkPriority | None = None
+    """None is interactive in a call, and bulk in a stream."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from bundle.manifest import Framing, Preprocessing
 from bundle.preprocessor import ImagePixels
 from serving.core.errors import ServingError, StartupError, internal, invalid
 from serving.core.metrics import Metrics
-from serving.core.priority_queue import Priority, PriorityQueue
+from serving.core.priority_queue import PriorityQueue, WorkPriority
 from serving.image_decoding.process import Decoded, DecodeProcess, ImageToDecode, WorkerDiedError
 
 
@@ -76,7 +76,7 @@ class DecodePool:
             raise StartupError("decode_workers: a worker does not start") from None
 
     def submit(
-        self, data: bytes, framing: Framing | None = None, priority: Priority = "interactive"
+        self, data: bytes, framing: Framing | None = None, priority: WorkPriority = "interactive"
     ) -> asyncio.Future[ImagePixels]:
         """Pixels (3, S, S) of an encoded image, and what they cover.
 

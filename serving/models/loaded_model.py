@@ -22,7 +22,7 @@ from serving.core.config import ServerConfig
 from serving.core.coverage import ItemCoverage
 from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.metrics import Metrics
-from serving.core.priority_queue import Priority
+from serving.core.priority_queue import WorkPriority
 from serving.core.requests import EmbedItem, ImageItem, ModelId, TextItem
 from serving.engines.base import Engine, EngineError, available_cores
 from serving.engines.outputs import OutputRow, rows_of
@@ -162,7 +162,7 @@ class ServedModel:
         deadline: float,
         *,
         patches: bool = False,
-        priority: Priority = "interactive",
+        priority: WorkPriority = "interactive",
     ) -> list[ItemResult]:
         """Answers items in their order; one that fails does not disturb the others.
 
@@ -171,18 +171,21 @@ class ServedModel:
         """
         images = [item for item in items if isinstance(item, ImageItem)]
         texts = [item for item in items if isinstance(item, TextItem)]
-        batcher = self._image_batcher(patches)
+        image_admission = self._image_batcher(patches).admission
+        text_admission = self.batchers["text"].admission
+        if not texts:
+            with image_admission.admit(len(images), deadline, priority) as permits:
+                return await self._embed_images(images, deadline, patches, permits)
+        if not images:
+            with text_admission.admit(len(texts), deadline, priority) as permits:
+                return await self.texts.results(texts, deadline, permits)
         with (
-            batcher.admission.admit(len(images), deadline, priority) as image_permits,
-            self.batchers["text"].admission.admit(len(texts), deadline, priority) as text_permits,
+            image_admission.admit(len(images), deadline, priority) as image_permits,
+            text_admission.admit(len(texts), deadline, priority) as text_permits,
         ):
-            if not texts:
-                return await self._embed_images(images, deadline, batcher, image_permits)
-            if not images:
-                return await self.texts.results(texts, deadline, text_permits)
             async with asyncio.TaskGroup() as group:
                 image_task = group.create_task(
-                    self._embed_images(images, deadline, batcher, image_permits)
+                    self._embed_images(images, deadline, patches, image_permits)
                 )
                 text_task = group.create_task(self.texts.results(texts, deadline, text_permits))
         image_results, text_results = iter(image_task.result()), iter(text_task.result())
@@ -194,13 +197,13 @@ class ServedModel:
         deadline: float,
         *,
         patches: bool = False,
-        priority: Priority = "bulk",
+        priority: WorkPriority = "bulk",
     ) -> ItemResult:
         """Answers one item of a stream, after waiting for a slot that streams may use."""
         if isinstance(item, ImageItem):
-            batcher = self._image_batcher(patches)
-            async with batcher.admission.admit_when_free(priority) as permits:
-                return (await self._embed_images([item], deadline, batcher, permits))[0]
+            admission = self._image_batcher(patches).admission
+            async with admission.admit_when_free(priority) as permits:
+                return (await self._embed_images([item], deadline, patches, permits))[0]
         async with self.batchers["text"].admission.admit_when_free(priority) as permits:
             return (await self.texts.results([item], deadline, permits))[0]
 
@@ -214,11 +217,11 @@ class ServedModel:
         return self.batchers["patches" if patches else "image"]
 
     async def _embed_images(
-        self, items: Sequence[ImageItem], deadline: float, batcher: Batcher, permits: Permits
+        self, items: Sequence[ImageItem], deadline: float, patches: bool, permits: Permits
     ) -> list[ItemResult]:
         embedding = ImageEmbedding(
             self.decoders,
-            batcher,
+            self._image_batcher(patches),
             permits,
             deadline,
             self._on_outcome,

@@ -87,7 +87,7 @@ def test_a_stream_gives_what_calls_give(client: Client) -> None:
     items = [Item(source=f"{seed}", image=png(seed)) for seed in range(100)]
     items[50] = Item(source="50", image=b"poison")
     items[60] = Item(source="60", text="a red circle")
-    answers = list(client.embed_stream(iter(items), window=24))
+    answers = list(client.embed_stream(iter(items), window=24, priority="interactive"))
     assert [answer.source for answer in answers] == [f"{seed}" for seed in range(100)]
     assert [answer.source for answer in answers if not answer.ok] == ["50"]
     called = client.embed([png(99)], ["a red circle"])

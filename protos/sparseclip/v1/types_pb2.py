@@ -24,33 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sparseclip/v1/types.proto\x12\rsparseclip.v1\"=\n\x0cSparseVector\x12\x0f\n\x07indices\x18\x01 \x03(\r\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12\x0c\n\x04norm\x18\x03 \x01(\x02\"\x7f\n\rScoredConcept\x12\x12\n\nconcept_id\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x02\x12\x1c\n\x0fname_confidence\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x0b\n\x03hub\x18\x05 \x01(\x08\x42\x12\n\x10_name_confidence\"1\n\rScoredCaption\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\"W\n\x0cInputOptions\x12,\n\x07\x66raming\x18\x01 \x01(\x0e\x32\x1b.sparseclip.v1.ImageFraming\x12\x19\n\x11refuse_long_texts\x18\x02 \x01(\x08\"\xb7\x01\n\x08\x43overage\x12\x0e\n\x06tokens\x18\x01 \x01(\r\x12\x11\n\ttruncated\x18\x02 \x01(\x08\x12\x15\n\runknown_words\x18\x03 \x03(\t\x12,\n\x07\x66raming\x18\x04 \x01(\x0e\x32\x1b.sparseclip.v1.ImageFraming\x12\x13\n\x0bimage_share\x18\x05 \x01(\x02\x12\x13\n\x06ground\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06\x66rames\x18\x07 \x01(\rB\t\n\x07_ground\"[\n\x0cStageTimings\x12\x11\n\tdecode_us\x18\x01 \x01(\x04\x12\x10\n\x08queue_us\x18\x02 \x01(\x04\x12\x14\n\x0cinference_us\x18\x03 \x01(\x04\x12\x10\n\x08total_us\x18\x04 \x01(\x04\"-\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\".\n\rModelSelector\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"9\n\nConceptRef\x12\x14\n\nconcept_id\x18\x01 \x01(\rH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x42\x05\n\x03ref*\\\n\x0cImageFraming\x12\x1d\n\x19IMAGE_FRAMING_UNSPECIFIED\x10\x00\x12\x16\n\x12IMAGE_FRAMING_CROP\x10\x01\x12\x15\n\x11IMAGE_FRAMING_PAD\x10\x02*|\n\x12ImageInterpolation\x12#\n\x1fIMAGE_INTERPOLATION_UNSPECIFIED\x10\x00\x12\x1f\n\x1bIMAGE_INTERPOLATION_BICUBIC\x10\x01\x12 \n\x1cIMAGE_INTERPOLATION_BILINEAR\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sparseclip/v1/types.proto\x12\rsparseclip.v1\"=\n\x0cSparseVector\x12\x0f\n\x07indices\x18\x01 \x03(\r\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12\x0c\n\x04norm\x18\x03 \x01(\x02\"\x7f\n\rScoredConcept\x12\x12\n\nconcept_id\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x02\x12\x1c\n\x0fname_confidence\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x0b\n\x03hub\x18\x05 \x01(\x08\x42\x12\n\x10_name_confidence\"1\n\rScoredCaption\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\"\x82\x01\n\x0cInputOptions\x12,\n\x07\x66raming\x18\x01 \x01(\x0e\x32\x1b.sparseclip.v1.ImageFraming\x12\x19\n\x11refuse_long_texts\x18\x02 \x01(\x08\x12)\n\x08priority\x18\x03 \x01(\x0e\x32\x17.sparseclip.v1.Priority\"\xb7\x01\n\x08\x43overage\x12\x0e\n\x06tokens\x18\x01 \x01(\r\x12\x11\n\ttruncated\x18\x02 \x01(\x08\x12\x15\n\runknown_words\x18\x03 \x03(\t\x12,\n\x07\x66raming\x18\x04 \x01(\x0e\x32\x1b.sparseclip.v1.ImageFraming\x12\x13\n\x0bimage_share\x18\x05 \x01(\x02\x12\x13\n\x06ground\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06\x66rames\x18\x07 \x01(\rB\t\n\x07_ground\"[\n\x0cStageTimings\x12\x11\n\tdecode_us\x18\x01 \x01(\x04\x12\x10\n\x08queue_us\x18\x02 \x01(\x04\x12\x14\n\x0cinference_us\x18\x03 \x01(\x04\x12\x10\n\x08total_us\x18\x04 \x01(\x04\"-\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\".\n\rModelSelector\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"9\n\nConceptRef\x12\x14\n\nconcept_id\x18\x01 \x01(\rH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x42\x05\n\x03ref*\\\n\x0cImageFraming\x12\x1d\n\x19IMAGE_FRAMING_UNSPECIFIED\x10\x00\x12\x16\n\x12IMAGE_FRAMING_CROP\x10\x01\x12\x15\n\x11IMAGE_FRAMING_PAD\x10\x02*|\n\x12ImageInterpolation\x12#\n\x1fIMAGE_INTERPOLATION_UNSPECIFIED\x10\x00\x12\x1f\n\x1bIMAGE_INTERPOLATION_BICUBIC\x10\x01\x12 \n\x1cIMAGE_INTERPOLATION_BILINEAR\x10\x02*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparseclip.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_IMAGEFRAMING']._serialized_start=809
-  _globals['_IMAGEFRAMING']._serialized_end=901
-  _globals['_IMAGEINTERPOLATION']._serialized_start=903
-  _globals['_IMAGEINTERPOLATION']._serialized_end=1027
+  _globals['_IMAGEFRAMING']._serialized_start=853
+  _globals['_IMAGEFRAMING']._serialized_end=945
+  _globals['_IMAGEINTERPOLATION']._serialized_start=947
+  _globals['_IMAGEINTERPOLATION']._serialized_end=1071
+  _globals['_PRIORITY']._serialized_start=1073
+  _globals['_PRIORITY']._serialized_end=1154
   _globals['_SPARSEVECTOR']._serialized_start=44
   _globals['_SPARSEVECTOR']._serialized_end=105
   _globals['_SCOREDCONCEPT']._serialized_start=107
   _globals['_SCOREDCONCEPT']._serialized_end=234
   _globals['_SCOREDCAPTION']._serialized_start=236
   _globals['_SCOREDCAPTION']._serialized_end=285
-  _globals['_INPUTOPTIONS']._serialized_start=287
-  _globals['_INPUTOPTIONS']._serialized_end=374
-  _globals['_COVERAGE']._serialized_start=377
-  _globals['_COVERAGE']._serialized_end=560
-  _globals['_STAGETIMINGS']._serialized_start=562
-  _globals['_STAGETIMINGS']._serialized_end=653
-  _globals['_MODELVERSION']._serialized_start=655
-  _globals['_MODELVERSION']._serialized_end=700
-  _globals['_MODELSELECTOR']._serialized_start=702
-  _globals['_MODELSELECTOR']._serialized_end=748
-  _globals['_CONCEPTREF']._serialized_start=750
-  _globals['_CONCEPTREF']._serialized_end=807
+  _globals['_INPUTOPTIONS']._serialized_start=288
+  _globals['_INPUTOPTIONS']._serialized_end=418
+  _globals['_COVERAGE']._serialized_start=421
+  _globals['_COVERAGE']._serialized_end=604
+  _globals['_STAGETIMINGS']._serialized_start=606
+  _globals['_STAGETIMINGS']._serialized_end=697
+  _globals['_MODELVERSION']._serialized_start=699
+  _globals['_MODELVERSION']._serialized_end=744
+  _globals['_MODELSELECTOR']._serialized_start=746
+  _globals['_MODELSELECTOR']._serialized_end=792
+  _globals['_CONCEPTREF']._serialized_start=794
+  _globals['_CONCEPTREF']._serialized_end=851
 # @@protoc_insertion_point(module_scope)

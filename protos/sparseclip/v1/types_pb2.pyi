@@ -18,12 +18,21 @@ class ImageInterpolation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMAGE_INTERPOLATION_UNSPECIFIED: _ClassVar[ImageInterpolation]
     IMAGE_INTERPOLATION_BICUBIC: _ClassVar[ImageInterpolation]
     IMAGE_INTERPOLATION_BILINEAR: _ClassVar[ImageInterpolation]
+
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIORITY_UNSPECIFIED: _ClassVar[Priority]
+    PRIORITY_INTERACTIVE: _ClassVar[Priority]
+    PRIORITY_BULK: _ClassVar[Priority]
 IMAGE_FRAMING_UNSPECIFIED: ImageFraming
 IMAGE_FRAMING_CROP: ImageFraming
 IMAGE_FRAMING_PAD: ImageFraming
 IMAGE_INTERPOLATION_UNSPECIFIED: ImageInterpolation
 IMAGE_INTERPOLATION_BICUBIC: ImageInterpolation
 IMAGE_INTERPOLATION_BILINEAR: ImageInterpolation
+PRIORITY_UNSPECIFIED: Priority
+PRIORITY_INTERACTIVE: Priority
+PRIORITY_BULK: Priority
 
 class SparseVector(_message.Message):
     __slots__ = ("indices", "values", "norm")
@@ -58,12 +67,14 @@ class ScoredCaption(_message.Message):
     def __init__(self, text: _Optional[str] = ..., similarity: _Optional[float] = ...) -> None: ...
 
 class InputOptions(_message.Message):
-    __slots__ = ("framing", "refuse_long_texts")
+    __slots__ = ("framing", "refuse_long_texts", "priority")
     FRAMING_FIELD_NUMBER: _ClassVar[int]
     REFUSE_LONG_TEXTS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     framing: ImageFraming
     refuse_long_texts: bool
-    def __init__(self, framing: _Optional[_Union[ImageFraming, str]] = ..., refuse_long_texts: _Optional[bool] = ...) -> None: ...
+    priority: Priority
+    def __init__(self, framing: _Optional[_Union[ImageFraming, str]] = ..., refuse_long_texts: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
 
 class Coverage(_message.Message):
     __slots__ = ("tokens", "truncated", "unknown_words", "framing", "image_share", "ground", "frames")

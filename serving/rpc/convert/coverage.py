@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from bundle.manifest import Framing
 from serving.core.coverage import ItemCoverage
 from serving.core.errors import invalid
+from serving.core.priority_queue import WorkPriority
 from serving.core.requests import InputOptions
 from sparseclip.v1 import types_pb2
 
@@ -16,6 +17,10 @@ MAX_CAPTIONS = 10
 _FRAMINGS: dict[int, Framing] = {
     types_pb2.IMAGE_FRAMING_CROP: "crop",
     types_pb2.IMAGE_FRAMING_PAD: "pad",
+}
+_PRIORITIES: dict[int, WorkPriority] = {
+    types_pb2.PRIORITY_INTERACTIVE: "interactive",
+    types_pb2.PRIORITY_BULK: "bulk",
 }
 INTERPOLATIONS = {
     "bicubic": types_pb2.IMAGE_INTERPOLATION_BICUBIC,
@@ -29,9 +34,11 @@ FRAMING_NUMBERS: dict[Framing | None, types_pb2.ImageFraming] = {
 
 
 def input_options(message: types_pb2.InputOptions) -> InputOptions:
-    """How the inputs are read. That the model offers the framing is checked once it is known."""
+    """How the inputs are read, and when. That the model offers the framing is checked later."""
     return InputOptions(
-        framing=framing(message.framing), refuse_long_texts=message.refuse_long_texts
+        framing=framing(message.framing),
+        refuse_long_texts=message.refuse_long_texts,
+        priority=_PRIORITIES.get(message.priority),
     )
 
 

@@ -20,6 +20,7 @@ from sparseclip.announcement import ITEMS_HEADER, announced
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
 
 EMBED = "/sparseclip.v1.EmbeddingService/Embed"
+EMBED_STREAM = "/sparseclip.v1.EmbeddingService/EmbedStream"
 
 
 class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
@@ -32,6 +33,8 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         self._registry = registry
         self._limits = limits
         self._metrics = metrics
+        self._reply_seconds = metrics.reply.labels(EMBED)
+        self._stream_reply_seconds = metrics.reply.labels(EMBED_STREAM)
         self._draining = draining
 
     def check_headers(self, headers: Iterable[tuple[str, str | bytes]], deadline: float) -> None:
@@ -55,10 +58,18 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
             patch_ids = convert.patch_ids(outputs, model)
             model.check_framing(embed.options.framing, "options.framing")
             call = current_call()
-            results = await model.embed(embed.items, call.deadline, patches=bool(patch_ids))
+            results = await model.embed(
+                embed.items,
+                call.deadline,
+                patches=bool(patch_ids),
+                priority=embed.options.priority or "interactive",
+            )
             for item, result in zip(embed.items, results, strict=True):
                 self._count(item, result)
-            return convert.embed_response(embed, results, outputs, patch_ids, model, call.elapsed)
+            with self._reply_seconds.time():
+                return convert.embed_response(
+                    embed, results, outputs, patch_ids, model, call.elapsed
+                )
 
     async def EmbedStream(  # noqa: N802
         self, request_iterator: AsyncIterator[embedding_pb2.EmbedStreamRequest], context: RpcContext
@@ -72,8 +83,15 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
             patch_ids = convert.patch_ids(outputs, model)
             model.check_framing(options.framing, "start.options.framing")
 
+            version = convert.model_version(model.id)
+
             async def answer(item: EmbedItem) -> ItemResult:
-                return await model.embed_when_free(item, call.deadline, patches=bool(patch_ids))
+                return await model.embed_when_free(
+                    item,
+                    call.deadline,
+                    patches=bool(patch_ids),
+                    priority=options.priority or "bulk",
+                )
 
             window = StreamWindow(
                 self._items(request_iterator, options, call),
@@ -83,10 +101,12 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
             )
             async for item, result in window.answers():
                 self._count(item, result)
-                yield embedding_pb2.EmbedStreamResponse(
-                    model=convert.model_version(model.id),
-                    result=convert.embed_result(item, result, outputs, patch_ids, model),
-                )
+                with self._stream_reply_seconds.time():
+                    reply = embedding_pb2.EmbedStreamResponse(
+                        model=version,
+                        result=convert.embed_result(item, result, outputs, patch_ids, model),
+                    )
+                yield reply
 
     async def _first(
         self, messages: AsyncIterator[embedding_pb2.EmbedStreamRequest]

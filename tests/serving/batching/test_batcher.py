@@ -29,10 +29,15 @@ class Gated:
 
     def __init__(self) -> None:
         self.open = threading.Event()
-        self.sizes: list[int] = []
+        self.batches: list[list[int]] = []
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many items each run had."""
+        return list(map(len, self.batches))
 
     def __call__(self, inputs: NDArray[Any]) -> list[OutputRow | EngineError]:
-        self.sizes.append(len(inputs))
+        self.batches.append([int(row[0]) for row in inputs])
         assert self.open.wait(30)
         nothing = np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.float32)
         return [
@@ -48,13 +53,18 @@ class Gated:
         ]
 
 
+def batcher_of(gate: Gated, *, wait_s: float, runs: int = 1) -> Batcher:
+    """A batcher of batches of 4."""
+    admission = AdmissionConfig(slots=64, max_ahead_s=60.0)
+    config = BatcherConfig(admission=admission, max_batch=4, runs=runs, wait_s=wait_s)
+    return Batcher(gate, config, Metrics().batcher("image"), lambda succeeded: None)
+
+
 @pytest_asyncio.fixture
 async def gated() -> AsyncIterator[tuple[Batcher, Gated]]:
     """A batcher of batches of 4 and two runs at a time, and its gate, closed."""
     gate = Gated()
-    admission = AdmissionConfig(slots=64, max_ahead_s=60.0)
-    config = BatcherConfig(admission=admission, max_batch=4, runs=2, wait_s=0.002)
-    batcher = Batcher(gate, config, Metrics().batcher("image"), lambda succeeded: None)
+    batcher = batcher_of(gate, runs=2, wait_s=0.002)
     yield batcher, gate
     gate.open.set()
     await batcher.close()
@@ -114,6 +124,51 @@ async def test_what_waits_is_taken_when_a_run_ends(gated: tuple[Batcher, Gated])
         gate.open.set()
         assert [(await future).row.norm for future in futures] == list(range(3))
         assert gate.sizes == [1, 2]
+
+
+async def test_interactive_items_come_before_bulk_ones_and_leave_them_a_share() -> None:
+    gate = Gated()
+    batcher = batcher_of(gate, wait_s=0.0)
+    try:
+        with (
+            batcher.admission.admit(1, math.inf) as first,
+            batcher.admission.admit(12, math.inf, "bulk") as bulk,
+            batcher.admission.admit(6, math.inf) as interactive,
+        ):
+            futures = submit(batcher, first, range(1))
+            assert await eventually(lambda: gate.sizes == [1])  # the run is busy
+            futures += submit(batcher, bulk, range(20, 32))
+            futures += submit(batcher, interactive, range(10, 16))
+            gate.open.set()
+            await asyncio.gather(*futures)
+    finally:
+        await batcher.close()
+    order = [number for batch in gate.batches[1:] for number in batch]
+    assert order == [10, 11, 12, 20, 13, 14, 15, 21, *range(22, 32)]
+
+
+@pytest.mark.parametrize("pays", [True, False])
+async def test_an_idle_engine_waits_for_what_is_coming_only_where_it_pays(pays: bool) -> None:
+    gate = Gated()
+    gate.open.set()
+    batcher = batcher_of(gate, wait_s=30.0)
+    for number in range(8):
+        batcher._delay.on_item(-100 + number * (0.001 if pays else 0.1), others=number < 7)
+    for items in (1, 2):
+        batcher._delay.on_run(items, 0.02 + items * 0.001)
+    try:
+        with batcher.admission.admit(2, math.inf) as permits:
+            [first] = submit(batcher, permits, range(1))
+            if pays:
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                assert batcher._idle  # no run has begun
+            else:
+                await first
+            await asyncio.gather(first, *submit(batcher, permits, range(1, 2)))
+            assert gate.sizes == ([2] if pays else [1, 1])
+    finally:
+        await batcher.close()
 
 
 async def test_a_broken_engine_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:

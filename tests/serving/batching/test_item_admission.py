@@ -104,3 +104,17 @@ async def test_slots_that_one_call_frees_go_to_every_stream_item_that_fits() -> 
     leave.set()
     await asyncio.gather(*tasks)
     assert admission.admitted == 0
+
+
+async def test_bulk_work_fills_half_of_a_queue_and_little_of_it_is_ahead_of_other_calls() -> None:
+    admission = admission_of(slots=40, max_ahead_s=4.0)
+    later = asyncio.get_running_loop().time() + 60
+    with pytest.raises(ServingError), admission.admit(21, later, "bulk"):
+        pass
+    with admission.admit(20, later, "bulk"):
+        with pytest.raises(ServingError), admission.admit(1, later, "bulk"):
+            pass
+        # Three items of 0.1 s each, one bulk item between them, and the run that goes on: 0.8 s.
+        assert is_admitted(admission, 3, 0.9)
+        assert not is_admitted(admission, 3, 0.7)
+    assert admission.admitted == 0

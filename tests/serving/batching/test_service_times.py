@@ -9,14 +9,14 @@ from serving.batching.service_times import BUSY_ITEMS, ServiceTimes
 
 def test_before_the_first_run_nothing_is_known() -> None:
     times = ServiceTimes()
-    assert (times.run_s(), times.item_s(1, 0.0)) == (0.0, 0.0)
+    assert (times.run_s, times.item_s(1, 0.0)) == (0.0, 0.0)
 
 
 def test_an_idle_server_counts_its_runs_alone() -> None:
     times = ServiceTimes()
     for n in range(8):
         times.observe(0.4, 4, runs=2, admitted=4, now=float(n))
-    assert times.run_s() == 0.4
+    assert times.run_s == 0.4
     assert times.item_s(100, 8.0) == pytest.approx(0.05)
 
 

@@ -98,3 +98,13 @@ async def test_unknown_models_are_not_found(shared: Running) -> None:
     ):
         error = await refused(shared.stub.GetModel(embedding_pb2.GetModelRequest(model=selector)))
         assert error.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_every_priority_gives_the_same_answer(shared: Running) -> None:
+    answers = set()
+    for priority in types_pb2.Priority.values():
+        request = embed_request(PNG, texts=("a dog",))
+        request.options.priority = priority
+        reply = await shared.stub.Embed(request)
+        answers.add(tuple(tuple(result.sparse.indices) for result in reply.results))
+    assert len(answers) == 1
