@@ -40,6 +40,12 @@ from benchmarks.running_server import LONG_QUEUE, environment
 from benchmarks.sample_collections import DISTINCT, IMAGES, image
 
 DENSE, SPARSE, INFINITY = "sparseclip, dense", "sparseclip, sparse", "infinity"
+OURS = {
+    DENSE: ("dense", ()),
+    f"{DENSE}, fp32": ("dense", ("--engine", "onnxruntime", "--precision", "fp32")),
+    SPARSE: ("sparse", ()),
+}
+"""The kind of the bundle, and flags. Without flags the server chooses its engine and precision."""
 LIBRARIES = ("open_clip", "transformers")
 SETTINGS = {
     "1 a call, 1 at once": (1, 1),
@@ -61,11 +67,12 @@ def main() -> None:
     parser.add_argument("--images", choices=IMAGES, default="jpeg512")
     parser.add_argument("--infinity", help="the command infinity_emb of its environment")
     parser.add_argument("--serve", default="", help="flags for our server, as one argument")
+    parser.add_argument("--ours", choices=OURS, nargs="+", default=list(OURS))
     parser.add_argument("--settings", choices=SETTINGS, nargs="*", default=list(SETTINGS))
     parser.add_argument("--libraries", choices=LIBRARIES, nargs="*", default=list(LIBRARIES))
     parser.add_argument("--batches", type=at_least(1, up_to=DISTINCT), nargs="*", default=BATCHES)
     parser.add_argument("--blocks", type=at_least(1), default=3, help="alternations of all arms")
-    parser.add_argument("--seconds", type=above(0), default=4.0, help="length of a block")
+    parser.add_argument("--seconds", type=above(0), default=3.0, help="length of a block")
     parser.add_argument("--out", type=Path, default=RESULTS / "beside_peers.json")
     given = parser.parse_args()
     began = time.perf_counter()
@@ -73,8 +80,11 @@ def main() -> None:
     data = [image(*IMAGES[given.images], seed) for seed in range(DISTINCT)]
     with contextlib.ExitStack() as stack:
         servers = {
-            name: stack.enter_context(sparseclip(bundle, *LONG_QUEUE, *shlex.split(given.serve)))
-            for name, bundle in ((DENSE, model.dense), (SPARSE, model.sparse))
+            name: stack.enter_context(
+                sparseclip(getattr(model, kind), *LONG_QUEUE, *flags, *shlex.split(given.serve))
+            )
+            for name, (kind, flags) in OURS.items()
+            if name in given.ours
         }
         if given.infinity:
             servers[INFINITY] = stack.enter_context(infinity(model, given.infinity))
@@ -176,7 +186,9 @@ async def measure(
         "latency_p50_ms": summaries(latencies),
         f"over_{INFINITY}": over(rates, INFINITY),
         "cosine_with_ours": {
-            name: parity(vectors[DENSE], rows) for name, rows in vectors.items() if name != DENSE
+            name: parity(vectors[DENSE], rows)
+            for name, rows in vectors.items()
+            if name != DENSE and DENSE in vectors
         },
         "memory_mib": {name: server.memory_mib() for name, server in servers.items()},
         "versions": {

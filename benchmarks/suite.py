@@ -41,6 +41,7 @@ STEPS = {
         [
             *("benchmarks.beside_peers", *L14, "--blocks", "1", "--batches", "8"),
             *("--settings", "1 a call, 1 at once", "1 a call, 8 at once"),
+            *("--ours", "sparseclip, dense", "--libraries", "transformers"),
         ],
     ),
     "training": Step(5, ["benchmarks.training"]),
