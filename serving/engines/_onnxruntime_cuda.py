@@ -9,7 +9,6 @@ number: another shape under the same number would replay the wrong one silently.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.onnx_graph import CPU, INPUT, OnnxGraph, import_onnxruntime
+from serving.engines._batch_parts import run_in_parts
 from serving.engines.base import EngineConfig
-
-BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-"""Sizes that a batch is padded to. A larger batch runs in parts of the last one."""
 
 DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
@@ -118,19 +115,3 @@ def _host_memory(library: Any, device: str) -> dict[str, Any]:
             if entry.ep_name == _PINNED_DEVICE and (pinned := entry.memory_info(kind)) is not None:
                 return {"memory_info": pinned}
     return {}
-
-
-def run_in_parts(
-    run: Callable[[NDArray[Any], int], dict[str, NDArray[Any]]], inputs: NDArray[Any]
-) -> dict[str, NDArray[Any]]:
-    """Runs parts of a batch of inputs (B, ...), and joins their outputs.
-
-    `run` gets a part and the size of BATCH_SIZES that it is padded to; it returns the part's rows.
-    """
-    parts = []
-    for start in range(0, len(inputs), BATCH_SIZES[-1]):
-        part = inputs[start : start + BATCH_SIZES[-1]]
-        parts.append(run(part, next(size for size in BATCH_SIZES if size >= len(part))))
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -9,7 +9,7 @@ import pytest
 
 from bundle.onnx_graph import OnnxGraph
 from bundle.store import open_bundle
-from serving.engines import _onnxruntime_cuda
+from serving.engines import _batch_parts
 from serving.engines._onnxruntime_cuda import BoundGraph, cuda_provider
 from serving.engines.base import EngineConfig
 
@@ -17,7 +17,7 @@ from serving.engines.base import EngineConfig
 def test_a_padded_batch_gives_the_rows_of_one_that_is_not(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_onnxruntime_cuda, "BATCH_SIZES", (1, 2, 4))
+    monkeypatch.setattr(_batch_parts, "BATCH_SIZES", (1, 2, 4))
     path = open_bundle(tiny_bundle).file("patches.onnx")
     graph = OnnxGraph(path, "patches", threads=1)
     bound = BoundGraph(graph, captured=True, device="cpu")
