@@ -64,9 +64,10 @@ class Preprocessor:
 
     preprocessing: Preprocessing
 
-    def __call__(self, image: Image.Image) -> NDArray[np.float32]:
+    def __call__(self, image: Image.Image | DecodedImage) -> NDArray[np.float32]:
         """An image of any mode to normalised pixels: (3, S, S) float32, C-contiguous."""
-        return self.prepare(DecodedImage(image, 1)).pixels
+        decoded = image if isinstance(image, DecodedImage) else DecodedImage(image, 1)
+        return self.prepare(decoded).pixels
 
     def decode(
         self,

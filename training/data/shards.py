@@ -19,6 +19,7 @@ from typing import Any
 from PIL import Image
 
 from bundle.atomic import write_file
+from bundle.image import DecodedImage, Reduction
 from training.data.data_recipe import SCHEMA, DataError
 
 RECEIPTS = ".receipts"
@@ -44,6 +45,10 @@ class Sample:
         """The image decoded, alpha and all."""
         with Image.open(io.BytesIO(self.png), formats=["PNG"]) as file:
             return file.convert("RGBA")
+
+    def decoded(self, reduction: Reduction) -> DecodedImage:
+        """See LabelledImage: a PNG is decoded whole."""
+        return DecodedImage(self.image(), 1)
 
 
 @dataclass(frozen=True, kw_only=True)

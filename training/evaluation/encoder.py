@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bundle.image import DecodedImage
+from bundle.preprocessor import Preprocessor
 from bundle.progress import show_progress
 
 CodeMatrix = NDArray[np.float32]
@@ -22,7 +24,12 @@ class Encoder(Protocol):
 
     name: str
 
-    def images(self, images: Sequence[Image.Image]) -> CodeMatrix:
+    @property
+    def preprocess(self) -> Preprocessor:
+        """Makes the pixels of `images`."""
+        ...
+
+    def images(self, images: Sequence[Image.Image | DecodedImage]) -> CodeMatrix:
         """Codes of images of any mode; transparency is composed onto the background."""
         ...
 
@@ -46,12 +53,13 @@ class BundleEncoder:
         if not self.bundle.is_sparse:
             raise BundleError(f"{self.name}: {NO_CONCEPTS}")
         self.concepts = manifest.architecture.concepts
+        self.preprocess: Preprocessor = self.bundle.preprocessor
         self._image = OnnxGraph(self.bundle.file("image.onnx"), "image", threads=threads)
         self._text = OnnxGraph(self.bundle.file("text.onnx"), "text", threads=threads)
 
-    def images(self, images: Sequence[Image.Image]) -> CodeMatrix:
+    def images(self, images: Sequence[Image.Image | DecodedImage]) -> CodeMatrix:
         """Codes of images."""
-        pixels = np.stack([self.bundle.preprocessor(image) for image in images])
+        pixels = np.stack([self.preprocess(image) for image in images])
         return self._image.codes(pixels, self.concepts)
 
     def texts(self, texts: Sequence[str]) -> CodeMatrix:
@@ -63,7 +71,6 @@ class CheckpointEncoder:
     """The torch model of a checkpoint, in float32."""
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        from bundle.preprocessor import Preprocessor
         from training.model.pixels import preprocessing
         from training.model.tokenizer import CaptionTokenizer
         from training.trainer.trained_model import load_model
@@ -76,9 +83,9 @@ class CheckpointEncoder:
         self.name = f"{self.recipe.name}/{path.name}"
         text = self.model.text
         self.tokenizer = CaptionTokenizer.of_size(text.vocabulary, text.context_length)
-        self.preprocess = Preprocessor(preprocessing(self.model.image.image_size))
+        self.preprocess: Preprocessor = Preprocessor(preprocessing(self.model.image.image_size))
 
-    def images(self, images: Sequence[Image.Image]) -> CodeMatrix:
+    def images(self, images: Sequence[Image.Image | DecodedImage]) -> CodeMatrix:
         """Codes of images."""
         pixels = np.stack([self.preprocess(image) for image in images])
         return self._codes(self.model.encode_image, pixels)

@@ -50,7 +50,8 @@ def encode_splits(
     trained on. Raises DataError."""
     samples_by_split = read_samples(as_pair_data(data), names)
     splits = [samples_by_split[name] for name in names]
-    images = (sample.image() for samples in splits for sample in samples)
+    reduction = encoder.preprocess.reduction
+    images = (sample.decoded(reduction) for samples in splits for sample in samples)
     sizes = [len(samples) for samples in splits]
     codes = encode_all(encoder.images, images, sum(sizes), "images")
     parts = np.split(codes, np.cumsum(sizes)[:-1])

@@ -12,7 +12,14 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from bundle.image import ImageError, ImageLimits, decode_image
+from bundle.image import (
+    DecodedImage,
+    ImageError,
+    ImageLimits,
+    Reduction,
+    decode_frame,
+    decode_image,
+)
 from bundle.progress import show_progress
 from training.data.data_recipe import DataError
 from training.data.shards import read_index, read_split
@@ -60,6 +67,9 @@ class LabelledImage(Protocol):
     def image(self) -> Image.Image:
         """The image decoded, alpha and all."""
 
+    def decoded(self, reduction: Reduction) -> DecodedImage:
+        """The image as serving decodes it for a model: a large JPEG smaller."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OwnSample:
@@ -72,6 +82,10 @@ class OwnSample:
     def image(self) -> Image.Image:
         """See LabelledImage."""
         return decode_image(self.encoded, ImageLimits())
+
+    def decoded(self, reduction: Reduction) -> DecodedImage:
+        """See LabelledImage."""
+        return decode_frame(self.encoded, ImageLimits(), reduction)
 
 
 @dataclass(frozen=True, kw_only=True)

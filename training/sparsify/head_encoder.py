@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from bundle.image import DecodedImage, Reduction
+from bundle.preprocessor import Preprocessor
 from training.evaluation.encoder import CodeMatrix
 from training.evaluation.evaluate import EncodedSplit
 from training.loading.samples import MAX_SAMPLES, metas_of
@@ -36,6 +38,10 @@ class EmbeddedSample:
         """Raises NotImplementedError."""
         raise NotImplementedError("only the image's embedding is kept")
 
+    def decoded(self, reduction: Reduction) -> DecodedImage:
+        """Raises NotImplementedError."""
+        raise NotImplementedError("only the image's embedding is kept")
+
 
 @dataclass(kw_only=True)
 class HeadEncoder:
@@ -45,7 +51,12 @@ class HeadEncoder:
     embed_texts: Callable[[Sequence[str]], Vectors]
     represent: Representation
 
-    def images(self, images: Sequence[Image.Image]) -> CodeMatrix:
+    @property
+    def preprocess(self) -> Preprocessor:
+        """Raises NotImplementedError: the images' embeddings are cached."""
+        raise NotImplementedError("images are encoded from their embeddings")
+
+    def images(self, images: Sequence[Image.Image | DecodedImage]) -> CodeMatrix:
         """Raises NotImplementedError: the images' embeddings are cached."""
         raise NotImplementedError("images are encoded from their embeddings")
 

@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from bundle.image import ImageLimits
+from bundle.preprocessor import Preprocessor
+from tests.bundle.encoded_images import encode, noise
 from tests.training.conftest import ICONS, tiny_recipe
 from training.cli.evaluate import evaluate
 from training.evaluation.concept_naming import ImageCodes, name_concepts
 from training.evaluation.encoder import CheckpointEncoder
 from training.evaluation.evaluate import evaluate_split, figures_by_name
 from training.evaluation.metrics import Floats, rate, sparsity, unit, zero_shot
-from training.loading.samples import held_out_splits
+from training.loading.samples import OwnSample, held_out_splits
+from training.model.pixels import preprocessing
 from training.trainer.loop import train
 
 
@@ -53,6 +57,15 @@ def test_sparsity_counts() -> None:
     codes = np.array([[1, 0, 0, 2], [1, 0, 3, 0]], dtype=np.float32)
     figures = sparsity(codes)
     assert (figures.l0, figures.l0_share, figures.active, figures.dead) == (2, 50, 25, 25)
+
+
+def test_a_large_jpeg_is_evaluated_by_the_pixels_that_serving_reads() -> None:
+    sample = OwnSample(key="a", encoded=encode(noise(400, 300), "JPEG"), meta={})
+    preprocess = Preprocessor(preprocessing(32))
+    decoded = sample.decoded(preprocess.reduction)
+    assert decoded.image.size == (200, 150)
+    served = preprocess.decode(sample.encoded, ImageLimits()).pixels
+    np.testing.assert_array_equal(preprocess(decoded), served)
 
 
 def test_names_come_from_both_towers() -> None:
