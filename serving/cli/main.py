@@ -79,6 +79,11 @@ COMMANDS = {
         help="Search a vector database by a text, an image or concepts.",
         extra="index",
     ),
+    "engine": LazyCommand(
+        target="serving.cli.engine:engine",
+        help="List, build and measure what can run a model on this machine.",
+        extra="serve",
+    ),
     "chat": LazyCommand(
         target="serving.cli.chat:chat",
         help="Ask about images, and edit the concepts that answers come from.",

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-import dataclasses
+import sys
 
 from bundle.store import Bundle
-from serving.engines import AUTO, ENGINES
+from serving.engine_plans.build_plan import Reference, Say
+from serving.engine_plans.choose_engine import EngineChooser
+from serving.engine_plans.golden_inputs import golden_inputs
+from serving.engine_plans.plan_cache import PlanCache
+from serving.engine_plans.ready_plan import is_reference, ready_plan
+from serving.engines import ENGINES
 from serving.engines.base import Engine, EngineConfig
 
 
+def say(line: str) -> None:
+    """Shows a line about building and measuring, which may take minutes, on stderr."""
+    print(f"sparseclip: engine: {line}", file=sys.stderr, flush=True)
+
+
 def open_engine(bundle: Bundle, config: EngineConfig, cores: int = 0) -> Engine:
-    """Opens the engine that `config` names.
+    """Opens the engine that `config` names, or the one that `auto` chooses; builds what it needs.
 
-    Raises PluginError when a library of the engine is missing, and what Engine.open raises.
+    Raises PluginError when a library of the engine is missing, EngineUnavailableError for a device,
+    a precision or a parity that is not to be had, and what Engine.open raises.
     """
-    config = resolve(bundle, config)
-    return ENGINES.load(config.name).open(bundle, config, cores)
+    config = resolve(bundle, config, cores)
+    engine = ENGINES.load(config.name)
+    if is_reference(config.name, config.precision, config.device):
+        return engine.open(bundle, config, cores)
+    cache = PlanCache(config.cache)
+    record = ready_plan(_reference(bundle, cores), config, cache, say)
+    return engine.open(bundle, config, cores, cache.plans(record) if record else None)
 
 
-def resolve(bundle: Bundle, config: EngineConfig) -> EngineConfig:
-    """The configuration with an engine and a precision in place of `auto`."""
-    name = ENGINES.names[0] if config.name == AUTO else config.name
-    return dataclasses.replace(config, name=name, precision="fp32")
+def resolve(
+    bundle: Bundle, config: EngineConfig, cores: int = 0, report: Say = say
+) -> EngineConfig:
+    """The configuration with an engine and a precision in place of `auto`. Raises as `open_engine`
+    does."""
+    if config.is_chosen:
+        return config
+    reference = _reference(bundle, cores)
+    return EngineChooser(reference, config, PlanCache(config.cache), report).choose()
+
+
+def _reference(bundle: Bundle, cores: int) -> Reference:
+    return Reference(bundle, golden_inputs(bundle), cores)

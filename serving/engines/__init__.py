@@ -27,6 +27,7 @@ ENGINES: Plugins[Engine] = Plugins(
     "engine",
     {
         "onnxruntime": Plugin("serving.engines.onnxruntime_engine:OnnxRuntimeEngine", "serve"),
+        "openvino": Plugin("serving.engines.openvino_engine:OpenVinoEngine", "serve"),
         "torch": Plugin("serving.engines.torch_engine:TorchEngine", "torch"),
     },
     also=(AUTO,),

@@ -6,10 +6,12 @@ The ranges of activations are those of the batch at hand, so no images are neede
 from __future__ import annotations
 
 import importlib
+import logging
 from pathlib import Path
+from typing import Any
 
 from serving.engines._regions import onnx_regions
-from serving.engines.base import BuildTask, EngineError
+from serving.engines.base import BuildTask, EngineError, EngineUnavailableError
 
 
 def quantize(task: BuildTask, target: Path) -> None:
@@ -22,21 +24,46 @@ def quantize(task: BuildTask, target: Path) -> None:
         onnx = importlib.import_module("onnx")
         quantization = importlib.import_module("onnxruntime.quantization")
     except ModuleNotFoundError as error:
-        raise EngineError(
+        raise EngineUnavailableError(
             f"engine.precision: int8 needs {error.name}: pip install 'sparseclip[quantize]'"
         ) from None
-    source = task.bundle.file(f"{task.graph}.onnx")
-    regions = onnx_regions(onnx.load(source))
-    kept = sorted(set().union(*(regions[region] for region in task.kept)))
+    model = onnx.load(task.bundle.file(f"{task.graph}.onnx"))
+    # The exporter notes shapes that contradict what the library infers for itself.
+    del model.graph.value_info[:]
+    regions = onnx_regions(model)
+    kept = set().union(*(regions[region] for region in task.kept))
+    _give_each_its_weight(model)
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it advises steps that change nothing here
     try:
         quantization.quantize_dynamic(
-            source,
+            model,
             target,
             op_types_to_quantize=["MatMul", "Gemm"],
-            nodes_to_exclude=kept,
+            nodes_to_exclude=sorted(kept),
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             extra_options={"MatMulConstBOnly": True},
         )
     except Exception as error:  # the library has no class of its own
         raise EngineError(f"{task.graph}: onnxruntime cannot quantize it: {error}") from error
+    finally:
+        logger.setLevel(level)
+
+
+def _give_each_its_weight(model: Any) -> None:
+    """Copies matrices that several nodes read, in place: the library transposes the one of a Gemm,
+    whoever else reads it."""
+    readers: dict[str, int] = {}
+    matrices = {tensor.name: tensor for tensor in model.graph.initializer if len(tensor.dims) == 2}
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            if name not in matrices:
+                continue
+            readers[name] = readers.get(name, 0) + 1
+            if readers[name] > 1:
+                copy = model.graph.initializer.add()
+                copy.CopyFrom(matrices[name])
+                copy.name = f"{name}.{readers[name]}"
+                node.input[position] = copy.name

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,13 @@ class EngineConfig:
     def is_chosen(self) -> bool:
         """Whether nothing is left to `auto`."""
         return AUTO not in (self.name, self.precision)
+
+    @property
+    def chosen_precision(self) -> EnginePrecision:
+        """The precision of a configuration that leaves none to `auto`."""
+        if self.precision == "auto":
+            raise ValueError("the precision is left to auto")
+        return self.precision
 
 
 REFERENCE = EngineConfig(name="onnxruntime", precision="fp32")
@@ -153,6 +160,9 @@ Plans = Mapping[GraphName, GraphPlan]
 
 class Engine(Protocol):
     """Runs graphs of one bundle. Up to `runs` threads may call `run` for each graph."""
+
+    slow_build: ClassVar[bool]
+    """Whether building takes minutes: `auto` then takes the engine only where it is built."""
 
     @classmethod
     def precisions(cls, device: Device) -> tuple[EnginePrecision, ...]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bundle.atomic import staging_directory
+from bundle.user_cache import user_cache
 from training.data.data_recipe import DataError, PackageSpec
 
 TIMEOUT_S = 1800
@@ -30,10 +31,7 @@ class FetchError(DataError):
 
 def default_cache() -> Path:
     """`$SPARSECLIP_CACHE/data`, or the user's cache directory."""
-    root = os.environ.get("SPARSECLIP_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "sparseclip"
-    )
-    return Path(root) / "data"
+    return user_cache() / "data"
 
 
 def file_sha256(path: Path) -> str:

@@ -1,0 +1,251 @@
+"""`sparseclip engine`: what can run a bundle on this machine, how near to fp32, and how fast."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from serving.cli._output import ResultWriter, json_option
+from serving.engines import AUTO, ENGINES, Device, EnginePrecision
+
+if TYPE_CHECKING:
+    from bundle.store import Bundle
+    from serving.engine_plans.build_plan import Reference
+    from serving.engine_plans.plan_cache import BuiltGraph, PlanRecord
+    from serving.engines.base import EngineConfig
+
+_OPTIONS = (
+    click.option(
+        "--bundle",
+        "bundle_path",
+        type=click.Path(path_type=Path),
+        help="Directory of a model or of one version. Default: $SPARSECLIP_BUNDLE, or the demo "
+        "bundle.",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(get_args(Device)),
+        default="cpu",
+        show_default=True,
+        help="The device that runs the graphs.",
+    ),
+    click.option(
+        "--cache",
+        help="Folder of built engines. Default: engines below $SPARSECLIP_CACHE or the user's "
+        "cache.",
+    ),
+)
+
+_IMAGES = click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    help="Folder of images like those that will be served. Engines are compared on some of them, "
+    "and int8 is calibrated on the others. Default: drawn images, which calibrate nothing.",
+)
+
+
+@click.group()
+def engine() -> None:
+    """Engines of this machine: list them, build them, measure them.
+
+    An engine in another precision than fp32 is served only if its outputs are near enough to those
+    of the bundle's own graphs in fp32: the parity gate. What is built, and how near it is, stays
+    in the cache of this machine.
+    """
+
+
+def _command(work: Callable[..., None]) -> Callable[..., None]:
+    """A command over a bundle; errors are one line."""
+
+    @functools.wraps(work)
+    def wrapped(bundle_path: Path | None, **given: Any) -> None:
+        from bundle.plugins import PluginError
+        from bundle.store import BundleError, default_bundle, open_bundle
+        from serving.engine_plans.golden_inputs import GoldenInputsError
+        from serving.engines.base import EngineError
+
+        try:
+            work(open_bundle(bundle_path or default_bundle()), **given)
+        except (BundleError, EngineError, GoldenInputsError, PluginError) as error:
+            raise click.ClickException(" ".join(str(error).split())) from None
+
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+@engine.command("list")
+@json_option
+@_command
+def list_command(bundle: Bundle, device: Device, cache: str | None, as_json: bool) -> None:
+    """List engines and precisions, and how each does with a bundle.
+
+    `cosine`, `jaccard` and `top16` are those of images, and of texts behind the stroke. `agreement`
+    is the share of images whose nearest text is the same. Rates are images per second.
+    """
+    from serving.engine_plans.choose_engine import EngineChooser
+    from serving.engine_plans.open_engine import say
+    from serving.engine_plans.plan_cache import PlanCache
+    from serving.engine_plans.survey import survey
+
+    reference = _reference(bundle, None)
+    plans = PlanCache(cache)
+    chooser = EngineChooser(reference, _config(device=device, cache=cache), plans, say)
+    writer = ResultWriter("", "engine", "precision", "state", *_PARITY, *_RATES, as_json=as_json)
+    for row in survey(bundle, device, plans, chooser.kept(), say):
+        rates = {batch: f"{rate.median:g}" for batch, rate in row.rates.items()}
+        writer.add(
+            dataclasses.asdict(row),
+            "*" if row.chosen else "",
+            row.engine,
+            row.precision,
+            row.state,
+            *_parity_cells(row.plan),
+            *(rates.get(batch, "") for batch in ("1", "16")),
+        )
+    writer.close()
+
+
+@engine.command()
+@click.option("--engine", "name", type=click.Choice(ENGINES.names), required=True)
+@click.option("--precision", type=click.Choice(get_args(EnginePrecision)), required=True)
+@_IMAGES
+@click.option("--again", is_flag=True, help="Build although it is built.")
+@json_option
+@_command
+def build(
+    bundle: Bundle,
+    name: str,
+    precision: Any,
+    device: Device,
+    images: Path | None,
+    cache: str | None,
+    again: bool,
+    as_json: bool,
+) -> None:
+    """Build an engine for a bundle and compare it with fp32.
+
+    Ends with 1 when the parity gate refuses it. `sparseclip serve` builds what it needs itself,
+    apart from int8 that is calibrated on images, and engines that take minutes to build.
+    """
+    from serving.engine_plans.build_plan import build_plan
+    from serving.engine_plans.open_engine import say
+    from serving.engine_plans.plan_cache import PlanCache, PlanKey
+    from serving.engine_plans.ready_plan import check_precision, find_plan, is_reference
+    from serving.engines.base import EngineUnavailableError
+
+    config = _config(name=name, precision=precision, device=device, cache=cache)
+    check_precision(config)
+    if is_reference(name, precision, device):
+        raise EngineUnavailableError("this is the bundle's own graphs: there is nothing to build")
+    plans = PlanCache(cache)
+    key = PlanKey.of(bundle, name, device, precision)
+    record = None if again or images else find_plan(key, plans, say)
+    if record is None:
+        try:
+            record = build_plan(_reference(bundle, images), config, plans, say)
+        except OSError as error:
+            reason = error.strerror or "no space"
+            raise EngineUnavailableError(f"--cache: cannot be written: {reason}") from None
+    writer = ResultWriter("graph", "recipe", *_PARITY, "MiB", as_json=as_json)
+    if as_json:
+        writer.add(dataclasses.asdict(record))
+    for graph, built in record.graphs.items():
+        if not as_json:
+            bytes_ = sum(f.bytes for path, f in record.files.items() if path.startswith(graph))
+            size = f"{bytes_ / 2**20:.0f}" if bytes_ else ""
+            writer.add({}, graph, built.recipe, *_graph_cells(built), size)
+    writer.close()
+    if record.refused:
+        raise EngineUnavailableError(f"the parity gate refuses it: {record.refused}")
+
+
+@engine.command()
+@click.option("--engine", "name", type=click.Choice(ENGINES.choices), default=AUTO)
+@click.option("--precision", type=click.Choice((AUTO, *get_args(EnginePrecision))), default=AUTO)
+@click.option("--batch", "batches", type=click.IntRange(1, 1024), multiple=True, default=(1, 16))
+@click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
+@json_option
+@_command
+def bench(
+    bundle: Bundle,
+    name: str,
+    precision: Any,
+    batches: tuple[int, ...],
+    rounds: int,
+    device: Device,
+    cache: str | None,
+    as_json: bool,
+) -> None:
+    """Measure what passes the parity gate, and let `auto` choose anew.
+
+    Engines take turns. A rate is the median over the rounds, with the lowest and the highest.
+    """
+    from serving.engine_plans.choose_engine import EngineChooser
+    from serving.engine_plans.open_engine import say
+    from serving.engine_plans.plan_cache import PlanCache
+
+    config = _config(name=name, precision=precision, device=device, cache=cache)
+    chooser = EngineChooser(_reference(bundle, None), config, PlanCache(cache), say)
+    choice = chooser.measure(batches, rounds)
+    columns = (f"images/s, batch {batch}" for batch in batches)
+    writer = ResultWriter("", "engine", *columns, "", as_json=as_json)
+    for label, rates in choice.rates.items():
+        chosen = label == f"{choice.engine} {choice.precision}"
+        record = {"engine": label, "chosen": chosen} | {
+            f"batch {batch}": dataclasses.asdict(rate) for batch, rate in rates.items()
+        }
+        cells = (f"{r.median:g} ({r.lowest:g} to {r.highest:g})" for r in rates.values())
+        writer.add(record, "*" if chosen else "", label, *cells)
+    for label, reason in choice.left_out.items():
+        blank = ("" for _ in batches)
+        writer.add({"engine": label, "left_out": reason}, "", label, *blank, reason)
+    writer.close()
+    if not choice.rates:
+        print("sparseclip: engine: there is nothing to compare", file=sys.stderr)
+
+
+_PARITY = ("cosine", "jaccard", "top16", "agreement")
+_RATES = ("batch 1", "batch 16")
+
+
+def _parity_cells(plan: PlanRecord | None) -> tuple[str, ...]:
+    """Of images, and of texts behind a stroke."""
+    if plan is None or plan.refused:  # the state of a refused one has the figures
+        return ("", "", "", "")
+    graphs = [plan.graphs[name] for name in ("image", "text") if name in plan.graphs]
+    cells = [_graph_cells(graph)[:3] for graph in graphs]
+    joined = (" / ".join(filter(None, parts)) for parts in zip(*cells, strict=True))
+    return (*joined, "" if plan.refused else f"{plan.agreement:.3f}")
+
+
+def _graph_cells(graph: BuiltGraph) -> tuple[str, ...]:
+    parity = graph.parity
+    numbers = (parity.cosine, parity.jaccard, parity.top16)
+    digits = (5, 3, 3)
+    return (*("" if x is None else f"{x:.{d}f}" for x, d in zip(numbers, digits, strict=True)), "")
+
+
+def _config(**fields: Any) -> EngineConfig:
+    from serving.engines.base import EngineConfig
+
+    return EngineConfig(**fields)
+
+
+def _reference(bundle: Bundle, images: Path | None) -> Reference:
+    from serving.engine_plans.build_plan import Reference
+    from serving.engine_plans.golden_inputs import golden_inputs
+
+    golden = golden_inputs(bundle, images)
+    if golden.unreadable:
+        print(
+            f"sparseclip: engine: {golden.unreadable} files of --images are no images",
+            file=sys.stderr,
+        )
+    return Reference(bundle, golden)

@@ -1,0 +1,200 @@
+"""Built engines on the disk of the machine that built them.
+
+    <cache>/engines/<key>/plan.json    what was built, how near it is to the reference, its files
+    <cache>/engines/<key>/image/...    what the engine wrote for a graph
+
+The key is a digest of the bundle's graphs, the engine, the device, the precision, and the engine's
+identity: its library's version and the hardware. So a plan of another machine is never found. What
+is found is opened only when every file has the digest that plan.json says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundle.atomic import replace_directory, staging_directory
+from bundle.manifest import FileEntry
+from bundle.onnx_graph import GraphName
+from bundle.schema import SchemaError, from_dict
+from bundle.store import Bundle
+from bundle.user_cache import user_cache
+from serving.engine_plans.parity import GraphParity
+from serving.engines import ENGINES, Device, EnginePrecision
+from serving.engines.base import GraphPlan, Plans, Region
+
+PLAN_FILE = "plan.json"
+
+LAYOUT = 1
+"""Of plan.json and of the gate: one of another layout is not found, and built again."""
+
+
+class DamagedPlanError(RuntimeError):
+    """A plan whose files are not as it says; the message names the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanKey:
+    """What a plan was made of and for."""
+
+    graphs: str
+    """Digest of the bundle's graphs."""
+    engine: str
+    device: Device
+    precision: EnginePrecision
+    identity: str
+    """See Engine.identity."""
+
+    @classmethod
+    def of(cls, bundle: Bundle, engine: str, device: Device, precision: EnginePrecision) -> PlanKey:
+        """The key on this machine. Raises PluginError and EngineUnavailableError."""
+        return cls(
+            graphs=graphs_digest(bundle),
+            engine=engine,
+            device=device,
+            precision=precision,
+            identity=ENGINES.load(engine).identity(device),
+        )
+
+    @property
+    def digest(self) -> str:
+        """The name of the plan's folder."""
+        text = json.dumps([LAYOUT, dataclasses.astuple(self)])
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltGraph:
+    """One graph of a plan."""
+
+    recipe: str
+    """The name of the mixed recipe; see build_plan.RECIPES."""
+    precision: EnginePrecision
+    """fp32 where the graph is left as it is."""
+    kept: tuple[Region, ...]
+    """Regions in fp32."""
+    parity: GraphParity
+    tried: dict[str, list[str]]
+    """By recipe: why it was given up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRecord:
+    """plan.json."""
+
+    key: PlanKey
+    model: str
+    """NAME/VERSION of the bundle."""
+    graphs: dict[str, BuiltGraph]
+    agreement: float
+    """Share of the images whose nearest text is the reference's."""
+    refused: str
+    """Why the gate refuses it; empty when it passed."""
+    images: str
+    """What it was compared on: `drawn`, or how many images of the user's."""
+    build_s: float
+    """Seconds to build and compare it."""
+    files: dict[str, FileEntry]
+    """What the engine wrote, by path in the folder."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of the files."""
+        return sum(entry.bytes for entry in self.files.values())
+
+
+class PlanCache:
+    """The plans below one folder."""
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        """`root` is a configuration's `cache`; None takes the user's."""
+        self.root = Path(root) if root else user_cache() / "engines"
+
+    def find(self, key: PlanKey) -> PlanRecord | None:
+        """The plan of a key whose files are intact, or None.
+
+        Raises DamagedPlanError when a file is missing, or other than when it was written.
+        """
+        folder = self.root / key.digest
+        try:
+            text = (folder / PLAN_FILE).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError):
+            raise DamagedPlanError(PLAN_FILE) from None
+        record = _parse(text)
+        if record is None or record.key != key:
+            raise DamagedPlanError(PLAN_FILE)
+        for name, entry in record.files.items():
+            if not _is_intact(folder / name, entry):
+                raise DamagedPlanError(name)
+        return record
+
+    def plans(self, record: PlanRecord) -> Plans:
+        """What an engine opens of a plan that `find` gave."""
+        folder = self.root / record.key.digest
+        graphs: dict[GraphName, GraphPlan] = {}
+        for name, graph in record.graphs.items():
+            wrote = any(path.startswith(f"{name}/") for path in record.files)
+            graphs[name] = GraphPlan(  # type: ignore[index]
+                precision=graph.precision, kept=graph.kept, folder=folder / name if wrote else None
+            )
+        return graphs
+
+    def store(self, key: PlanKey, fill: Callable[[Path], PlanRecord]) -> PlanRecord:
+        """Keeps what `fill` writes into a folder, in place of an older plan of the key.
+
+        The record that `fill` returns needs no `files`. Raises OSError.
+        """
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with staging_directory(self.root) as staging:
+            draft = staging / key.digest
+            draft.mkdir()
+            record = fill(draft)
+            files = sorted(path for path in draft.rglob("*") if path.is_file())
+            entries = {path.relative_to(draft).as_posix(): _entry(path) for path in files}
+            record = dataclasses.replace(record, files=entries)
+            text = json.dumps(dataclasses.asdict(record), indent=1)
+            (draft / PLAN_FILE).write_text(text + "\n", encoding="utf-8")
+            replace_directory(draft, self.root / key.digest)
+        return record
+
+    def records(self) -> Iterator[PlanRecord]:
+        """Every plan whose plan.json can be read, those of other machines and versions included."""
+        for path in sorted(self.root.glob(f"*/{PLAN_FILE}")):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                record = _parse(path.read_text(encoding="utf-8"))
+                if record is not None:
+                    yield record
+
+
+def graphs_digest(bundle: Bundle) -> str:
+    """A digest of the graphs by which a bundle is served."""
+    names = [f"{graph}.onnx" for graph in bundle.graphs]
+    text = json.dumps({name: bundle.manifest.files[name].sha256 for name in names})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _parse(text: str) -> PlanRecord | None:
+    try:
+        return from_dict(PlanRecord, json.loads(text), at="")
+    except (SchemaError, ValueError, RecursionError):
+        return None
+
+
+def _entry(path: Path) -> FileEntry:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileEntry(bytes=path.stat().st_size, sha256=digest)
+
+
+def _is_intact(path: Path, entry: FileEntry) -> bool:
+    try:
+        return path.stat().st_size == entry.bytes and _entry(path) == entry
+    except OSError:
+        return False
