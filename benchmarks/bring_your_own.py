@@ -64,7 +64,7 @@ def measure(folder: Path) -> dict[str, float]:
     began = time.perf_counter()
     try:
         assert server.stderr is not None
-        line = server.stderr.readline()
+        line = next(line for line in server.stderr if "serving on " in line)
         seconds["serve, until it serves"] = time.perf_counter() - began
         address = line.split()[-1]
         image = next((folder / "pictures").glob("*.png"))

@@ -46,9 +46,12 @@ def serving(bundle: Path, *flags: str) -> Iterator[Server]:
     )
     assert process.stderr is not None
     try:
-        line = process.stderr.readline()
-        if "serving on " not in line:
-            raise SystemExit(line + process.stderr.read())
+        line = ""
+        for line in process.stderr:  # those before are of engines that are built and measured
+            if "serving on " in line:
+                break
+        else:
+            raise SystemExit(line)
         threading.Thread(target=process.stderr.read, daemon=True).start()  # or its pipe fills
         yield Server(line.rsplit(" ", 1)[1].strip(), psutil.Process(process.pid))
     finally:

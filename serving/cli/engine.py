@@ -16,7 +16,7 @@ from serving.engines import AUTO, ENGINES, Device, EnginePrecision
 
 if TYPE_CHECKING:
     from bundle.store import Bundle
-    from serving.engine_plans.build_plan import Reference
+    from serving.engine_plans.build_plan import ReferenceOutputs
     from serving.engine_plans.plan_cache import BuiltGraph, PlanRecord
     from serving.engines.base import EngineConfig
 
@@ -67,12 +67,12 @@ def _command(work: Callable[..., None]) -> Callable[..., None]:
     def wrapped(bundle_path: Path | None, **given: Any) -> None:
         from bundle.plugins import PluginError
         from bundle.store import BundleError, default_bundle, open_bundle
-        from serving.engine_plans.golden_inputs import GoldenInputsError
+        from serving.engine_plans.gate_inputs import GateInputsError
         from serving.engines.base import EngineError
 
         try:
             work(open_bundle(bundle_path or default_bundle()), **given)
-        except (BundleError, EngineError, GoldenInputsError, PluginError) as error:
+        except (BundleError, EngineError, GateInputsError, PluginError) as error:
             raise click.ClickException(" ".join(str(error).split())) from None
 
     for option in reversed(_OPTIONS):
@@ -238,14 +238,14 @@ def _config(**fields: Any) -> EngineConfig:
     return EngineConfig(**fields)
 
 
-def _reference(bundle: Bundle, images: Path | None) -> Reference:
-    from serving.engine_plans.build_plan import Reference
-    from serving.engine_plans.golden_inputs import golden_inputs
+def _reference(bundle: Bundle, images: Path | None) -> ReferenceOutputs:
+    from serving.engine_plans.build_plan import ReferenceOutputs
+    from serving.engine_plans.gate_inputs import gate_inputs
 
-    golden = golden_inputs(bundle, images)
-    if golden.unreadable:
+    gate = gate_inputs(bundle, images)
+    if gate.unreadable:
         print(
-            f"sparseclip: engine: {golden.unreadable} files of --images are no images",
+            f"sparseclip: engine: {gate.unreadable} files of --images are no images",
             file=sys.stderr,
         )
-    return Reference(bundle, golden)
+    return ReferenceOutputs(bundle, gate)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bundle.onnx_graph import GraphName
 from bundle.store import Bundle
-from serving.engine_plans.golden_inputs import GoldenInputs
+from serving.engine_plans.gate_inputs import GateInputs
 from serving.engine_plans.parity import THRESHOLDS, agreement, compare, shortfalls
 from serving.engine_plans.plan_cache import BuiltGraph, PlanCache, PlanKey, PlanRecord
 from serving.engines import ENGINES
@@ -54,16 +54,16 @@ _PATCH_ITEMS = 8
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A bundle's golden inputs, and what its own graphs give for them."""
+class ReferenceOutputs:
+    """What a bundle is compared on, and what its own graphs give for them."""
 
     bundle: Bundle
-    golden: GoldenInputs
+    gate: GateInputs
     cores: int = 0
 
     def inputs(self, graph: GraphName) -> NDArray[Any]:
         """What a graph is compared on."""
-        inputs = self.golden.of(graph)
+        inputs = self.gate.of(graph)
         return inputs[:_PATCH_ITEMS] if graph == "patches" else inputs
 
     @cached_property
@@ -79,7 +79,7 @@ class Reference:
 
 
 def build_plan(
-    reference: Reference, config: EngineConfig, cache: PlanCache, say: Say
+    reference: ReferenceOutputs, config: EngineConfig, cache: PlanCache, say: Say
 ) -> PlanRecord:
     """Builds the engine and the precision that `config` names, compares them, and keeps the result.
 
@@ -90,7 +90,7 @@ def build_plan(
     precision = config.chosen_precision
     key = PlanKey.of(bundle, config.name, config.device, precision)
     label = f"{config.name} {precision}"
-    if engine.needs_calibration(precision) and reference.golden.calibration_pixels is None:
+    if engine.needs_calibration(precision) and reference.gate.calibration_pixels is None:
         raise EngineError(
             f"engine.precision: {precision} of {config.name} is built from images of yours:"
             f" sparseclip engine build --engine {config.name} --precision {precision}"
@@ -130,7 +130,7 @@ def build_plan(
             graphs=graphs,
             agreement=agreed,
             refused=refused,
-            images=reference.golden.images,
+            images=reference.gate.images,
             build_s=round(time.perf_counter() - started, 1),
             files={},
         )
@@ -141,7 +141,7 @@ def build_plan(
 
 
 def _build_graph(
-    reference: Reference,
+    reference: ReferenceOutputs,
     engine: type[Engine],
     config: EngineConfig,
     graph: GraphName,
@@ -163,7 +163,7 @@ def _build_graph(
             device=config.device,
             precision=precision,
             kept=kept,
-            calibration=reference.golden.calibration_of(graph),
+            calibration=reference.gate.calibration_of(graph),
             folder=folder,
         )
         try:
@@ -191,7 +191,7 @@ def _build_graph(
 
 
 def _try(
-    reference: Reference, engine: type[Engine], config: EngineConfig, task: BuildTask
+    reference: ReferenceOutputs, engine: type[Engine], config: EngineConfig, task: BuildTask
 ) -> EngineOutput:
     """Builds one graph, and runs it on what it is compared on."""
     engine.build(task)
@@ -201,7 +201,7 @@ def _try(
 
 
 def _outputs(
-    reference: Reference,
+    reference: ReferenceOutputs,
     engine: type[Engine],
     config: EngineConfig,
     graph: GraphName,

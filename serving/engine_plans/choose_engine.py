@@ -20,8 +20,8 @@ from pathlib import Path
 from bundle.atomic import write_file
 from bundle.plugins import PluginError
 from bundle.schema import SchemaError, from_dict
-from serving.engine_plans.build_plan import Reference, Say
-from serving.engine_plans.measure_rates import BATCHES, Rate, measure_rates
+from serving.engine_plans.build_plan import ReferenceOutputs, Say
+from serving.engine_plans.measure_rates import BATCHES, ImageRate, measure_rates
 from serving.engine_plans.plan_cache import LAYOUT, PlanCache, PlanKey, graphs_digest
 from serving.engine_plans.ready_plan import (
     check_precision,
@@ -46,7 +46,7 @@ class EngineChoice:
 
     engine: str
     precision: EnginePrecision
-    rates: dict[str, dict[str, Rate]]
+    rates: dict[str, dict[str, ImageRate]]
     """Images per second by `ENGINE PRECISION` and batch size; empty where there was no choice."""
     left_out: dict[str, str]
     """What was not measured, with the reason."""
@@ -68,7 +68,7 @@ class EngineChooser:
     """Chooses for one bundle, as far as a configuration leaves engine and precision to `auto`."""
 
     def __init__(
-        self, reference: Reference, config: EngineConfig, cache: PlanCache, say: Say
+        self, reference: ReferenceOutputs, config: EngineConfig, cache: PlanCache, say: Say
     ) -> None:
         self._reference, self._config, self._cache, self._say = reference, config, cache, say
 
@@ -105,7 +105,7 @@ class EngineChooser:
             rates = {}
             if len(engines) > 1:
                 self._say(f"measuring {', '.join(engines)}")
-                pixels = self._reference.golden.pixels
+                pixels = self._reference.gate.pixels
                 rates = measure_rates(engines, pixels, batches, rounds)
         finally:
             for engine in engines.values():
@@ -200,6 +200,6 @@ class EngineChooser:
         return self._cache.root / "choices" / f"{digest}.json"
 
 
-def _score(rates: dict[str, Rate]) -> float:
+def _score(rates: dict[str, ImageRate]) -> float:
     """The geometric mean over batch sizes: single calls count as much as full batches."""
     return math.prod(rate.median for rate in rates.values()) ** (1 / max(1, len(rates)))

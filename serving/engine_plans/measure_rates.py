@@ -24,7 +24,7 @@ _BLOCK_S = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rate:
+class ImageRate:
     """Images per second over several blocks."""
 
     median: float
@@ -32,7 +32,7 @@ class Rate:
     highest: float
 
     @classmethod
-    def of(cls, rates: Sequence[float]) -> Rate:
+    def of(cls, rates: Sequence[float]) -> ImageRate:
         """The summary of some blocks."""
         values = (statistics.median(rates), min(rates), max(rates))
         median, lowest, highest = (round(value, 2) for value in values)
@@ -45,7 +45,7 @@ def measure_rates(
     batches: Sequence[int] = BATCHES,
     rounds: int = _ROUNDS,
     block_s: float = _BLOCK_S,
-) -> dict[str, dict[str, Rate]]:
+) -> dict[str, dict[str, ImageRate]]:
     """By engine and batch size, the rates of the graph `image` on pixels (N, 3, S, S).
 
     A batch of 1 is one run at a time; larger ones run as the server runs them, `Engine.runs` at
@@ -63,7 +63,7 @@ def measure_rates(
             for batch in batches:
                 blocks[name][batch].append(_rate(engine, inputs[batch], block_s))
     return {
-        name: {str(batch): Rate.of(rates) for batch, rates in by_batch.items()}
+        name: {str(batch): ImageRate.of(rates) for batch, rates in by_batch.items()}
         for name, by_batch in blocks.items()
     }
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from bundle.store import Bundle
-from serving.engine_plans.build_plan import Reference, Say
+from serving.engine_plans.build_plan import ReferenceOutputs, Say
 from serving.engine_plans.choose_engine import EngineChooser
-from serving.engine_plans.golden_inputs import golden_inputs
+from serving.engine_plans.gate_inputs import gate_inputs
 from serving.engine_plans.plan_cache import PlanCache
 from serving.engine_plans.ready_plan import is_reference, ready_plan
 from serving.engines import ENGINES
@@ -45,5 +45,5 @@ def resolve(
     return EngineChooser(reference, config, PlanCache(config.cache), report).choose()
 
 
-def _reference(bundle: Bundle, cores: int) -> Reference:
-    return Reference(bundle, golden_inputs(bundle), cores)
+def _reference(bundle: Bundle, cores: int) -> ReferenceOutputs:
+    return ReferenceOutputs(bundle, gate_inputs(bundle), cores)

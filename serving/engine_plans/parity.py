@@ -25,7 +25,7 @@ TIE = 0.002
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraphParity:
+class EngineParity:
     """How near the outputs of one graph are to the reference's; 1 is equal."""
 
     items: int
@@ -67,7 +67,7 @@ THRESHOLDS: dict[EnginePrecision, Thresholds] = {
 }
 
 
-def shortfalls(precision: EnginePrecision, parity: GraphParity) -> list[str]:
+def shortfalls(precision: EnginePrecision, parity: EngineParity) -> list[str]:
     """The figures of a graph that are below the thresholds of a precision, each as a phrase."""
     wanted = THRESHOLDS[precision]
     pairs = {
@@ -85,11 +85,11 @@ def shortfalls(precision: EnginePrecision, parity: GraphParity) -> list[str]:
     ]
 
 
-def compare(reference: EngineOutput, output: EngineOutput, concepts: int) -> GraphParity:
+def compare(reference: EngineOutput, output: EngineOutput, concepts: int) -> EngineParity:
     """The parity of one graph's outputs for the same N inputs, of a model of C concepts."""
     dense = _cosines(reference.dense, output.dense)
     if not concepts:
-        return GraphParity(
+        return EngineParity(
             items=len(dense), cosine=_worst(dense), cosine_min=round(float(dense.min()), 6)
         )
     cosines, overlaps, tops = (
@@ -120,7 +120,7 @@ def compare(reference: EngineOutput, output: EngineOutput, concepts: int) -> Gra
                 )
             ]
         )
-    return GraphParity(
+    return EngineParity(
         items=len(dense),
         cosine=_worst(cosines),
         cosine_min=round(float(cosines.min()), 6),

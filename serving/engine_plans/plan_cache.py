@@ -24,7 +24,7 @@ from bundle.onnx_graph import GraphName
 from bundle.schema import SchemaError, from_dict
 from bundle.store import Bundle
 from bundle.user_cache import user_cache
-from serving.engine_plans.parity import GraphParity
+from serving.engine_plans.parity import EngineParity
 from serving.engines import ENGINES, Device, EnginePrecision
 from serving.engines.base import GraphPlan, Plans, Region
 
@@ -78,7 +78,7 @@ class BuiltGraph:
     """fp32 where the graph is left as it is."""
     kept: tuple[Region, ...]
     """Regions in fp32."""
-    parity: GraphParity
+    parity: EngineParity
     tried: dict[str, list[str]]
     """By recipe: why it was given up."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from serving.engine_plans.build_plan import Reference, Say, build_plan
+from serving.engine_plans.build_plan import ReferenceOutputs, Say, build_plan
 from serving.engine_plans.plan_cache import DamagedPlanError, PlanCache, PlanKey, PlanRecord
 from serving.engines import ENGINES, Device, EnginePrecision
 from serving.engines.base import REFERENCE, EngineConfig, EngineUnavailableError
@@ -29,7 +29,7 @@ def find_plan(key: PlanKey, cache: PlanCache, say: Say) -> PlanRecord | None:
 
 
 def ready_plan(
-    reference: Reference, config: EngineConfig, cache: PlanCache, say: Say
+    reference: ReferenceOutputs, config: EngineConfig, cache: PlanCache, say: Say
 ) -> PlanRecord | None:
     """The plan that `config` names, built if there is none. None for the reference itself.
 

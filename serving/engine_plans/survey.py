@@ -10,7 +10,7 @@ from bundle.plugins import PluginError
 from bundle.store import Bundle
 from serving.engine_plans.build_plan import Say
 from serving.engine_plans.choose_engine import EngineChoice
-from serving.engine_plans.measure_rates import Rate
+from serving.engine_plans.measure_rates import ImageRate
 from serving.engine_plans.plan_cache import PlanCache, PlanKey, PlanRecord
 from serving.engine_plans.ready_plan import find_plan, is_reference
 from serving.engines import ENGINES, Device, EnginePrecision
@@ -30,7 +30,7 @@ class SurveyRow:
     """Whether `auto` takes it."""
     plan: PlanRecord | None = None
     """With its parity; None where there is no plan."""
-    rates: dict[str, Rate]
+    rates: dict[str, ImageRate]
     """Images per second by batch size; empty before it is measured."""
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+from serving.engines._openvino_library import import_quietly
 from serving.engines._regions import PRODUCTS, GraphNode, regions
 from serving.engines.base import BuildTask, EngineUnavailableError, Region
 
@@ -28,7 +28,7 @@ def quantized(model: Any, task: BuildTask) -> Any:
     SmoothQuant, as for transformers). Raises EngineUnavailableError without the library.
     """
     try:
-        nncf: Any = importlib.import_module("nncf")
+        nncf: Any = import_quietly("nncf")
     except ModuleNotFoundError as error:
         raise EngineUnavailableError(
             f"engine.precision: int8 needs {error.name}: pip install 'sparseclip[quantize]'"
@@ -52,9 +52,7 @@ def keep_in_fp32(path: Path, kept: tuple[Region, ...]) -> None:
     """Marks the operations of the regions in a saved model, in place."""
     if not kept:
         return
-    import openvino
-
-    names = _named(openvino.Core().read_model(path), kept)
+    names = _named(import_quietly("openvino").Core().read_model(path), kept)
     tree = ElementTree.parse(path)
     for layer in tree.getroot().iter("layer"):
         if layer.get("name") in names and layer.get("type") not in _CONSTANTS:

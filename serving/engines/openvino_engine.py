@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 from typing import Any, ClassVar, Self
 
-import openvino
 from numpy.typing import NDArray
 
 from bundle.onnx_graph import DENSE_OUTPUTS, INPUT, OUTPUTS, GraphName
@@ -13,6 +12,7 @@ from bundle.store import Bundle
 from serving.engines import Device, EnginePrecision
 from serving.engines._hardware import hardware
 from serving.engines._openvino_graphs import keep_in_fp32, quantized
+from serving.engines._openvino_library import import_quietly
 from serving.engines.base import (
     BuildTask,
     EngineConfig,
@@ -26,6 +26,8 @@ from serving.engines.base import (
     describe_engine,
     fp32_plans,
 )
+
+openvino = import_quietly("openvino")
 
 
 class OpenVinoEngine:

@@ -71,9 +71,8 @@ def serving(command: str) -> Iterator[str]:
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
-            started = re.search(r"serving on (\S+)", process.stderr.readline())
-            assert started is not None
-            yield started[1]
+            started = (re.search(r"serving on (\S+)", line) for line in process.stderr)
+            yield next(found for found in started if found is not None)[1]
         finally:
             process.send_signal(signal.SIGTERM)
 

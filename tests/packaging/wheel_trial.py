@@ -71,6 +71,7 @@ class Trial:
     def serving(self) -> Iterator[str]:
         """The address of `sparseclip serve`; after the block it must drain and end with 0."""
         arguments = ("serve", "--port", "0")
+        begin = "sparseclip: serving on "
         began = time.perf_counter()
         process = subprocess.Popen(
             [self.bin / "sparseclip", *arguments],
@@ -81,11 +82,13 @@ class Trial:
         )
         try:
             assert process.stderr is not None
-            lines = [process.stderr.readline().rstrip() for _ in range(2)]
+            lines = []  # before the last, those of engines that are built and measured
+            while not lines or not lines[-1].startswith(begin):
+                lines.append(process.stderr.readline().rstrip())
+                check(lines[-1] != "", "\n".join(lines))
             report(time.perf_counter() - began, f"{shown(arguments)}   # until it serves")
-            begin = "sparseclip: serving on "
-            check(lines[0] == CHAT and lines[1].startswith(begin), "\n".join(lines))
-            yield lines[1].removeprefix(begin)
+            check(CHAT in lines, "\n".join(lines))
+            yield lines[-1].removeprefix(begin)
             began = time.perf_counter()
             process.send_signal(signal.SIGTERM)
             _, err = process.communicate(timeout=TIMEOUT_S)

@@ -143,6 +143,7 @@ def test_f42_a_thread_that_loads_a_model_holds_nothing_up(tiny_bundle: Path) -> 
     hung = """
 import asyncio, time
 from serving import server
+from serving.engines.base import REFERENCE
 
 class Loading(server.Server):
     async def start(self):
@@ -150,7 +151,7 @@ class Loading(server.Server):
         self.thread = asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
 
 server.Server = Loading
-server.serve(server.ServerConfig(bundle={bundle!r}, port=0))
+server.serve(server.ServerConfig(bundle={bundle!r}, port=0, engine=REFERENCE))
 """
     code = hung.format(bundle=str(tiny_bundle))
     process = subprocess.Popen(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.packaging.pages import scan
+from tests.serving.support.server_process import command
 from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "protos.md"
@@ -30,9 +31,14 @@ def address(tiny_bundle: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "serving.cli.main", "serve", "--reflection", "--chat", "off"]
     process = subprocess.Popen(
-        [*command, "--bundle", str(tiny_bundle), "--port", str(port)],
+        [
+            *command("--reflection", "--chat", "off"),
+            "--bundle",
+            str(tiny_bundle),
+            "--port",
+            str(port),
+        ],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,

@@ -28,6 +28,7 @@ from sparseclip import (
     ModelState,
     Outputs,
 )
+from tests.serving.support.server_process import REFERENCE_FLAGS
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +180,7 @@ def guarded(tiny_bundle: Path, tmp_path: Path) -> Iterator[Ports]:
             numbers.append(free.getsockname()[1])
     process = subprocess.Popen(
         [
-            sys.executable, "-m", "serving.cli.main", "serve",
+            sys.executable, "-m", "serving.cli.main", "serve", *REFERENCE_FLAGS,
             "--bundle", str(tiny_bundle), "--models", str(tiny_bundle.parent.parent),
             "--tokens", str(tmp_path / "tokens.toml"),
             "--port", str(numbers[0]), "--admin-port", str(numbers[1]),

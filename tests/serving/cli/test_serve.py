@@ -18,8 +18,9 @@ from serving.cli.serve import serve
 from serving.core.config import ServerConfig, load_config
 from sparseclip import Client
 from tests.serving.cli.conftest import Run
+from tests.serving.support.server_process import command
 
-COMMAND = [sys.executable, "-m", "serving.cli.main", "serve"]
+COMMAND = command()
 
 
 def leaves(value: object, at: str = "") -> Iterator[str]:

@@ -38,12 +38,12 @@ _NOUNS = """
 """What is asked of a model that has neither captions nor concepts."""
 
 
-class GoldenInputsError(ValueError):
+class GateInputsError(ValueError):
     """The images of a folder do not do. The message is one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GoldenInputs:
+class GateInputs:
     """What the graphs of a bundle are compared and calibrated on."""
 
     pixels: NDArray[np.float32]
@@ -69,26 +69,26 @@ class GoldenInputs:
         return self.calibration_tokens if graph == "text" else self.calibration_pixels
 
 
-def golden_inputs(bundle: Bundle, folder: Path | None = None) -> GoldenInputs:
+def gate_inputs(bundle: Bundle, folder: Path | None = None) -> GateInputs:
     """The inputs for a bundle, with the images in and below a folder of the user's if there is one.
 
-    Raises GoldenInputsError when the folder has too few images.
+    Raises GateInputsError when the folder has too few images.
     """
     compared, others = _texts(bundle)
     tokens = bundle.tokenizer.encode(compared)
     calibration_tokens = bundle.tokenizer.encode(others) if others else tokens
     if folder is None:
         pixels = np.stack([bundle.preprocessor(image) for image in drawn_images()])
-        return GoldenInputs(pixels=pixels, tokens=tokens, calibration_tokens=calibration_tokens)
+        return GateInputs(pixels=pixels, tokens=tokens, calibration_tokens=calibration_tokens)
     images, unreadable = _read(bundle, folder)
     if len(images) < LEAST_IMAGES:
-        raise GoldenInputsError(
+        raise GateInputsError(
             f"--images: {len(images)} images can be read there; {LEAST_IMAGES} are the least"
         )
     count = min(GATE_ITEMS, len(images) // 2)
     step = len(images) / count
     chosen = {int(number * step) for number in range(count)}
-    return GoldenInputs(
+    return GateInputs(
         pixels=np.stack([images[number] for number in sorted(chosen)]),
         tokens=tokens,
         calibration_pixels=np.stack([x for n, x in enumerate(images) if n not in chosen]),
@@ -102,7 +102,7 @@ def _read(bundle: Bundle, folder: Path) -> tuple[list[NDArray[np.float32]], int]
     """The pixels of images that are spread evenly over the folder's files, and how many could not
     be read."""
     if not folder.is_dir():
-        raise GoldenInputsError("--images: not a folder")
+        raise GateInputsError("--images: not a folder")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     most = GATE_ITEMS + CALIBRATION_ITEMS
     step = max(1.0, len(files) / most)
