@@ -44,7 +44,7 @@ def main() -> None:
         "--engines",
         nargs="+",
         metavar="ENGINE:PRECISION",
-        help="what to measure; default: all that this machine has libraries and instructions for",
+        help="what to measure; default: what this machine can run, and builds in seconds",
     )
     parser.add_argument(
         "--batches", type=at_least(1, up_to=DISTINCT), nargs="+", default=[1, 8, 32]
@@ -116,11 +116,14 @@ def measure(bundle: Path, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def available() -> list[str]:
-    """Every engine whose library is here, in every precision that this CPU has instructions for."""
-    found = []
+    """Every engine whose library is here, in every precision that this CPU has instructions for.
+    Without those that take minutes to build: they are named by --engines."""
+    found: list[str] = []
     for name in ENGINES.names:
         with contextlib.suppress(PluginError, EngineUnavailableError):
-            found += [f"{name}:{precision}" for precision in ENGINES.load(name).precisions("cpu")]
+            engine = ENGINES.load(name)
+            if not engine.slow_build:
+                found += [f"{name}:{precision}" for precision in engine.precisions("cpu")]
     return found
 
 

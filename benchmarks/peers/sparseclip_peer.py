@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 from benchmarks.open_loop import EMBED
 from benchmarks.peers.base import EmbeddingCaller, PeerServer, RefusedError
 from benchmarks.running_server import serving
+from bundle.schema import from_dict
+from bundle.store import open_bundle
+from serving.engine_plans.open_engine import resolve
+from serving.engines import AUTO
+from serving.engines.base import EngineConfig
 from sparseclip.v1 import embedding_pb2
 
 
@@ -58,5 +63,13 @@ def sparseclip(bundle: Path, *flags: str) -> Iterator[PeerServer]:
             async with grpc.aio.insecure_channel(server.address, options) as channel:
                 yield SparseclipCaller(channel)
 
-        described = " ".join(["sparseclip serve", *flags])
+        described = f"sparseclip serve {' '.join(flags)}: {engine_of(bundle, flags)}"
         yield PeerServer(description=described, process=server.process, calling=calling)
+
+
+def engine_of(bundle: Path, flags: Sequence[str]) -> str:
+    """The engine and precision of a server that has started with these flags."""
+    given = dict(zip(flags[::2], flags[1::2], strict=False))
+    named = {"name": given.get("--engine", AUTO), "precision": given.get("--precision", AUTO)}
+    config = resolve(open_bundle(bundle), from_dict(EngineConfig, named, "engine"))
+    return f"{config.name} {config.precision}"
