@@ -12,7 +12,7 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint types protos pytest test-explore test-gpu test-vllm test-soak test-llm test-wheel wheels format docs docs-serve proto proto-release train-demo train-chat evaluate bench quality steering clean
+.PHONY: help serve test lint types protos pytest test-explore test-gpu test-tensorrt test-vllm test-soak test-llm test-wheel wheels format docs docs-serve proto proto-release train-demo train-chat evaluate bench quality steering clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -49,6 +49,10 @@ test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
 
 test-vllm: $(VLLM)/.ready ## vLLM beside transformers, in .venv-vllm (2.6 GB)
 	$(VLLM)/bin/python -m pytest -m vllm tests/mllm_adapter/engines $(ARGS)
+
+test-tensorrt: $(VENV)/.dev ## TensorRT reads and builds graphs, without a GPU (adds 260 MB to .venv)
+	$(BIN)/python -m pip install --quiet tensorrt-rtx cuda-bindings
+	$(BIN)/python -m pytest tests/serving/engines/test_tensorrt_engine.py $(ARGS)
 
 test-soak: $(VENV)/.dev ## The tests that take long: an export killed 200 times, Ray's nodes (minutes)
 	$(BIN)/python -m pytest -m soak $(ARGS)

@@ -28,6 +28,7 @@ ENGINES: Plugins[Engine] = Plugins(
     {
         "onnxruntime": Plugin("serving.engines.onnxruntime_engine:OnnxRuntimeEngine", "serve"),
         "openvino": Plugin("serving.engines.openvino_engine:OpenVinoEngine", "serve"),
+        "tensorrt": Plugin("serving.engines.tensorrt_engine:TensorRtEngine", "tensorrt"),
         "torch": Plugin("serving.engines.torch_engine:TorchEngine", "torch"),
     },
     also=(AUTO,),

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.kind("K8")
 BAD: dict[str, Any] = {"NaN": np.nan, "infinity": np.inf, "no direction": 0.0}
 
 
-SLOW_BUILDS = {"torch"}
+SLOW_BUILDS = {"tensorrt", "torch"}
 """Engines that compile a graph for seconds: with `make test-soak`."""
 
 
