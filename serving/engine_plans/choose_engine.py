@@ -29,7 +29,7 @@ from serving.engine_plans.ready_plan import (
     is_reference,
     ready_plan,
 )
-from serving.engines import AUTO, ENGINES, EnginePrecision
+from serving.engines import AUTO, ENGINES, SLOW_BUILDS, EnginePrecision
 from serving.engines._hardware import cpu
 from serving.engines.base import (
     Engine,
@@ -38,6 +38,8 @@ from serving.engines.base import (
     EngineUnavailableError,
     available_cores,
 )
+
+NOT_BUILT = "not built; `sparseclip engine build` does it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +121,8 @@ class EngineChooser:
             measured=datetime.date.today().isoformat(),
         )
         self._keep(choice)
-        shown = ", ".join(
-            f"{rate.median:g} images/s at batch {b}" for b, rate in rates[best].items()
-        )
-        self._say(f"{best} is chosen" + (f": {shown}" if rates else ": nothing else can be used"))
+        shown = [f"{r.median:g} images/s at batch {b}" for b, r in rates.get(best, {}).items()]
+        self._say(f"{best} is chosen: {', '.join(shown) or 'nothing else can be used'}")
         return choice
 
     def _open(self, candidate: EngineConfig) -> Engine:
@@ -140,6 +140,10 @@ class EngineChooser:
         """
         config, found = self._config, Candidates()
         for name in ENGINES.names if config.name == AUTO else (config.name,):
+            # Its library, which may be large, is not even imported then.
+            if name in SLOW_BUILDS and not self._cache.holds(name, self._reference.bundle):
+                found.left_out[name] = NOT_BUILT
+                continue
             try:
                 engine = ENGINES.load(name)
                 offered = engine.precisions(config.device)
@@ -163,9 +167,8 @@ class EngineChooser:
             precision = candidate.chosen_precision
             key = PlanKey.of(bundle, candidate.name, candidate.device, precision)
             record = find_plan(key, self._cache, say)
-            slow = precision == "int8" or ENGINES.load(candidate.name).slow_build
-            if record is None and slow:
-                found.left_out[label] = "not built; `sparseclip engine build` does it"
+            if record is None and (precision == "int8" or candidate.name in SLOW_BUILDS):
+                found.left_out[label] = NOT_BUILT
                 return
             if record is not None and record.refused:
                 found.left_out[label] = f"refused by the parity gate: {record.refused}"

@@ -164,6 +164,11 @@ class PlanCache:
             replace_directory(draft, self.root / key.digest)
         return record
 
+    def holds(self, engine: str, bundle: Bundle) -> bool:
+        """Whether there is a plan of an engine for a bundle, in any precision."""
+        graphs = graphs_digest(bundle)
+        return any((r.key.engine, r.key.graphs) == (engine, graphs) for r in self.records())
+
     def records(self) -> Iterator[PlanRecord]:
         """Every plan whose plan.json can be read, those of other machines and versions included."""
         for path in sorted(self.root.glob(f"*/{PLAN_FILE}")):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 import logging
 from pathlib import Path
-from typing import Any
 
 from serving.engines._regions import onnx_regions
+from serving.engines._typed_graph import simplified
 from serving.engines.base import BuildTask, EngineError, EngineUnavailableError
 
 
@@ -27,12 +27,10 @@ def quantize(task: BuildTask, target: Path) -> None:
         raise EngineUnavailableError(
             f"engine.precision: int8 needs {error.name}: pip install 'sparseclip[quantize]'"
         ) from None
-    model = onnx.load(task.bundle.file(f"{task.graph}.onnx"))
-    # The exporter notes shapes that contradict what the library infers for itself.
-    del model.graph.value_info[:]
+    # Weights that a bundle stores as fp16 become constants in fp32: others are not quantized.
+    model = simplified(task.bundle.file(f"{task.graph}.onnx"), task.folder)
     regions = onnx_regions(model)
     kept = set().union(*(regions[region] for region in task.kept))
-    _give_each_its_weight(model)
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)  # it advises steps that change nothing here
@@ -51,19 +49,5 @@ def quantize(task: BuildTask, target: Path) -> None:
     finally:
         logger.setLevel(level)
 
-
-def _give_each_its_weight(model: Any) -> None:
-    """Copies matrices that several nodes read, in place: the library transposes the one of a Gemm,
-    whoever else reads it."""
-    readers: dict[str, int] = {}
-    matrices = {tensor.name: tensor for tensor in model.graph.initializer if len(tensor.dims) == 2}
-    for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            if name not in matrices:
-                continue
-            readers[name] = readers.get(name, 0) + 1
-            if readers[name] > 1:
-                copy = model.graph.initializer.add()
-                copy.CopyFrom(matrices[name])
-                copy.name = f"{name}.{readers[name]}"
-                node.input[position] = copy.name
+    if not any(node.op_type == "MatMulInteger" for node in onnx.load(target).graph.node):
+        raise EngineError(f"{task.graph}: it has no matrix product that int8 would make faster")

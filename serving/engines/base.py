@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,9 +160,6 @@ Plans = Mapping[GraphName, GraphPlan]
 
 class Engine(Protocol):
     """Runs graphs of one bundle. Up to `runs` threads may call `run` for each graph."""
-
-    slow_build: ClassVar[bool]
-    """Whether building takes minutes: `auto` then takes the engine only where it is built."""
 
     @classmethod
     def precisions(cls, device: Device) -> tuple[EnginePrecision, ...]:

@@ -40,8 +40,6 @@ OUT_OF_MEMORY_MESSAGES = (
 class OnnxRuntimeEngine:
     """The graphs of a bundle on a CPU or a CUDA device."""
 
-    slow_build: ClassVar[bool] = False
-
     def __init__(
         self, graphs: dict[GraphName, OnnxGraph | BoundGraph], description: str, runs: int
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
@@ -32,8 +32,6 @@ openvino = import_quietly("openvino")
 
 class OpenVinoEngine:
     """The graphs of a bundle on a CPU."""
-
-    slow_build: ClassVar[bool] = False
 
     def __init__(
         self, bundle: Bundle, models: dict[GraphName, Any], description: str, runs: int

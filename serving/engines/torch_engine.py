@@ -10,7 +10,7 @@ import importlib
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from numpy.typing import NDArray
@@ -50,8 +50,6 @@ _BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 class TorchEngine:
     """The graphs of a bundle on a CPU or a CUDA device."""
-
-    slow_build: ClassVar[bool] = True
 
     def __init__(
         self, models: dict[GraphName, Any], description: str, threads: int, runs: int

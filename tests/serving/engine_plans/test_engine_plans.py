@@ -1,0 +1,269 @@
+"""Plans are built, compared, kept, checked and chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundle.plugins import Plugin
+from bundle.store import Bundle, open_bundle
+from serving.engine_plans import choose_engine
+from serving.engine_plans.build_plan import RECIPES, WHOLE, ReferenceOutputs, build_plan
+from serving.engine_plans.choose_engine import EngineChooser
+from serving.engine_plans.gate_inputs import GateInputsError, drawn_images, gate_inputs
+from serving.engine_plans.open_engine import open_engine
+from serving.engine_plans.plan_cache import PLAN_FILE, DamagedPlanError, PlanCache, PlanKey
+from serving.engine_plans.ready_plan import ready_plan
+from serving.engines import ENGINES
+from serving.engines.base import (
+    REFERENCE,
+    EngineConfig,
+    EngineError,
+    EngineUnavailableError,
+)
+from tests.serving.engine_plans.shaky_engine import ShakyEngine
+
+SHAKY = Plugin("tests.serving.engine_plans.shaky_engine:ShakyEngine")
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path) -> Bundle:
+    return open_bundle(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def reference(bundle: Bundle) -> ReferenceOutputs:
+    return ReferenceOutputs(bundle, gate_inputs(bundle), cores=1)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> PlanCache:
+    return PlanCache(tmp_path / "engines")
+
+
+@pytest.fixture
+def shaky(monkeypatch: pytest.MonkeyPatch) -> type[ShakyEngine]:
+    monkeypatch.setitem(ENGINES.table, "shaky", SHAKY)
+    monkeypatch.setattr(ShakyEngine, "built", [])
+    return ShakyEngine
+
+
+def config(name: str, precision: str, **others: object) -> EngineConfig:
+    return EngineConfig(name=name, precision=precision, threads=1, runs=1, **others)  # type: ignore[arg-type]
+
+
+def test_the_first_recipe_that_passes_is_kept(
+    reference: ReferenceOutputs, cache: PlanCache, shaky: type[ShakyEngine]
+) -> None:
+    lines: list[str] = []
+    record = build_plan(reference, config("shaky", "bf16"), cache, lines.append)
+    assert record.refused == ""
+    assert {graph: built.recipe for graph, built in record.graphs.items()} == {
+        "image": "head",
+        "text": "head",
+        "patches": "head",
+    }
+    assert "top16" in " ".join(record.graphs["image"].tried["plain"])
+    assert cache.find(record.key) == record
+    plans = cache.plans(record)
+    assert plans["image"].kept == RECIPES["head"]
+    assert plans["image"].folder is not None
+    assert any("recipe plain" in line for line in lines)
+    assert not list(cache.root.glob(".sparseclip*"))
+
+
+def test_a_refused_plan_is_remembered_without_its_files(
+    reference: ReferenceOutputs,
+    cache: PlanCache,
+    shaky: type[ShakyEngine],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ShakyEngine, "cured_by", "nothing")
+    with pytest.raises(EngineUnavailableError, match=r"parity gate.*top16 0\.\d+ is below"):
+        ready_plan(reference, config("shaky", "bf16"), cache, lambda line: None)
+    [record] = cache.records()
+    assert record.files == {}
+    assert record.graphs["image"].recipe == WHOLE
+    count = len(shaky.built)
+    assert count == len(RECIPES)
+    with pytest.raises(EngineUnavailableError, match="parity gate"):
+        ready_plan(reference, config("shaky", "bf16"), cache, lambda line: None)
+    assert len(shaky.built) == count
+
+
+def test_a_graph_beside_the_images_may_stay_in_fp32(
+    reference: ReferenceOutputs,
+    cache: PlanCache,
+    shaky: type[ShakyEngine],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def build(task: object) -> None:
+        if getattr(task, "graph") == "text":  # noqa: B009
+            raise EngineError("this compiler knows no texts")
+
+    monkeypatch.setattr(ShakyEngine, "build", build)
+    monkeypatch.setattr(ShakyEngine, "run", ShakyEngine.__mro__[1].run)
+    record = build_plan(reference, config("shaky", "bf16"), cache, lambda line: None)
+    assert record.refused == ""
+    assert (record.graphs["text"].recipe, record.graphs["text"].precision) == (WHOLE, "fp32")
+    assert record.graphs["text"].tried["plain"] == ["this compiler knows no texts"]
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone", "record"])
+def test_a_damaged_plan_is_never_opened_and_built_again(
+    damage: str, reference: ReferenceOutputs, cache: PlanCache, shaky: type[ShakyEngine]
+) -> None:
+    wanted = config("shaky", "fp32")
+    record = ready_plan(reference, wanted, cache, lambda line: None)
+    assert record is not None
+    folder = cache.root / record.key.digest
+    file = folder / "image" / "note"
+    if damage == "gone":
+        file.unlink()
+    elif damage == "record":
+        (folder / PLAN_FILE).write_text("{}")
+    else:
+        file.write_text("fp3" if damage == "cut" else "fp64")
+    with pytest.raises(DamagedPlanError):
+        cache.find(record.key)
+    lines: list[str] = []
+    count = len(shaky.built)
+    again = ready_plan(reference, wanted, cache, lines.append)
+    assert again is not None
+    assert again.files == record.files
+    assert len(shaky.built) == 2 * count
+    assert "damaged" in lines[0]
+    assert cache.find(record.key) == again
+
+
+def test_a_plan_of_another_machine_or_version_is_not_found(
+    reference: ReferenceOutputs,
+    cache: PlanCache,
+    shaky: type[ShakyEngine],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = ready_plan(reference, config("shaky", "fp32"), cache, lambda line: None)
+    assert record is not None
+    monkeypatch.setattr(ShakyEngine, "identity", classmethod(lambda cls, device: "shaky 2"))
+    key = PlanKey.of(reference.bundle, "shaky", "cpu", "fp32")
+    assert key != record.key
+    assert cache.find(key) is None
+    # Nor does a record count that was copied to where the other's should be.
+    (cache.root / record.key.digest).rename(cache.root / key.digest)
+    with pytest.raises(DamagedPlanError):
+        cache.find(key)
+
+
+def test_int8_asks_for_images(
+    reference: ReferenceOutputs, cache: PlanCache, shaky: type[ShakyEngine]
+) -> None:
+    with pytest.raises(EngineError, match="sparseclip engine build .*--images FOLDER"):
+        ready_plan(reference, config("shaky", "int8"), cache, lambda line: None)
+
+
+def test_a_precision_that_is_not_there_is_refused_by_name(
+    reference: ReferenceOutputs, cache: PlanCache
+) -> None:
+    with pytest.raises(EngineUnavailableError, match=r"^engine\.precision: onnxruntime .*fp16"):
+        ready_plan(reference, config("onnxruntime", "fp16"), cache, lambda line: None)
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(
+    reference: ReferenceOutputs, tmp_path: Path, shaky: type[ShakyEngine]
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineUnavailableError, match=r"^engine\.cache: cannot be written"):
+        ready_plan(reference, config("shaky", "fp32"), PlanCache(tmp_path / "file"), print)
+
+
+def test_auto_measures_once_and_says_what_it_takes(
+    reference: ReferenceOutputs, cache: PlanCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    wanted = dataclasses.replace(config("auto", "fp32"), cache=str(cache.root))
+    chooser = EngineChooser(reference, wanted, cache, lines.append)
+    monkeypatch.setattr("serving.engine_plans.measure_rates._BLOCK_S", 0.01)
+    chosen = chooser.choose()
+    assert chosen.is_chosen
+    assert chosen.name in ("onnxruntime", "openvino")
+    assert "is chosen" in lines[-1]
+    [path] = (cache.root / "choices").glob("*.json")
+    kept = json.loads(path.read_text())
+    assert set(kept["rates"]) == {"onnxruntime fp32", "openvino fp32"}
+    assert "not built" in kept["left_out"]["torch"]
+
+    def fail(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(choose_engine, "measure_rates", fail)
+    assert EngineChooser(reference, wanted, cache, lines.append).choose() == chosen
+    # A choice is one for a number of cores.
+    other = ReferenceOutputs(reference.bundle, reference.gate, cores=2)
+    with pytest.raises(AssertionError, match="measured again"):
+        EngineChooser(other, wanted, cache, lines.append).choose()
+
+
+def test_auto_leaves_out_what_the_gate_refuses(
+    reference: ReferenceOutputs,
+    cache: PlanCache,
+    shaky: type[ShakyEngine],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ShakyEngine, "cured_by", "nothing")
+    chooser = EngineChooser(reference, config("shaky", "auto"), cache, lambda line: None)
+    choice = chooser.measure()
+    assert (choice.engine, choice.precision, choice.rates) == ("shaky", "fp32", {})
+    assert "parity gate" in choice.left_out["shaky bf16"]
+    assert "not built" in choice.left_out["shaky int8"]
+
+
+def test_the_engine_that_is_opened_answers_as_the_reference(
+    bundle: Bundle, reference: ReferenceOutputs, cache: PlanCache, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """int8 of ONNX Runtime is built for real; its plan is cut off, and it is built again."""
+    wanted = config("onnxruntime", "int8", cache=str(cache.root))
+    pixels = reference.gate.pixels[:4]
+    outputs = []
+    for _ in range(2):
+        engine = open_engine(bundle, wanted, 1)
+        assert engine.description.endswith(" cpu int8")
+        outputs.append(engine.run("image", pixels).dense)
+        engine.close()
+        [file] = cache.root.glob("*/image/image.onnx")
+        file.write_bytes(file.read_bytes()[:1000])
+    np.testing.assert_array_equal(outputs[0], outputs[1])
+    assert "damaged (image/image.onnx); it is not used" in capfd.readouterr().err
+    exact = open_engine(bundle, dataclasses.replace(REFERENCE, threads=1, runs=1), 1)
+    assert not np.array_equal(exact.run("image", pixels).dense, outputs[0])
+    exact.close()
+
+
+def test_drawn_images_are_the_same_everywhere() -> None:
+    first, second = drawn_images(), drawn_images()
+    assert [image.tobytes() for image in first] == [image.tobytes() for image in second]
+    assert len({image.size for image in first}) > 20
+
+
+def test_images_of_the_user_are_split_between_comparison_and_calibration(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    for number, image in enumerate(drawn_images()):
+        image.save(tmp_path / f"{number:02}.png")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    gate = gate_inputs(bundle, tmp_path)
+    assert gate.calibration_pixels is not None
+    assert len(gate.pixels) + len(gate.calibration_pixels) == 32
+    assert (gate.unreadable, gate.images) == (1, "32 images")
+    calibration = {pixels.tobytes() for pixels in gate.calibration_pixels}
+    assert not calibration & {pixels.tobytes() for pixels in gate.pixels}
+    with pytest.raises(GateInputsError, match="0 images can be read there; 16 are the least"):
+        gate_inputs(bundle, _empty(tmp_path))
+
+
+def _empty(tmp_path: Path) -> Path:
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
