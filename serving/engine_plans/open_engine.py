@@ -34,6 +34,17 @@ def open_engine(bundle: Bundle, config: EngineConfig, cores: int = 0) -> Engine:
     return engine.open(bundle, config, cores, cache.plans(record) if record else None)
 
 
+def runtime_of(bundle: Bundle, config: EngineConfig, cores: int = 0) -> str:
+    """What decides the bytes of the outputs of an engine that `config` names: its description and,
+    where it was built into files, which of its builds. Builds it if it is not built, and raises, as
+    `open_engine` does."""
+    described = ENGINES.load(config.name).describe(config)
+    if is_reference(config.name, config.precision, config.device):
+        return described
+    record = ready_plan(_reference(bundle, cores), config, PlanCache(config.cache), say)
+    return described if record is None or not record.files else f"{described} {record.digest}"
+
+
 def resolve(
     bundle: Bundle, config: EngineConfig, cores: int = 0, report: Say = say
 ) -> EngineConfig:

@@ -103,6 +103,12 @@ class PlanRecord:
     """What the engine wrote, by path in the folder."""
 
     @property
+    def digest(self) -> str:
+        """Which build it is, by its files."""
+        text = json.dumps({name: entry.sha256 for name, entry in self.files.items()})
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    @property
     def bytes(self) -> int:
         """Size of the files."""
         return sum(entry.bytes for entry in self.files.values())

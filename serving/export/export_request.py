@@ -12,7 +12,7 @@ from typing import Any
 from bundle.architecture import Architecture
 from bundle.manifest import NO_CONCEPTS, NO_PATCHES, NO_SHARED_DENSE
 from bundle.store import Bundle, open_bundle
-from serving.engines import ENGINES
+from serving.engine_plans.open_engine import runtime_of
 from serving.engines.base import REFERENCE, EngineConfig
 from serving.export.formats import FORMATS
 from serving.export.inputs import AUTO
@@ -110,7 +110,7 @@ class ExportRequest:
             outputs=self.outputs,
             model=f"{manifest.name}/{manifest.version}",
             bundle=manifest.digest,
-            runtime=ENGINES.load(self.engine.name).describe(self.engine),
+            runtime=runtime_of(self.bundle.opened, self.engine),
             entries=0,
             plan="",
         )

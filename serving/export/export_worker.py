@@ -13,7 +13,7 @@ from typing import Self
 from bundle.plugins import PluginError
 from bundle.store import BundleError
 from serving.core.errors import StartupError
-from serving.engine_plans.open_engine import open_engine
+from serving.engine_plans.open_engine import open_engine, runtime_of
 from serving.engines.base import EngineConfig, EngineError
 from serving.export.columns import build_tables
 from serving.export.export_request import LOCKS, ExportRequest
@@ -65,8 +65,10 @@ class ExportWorker:
         engine = open_engine(self._bundle, worker_engine(request), request.cores)
         _ = self._bundle.tokenizer, self._bundle.concepts  # read now, and then compared
         self._bundle.check_unchanged()
-        if engine.description != job.runtime:
-            raise ExportError(f"runtime is {engine.description!r} here, not {job.runtime!r}")
+        runtime = runtime_of(self._bundle, request.engine)
+        if runtime != job.runtime:
+            engine.close()
+            raise ExportError(f"runtime is {runtime!r} here, not {job.runtime!r}")
         generations = Generations.load(self._output, job.generation)
         if generations is None or generations.job != job:
             raise ExportError("the job of the output has changed; run the export again")
