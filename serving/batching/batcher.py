@@ -177,6 +177,8 @@ class Batcher:
         meanwhile. A busy one waits until a run ends: items that gather in the meantime share one
         run.
         """
+        if self._is_complete():
+            return
         idle = len(self._idle)
         is_busy = idle < self._config.runs
         try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from serving.batching.service_times import ServiceTimes
 from serving.core.errors import ErrorKind, ServingError
-from serving.core.metrics import Level
+from serving.core.loop_metrics import Level
 from serving.core.priority_queue import BULK_TURN, WorkPriority
 
 BULK_SHARE = 0.5

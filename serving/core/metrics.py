@@ -11,33 +11,12 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from serving.core.errors import StartupError
+from serving.core.loop_metrics import HistogramSeries, Level, LoopHistogram
 from serving.core.priority_queue import PRIORITIES, WorkPriority
 
 _SECONDS_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _FILL_BUCKETS = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-
-class Level:
-    """What a gauge shows. Only the event loop changes it, so that it needs no lock: several change
-    with every call."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, gauge: Gauge) -> None:
-        self.value = 0
-        gauge.set_function(lambda: self.value)
-
-    def inc(self, change: int = 1) -> None:
-        """Adds to the level."""
-        self.value += change
-
-    def __enter__(self) -> None:
-        """Adds 1 until the block ends."""
-        self.value += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.value -= 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +27,15 @@ class BatcherMetrics:
     """Items that wait for a run."""
     slots: Level
     """Items admitted and not yet answered."""
-    batch: Histogram
+    batch: LoopHistogram
     """Items per run."""
-    fill: Histogram
+    fill: LoopHistogram
     """Items per run, over the most that a run may have."""
-    queue: Histogram
+    queue: LoopHistogram
     """Seconds that an item waited for its run."""
-    queue_by_priority: Mapping[WorkPriority, Histogram]
+    queue_by_priority: Mapping[WorkPriority, LoopHistogram]
     """The same, by the priority of the call."""
-    inference: Histogram
+    inference: LoopHistogram
     """Seconds per run."""
     shortfalls: Counter
     """Items by what their answer does not rest on: see ItemCoverage.shortfalls."""
@@ -112,12 +91,12 @@ class Metrics:
             ["what"],
             registry=self.registry,
         )
-        self.seconds = Histogram(
+        self.seconds = HistogramSeries(
             "sparseclip_call_seconds",
             "Time of a call, from its bytes to its reply.",
             ["method"],
-            buckets=_SECONDS_BUCKETS,
-            registry=self.registry,
+            _SECONDS_BUCKETS,
+            self.registry,
         )
         self.in_flight = self._level("sparseclip_calls_in_flight", "Calls in flight.")
         self.bytes_in_flight = self._level(
@@ -148,40 +127,40 @@ class Metrics:
         self._slots = self._by_graph(
             "sparseclip_admitted_items", "Items admitted and not yet answered."
         )
-        self._batch = Histogram(
+        self._batch = HistogramSeries(
             "sparseclip_batch_items",
             "Items per run.",
             ["graph"],
-            buckets=_BATCH_BUCKETS,
-            registry=self.registry,
+            _BATCH_BUCKETS,
+            self.registry,
         )
-        self._fill = Histogram(
+        self._fill = HistogramSeries(
             "sparseclip_batch_fill",
             "Items per run, over the most that a run may have.",
             ["graph"],
-            buckets=_FILL_BUCKETS,
-            registry=self.registry,
+            _FILL_BUCKETS,
+            self.registry,
         )
-        self._queue_by_priority = Histogram(
+        self._queue_by_priority = HistogramSeries(
             "sparseclip_queue_seconds",
             "Time that an item waited for its run, by the priority of its call.",
             ["graph", "priority"],
-            buckets=_SECONDS_BUCKETS,
-            registry=self.registry,
+            _SECONDS_BUCKETS,
+            self.registry,
         )
-        self.reply = Histogram(
+        self.reply = HistogramSeries(
             "sparseclip_reply_seconds",
             "Time that it took to make a reply of the results.",
             ["method"],
-            buckets=_SECONDS_BUCKETS,
-            registry=self.registry,
+            _SECONDS_BUCKETS,
+            self.registry,
         )
-        self._stage = Histogram(
+        self._stage = HistogramSeries(
             "sparseclip_stage_seconds",
             "Time of an item in a stage.",
             ["graph", "stage"],
-            buckets=_SECONDS_BUCKETS,
-            registry=self.registry,
+            _SECONDS_BUCKETS,
+            self.registry,
         )
 
         self.chat = ChatMetrics.register(self.registry)
@@ -209,7 +188,7 @@ class Metrics:
             shortfalls=self.shortfalls,
         )
 
-    def decode(self, graph: str) -> Histogram:
+    def decode(self, graph: str) -> LoopHistogram:
         """Seconds of decoding images (`image`) or tokenizing texts (`text`)."""
         return self._stage.labels(graph, "decode")
 

@@ -6,8 +6,6 @@ import asyncio
 import functools
 from collections.abc import Callable, Sequence
 
-from prometheus_client import Histogram
-
 from bundle.preprocessor import ImagePixels
 from bundle.text import EMPTY
 from serving.batching.batcher import Batcher
@@ -15,6 +13,7 @@ from serving.batching.item_admission import Permits
 from serving.batching.item_results import EmbeddedItem, ItemResult
 from serving.core.coverage import ItemCoverage
 from serving.core.errors import ErrorKind, ServingError, invalid
+from serving.core.loop_metrics import LoopHistogram
 from serving.core.requests import ImageItem
 from serving.image_decoding.pool import DecodePool
 
@@ -33,7 +32,7 @@ class ImageEmbedding:
         permits: Permits,
         deadline: float,
         on_outcome: Callable[[bool], None],
-        decode_seconds: Histogram,
+        decode_seconds: LoopHistogram,
     ) -> None:
         """`permits` are those of `batcher`; `deadline` is in the event loop's time."""
         self._decoders = decoders

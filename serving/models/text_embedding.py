@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import Histogram
 
 from bundle.store import Bundle
 from bundle.text import TextError
@@ -17,6 +16,7 @@ from serving.batching.item_results import EmbeddedItem, ItemResult
 from serving.batching.worker_thread import WorkerThread
 from serving.core.coverage import ItemCoverage
 from serving.core.errors import ServingError, invalid
+from serving.core.loop_metrics import LoopHistogram
 from serving.core.requests import TextItem
 
 
@@ -24,7 +24,7 @@ class TextEmbedding:
     """Embeds texts with one bundle."""
 
     def __init__(
-        self, bundle: Bundle, batcher: Batcher, max_bytes: int, decode_seconds: Histogram
+        self, bundle: Bundle, batcher: Batcher, max_bytes: int, decode_seconds: LoopHistogram
     ) -> None:
         """`max_bytes` bounds one text, in UTF-8."""
         self._tokenizer, self._known_words = bundle.tokenizer, bundle.known_words

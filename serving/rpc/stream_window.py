@@ -51,6 +51,7 @@ class StreamWindow:
         self._ids: set[str] = set()
         self._finished: asyncio.Queue[AnsweredItem | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reader: asyncio.Task[None] | None = None
 
     async def answers(self) -> AsyncGenerator[AnsweredItem, None]:
         """Answers in the order in which they finish.
@@ -58,7 +59,7 @@ class StreamWindow:
         Raises ServingError: INVALID for an id that is missing or in flight already, UNAVAILABLE
         after the last answer when `stop` cut the stream short.
         """
-        reader = asyncio.create_task(self._read())
+        self._reader = reader = asyncio.create_task(self._read())
         reader.add_done_callback(self._wake)
         stopper = asyncio.create_task(self._stop.wait())
         stopper.add_done_callback(lambda _: reader.cancel())
@@ -108,7 +109,10 @@ class StreamWindow:
 
     def _on_answered(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._wake(task)
+        if self._reader is None or self._reader.done():  # only then may it have been the last one
+            self._wake(task)
+        elif not task.cancelled():
+            task.exception()  # marked as retrieved
 
     def _wake(self, task: asyncio.Task[None]) -> None:
         """Makes `answers` look again whether all is done."""

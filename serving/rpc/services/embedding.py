@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 
 from serving.batching.item_results import ItemResult
@@ -66,10 +67,10 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
             )
             for item, result in zip(embed.items, results, strict=True):
                 self._count(item, result)
-            with self._reply_seconds.time():
-                return convert.embed_response(
-                    embed, results, outputs, patch_ids, model, call.elapsed
-                )
+            started = time.perf_counter()
+            reply = convert.embed_response(embed, results, outputs, patch_ids, model, call.elapsed)
+            self._reply_seconds.observe(time.perf_counter() - started)
+            return reply
 
     async def EmbedStream(  # noqa: N802
         self, request_iterator: AsyncIterator[embedding_pb2.EmbedStreamRequest], context: RpcContext
@@ -101,11 +102,12 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
             )
             async for item, result in window.answers():
                 self._count(item, result)
-                with self._stream_reply_seconds.time():
-                    reply = embedding_pb2.EmbedStreamResponse(
-                        model=version,
-                        result=convert.embed_result(item, result, outputs, patch_ids, model),
-                    )
+                started = time.perf_counter()
+                reply = embedding_pb2.EmbedStreamResponse(
+                    model=version,
+                    result=convert.embed_result(item, result, outputs, patch_ids, model),
+                )
+                self._stream_reply_seconds.observe(time.perf_counter() - started)
                 yield reply
 
     async def _first(
