@@ -84,6 +84,13 @@ class DecodePool:
         raises ServingError: INVALID for an image or a framing that is not accepted, INTERNAL when
         the worker died. An image whose future is cancelled is decoded only if a worker has it.
         """
+        future = self._enqueue(data, framing, priority)
+        self._dispatch()
+        return future
+
+    def _enqueue(
+        self, data: bytes, framing: Framing | None, priority: WorkPriority
+    ) -> asyncio.Future[ImagePixels]:
         future: asyncio.Future[ImagePixels] = asyncio.get_running_loop().create_future()
         offered, limit = self._preprocessing.framings, self._limits.bytes
         if framing is not None and framing not in offered:
@@ -100,7 +107,6 @@ class DecodePool:
                 _Job(image=ImageToDecode(data, framing), future=future), priority
             )
             future.add_done_callback(functools.partial(self._on_result, number))
-            self._dispatch()
         return future
 
     async def decode(self, data: bytes, framing: Framing | None = None) -> ImagePixels:
@@ -110,8 +116,9 @@ class DecodePool:
     async def decode_many(
         self, images: Sequence[bytes], framing: Framing | None = None
     ) -> list[Decoded]:
-        """What `submit` gives for each image, its error included."""
-        futures = [self.submit(data, framing) for data in images]
+        """What `submit` gives for each image, its error included. They share requests."""
+        futures = [self._enqueue(data, framing, "bulk") for data in images]
+        self._dispatch()
         results = await asyncio.gather(*futures, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, ServingError):
