@@ -45,9 +45,8 @@ async def test_f23_a_full_queue_refuses_at_once(tiny_bundle: Path) -> None:
 
 async def test_f23_work_ahead_is_bounded_in_seconds(tiny_bundle: Path) -> None:
     async with serving(tiny_bundle, limits={"queue_s": 0.5}) as running, unharmed(running):
-        batcher(running).admission.times._item_times.extend(
-            [0.2] * 16
-        )  # as if the engine were that slow
+        for _ in range(16):  # as if the engine were that slow
+            batcher(running).admission.times.observe(0.2, 1, runs=1, admitted=1, now=0.0)
         with blocked(running):
             calls = [await occupy(running)]
             for n in (2, 3):
