@@ -23,7 +23,7 @@ AUTO = "auto"
 """In place of an engine or a precision: what is fastest on this machine and passes the parity gate.
 """
 
-SLOW_BUILDS = frozenset({"torch"})
+SLOW_BUILDS = frozenset({"tensorrt", "torch"})
 """Engines that take minutes to build: `auto` takes them only where somebody has built them."""
 
 ENGINES: Plugins[Engine] = Plugins(

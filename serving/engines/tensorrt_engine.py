@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from contextlib import ExitStack
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
@@ -36,8 +36,6 @@ _LANES = 2
 
 class TensorRtEngine:
     """The graphs of a bundle on a CUDA device."""
-
-    slow_build: ClassVar[bool] = True
 
     def __init__(
         self,
