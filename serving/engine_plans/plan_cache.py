@@ -3,8 +3,8 @@
     <cache>/engines/<key>/plan.json    what was built, how near it is to the reference, its files
     <cache>/engines/<key>/image/...    what the engine wrote for a graph
 
-The key is a digest of the bundle's graphs, the engine, the device, the precision, and the engine's
-identity: its library's version and the hardware. So a plan of another machine is never found. What
+The key is a digest of the version of Sparseclip, the bundle's graphs, the engine, the device, the
+precision, and the engine's identity: its library's version and the hardware. So a plan of another machine is never found. What
 is found is opened only when every file has the digest that plan.json says.
 """
 
@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from bundle.atomic import replace_directory, staging_directory
@@ -64,7 +65,7 @@ class PlanKey:
     @property
     def digest(self) -> str:
         """The name of the plan's folder."""
-        text = json.dumps([LAYOUT, dataclasses.astuple(self)])
+        text = json.dumps([LAYOUT, version("sparseclip"), dataclasses.astuple(self)])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

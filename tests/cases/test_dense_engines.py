@@ -12,7 +12,7 @@ from bundle.onnx_graph import OnnxGraph
 from bundle.plugins import PluginError
 from bundle.store import open_bundle
 from serving.engine_plans.open_engine import open_engine
-from serving.engines import ENGINES
+from serving.engines import ENGINES, SLOW_BUILDS
 from serving.engines.base import EngineConfig, EngineError, EngineOutput, EngineUnavailableError
 from serving.engines.outputs import OutputRow, rows_of
 from tests.support.tiny_dense import DENSE_DIM
@@ -22,21 +22,19 @@ pytestmark = pytest.mark.kind("K8")
 BAD: dict[str, Any] = {"NaN": np.nan, "infinity": np.inf, "no direction": 0.0}
 
 
-SLOW_BUILDS = {"tensorrt", "torch"}
-"""Engines that compile a graph for seconds: with `make test-soak`."""
-
-
 @pytest.mark.parametrize(
     "engine",
     [
+        # They compile a graph for many seconds.
         pytest.param(name, marks=pytest.mark.soak if name in SLOW_BUILDS else ())
         for name in ENGINES.names
     ],
 )
-def test_an_engine_gives_vectors(engine: str, dense_bundle: Path) -> None:
+def test_an_engine_gives_vectors(engine: str, dense_bundle: Path, tmp_path: Path) -> None:
     bundle = open_bundle(dense_bundle)
     try:
-        opened = open_engine(bundle, EngineConfig(name=engine, precision="fp32", threads=1), 1)
+        config = EngineConfig(name=engine, precision="fp32", threads=1, cache=str(tmp_path))
+        opened = open_engine(bundle, config, 1)
     except (PluginError, EngineUnavailableError) as error:
         pytest.skip(str(error))
     pixels = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
