@@ -4,8 +4,9 @@
     <cache>/engines/<key>/image/...    what the engine wrote for a graph
 
 The key is a digest of the version of Sparseclip, the bundle's graphs, the engine, the device, the
-precision, and the engine's identity: its library's version and the hardware. So a plan of another machine is never found. What
-is found is opened only when every file has the digest that plan.json says.
+precision, and the engine's identity: its library's version and the hardware. So a plan of another
+machine is never found. What is found is opened only when every file has the digest that plan.json
+says.
 """
 
 from __future__ import annotations
