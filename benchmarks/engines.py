@@ -27,7 +27,7 @@ from benchmarks.peak import gigaflops
 from benchmarks.sample_collections import DISTINCT, IMAGES, image
 from bundle.plugins import PluginError
 from bundle.schema import SchemaError, from_dict
-from serving.engines import AUTO, ENGINES
+from serving.engines import AUTO, ENGINES, SLOW_BUILDS
 from serving.engines.base import EngineConfig, EngineError, EngineUnavailableError
 
 REFERENCE = "onnxruntime:fp32"
@@ -122,7 +122,7 @@ def available() -> list[str]:
     for name in ENGINES.names:
         with contextlib.suppress(PluginError, EngineUnavailableError):
             engine = ENGINES.load(name)
-            if not engine.slow_build:
+            if name not in SLOW_BUILDS:
                 found += [f"{name}:{precision}" for precision in engine.precisions("cpu")]
     return found
 
