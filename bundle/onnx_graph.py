@@ -89,7 +89,10 @@ class OnnxGraph:
             options.add_session_config_entry(name, text)
         self.name: GraphName = graph
         self.outputs = (OUTPUTS if sparse else DENSE_OUTPUTS)[graph]
-        self.session: Any = library.InferenceSession(str(path), options, providers=list(providers))
+        # It would take the CPU, and print so, where the preferred provider fails.
+        self.session: Any = library.InferenceSession(
+            str(path), options, providers=list(providers), enable_fallback=0
+        )
         inputs = [entry.name for entry in self.session.get_inputs()]
         outputs = {entry.name for entry in self.session.get_outputs()}
         if inputs != [INPUT[graph]] or not outputs.issuperset(self.outputs):

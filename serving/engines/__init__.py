@@ -23,13 +23,16 @@ AUTO = "auto"
 """In place of an engine or a precision: what is fastest on this machine and passes the parity gate.
 """
 
-SLOW_BUILDS = frozenset({"tensorrt", "torch"})
+SLOW_BUILDS = frozenset({"onnxruntime_tensorrt", "tensorrt", "torch"})
 """Engines that take minutes to build: `auto` takes them only where somebody has built them."""
 
 ENGINES: Plugins[Engine] = Plugins(
     "engine",
     {
         "onnxruntime": Plugin("serving.engines.onnxruntime_engine:OnnxRuntimeEngine", "serve"),
+        "onnxruntime_tensorrt": Plugin(
+            "serving.engines.onnxruntime_tensorrt_engine:OnnxRuntimeTensorRtEngine", "gpu"
+        ),
         "openvino": Plugin("serving.engines.openvino_engine:OpenVinoEngine", "serve"),
         "tensorrt": Plugin("serving.engines.tensorrt_engine:TensorRtEngine", "tensorrt"),
         "torch": Plugin("serving.engines.torch_engine:TorchEngine", "torch"),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bundle.onnx_graph import DENSE_OUTPUTS, OUTPUTS, GraphName, OnnxGraph
 from bundle.store import Bundle, open_bundle
-from serving.engines import EnginePrecision
+from serving.engines import Device, EnginePrecision
 from serving.engines._torch_graph import TorchGraph
 from serving.engines._typed_graph import simplified, write_typed_graph
 from serving.engines.base import BuildTask, EngineConfig, EngineError, GraphPlan
@@ -26,11 +26,17 @@ def demo_bundle() -> Path:
     return demo / (demo / "CURRENT").read_text().strip()
 
 
-def task(bundle: Bundle, graph: GraphName, precision: EnginePrecision, folder: Path) -> BuildTask:
+def task(
+    bundle: Bundle,
+    graph: GraphName,
+    precision: EnginePrecision,
+    folder: Path,
+    device: Device = "cpu",
+) -> BuildTask:
     return BuildTask(
         bundle=bundle,
         graph=graph,
-        device="cpu",
+        device=device,
         precision=precision,
         kept=(),
         calibration=None,
@@ -103,4 +109,24 @@ def test_a_package_gives_what_onnxruntime_gives(
         expected = reference(bundle, "text", batch)["dense"]
         tolerance = 1e-5 if precision == "fp32" else 0.05
         np.testing.assert_allclose(engine.run("text", batch).dense, expected, atol=tolerance)
+    engine.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_package_on_a_gpu_gives_what_a_cpu_gives(
+    precision: EnginePrecision, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device")
+    bundle = open_bundle(tiny_bundle)
+    TorchEngine.build(task(bundle, "image", precision, tmp_path, "cuda"))
+    config = EngineConfig(name="torch", device="cuda", precision=precision)
+    plan = GraphPlan(precision=precision, folder=tmp_path)
+    engine = TorchEngine.open(bundle, config, 1, {"image": plan})
+    for count in (1, 3, 3, 300):
+        batch = inputs(bundle, "image", count)
+        expected = reference(bundle, "image", batch)["dense"]
+        tolerance = 1e-3 if precision == "fp32" else 0.05
+        np.testing.assert_allclose(engine.run("image", batch).dense, expected, atol=tolerance)
     engine.close()
