@@ -33,7 +33,8 @@ from benchmarks.vit_graph import VITS, VitGeometry, write_vit
 from bundle.onnx_graph import GraphName, OnnxGraph
 from bundle.plugins import PluginError
 from bundle.store import Bundle
-from serving.engines import ENGINES, EnginePrecision
+from serving.engines import ENGINES, Device, EnginePrecision
+from serving.engines._hardware import hardware
 from serving.engines.base import BuildTask, Engine, EngineConfig, EngineError, GraphPlan
 
 BATCHES = {"cuda": (1, 2, 4, 8, 16, 32, 64, 128, 256), "cpu": (1, 8, 32)}
@@ -81,7 +82,7 @@ def main() -> None:
     given = parser.parse_args()
     began = time.perf_counter()
     concepts = (0, 256) if given.small else CONCEPTS[given.device]
-    record: dict[str, Any] = {"machine": hardware(given.device), "cases": []}
+    record: dict[str, Any] = {"machine": machine(given.device), "cases": []}
     record["peak_bf16_tflops"] = peak(given.device, 512 if given.small else SIDES[given.device])
     for model in ["small"] if given.small else given.models:
         # The engine that matters most comes first, with the head that matters most.
@@ -237,10 +238,9 @@ def peak(device: str, side: int) -> float:
     return round(2e-12 * side**3 * measure(lambda: torch.mm(a, b), 1.0), 4)
 
 
-def hardware(device: str) -> dict[str, str]:
+def machine(device: Device) -> dict[str, str]:
     """What the figures belong to."""
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
-    return {"device": name, "torch": torch.__version__, "python": platform.python_version()}
+    return {"device": hardware(device), "torch": torch.__version__, "python": platform.python_version()}
 
 
 if __name__ == "__main__":
