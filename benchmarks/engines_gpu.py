@@ -240,7 +240,11 @@ def peak(device: str, side: int) -> float:
 
 def machine(device: Device) -> dict[str, str]:
     """What the figures belong to."""
-    return {"device": hardware(device), "torch": torch.__version__, "python": platform.python_version()}
+    return {
+        "device": hardware(device),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 if __name__ == "__main__":
