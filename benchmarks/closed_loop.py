@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from benchmarks.peers.base import EmbeddingCaller, RefusedError
 
+WAVES = 3
 RETRY_S = 0.1
 """A caller that was refused tries again after so many seconds. Its latency counts from the first
 try."""
@@ -32,15 +33,18 @@ async def closed_loop(
     concurrency: int,
     seconds: float,
 ) -> ClosedBlock:
-    """Keeps `concurrency` calls in flight. The rate counts from the first answer to the last one
-    within `seconds`, or to the third one when calls take longer; calls that are still in flight are
-    then awaited, so that they do not run into the next block."""
+    """Keeps `concurrency` calls in flight for `seconds`, or until there were WAVES for each caller.
+
+    Calls that are still in flight are then awaited, so that they do not run into the next block.
+    """
     turns = itertools.cycle(messages)
     answered: list[tuple[float, float]] = []
     started = time.perf_counter()
 
+    least = WAVES * concurrency
+
     def goes_on() -> bool:
-        return time.perf_counter() - started < seconds or len(answered) < 3
+        return time.perf_counter() - started < seconds or len(answered) < least
 
     async def one_caller() -> None:
         while goes_on():
@@ -50,7 +54,7 @@ async def closed_loop(
             answered.append((begun, time.perf_counter()))
 
     await asyncio.gather(*(one_caller() for _ in range(concurrency)))
-    return block_of(answered, images_each, started + seconds)
+    return block_of(answered, images_each, started, started + seconds, least)
 
 
 async def _is_refused(caller: EmbeddingCaller, message: bytes) -> bool:
@@ -61,14 +65,22 @@ async def _is_refused(caller: EmbeddingCaller, message: bytes) -> bool:
     return False
 
 
-def block_of(answered: list[tuple[float, float]], images_each: int, end: float) -> ClosedBlock:
-    """The figures of calls, which are given as begun and answered, in seconds. Those that were
-    answered after `end` count only where fewer than three came before it."""
+def block_of(
+    answered: list[tuple[float, float]],
+    images_each: int,
+    started: float,
+    end: float,
+    least: int,
+) -> ClosedBlock:
+    """The figures of calls, which are given as begun and answered, in seconds.
+
+    The rate is over the time from the start to the last answer that counts. No answer is left out:
+    a server that answers a whole batch at once has worked on all of it from the start. Answers
+    after `end` count only where fewer than `least` came before it.
+    """
     ordered = sorted(answered, key=lambda call: call[1])
-    counted = max(3, sum(done <= end for _, done in ordered))
-    kept = ordered[:counted]
-    span = kept[-1][1] - kept[0][1]
+    kept = ordered[: max(least, sum(done <= end for _, done in ordered))]
     return ClosedBlock(
-        images_per_second=(len(kept) - 1) * images_each / span,
+        images_per_second=len(kept) * images_each / (kept[-1][1] - started),
         latencies_ms=[(done - begun) * 1e3 for begun, done in kept],
     )

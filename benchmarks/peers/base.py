@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -69,22 +70,22 @@ def process_until(
     command: Sequence[str], ready: Callable[[], bool], environment: dict[str, str]
 ) -> Iterator[psutil.Process]:
     """Runs a command, waits until `ready` says yes, and ends it afterwards."""
-    process = subprocess.Popen(
-        list(command), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        end = time.monotonic() + START_S
-        while not ready():
-            if process.poll() is not None:
-                raise SystemExit(f"{command[0]}: ended before it served")
-            if time.monotonic() > end:
-                raise SystemExit(f"{command[0]}: did not serve within {START_S:.0f} s")
-            time.sleep(0.5)
-        yield psutil.Process(process.pid)
-    finally:
-        process.terminate()
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(list(command), env=environment, stdout=log, stderr=log)
         try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            end = time.monotonic() + START_S
+            while not ready():
+                if process.poll() is not None:
+                    log.seek(0)
+                    raise SystemExit(f"{command[0]}: ended before it served:\n{log.read()[-2000:]}")
+                if time.monotonic() > end:
+                    raise SystemExit(f"{command[0]}: did not serve within {START_S:.0f} s")
+                time.sleep(0.5)
+            yield psutil.Process(process.pid)
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

@@ -87,7 +87,9 @@ def infinity(model: ClipModel, program: str) -> Iterator[PeerServer]:
         except (urllib.error.URLError, OSError):
             return False
 
-    with process_until(command, ready, {**os.environ, **OFFLINE}) as process:
+    environment = {**os.environ, **OFFLINE}
+    environment.pop("PYTHONPATH", None)  # it would find our libraries, which are newer
+    with process_until(command, ready, environment) as process:
         described = f"infinity-emb {version_beside(program, 'infinity_emb')} {' '.join(SETTINGS)}"
         yield PeerServer(description=described, process=process, calling=calling)
 

@@ -13,15 +13,16 @@ from benchmarks.beside_peers import over, parity
 from benchmarks.closed_loop import block_of, closed_loop
 
 
-def test_a_rate_counts_from_the_first_answer_to_the_last_one_in_time() -> None:
-    answered = [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 4.0), (4.0, 9.0)]
-    block = block_of(answered, images_each=8, end=4.5)
+def test_a_batch_that_is_answered_at_once_counts_from_its_start() -> None:
+    answered = [(0.0, 2.0)] * 8 + [(2.0, 4.0)] * 8 + [(4.0, 6.0)] * 8
+    block = block_of(answered, images_each=2, started=0.0, end=4.5, least=4)
     assert block.images_per_second == pytest.approx(8.0)
-    assert block.latencies_ms == [1000.0] * 4
+    assert block.latencies_ms == [2000.0] * 16
 
 
 def test_calls_longer_than_the_block_still_give_a_rate() -> None:
-    block = block_of([(0.0, 5.0), (5.0, 10.0), (10.0, 15.0)], images_each=32, end=1.0)
+    calls = [(0.0, 5.0), (5.0, 10.0), (10.0, 15.0), (15.0, 21.0)]
+    block = block_of(calls, images_each=32, started=0.0, end=1.0, least=3)
     assert block.images_per_second == pytest.approx(6.4)
 
 
