@@ -97,9 +97,10 @@ def list_command(bundle: Bundle, device: Device, cache: str | None, as_json: boo
     reference = _reference(bundle, None)
     plans = PlanCache(cache)
     chooser = EngineChooser(reference, _config(device=device, cache=cache), plans, say)
-    writer = ResultWriter("", "engine", "precision", "state", *_PARITY, *_RATES, as_json=as_json)
+    columns = ("", "engine", "precision", "state", *_PARITY, "images/s at batch")
+    writer = ResultWriter(*columns, as_json=as_json)
     for row in survey(bundle, device, plans, chooser.kept(), say):
-        rates = {batch: f"{rate.median:g}" for batch, rate in row.rates.items()}
+        rates = ", ".join(f"{rate.median:g} at {batch}" for batch, rate in row.rates.items())
         writer.add(
             dataclasses.asdict(row),
             "*" if row.chosen else "",
@@ -107,7 +108,7 @@ def list_command(bundle: Bundle, device: Device, cache: str | None, as_json: boo
             row.precision,
             row.state,
             *_parity_cells(row.plan),
-            *(rates.get(batch, "") for batch in ("1", "16")),
+            rates,
         )
     writer.close()
 
@@ -149,7 +150,8 @@ def build(
     record = None if again or images else find_plan(key, plans, say)
     if record is None:
         try:
-            record = build_plan(_reference(bundle, images), config, plans, say)
+            with plans.exclusive(say):
+                record = build_plan(_reference(bundle, images), config, plans, say)
         except OSError as error:
             reason = error.strerror or "no space"
             raise EngineUnavailableError(f"--cache: cannot be written: {reason}") from None
@@ -192,8 +194,11 @@ def bench(
     from serving.engine_plans.plan_cache import PlanCache
 
     config = _config(name=name, precision=precision, device=device, cache=cache)
-    chooser = EngineChooser(_reference(bundle, None), config, PlanCache(cache), say)
-    choice = chooser.measure(batches, rounds)
+    plans = PlanCache(cache)
+    with plans.exclusive(say):
+        choice = EngineChooser(_reference(bundle, None), config, plans, say).measure(
+            batches, rounds
+        )
     columns = (f"images/s, batch {batch}" for batch in batches)
     writer = ResultWriter("", "engine", *columns, "", as_json=as_json)
     for label, rates in choice.rates.items():
@@ -212,7 +217,6 @@ def bench(
 
 
 _PARITY = ("cosine", "jaccard", "top16", "agreement")
-_RATES = ("batch 1", "batch 16")
 
 
 def _parity_cells(plan: PlanRecord | None) -> tuple[str, ...]:
@@ -240,12 +244,11 @@ def _config(**fields: Any) -> EngineConfig:
 
 def _reference(bundle: Bundle, images: Path | None) -> ReferenceOutputs:
     from serving.engine_plans.build_plan import ReferenceOutputs
-    from serving.engine_plans.gate_inputs import gate_inputs
 
-    gate = gate_inputs(bundle, images)
-    if gate.unreadable:
+    reference = ReferenceOutputs(bundle, images=images)
+    if images is not None and reference.gate.unreadable:
         print(
-            f"sparseclip: engine: {gate.unreadable} files of --images are no images",
+            f"sparseclip: engine: {reference.gate.unreadable} files of --images are no images",
             file=sys.stderr,
         )
-    return ReferenceOutputs(bundle, gate)
+    return reference

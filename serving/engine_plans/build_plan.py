@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bundle.onnx_graph import GraphName
 from bundle.store import Bundle
-from serving.engine_plans.gate_inputs import GateInputs
+from serving.engine_plans.gate_inputs import GateInputs, gate_inputs
 from serving.engine_plans.parity import THRESHOLDS, agreement, compare, shortfalls
 from serving.engine_plans.plan_cache import BuiltGraph, PlanCache, PlanKey, PlanRecord
 from serving.engines import ENGINES
@@ -56,11 +56,17 @@ _PATCH_ITEMS = 8
 
 @dataclass(frozen=True)
 class ReferenceOutputs:
-    """What a bundle is compared on, and what its own graphs give for them."""
+    """What a bundle is compared on, and what its own graphs give for it; made when it is needed."""
 
     bundle: Bundle
-    gate: GateInputs
     cores: int = 0
+    images: Path | None = None
+    """A folder of the user's images; None takes those that are drawn."""
+
+    @cached_property
+    def gate(self) -> GateInputs:
+        """Images and texts. Raises GateInputsError."""
+        return gate_inputs(self.bundle, self.images)
 
     def inputs(self, graph: GraphName) -> NDArray[Any]:
         """What a graph is compared on."""

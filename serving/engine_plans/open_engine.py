@@ -7,7 +7,6 @@ import sys
 from bundle.store import Bundle
 from serving.engine_plans.build_plan import ReferenceOutputs, Say
 from serving.engine_plans.choose_engine import EngineChooser
-from serving.engine_plans.gate_inputs import gate_inputs
 from serving.engine_plans.plan_cache import PlanCache
 from serving.engine_plans.ready_plan import is_reference, ready_plan
 from serving.engines import ENGINES
@@ -30,7 +29,8 @@ def open_engine(bundle: Bundle, config: EngineConfig, cores: int = 0) -> Engine:
     if is_reference(config.name, config.precision, config.device):
         return engine.open(bundle, config, cores)
     cache = PlanCache(config.cache)
-    record = ready_plan(_reference(bundle, cores), config, cache, say)
+    with cache.exclusive(say):
+        record = ready_plan(ReferenceOutputs(bundle, cores), config, cache, say)
     return engine.open(bundle, config, cores, cache.plans(record) if record else None)
 
 
@@ -41,7 +41,9 @@ def runtime_of(bundle: Bundle, config: EngineConfig, cores: int = 0) -> str:
     described = ENGINES.load(config.name).describe(config)
     if is_reference(config.name, config.precision, config.device):
         return described
-    record = ready_plan(_reference(bundle, cores), config, PlanCache(config.cache), say)
+    cache = PlanCache(config.cache)
+    with cache.exclusive(say):
+        record = ready_plan(ReferenceOutputs(bundle, cores), config, cache, say)
     return described if record is None or not record.files else f"{described} {record.digest}"
 
 
@@ -52,9 +54,6 @@ def resolve(
     does."""
     if config.is_chosen:
         return config
-    reference = _reference(bundle, cores)
-    return EngineChooser(reference, config, PlanCache(config.cache), report).choose()
-
-
-def _reference(bundle: Bundle, cores: int) -> ReferenceOutputs:
-    return ReferenceOutputs(bundle, gate_inputs(bundle), cores)
+    reference, cache = ReferenceOutputs(bundle, cores), PlanCache(config.cache)
+    with cache.exclusive(report):
+        return EngineChooser(reference, config, cache, report).choose()

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -122,6 +124,24 @@ class PlanCache:
     def __init__(self, root: str | Path | None = None) -> None:
         """`root` is a configuration's `cache`; None takes the user's."""
         self.root = Path(root) if root else user_cache() / "engines"
+        self.told: set[str] = set()
+        """Digests of damaged plans that the user has been told of."""
+
+    @contextlib.contextmanager
+    def exclusive(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Keeps other processes from building and measuring until the block ends: they would do the
+        same work at the same time, and slow each other's measurements."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # no cache, or no locks: several may build
+                self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+                folder = os.open(self.root, os.O_RDONLY)
+                stack.callback(os.close, folder)
+                try:
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    say("another process builds or measures engines; waiting for it")
+                    fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
 
     def find(self, key: PlanKey) -> PlanRecord | None:
         """The plan of a key whose files are intact, or None.

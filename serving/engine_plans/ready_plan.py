@@ -23,8 +23,10 @@ def find_plan(key: PlanKey, cache: PlanCache, say: Say) -> PlanRecord | None:
         return cache.find(key)
     except DamagedPlanError as error:
         message = f"the plan of {key.engine} {key.precision} is damaged ({error}); it is not used"
-        log.warning("engine: %s", message)
-        say(message)
+        if key.digest not in cache.told:
+            cache.told.add(key.digest)
+            log.warning("engine: %s", message)
+            say(message)
         return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def bundle(tiny_bundle: Path) -> Bundle:
 
 @pytest.fixture(scope="module")
 def reference(bundle: Bundle) -> ReferenceOutputs:
-    return ReferenceOutputs(bundle, gate_inputs(bundle), cores=1)
+    return ReferenceOutputs(bundle, cores=1)
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ def test_auto_measures_once_and_says_what_it_takes(
     monkeypatch.setattr(choose_engine, "measure_rates", fail)
     assert EngineChooser(reference, wanted, cache, lines.append).choose() == chosen
     # A choice is one for a number of cores.
-    other = ReferenceOutputs(reference.bundle, reference.gate, cores=2)
+    other = ReferenceOutputs(reference.bundle, cores=2)
     with pytest.raises(AssertionError, match="measured again"):
         EngineChooser(other, wanted, cache, lines.append).choose()
 
@@ -241,6 +242,23 @@ def test_the_engine_that_is_opened_answers_as_the_reference(
     exact = open_engine(bundle, dataclasses.replace(REFERENCE, threads=1, runs=1), 1)
     assert not np.array_equal(exact.run("image", pixels).dense, outputs[0])
     exact.close()
+
+
+def test_who_builds_keeps_others_waiting(cache: PlanCache) -> None:
+    said = threading.Event()
+    order: list[str] = []
+
+    def build() -> None:
+        with PlanCache(cache.root).exclusive(lambda line: said.set()):
+            order.append("second")
+
+    with cache.exclusive(print):
+        other = threading.Thread(target=build)
+        other.start()
+        assert said.wait(30)
+        order.append("first")
+    other.join(30)
+    assert order == ["first", "second"]
 
 
 def test_drawn_images_are_the_same_everywhere() -> None:
