@@ -45,8 +45,9 @@ _OPTIONS = (
 _IMAGES = click.option(
     "--images",
     type=click.Path(path_type=Path),
-    help="Folder of images like those that will be served. Engines are compared on some of them, "
-    "and int8 is calibrated on the others. Default: drawn images, which calibrate nothing.",
+    help="Folder of at least 16 images like those that will be served. The engine is compared on "
+    "up to 32 of them; up to 128 others calibrate int8. Default: drawn images, which cannot "
+    "calibrate. With it, the engine is always built again.",
 )
 
 
@@ -54,9 +55,9 @@ _IMAGES = click.option(
 def engine() -> None:
     """Engines of this machine: list them, build them, measure them.
 
-    An engine in another precision than fp32 is served only if its outputs are near enough to those
-    of the bundle's own graphs in fp32: the parity gate. What is built, and how near it is, stays
-    in the cache of this machine.
+    An engine is served only if its outputs are near enough to those of the reference, which is
+    ONNX Runtime in fp32 on the CPU: the parity gate. What is built, and how near it is, stays in
+    the cache of this machine.
     """
 
 
@@ -86,8 +87,8 @@ def _command(work: Callable[..., None]) -> Callable[..., None]:
 def list_command(bundle: Bundle, device: Device, cache: str | None, as_json: bool) -> None:
     """List engines and precisions, and how each does with a bundle.
 
-    `cosine`, `jaccard` and `top16` are those of images, and of texts behind the stroke. `agreement`
-    is the share of images whose nearest text is the same. Rates are images per second.
+    In `A / B`, A is for images and B for texts. `agreement` is the share of images whose nearest
+    text is that of the reference. `*` marks what `auto` takes, once it was measured.
     """
     from serving.engine_plans.choose_engine import EngineChooser
     from serving.engine_plans.open_engine import say
@@ -117,7 +118,7 @@ def list_command(bundle: Bundle, device: Device, cache: str | None, as_json: boo
 @click.option("--engine", "name", type=click.Choice(ENGINES.names), required=True)
 @click.option("--precision", type=click.Choice(get_args(EnginePrecision)), required=True)
 @_IMAGES
-@click.option("--again", is_flag=True, help="Build although it is built.")
+@click.option("--again", is_flag=True, help="Build again, even if it is built.")
 @json_option
 @_command
 def build(
@@ -132,8 +133,8 @@ def build(
 ) -> None:
     """Build an engine for a bundle and compare it with fp32.
 
-    Ends with 1 when the parity gate refuses it. `sparseclip serve` builds what it needs itself,
-    apart from int8 that is calibrated on images, and engines that take minutes to build.
+    Ends with 1 when the parity gate refuses it. A server builds the engine that it is told to use
+    by itself, apart from int8 that is calibrated on images.
     """
     from serving.engine_plans.build_plan import build_plan
     from serving.engine_plans.open_engine import say
@@ -169,10 +170,37 @@ def build(
 
 
 @engine.command()
-@click.option("--engine", "name", type=click.Choice(ENGINES.choices), default=AUTO)
-@click.option("--precision", type=click.Choice((AUTO, *get_args(EnginePrecision))), default=AUTO)
-@click.option("--batch", "batches", type=click.IntRange(1, 1024), multiple=True, default=(1, 16))
-@click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
+@click.option(
+    "--engine",
+    "name",
+    type=click.Choice(ENGINES.choices),
+    default=AUTO,
+    show_default=True,
+    help="Measure this engine alone.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice((AUTO, *get_args(EnginePrecision))),
+    default=AUTO,
+    show_default=True,
+    help="Measure this precision alone.",
+)
+@click.option(
+    "--batch",
+    "batches",
+    type=click.IntRange(1, 1024),
+    multiple=True,
+    default=(1, 16),
+    show_default=True,
+    help="Images per run; give it once for each size.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 100),
+    default=5,
+    show_default=True,
+    help="How often each engine has its turn.",
+)
 @json_option
 @_command
 def bench(
@@ -187,7 +215,10 @@ def bench(
 ) -> None:
     """Measure what passes the parity gate, and let `auto` choose anew.
 
-    Engines take turns. A rate is the median over the rounds, with the lowest and the highest.
+    Builds what is missing, as `auto` does. Engines take turns. A rate is the median over the
+    rounds, with the lowest and the highest, of the graph of images. `auto` takes the engine with
+    the highest geometric mean over the batches. With --engine or --precision that choice is for
+    servers that are given the same.
     """
     from serving.engine_plans.choose_engine import EngineChooser
     from serving.engine_plans.open_engine import say

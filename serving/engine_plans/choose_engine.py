@@ -135,13 +135,13 @@ class EngineChooser:
     def _candidates(self, say: Say) -> Candidates:
         """The engines and precisions that the configuration allows and that can be used here.
 
-        int8, and engines that take minutes to build, are among them only once they are built:
-        `auto` neither guesses on which images to calibrate nor delays a server's start.
+        int8 is among them only once it is built: `auto` does not guess on which images to
+        calibrate. Nor are engines that take minutes to build, unless the configuration names one.
         """
         config, found = self._config, Candidates()
         for name in ENGINES.names if config.name == AUTO else (config.name,):
             # Its library, which may be large, is not even imported then.
-            if name in SLOW_BUILDS and not self._cache.holds(name, self._reference.bundle):
+            if self._is_too_slow(name) and not self._cache.holds(name, self._reference.bundle):
                 found.left_out[name] = NOT_BUILT
                 continue
             try:
@@ -159,6 +159,9 @@ class EngineChooser:
                 self._add(found, dataclasses.replace(config, name=name, precision=precision), say)
         return found
 
+    def _is_too_slow(self, name: str) -> bool:
+        return self._config.name == AUTO and name in SLOW_BUILDS
+
     def _add(self, found: Candidates, candidate: EngineConfig, say: Say) -> None:
         label = f"{candidate.name} {candidate.precision}"
         made = ""
@@ -167,7 +170,7 @@ class EngineChooser:
             precision = candidate.chosen_precision
             key = PlanKey.of(bundle, candidate.name, candidate.device, precision)
             record = find_plan(key, self._cache, say)
-            if record is None and (precision == "int8" or candidate.name in SLOW_BUILDS):
+            if record is None and (precision == "int8" or self._is_too_slow(candidate.name)):
                 found.left_out[label] = NOT_BUILT
                 return
             if record is not None and record.refused:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from dataclasses import replace
 
 from bundle.store import Bundle
 from serving.engine_plans.build_plan import ReferenceOutputs, Say
 from serving.engine_plans.choose_engine import EngineChooser
 from serving.engine_plans.plan_cache import PlanCache
 from serving.engine_plans.ready_plan import is_reference, ready_plan
-from serving.engines import ENGINES
-from serving.engines.base import Engine, EngineConfig
+from serving.engines import AUTO, ENGINES
+from serving.engines.base import REFERENCE, Engine, EngineConfig
+
+log = logging.getLogger(__name__)
 
 
 def say(line: str) -> None:
@@ -45,6 +49,27 @@ def runtime_of(bundle: Bundle, config: EngineConfig, cores: int = 0) -> str:
     with cache.exclusive(say):
         record = ready_plan(ReferenceOutputs(bundle, cores), config, cache, say)
     return described if record is None or not record.files else f"{described} {record.digest}"
+
+
+def settled(bundle: Bundle, config: EngineConfig) -> EngineConfig:
+    """The configuration for a bundle that is loaded beside calls which are answered.
+
+    Nothing is measured then: it would be slow, and wrong. `auto` takes what was chosen before, or
+    else ONNX Runtime in fp32. Raises as `open_engine` does.
+    """
+    if (config.name, config.precision) != (AUTO, AUTO):
+        return config
+    chooser = EngineChooser(ReferenceOutputs(bundle), config, PlanCache(config.cache), say)
+    choice = chooser.kept()
+    if choice is not None:
+        return replace(config, name=choice.engine, precision=choice.precision)
+    log.warning(
+        "engine: nothing was measured for this bundle: %s %s serves it; `sparseclip engine bench`"
+        " measures",
+        REFERENCE.name,
+        REFERENCE.precision,
+    )
+    return replace(config, name=REFERENCE.name, precision=REFERENCE.precision)
 
 
 def resolve(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from serving.core.errors import ServingError
 from serving.core.memory import settle_memory
 from serving.core.metrics import Metrics
 from serving.core.requests import EmbedItem, ImageItem, TextItem
+from serving.engine_plans.open_engine import settled
 from serving.engines.base import Engine, EngineError, EngineFactory
 from serving.models.load_trial import try_graphs
 from serving.models.loaded_model import ServedModel
@@ -52,6 +54,8 @@ async def load_model(
     """
     bundle = await _in_thread(lambda: open_bundle(path))
     if guarded:
+        engine_config = await _in_thread(lambda: settled(bundle, config.engine))
+        config = dataclasses.replace(config, engine=engine_config)
         await try_graphs(bundle, config.engine, config.batch)
     engine, language_model = await _in_thread(
         lambda: _open_parts(bundle, config, engine_factory), _close_parts
