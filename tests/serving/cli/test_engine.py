@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+import serving.cli.engine
 from bundle.plugins import Plugin
 from serving.engines import ENGINES
 from tests.serving.cli.conftest import Run
@@ -22,6 +24,8 @@ def only_two(monkeypatch: pytest.MonkeyPatch) -> None:
         "shaky": Plugin("tests.serving.engine_plans.shaky_engine:ShakyEngine"),
     }
     monkeypatch.setattr(ENGINES, "table", table)
+    # The command takes its choices from the table when it is imported.
+    monkeypatch.delitem(sys.modules, serving.cli.engine.__name__)
 
 
 @pytest.mark.usefixtures("only_two")
