@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from bundle.bundle_path import BundlePath
 from serving.cli._output import ResultWriter, json_option
 from serving.engines import AUTO, ENGINES, Device, EnginePrecision
 
@@ -24,7 +25,7 @@ _OPTIONS = (
     click.option(
         "--bundle",
         "bundle_path",
-        type=click.Path(path_type=Path),
+        type=BundlePath(),
         help="Directory of a model or of one version. Default: $SPARSECLIP_BUNDLE, or the demo "
         "bundle.",
     ),
