@@ -43,10 +43,10 @@ def encoded_image(seed: int = 0, size: tuple[int, int] = (40, 32), form: str = "
 
 
 def large_image(side: int = 3000) -> bytes:
-    """A JPEG of few bytes whose decoding takes a while."""
+    """A PNG of few bytes whose decoding takes a while. A JPEG would be decoded smaller."""
     small = Image.open(io.BytesIO(encoded_image(size=(60, 60))))
     out = io.BytesIO()
-    small.resize((side, side)).save(out, "JPEG")
+    small.resize((side, side), Image.Resampling.NEAREST).save(out, "PNG", compress_level=1)
     return out.getvalue()
 
 
