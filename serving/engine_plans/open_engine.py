@@ -9,7 +9,7 @@ from dataclasses import replace
 from bundle.store import Bundle
 from serving.engine_plans.build_plan import ReferenceOutputs, Say
 from serving.engine_plans.choose_engine import EngineChooser
-from serving.engine_plans.plan_cache import PlanCache
+from serving.engine_plans.plan_cache import PlanCache, PlanRecord
 from serving.engine_plans.ready_plan import is_reference, ready_plan
 from serving.engines import AUTO, ENGINES
 from serving.engines.base import REFERENCE, Engine, EngineConfig
@@ -29,13 +29,10 @@ def open_engine(bundle: Bundle, config: EngineConfig, cores: int = 0) -> Engine:
     a precision or a parity that is not to be had, and what Engine.open raises.
     """
     config = resolve(bundle, config, cores)
-    engine = ENGINES.load(config.name)
-    if is_reference(config.name, config.precision, config.device):
-        return engine.open(bundle, config, cores)
     cache = PlanCache(config.cache)
-    with cache.exclusive(say):
-        record = ready_plan(ReferenceOutputs(bundle, cores), config, cache, say)
-    return engine.open(bundle, config, cores, cache.plans(record) if record else None)
+    record = _ready(bundle, config, cores, cache)
+    plans = cache.plans(record) if record is not None else None
+    return ENGINES.load(config.name).open(bundle, config, cores, plans)
 
 
 def runtime_of(bundle: Bundle, config: EngineConfig, cores: int = 0) -> str:
@@ -43,11 +40,7 @@ def runtime_of(bundle: Bundle, config: EngineConfig, cores: int = 0) -> str:
     where it was built into files, which of its builds. Builds it if it is not built, and raises, as
     `open_engine` does."""
     described = ENGINES.load(config.name).describe(config)
-    if is_reference(config.name, config.precision, config.device):
-        return described
-    cache = PlanCache(config.cache)
-    with cache.exclusive(say):
-        record = ready_plan(ReferenceOutputs(bundle, cores), config, cache, say)
+    record = _ready(bundle, config, cores, PlanCache(config.cache))
     return described if record is None or not record.files else f"{described} {record.digest}"
 
 
@@ -82,3 +75,12 @@ def resolve(
     reference, cache = ReferenceOutputs(bundle, cores), PlanCache(config.cache)
     with cache.exclusive(report):
         return EngineChooser(reference, config, cache, report).choose()
+
+
+def _ready(bundle: Bundle, config: EngineConfig, cores: int, cache: PlanCache) -> PlanRecord | None:
+    """The plan of a configuration that leaves nothing to `auto`. None for the reference, which
+    waits for nobody who builds."""
+    if is_reference(config.name, config.precision, config.device):
+        return None
+    with cache.exclusive(say):
+        return ready_plan(ReferenceOutputs(bundle, cores), config, cache, say)

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from bundle.atomic import work_directory
 from bundle.onnx_graph import DENSE_OUTPUTS, INPUT, OUTPUTS, GraphName
 from bundle.store import Bundle
 from serving.engines import Device, EnginePrecision
+from serving.engines._built_folder import built_folder
 from serving.engines._cuda_runtime import check_device
 from serving.engines._hardware import cuda_precisions, hardware
 from serving.engines._tensorrt_lanes import Streams, TensorRtModel
@@ -92,20 +92,7 @@ class TensorRtEngine:
         models: dict[GraphName, TensorRtModel] = {}
         with ExitStack() as stack:
             for graph, plan in (plans or fp32_plans(bundle)).items():
-                folder = plan.folder
-                if folder is None:
-                    folder = stack.enter_context(work_directory())
-                    cls.build(
-                        BuildTask(
-                            bundle=bundle,
-                            graph=graph,
-                            device=config.device,
-                            precision=plan.precision,
-                            kept=plan.kept,
-                            calibration=None,
-                            folder=folder,
-                        )
-                    )
+                folder = built_folder(cls, bundle, config, graph, plan, stack)
                 outputs = (OUTPUTS if bundle.is_sparse else DENSE_OUTPUTS)[graph]
                 path = folder / f"{graph}.plan"
                 models[graph] = TensorRtModel(path, INPUT[graph], outputs, streams, runs)

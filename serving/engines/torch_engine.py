@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch._inductor import aoti_compile_and_package
 from torch._inductor.package.package import load_package
 
-from bundle.atomic import work_directory
 from bundle.onnx_graph import DENSE_OUTPUTS, OUTPUTS, GraphName
 from bundle.store import Bundle
 from serving.engines import Device, EnginePrecision
 from serving.engines._batch_parts import BATCH_SIZES, run_in_parts
+from serving.engines._built_folder import built_folder
 from serving.engines._hardware import cpu, cuda_precisions, hardware
 from serving.engines._torch_cuda import CudaModel
 from serving.engines._torch_graph import TorchGraph
@@ -120,20 +120,7 @@ class TorchEngine:
         models: dict[GraphName, Any] = {}
         with ExitStack() as stack:
             for graph, plan in (plans or fp32_plans(bundle)).items():
-                folder = plan.folder
-                if folder is None:
-                    folder = stack.enter_context(work_directory())
-                    cls.build(
-                        BuildTask(
-                            bundle=bundle,
-                            graph=graph,
-                            device=config.device,
-                            precision=plan.precision,
-                            kept=plan.kept,
-                            calibration=None,
-                            folder=folder,
-                        )
-                    )
+                folder = built_folder(cls, bundle, config, graph, plan, stack)
                 outputs = (OUTPUTS if bundle.is_sparse else DENSE_OUTPUTS)[graph]
                 models[graph] = _load(folder / f"{graph}.pt2", outputs, config.device, runs)
         return cls(models, description, threads, runs)
