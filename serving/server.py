@@ -1,15 +1,11 @@
-"""The server: build it, run it, drain it."""
+"""The server: build it, drain it, close it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
-import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +17,7 @@ from bundle.store import BundleError, default_bundle
 from serving.auth.tokens import Authenticator, TokenFile
 from serving.chat.load_chat_model import check_chat_engine
 from serving.core.config import ServerConfig
-from serving.core.errors import StartupError
-from serving.core.memory import prepare_memory
+from serving.core.errors import StartupError, one_line
 from serving.core.metrics import Metrics, MetricsServer
 from serving.engine_plans.open_engine import open_engine
 from serving.engines.base import EngineError, EngineFactory, EngineUnavailableError
@@ -44,16 +39,6 @@ log = logging.getLogger(__name__)
 CHAT_SERVICE = "sparseclip.v1.ChatService"
 PUBLIC_SERVICES = ("sparseclip.v1.EmbeddingService", "sparseclip.v1.ConceptService", CHAT_SERVICE)
 ADMIN_SERVICES = ("sparseclip.v1.AdminService",)
-
-_CANCEL_S = 1.0
-"""Time for a load to end by itself after a signal."""
-
-_CLOSE_S = 3.0
-"""Time to free everything after a drain. Only a load that began before may take longer."""
-
-_SWITCH_S = 0.0005
-"""How long a thread may keep the event loop from the interpreter. By default it is 5 ms, as long as
-a call may take to be refused."""
 
 _FLUSH_S = 1.0
 """Time for gRPC to send the replies that are written when the last call has ended."""
@@ -85,11 +70,24 @@ class Server:
     async def start(self) -> None:
         """Listens, answers health checks, loads the model, and then admits calls.
 
-        Raises StartupError; close() then frees what was started.
+        A front end loads before it listens: the others answer what comes until then. Raises
+        StartupError; close() then frees what was started.
         """
         config = self.config
         await asyncio.get_running_loop().run_in_executor(None, check_chat_engine, config)
         path = Path(config.bundle) if config.bundle else _default_bundle()
+        if config.front_ends:
+            await self._load(path)
+        await self._listen()
+        if not config.front_ends:
+            await self._load(path)
+        self.admission.open()
+        self._admin_admission.open()
+        self._update_health()
+        log.info("serving on %s", self.address)
+
+    async def _listen(self) -> None:
+        config = self.config
         tokens = TokenFile(Path(config.tokens), self.metrics) if config.tokens else None
         embedding = EmbeddingService(
             self.registry, config.limits, self.metrics, self.admission.draining
@@ -114,16 +112,15 @@ class Server:
             self.metrics_address = f"{config.host}:{self._metrics_server.port}"
         for grpc_server in self._grpc_servers:
             await grpc_server.start()
+
+    async def _load(self, path: Path) -> None:
         try:
             model = await self.registry.open(path)
         except (EngineUnavailableError, PluginError) as error:
-            raise StartupError(_one_line(error)) from None
+            raise StartupError(one_line(error)) from None
         except (BundleError, EngineError, OSError) as error:
-            raise StartupError(f"bundle: {path.name}: {_one_line(error)}") from None
-        self.admission.open()
-        self._admin_admission.open()
-        self._update_health()
-        log.info("serving %s %s on %s", model.name, model.version, self.address)
+            raise StartupError(f"bundle: {path.name}: {one_line(error)}") from None
+        log.info("loaded %s %s", model.name, model.version)
 
     def _add_port(
         self,
@@ -134,7 +131,8 @@ class Server:
     ) -> grpc.aio.Server:
         limits = self.config.limits
         chain = Chain(Authenticator(tokens), admission, self._sanitizer, limits, checks)
-        server = create_server(channel_options(limits), chain)
+        options = channel_options(limits, shared=self.config.front_ends > 0)
+        server = create_server(options, chain)
         health = HealthService((*services, "grpc.health.v1.Health"))
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         if self.config.reflection:
@@ -199,77 +197,8 @@ async def running(
         await server.close()
 
 
-def run(config: ServerConfig) -> None:
-    """Runs until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
-
-    Raises StartupError, whose message is one line.
-    """
-    prepare_memory()
-    overdue = threading.Timer(_CLOSE_S, _end_overdue)
-    overdue.daemon = True
-    try:
-        asyncio.run(_serve(config, overdue.start))
-    finally:
-        overdue.cancel()
-
-
-def serve(config: ServerConfig) -> int:
-    """Runs as `run` does, and returns the exit status.
-
-    It is 1, after one line on stderr, when the server cannot start.
-    """
-    try:
-        run(config)
-    except StartupError as error:
-        print(f"sparseclip serve: {_one_line(error)}", file=sys.stderr)
-        return 1
-    return 0
-
-
-async def _serve(config: ServerConfig, on_drained: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-
-    def on_signal() -> None:
-        if stop.is_set():
-            os._exit(1)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    async with AsyncExitStack() as stack:
-        starting = loop.create_task(stack.enter_async_context(running(config)))
-        stopping = loop.create_task(stop.wait())
-        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():  # a signal came while the model was loading
-            starting.cancel()
-            await asyncio.wait((starting,), timeout=_CANCEL_S)
-            if starting.done():
-                return
-            # A thread that reads the bundle cannot be ended, and may take minutes.
-            print("sparseclip: stopped while loading", file=sys.stderr, flush=True)
-            os._exit(0)
-        server = starting.result()
-        print(f"sparseclip: serving on {server.address}", file=sys.stderr, flush=True)
-        await stopping
-        print("sparseclip: draining", file=sys.stderr, flush=True)
-        await server.drain()
-        on_drained()
-
-
-def _end_overdue() -> None:
-    """Ends a process of which a thread still works, such as one that loads a model: it cannot be
-    ended, and may take minutes."""
-    print("sparseclip: stopped, though a thread was still at work", file=sys.stderr, flush=True)
-    os._exit(0)
-
-
 def _default_bundle() -> Path:
     try:
         return default_bundle()
     except BundleError as error:
         raise StartupError(str(error)) from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -24,8 +24,11 @@ from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.core.errors import ErrorKind, ServingError, expired, internal
 from serving.core.metrics import BatcherMetrics
 from serving.core.priority_queue import PriorityQueue, WorkPriority
-from serving.engines.base import EngineError
+from serving.engines.base import EngineError, EngineLostError
 from serving.engines.outputs import OutputRow
+
+_LOST_RETRY_S = 1.0
+"""When to try again what was lost with the engine's process. It begins again in a second or two."""
 
 RunBatch = Callable[[NDArray[Any]], list[OutputRow | EngineError]]
 """Runs a batch (B, ...) on the engine, in one of the batcher's threads; B results, in order."""
@@ -223,6 +226,8 @@ class Batcher:
         """Runs a batch. A batch that fails is halved until the item at fault is alone."""
         try:
             return self._run(arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays))
+        except EngineLostError as error:
+            return [error] * len(arrays)
         except Exception as error:
             if len(arrays) == 1:
                 return [error if isinstance(error, EngineError) else EngineError(repr(error))]
@@ -261,7 +266,9 @@ class Batcher:
                 self._log.error("engine: %s", result)
             if item.future.done():  # the caller left while the batch ran
                 continue
-            if isinstance(result, EngineError):
+            if isinstance(result, EngineLostError):
+                item.future.set_exception(_lost())
+            elif isinstance(result, EngineError):
                 item.future.set_exception(internal())
             else:
                 if item.coverage is not NO_COVERAGE:
@@ -271,3 +278,9 @@ class Batcher:
                 item.future.set_result(
                     EmbeddedItem(row=result, times=times, coverage=item.coverage)
                 )
+
+
+def _lost() -> ServingError:
+    """The error for an item whose run ended with the engine's process: another try may succeed."""
+    message = "the engine has ended, and begins again"
+    return ServingError(ErrorKind.UNAVAILABLE, message, retry_after=_LOST_RETRY_S)

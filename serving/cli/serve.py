@@ -21,13 +21,14 @@ from serving.core.errors import StartupError
 )
 def serve(config: Path | None, **given: Any) -> None:
     """Serve a bundle over gRPC until SIGTERM or Ctrl-C."""
-    from serving import server
+    from serving import lifecycle
+    from serving.front_ends.supervisor import serve_front_ends
 
     try:
         resolved = load_config(config, values(ServerConfig, given))
     except StartupError as error:
         raise click.ClickException(str(error)) from None
-    sys.exit(server.serve(resolved))
+    sys.exit(serve_front_ends(resolved) if resolved.front_ends else lifecycle.serve(resolved))
 
 
 serve.params.extend(options(ServerConfig))

@@ -64,17 +64,21 @@ class ServerConfig:
     admin_port: Port | None = None
     """Port of AdminService; needs tokens. Default: AdminService is not served."""
     metrics_port: Port | None = None
-    """Port of the Prometheus metrics. Default: metrics are not served."""
+    """Port of the Prometheus metrics; each further front end takes the next one. Default: metrics
+    are not served."""
     tokens: str | None = None
     """File of principals and their tokens. Default: every caller may use the public services."""
     tls: TlsConfig | None = None
     """Serve over TLS."""
     insecure: bool = False
     """Allow plaintext, or callers without token or certificate, beyond this machine."""
+    front_ends: Annotated[int, NumberRange(0, 256)] = 0
+    """Processes that take calls and decode images, over one process that runs the model; each has
+    limits and quotas of its own. 0 does all in one process, with AdminService and chat."""
     reflection: bool = False
     """Serve gRPC server reflection."""
     decode_workers: Annotated[int, NumberRange(1, 1_000)] | None = None
-    """Processes that decode images. Default: one per core, at most 4."""
+    """Processes that decode images, for each front end. Default: one per core, at most 4 in all."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     """The engine that runs the model."""
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -97,6 +101,8 @@ class ServerConfig:
             raise StartupError("admin_port: needs tokens, since only admins may call it")
         if self.admin_port is not None and self.socket is not None:
             raise StartupError("admin_port: cannot be combined with socket")
+        if self.front_ends:
+            self._check_front_ends()
         if self.is_local or self.insecure:
             return
         if self.tls is None:
@@ -105,6 +111,16 @@ class ServerConfig:
             raise StartupError(
                 "host: callers beyond this machine need tokens, tls.client_ca, or insecure"
             )
+
+    def _check_front_ends(self) -> None:
+        if self.chat != "off":
+            raise StartupError("front_ends: one process answers conversations: needs chat = off")
+        if self.admin_port is not None:
+            raise StartupError("front_ends: cannot be combined with admin_port")
+        if self.socket is not None:
+            raise StartupError("front_ends: cannot be combined with socket")
+        if (self.metrics_port or 0) + self.front_ends - 1 > 65_535:
+            raise StartupError("metrics_port: too high for so many front ends")
 
     @property
     def is_local(self) -> bool:

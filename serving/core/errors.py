@@ -73,3 +73,8 @@ def shutting_down() -> ServingError:
 def expired() -> ServingError:
     """The error for a deadline that passed before the answer was ready."""
     return ServingError(ErrorKind.EXPIRED, "deadline exceeded")
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error without line breaks."""
+    return " ".join(str(error).split())

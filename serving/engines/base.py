@@ -70,6 +70,10 @@ class OutOfMemoryError(EngineError):
     """The device or the machine has too little memory for a batch of this size."""
 
 
+class EngineLostError(EngineError):
+    """The process that runs the graphs has ended; it may be there again soon."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PatchOutput:
     """Codes of every patch, as the graph's TopK gives them."""
@@ -158,8 +162,29 @@ Plans = Mapping[GraphName, GraphPlan]
 """The graphs that an engine opens, with a plan for each."""
 
 
-class Engine(Protocol):
+class OpenedEngine(Protocol):
     """Runs graphs of one bundle. Up to `runs` threads may call `run` for each graph."""
+
+    @property
+    def description(self) -> str:
+        """Library, version, device, and a precision other than fp32: for status and logs."""
+
+    @property
+    def runs(self) -> int:
+        """How many concurrent runs of one graph keep the device busy."""
+
+    def run(self, graph: GraphName, inputs: NDArray[Any]) -> EngineOutput:
+        """Runs a graph on pixels (B, 3, S, S) float32, or on tokens (B, T) int64.
+
+        Raises OutOfMemoryError when a smaller batch may succeed, EngineError for other failures.
+        """
+
+    def close(self) -> None:
+        """Frees the graphs; `run` is not called again."""
+
+
+class Engine(OpenedEngine, Protocol):
+    """What a plug-in of the table of engines is: how graphs are built for it and opened by it."""
 
     @classmethod
     def precisions(cls, device: Device) -> tuple[EnginePrecision, ...]:
@@ -199,28 +224,11 @@ class Engine(Protocol):
         Raises EngineUnavailableError.
         """
 
-    @property
-    def description(self) -> str:
-        """Library, version, device, and a precision other than fp32: for status and logs."""
-
-    @property
-    def runs(self) -> int:
-        """How many concurrent runs of one graph keep the device busy."""
-
-    def run(self, graph: GraphName, inputs: NDArray[Any]) -> EngineOutput:
-        """Runs a graph on pixels (B, 3, S, S) float32, or on tokens (B, T) int64.
-
-        Raises OutOfMemoryError when a smaller batch may succeed, EngineError for other failures.
-        """
-
-    def close(self) -> None:
-        """Frees the graphs; `run` is not called again."""
-
 
 class EngineFactory(Protocol):
     """How a server or an export opens its engine; tests pass one that opens faulty engines."""
 
-    def __call__(self, bundle: Bundle, config: EngineConfig, cores: int = 0) -> Engine:
+    def __call__(self, bundle: Bundle, config: EngineConfig, cores: int = 0) -> OpenedEngine:
         """Opens an engine. See Engine.open, and engine_plans.open_engine for `auto`."""
 
 

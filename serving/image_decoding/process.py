@@ -7,7 +7,6 @@ a thread, an image costs two more copies and two small messages; a crash or a ha
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import mmap
@@ -15,8 +14,7 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +24,7 @@ from bundle.manifest import Framing, Preprocessing
 from bundle.preprocessor import ImagePixels
 from serving.core.child_process import python_path
 from serving.core.errors import ServingError, invalid
+from serving.core.shared_memory import anonymous_file
 from serving.image_decoding.messages import (
     MAX_MESSAGE_BYTES,
     READY,
@@ -67,7 +66,7 @@ class DecodeProcess:
         pixels_bytes = 4 * 3 * size * size
         memory_bytes = -(-slots * (limits.bytes + pixels_bytes) // _PAGE_BYTES) * _PAGE_BYTES
         self._socket, worker_socket = socket.socketpair()
-        with worker_socket, _anonymous_file(memory_bytes) as descriptor:
+        with worker_socket, anonymous_file(memory_bytes, "decode") as descriptor:
             self._memory = mmap.mmap(descriptor, memory_bytes)
             settings = {
                 "limits": dataclasses.asdict(limits),
@@ -164,21 +163,6 @@ def _mark_retrieved(reply: asyncio.Future[list[Decoded]]) -> None:
     """Keeps asyncio from logging an exception as lost when the caller has left."""
     if not reply.cancelled():
         reply.exception()
-
-
-@contextlib.contextmanager
-def _anonymous_file(size: int) -> Iterator[int]:
-    """A file without a name, in memory where the system has memfd; two processes map it."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("sparseclip-decode")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    try:
-        os.truncate(descriptor, size)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _environment() -> dict[str, str]:

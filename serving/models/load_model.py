@@ -18,7 +18,7 @@ from serving.core.memory import settle_memory
 from serving.core.metrics import Metrics
 from serving.core.requests import EmbedItem, ImageItem, TextItem
 from serving.engine_plans.open_engine import settled
-from serving.engines.base import Engine, EngineError, EngineFactory
+from serving.engines.base import EngineError, EngineFactory, OpenedEngine
 from serving.models.load_trial import try_graphs
 from serving.models.loaded_model import ServedModel
 from serving.models.sample_inputs import SAMPLE_TEXT, run_samples, sample_image
@@ -78,7 +78,7 @@ async def load_model(
 
 def _open_parts(
     bundle: Bundle, config: ServerConfig, engine_factory: EngineFactory
-) -> tuple[Engine, LanguageModel | NoChat]:
+) -> tuple[OpenedEngine, LanguageModel | NoChat]:
     engine = engine_factory(bundle, config.engine)
     try:
         run_samples(bundle, engine, config.batch)
@@ -92,7 +92,7 @@ def _open_parts(
         raise
 
 
-async def _close_parts(parts: tuple[Engine, LanguageModel | NoChat]) -> None:
+async def _close_parts(parts: tuple[OpenedEngine, LanguageModel | NoChat]) -> None:
     engine, language_model = parts
     if not isinstance(language_model, NoChat):
         await language_model.close()

@@ -24,7 +24,7 @@ from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.metrics import Metrics
 from serving.core.priority_queue import WorkPriority
 from serving.core.requests import EmbedItem, ImageItem, ModelId, TextItem
-from serving.engines.base import Engine, EngineError, available_cores
+from serving.engines.base import EngineError, OpenedEngine, available_cores
 from serving.engines.outputs import OutputRow, rows_of
 from serving.image_decoding.pool import DecodePool
 from serving.models.image_embedding import ImageEmbedding
@@ -42,7 +42,7 @@ class ServedModel:
     def __init__(
         self,
         bundle: Bundle,
-        engine: Engine,
+        engine: OpenedEngine,
         language_model: LanguageModel | NoChat,
         config: ServerConfig,
         metrics: Metrics,

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bundle.store import Bundle
 from serving.core.config import BatchConfig
-from serving.engines.base import Engine, EngineError
+from serving.engines.base import EngineError, OpenedEngine
 from serving.engines.outputs import rows_of
 
 SAMPLE_TEXT = "a"
@@ -26,7 +26,7 @@ def sample_image() -> bytes:
     return file.getvalue()
 
 
-def run_samples(bundle: Bundle, engine: Engine, batch: BatchConfig) -> None:
+def run_samples(bundle: Bundle, engine: OpenedEngine, batch: BatchConfig) -> None:
     """Runs every graph that is served, with one item and with the largest batch, so that no call
     pays for either.
 

@@ -12,8 +12,9 @@ from serving.core.errors import StartupError
 from serving.core.limits import LimitsConfig
 
 
-def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
-    """Options of a listening port; grpc's channel_arg_names.h has their names."""
+def channel_options(limits: LimitsConfig, *, shared: bool = False) -> list[tuple[str, int]]:
+    """Options of a listening port; grpc's channel_arg_names.h has their names. A `shared` port is
+    that of several processes, among which the system divides connections."""
     max_call_ms = int(limits.max_deadline_s * 1000)
     return [
         ("grpc.max_receive_message_length", limits.message_bytes),
@@ -27,7 +28,7 @@ def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", limits.metadata_bytes),
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
         # With port reuse a second server on the port would start, and take half of the calls.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(shared)),
         ("grpc.max_connection_idle_ms", int(limits.connection_idle_s * 1000)),
         # A connection that only seems alive, such as one with a stream held open, ends by its age.
         ("grpc.max_connection_age_ms", max(10 * max_call_ms, 3_600_000)),

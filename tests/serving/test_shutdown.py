@@ -142,7 +142,8 @@ def test_f42_a_second_sigterm_ends_it_now(started: Process) -> None:
 def test_f42_a_thread_that_loads_a_model_holds_nothing_up(tiny_bundle: Path) -> None:
     hung = """
 import asyncio, time
-from serving import server
+from serving import lifecycle, server
+from serving.core.config import ServerConfig
 from serving.engines.base import REFERENCE
 
 class Loading(server.Server):
@@ -151,7 +152,7 @@ class Loading(server.Server):
         self.thread = asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
 
 server.Server = Loading
-server.serve(server.ServerConfig(bundle={bundle!r}, port=0, engine=REFERENCE))
+lifecycle.serve(ServerConfig(bundle={bundle!r}, port=0, engine=REFERENCE))
 """
     code = hung.format(bundle=str(tiny_bundle))
     process = subprocess.Popen(

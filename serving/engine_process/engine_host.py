@@ -1,0 +1,166 @@
+"""The process of an engine: it runs what servers ask for on a socket of the machine.
+
+serving.front_ends.supervisor starts it, with settings as JSON. When it is ready it says so in one
+line of JSON on standard output, or says there why it cannot start. It ends when its standard input
+has ended and the last server has left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from bundle.onnx_graph import GraphName
+from bundle.plugins import PluginError
+from bundle.schema import from_dict
+from bundle.store import BundleError, open_bundle
+from serving.core.config import ServerConfig
+from serving.core.memory import prepare_memory, settle_memory
+from serving.engine_plans.open_engine import open_engine
+from serving.engine_process.joint_runs import JointRuns
+from serving.engine_process.messages import (
+    DIGEST_BYTES,
+    FAILED,
+    OUT_OF_MEMORY,
+    OUTPUT,
+    REFUSED,
+    WELCOME,
+    pack_output,
+    receive_exactly,
+    receive_request,
+    send_answer,
+)
+from serving.engines.base import EngineError, EngineUnavailableError, OpenedEngine, OutOfMemoryError
+
+_LEAVING_S = 60.0
+"""How long servers may take to leave when the process shall end."""
+
+
+class EngineHost:
+    """Answers connections, each in a thread of its own."""
+
+    def __init__(self, engine: OpenedEngine, digest: str, config: ServerConfig) -> None:
+        batch = config.batch
+        largest: dict[GraphName, int] = {
+            "image": batch.max_images,
+            "patches": batch.max_images,
+            "text": batch.max_texts,
+        }
+        self._engine = engine
+        self._digest = digest
+        self._runs = JointRuns(engine, largest)
+        self._connections = 0
+        self._left = threading.Condition()
+
+    def serve(self, listener: socket.socket) -> None:
+        """Accepts connections for ever."""
+        while True:
+            connection, _ = listener.accept()
+            with self._left:
+                self._connections += 1
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def wait_until_left(self, seconds: float) -> None:
+        """Waits until no connection is open, and at most so long."""
+        with self._left:
+            self._left.wait_for(lambda: not self._connections, seconds)
+
+    def _answer(self, connection: socket.socket) -> None:
+        try:
+            with connection, contextlib.suppress(OSError):  # the server may leave at any time
+                self._welcome(connection)
+                self._answer_runs(connection)
+        finally:
+            with self._left:
+                self._connections -= 1
+                self._left.notify_all()
+
+    def _welcome(self, connection: socket.socket) -> None:
+        if receive_exactly(connection, DIGEST_BYTES).decode() != self._digest:
+            send_answer(connection, REFUSED, [b"the engine has opened another version of it"])
+            raise ConnectionRefusedError
+        about = {
+            "description": self._engine.description,
+            "runs": self._engine.runs,
+            "pid": os.getpid(),
+        }
+        send_answer(connection, WELCOME, [json.dumps(about).encode()])
+
+    def _answer_runs(self, connection: socket.socket) -> None:
+        memory: mmap.mmap | None = None
+        while True:
+            request, descriptor = receive_request(connection)
+            if descriptor is not None:
+                with os.fdopen(descriptor, "r+b") as file:
+                    memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if memory is None or request.bytes > len(memory):
+                raise ConnectionAbortedError("inputs beyond the memory")
+            count = request.bytes // request.dtype.itemsize
+            inputs = np.frombuffer(memory, request.dtype, count).reshape(request.shape)
+            try:
+                output = self._runs.run(request.graph, inputs)
+            except OutOfMemoryError as error:
+                send_answer(connection, OUT_OF_MEMORY, [str(error).encode()])
+            except Exception as error:
+                text = str(error) if isinstance(error, EngineError) else repr(error)
+                send_answer(connection, FAILED, [text.encode()])
+            else:
+                send_answer(connection, OUTPUT, pack_output(output))
+            del inputs  # it would keep memory mapped that the server has replaced
+
+
+def main(settings: str) -> int:
+    """Serves until standard input ends; `settings` is JSON of `config` and `socket`."""
+    # Ctrl-C and a supervisor's SIGTERM reach the whole process group. Servers need their engine
+    # while they drain.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    prepare_memory()
+    given = json.loads(settings)
+    config: ServerConfig = from_dict(ServerConfig, given["config"], at="")
+    assert config.bundle is not None  # the supervisor has found one
+    path = Path(config.bundle)
+    try:
+        bundle = open_bundle(path)
+        engine = open_engine(bundle, config.engine)
+    except (EngineUnavailableError, PluginError) as error:
+        return _refuse(error)
+    except (BundleError, EngineError, OSError) as error:
+        return _refuse(error, f"bundle: {path.name}: ")
+    settle_memory()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    address = Path(given["socket"])
+    address.unlink(missing_ok=True)  # that of the process before
+    listener.bind(str(address))
+    listener.listen(1024)
+    host = EngineHost(engine, bundle.manifest.digest, config)
+    threading.Thread(target=host.serve, args=(listener,), daemon=True).start()
+    _say({"bundle": str(bundle.root), "description": engine.description})
+    sys.stdin.buffer.read()
+    host.wait_until_left(_LEAVING_S)
+    return 0
+
+
+def _refuse(error: Exception, where: str = "") -> int:
+    _say({"error": where + " ".join(str(error).split())})
+    return 1
+
+
+def _say(line: dict[str, str]) -> None:
+    print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    # Not sys.exit: threads that wait for servers need not be waited for.
+    code = main(sys.argv[1])
+    sys.stdout.flush()
+    os._exit(code)

@@ -1,0 +1,1 @@
+"""Several processes that take calls, over one process that runs the model."""

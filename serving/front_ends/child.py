@@ -1,0 +1,105 @@
+"""A process that the supervisor keeps alive."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from serving.core.child_process import python_path
+from serving.core.errors import StartupError
+
+log = logging.getLogger(__name__)
+
+_PAUSES_S = (0.0, 0.1, 0.5, 1.0)
+"""Pauses before a process is started again; later ones are `_LONGEST_PAUSE_S`."""
+_LONGEST_PAUSE_S = 5.0
+_LINE_BYTES = 2**16
+
+
+class Child:
+    """A process that says in a line of JSON on standard output that it is ready, and ends when its
+    standard input does."""
+
+    def __init__(self, name: str, module: str, settings: Mapping[str, Any]) -> None:
+        """`settings` goes to `module`'s main as JSON."""
+        self.name = name
+        """What the log calls it."""
+        self._module = module
+        self._settings = settings
+        self._process: asyncio.subprocess.Process | None = None
+        self._ended = False
+        """The supervisor has told it to end."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id; None while there is none."""
+        process = self._process
+        return None if process is None or process.returncode is not None else process.pid
+
+    async def start(self) -> dict[str, str]:
+        """Starts the process, and gives what it says when it is ready. Raises StartupError."""
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # a folder named `serving` in the working directory must not be imported
+            "-m",
+            self._module,
+            json.dumps(self._settings),
+            stdin=asyncio.subprocess.PIPE,  # its end tells the process to end
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": python_path()},
+            limit=_LINE_BYTES,
+        )
+        assert process.stdout is not None
+        line = await process.stdout.readline()
+        said: dict[str, str] = json.loads(line) if line else {}
+        if not said or "error" in said:
+            code = await process.wait()
+            reason = said.get("error") or f"its process ended with status {code}"
+            raise StartupError(reason if self._ended or said else f"{self.name}: {reason}")
+        return said
+
+    async def keep(self) -> None:
+        """Starts the process again whenever it ends, until the supervisor ends it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            assert self._process is not None
+            code = await self._process.wait()
+            if self._ended:
+                return
+            log.error("%s: its process ended with status %d", self.name, code)
+            for pause in itertools.chain(_PAUSES_S, itertools.repeat(_LONGEST_PAUSE_S)):
+                await asyncio.sleep(pause)
+                if self._ended:
+                    return
+                begun = loop.time()
+                try:
+                    await self.start()
+                except (StartupError, OSError) as error:
+                    log.error("%s: does not start: %s", self.name, error)
+                    continue
+                log.warning("%s: is there again after %.1f s", self.name, loop.time() - begun)
+                break
+
+    def end(self) -> None:
+        """Tells the process to end."""
+        self._ended = True
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+    async def wait(self) -> int:
+        """Waits for the end of the process; its exit status."""
+        return 0 if self._process is None else await self._process.wait()
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        self._ended = True
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()

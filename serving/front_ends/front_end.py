@@ -1,0 +1,68 @@
+"""One front end: a server without an engine of its own.
+
+serving.front_ends.supervisor starts it, with settings as JSON. When it admits calls it says so in
+one line of JSON on standard output, or says there why it cannot start. It drains when its standard
+input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bundle.schema import from_dict
+from bundle.store import Bundle
+from serving.core.config import ServerConfig
+from serving.core.errors import StartupError, one_line
+from serving.engine_process.remote_engine import RemoteEngine
+from serving.engines.base import EngineConfig
+from serving.lifecycle import Foreground, run
+
+
+class Supervised(Foreground):
+    """What tells a front end to end, and hears of it, is its supervisor."""
+
+    def on_stop(self, stop: Callable[[], None]) -> None:
+        """See Foreground: here at the end of standard input. Signals are for the supervisor."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        loop = asyncio.get_running_loop()
+
+        def on_input() -> None:
+            if not os.read(sys.stdin.fileno(), 1):
+                loop.remove_reader(sys.stdin)
+                stop()
+
+        loop.add_reader(sys.stdin, on_input)
+
+    def serving(self, address: str) -> None:
+        """See Foreground."""
+        print(json.dumps({"address": address}), flush=True)
+
+    def say(self, line: str) -> None:
+        """Says nothing: the supervisor speaks for all front ends."""
+
+
+def main(settings: str) -> int:
+    """Serves until standard input ends; `settings` is JSON of `config` and `socket`."""
+    given = json.loads(settings)
+    config: ServerConfig = from_dict(ServerConfig, given["config"], at="")
+
+    def engine(bundle: Bundle, config: EngineConfig, cores: int = 0) -> RemoteEngine:
+        return RemoteEngine(Path(given["socket"]), bundle.manifest.digest)
+
+    try:
+        run(config, engine, Supervised())
+    except StartupError as error:
+        print(json.dumps({"error": one_line(error)}), flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
