@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import statistics
 import sys
@@ -95,8 +96,7 @@ async def measure(
     batch, seconds = given.batch, given.seconds
     engine, decoded = f"engine only, batch {batch}", "decode and engine, no server"
     rates: dict[str, list[float]] = {}
-    extra: list[float] = []
-    single_call: list[float] = []
+    one: dict[str, list[float]] = {}
     run_alone: list[float] = []
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = embedding_pb2_grpc.EmbeddingServiceStub(channel)  # type: ignore[no-untyped-call]
@@ -111,20 +111,16 @@ async def measure(
                 rates.setdefault(name, []).append(rate(batch, seconds))
             for name, arm in served.items():
                 rates.setdefault(name, []).append(await served_rate(arm(), seconds))
-            beyond, total = await single(stub, data, seconds)
-            extra.append(statistics.median(beyond))
-            single_call.append(statistics.median(total))
+            for name, times in (await single(stub, data, seconds)).items():
+                one.setdefault(name, []).append(statistics.median(times))
             run_alone.append(alone.run_ms(seconds / 2))
             print(f"block {block + 1} of {given.blocks}", file=sys.stderr, flush=True)
     return {
         "images_per_second": {name: summary(values) for name, values in rates.items()},
         "served_over_engine_only": over(rates, engine),
         "served_over_decode_and_engine": over(rates, decoded),
-        "single_image_ms": {
-            "p50": summary(single_call),
-            "p50_beyond_engine": summary(extra),
-            "engine_alone": summary(run_alone),
-        },
+        "single_image_ms": {name: summary(values) for name, values in one.items()}
+        | {"engine_alone": summary(run_alone)},
         "raw": {"images_per_second": rates},
     }
 
@@ -189,19 +185,34 @@ async def stream(stub: Any, data: list[bytes]) -> AsyncIterator[int]:
         await asyncio.sleep(0.5)  # what is in flight must not run into the next block
 
 
-async def single(stub: Any, data: list[bytes], seconds: float) -> tuple[list[float], list[float]]:
-    """Milliseconds of calls with one image, one after another: beyond the engine's, and in all."""
-    beyond: list[float] = []
-    total: list[float] = []
+async def single(stub: Any, data: list[bytes], seconds: float) -> dict[str, list[float]]:
+    """Milliseconds of calls with one image, one after another: in all, beyond the engine's, and by
+    the server's own clock those of each stage. What is beyond all stages is gRPC's on both sides,
+    and the caller's."""
+    rows: dict[str, list[float]] = {}
     started = time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        inputs = [embedding_pb2.EmbedInput(image=data[len(total) % len(data)])]
+    for number in itertools.count():
+        if time.perf_counter() - started > seconds:
+            break
+        inputs = [embedding_pb2.EmbedInput(image=data[number % len(data)])]
         begun = time.perf_counter()
         reply = await stub.Embed(embedding_pb2.EmbedRequest(inputs=inputs), timeout=60)
-        total.append((time.perf_counter() - begun) * 1e3)
-        beyond.append(total[-1] - reply.timings.inference_us / 1e3)
+        total = (time.perf_counter() - begun) * 1e3
         check(reply.results)
-    return beyond, total
+        stages = reply.timings
+        decode, queue, engine = (
+            us / 1e3 for us in (stages.decode_us, stages.queue_us, stages.inference_us)
+        )
+        row = {
+            "p50": total,
+            "p50_beyond_engine": total - engine,
+            "decoding": decode,
+            "queue": queue,
+            "beyond_all_stages": total - decode - queue - engine,
+        }
+        for name, value in row.items():
+            rows.setdefault(name, []).append(value)
+    return rows
 
 
 def check(results: Any) -> None:

@@ -35,6 +35,7 @@ STEPS = {
     "peers": Step(7, ["benchmarks.beside_peers"]),
     "latency": Step(5, ["benchmarks.latency"]),
     "ghz": Step(2, ["benchmarks.outside_python"]),
+    "front_ends": Step(3, ["benchmarks.front_ends"]),
     "engines_l14": Step(4, ["benchmarks.engines", *L14, "--batches", "1", "8", "--blocks", "2"]),
     "peers_l14": Step(
         6,
