@@ -27,7 +27,7 @@ class EngineConfig:
     name: Annotated[str, ENGINES] = AUTO
     """Engine that runs the graphs; auto takes the fastest that passes the parity gate here."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
-    """EnginePrecision of the graphs; auto takes the fastest that passes the parity gate here."""
+    """Numbers that the graphs run in; auto takes the fastest that pass the parity gate here."""
     device: Device = "cpu"
     """Device that runs the graphs; cuda needs an engine whose library is built for CUDA."""
     threads: Annotated[int, NumberRange(0, 1_000)] = 0
@@ -247,12 +247,26 @@ SMALL_GRAPH_BYTES = 32 * 2**20
 than they save, so two runs with one thread each are faster than one run with two threads."""
 
 
+_THREADS_PER_CORE = 16
+"""More threads than this only take memory and wait for each other."""
+
+
 def cpu_threads(bundle: Bundle, config: EngineConfig, cores: int) -> tuple[int, int]:
-    """Threads for each run on a CPU, and concurrent runs, as configured or by the graphs' size."""
+    """Threads for each run on a CPU, and concurrent runs, as configured or by the graphs' size.
+
+    Raises EngineUnavailableError for many more threads than cores.
+    """
     sizes = [bundle.file(f"{graph}.onnx").stat().st_size for graph in bundle.graphs]
     cores = cores or available_cores()
     threads = config.threads or (1 if max(sizes) <= SMALL_GRAPH_BYTES else cores)
-    return threads, config.runs or -(-cores // threads)
+    runs = config.runs or -(-cores // threads)
+    most = max(64, _THREADS_PER_CORE * cores)
+    if threads * runs > most:
+        raise EngineUnavailableError(
+            f"engine.threads, engine.runs: {runs:,} runs of {threads:,} threads are too many for"
+            f" {cores} cores; at most {most:,} threads in all"
+        )
+    return threads, runs
 
 
 def describe_engine(library: str, version: str, config: EngineConfig) -> str:

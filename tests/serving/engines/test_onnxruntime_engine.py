@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bundle.store import open_bundle
-from serving.engines import base
-from serving.engines.base import EngineConfig
+from serving.engines import ENGINES, base
+from serving.engines.base import EngineConfig, EngineUnavailableError
 from serving.engines.onnxruntime_engine import OnnxRuntimeEngine
 
 
@@ -41,6 +41,16 @@ def test_threads_and_runs_use_the_cores(
     engine = OnnxRuntimeEngine.open(open_bundle(tiny_bundle), config, cores=4)
     assert (threads(engine), engine.runs) == expected
     engine.close()
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_far_more_threads_than_cores_are_refused(tiny_bundle: Path, name: str) -> None:
+    """A thousand runs of a thousand threads took 15 GiB and never ended."""
+    engine = ENGINES.load(name)
+    config = EngineConfig(threads=1000, runs=1000)
+    with pytest.raises(EngineUnavailableError, match=r"^engine\.threads, engine\.runs: 1,000 runs"):
+        engine.open(open_bundle(tiny_bundle), config, cores=2)
+    engine.open(open_bundle(tiny_bundle), EngineConfig(threads=8, runs=8), cores=2).close()
 
 
 def test_runs_at_the_same_time_do_not_mix(tiny_bundle: Path) -> None:
