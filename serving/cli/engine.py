@@ -38,6 +38,8 @@ _OPTIONS = (
     ),
     click.option(
         "--cache",
+        "--engine-cache",
+        "cache",
         help="Folder of built engines. Default: engines below $SPARSECLIP_CACHE or the user's "
         "cache.",
     ),
@@ -46,9 +48,9 @@ _OPTIONS = (
 _IMAGES = click.option(
     "--images",
     type=click.Path(path_type=Path),
-    help="Folder of at least 16 images like those that will be served. The engine is compared on "
-    "up to 32 of them; up to 128 others calibrate int8. Default: drawn images, which cannot "
-    "calibrate. With it, the engine is always built again.",
+    help="Folder with at least 16 images like those that will be served, in any format that the "
+    "server decodes. The engine is compared on up to 32 of them; up to 128 others calibrate int8. "
+    "Default: drawn images, which cannot calibrate. With it, the engine is always built again.",
 )
 
 
@@ -69,7 +71,7 @@ def _command(work: Callable[..., None]) -> Callable[..., None]:
     def wrapped(bundle_path: Path | None, **given: Any) -> None:
         from bundle.plugins import PluginError
         from bundle.store import BundleError, default_bundle, open_bundle
-        from serving.engine_plans.gate_inputs import GateInputsError
+        from serving.engine_plans.user_images import GateInputsError
         from serving.engines.base import EngineError
 
         try:
@@ -116,8 +118,19 @@ def list_command(bundle: Bundle, device: Device, cache: str | None, as_json: boo
 
 
 @engine.command()
-@click.option("--engine", "name", type=click.Choice(ENGINES.names), required=True)
-@click.option("--precision", type=click.Choice(get_args(EnginePrecision)), required=True)
+@click.option(
+    "--engine",
+    "name",
+    type=click.Choice(ENGINES.names),
+    required=True,
+    help="The engine to build.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(EnginePrecision)),
+    required=True,
+    help="The numbers that its large products run in.",
+)
 @_IMAGES
 @click.option("--again", is_flag=True, help="Build again, even if it is built.")
 @json_option
@@ -161,7 +174,7 @@ def build(
     if as_json:
         writer.add(dataclasses.asdict(record))
     for graph, built in record.graphs.items():
-        if not as_json:
+        if not as_json and not record.refused:  # the error says what a refused one lacks
             bytes_ = sum(f.bytes for path, f in record.files.items() if path.startswith(graph))
             size = f"{bytes_ / 2**20:.0f}" if bytes_ else ""
             writer.add({}, graph, built.recipe, *_graph_cells(built), size)
@@ -278,9 +291,9 @@ def _reference(bundle: Bundle, images: Path | None) -> ReferenceOutputs:
     from serving.engine_plans.build_plan import ReferenceOutputs
 
     reference = ReferenceOutputs(bundle, images=images)
-    if images is not None and reference.gate.unreadable:
+    if images is not None and reference.gate.left_out:
         print(
-            f"sparseclip: engine: {reference.gate.unreadable} files of --images are no images",
+            f"sparseclip: engine: --images: left out {reference.gate.left_out}",
             file=sys.stderr,
         )
     return reference

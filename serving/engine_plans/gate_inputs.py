@@ -7,7 +7,7 @@ S image side, T tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from bundle.image import ImageError, ImageLimits
 from bundle.onnx_graph import GraphName
 from bundle.store import Bundle
+from serving.engine_plans.user_images import GateInputsError, read_user_images
+from serving.storage.left_out import LeftOut
 
 GATE_ITEMS = 32
 """How many images and texts are compared. The slowest model takes half a second for one."""
@@ -28,18 +29,12 @@ CALIBRATION_ITEMS = 128
 LEAST_IMAGES = 16
 """Fewer images of the user's than this do not show how a model does on them."""
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-
 _NOUNS = """
     cat dog horse bird fish tree flower house car bicycle train boat aeroplane bridge road river
     mountain beach sky cloud sun moon star snow rain fire apple banana orange bread cheese cup
     bottle plate knife fork spoon chair table bed lamp door window clock phone computer book
 """
 """What is asked of a model that has neither captions nor concepts."""
-
-
-class GateInputsError(ValueError):
-    """The images of a folder do not do. The message is one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +52,8 @@ class GateInputs:
     """(m, T)."""
     images: str = "drawn"
     """What the images are, for people."""
-    unreadable: int = 0
-    """Files with an image's ending that are none."""
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """Files of the user's that are not among them, by reason."""
 
     def of(self, graph: GraphName) -> NDArray[Any]:
         """What a graph is compared on."""
@@ -80,10 +75,13 @@ def gate_inputs(bundle: Bundle, folder: Path | None = None) -> GateInputs:
     if folder is None:
         pixels = np.stack([bundle.preprocessor(image) for image in drawn_images()])
         return GateInputs(pixels=pixels, tokens=tokens, calibration_tokens=calibration_tokens)
-    images, unreadable = _read(bundle, folder)
+    found = read_user_images(bundle, folder, GATE_ITEMS + CALIBRATION_ITEMS)
+    images = found.pixels
     if len(images) < LEAST_IMAGES:
+        left_out = f" (left out: {found.left_out})" if found.left_out else ""
         raise GateInputsError(
-            f"--images: {len(images)} images can be read there; {LEAST_IMAGES} are the least"
+            f"--images: {len(images)} images can be read there{left_out};"
+            f" {LEAST_IMAGES} are the least"
         )
     count = min(GATE_ITEMS, len(images) // 2)
     step = len(images) / count
@@ -94,27 +92,8 @@ def gate_inputs(bundle: Bundle, folder: Path | None = None) -> GateInputs:
         calibration_pixels=np.stack([x for n, x in enumerate(images) if n not in chosen]),
         calibration_tokens=calibration_tokens,
         images=f"{len(images)} images",
-        unreadable=unreadable,
+        left_out=found.left_out,
     )
-
-
-def _read(bundle: Bundle, folder: Path) -> tuple[list[NDArray[np.float32]], int]:
-    """The pixels of images that are spread evenly over the folder's files, and how many could not
-    be read."""
-    if not folder.is_dir():
-        raise GateInputsError("--images: not a folder")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    most = GATE_ITEMS + CALIBRATION_ITEMS
-    step = max(1.0, len(files) / most)
-    images: list[NDArray[np.float32]] = []
-    unreadable = 0
-    for number in range(min(most, len(files))):
-        try:
-            data = files[int(number * step)].read_bytes()
-            images.append(bundle.preprocessor.decode(data, ImageLimits()).pixels)
-        except (ImageError, OSError):
-            unreadable += 1
-    return images, unreadable
 
 
 def _texts(bundle: Bundle) -> tuple[list[str], list[str]]:
