@@ -139,6 +139,11 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         help="The device that the engine runs on.",
     ),
     click.option(
+        "--engine-cache",
+        help="Folder of built engines, which all workers see. Default: engines below "
+        "$SPARSECLIP_CACHE or the user's cache.",
+    ),
+    click.option(
         "--cores",
         type=click.IntRange(0, MAX_CORES),
         default=0,
@@ -186,6 +191,7 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
         engine: str,
         precision: Any,
         device: Device,
+        engine_cache: str | None,
         cores: int,
         decoders: int,
         allow_empty: bool,
@@ -221,7 +227,10 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
                     batch=batch,
                 ),
                 engine=resolve(
-                    bundle.opened, EngineConfig(name=engine, precision=precision, device=device)
+                    bundle.opened,
+                    EngineConfig(
+                        name=engine, precision=precision, device=device, cache=engine_cache
+                    ),
                 ),
                 cores=cores,
                 decoders=decoders,

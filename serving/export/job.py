@@ -39,7 +39,7 @@ OPTIONS = {
     "outputs.batch": "--batch",
     "model": "the model of --bundle",
     "bundle": "the sha256 of --bundle",
-    "runtime": "the engine (--engine, --engine-device)",
+    "runtime": "the engine (--engine, --precision, --device)",
     "layout": "the layout",
 }
 """What a user gives to `sparseclip export` for each setting of a job."""
