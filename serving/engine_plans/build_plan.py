@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -29,6 +31,7 @@ from serving.engines.base import (
     EngineOutput,
     EngineUnavailableError,
     GraphPlan,
+    OutOfMemoryError,
     PatchOutput,
     Region,
 )
@@ -52,6 +55,10 @@ _BATCH = 8
 
 _PATCH_ITEMS = 8
 """Images whose patches are compared: each has P of them."""
+
+_SIZES_OF_GRAPH = 4
+"""What an engine writes to build a graph, in sizes of the bundle's own: a copy of it in fp32, which
+may be twice as large, and what it makes of that."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +98,15 @@ def build_plan(
     """Builds the engine and the precision that `config` names, compares them, and keeps the result.
 
     A plan that the gate refuses is kept as well, without its files, so that nobody builds it again.
-    Raises PluginError, EngineError, and OSError for a cache that cannot be written.
+    A failure is not: another time it may succeed. Raises PluginError, EngineError, and OSError for
+    a cache that cannot be written.
     """
     bundle, engine = reference.bundle, ENGINES.load(config.name)
     precision = config.chosen_precision
     key = PlanKey.of(bundle, config.name, config.device, precision)
     label = f"{config.name} {precision}"
     if engine.needs_calibration(precision) and reference.gate.calibration_pixels is None:
-        raise EngineError(
+        raise EngineUnavailableError(
             f"engine.precision: {precision} of {config.name} is built from images of yours:"
             f" sparseclip engine build --engine {config.name} --precision {precision}"
             " --images FOLDER"
@@ -155,10 +163,14 @@ def _build_graph(
     folder: Path,
     say: Say,
 ) -> tuple[BuiltGraph, EngineOutput]:
-    """The first recipe with which a graph passes, in `folder`, and its outputs."""
+    """The first recipe with which a graph passes, in `folder`, and its outputs.
+
+    Raises EngineError for a graph that cannot be left in fp32 instead, of which a recipe failed.
+    """
     expected = reference.outputs[graph]
     concepts = reference.bundle.manifest.architecture.concepts
     precision, tried = config.chosen_precision, dict[str, list[str]]()
+    failure: EngineError | None = None
     # In fp32 every region already is.
     recipes = {"plain": RECIPES["plain"]} if precision == "fp32" else RECIPES
     for recipe, kept in recipes.items():
@@ -175,10 +187,11 @@ def _build_graph(
         )
         try:
             output = _try(reference, engine, config, task)
-        except EngineUnavailableError:
-            raise  # a library or a device is missing: that says nothing about the graph
+        except (EngineUnavailableError, OutOfMemoryError):
+            raise  # something is missing here: that says nothing about the graph
         except EngineError as error:
-            missed = [str(error)]
+            _check_space(reference.bundle, graph, folder)
+            failure, missed = error, [str(error)]
         else:
             parity = compare(expected, output, concepts)
             missed = shortfalls(precision, parity)
@@ -189,6 +202,8 @@ def _build_graph(
                 return built, output
         say(f"{config.name} {precision}: {graph}, recipe {recipe}: {'; '.join(missed)}")
         tried[recipe] = missed
+    if failure is not None and (graph == "image" or precision == "fp32"):
+        raise failure
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     if graph == "image":  # it is refused: what it would be in fp32 is of no use
@@ -199,6 +214,14 @@ def _build_graph(
     parity = compare(expected, output, concepts)
     whole = BuiltGraph(recipe=WHOLE, precision="fp32", kept=(), parity=parity, tried=tried)
     return whole, output
+
+
+def _check_space(bundle: Bundle, graph: GraphName, folder: Path) -> None:
+    """Raises OSError where a disk is so full that a build may have failed of it: libraries do not
+    tell that from other failures."""
+    size = bundle.file(f"{graph}.onnx").stat().st_size
+    if shutil.disk_usage(folder).free < _SIZES_OF_GRAPH * size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _try(

@@ -13,7 +13,7 @@ import datetime
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from bundle.atomic import write_file
 from bundle.plugins import PluginError
 from bundle.schema import SchemaError, from_dict
 from serving.engine_plans.build_plan import ReferenceOutputs, Say
-from serving.engine_plans.measure_rates import BATCHES, ImageRate, measure_rates
+from serving.engine_plans.measure_rates import BATCHES, ImageRate, measure_rates, warm_up
 from serving.engine_plans.plan_cache import LAYOUT, PlanCache, PlanKey, graphs_digest
 from serving.engine_plans.ready_plan import (
     check_precision,
@@ -40,6 +40,9 @@ from serving.engines.base import (
 )
 
 NOT_BUILT = "not built; `sparseclip engine build` does it"
+
+NOT_TRIED = "not built, nor does auto build it; `sparseclip engine list` shows whether it can be"
+"""Of an engine that takes minutes to build: its library is not even imported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +101,12 @@ class EngineChooser:
                 label = f"{candidate.name} {candidate.precision}"
                 try:
                     engines[label] = self._open(candidate)
+                    warm_up(engines[label], self._reference.gate.pixels, batches)
                     usable[label] = candidate
                 except EngineError as error:
                     left_out[label] = str(error)
+                    if label in engines:
+                        engines.pop(label).close()
             if not usable:
                 reasons = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
                 raise EngineUnavailableError(f"engine: none can be used: {reasons}")
@@ -120,7 +126,7 @@ class EngineChooser:
             left_out=left_out,
             measured=datetime.date.today().isoformat(),
         )
-        self._keep(choice)
+        self._keep(choice, usable)
         shown = [f"{r.median:g} images/s at batch {b}" for b, r in rates.get(best, {}).items()]
         self._say(f"{best} is chosen: {', '.join(shown) or 'nothing else can be used'}")
         return choice
@@ -142,7 +148,7 @@ class EngineChooser:
         for name in ENGINES.names if config.name == AUTO else (config.name,):
             # Its library, which may be large, is not even imported then.
             if self._is_too_slow(name) and not self._cache.holds(name, self._reference.bundle):
-                found.left_out[name] = NOT_BUILT
+                found.left_out[name] = NOT_TRIED
                 continue
             try:
                 engine = ENGINES.load(name)
@@ -184,13 +190,21 @@ class EngineChooser:
     def _read(self, found: Candidates) -> EngineChoice | None:
         try:
             text = self._path(found).read_text(encoding="utf-8")
-            return from_dict(EngineChoice, json.loads(text), at="")
+            choice = from_dict(EngineChoice, json.loads(text), at="")
         except (OSError, SchemaError, ValueError, RecursionError):
             return None
+        allowed = {(config.name, config.precision) for config in found.configs}
+        return choice if (choice.engine, choice.precision) in allowed else None
 
-    def _keep(self, choice: EngineChoice) -> None:
+    def _keep(self, choice: EngineChoice, usable: Collection[str]) -> None:
         # By now every plan is built or refused: the next start finds these candidates.
-        path = self._path(self._candidates(lambda line: None))
+        found = self._candidates(lambda line: None)
+        labels = [f"{config.name} {config.precision}" for config in found.configs]
+        failed = [label for label in labels if label not in usable]
+        if failed:
+            self._say(f"the choice is not kept: {', '.join(failed)} failed, and is tried again")
+            return
+        path = self._path(found)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_file(path, json.dumps(dataclasses.asdict(choice), indent=1).encode())

@@ -39,6 +39,12 @@ class ImageRate:
         return cls(median=median, lowest=lowest, highest=highest)
 
 
+def warm_up(engine: Engine, pixels: NDArray[np.float32], batches: Sequence[int] = BATCHES) -> None:
+    """Runs each batch size once: the first run of a shape prepares it. Raises EngineError."""
+    for batch in batches:
+        engine.run("image", _batch(pixels, batch))
+
+
 def measure_rates(
     engines: Mapping[str, Engine],
     pixels: NDArray[np.float32],
@@ -46,7 +52,8 @@ def measure_rates(
     rounds: int = _ROUNDS,
     block_s: float = _BLOCK_S,
 ) -> dict[str, dict[str, ImageRate]]:
-    """By engine and batch size, the rates of the graph `image` on pixels (N, 3, S, S).
+    """By engine and batch size, the rates of the graph `image` on pixels (N, 3, S, S). The engines
+    are warm.
 
     A batch of 1 is one run at a time; larger ones run as the server runs them, `Engine.runs` at
     the same time.
@@ -55,9 +62,6 @@ def measure_rates(
     blocks: dict[str, dict[int, list[float]]] = {
         name: {batch: [] for batch in batches} for name in engines
     }
-    for engine in engines.values():
-        for batch in batches:
-            engine.run("image", inputs[batch])  # the first run of a shape prepares it
     for _ in range(rounds):
         for name, engine in engines.items():
             for batch in batches:

@@ -48,21 +48,23 @@ def settled(bundle: Bundle, config: EngineConfig) -> EngineConfig:
     """The configuration for a bundle that is loaded beside calls which are answered.
 
     Nothing is measured then: it would be slow, and wrong. `auto` takes what was chosen before, or
-    else ONNX Runtime in fp32. Raises as `open_engine` does.
+    else fp32, and ONNX Runtime. Only an engine for a lower precision that is named must be looked
+    for. Raises as `open_engine` does.
     """
-    if (config.name, config.precision) != (AUTO, AUTO):
+    if config.is_chosen or config.precision not in (AUTO, REFERENCE.precision):
         return config
     chooser = EngineChooser(ReferenceOutputs(bundle), config, PlanCache(config.cache), say)
     choice = chooser.kept()
     if choice is not None:
         return replace(config, name=choice.engine, precision=choice.precision)
+    name = REFERENCE.name if config.name == AUTO else config.name
     log.warning(
         "engine: nothing was measured for this bundle: %s %s serves it; `sparseclip engine bench`"
         " measures",
-        REFERENCE.name,
+        name,
         REFERENCE.precision,
     )
-    return replace(config, name=REFERENCE.name, precision=REFERENCE.precision)
+    return replace(config, name=name, precision=REFERENCE.precision)
 
 
 def resolve(

@@ -151,7 +151,7 @@ class PlanCache:
         folder = self.root / key.digest
         try:
             text = (folder / PLAN_FILE).read_text(encoding="utf-8")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, UnicodeDecodeError):
             raise DamagedPlanError(PLAN_FILE) from None

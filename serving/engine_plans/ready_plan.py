@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 from serving.engine_plans.build_plan import ReferenceOutputs, Say, build_plan
 from serving.engine_plans.plan_cache import DamagedPlanError, PlanCache, PlanKey, PlanRecord
 from serving.engines import ENGINES, Device, EnginePrecision
 from serving.engines.base import REFERENCE, EngineConfig, EngineUnavailableError
-
-log = logging.getLogger(__name__)
 
 
 def is_reference(name: str, precision: str, device: Device) -> bool:
@@ -22,11 +18,9 @@ def find_plan(key: PlanKey, cache: PlanCache, say: Say) -> PlanRecord | None:
     try:
         return cache.find(key)
     except DamagedPlanError as error:
-        message = f"the plan of {key.engine} {key.precision} is damaged ({error}); it is not used"
         if key.digest not in cache.told:
             cache.told.add(key.digest)
-            log.warning("engine: %s", message)
-            say(message)
+            say(f"the plan of {key.engine} {key.precision} is damaged ({error}); it is not used")
         return None
 
 

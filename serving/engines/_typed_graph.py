@@ -92,7 +92,7 @@ def write_typed_graph(task: BuildTask) -> Path:
 
 def simplified(source: Path, folder: Path) -> Any:
     """The graph as an `onnx.ModelProto`, in fp32, with its constants computed and batch norms
-    folded into convolutions, by ONNX Runtime. Leaves nothing in `folder`."""
+    folded into convolutions, by ONNX Runtime. Leaves nothing in `folder`. Raises EngineError."""
     onnx = importlib.import_module("onnx")
     library = import_onnxruntime()
     options = library.SessionOptions()
@@ -113,6 +113,8 @@ def simplified(source: Path, folder: Path) -> Any:
         # Types are inferred before weights are read: the inference takes no more than 2 GiB.
         model = onnx.shape_inference.infer_shapes(onnx.load(target, load_external_data=False))
         onnx.load_external_data_for_model(model, str(folder))
+    except Exception as error:  # onnxruntime has a class of its own for each failure
+        raise EngineError(f"{source.name}: onnxruntime cannot rewrite it: {error}") from error
     finally:
         target.unlink(missing_ok=True)
         weights.unlink(missing_ok=True)

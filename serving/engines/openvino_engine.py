@@ -76,7 +76,9 @@ class OpenVinoEngine:
             target = task.folder / f"{task.graph}.xml"
             openvino.save_model(model, target, compress_to_fp16=False)
             keep_in_fp32(target, task.kept)
-        except RuntimeError as error:
+        except EngineError:
+            raise
+        except Exception as error:  # openvino and nncf have a class of their own for each failure
             raise EngineError(f"{task.graph}: openvino cannot build it: {error}") from error
 
     @classmethod
