@@ -162,11 +162,15 @@ def build(
         raise EngineUnavailableError("this is the bundle's own graphs: there is nothing to build")
     plans = PlanCache(cache)
     key = PlanKey.of(bundle, name, device, precision)
-    record = None if again or images else find_plan(key, plans, say)
+    wanted_anew = again or images is not None
+    record = None if wanted_anew else find_plan(key, plans, say)
     if record is None:
         try:
             with plans.exclusive(say):
-                record = build_plan(_reference(bundle, images), config, plans, say)
+                # Another process may have built it meanwhile.
+                record = None if wanted_anew else find_plan(key, plans, say)
+                if record is None:
+                    record = build_plan(_reference(bundle, images), config, plans, say)
         except OSError as error:
             reason = error.strerror or "no space"
             raise EngineUnavailableError(f"--cache: cannot be written: {reason}") from None

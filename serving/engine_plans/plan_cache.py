@@ -149,13 +149,9 @@ class PlanCache:
         Raises DamagedPlanError when a file is missing, or other than when it was written.
         """
         folder = self.root / key.digest
-        try:
-            text = (folder / PLAN_FILE).read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError):
+        if not os.path.lexists(folder):
             return None
-        except (OSError, UnicodeDecodeError):
-            raise DamagedPlanError(PLAN_FILE) from None
-        record = _parse(text)
+        record = _read(folder / PLAN_FILE)
         if record is None or record.key != key:
             raise DamagedPlanError(PLAN_FILE)
         for name, entry in record.files.items():
@@ -189,7 +185,10 @@ class PlanCache:
             record = dataclasses.replace(record, files=entries)
             text = json.dumps(dataclasses.asdict(record), indent=1)
             (draft / PLAN_FILE).write_text(text + "\n", encoding="utf-8")
-            replace_directory(draft, self.root / key.digest)
+            target = self.root / key.digest
+            if target.is_symlink() or target.is_file():
+                target.unlink()
+            replace_directory(draft, target)
         return record
 
     def holds(self, engine: str, bundle: Bundle) -> bool:
@@ -200,10 +199,9 @@ class PlanCache:
     def records(self) -> Iterator[PlanRecord]:
         """Every plan whose plan.json can be read, those of other machines and versions included."""
         for path in sorted(self.root.glob(f"*/{PLAN_FILE}")):
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                record = _parse(path.read_text(encoding="utf-8"))
-                if record is not None:
-                    yield record
+            record = _read(path)
+            if record is not None:
+                yield record
 
 
 def graphs_digest(bundle: Bundle) -> str:
@@ -213,10 +211,13 @@ def graphs_digest(bundle: Bundle) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _parse(text: str) -> PlanRecord | None:
+def _read(path: Path) -> PlanRecord | None:
+    """The record in a file; None where there is none that can be read."""
     try:
-        return from_dict(PlanRecord, json.loads(text), at="")
-    except (SchemaError, ValueError, RecursionError):
+        if not path.is_file():  # a pipe would block
+            return None
+        return from_dict(PlanRecord, json.loads(path.read_text(encoding="utf-8")), at="")
+    except (OSError, SchemaError, ValueError, RecursionError):
         return None
 
 
@@ -228,6 +229,6 @@ def _entry(path: Path) -> FileEntry:
 
 def _is_intact(path: Path, entry: FileEntry) -> bool:
     try:
-        return path.stat().st_size == entry.bytes and _entry(path) == entry
+        return path.is_file() and path.stat().st_size == entry.bytes and _entry(path) == entry
     except OSError:
         return False

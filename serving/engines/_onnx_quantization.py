@@ -29,6 +29,11 @@ def quantize(task: BuildTask, target: Path) -> None:
         ) from None
     # Weights that a bundle stores as fp16 become constants in fp32: others are not quantized.
     model = simplified(task.bundle.file(f"{task.graph}.onnx"), task.folder)
+    # The library transposes weights of Gemm and keeps their names: shapes would be told twice.
+    weights = {entry.name for entry in model.graph.initializer}
+    shapes = [entry for entry in model.graph.value_info if entry.name not in weights]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(shapes)
     regions = onnx_regions(model)
     kept = set().union(*(regions[region] for region in task.kept))
     logger = logging.getLogger()

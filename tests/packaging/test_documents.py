@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from serving.auth.tokens import TokenFile
 from serving.core.config import load_config
 from serving.core.metrics import Metrics
+from serving.engines.base import EngineConfig
 from serving.in_process import local_server
 from tests.packaging.limits_table import current, table
 from tests.packaging.pages import PAGES, Block, blocks
@@ -64,10 +67,14 @@ def test_shell_lines_run(place: str, line: str, address: str, folder: Path) -> N
 
 
 def test_configuration_blocks_are_accepted(tmp_path: Path) -> None:
-    server, tokens = (block.code for block in blocks("toml"))
+    server, tokens, engine = (block.code for block in blocks("toml"))
     (tmp_path / "server.toml").write_text(server)
     (tmp_path / "tokens.toml").write_text(tokens)
     assert load_config(tmp_path / "server.toml").limits.drain_s == 10
+    (tmp_path / "engine.toml").write_text(engine)
+    assert load_config(tmp_path / "engine.toml").engine.cache == "engines"
+    [settings] = tomllib.loads(engine).values()
+    assert set(settings) == {field.name for field in dataclasses.fields(EngineConfig)}
     assert TokenFile(tmp_path / "tokens.toml", Metrics()).find("a guess") is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bundle.plugins import Plugin
 from serving.engines import ENGINES
 from tests.serving.cli.conftest import Run
 from tests.serving.engine_plans.shaky_engine import ShakyEngine
+from tests.support.paths import ROOT
 
 
 @pytest.fixture
@@ -84,3 +86,39 @@ def test_what_cannot_be_built_is_one_line(
     ended = run("engine", "build", *where, *arguments.split())
     assert ended.code == 1
     assert message in ended.err.splitlines()[-1]
+
+
+def test_what_another_process_builds_is_not_built_again(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Two are started at the same time: one builds, the other waits and takes its plan."""
+    command = [
+        sys.executable,
+        "-m",
+        "serving.cli.main",
+        "engine",
+        "build",
+        "--engine",
+        "onnxruntime",
+    ]
+    command += ["--precision", "int8", "--bundle", str(tiny_bundle), "--cache", str(tmp_path)]
+    builders = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        for _ in range(2)
+    ]
+    ends = [builder.communicate(timeout=120) for builder in builders]
+    assert [builder.returncode for builder in builders] == [0, 0]
+    assert "".join(errors for _, errors in ends).count("building image") == 1
+    assert ends[0][0] == ends[1][0] != ""
+
+
+def test_every_graph_is_quantized(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    """The head of texts is a Gemm, whose weights the library transposes."""
+    where = ["--bundle", str(tiny_bundle), "--cache", str(tmp_path), "--json"]
+    built = run("engine", "build", "--engine", "onnxruntime", "--precision", "int8", *where)
+    graphs = json.loads(built.out)["graphs"]
+    assert {name: graph["recipe"] for name, graph in graphs.items()} == {
+        "image": "plain",
+        "text": "plain",
+        "patches": "plain",
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -136,7 +137,9 @@ def test_a_graph_beside_the_images_may_stay_in_fp32(
     assert record.graphs["text"].tried["plain"] == ["this compiler knows no texts"]
 
 
-@pytest.mark.parametrize("damage", ["changed", "cut", "gone", "record"])
+@pytest.mark.parametrize(
+    "damage", ["changed", "cut", "gone", "record", "pipe", "pipe for a record", "file", "link"]
+)
 def test_a_damaged_plan_is_never_opened_and_built_again(
     damage: str, reference: ReferenceOutputs, cache: PlanCache, shaky: type[ShakyEngine]
 ) -> None:
@@ -145,10 +148,22 @@ def test_a_damaged_plan_is_never_opened_and_built_again(
     assert record is not None
     folder = cache.root / record.key.digest
     file = folder / "image" / "note"
+    elsewhere = cache.root / "elsewhere"
     if damage == "gone":
         file.unlink()
     elif damage == "record":
         (folder / PLAN_FILE).write_text("{}")
+    elif damage.startswith("pipe"):  # to open it would block
+        path = file if damage == "pipe" else folder / PLAN_FILE
+        path.unlink()
+        os.mkfifo(path)
+    elif damage == "file":
+        shutil.rmtree(folder)
+        folder.write_text("")
+    elif damage == "link":
+        folder.rename(elsewhere)
+        folder.symlink_to(elsewhere)
+        (elsewhere / PLAN_FILE).write_text("{}")
     else:
         file.write_text("fp3" if damage == "cut" else "fp64")
     with pytest.raises(DamagedPlanError):
@@ -161,6 +176,7 @@ def test_a_damaged_plan_is_never_opened_and_built_again(
     assert len(shaky.built) == 2 * count
     assert "damaged" in lines[0]
     assert cache.find(record.key) == again
+    assert damage != "link" or (elsewhere / PLAN_FILE).read_text() == "{}"
 
 
 def test_a_plan_of_another_machine_or_version_is_not_found(
