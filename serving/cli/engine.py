@@ -13,12 +13,12 @@ import click
 
 from bundle.bundle_path import BundlePath
 from serving.cli._output import ResultWriter, json_option
+from serving.cli._parity_cells import PARITY_COLUMNS, graph_cells, parity_cells
 from serving.engines import AUTO, ENGINES, Device, EnginePrecision
 
 if TYPE_CHECKING:
     from bundle.store import Bundle
     from serving.engine_plans.build_plan import ReferenceOutputs
-    from serving.engine_plans.plan_cache import BuiltGraph, PlanRecord
     from serving.engines.base import EngineConfig
 
 _OPTIONS = (
@@ -101,7 +101,7 @@ def list_command(bundle: Bundle, device: Device, cache: str | None, as_json: boo
     reference = _reference(bundle, None)
     plans = PlanCache(cache)
     chooser = EngineChooser(reference, _config(device=device, cache=cache), plans, say)
-    columns = ("", "engine", "precision", "state", *_PARITY, "images/s at batch")
+    columns = ("", "engine", "precision", "state", *PARITY_COLUMNS, "images/s at batch")
     writer = ResultWriter(*columns, as_json=as_json)
     for row in survey(bundle, device, plans, chooser.kept(), say):
         rates = ", ".join(f"{rate.median:g} at {batch}" for batch, rate in row.rates.items())
@@ -111,7 +111,7 @@ def list_command(bundle: Bundle, device: Device, cache: str | None, as_json: boo
             row.engine,
             row.precision,
             row.state,
-            *_parity_cells(row.plan),
+            *parity_cells(row.plan),
             rates,
         )
     writer.close()
@@ -174,14 +174,14 @@ def build(
         except OSError as error:
             reason = error.strerror or "no space"
             raise EngineUnavailableError(f"--cache: cannot be written: {reason}") from None
-    writer = ResultWriter("graph", "recipe", *_PARITY, "MiB", as_json=as_json)
+    writer = ResultWriter("graph", "recipe", *PARITY_COLUMNS, "MiB", as_json=as_json)
     if as_json:
         writer.add(dataclasses.asdict(record))
     for graph, built in record.graphs.items():
         if not as_json and not record.refused:  # the error says what a refused one lacks
             bytes_ = sum(f.bytes for path, f in record.files.items() if path.startswith(graph))
             size = f"{bytes_ / 2**20:.0f}" if bytes_ else ""
-            writer.add({}, graph, built.recipe, *_graph_cells(built), size)
+            writer.add({}, graph, built.recipe, *graph_cells(built), size)
     writer.close()
     if record.refused:
         raise EngineUnavailableError(f"the parity gate refuses it: {record.refused}")
@@ -263,26 +263,6 @@ def bench(
     writer.close()
     if not choice.rates:
         print("sparseclip: engine: there is nothing to compare", file=sys.stderr)
-
-
-_PARITY = ("cosine", "jaccard", "top16", "agreement")
-
-
-def _parity_cells(plan: PlanRecord | None) -> tuple[str, ...]:
-    """Of images, and of texts behind a stroke."""
-    if plan is None or plan.refused:  # the state of a refused one has the figures
-        return ("", "", "", "")
-    graphs = [plan.graphs[name] for name in ("image", "text") if name in plan.graphs]
-    cells = [_graph_cells(graph)[:3] for graph in graphs]
-    joined = (" / ".join(filter(None, parts)) for parts in zip(*cells, strict=True))
-    return (*joined, "" if plan.refused else f"{plan.agreement:.3f}")
-
-
-def _graph_cells(graph: BuiltGraph) -> tuple[str, ...]:
-    parity = graph.parity
-    numbers = (parity.cosine, parity.jaccard, parity.top16)
-    digits = (5, 3, 3)
-    return (*("" if x is None else f"{x:.{d}f}" for x, d in zip(numbers, digits, strict=True)), "")
 
 
 def _config(**fields: Any) -> EngineConfig:
