@@ -14,15 +14,12 @@ from bundle.ground import Colour, lay_on_ground
 from bundle.image import DecodedImage, ImageError, ImageLimits, decode_frame
 from bundle.manifest import Framing, Preprocessing, Resize
 from bundle.orientation import Box
+from bundle.resizing import resize
 
-_MAX_RATIO_RESIZED_WHOLE = 16
-"""Up to this ratio of its sides an image is resized whole before the crop, as open_clip does it and
-with the same bits. Of a longer one only the part that the crop keeps is resized."""
-
-MIN_REDUCED = 2.5
-"""How many times S the side of a reduced image that becomes S must have at least. Codes then have a
-mean cosine of 0.9995 and more with those of the whole image, of photographs and the shipped model
-(benchmarks/decoding.py). With 2 it is 0.999, with 1 it is 0.994."""
+MIN_REDUCED = 4
+"""How many times S the side of a reduced image that becomes S must have at least. The shipped
+model's codes then have a cosine of at least 0.999 with those of the whole image, of photographs and
+of mosaics with more detail (benchmarks/decoding.py). With 2.5 it is 0.998."""
 
 _OTHER_FRAMING: dict[Resize, Resize] = {
     "shortest_crop": "longest_pad",
@@ -57,9 +54,8 @@ class Preprocessor:
     """Images to pixels, as open_clip's `image_transform(..., is_train=False)` does it.
 
     There are two differences. A transparent image is laid over the background first, where
-    open_clip drops its alpha. And of a very long or tall image only the part that the crop keeps
-    is resized, so that 1 x 16,384 pixels cost no more than others; Pillow may round differently
-    then.
+    open_clip drops its alpha. And only the part that the crop keeps is resized, by `resize`, which
+    says how near that is to Pillow.
     """
 
     preprocessing: Preprocessing
@@ -88,7 +84,7 @@ class Preprocessor:
     def reduction(self, width: int, height: int, framing: Framing | None = None) -> int:
         """How many times smaller than it is stored a JPEG is decoded: 1, 2, 4 or 8.
 
-        The side that becomes S keeps at least 2.5 S pixels, so that the resizing that follows still
+        The side that becomes S keeps at least 4 S pixels, so that the resizing that follows still
         does most of the smoothing.
         """
         longest = self._resize(framing) == "longest_pad"
@@ -126,20 +122,17 @@ class Preprocessor:
             raise ImageError(f"framing: must be one of {', '.join(p.framings) or 'none'}")
         return p.resize if framing in (None, *p.framings[:1]) else _OTHER_FRAMING[p.resize]
 
-    def _square(self, image: Image.Image, box: Box, resize: Resize) -> tuple[Image.Image, float]:
+    def _square(self, image: Image.Image, box: Box, mode: Resize) -> tuple[Image.Image, float]:
         """A part of the image as S x S pixels, and the share of its area that they show."""
         size, (left, top, right, bottom) = self.preprocessing.size, box
         width, height = right - left, bottom - top
-        filter_ = {
-            "bicubic": Image.Resampling.BICUBIC,
-            "bilinear": Image.Resampling.BILINEAR,
-        }[self.preprocessing.interpolation]
-        if resize == "squash":
-            return image.resize((size, size), filter_, box=box), 1.0
-        if resize == "longest_pad":
+        interpolation = self.preprocessing.interpolation
+        if mode == "squash":
+            return resize(image, (size, size), interpolation, box), 1.0
+        if mode == "longest_pad":
             ratio = max(width, height) / size
             inner = (max(1, round(width / ratio)), max(1, round(height / ratio)))
-            inner_image = image.resize(inner, filter_, box=box)
+            inner_image = resize(image, inner, interpolation, box)
             canvas = Image.new("RGB", (size, size), self._padding(inner_image))
             canvas.paste(inner_image, ((size - inner[0]) // 2, (size - inner[1]) // 2))
             return canvas, 1.0
@@ -148,18 +141,12 @@ class Preprocessor:
         scaled = int(size * long / short)
         half = (scaled - size) / 2.0
         first = int(half) if self.preprocessing.crop == "floor" else round(half)
-        share = size / scaled
-        if long <= _MAX_RATIO_RESIZED_WHOLE * short:
-            whole = (size, scaled) if width <= height else (scaled, size)
-            corner = (0, first) if width <= height else (first, 0)
-            square = (*corner, corner[0] + size, corner[1] + size)
-            return image.resize(whole, filter_, box=box).crop(square), share
         start, stop = first * long / scaled, (first + size) * long / scaled
         if width <= height:
             middle = (left, top + start, right, top + stop)
         else:
             middle = (left + start, top, left + stop, bottom)
-        return image.resize((size, size), filter_, box=middle), share
+        return resize(image, (size, size), interpolation, middle), size / scaled
 
     def _padding(self, image: Image.Image) -> Colour:
         """Black, as open_clip pads, where the model was trained with it; else the border's colour.

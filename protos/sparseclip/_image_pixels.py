@@ -131,8 +131,8 @@ def _grey_of_16_bits(image: Image) -> Image:
 class ModelResize:
     """Resizes an image as the server's preprocessing does.
 
-    An opaque image then has the same code, to the bit: the server finds nothing left to resize. Of
-    a transparent one the colours at its edges may differ by one step in 256.
+    The server then finds nothing left to resize. What the model reads differs by a level of 255
+    here and there, because the server may resize with another package than Pillow.
     """
 
     size: int

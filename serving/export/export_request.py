@@ -11,6 +11,7 @@ from typing import Any
 
 from bundle.architecture import Architecture
 from bundle.manifest import NO_CONCEPTS, NO_PATCHES, NO_SHARED_DENSE
+from bundle.resizing import resizer
 from bundle.store import Bundle, open_bundle
 from serving.engine_plans.open_engine import runtime_of
 from serving.engines.base import REFERENCE, EngineConfig
@@ -111,6 +112,7 @@ class ExportRequest:
             model=f"{manifest.name}/{manifest.version}",
             bundle=manifest.digest,
             runtime=runtime_of(self.bundle.opened, self.engine),
+            resizer=resizer() if source.modality == "image" else "",
             entries=0,
             plan="",
         )

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 from bundle.plugins import PluginError
+from bundle.resizing import resizer
 from bundle.store import BundleError
 from serving.core.errors import StartupError
 from serving.engine_plans.open_engine import open_engine, runtime_of
@@ -69,6 +70,9 @@ class ExportWorker:
         if runtime != job.runtime:
             engine.close()
             raise ExportError(f"runtime is {runtime!r} here, not {job.runtime!r}")
+        if job.resizer not in ("", resizer()):
+            engine.close()
+            raise ExportError(f"resizer is {resizer()!r} here, not {job.resizer!r}")
         generations = Generations.load(self._output, job.generation)
         if generations is None or generations.job != job:
             raise ExportError("the job of the output has changed; run the export again")

@@ -40,6 +40,7 @@ OPTIONS = {
     "model": "the model of --bundle",
     "bundle": "the sha256 of --bundle",
     "runtime": "the engine (--engine, --precision, --device)",
+    "resizer": "what resizes images",
     "layout": "the layout",
 }
 """What a user gives to `sparseclip export` for each setting of a job."""
@@ -95,6 +96,8 @@ class ExportJob:
     """sha256 of the bundle's manifest, which holds the sha256 of all its files."""
     runtime: str
     """Library, version and device of the engine."""
+    resizer: str = ""
+    """Package and version that resize images; empty for texts."""
     entries: int
     """Entries of this generation's plan."""
     plan: str

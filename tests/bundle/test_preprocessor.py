@@ -81,14 +81,16 @@ def test_pixels_equal_open_clips(side: int, resize: Resize, interpolation: str) 
     for width, height in SIZES:
         if resize == "longest_pad" and max(width, height) > 2 * side * min(width, height):
             continue  # open_clip fails: the shorter side becomes 0
-        slender = max(width, height) > 16 * min(width, height)
-        for image in (smooth(width, height), *([] if slender else [noise(width, height)])):
+        # Pillow 13 resizes the columns of some tall images first: hard edges then look otherwise.
+        wide = height <= width <= 16 * height
+        for image in (smooth(width, height), *([noise(width, height)] if wide else [])):
             pixels = mine(image)
             assert pixels.shape == (3, side, side)
             assert pixels.dtype == np.float32
             assert pixels.flags["C_CONTIGUOUS"]
             difference = np.abs(levels(pixels) - levels(reference(image).numpy()))
-            assert difference.max() < 1.001, (width, height)
+            assert difference.max() < 2.001, (width, height)
+            assert (difference > 1.001).mean() < 2e-4, (width, height)
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "1"])

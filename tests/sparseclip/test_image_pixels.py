@@ -60,12 +60,13 @@ def test_the_model_reads_the_same_pixels_of_what_is_sent(
     offered = preprocessing.framings
     info = replace(MODEL, framings=offered)
     framing = framing if offered else None
-    image = photo(*size)
+    image = photo(size[0] // 8 + 2, size[1] // 8 + 2).resize(size)
     whole = Preprocessor(preprocessing).decode(encoded(image), ImageLimits(), framing)
     for given in (image, np.asarray(image)):
         sent = read_image(given, info, framing)
         read = Preprocessor(preprocessing).decode(sent, ImageLimits(), framing)
-        np.testing.assert_array_equal(read.pixels, whole.pixels)
+        # The client resizes by Pillow, and the server may do so by another package.
+        assert (np.abs(read.pixels - whole.pixels) > 1.001 / 255).mean() < 0.01
         assert read.coverage.image_share == pytest.approx(whole.coverage.image_share, abs=0.02)
         width, height = decoded(sent).size
         if framing != "pad":

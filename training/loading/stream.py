@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from bundle.ground import lay_on_ground
 from bundle.image import ImageError, ImageLimits, decode_image
+from bundle.resizing import resize
 from training.data.data_recipe import DataError
 from training.loading.pair_data import PairSplit
 from training.loading.pairs import PairBatch, Tokenize
@@ -245,6 +246,6 @@ def random_crop(image: Image.Image, size: int, view: random.Random) -> Tensor:
     h = min(height, round((area / aspect) ** 0.5))
     left, top = view.randint(0, width - w), view.randint(0, height - h)
     box = (left, top, left + max(w, 1), top + max(h, 1))
-    resized = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    resized = resize(image, (size, size), "bicubic", box)
     pixels = torch.from_numpy(np.asarray(resized, dtype=np.float32).transpose(2, 0, 1) / 255)
     return standardize(pixels)

@@ -28,6 +28,10 @@ def test_every_setting_is_named_as_a_user_gives_it() -> None:
         ({"outputs": OutputConfig(patches=(3, 7))}, "--patch was not given and is 3, 7"),
         ({"outputs": OutputConfig(framing="pad")}, "--framing was not given and is pad"),
         ({"outputs": OutputConfig(top=0)}, "--top was 10 and is 0"),
+        (
+            {"resizer": "pillow 13.0.0"},
+            "what resizes images was not given and is pillow 13.0.0",
+        ),
         ({"model": "demo/2"}, "the model of --bundle was demo/1 and is demo/2"),
         (
             {"column": "a", "prefix": "b"},

@@ -42,7 +42,7 @@ def test_towers_give_what_the_library_gives(open_clip_folder: Folders, name: str
     tokenizer = open_tokenizer(folder / "written.json", CONTEXT, model.tokenization)
     assert check_tokens(model, tokenizer) == len(CORPUS)
     given = golden(model, tokenizer)
-    assert given.max_pixel_error < 1e-6  # the same steps of the same library
+    assert np.abs(given.pixels - given.library_pixels).mean() < 1e-3  # another resizer
     pixels = torch.from_numpy(given.library_pixels[:3])
     with torch.inference_mode():
         images, texts = model.image(pixels), model.text(torch.from_numpy(given.tokens))

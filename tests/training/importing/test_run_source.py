@@ -61,7 +61,7 @@ def test_a_dense_run_is_read(tmp_path: Path, pool: str) -> None:
     assert check_tokens(model, tokenizer) == len(CORPUS)
     given = golden(model, tokenizer)
     trained, _ = load_model(folder)
-    pixels = torch.from_numpy(given.pixels[:4])
+    pixels = torch.from_numpy(given.library_pixels[:4])
     assert model.patches is not None
     with torch.inference_mode():
         assert np.allclose(model.image(pixels), trained.encode_image(pixels).codes, atol=1e-6)
