@@ -30,6 +30,7 @@ class Step(NamedTuple):
 L14 = ("--model", "vit_l14")
 STEPS = {
     "demo": Step(3, ["benchmarks.serving", "--blocks", "5"]),
+    "int8": Step(4, ["benchmarks.int8_build"]),
     "served": Step(3, ["benchmarks.serving", "--model", "vit_b32", "--blocks", "5"]),
     "engines": Step(5, ["benchmarks.engines"]),
     "peers": Step(7, ["benchmarks.beside_peers"]),
@@ -51,7 +52,7 @@ STEPS = {
     "retrieval": Step(5, ["benchmarks.retrieval"]),
 }
 PASSED_ON = {
-    "work": ("served", "engines", "peers", "latency", "engines_l14", "peers_l14"),
+    "work": ("int8", "served", "engines", "peers", "latency", "engines_l14", "peers_l14"),
     "infinity": ("peers", "latency", "peers_l14"),
     "ghz": ("ghz",),
 }
