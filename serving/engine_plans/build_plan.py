@@ -228,7 +228,14 @@ def _try(
     reference: ReferenceOutputs, engine: type[Engine], config: EngineConfig, task: BuildTask
 ) -> EngineOutput:
     """Builds one graph, and runs it on what it is compared on."""
-    engine.build(task)
+    try:
+        engine.build(task)
+    except ModuleNotFoundError as error:
+        extra = ENGINES.table[config.name].extra
+        raise EngineUnavailableError(
+            f"engine {config.name}: {error.name} is not installed;"
+            f" pip install 'sparseclip[{extra}]'"
+        ) from None
     folder = task.folder if any(task.folder.iterdir()) else None
     plan = GraphPlan(precision=task.precision, kept=task.kept, folder=folder)
     return _outputs(reference, engine, config, task.graph, plan)

@@ -83,7 +83,14 @@ class EngineChooser:
         Raises EngineUnavailableError when nothing that it allows can be used, and PluginError for
         an engine that is named and not installed.
         """
-        choice = self.kept() or self.measure()
+        choice = self.kept()
+        if choice is None:
+            model = self._reference.bundle.manifest
+            self._say(
+                f"nothing was measured for {model.name}/{model.version} here: engines are built,"
+                " compared and measured once, which may take minutes"
+            )
+            choice = self.measure()
         return dataclasses.replace(self._config, name=choice.engine, precision=choice.precision)
 
     def kept(self) -> EngineChoice | None:

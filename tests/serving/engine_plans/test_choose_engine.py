@@ -31,6 +31,7 @@ def test_auto_measures_once_and_says_what_it_takes(
     chosen = chooser.choose()
     assert chosen.is_chosen
     assert chosen.name in ("onnxruntime", "openvino")
+    assert "nothing was measured for tiny/1 here" in lines[0]
     assert "is chosen" in lines[-1]
     [path] = (cache.root / "choices").glob("*.json")
     kept = json.loads(path.read_text())

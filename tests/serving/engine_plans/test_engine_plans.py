@@ -17,6 +17,7 @@ from serving.engine_plans.gate_inputs import drawn_images, gate_inputs
 from serving.engine_plans.open_engine import open_engine
 from serving.engine_plans.plan_cache import PLAN_FILE, DamagedPlanError, PlanCache, PlanKey
 from serving.engine_plans.ready_plan import ready_plan
+from serving.engines import ENGINES
 from serving.engines.base import (
     REFERENCE,
     BuildTask,
@@ -96,6 +97,21 @@ def test_a_build_that_fails_is_no_verdict(
     with pytest.raises(error, match="not today"):
         build_plan(reference, config("shaky", precision), cache, lambda line: None)
     assert list(cache.records()) == []
+
+
+def test_a_library_that_a_build_misses_is_named_with_its_extra(
+    reference: ReferenceOutputs,
+    cache: PlanCache,
+    shaky: type[ShakyEngine],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def build(task: BuildTask) -> None:
+        raise ModuleNotFoundError("No module", name="onnx")
+
+    monkeypatch.setitem(ENGINES.table, "shaky", ENGINES.table["shaky"]._replace(extra="torch"))
+    monkeypatch.setattr(ShakyEngine, "build", build)
+    with pytest.raises(EngineUnavailableError, match=r"shaky: onnx is .*'sparseclip\[torch\]'"):
+        ready_plan(reference, config("shaky", "fp32"), cache, lambda line: None)
 
 
 def test_a_failure_on_a_full_disk_is_one_of_the_disk(
