@@ -8,7 +8,7 @@ The images are made of three photographs that scikit-learn and Matplotlib ship. 
 part of one of them, resized and with the grain of a camera. `mosaic` is tiles of them at their own
 resolution: it has more detail than a camera gives, and is the harder case. The last sizes of a
 bundle are the smallest that are decoded at a half, a quarter and an eighth, which are the worst for
-the codes.
+the codes, as far as a server takes files of that size.
 
     python -m benchmarks.decoding                                       # the demo bundle
     python -m benchmarks.decoding --bundle models/demo --bundle /models/vit_b32/1
@@ -38,6 +38,8 @@ from bundle.store import Bundle, default_bundle, open_bundle
 from training.bundling.onnx_parity import row_cosines
 
 SIZES = ((512, 384), (1600, 1200), (4032, 3024))
+MAX_WIDTH = 5_000
+"""A wider mosaic has more bytes than a server takes."""
 GRAIN = 4.0
 """Standard deviation of the grain, in levels."""
 
@@ -58,9 +60,10 @@ def main() -> None:
     result: dict[str, Any] = {"machine": machine(), "bundles": {}}
     for path in arguments.bundle or [default_bundle()]:
         bundle = open_bundle(path)
+        smallest = [smallest_reduced(bundle, factor) for factor in (2, 4, 8)]
         rows = [
             measure(bundle, f"{kind} {size[0]} x {size[1]}", images, arguments.rounds)
-            for size in (*SIZES, *(smallest_reduced(bundle, factor) for factor in (2, 4, 8)))
+            for size in (*SIZES, *(size for size in smallest if size[0] <= MAX_WIDTH))
             for kind, images in encoded_images(photos, size, arguments.images).items()
         ]
         manifest = bundle.manifest
