@@ -23,7 +23,9 @@ from bundle.onnx_graph import GraphName
 from bundle.plugins import PluginError
 from bundle.schema import from_dict
 from bundle.store import BundleError, open_bundle
+from serving.core.child_process import answers_on_stdout
 from serving.core.config import ServerConfig
+from serving.core.errors import one_line
 from serving.core.memory import prepare_memory, settle_memory
 from serving.engine_plans.open_engine import open_engine
 from serving.engine_process.joint_runs import JointRuns
@@ -124,6 +126,7 @@ def main(settings: str) -> int:
     # while they drain.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    answer = answers_on_stdout()
     prepare_memory()
     given = json.loads(settings)
     config: ServerConfig = from_dict(ServerConfig, given["config"], at="")
@@ -133,9 +136,11 @@ def main(settings: str) -> int:
         bundle = open_bundle(path)
         engine = open_engine(bundle, config.engine)
     except (EngineUnavailableError, PluginError) as error:
-        return _refuse(error)
+        answer({"error": one_line(error)})
+        return 1
     except (BundleError, EngineError, OSError) as error:
-        return _refuse(error, f"bundle: {path.name}: ")
+        answer({"error": f"bundle: {path.name}: {one_line(error)}"})
+        return 1
     settle_memory()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     address = Path(given["socket"])
@@ -144,23 +149,12 @@ def main(settings: str) -> int:
     listener.listen(1024)
     host = EngineHost(engine, bundle.manifest.digest, config)
     threading.Thread(target=host.serve, args=(listener,), daemon=True).start()
-    _say({"bundle": str(bundle.root), "description": engine.description})
+    answer({"bundle": str(bundle.root)})
     sys.stdin.buffer.read()
     host.wait_until_left(_LEAVING_S)
     return 0
 
 
-def _refuse(error: Exception, where: str = "") -> int:
-    _say({"error": where + " ".join(str(error).split())})
-    return 1
-
-
-def _say(line: dict[str, str]) -> None:
-    print(json.dumps(line), flush=True)
-
-
 if __name__ == "__main__":
     # Not sys.exit: threads that wait for servers need not be waited for.
-    code = main(sys.argv[1])
-    sys.stdout.flush()
-    os._exit(code)
+    os._exit(main(sys.argv[1]))

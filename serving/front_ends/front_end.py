@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bundle.schema import from_dict
 from bundle.store import Bundle
+from serving.core.child_process import answers_on_stdout
 from serving.core.config import ServerConfig
 from serving.core.errors import StartupError, one_line
 from serving.engine_process.remote_engine import RemoteEngine
@@ -26,6 +27,11 @@ from serving.lifecycle import Foreground, run
 
 class Supervised(Foreground):
     """What tells a front end to end, and hears of it, is its supervisor."""
+
+    def __init__(self, answer: Callable[[dict[str, str]], None]) -> None:
+        """`answer` tells the supervisor something."""
+        super().__init__()
+        self._answer = answer
 
     def on_stop(self, stop: Callable[[], None]) -> None:
         """See Foreground: here at the end of standard input. Signals are for the supervisor."""
@@ -42,7 +48,7 @@ class Supervised(Foreground):
 
     def serving(self, address: str) -> None:
         """See Foreground."""
-        print(json.dumps({"address": address}), flush=True)
+        self._answer({"address": address})
 
     def say(self, line: str) -> None:
         """Says nothing: the supervisor speaks for all front ends."""
@@ -50,6 +56,7 @@ class Supervised(Foreground):
 
 def main(settings: str) -> int:
     """Serves until standard input ends; `settings` is JSON of `config` and `socket`."""
+    answer = answers_on_stdout()
     given = json.loads(settings)
     config: ServerConfig = from_dict(ServerConfig, given["config"], at="")
 
@@ -57,9 +64,9 @@ def main(settings: str) -> int:
         return RemoteEngine(Path(given["socket"]), bundle.manifest.digest)
 
     try:
-        run(config, engine, Supervised())
+        run(config, engine, Supervised(answer))
     except StartupError as error:
-        print(json.dumps({"error": one_line(error)}), flush=True)
+        answer({"error": one_line(error)})
         return 1
     return 0
 
