@@ -4,8 +4,7 @@
     python -m benchmarks.outside_python --show calls.json   # the commands, to run by hand
 
 ghz (https://ghz.sh) is one program to download or build. It learns the messages from the .proto
-files of the client: by reflection it asks for a method's file, and Python's reflection knows those
-of services only. Each call has one image. Both callers share the server's cores, and take turns.
+files of the client. Each call has one image. Both callers share the server's cores, and take turns.
 """
 
 from __future__ import annotations

@@ -136,11 +136,9 @@ class Server:
         health = HealthService((*services, "grpc.health.v1.Health"))
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         if self.config.reflection:
-            from grpc_reflection.v1alpha import reflection
+            from serving.rpc.reflection import enable_reflection
 
-            reflection.enable_server_reflection(
-                (*services, "grpc.health.v1.Health", reflection.SERVICE_NAME), server
-            )
+            enable_reflection((*services, "grpc.health.v1.Health"), server)
         self._health_services.append(health)
         self._grpc_servers.append(server)
         return server

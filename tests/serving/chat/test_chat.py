@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -217,7 +218,19 @@ async def test_reflection_names_it(chat_bundle: Path) -> None:
         file = reflection_pb2.ServerReflectionRequest(
             file_containing_symbol="sparseclip.v1.ChatService"
         )
-        listed, described = [r async for r in stub.ServerReflectionInfo(iter([names, file]))]
+        method = reflection_pb2.ServerReflectionRequest(
+            file_containing_symbol="sparseclip.v1.ChatService.Chat"
+        )
+        unknown = reflection_pb2.ServerReflectionRequest(
+            file_containing_symbol="sparseclip.v1.ChatService.Hum"
+        )
+        requests = iter([names, file, method, unknown])
+        listed, described, of_method, of_none = [
+            r async for r in stub.ServerReflectionInfo(requests)
+        ]
         services = [entry.name for entry in listed.list_services_response.service]
         assert "sparseclip.v1.ChatService" in services
         assert described.file_descriptor_response.file_descriptor_proto
+        # ghz and others ask for the file of the method that they call.
+        assert of_method.file_descriptor_response == described.file_descriptor_response
+        assert of_none.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
