@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from bundle.header_error import HeaderError, UnsupportedVariantError
 from bundle.image_formats import sniff
 from bundle.image_header import check_png_chunks, read_header
-from bundle.jpeg import with_end
+from bundle.jpeg import END, with_end
 from bundle.orientation import Box, upright
 
 
@@ -77,8 +78,26 @@ def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
     return decode_frame(data, limits).image
 
 
+def is_plain_jpeg(data: bytes, limits: ImageLimits) -> bool:
+    """Whether a file may be given to a decoder of JPEGs other than Pillow: it is within the limits,
+    and has one image that ends with its end marker."""
+    image_format = sniff(data)
+    if image_format is None or image_format.name != "JPEG" or len(data) > limits.bytes:
+        return False
+    try:
+        header = read_header(data, "JPEG")
+        _check_size(header.width, header.height, limits)
+    except (HeaderError, UnsupportedVariantError, ImageError):
+        return False
+    several = header.jpeg is None or header.jpeg.several_images
+    return data.endswith(END) and not several and header.least_bytes <= len(data)
+
+
 def decode_frame(
-    data: bytes, limits: ImageLimits, reduction: Reduction | None = None
+    data: bytes,
+    limits: ImageLimits,
+    reduction: Reduction | None = None,
+    pixels: NDArray[np.uint8] | None = None,
 ) -> DecodedImage:
     """Decodes a file of a format that IMAGE_FORMATS says is decoded, to RGB or RGBA.
 
@@ -88,7 +107,8 @@ def decode_frame(
     ImageError for another format, a damaged file, missing pixels, and a file beyond the limits.
 
     Of a JPEG, `reduction` says how much smaller it may be decoded, which is faster: its blocks of
-    8 x 8 pixels become 4 x 4, 2 x 2 or one. Other formats are decoded whole.
+    8 x 8 pixels become 4 x 4, 2 x 2 or one. Other formats are decoded whole. `pixels` are those of
+    a plain JPEG that another decoder has decoded whole, RGB (H, W, 3), not turned upright.
     """
     if len(data) > limits.bytes:
         raise ImageError(f"image: {len(data)} bytes is over the limit of {limits.bytes}")
@@ -111,7 +131,11 @@ def decode_frame(
     files = with_end(data, header.jpeg) if header.jpeg else [data]
     if len(files) > 1 or name != "JPEG":  # what is compared below may be too fine for fewer pixels
         reduction = None
-    first, *others = (_decode(file, name, limits, reduction=reduction) for file in files)
+    if pixels is not None:
+        files = [data]
+    first, *others = (
+        _decode(file, name, limits, reduction=reduction, pixels=pixels) for file in files
+    )
     image = first.image
     if name == "PNG" and _ends_unpainted(image):
         others = [_decode(data, name, limits, _OTHER_CANVAS)]
@@ -135,10 +159,15 @@ def _decode(
     limits: ImageLimits,
     canvas: int = _CANVAS,
     reduction: Reduction | None = None,
+    pixels: NDArray[np.uint8] | None = None,
 ) -> DecodedImage:
     try:
         with Image.open(io.BytesIO(data), formats=[format_name]) as image:
             _check_size(*image.size, limits)  # the decoder may read another header than we did
+            if pixels is not None and pixels.shape == (image.height, image.width, 3):
+                decoded = Image.fromarray(pixels)
+                decoded.info = image.info  # it has the orientation
+                return DecodedImage(decoded, 1)
             if format_name == "PNG":
                 image.im = Image.new(image.mode, image.size, _colour(image.mode, canvas)).im
             box = None if reduction is None else _reduce(image, reduction(*image.size))

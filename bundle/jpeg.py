@@ -112,6 +112,12 @@ def with_end(data: bytes, header: JpegHeader) -> list[bytes]:
     return [data + END, data + _NOISE + END]
 
 
+def with_noise(data: bytes) -> bytes:
+    """A file that ends with its end marker, with noise before it. Of a decoder that paints missing
+    pixels it gets the same pixels as the file itself only if none are missing."""
+    return data[: -len(END)] + _NOISE + END
+
+
 def _without_padding(data: bytes) -> bytes:
     """A file that was cut off may end in a disk's zeros, which could be taken for blocks."""
     if not data.endswith(bytes(16)):

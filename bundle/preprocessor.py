@@ -71,15 +71,17 @@ class Preprocessor:
         limits: ImageLimits,
         framing: Framing | None = None,
         out: NDArray[np.float32] | None = None,
+        pixels: NDArray[np.uint8] | None = None,
     ) -> ImagePixels:
         """The pixels of an encoded image, and what they cover.
 
         `framing` is one of the preprocessing's `framings`; None takes the model's own. The pixels
-        are written to `out`, (3, S, S), where it is given. Raises ImageError for an image that is
+        are written to `out`, (3, S, S), where it is given. `pixels` are those that another decoder
+        than Pillow gave; see decode_frame. Raises ImageError for an image that is
         not accepted, and for another framing.
         """
         reduction = functools.partial(self.reduction, framing=framing)
-        return self.prepare(decode_frame(data, limits, reduction), framing, out)
+        return self.prepare(decode_frame(data, limits, reduction, pixels), framing, out)
 
     def reduction(self, width: int, height: int, framing: Framing | None = None) -> int:
         """How many times smaller than it is stored a JPEG is decoded: 1, 2, 4 or 8.

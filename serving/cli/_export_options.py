@@ -12,6 +12,7 @@ import click
 from bundle.bundle_path import BundlePath
 from bundle.manifest import Framing
 from serving.cli._inputs import concept_key
+from serving.core.jpeg_decoder import JpegDecoder
 from serving.engines import ENGINES, Device, EnginePrecision
 from serving.export.bounds import (
     MAX_BATCH,
@@ -144,6 +145,14 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         "$SPARSECLIP_CACHE or the user's cache.",
     ),
     click.option(
+        "--decoder",
+        type=click.Choice(get_args(JpegDecoder)),
+        default="pillow",
+        show_default=True,
+        help="What decodes JPEGs; nvimgcodec on the first CUDA device (extra nvimgcodec), which no "
+        "GPU has run yet. nvimgcodec_cpu is the same library on the CPU, to try it.",
+    ),
+    click.option(
         "--cores",
         type=click.IntRange(0, MAX_CORES),
         default=0,
@@ -194,6 +203,7 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
         engine_cache: str | None,
         cores: int,
         decoders: int,
+        decoder: JpegDecoder,
         allow_empty: bool,
         **others: Any,
     ) -> Any:
@@ -234,6 +244,7 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
                 ),
                 cores=cores,
                 decoders=decoders,
+                decoder=decoder,
             )
 
         return command(make_request, **others)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from bundle.schema import NumberRange, SchemaError, from_dict
 from mllm_adapter.engines import GENERATION_ENGINES
 from serving.core.errors import StartupError
+from serving.core.jpeg_decoder import JpegDecoder
 from serving.core.limits import LimitsConfig
 from serving.engines.base import EngineConfig
 
@@ -79,6 +80,9 @@ class ServerConfig:
     """Serve gRPC server reflection."""
     decode_workers: Annotated[int, NumberRange(1, 1_000)] | None = None
     """Processes that decode images, for each front end. Default: one per core, at most 4 in all."""
+    decoder: JpegDecoder = "pillow"
+    """What decodes JPEGs: pillow on the CPU; nvimgcodec on the first CUDA device, which no GPU has
+    run yet; nvimgcodec_cpu is the same library on the CPU, to try it (extra nvimgcodec)."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     """The engine that runs the model."""
     batch: BatchConfig = field(default_factory=BatchConfig)

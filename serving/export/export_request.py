@@ -13,6 +13,7 @@ from bundle.architecture import Architecture
 from bundle.manifest import NO_CONCEPTS, NO_PATCHES, NO_SHARED_DENSE
 from bundle.resizing import resizer
 from bundle.store import Bundle, open_bundle
+from serving.core.jpeg_decoder import JpegDecoder
 from serving.engine_plans.open_engine import runtime_of
 from serving.engines.base import REFERENCE, EngineConfig
 from serving.export.formats import FORMATS
@@ -70,6 +71,8 @@ class ExportRequest:
     """Cores that one worker uses; 0 before `with_cores`."""
     decoders: int = 0
     """Processes that decode images for one worker; 0 before `with_cores`."""
+    decoder: JpegDecoder = "pillow"
+    """What decodes JPEGs."""
 
     def with_cores(self, cores: int) -> ExportRequest:
         """The same with that many cores for each worker, and as many decoders (at most
@@ -113,6 +116,7 @@ class ExportRequest:
             bundle=manifest.digest,
             runtime=runtime_of(self.bundle.opened, self.engine),
             resizer=resizer() if source.modality == "image" else "",
+            decoder=self.decoder,
             entries=0,
             plan="",
         )

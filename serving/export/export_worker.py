@@ -79,7 +79,12 @@ class ExportWorker:
         self._generations = generations
         self._format = FORMATS.load(job.outputs.format)()
         self._pipeline = Pipeline(
-            self._bundle, engine, request.open_input(), job.outputs, request.decoders
+            self._bundle,
+            engine,
+            request.open_input(),
+            job.outputs,
+            request.decoders,
+            job.decoder,
         )
         self._writer = ThreadPoolExecutor(1, "write")
         self._name = f"{socket.gethostname()}:{os.getpid()}"

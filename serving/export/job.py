@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from bundle.manifest import Framing
 from bundle.schema import NumberRange, SchemaError, from_dict
+from serving.core.jpeg_decoder import JpegDecoder
 from serving.export.bounds import MAX_BATCH, MAX_ROWS, MAX_TOP
 from serving.export.formats import FORMATS
 from serving.export.inputs.base import Modality
@@ -41,6 +42,7 @@ OPTIONS = {
     "bundle": "the sha256 of --bundle",
     "runtime": "the engine (--engine, --precision, --device)",
     "resizer": "what resizes images",
+    "decoder": "--decoder",
     "layout": "the layout",
 }
 """What a user gives to `sparseclip export` for each setting of a job."""
@@ -98,6 +100,8 @@ class ExportJob:
     """Library, version and device of the engine."""
     resizer: str = ""
     """Package and version that resize images; empty for texts."""
+    decoder: JpegDecoder = "pillow"
+    """What decodes JPEGs."""
     entries: int
     """Entries of this generation's plan."""
     plan: str

@@ -23,6 +23,7 @@ from bundle.store import Bundle
 from bundle.text import TextError
 from serving.core.coverage import ItemCoverage
 from serving.core.errors import ServingError
+from serving.core.jpeg_decoder import JpegDecoder
 from serving.core.metrics import Metrics
 from serving.engines.base import Engine, EngineError, OutOfMemoryError
 from serving.engines.outputs import OutputRow, rows_of
@@ -64,6 +65,7 @@ class Pipeline:
         source: Input,
         outputs: OutputConfig,
         decoders: int,
+        decoder: JpegDecoder = "pillow",
     ) -> None:
         self._bundle, self._engine, self._source = bundle, engine, source
         self._batch, self._patches = outputs.batch, outputs.patches
@@ -78,6 +80,7 @@ class Pipeline:
             seconds=DECODE_TIMEOUT_S,
             metrics=Metrics(),
             slots=IMAGES_PER_MESSAGE,
+            decoder=decoder,
         )
         self._free_decoders = asyncio.Semaphore(decoders)
         self._max_rows = outputs.batch

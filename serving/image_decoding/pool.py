@@ -18,6 +18,7 @@ from bundle.image import ImageLimits
 from bundle.manifest import Framing, Preprocessing
 from bundle.preprocessor import ImagePixels
 from serving.core.errors import ServingError, StartupError, internal, invalid
+from serving.core.jpeg_decoder import JpegDecoder, check_installed
 from serving.core.metrics import Metrics
 from serving.core.priority_queue import PriorityQueue, WorkPriority
 from serving.image_decoding.process import Decoded, DecodeProcess, ImageToDecode, WorkerDiedError
@@ -45,8 +46,10 @@ class DecodePool:
         seconds: float,
         metrics: Metrics,
         slots: int = 1,
+        decoder: JpegDecoder = "pillow",
     ) -> None:
         """`seconds` is how long one image may take, `slots` how many images a request may hold."""
+        self._decoder = decoder
         self._preprocessing = preprocessing
         self._limits = limits
         self._worker_count, self._slots = workers, slots
@@ -69,11 +72,13 @@ class DecodePool:
 
     async def start(self) -> None:
         """Starts the workers. Raises StartupError when one does not come up."""
+        check_installed(self._decoder)
         try:
             await asyncio.gather(*(self._add() for _ in range(self._worker_count)))
         except (OSError, WorkerDiedError):
             await self.close()
-            raise StartupError("decode_workers: a worker does not start") from None
+            field = "decode_workers" if self._decoder == "pillow" else f"decoder: {self._decoder}"
+            raise StartupError(f"{field}: a worker does not start") from None
 
     def submit(
         self, data: bytes, framing: Framing | None = None, priority: WorkPriority = "interactive"
@@ -202,7 +207,7 @@ class DecodePool:
                 self._log.error("decode: a worker does not start: %s", error)
 
     async def _add(self) -> None:
-        worker = DecodeProcess(self._preprocessing, self._limits, self._slots)
+        worker = DecodeProcess(self._preprocessing, self._limits, self._slots, self._decoder)
         self._workers.add(worker)
         self._metrics.decode_workers.inc()
         try:

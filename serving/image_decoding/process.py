@@ -24,6 +24,7 @@ from bundle.manifest import Framing, Preprocessing
 from bundle.preprocessor import ImagePixels
 from serving.core.child_process import python_path
 from serving.core.errors import ServingError, invalid
+from serving.core.jpeg_decoder import JpegDecoder
 from serving.core.shared_memory import anonymous_file
 from serving.image_decoding.messages import (
     MAX_MESSAGE_BYTES,
@@ -61,7 +62,13 @@ class WorkerDiedError(RuntimeError):
 class DecodeProcess:
     """A process with its socket and shared memory; it decodes up to `slots` images per request."""
 
-    def __init__(self, preprocessing: Preprocessing, limits: ImageLimits, slots: int) -> None:
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        limits: ImageLimits,
+        slots: int,
+        decoder: JpegDecoder = "pillow",
+    ) -> None:
         size = preprocessing.size
         pixels_bytes = 4 * 3 * size * size
         memory_bytes = -(-slots * (limits.bytes + pixels_bytes) // _PAGE_BYTES) * _PAGE_BYTES
@@ -72,6 +79,7 @@ class DecodeProcess:
                 "limits": dataclasses.asdict(limits),
                 "preprocessing": dataclasses.asdict(preprocessing),
                 "slots": slots,
+                "decoder": decoder,
                 "socket": worker_socket.fileno(),
                 "memory": descriptor,
                 "bytes": memory_bytes,

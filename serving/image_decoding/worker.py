@@ -19,19 +19,25 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bundle.image import ImageError, ImageLimits
-from bundle.manifest import Preprocessing
+from bundle.image import ImageError, ImageLimits, is_plain_jpeg
+from bundle.manifest import Framing, Preprocessing
 from bundle.preprocessor import ImageCoverage, Preprocessor
 from bundle.schema import from_dict
+from serving.core.jpeg_decoder import JpegDecoder
 from serving.image_decoding.messages import (
     MAX_MESSAGE_BYTES,
     READY,
     pack_reply,
     unpack_request,
 )
+
+DecodeJpegs = Callable[[Sequence[bytes]], list[NDArray[np.uint8] | None]]
+"""Pixels (H, W, 3) of each image that was decoded; None for those that are left to Pillow."""
 
 NICE = 5
 """Added to the niceness of a worker: on a full machine the event loop of the server, which answers
@@ -59,19 +65,49 @@ def _serve(settings: str) -> None:
     os.close(given["memory"])
     pixels = np.frombuffer(memory, np.float32, slots * 3 * size * size, slots * limits.bytes)
     pixels = pixels.reshape(slots, 3, size, size)
+    try:
+        jpegs = _jpeg_decoder(given["decoder"], limits)
+    except (ImportError, RuntimeError) as error:  # nvImageCodec's, where there is no GPU
+        print(f"decoder: {given['decoder']}: {error}", file=sys.stderr)
+        sys.exit(1)
     connection.send(READY)
     while request := connection.recv(MAX_MESSAGE_BYTES):
         start = 0
+        images: list[tuple[bytes, Framing | None]] = []
+        for image in unpack_request(request):
+            images.append((memory[start : start + image.length], image.framing))
+            start += image.length
+        decoded = jpegs([data for data, _ in images])
         replies: list[ImageCoverage | str] = []
-        for slot, image in enumerate(unpack_request(request)):
-            data = memory[start : start + image.length]
+        for slot, (data, framing) in enumerate(images):
             try:
-                decoded = preprocess.decode(data, limits, image.framing, out=pixels[slot])
-                replies.append(decoded.coverage)
+                image_pixels = preprocess.decode(
+                    data, limits, framing, out=pixels[slot], pixels=decoded[slot]
+                )
+                replies.append(image_pixels.coverage)
             except ImageError as error:
                 replies.append(str(error))
-            start += image.length
         connection.send(pack_reply(replies))
+
+
+def _jpeg_decoder(name: JpegDecoder, limits: ImageLimits) -> DecodeJpegs:
+    """What decodes the plain JPEGs among images beforehand. Raises ImportError and RuntimeError."""
+    if name == "pillow":
+        return lambda images: [None] * len(images)
+    from serving.image_decoding.nvimgcodec_decoder import CPU, NvImageCodecDecoder
+
+    decoder = NvImageCodecDecoder(CPU if name == "nvimgcodec_cpu" else 0)
+
+    def decode(images: Sequence[bytes]) -> list[NDArray[np.uint8] | None]:
+        places = [place for place, data in enumerate(images) if is_plain_jpeg(data, limits)]
+        decoded: list[NDArray[np.uint8] | None] = [None] * len(images)
+        for place, pixels in zip(
+            places, decoder.decode([images[place] for place in places]), strict=True
+        ):
+            decoded[place] = pixels
+        return decoded
+
+    return decode
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ class ServedModel:
             seconds=config.limits.decode_s,
             metrics=metrics,
             slots=_IMAGES_PER_REQUEST,
+            decoder=config.decoder,
         )
         self.batchers: dict[GraphName, Batcher] = {
             graph: Batcher(
