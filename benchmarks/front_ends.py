@@ -1,8 +1,8 @@
-"""Front ends over one engine, beside one process that does all: rates, latency, CPU by process.
+"""Compares front ends over one engine with one process that does all: rates, latency, CPU time.
 
 The callers use several connections, which the system divides among the front ends. The servers are
-measured in turns, each started anew. On two cores, which callers, decoders and the engine share,
-more front ends cannot answer more; what they cost, and what the engine's process does, can be seen.
+measured in turns, and each is started anew. Callers, decode workers and the engine share the cores.
+So on two cores more front ends cannot answer more images, but the figures show what they cost.
 
     python -m benchmarks.front_ends                       # the shipped bundle, about three minutes
 """
@@ -31,7 +31,7 @@ from sparseclip.v1 import embedding_pb2_grpc
 
 CONNECTIONS = 4
 CALLS = {"1 a call, 32 calls": (1, 32), "16 a call, 4 calls": (16, 4)}
-"""Images in a call, and calls in flight on all connections."""
+"""Images in a call, and calls in flight on all connections together."""
 
 
 def main() -> None:
@@ -75,7 +75,8 @@ def main() -> None:
 
 
 async def measure(server: Server, data: list[bytes], seconds: float) -> dict[str, float]:
-    """Images per second, milliseconds of one image, and milliseconds of CPU per image."""
+    """Images per second and milliseconds of CPU per image of each load, and milliseconds that one
+    image takes alone."""
     row: dict[str, float] = {}
     async with contextlib.AsyncExitStack() as stack:
         own_connection = [("grpc.use_local_subchannel_pool", 1)]
@@ -141,7 +142,7 @@ async def _merged(loads: list[AsyncIterator[int]]) -> AsyncIterator[int]:
 
 
 def cpu_s(process: psutil.Process) -> dict[str, float]:
-    """CPU seconds so far of the processes of a server, by what they do."""
+    """CPU seconds that the processes of a server have used so far, by what they do."""
     used = {"the process that was started": _own_s(process)}
     for child in process.children(recursive=True):
         line = " ".join(child.cmdline()[:5])

@@ -1,7 +1,7 @@
 """Builds a model's engines in int8, calibrated on images that no other benchmark sends.
 
-A server and the other benchmarks take int8 only where somebody built it. Engines are kept in the
-usual cache, so this runs once, before benchmarks.engines, benchmarks.serving and those beside it.
+A server and the other benchmarks use int8 only where somebody built it. What is built stays in the
+usual cache. So run this once, before benchmarks.engines and the benchmarks of servers.
 
     python -m benchmarks.int8_build --model vit_b32        # about four minutes
 """
@@ -20,7 +20,7 @@ from benchmarks.sample_collections import IMAGES, image
 
 ENGINES = ("openvino", "onnxruntime")
 SEEDS = range(10_000, 10_192)
-"""Of the images; the other benchmarks count theirs from 0."""
+"""Seeds of the images. The other benchmarks count theirs from 0."""
 
 
 def main() -> None:

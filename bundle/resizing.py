@@ -1,7 +1,7 @@
-"""A part of an image resized to other pixels, with Pillow's filters and several times faster.
+"""Resizes a part of an image with Pillow's filters, faster than Pillow.
 
 cykooz-resizer, the Python package of the Rust library fast_image_resize, does it with vector
-instructions. It has no wheels for some platforms (Linux on ARM is one). There Pillow resizes.
+instructions. It has no wheels for some platforms, such as Linux on ARM. There Pillow resizes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class _Filter(NamedTuple):
     fast: str
     """Its name in cykooz_resizer.FilterType."""
     support: int
-    """Source pixels on each side that a pixel is made of; where an image shrinks, times that."""
+    """How many source pixels on each side a pixel is made of. Where an image shrinks, this is
+    multiplied by how many times it does."""
 
 
 _FILTERS: dict[Interpolation, _Filter] = {
@@ -52,10 +53,10 @@ def resize(
 ) -> Image.Image:
     """The part `box` of an RGB image as an RGB image of `size`, (width, height).
 
-    As in Pillow, pixels beside the box count at its edges. Rows are resized first and columns then.
-    What lies between is cut to 0 to 255, so at hard edges the order shows. Pillow has this order up
-    to version 12, and 13 at times the other one. In the same order about 1 value in 200 differs
-    from Pillow's by one level, and less than 1 in 10,000 by two.
+    As in Pillow, pixels beside the box count at its edges. Rows are resized first, then columns.
+    The values in between are cut to 0 to 255, so the order shows at hard edges. Pillow up to
+    version 12 has this order; version 13 at times has the other one. In the same order some values
+    differ from Pillow's by one level, and few by two; the test has the bounds.
     """
     filter_ = _FILTERS[interpolation]
     if _fast is None:
@@ -82,7 +83,7 @@ def _resized(image: Image.Image, size: tuple[int, int], filter_: _Filter, box: B
 
 
 def _extent(start: float, stop: float, side: int) -> float:
-    """From `start` to `stop`, without a rounding error that leads beyond the image."""
+    """The length from `start` to `stop`, less a rounding error that leads beyond the image."""
     extent = stop - start
     while start + extent > side:
         extent = math.nextafter(extent, 0)

@@ -25,15 +25,15 @@ _CLOSE_S = 3.0
 
 
 class Foreground:
-    """How a server that a person started is told to end, and tells of itself."""
+    """Tells a server that a person started when to end, by signals, and reports on stderr."""
 
     def __init__(self, abort: Callable[[], None] = lambda: None) -> None:
-        """`abort` is called before the process ends without draining."""
+        """`abort` is called just before the process ends without draining."""
         self._abort = abort
 
     def on_stop(self, stop: Callable[[], None]) -> None:
-        """Has `stop` called, in the event loop, when the server shall end: here by a signal. A
-        second one ends the process at once."""
+        """Calls `stop` in the event loop at the first signal. A second one ends the process at
+        once."""
         loop = asyncio.get_running_loop()
         stopped = False
 
@@ -62,9 +62,10 @@ def run(
     engine_factory: EngineFactory = open_engine,
     surroundings: Foreground | None = None,
 ) -> None:
-    """Runs until it is told to end, then drains. See Foreground.
+    """Runs a server until `surroundings` tells it to end, then drains it.
 
-    Raises StartupError, whose message is one line.
+    Without `surroundings` it ends by signals; see Foreground. Raises StartupError, whose message is
+    one line.
     """
     prepare_memory()
     overdue = threading.Timer(_CLOSE_S, _end_overdue)
@@ -118,7 +119,7 @@ async def _serve(
 
 
 def _end_overdue() -> None:
-    """Ends a process of which a thread still works, such as one that loads a model: it cannot be
-    ended, and may take minutes."""
+    """Ends this process although a thread is at work, such as one that loads a model. A thread
+    cannot be ended, and may take minutes."""
     print("sparseclip: stopped, though a thread was still at work", file=sys.stderr, flush=True)
     os._exit(0)

@@ -149,8 +149,9 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         type=click.Choice(get_args(JpegDecoder)),
         default="pillow",
         show_default=True,
-        help="What decodes JPEGs; nvimgcodec on the first CUDA device (extra nvimgcodec), which no "
-        "GPU has run yet. nvimgcodec_cpu is the same library on the CPU, to try it.",
+        help="What decodes JPEGs: pillow on the CPU; nvimgcodec on the first CUDA device (extra "
+        "nvimgcodec; nobody has seen it run on a GPU yet); nvimgcodec_cpu the same library on the "
+        "CPU, to try it.",
     ),
     click.option(
         "--cores",

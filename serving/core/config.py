@@ -79,10 +79,11 @@ class ServerConfig:
     reflection: bool = False
     """Serve gRPC server reflection."""
     decode_workers: Annotated[int, NumberRange(1, 1_000)] | None = None
-    """Processes that decode images, for each front end. Default: one per core, at most 4 in all."""
+    """Processes that decode images, for each front end. Default: one per core, at most 4, divided
+    among front ends, at least one each."""
     decoder: JpegDecoder = "pillow"
-    """What decodes JPEGs: pillow on the CPU; nvimgcodec on the first CUDA device, which no GPU has
-    run yet; nvimgcodec_cpu is the same library on the CPU, to try it (extra nvimgcodec)."""
+    """What decodes JPEGs: pillow on the CPU; nvimgcodec on the first CUDA device (extra nvimgcodec;
+    nobody has seen it run on a GPU yet); nvimgcodec_cpu the same library on the CPU, to try it."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     """The engine that runs the model."""
     batch: BatchConfig = field(default_factory=BatchConfig)

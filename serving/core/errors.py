@@ -1,4 +1,4 @@
-"""What can go wrong with a call or with one of its items. rpc/status.py maps it to gRPC."""
+"""What can go wrong with a call or one of its items. rpc/error_to_status.py maps it to gRPC."""
 
 from __future__ import annotations
 

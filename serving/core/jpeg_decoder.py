@@ -13,7 +13,7 @@ library on the CPU: for tests, since Pillow is faster."""
 
 
 def check_installed(decoder: JpegDecoder) -> None:
-    """Raises StartupError, which says how to install the library of a decoder that lacks it."""
+    """Raises StartupError, which says what to install, when the library of `decoder` is missing."""
     if decoder == "pillow":
         return
     try:

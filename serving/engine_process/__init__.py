@@ -1,1 +1,1 @@
-"""An engine in a process of its own, which several servers share."""
+"""An engine in a process of its own, which several front ends share."""

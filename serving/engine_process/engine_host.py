@@ -1,8 +1,8 @@
-"""The process of an engine: it runs what servers ask for on a socket of the machine.
+"""The engine's process: it runs what front ends ask for over a Unix socket.
 
-serving.front_ends.supervisor starts it, with settings as JSON. When it is ready it says so in one
-line of JSON on standard output, or says there why it cannot start. It ends when its standard input
-has ended and the last server has left.
+serving.front_ends.supervisor starts it, with settings as JSON. It writes one line of JSON to
+standard output: that it is ready, or why it cannot start. It ends when its standard input has ended
+and the last front end has left.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from serving.engine_process.messages import (
 from serving.engines.base import EngineError, EngineUnavailableError, OpenedEngine, OutOfMemoryError
 
 _LEAVING_S = 60.0
-"""How long servers may take to leave when the process shall end."""
+"""How long front ends may take to leave when this process shall end."""
 
 
 class EngineHost:
@@ -72,13 +72,13 @@ class EngineHost:
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def wait_until_left(self, seconds: float) -> None:
-        """Waits until no connection is open, and at most so long."""
+        """Waits until no connection is open, for at most `seconds`."""
         with self._left:
             self._left.wait_for(lambda: not self._connections, seconds)
 
     def _answer(self, connection: socket.socket) -> None:
         try:
-            with connection, contextlib.suppress(OSError):  # the server may leave at any time
+            with connection, contextlib.suppress(OSError):  # a front end may go at any time
                 self._welcome(connection)
                 self._answer_runs(connection)
         finally:
@@ -117,13 +117,13 @@ class EngineHost:
                 send_answer(connection, FAILED, [text.encode()])
             else:
                 send_answer(connection, OUTPUT, pack_output(output))
-            del inputs  # it would keep memory mapped that the server has replaced
+            del inputs  # it would keep memory mapped that has been replaced
 
 
 def main(settings: str) -> int:
     """Serves until standard input ends; `settings` is JSON of `config` and `socket`."""
-    # Ctrl-C and a supervisor's SIGTERM reach the whole process group. Servers need their engine
-    # while they drain.
+    # Ctrl-C and a service manager's SIGTERM reach the whole process group. Front ends need their
+    # engine while they drain.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     answer = answers_on_stdout()
@@ -156,5 +156,5 @@ def main(settings: str) -> int:
 
 
 if __name__ == "__main__":
-    # Not sys.exit: threads that wait for servers need not be waited for.
+    # Not sys.exit: threads that wait for front ends need not be waited for.
     os._exit(main(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Runs of several servers joined: what waits for one engine goes through it together."""
+"""Runs of several front ends joined: batches that wait for one engine go through it together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serving.engines.base import EngineOutput, OpenedEngine, PatchOutput
 
 @dataclass(kw_only=True, eq=False)
 class _JointShare:
-    """The inputs of one server's run, and what became of them."""
+    """The inputs of one front end's run, and what became of them."""
 
     inputs: NDArray[Any]
     output: EngineOutput | None = None
@@ -29,11 +29,11 @@ class _JointShare:
 
 
 class JointRuns:
-    """Gives an engine the runs of many threads, as many at a time as it takes.
+    """Lets many threads use one engine, with at most `engine.runs` runs of a graph at a time.
 
-    Each thread brings the batch of one server. While the engine is busy, batches wait; the thread
-    that is first in line then runs all that fit into the largest batch, and the others take their
-    rows of the output.
+    Each thread brings the batch of one front end. While the engine is busy, batches wait in line.
+    The thread of the first one then runs it together with those behind it, as many as fit into the
+    largest batch. The other threads take their rows of the output.
     """
 
     def __init__(self, engine: OpenedEngine, largest: Mapping[GraphName, int]) -> None:

@@ -1,9 +1,9 @@
-"""What a server and the process of its engine say on one connection.
+"""What a front end and the engine's process say on one connection.
 
-A connection carries one run at a time. The server greets with the digest of its bundle. Then it
-asks for runs: a header of a fixed size, and the inputs at the start of memory that both sides map.
-The memory's descriptor comes with the first header, and again whenever the memory had to grow. Each
-answer is a length and a payload, whose first byte says what it is.
+A connection carries one run at a time. The front end greets with the digest of its bundle. Then it
+asks for runs: it writes the inputs to the start of memory that both sides map, and sends a header
+of a fixed size. The memory's descriptor comes with the first header, and again whenever the memory
+had to grow. Each answer is a length and a payload, whose first byte says what it is.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from serving.engines.base import EngineError, EngineOutput, OutOfMemoryError
 
 _DIMENSIONS = 4
 _HEADER = struct.Struct(f"<B4sB{_DIMENSIONS}q")
-"""Place of the graph in GRAPHS, type, and the inputs' shape with its number of dimensions."""
+"""The graph's place in GRAPHS; the inputs' type, number of dimensions, and sizes."""
 _ARRAY = struct.Struct("<4sB3x")
 """Type and number of dimensions of an array of an output; its sizes and its values follow."""
 _ALIGNMENT = 8
-"""Arrays begin at multiples of so many bytes."""
+"""An array begins at a multiple of this many bytes."""
 _LENGTH = struct.Struct("<Q")
 
 OUTPUT, OUT_OF_MEMORY, FAILED = b"o", b"m", b"e"
-"""The first byte of an answer to a run: an output, or the error that a message follows."""
+"""The first byte of the answer to a run. An output follows, or the message of an error."""
 WELCOME, REFUSED = b"w", b"r"
-"""That of the answer to a greeting: JSON follows, or why there is none."""
+"""The first byte of the answer to a greeting. JSON about the engine follows, or the reason."""
 
 DIGEST_BYTES = 64
 """The greeting is a SHA-256 in hexadecimal digits."""
@@ -59,8 +59,8 @@ class RunRequest:
 def send_request(
     connection: socket.socket, graph: GraphName, inputs: NDArray[Any], memory: int | None
 ) -> None:
-    """Asks for a run of `inputs`, which the memory holds. `memory` is its descriptor, where the
-    other side has not got it yet."""
+    """Asks for a run of `inputs`, which the shared memory holds already. `memory` is its
+    descriptor; None when the other side has it."""
     shape = inputs.shape + (1,) * (_DIMENSIONS - inputs.ndim)
     header = _HEADER.pack(GRAPHS.index(graph), inputs.dtype.str.encode(), inputs.ndim, *shape)
     # A header fits the buffer of an idle connection, so it is never sent in part.
@@ -101,7 +101,7 @@ def receive_answer(connection: socket.socket) -> tuple[bytes, bytearray]:
 
 
 def receive_exactly(connection: socket.socket, length: int) -> bytearray:
-    """So many bytes. Raises ConnectionLostError."""
+    """The next `length` bytes. Raises ConnectionLostError."""
     data = bytearray(length)
     view, at = memoryview(data), 0
     while at < length:
@@ -150,6 +150,6 @@ def unpack_output(payload: bytearray) -> EngineOutput:
 
 
 def error_of(kind: bytes, payload: bytearray) -> EngineError:
-    """The error that an answer tells of."""
+    """The error of an answer of the kind OUT_OF_MEMORY or FAILED."""
     message = payload.decode(errors="replace")
     return OutOfMemoryError(message) if kind == OUT_OF_MEMORY else EngineError(message)

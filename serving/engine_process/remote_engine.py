@@ -1,4 +1,4 @@
-"""An engine of another process, as a server sees it."""
+"""The engine of another process, as a front end sees it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _EngineConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether the process is there, as far as is known without asking it."""
+        """Whether the process is there, as far as can be told without sending anything."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         return not poll.poll(0)  # it says nothing unasked: what can be read is the end
@@ -87,7 +87,8 @@ class RemoteEngine:
     """
 
     def __init__(self, path: Path, digest: str) -> None:
-        """`path` is the process's socket, `digest` that of the manifest of the server's bundle.
+        """`path` is the process's socket, and `digest` that of the manifest of this front end's
+        bundle.
 
         Raises EngineLostError when nobody listens there, BundleError for another bundle there.
         """
@@ -129,7 +130,7 @@ class RemoteEngine:
 
     @property
     def pid(self) -> int:
-        """The process that answered last when it was greeted."""
+        """The id of the process that answered the latest greeting."""
         return int(self._engine["pid"])
 
     def _idle_connection(self) -> _EngineConnection | None:
@@ -158,7 +159,7 @@ class RemoteEngine:
         connection.close()
 
     def close(self) -> None:
-        """Closes the connections. The engine stays open, for other servers."""
+        """Closes the connections. The engine stays open for other front ends."""
         with self._lock:
             self._closed = True
             connections, self._idle = self._idle, []

@@ -1,8 +1,8 @@
 """One front end: a server without an engine of its own.
 
-serving.front_ends.supervisor starts it, with settings as JSON. When it admits calls it says so in
-one line of JSON on standard output, or says there why it cannot start. It drains when its standard
-input ends.
+serving.front_ends.supervisor starts it, with settings as JSON. It writes one line of JSON to
+standard output: that it admits calls, or why it cannot start. It drains when its standard input
+ends.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from serving.lifecycle import Foreground, run
 
 
 class Supervised(Foreground):
-    """What tells a front end to end, and hears of it, is its supervisor."""
+    """A front end learns from its supervisor when to end, and reports to it."""
 
     def __init__(self, answer: Callable[[dict[str, str]], None]) -> None:
-        """`answer` tells the supervisor something."""
+        """`answer` sends a line to the supervisor."""
         super().__init__()
         self._answer = answer
 
     def on_stop(self, stop: Callable[[], None]) -> None:
-        """See Foreground: here at the end of standard input. Signals are for the supervisor."""
+        """See Foreground. The end of standard input counts; signals are left to the supervisor."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         loop = asyncio.get_running_loop()

@@ -11,9 +11,9 @@ from serving.core.errors import StartupError
 
 @contextlib.contextmanager
 def shared_port(host: str, port: int) -> Iterator[int]:
-    """Holds a port for processes that listen on it with SO_REUSEPORT; 0 takes a free one.
+    """Reserves a port, on which processes then listen with SO_REUSEPORT; 0 takes a free one.
 
-    Raises StartupError when somebody else has it.
+    Raises StartupError when another program has the port.
     """
     if not hasattr(socket, "SO_REUSEPORT"):
         raise StartupError("front_ends: this system cannot divide a port among processes")
@@ -22,7 +22,7 @@ def shared_port(host: str, port: int) -> Iterator[int]:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind) as probe:
-            # Without SO_REUSEPORT, which would take the shared port of another server for free.
+            # Without SO_REUSEPORT: with it, a port that other front ends share would seem free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             address = probe.getsockname()

@@ -1,4 +1,4 @@
-"""Front ends over one engine: starts their processes, keeps them alive, ends them."""
+"""Starts the engine's process and the front ends, keeps them alive, and ends them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _END_S = 10.0
 """Time for processes to end beyond that of their drain."""
 
 _DECODE_WORKERS = 4
-"""Decoders of all front ends together, where the configuration says nothing and cores allow it."""
+"""By default the decode workers of all front ends together, where there are as many cores. The
+number of each is rounded up, so that there may be a few more."""
 
 
 def serve_front_ends(config: ServerConfig) -> int:
@@ -43,9 +44,9 @@ def serve_front_ends(config: ServerConfig) -> int:
 class Supervisor:
     """The process that started the others. It takes no calls itself.
 
-    The process of the engine begins first, since front ends ask it. When it ends, calls in flight
-    fail as UNAVAILABLE, and health says NOT_SERVING until another one has loaded the model. When a
-    front end ends, its connections break; callers come back to another one.
+    The engine's process begins first, because front ends ask it. When it ends, items fail as
+    UNAVAILABLE until another one has loaded the model; health says NOT_SERVING once a front end's
+    probe has failed. When a front end ends, its connections break, and callers connect to others.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -110,7 +111,7 @@ class Supervisor:
 
 
 async def _end(children: Sequence[Child], seconds: float) -> None:
-    """Tells processes to end, and waits for at most so long."""
+    """Tells processes to end, and waits for at most `seconds`."""
     for child in children:
         child.end()
     await asyncio.wait([asyncio.ensure_future(child.wait()) for child in children], timeout=seconds)

@@ -1,4 +1,4 @@
-"""JPEGs decoded on a GPU by nvImageCodec; the rest of an image's way is Pillow's and ours."""
+"""JPEGs decoded on a GPU by nvImageCodec. All other steps, such as resizing, stay on the CPU."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from nvidia import nvimgcodec
 from bundle.jpeg import with_noise
 
 CPU = -99_999
-"""In place of a device: nvImageCodec's decoders for the CPU. They show that the code works; Pillow
-is faster there."""
+"""Chooses nvImageCodec's decoders for the CPU, in place of a device. They show that the code works;
+Pillow is faster."""
 
 
 class NvImageCodecDecoder:
     """Decodes plain JPEGs (bundle.image.is_plain_jpeg) in batches.
 
     nvImageCodec paints pixels that are missing, and says nothing. So each file is decoded twice,
-    once with noise before its end marker, and its pixels count only if both times are equal.
+    the second time with noise before its end marker. Its pixels count only if both are equal.
     """
 
     def __init__(self, device: int = 0) -> None:

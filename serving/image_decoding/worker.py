@@ -51,7 +51,7 @@ def main(settings: str) -> None:
 
 
 def _serve(settings: str) -> None:
-    # Ctrl-C and a supervisor's SIGTERM reach the whole process group. The server drains its calls,
+    # Ctrl-C and a service manager's SIGTERM reach the process group. The server drains its calls,
     # for which it needs its workers, and then closes the socket.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
