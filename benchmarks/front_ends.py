@@ -124,17 +124,22 @@ async def measured(
 
 async def _merged(loads: list[AsyncIterator[int]]) -> AsyncIterator[int]:
     """What all loads give, as it comes."""
-    counts: asyncio.Queue[int] = asyncio.Queue()
+    counts: asyncio.Queue[int | Exception] = asyncio.Queue()
 
     async def drain(load: AsyncIterator[int]) -> None:
-        async with contextlib.aclosing(load) as given:  # type: ignore[type-var]
-            async for count in given:
-                counts.put_nowait(count)
+        try:
+            async with contextlib.aclosing(load) as given:  # type: ignore[type-var]
+                async for count in given:
+                    counts.put_nowait(count)
+        except Exception as error:
+            counts.put_nowait(error)
 
     tasks = [asyncio.ensure_future(drain(load)) for load in loads]
     try:
         while True:
-            yield await counts.get()
+            if isinstance(count := await counts.get(), Exception):
+                raise count
+            yield count
     finally:
         for task in tasks:
             task.cancel()

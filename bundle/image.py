@@ -78,19 +78,20 @@ def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
     return decode_frame(data, limits).image
 
 
-def is_plain_jpeg(data: bytes, limits: ImageLimits) -> bool:
-    """Whether a file may be given to a decoder of JPEGs other than Pillow: it is within the limits,
-    and has one image that ends with its end marker."""
+def plain_jpeg_pixels(data: bytes, limits: ImageLimits) -> int:
+    """Width times height of a file that may be given to a decoder of JPEGs other than Pillow: it is
+    within the limits, and has one image that ends with its end marker. 0 for any other file."""
     image_format = sniff(data)
     if image_format is None or image_format.name != "JPEG" or len(data) > limits.bytes:
-        return False
+        return 0
     try:
         header = read_header(data, "JPEG")
         _check_size(header.width, header.height, limits)
     except (HeaderError, UnsupportedVariantError, ImageError):
-        return False
+        return 0
     several = header.jpeg is None or header.jpeg.several_images
-    return data.endswith(END) and not several and header.least_bytes <= len(data)
+    is_plain = data.endswith(END) and not several and header.least_bytes <= len(data)
+    return header.width * header.height if is_plain else 0
 
 
 def decode_frame(

@@ -248,14 +248,15 @@ class Batcher:
         self._metrics.batch.observe(len(batch))
         self._metrics.fill.observe(len(batch) / self._config.max_batch)
         self._metrics.inference.observe(seconds)
-        self._delay.on_run(len(batch), seconds)
-        self.admission.times.observe(
-            seconds,
-            len(batch),
-            runs=self._config.runs,
-            admitted=self.admission.admitted,
-            now=now,
-        )
+        if not any(isinstance(result, EngineLostError) for result in run.result()):
+            self._delay.on_run(len(batch), seconds)
+            self.admission.times.observe(
+                seconds,
+                len(batch),
+                runs=self._config.runs,
+                admitted=self.admission.admitted,
+                now=now,
+            )
         for item, result in zip(batch, run.result(), strict=True):
             queue_s = started - item.arrived
             self._metrics.queue.observe(queue_s)

@@ -12,7 +12,8 @@ import click
 from bundle.bundle_path import BundlePath
 from bundle.manifest import Framing
 from serving.cli._inputs import concept_key
-from serving.core.jpeg_decoder import JpegDecoder
+from serving.core.errors import StartupError
+from serving.core.jpeg_decoder import JpegDecoder, check_installed
 from serving.engines import ENGINES, Device, EnginePrecision
 from serving.export.bounds import (
     MAX_BATCH,
@@ -213,8 +214,12 @@ def with_request(command: Callable[..., Any]) -> Callable[..., Any]:
             from serving.engine_plans.open_engine import resolve
             from serving.engines.base import EngineConfig
             from serving.export.export_request import BundleOnce, ExportRequest
-            from serving.export.job import OutputConfig
+            from serving.export.job import ExportError, OutputConfig
 
+            try:
+                check_installed(decoder)
+            except StartupError as error:
+                raise ExportError(str(error)) from None
             bundle = BundleOnce(bundle_path or default_bundle())
             is_sparse = bundle.opened.is_sparse
             return ExportRequest(

@@ -79,8 +79,8 @@ class ServerConfig:
     reflection: bool = False
     """Serve gRPC server reflection."""
     decode_workers: Annotated[int, NumberRange(1, 1_000)] | None = None
-    """Processes that decode images, for each front end. Default: one per core, at most 4, divided
-    among front ends, at least one each."""
+    """Processes that decode images, for each front end. Default: one per core that it has, at most
+    4 and at least one."""
     decoder: JpegDecoder = "pillow"
     """What decodes JPEGs: pillow on the CPU; nvimgcodec on the first CUDA device (extra nvimgcodec;
     nobody has seen it run on a GPU yet); nvimgcodec_cpu the same library on the CPU, to try it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from typing import Literal
 
@@ -24,3 +25,15 @@ def check_installed(decoder: JpegDecoder) -> None:
         raise StartupError(
             f"decoder: {decoder} needs nvidia.nvimgcodec: pip install 'sparseclip[nvimgcodec]'"
         )
+
+
+def described(decoder: JpegDecoder) -> str:
+    """The decoder and, of another library than Pillow, its version: it decides the pixels."""
+    if decoder == "pillow":
+        return decoder
+    check_installed(decoder)
+    names = importlib.metadata.packages_distributions()["nvidia"]
+    versions = [
+        importlib.metadata.version(name) for name in sorted(set(names)) if "nvimgcodec" in name
+    ]
+    return " ".join([decoder, *versions])

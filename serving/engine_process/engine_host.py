@@ -8,13 +8,17 @@ and the last front end has left.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import logging
 import mmap
 import os
+import resource
 import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +46,16 @@ from serving.engine_process.messages import (
     send_answer,
 )
 from serving.engines.base import EngineError, EngineUnavailableError, OpenedEngine, OutOfMemoryError
+from serving.models.sample_inputs import run_samples
 
-_LEAVING_S = 60.0
-"""How long front ends may take to leave when this process shall end."""
+log = logging.getLogger(__name__)
+
+_LEAVING_S = 20.0
+"""How long front ends may take to leave, beyond their drain, when this process shall end."""
+
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ECONNABORTED)
+"""What a connection may fail with while others go on."""
+_PAUSE_S = 0.1
 
 
 class EngineHost:
@@ -66,7 +77,14 @@ class EngineHost:
     def serve(self, listener: socket.socket) -> None:
         """Accepts connections for ever."""
         while True:
-            connection, _ = listener.accept()
+            try:
+                connection, _ = listener.accept()
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    raise
+                log.error("a connection is not taken: %s", error.strerror)
+                time.sleep(_PAUSE_S)
+                continue
             with self._left:
                 self._connections += 1
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
@@ -103,9 +121,11 @@ class EngineHost:
             request, descriptor = receive_request(connection)
             if descriptor is not None:
                 with os.fdopen(descriptor, "r+b") as file:
-                    memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                    # Writable, since some engines copy inputs that are not. Nobody writes to it.
+                    memory = mmap.mmap(file.fileno(), 0)
             if memory is None or request.bytes > len(memory):
-                raise ConnectionAbortedError("inputs beyond the memory")
+                log.error("a connection is closed: inputs beyond its memory")
+                return
             count = request.bytes // request.dtype.itemsize
             inputs = np.frombuffer(memory, request.dtype, count).reshape(request.shape)
             try:
@@ -135,6 +155,8 @@ def main(settings: str) -> int:
     try:
         bundle = open_bundle(path)
         engine = open_engine(bundle, config.engine)
+        run_samples(bundle, engine, config.batch)
+        listener = _listener(Path(given["socket"]))
     except (EngineUnavailableError, PluginError) as error:
         answer({"error": one_line(error)})
         return 1
@@ -142,17 +164,23 @@ def main(settings: str) -> int:
         answer({"error": f"bundle: {path.name}: {one_line(error)}"})
         return 1
     settle_memory()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    address = Path(given["socket"])
-    address.unlink(missing_ok=True)  # that of the process before
-    listener.bind(str(address))
-    listener.listen(1024)
     host = EngineHost(engine, bundle.manifest.digest, config)
     threading.Thread(target=host.serve, args=(listener,), daemon=True).start()
     answer({"bundle": str(bundle.root)})
     sys.stdin.buffer.read()
-    host.wait_until_left(_LEAVING_S)
+    host.wait_until_left(config.limits.drain_s + _LEAVING_S)
     return 0
+
+
+def _listener(address: Path) -> socket.socket:
+    """A socket that listens, with as many descriptors for connections as the system allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    address.unlink(missing_ok=True)  # that of the process before
+    listener.bind(str(address))
+    listener.listen(1024)
+    return listener
 
 
 if __name__ == "__main__":

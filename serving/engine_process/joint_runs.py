@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from bundle.onnx_graph import GRAPHS, GraphName
 from serving.engines.base import EngineOutput, OpenedEngine, PatchOutput
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -95,8 +98,8 @@ class JointRuns:
                     share.output = _rows(output, start, stop)
                     start = stop
                 return
-            except Exception:
-                pass  # each share says below what is wrong with it
+            except Exception as error:
+                log.warning("%d runs fail together, and run alone: %s", len(shares), error)
         for share in shares:
             try:
                 share.output = self._engine.run(graph, share.inputs)

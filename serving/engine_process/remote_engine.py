@@ -26,6 +26,9 @@ from serving.engine_process.messages import (
 )
 from serving.engines.base import EngineError, EngineLostError, EngineOutput
 
+_GREETING_S = 30.0
+"""How long the process of the engine may take to answer a greeting."""
+
 
 class _EngineConnection:
     """A connection, with the memory for the inputs of its runs."""
@@ -35,9 +38,11 @@ class _EngineConnection:
         self._memory: mmap.mmap | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            self._socket.settimeout(_GREETING_S)
             self._socket.connect(str(path))
             self._socket.sendall(digest.encode())
             kind, payload = receive_answer(self._socket)
+            self._socket.settimeout(None)
         except BaseException:
             self._socket.close()
             raise
@@ -113,12 +118,18 @@ class RemoteEngine:
 
     def run(self, graph: GraphName, inputs: NDArray[Any]) -> EngineOutput:
         """See OpenedEngine. Raises EngineLostError too."""
-        connection = self._idle_connection() or self._connect()
+        try:
+            connection = self._idle_connection() or self._connect()
+        except BundleError as error:  # somebody has changed the bundle that the other side opens
+            raise EngineLostError(str(error)) from None
         try:
             output = connection.run(graph, inputs)
-        except OSError:
+        except ConnectionError:
             connection.close()
             raise EngineLostError(f"the process of the engine has ended (pid {self.pid})") from None
+        except OSError as error:
+            connection.close()
+            raise EngineError(f"inputs cannot be shared: {error.strerror}") from None
         except EngineError:
             self._put(connection)
             raise
@@ -146,8 +157,9 @@ class RemoteEngine:
     def _connect(self) -> _EngineConnection:
         try:
             connection = _EngineConnection(self._path, self._digest)
-        except OSError:
-            raise EngineLostError("the process of the engine does not answer") from None
+        except OSError as error:
+            reason = f"the process of the engine does not answer: {error.strerror or error}"
+            raise EngineLostError(reason) from None
         self._engine = connection.engine
         return connection
 

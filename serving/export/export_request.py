@@ -13,7 +13,7 @@ from bundle.architecture import Architecture
 from bundle.manifest import NO_CONCEPTS, NO_PATCHES, NO_SHARED_DENSE
 from bundle.resizing import resizer
 from bundle.store import Bundle, open_bundle
-from serving.core.jpeg_decoder import JpegDecoder
+from serving.core.jpeg_decoder import JpegDecoder, described
 from serving.engine_plans.open_engine import runtime_of
 from serving.engines.base import REFERENCE, EngineConfig
 from serving.export.formats import FORMATS
@@ -116,7 +116,7 @@ class ExportRequest:
             bundle=manifest.digest,
             runtime=runtime_of(self.bundle.opened, self.engine),
             resizer=resizer() if source.modality == "image" else "",
-            decoder=self.decoder,
+            decoder=described(self.decoder if source.modality == "image" else "pillow"),
             entries=0,
             plan="",
         )

@@ -14,6 +14,7 @@ from bundle.plugins import PluginError
 from bundle.resizing import resizer
 from bundle.store import BundleError
 from serving.core.errors import StartupError
+from serving.core.jpeg_decoder import described
 from serving.engine_plans.open_engine import open_engine, runtime_of
 from serving.engines.base import EngineConfig, EngineError
 from serving.export.columns import build_tables
@@ -73,6 +74,9 @@ class ExportWorker:
         if job.resizer not in ("", resizer()):
             engine.close()
             raise ExportError(f"resizer is {resizer()!r} here, not {job.resizer!r}")
+        if job.modality == "image" and (here := described(request.decoder)) != job.decoder:
+            engine.close()
+            raise ExportError(f"decoder is {here!r} here, not {job.decoder!r}")
         generations = Generations.load(self._output, job.generation)
         if generations is None or generations.job != job:
             raise ExportError("the job of the output has changed; run the export again")
@@ -84,7 +88,7 @@ class ExportWorker:
             request.open_input(),
             job.outputs,
             request.decoders,
-            job.decoder,
+            request.decoder,
         )
         self._writer = ThreadPoolExecutor(1, "write")
         self._name = f"{socket.gethostname()}:{os.getpid()}"

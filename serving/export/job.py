@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from bundle.manifest import Framing
 from bundle.schema import NumberRange, SchemaError, from_dict
-from serving.core.jpeg_decoder import JpegDecoder
 from serving.export.bounds import MAX_BATCH, MAX_ROWS, MAX_TOP
 from serving.export.formats import FORMATS
 from serving.export.inputs.base import Modality
@@ -100,8 +99,8 @@ class ExportJob:
     """Library, version and device of the engine."""
     resizer: str = ""
     """Package and version that resize images; empty for texts."""
-    decoder: JpegDecoder = "pillow"
-    """What decodes JPEGs."""
+    decoder: str = "pillow"
+    """What decodes JPEGs, and its version."""
     entries: int
     """Entries of this generation's plan."""
     plan: str

@@ -32,7 +32,8 @@ class Child:
         self.name = name
         """What the log calls it."""
         self._module = module
-        self._settings = settings
+        self.settings = settings
+        """What the next process gets."""
         self._process: asyncio.subprocess.Process | None = None
         self._ended = False
         """The supervisor has told it to end."""
@@ -50,15 +51,22 @@ class Child:
             "-P",  # a folder named `serving` in the working directory must not be imported
             "-m",
             self._module,
-            json.dumps(self._settings),
+            json.dumps(self.settings),
             stdin=asyncio.subprocess.PIPE,  # its end tells the process to end
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": python_path()},
             limit=_LINE_BYTES,
+            start_new_session=True,  # Ctrl-C is for the supervisor
         )
         assert process.stdout is not None
-        line = await process.stdout.readline()
-        said: dict[str, str] = json.loads(line) if line else {}
+        try:
+            line = await process.stdout.readline()
+            said: dict[str, str] = json.loads(line) if line else {}
+        except ValueError:  # too long, or no JSON
+            process.kill()
+            said = {}
+        if self._ended:  # told so while the process was being started
+            self.end()
         if not said or "error" in said:
             code = await process.wait()
             reason = said.get("error") or f"its process ended with status {code}"

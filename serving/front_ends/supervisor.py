@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +19,13 @@ from serving.front_ends.child import Child
 from serving.front_ends.shared_port import shared_port
 from serving.lifecycle import Foreground
 
+log = logging.getLogger(__name__)
+
 _END_S = 10.0
 """Time for processes to end beyond that of their drain."""
 
 _DECODE_WORKERS = 4
-"""By default the decode workers of all front ends together, where there are as many cores. The
-number of each is rounded up, so that there may be a few more."""
+"""By default the decode workers of a front end, at most; no more than its share of the cores."""
 
 
 def serve_front_ends(config: ServerConfig) -> int:
@@ -90,7 +92,9 @@ class Supervisor:
         engine = Child("engine", "serving.engine_process.engine_host", _settings(config, socket))
         self._children.append(engine)
         said = await engine.start()
+        # The version that is opened now, whatever becomes current while a process is started again.
         config = dataclasses.replace(config, bundle=said["bundle"])
+        engine.settings = _settings(config, socket)
         front_ends = [
             Child(
                 f"front end {number}",
@@ -114,13 +118,16 @@ async def _end(children: Sequence[Child], seconds: float) -> None:
     """Tells processes to end, and waits for at most `seconds`."""
     for child in children:
         child.end()
-    await asyncio.wait([asyncio.ensure_future(child.wait()) for child in children], timeout=seconds)
+    waits = [asyncio.ensure_future(child.wait()) for child in children]
+    _, pending = await asyncio.wait(waits, timeout=seconds)
+    if pending:
+        log.warning("%d processes are cut off: they have not ended in time", len(pending))
 
 
 def _front_end(config: ServerConfig, number: int) -> ServerConfig:
     """The configuration of one front end."""
     metrics_port = config.metrics_port and config.metrics_port + number
-    workers = -(-min(_DECODE_WORKERS, available_cores()) // config.front_ends)
+    workers = max(1, min(_DECODE_WORKERS, available_cores() // config.front_ends))
     return dataclasses.replace(
         config, metrics_port=metrics_port, decode_workers=config.decode_workers or workers
     )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from nvidia import nvimgcodec
+from PIL import Image
 
+from bundle.bounded_log import BoundedLog
+from bundle.image import ImageLimits, plain_jpeg_pixels
 from bundle.jpeg import with_noise
 
 CPU = -99_999
@@ -16,15 +21,19 @@ CPU = -99_999
 Pillow is faster."""
 
 
+_PIXELS_AT_ONCE = 16_000_000
+"""Images of one batch, unless one of them is larger: the device holds each of them twice."""
+
+
 class NvImageCodecDecoder:
-    """Decodes plain JPEGs (bundle.image.is_plain_jpeg) in batches.
+    """Decodes the plain JPEGs among images in batches.
 
     nvImageCodec paints pixels that are missing, and says nothing. So each file is decoded twice,
-    the second time with noise before its end marker. Its pixels count only if both are equal.
+    once with noise before its end marker, and its pixels count only if both times are equal.
     """
 
-    def __init__(self, device: int = 0) -> None:
-        """Raises what nvImageCodec raises when it cannot use the device."""
+    def __init__(self, limits: ImageLimits, device: int = 0) -> None:
+        """Raises RuntimeError when the device cannot decode a JPEG."""
         backends = None
         if device == CPU:
             backends = [nvimgcodec.Backend(nvimgcodec.BackendKind.CPU_ONLY)]
@@ -36,12 +45,52 @@ class NvImageCodecDecoder:
         self._parameters: Any = nvimgcodec.DecodeParams(
             apply_exif_orientation=False, color_spec=nvimgcodec.ColorSpec.SRGB
         )
+        self._limits = limits
+        self._log = BoundedLog(logging.getLogger(__name__))
+        sample = io.BytesIO()
+        Image.radial_gradient("L").convert("RGB").save(sample, "JPEG")
+        if self._decode([sample.getvalue()])[0] is None:
+            raise RuntimeError("it does not decode a JPEG")
 
-    def decode(self, files: Sequence[bytes]) -> list[NDArray[np.uint8] | None]:
-        """RGB pixels (H, W, 3) of each file, not turned upright. None for a file that it cannot
-        decode or whose pixels are not all there: Pillow then says what is wrong with it."""
-        if not files:
-            return []
+    def decode(self, images: Sequence[bytes]) -> list[NDArray[np.uint8] | None]:
+        """RGB pixels (H, W, 3) of each plain JPEG, not turned upright.
+
+        None for any other image, for a file that cannot be decoded, and for one whose pixels are
+        not all there: Pillow decodes it, or says what is wrong with it.
+        """
+        decoded: list[NDArray[np.uint8] | None] = [None] * len(images)
+        group: list[int] = []
+        pixels = 0
+        for place, data in enumerate(images):
+            size = plain_jpeg_pixels(data, self._limits)
+            if not size:
+                continue
+            if group and pixels + size > _PIXELS_AT_ONCE:
+                self._decode_group(images, group, decoded)
+                group, pixels = [], 0
+            group.append(place)
+            pixels += size
+        self._decode_group(images, group, decoded)
+        return decoded
+
+    def _decode_group(
+        self,
+        images: Sequence[bytes],
+        places: Sequence[int],
+        decoded: list[NDArray[np.uint8] | None],
+    ) -> None:
+        """Decodes the images at some places."""
+        if not places:
+            return
+        try:
+            results = self._decode([images[place] for place in places])
+        except RuntimeError as error:  # such as a device without memory
+            self._log.error("nvImageCodec, in whose place Pillow decodes: %s", error)
+            return
+        for place, result in zip(places, results, strict=True):
+            decoded[place] = result
+
+    def _decode(self, files: Sequence[bytes]) -> list[NDArray[np.uint8] | None]:
         streams = [
             nvimgcodec.CodeStream(data) for file in files for data in (file, with_noise(file))
         ]

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.image import ImageError, ImageLimits, is_plain_jpeg
+from bundle.image import ImageError, ImageLimits
 from bundle.manifest import Framing, Preprocessing
 from bundle.preprocessor import ImageCoverage, Preprocessor
 from bundle.schema import from_dict
@@ -96,18 +96,7 @@ def _jpeg_decoder(name: JpegDecoder, limits: ImageLimits) -> DecodeJpegs:
         return lambda images: [None] * len(images)
     from serving.image_decoding.nvimgcodec_decoder import CPU, NvImageCodecDecoder
 
-    decoder = NvImageCodecDecoder(CPU if name == "nvimgcodec_cpu" else 0)
-
-    def decode(images: Sequence[bytes]) -> list[NDArray[np.uint8] | None]:
-        places = [place for place, data in enumerate(images) if is_plain_jpeg(data, limits)]
-        decoded: list[NDArray[np.uint8] | None] = [None] * len(images)
-        for place, pixels in zip(
-            places, decoder.decode([images[place] for place in places]), strict=True
-        ):
-            decoded[place] = pixels
-        return decoded
-
-    return decode
+    return NvImageCodecDecoder(limits, CPU if name == "nvimgcodec_cpu" else 0).decode
 
 
 if __name__ == "__main__":

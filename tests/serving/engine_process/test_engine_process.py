@@ -140,6 +140,8 @@ def test_a_lost_process_is_told_apart_and_found_again(engine: FaultyEngine, tmp_
         connection._socket.shutdown(socket.SHUT_RDWR)
     with pytest.raises(EngineLostError):
         remote.run("image", images(1))
+    with hosted(engine, "b" * 64, path), pytest.raises(EngineLostError, match="another version"):
+        remote.run("image", images(1))
     with hosted(engine, "a" * 64, path):
         assert len(remote.run("image", images(1)).norm) == 1
     remote.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -96,6 +97,17 @@ def test_f43_a_killed_engine_is_started_again(started: Process, answers: list[by
     assert engine_of(started).pid != before.pid
     wait_for(lambda: started.state() == SERVING and _answered(started))
     assert started.golden() == answers
+
+
+def test_f43_the_engine_opens_the_version_that_is_served(tiny_bundle: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_bundle.parent, tmp_path / "model")
+    process = Process(model, *FLAGS)
+    try:
+        (model / "CURRENT").write_text("another\n")
+        engine_of(process).kill()
+        wait_for(lambda: _answered(process))
+    finally:
+        process.close()
 
 
 def _answered(process: Process) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.image import ImageLimits, is_plain_jpeg
+from bundle.image import ImageLimits, plain_jpeg_pixels
 from bundle.jpeg import END
 from bundle.manifest import Preprocessing
 from serving.core.errors import ServingError, StartupError
@@ -58,8 +58,8 @@ CUT = {
 @pytest.mark.parametrize("name", FILES)
 def test_pixels_are_those_of_pillow(name: str) -> None:
     data = FILES[name]
-    assert is_plain_jpeg(data, ImageLimits())
-    decoder = nvimgcodec_decoder.NvImageCodecDecoder(nvimgcodec_decoder.CPU)
+    assert plain_jpeg_pixels(data, ImageLimits())
+    decoder = nvimgcodec_decoder.NvImageCodecDecoder(ImageLimits(), nvimgcodec_decoder.CPU)
     [pixels] = decoder.decode([data])
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     assert pixels is not None
@@ -67,7 +67,7 @@ def test_pixels_are_those_of_pillow(name: str) -> None:
 
 
 def test_missing_pixels_are_left_to_pillow() -> None:
-    decoder = nvimgcodec_decoder.NvImageCodecDecoder(nvimgcodec_decoder.CPU)
+    decoder = nvimgcodec_decoder.NvImageCodecDecoder(ImageLimits(), nvimgcodec_decoder.CPU)
     decoded = decoder.decode([FILES["baseline"], *CUT.values(), FILES["grey"]])
     assert decoded[0] is not None
     assert decoded[-1] is not None
@@ -75,12 +75,31 @@ def test_missing_pixels_are_left_to_pillow() -> None:
     assert not names, "pixels that are painted were taken for those of the file"
 
 
+def test_large_batches_and_failures_lose_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = nvimgcodec_decoder.NvImageCodecDecoder(ImageLimits(), nvimgcodec_decoder.CPU)
+    monkeypatch.setattr(nvimgcodec_decoder, "_PIXELS_AT_ONCE", 30_000)
+    images = [FILES["baseline"], b"no image", FILES["grey"], FILES["4:4:4"]]
+    groups: list[int] = []
+    decode = decoder._decode
+
+    def counting(files: list[bytes]) -> list[Any]:
+        groups.append(len(files))
+        if FILES["grey"] in files:
+            raise RuntimeError("out of memory")
+        return decode(files)
+
+    monkeypatch.setattr(decoder, "_decode", counting)
+    decoded = decoder.decode(images)
+    assert [pixels is None for pixels in decoded] == [False, True, True, False]
+    assert groups == [1, 1, 1], "27,405 pixels each"
+
+
 def test_what_is_no_plain_jpeg_is_left_to_pillow() -> None:
     limits = ImageLimits(pixels=20_000, side=150)
-    assert not is_plain_jpeg(FILES["baseline"], limits), "203 x 135 pixels are too many"
-    assert not is_plain_jpeg(FILES["baseline"][:-2], ImageLimits())
-    assert not is_plain_jpeg(encode(PICTURE, "PNG"), ImageLimits())
-    assert not is_plain_jpeg(FILES["baseline"], ImageLimits(bytes=100))
+    assert not plain_jpeg_pixels(FILES["baseline"], limits), "203 x 135 pixels are too many"
+    assert not plain_jpeg_pixels(FILES["baseline"][:-2], ImageLimits())
+    assert not plain_jpeg_pixels(encode(PICTURE, "PNG"), ImageLimits())
+    assert not plain_jpeg_pixels(FILES["baseline"], ImageLimits(bytes=100))
 
 
 async def results(decoder: JpegDecoder, images: list[bytes]) -> list[Any]:
@@ -123,7 +142,7 @@ def test_a_decoder_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.gpu
 def test_pixels_on_a_gpu_are_near_those_of_pillow() -> None:
-    decoder = nvimgcodec_decoder.NvImageCodecDecoder()
+    decoder = nvimgcodec_decoder.NvImageCodecDecoder(ImageLimits())
     for name, pixels in zip(FILES, decoder.decode(list(FILES.values())), strict=True):
         expected = np.asarray(Image.open(io.BytesIO(FILES[name])).convert("RGB")).astype(int)
         assert pixels is not None, name
