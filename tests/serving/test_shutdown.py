@@ -117,7 +117,7 @@ def _nothing_yet() -> Iterator[embedding_pb2.EmbedStreamRequest]:
 
 @pytest.mark.parametrize("started", [("--limits-drain-s", "0.5")], indirect=True)
 def test_f42_the_drain_is_bounded(started: Process) -> None:
-    call = work(started, 9)
+    call = work(started, 32)
     begun = time.monotonic()
     started.process.send_signal(signal.SIGTERM)
     assert started.ended(10) == 0
