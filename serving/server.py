@@ -12,15 +12,13 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-from bundle.plugins import PluginError
-from bundle.store import BundleError, default_bundle
 from serving.auth.tokens import Authenticator, TokenFile
 from serving.chat.load_chat_model import check_chat_engine
 from serving.core.config import ServerConfig
-from serving.core.errors import StartupError, one_line
 from serving.core.metrics import Metrics, MetricsServer
 from serving.engine_plans.open_engine import open_engine
-from serving.engines.base import EngineError, EngineFactory, EngineUnavailableError
+from serving.engines.base import EngineFactory
+from serving.models.load_failure import LOAD_ERRORS, load_failure
 from serving.models.registry import Registry
 from serving.rpc.grpc_server import create_server
 from serving.rpc.health import HealthService
@@ -75,7 +73,7 @@ class Server:
         """
         config = self.config
         await asyncio.get_running_loop().run_in_executor(None, check_chat_engine, config)
-        path = Path(config.bundle) if config.bundle else _default_bundle()
+        path = config.bundle_path
         if config.front_ends:
             await self._load(path)
         await self._listen()
@@ -116,10 +114,8 @@ class Server:
     async def _load(self, path: Path) -> None:
         try:
             model = await self.registry.open(path)
-        except (EngineUnavailableError, PluginError) as error:
-            raise StartupError(one_line(error)) from None
-        except (BundleError, EngineError, OSError) as error:
-            raise StartupError(f"bundle: {path.name}: {one_line(error)}") from None
+        except LOAD_ERRORS as error:
+            raise load_failure(error, path) from None
         log.info("loaded %s %s", model.name, model.version)
 
     def _add_port(
@@ -193,10 +189,3 @@ async def running(
         yield server
     finally:
         await server.close()
-
-
-def _default_bundle() -> Path:
-    try:
-        return default_bundle()
-    except BundleError as error:
-        raise StartupError(str(error)) from None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from bundle.schema import NumberRange, SchemaError, from_dict
+from bundle.store import BundleError, default_bundle
 from mllm_adapter.engines import GENERATION_ENGINES
 from serving.core.errors import StartupError
 from serving.core.jpeg_decoder import JpegDecoder
@@ -126,6 +127,14 @@ class ServerConfig:
             raise StartupError("front_ends: cannot be combined with socket")
         if (self.metrics_port or 0) + self.front_ends - 1 > 65_535:
             raise StartupError("metrics_port: too high for so many front ends")
+
+    @property
+    def bundle_path(self) -> Path:
+        """The bundle that is served. Raises StartupError when none is named and none is found."""
+        try:
+            return Path(self.bundle) if self.bundle else default_bundle()
+        except BundleError as error:
+            raise StartupError(str(error)) from None
 
     @property
     def is_local(self) -> bool:

@@ -24,12 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from bundle.onnx_graph import GraphName
-from bundle.plugins import PluginError
 from bundle.schema import from_dict
-from bundle.store import BundleError, open_bundle
+from bundle.store import open_bundle
 from serving.core.child_process import answers_on_stdout
 from serving.core.config import ServerConfig
-from serving.core.errors import one_line
 from serving.core.memory import prepare_memory, settle_memory
 from serving.engine_plans.open_engine import open_engine
 from serving.engine_process.joint_runs import JointRuns
@@ -45,7 +43,8 @@ from serving.engine_process.messages import (
     receive_request,
     send_answer,
 )
-from serving.engines.base import EngineError, EngineUnavailableError, OpenedEngine, OutOfMemoryError
+from serving.engines.base import EngineError, OpenedEngine, OutOfMemoryError
+from serving.models.load_failure import LOAD_ERRORS, load_failure
 from serving.models.sample_inputs import run_samples
 
 log = logging.getLogger(__name__)
@@ -157,11 +156,8 @@ def main(settings: str) -> int:
         engine = open_engine(bundle, config.engine)
         run_samples(bundle, engine, config.batch)
         listener = _listener(Path(given["socket"]))
-    except (EngineUnavailableError, PluginError) as error:
-        answer({"error": one_line(error)})
-        return 1
-    except (BundleError, EngineError, OSError) as error:
-        answer({"error": f"bundle: {path.name}: {one_line(error)}"})
+    except LOAD_ERRORS as error:
+        answer({"error": str(load_failure(error, path))})
         return 1
     settle_memory()
     host = EngineHost(engine, bundle.manifest.digest, config)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from bundle.atomic import work_directory
-from bundle.store import BundleError, default_bundle
 from serving.core.config import ServerConfig
 from serving.core.errors import StartupError, one_line
 from serving.engines.base import available_cores
@@ -86,9 +85,8 @@ class Supervisor:
 
     async def _start(self, socket: Path, port: int) -> str:
         """Starts the engine and then the front ends; the address on which they serve."""
-        config = dataclasses.replace(
-            self._config, port=port, bundle=self._config.bundle or str(_default_bundle())
-        )
+        bundle = str(self._config.bundle_path)
+        config = dataclasses.replace(self._config, port=port, bundle=bundle)
         engine = Child("engine", "serving.engine_process.engine_host", _settings(config, socket))
         self._children.append(engine)
         said = await engine.start()
@@ -135,10 +133,3 @@ def _front_end(config: ServerConfig, number: int) -> ServerConfig:
 
 def _settings(config: ServerConfig, socket: Path) -> dict[str, Any]:
     return {"config": dataclasses.asdict(config), "socket": str(socket)}
-
-
-def _default_bundle() -> Path:
-    try:
-        return default_bundle()
-    except BundleError as error:
-        raise StartupError(str(error)) from None
