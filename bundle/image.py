@@ -129,11 +129,11 @@ def decode_frame(
         raise ImageError(_CORRUPT) from None
     except UnsupportedVariantError as error:
         raise ImageError(f"unsupported image: {error}") from None
-    files = with_end(data, header.jpeg) if header.jpeg else [data]
+    if pixels is not None and pixels.shape != (header.height, header.width, 3):
+        pixels = None  # of another image than the header's: Pillow decides
+    files = with_end(data, header.jpeg) if header.jpeg and pixels is None else [data]
     if len(files) > 1 or name != "JPEG":  # what is compared below may be too fine for fewer pixels
         reduction = None
-    if pixels is not None:
-        files = [data]
     first, *others = (
         _decode(file, name, limits, reduction=reduction, pixels=pixels) for file in files
     )
@@ -165,7 +165,9 @@ def _decode(
     try:
         with Image.open(io.BytesIO(data), formats=[format_name]) as image:
             _check_size(*image.size, limits)  # the decoder may read another header than we did
-            if pixels is not None and pixels.shape == (image.height, image.width, 3):
+            if pixels is not None:
+                if pixels.shape[:2] != (image.height, image.width):
+                    raise ImageError(_CORRUPT)  # three readers of one file see two sizes
                 decoded = Image.fromarray(pixels)
                 decoded.info = image.info  # it has the orientation
                 return DecodedImage(decoded, 1)

@@ -77,8 +77,8 @@ class Preprocessor:
 
         `framing` is one of the preprocessing's `framings`; None takes the model's own. The pixels
         are written to `out`, (3, S, S), where it is given. `pixels` are those that another decoder
-        than Pillow gave; see decode_frame. Raises ImageError for an image that is
-        not accepted, and for another framing.
+        than Pillow gave; see decode_frame. Raises ImageError for an image that is not accepted, and
+        for another framing.
         """
         reduction = functools.partial(self.reduction, framing=framing)
         return self.prepare(decode_frame(data, limits, reduction, pixels), framing, out)

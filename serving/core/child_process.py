@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 
 def python_path() -> str:
     """This process's import path as PYTHONPATH, so that a child imports the same modules."""
     return os.pathsep.join(entry or os.curdir for entry in sys.path)
+
+
+def python_module(module: str, settings: Mapping[str, Any]) -> list[str]:
+    """The command that runs a module of ours in a process of its own, with settings as JSON."""
+    # -P: a folder named `serving` in the working directory must not be imported.
+    return [sys.executable, "-P", "-m", module, json.dumps(settings)]
 
 
 def answers_on_stdout() -> Callable[[dict[str, str]], None]:

@@ -28,6 +28,7 @@ from bundle.schema import from_dict
 from bundle.store import open_bundle
 from serving.core.child_process import answers_on_stdout
 from serving.core.config import ServerConfig
+from serving.core.errors import one_line
 from serving.core.memory import prepare_memory, settle_memory
 from serving.engine_plans.open_engine import open_engine
 from serving.engine_process.joint_runs import JointRuns
@@ -155,9 +156,13 @@ def main(settings: str) -> int:
         bundle = open_bundle(path)
         engine = open_engine(bundle, config.engine)
         run_samples(bundle, engine, config.batch)
-        listener = _listener(Path(given["socket"]))
     except LOAD_ERRORS as error:
         answer({"error": str(load_failure(error, path))})
+        return 1
+    try:
+        listener = _listener(Path(given["socket"]))
+    except OSError as error:  # such as a folder of temporary files with too long a name
+        answer({"error": f"engine: its socket: {one_line(error)}"})
         return 1
     settle_memory()
     host = EngineHost(engine, bundle.manifest.digest, config)

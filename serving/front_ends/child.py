@@ -8,11 +8,10 @@ import itertools
 import json
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-from serving.core.child_process import python_path
+from serving.core.child_process import python_module, python_path
 from serving.core.errors import StartupError
 
 log = logging.getLogger(__name__)
@@ -38,20 +37,10 @@ class Child:
         self._ended = False
         """The supervisor has told it to end."""
 
-    @property
-    def pid(self) -> int | None:
-        """The process's id; None while there is none."""
-        process = self._process
-        return None if process is None or process.returncode is not None else process.pid
-
     async def start(self) -> dict[str, str]:
         """Starts the process, and gives what it says when it is ready. Raises StartupError."""
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # a folder named `serving` in the working directory must not be imported
-            "-m",
-            self._module,
-            json.dumps(self.settings),
+            *python_module(self._module, self.settings),
             stdin=asyncio.subprocess.PIPE,  # its end tells the process to end
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": python_path()},
@@ -69,8 +58,9 @@ class Child:
             self.end()
         if not said or "error" in said:
             code = await process.wait()
-            reason = said.get("error") or f"its process ended with status {code}"
-            raise StartupError(reason if self._ended or said else f"{self.name}: {reason}")
+            raise StartupError(
+                said.get("error") or f"{self.name}: its process ended with status {code}"
+            )
         return said
 
     async def keep(self) -> None:

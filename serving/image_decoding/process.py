@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import mmap
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,7 +20,7 @@ import numpy as np
 from bundle.image import ImageLimits
 from bundle.manifest import Framing, Preprocessing
 from bundle.preprocessor import ImagePixels
-from serving.core.child_process import python_path
+from serving.core.child_process import python_module, python_path
 from serving.core.errors import ServingError, invalid
 from serving.core.jpeg_decoder import JpegDecoder
 from serving.core.shared_memory import anonymous_file
@@ -85,8 +83,7 @@ class DecodeProcess:
                 "bytes": memory_bytes,
             }
             self.process = subprocess.Popen(
-                # -P: a folder named `serving` in the working directory must not be imported.
-                [sys.executable, "-P", "-m", "serving.image_decoding.worker", json.dumps(settings)],
+                python_module("serving.image_decoding.worker", settings),
                 pass_fds=(worker_socket.fileno(), descriptor),
                 stdin=subprocess.DEVNULL,
                 env=_environment(),

@@ -19,7 +19,7 @@ from pathlib import Path
 from bundle.manifest import Manifest
 from bundle.schema import from_dict
 from bundle.store import Bundle, BundleError
-from serving.core.child_process import python_path
+from serving.core.child_process import python_module, python_path
 from serving.core.config import BatchConfig
 from serving.engine_plans.open_engine import open_engine
 from serving.engines.base import EngineConfig, EngineError
@@ -47,11 +47,7 @@ async def try_graphs(bundle: Bundle, engine: EngineConfig, batch: BatchConfig) -
         "memory": _memory_limit(bundle, engine),
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # a folder named `serving` in the working directory must not be imported
-        "-m",
-        "serving.models.load_trial",
-        json.dumps(settings),
+        *python_module("serving.models.load_trial", settings),
         stdin=asyncio.subprocess.PIPE,  # its end tells the process that this one is gone
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.image import ImageLimits, plain_jpeg_pixels
+from bundle.image import ImageError, ImageLimits, decode_frame, plain_jpeg_pixels
 from bundle.jpeg import END
 from bundle.manifest import Preprocessing
 from serving.core.errors import ServingError, StartupError
@@ -92,6 +92,14 @@ def test_large_batches_and_failures_lose_no_image(monkeypatch: pytest.MonkeyPatc
     decoded = decoder.decode(images)
     assert [pixels is None for pixels in decoded] == [False, True, True, False]
     assert groups == [1, 1, 1], "27,405 pixels each"
+
+
+def test_pixels_of_another_size_are_not_taken() -> None:
+    other = np.zeros((7, 9, 3), np.uint8)
+    whole = decode_frame(FILES["baseline"], ImageLimits())
+    assert decode_frame(FILES["baseline"], ImageLimits(), pixels=other).image == whole.image
+    with pytest.raises(ImageError, match="truncated"):
+        decode_frame(CUT["baseline, 50%"], ImageLimits(), pixels=other)
 
 
 def test_what_is_no_plain_jpeg_is_left_to_pillow() -> None:
