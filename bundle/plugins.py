@@ -68,9 +68,13 @@ class Plugins(Generic[T]):
             extra = self.table[name].extra
             if not extra or (error.name or "").partition(".")[0] == module.partition(".")[0]:
                 raise
-            raise PluginError(
-                f"{self.kind} {name}: {error.name} is not installed; "
-                f"pip install 'sparseclip[{extra}]'"
-            ) from None
+            raise PluginError(self.missing(name, error.name)) from None
         plugin: type[T] = getattr(loaded, attribute)
         return plugin
+
+    def missing(self, name: str, library: str | None) -> str:
+        """The message for a library that the plug-in `name` needs and that is not installed."""
+        return (
+            f"{self.kind} {name}: {library} is not installed; "
+            f"pip install 'sparseclip[{self.table[name].extra}]'"
+        )

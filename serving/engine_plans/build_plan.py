@@ -231,11 +231,7 @@ def _try(
     try:
         engine.build(task)
     except ModuleNotFoundError as error:
-        extra = ENGINES.table[config.name].extra
-        raise EngineUnavailableError(
-            f"engine {config.name}: {error.name} is not installed;"
-            f" pip install 'sparseclip[{extra}]'"
-        ) from None
+        raise EngineUnavailableError(ENGINES.missing(config.name, error.name)) from None
     folder = task.folder if any(task.folder.iterdir()) else None
     plan = GraphPlan(precision=task.precision, kept=task.kept, folder=folder)
     return _outputs(reference, engine, config, task.graph, plan)
