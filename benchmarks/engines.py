@@ -84,8 +84,9 @@ def measure(bundle: Path, given: argparse.Namespace) -> dict[str, Any]:
     descriptions: dict[str, str] = {}
     refused: dict[str, str] = {}
     peaks: dict[str, list[float]] = {}
+    precisions = {config_of(name).precision for name in given.engines}
     for block in range(given.blocks):
-        for precision, libraries in gigaflops(1.0).items():
+        for precision, libraries in gigaflops(1.0, precisions).items():
             peaks.setdefault(precision, []).append(max(libraries.values()))
         for name in given.engines:
             if name in refused:

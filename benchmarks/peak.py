@@ -1,6 +1,7 @@
 """The speed of a plain matrix product on this CPU, by precision: what an engine's is compared with.
 
     python -m benchmarks.peak
+    python -m benchmarks.peak --precisions fp32     # bf16 and int8 take minutes without AVX-512
 
 One operation is one multiplication or one addition. The products are square. Each precision has the
 fastest of its sizes, and fp32 the faster one of torch and ONNX Runtime.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,18 @@ from benchmarks.arguments import above
 from bundle.onnx_graph import import_onnxruntime
 from serving.engines.base import available_cores
 
+PRECISIONS = ("fp32", "bf16", "int8")
 SIZES = (1_024, 2_048)
 Product = Callable[[], object]
 
 
-def gigaflops(seconds: float) -> dict[str, dict[str, float]]:
-    """10^9 operations per second by precision and library, at the faster size."""
+def gigaflops(
+    seconds: float, precisions: Collection[str] = PRECISIONS
+) -> dict[str, dict[str, float]]:
+    """10^9 operations per second by precision and library, at the faster size.
+
+    Only of the `precisions` asked for: without instructions for it, a product takes minutes.
+    """
     torch.set_num_threads(available_cores())
     products: dict[str, dict[str, Callable[[int], Product]]] = {
         "fp32": {"torch": _torch(torch.float32), "onnxruntime": _onnxruntime},
@@ -40,6 +47,7 @@ def gigaflops(seconds: float) -> dict[str, dict[str, float]]:
             for library, make in libraries.items()
         }
         for precision, libraries in products.items()
+        if precision in precisions
     }
 
 
@@ -87,7 +95,9 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=above(0), default=2.0, help="for each product")
-    print(json.dumps(gigaflops(parser.parse_args().seconds), indent=1))
+    parser.add_argument("--precisions", choices=PRECISIONS, nargs="+", default=PRECISIONS)
+    given = parser.parse_args()
+    print(json.dumps(gigaflops(given.seconds, given.precisions), indent=1))
 
 
 if __name__ == "__main__":

@@ -77,7 +77,8 @@ def main() -> None:
     }
     print(json.dumps({key: value for key, value in result.items() if key != "raw"}, indent=1))
     results = json.loads(given.out.read_text()) if given.out.exists() else {}
-    results[f"{given.model}, {given.kind}, {given.images}"] = result
+    chosen = [value for value in (given.engine, given.precision) if value != AUTO]
+    results[", ".join([given.model, given.kind, given.images, *chosen])] = result
     given.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
@@ -135,17 +136,19 @@ def over(rates: dict[str, list[float]], baseline: str) -> dict[str, Summary]:
 
 
 async def served_rate(answered: AsyncIterator[int], seconds: float) -> float:
-    """Answered images per second, counted from the first answer."""
-    done, started = 0, 0.0
+    """Answered images per second, from the first answer to the last one that counts."""
+    done, started, elapsed = 0, 0.0, 0.0
     async with contextlib.aclosing(answered) as counts:  # type: ignore[type-var]
         async for count in counts:
             if not started:
                 started = time.perf_counter()
                 continue
             done += count
-            if time.perf_counter() - started > seconds:
+            elapsed = time.perf_counter() - started
+            if elapsed > seconds:
                 break
-    return done / (time.perf_counter() - started)
+    # Not read here: what is still in flight is awaited meanwhile, and is not counted.
+    return done / elapsed
 
 
 async def calls(stub: Any, data: list[bytes], each: int, at_once: int) -> AsyncIterator[int]:

@@ -16,11 +16,20 @@ import threading
 from collections.abc import Callable
 
 _M_ARENA_MAX = -8
-"""A parameter of mallopt(3)."""
+_M_MMAP_THRESHOLD = -3
+_M_TRIM_THRESHOLD = -1
+"""Parameters of mallopt(3)."""
 
 _ARENAS = 2
 """Few, so that what one load frees serves the next one, and more than one, so that the threads of
 the engine rarely wait for each other."""
+
+KEPT_BLOCK = 32 * 2**20
+"""Bytes of the largest freed block that malloc keeps, the most that glibc takes. The pixels of an
+image are 600 KB: by default their memory goes back to the system after every run, and is asked for
+again page by page."""
+KEPT_TOP = 64 * 2**20
+"""Bytes that may be free at the end of an arena before they go back to the system."""
 
 
 _NEW_OBJECTS = 10_000
@@ -32,11 +41,13 @@ _settling = threading.Lock()
 
 
 def prepare_memory() -> None:
-    """Bounds the number of arenas, and makes collections rare; to be called before threads are
-    started."""
+    """Bounds the number of arenas, lets them keep what images need, and makes collections rare; to
+    be called before threads are started."""
     gc.set_threshold(_NEW_OBJECTS)
     if (mallopt := _function("mallopt")) is not None:
         mallopt(_M_ARENA_MAX, _ARENAS)
+        mallopt(_M_MMAP_THRESHOLD, KEPT_BLOCK)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_TOP)
 
 
 def settle_memory() -> None:

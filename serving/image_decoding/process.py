@@ -23,6 +23,7 @@ from bundle.preprocessor import ImagePixels
 from serving.core.child_process import python_module, python_path
 from serving.core.errors import ServingError, invalid
 from serving.core.jpeg_decoder import JpegDecoder
+from serving.core.memory import KEPT_BLOCK, KEPT_TOP
 from serving.core.shared_memory import anonymous_file
 from serving.image_decoding.messages import (
     MAX_MESSAGE_BYTES,
@@ -35,10 +36,8 @@ from serving.image_decoding.messages import (
 _START_TIMEOUT_S = 30.0
 _PAGE_BYTES = mmap.ALLOCATIONGRANULARITY
 
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20)}
-"""By default glibc's malloc returns the memory of every image to the system, and asking for it
-again, page by page, takes a quarter of the decoding time. With these thresholds a worker keeps that
-memory (mallopt(3))."""
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(KEPT_BLOCK), "MALLOC_TRIM_THRESHOLD_": str(KEPT_TOP)}
+"""A quarter of the decoding time would go into asking for the memory of each image again."""
 
 
 class ImageToDecode(NamedTuple):
