@@ -90,9 +90,11 @@ build/protos.binpb: $(PROTOS) $(VENV)/.dev
 	$(PROTOC) --descriptor_set_out=$@ --include_imports --include_source_info $(PROTOS)
 
 train-demo: $(VENV)/.dev ## Build the demo data and train the shipped model again (about half an hour)
+	$(BIN)/sparseclip data build demo-research
 	$(BIN)/sparseclip data build demo
 	$(BIN)/sparseclip data encoder
-	SPARSECLIP_DATA=data/build/demo $(BIN)/python -m pytest tests/training/data/test_split.py tests/training/evaluation/test_minilm.py
+	SPARSECLIP_DATA=data/build/demo $(BIN)/python -m pytest tests/training/data/test_split.py
+	SPARSECLIP_DATA=data/build/demo-research $(BIN)/python -m pytest tests/training/data/test_split.py tests/training/evaluation/test_minilm.py
 	$(BIN)/sparseclip train demo $(ARGS)
 
 train-chat: $(VENV)/.dev ## Train the shipped bundle's chat again (an hour)

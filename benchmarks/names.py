@@ -35,7 +35,7 @@ def main() -> None:
     """Measures one part and adds it to benchmarks/results/names.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", type=Path, help="default: the demo bundle")
-    parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
+    parser.add_argument("--data", type=Path, default=Path("data/build/demo-research"))
     parser.add_argument("--part", choices=("held_out", "trials"), default="held_out")
     parser.add_argument(
         "--splits",

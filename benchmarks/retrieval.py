@@ -54,7 +54,7 @@ def main() -> None:
     """Measures, prints and writes benchmarks/results/retrieval.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", type=Path, help="default: the shipped one")
-    parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
+    parser.add_argument("--data", type=Path, default=Path("data/build/demo-research"))
     parser.add_argument("--splits", nargs="+", default=list(HELD_OUT))
     parser.add_argument("--export", type=Path, help="an export of these splits; default: made now")
     parser.add_argument("--queries", type=at_least(1), default=200, help="how many of each kind")

@@ -47,7 +47,7 @@ def main() -> None:
     """Measures what has no result yet, writes the results and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundles", type=Path, nargs="*", default=[], help="dense bundles")
-    parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
+    parser.add_argument("--data", type=Path, default=Path("data/build/demo-research"))
     parser.add_argument("--concepts", type=at_least(1), nargs="+", default=[4096, 16384])
     parser.add_argument(
         "--l0",

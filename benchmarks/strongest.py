@@ -27,7 +27,7 @@ def main() -> None:
     """Measures, prints and writes benchmarks/results/strongest.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", type=Path, help="default: the demo bundle")
-    parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
+    parser.add_argument("--data", type=Path, default=Path("data/build/demo-research"))
     parser.add_argument("--split", default="test_style")
     parser.add_argument("--kept", type=at_least(1), nargs="+", default=[8, 16, 32, 64, 128, 256])
     arguments = parser.parse_args()

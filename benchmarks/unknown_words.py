@@ -48,7 +48,7 @@ def main() -> None:
     """Measures, prints and writes benchmarks/results/unknown_words.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", type=Path, help="default: the demo bundle")
-    parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
+    parser.add_argument("--data", type=Path, default=Path("data/build/demo-research"))
     arguments = parser.parse_args()
     encoder = BundleEncoder(arguments.bundle or default_bundle())
     known = encoder.bundle.known_words

@@ -49,7 +49,7 @@ def data() -> None:
     help="Number of rendering processes.",
 )
 def build(recipe: str, output: Path | None, cache: Path | None, workers: int) -> None:
-    """Build the data set of RECIPE: demo, photos, or a YAML file.
+    """Build the data set of RECIPE: demo, demo-research, foreign, photos, or a YAML file.
 
     Running the command again continues an interrupted build, and leaves a finished one as it is.
     """

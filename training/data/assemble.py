@@ -16,6 +16,7 @@ from training.data.captions import (
 from training.data.data_recipe import DataRecipe
 from training.data.emoji import Emoji
 from training.data.icons import Drawing
+from training.data.mono import STYLE as MONO
 from training.data.shards import Sample
 from training.data.sources import PackageContents
 from training.data.split import SPLITS, SplitPlan, plan_splits
@@ -27,7 +28,7 @@ def assemble(
     """The samples of every split, in the order of a hash of their keys.
 
     `images` are PNG bytes by index into `contents.drawings`. Every drawing that is left out is
-    counted in `contents.dropped` with its reason.
+    counted in `contents.dropped` with its reason. A split without samples is left out.
     """
     set_names = [
         (d.codepoint, name_caption(d.name, recipe.sets[d.set].strip))
@@ -42,37 +43,44 @@ def assemble(
         if i not in images:
             continue
         emoji = contents.table.get(drawing.codepoint) if drawing.codepoint else None
-        split = plan.split_of(recipe.sets[drawing.set].role, drawing.codepoint)
+        split = plan.split_of(recipe.sets[drawing.set].role, drawing.codepoint, drawing.set)
         meta = describe(drawing, emoji, by_caption, recipe, plan, train=split == "train")
         image = (drawing.set, hashlib.sha256(images[i]).digest())
         duplicate = image in digests
-        reason = "same image" if duplicate else refusal(drawing, split, meta["caption"], plan)
+        reason = "same image" if duplicate else refusal(drawing, split, meta, plan)
         if split is None or reason:
             contents.dropped[f"{drawing.set}: {reason}"] += 1
             continue
         digests.add(image)
-        splits[split].append(Sample(key=sample_key(drawing), png=images[i], meta=meta))
+        splits.setdefault(split, []).append(
+            Sample(key=sample_key(drawing), png=images[i], meta=meta)
+        )
     # A style is only tested on what the training styles show.
     trained = {sample.meta["codepoint"] for sample in splits["train"]}
     for name in ("val_style", "test_style"):
         untrained = [s for s in splits[name] if s.meta["codepoint"] not in trained]
         contents.dropped.update(f"{s.meta['set']}: codepoint not trained" for s in untrained)
         splits[name] = [s for s in splits[name] if s.meta["codepoint"] in trained]
-    return {name: sorted(samples, key=_hash_order) for name, samples in splits.items()}
+    names = [*SPLITS, *sorted(set(splits) - set(SPLITS))]
+    return {name: sorted(splits[name], key=_hash_order) for name in names if splits[name]}
 
 
 def _hash_order(sample: Sample) -> bytes:
     return hashlib.sha256(sample.key.encode()).digest()
 
 
-def refusal(drawing: Drawing, split: str | None, caption: str, plan: SplitPlan) -> str:
+def refusal(drawing: Drawing, split: str | None, meta: Mapping[str, Any], plan: SplitPlan) -> str:
     """Why a drawing may not be used; empty when it may."""
     if split is None:
         return "held out elsewhere"
-    if not has_word(caption):
+    if not has_word(meta["caption"]):
         return "no words"
-    if split == "train" and names_held_out(drawing, caption, plan):
+    if split == "train" and names_held_out(drawing, meta["caption"], plan):
         return "caption is held out"
+    # A colour icon may say `add calendar` while `calendar` is held out. Drawings of one colour are
+    # many, and would tell far more about held-out emoji.
+    if split == "train" and meta["style"] == MONO and plan.holds_caption(meta["caption"]):
+        return "part of the caption is held out"
     return ""
 
 
@@ -125,7 +133,7 @@ def describe(
         "keywords": keywords,
         "name": drawing.name,
         "set": drawing.set,
-        "style": drawing.set,
+        "style": MONO if recipe.sets[drawing.set].kind == "mono" else drawing.set,
         "codepoint": drawing.codepoint,
         "group": plan.groups[drawing.codepoint] if drawing.codepoint else None,
         "category": category,

@@ -34,7 +34,7 @@ def check_tools(recipe: DataRecipe, cache: Path) -> None:
     """Raises DataError for a program or a library that the build would miss after minutes."""
     if importlib.util.find_spec("resvg_py") is None:
         raise DataError("resvg_py, which draws, is not installed; pip install 'sparseclip[train]'")
-    check_clients(recipe.packages.values(), cache)
+    check_clients(recipe.used_packages.values(), cache)
 
 
 def build_dataset(recipe: DataRecipe, output: Path, cache: Path, *, workers: int) -> dict[str, Any]:

@@ -55,12 +55,15 @@ class SetSpec:
     """One drawing style inside a package."""
 
     package: str
-    kind: Literal["emoji", "icon", "flag", "codepoint", "openclipart"]
+    kind: Literal["emoji", "icon", "mono", "flag", "codepoint", "openclipart", "stamps"]
     licence: str
     """SPDX identifier; it must agree with the set's own metadata where there is any."""
-    role: Literal["train", "val_style", "test_style"]
+    role: Literal["train", "val_style", "test_style", "foreign"]
+    """A foreign set is a split of its own, and no recipe trains on its style."""
     strip: tuple[str, ...] = ()
     """Regular expressions removed from an icon's name before it becomes a caption."""
+    only: str = ""
+    """The drawings whose name (of stamps: FOLDER/NAME) this regular expression matches are used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,16 @@ class SplitSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MonoSpec:
+    """How many drawings of sets of one colour are used."""
+
+    per_caption: PositiveInt
+    """Drawings with one caption, each of another set."""
+    captions_per_word: PositiveInt
+    """Captions in which one word occurs: `arrow` and `circle` would fill a data set."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataRecipe:
     """A data set of drawings."""
 
@@ -99,7 +112,10 @@ class DataRecipe:
     sets: dict[str, SetSpec]
     splits: SplitSpec
     words: str = ""
-    """The WordNet package whose words may name concepts; empty for none."""
+    """The WordNet package whose words may name concepts, and tell English captions from others;
+    empty for none."""
+    mono: MonoSpec | None = None
+    """Wanted by sets of kind `mono`."""
     sha256: str = field(default="", compare=False)
     """Digest of the recipe's content, filled in when it is read."""
 
@@ -113,9 +129,22 @@ class DataRecipe:
             if package not in self.packages:
                 hint = closest(package, self.packages)
                 raise DataError(f"recipe {self.name}: {what}: unknown package {package!r}{hint}")
+        for name, spec in self.sets.items():
+            wanted = {"mono": ("words", "mono"), "openclipart": ("words",)}.get(spec.kind, ())
+            for field_name in wanted:
+                if not getattr(self, field_name):
+                    raise DataError(
+                        f"recipe {self.name}: set {name}: kind {spec.kind} wants {field_name}"
+                    )
         held_out = self.splits.test_fraction + self.splits.val_fraction
         if not 0 <= held_out < 1:
             raise DataError(f"recipe {self.name}: held-out fractions add up to {held_out}, not < 1")
+
+    @property
+    def used_packages(self) -> dict[str, PackageSpec]:
+        """The packages that something needs; a recipe with a base may leave some of them unused."""
+        used = {self.keywords, self.words, *(spec.package for spec in self.sets.values())}
+        return {key: package for key, package in self.packages.items() if key in used}
 
 
 def closest(word: str, names: Iterable[str]) -> str:
@@ -157,8 +186,36 @@ def read_recipe(cls: type[T], path: Path) -> T:
 
 def load_recipe(path: Path) -> DataRecipe:
     """Reads and checks a recipe of drawings. Raises DataError."""
-    recipe = read_recipe(DataRecipe, path)
+    try:
+        recipe = from_dict(DataRecipe, _with_base(read_yaml(path), path), at="")
+    except SchemaError as error:
+        raise DataError(f"{path.name}: {error}") from None
     return dataclasses.replace(recipe, sha256=digest(recipe))
+
+
+def _with_base(raw: Any, path: Path) -> Any:
+    """A recipe with `base: RECIPE` is that recipe with some values replaced.
+
+    Each other key is the dotted path of a value: `splits.test_fraction` replaces that one, `sets`
+    all sets. Raises DataError.
+    """
+    if not isinstance(raw, dict) or "base" not in raw:
+        return raw
+    base = find_recipe(str(raw["base"]))
+    merged: Any = read_yaml(base)
+    if not isinstance(merged, dict) or "base" in merged:
+        raise DataError(f"{path.name}: base: {base.name} is no whole recipe")
+    for key, value in raw.items():
+        if key == "base":
+            continue
+        *sections, last = str(key).split(".")
+        section: Any = merged
+        for name in sections:
+            section = section.get(name) if isinstance(section, dict) else None
+        if not isinstance(section, dict):
+            raise DataError(f"{path.name}: {key}: {base.name} has no {'.'.join(sections)}")
+        section[last] = value
+    return merged
 
 
 def digest(recipe: object) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from training.data.data_recipe import DataError, PackageSpec, SetSpec
 from training.data.emoji import TONE as TONE_NAME
 from training.data.emoji import EmojiTable, codepoint_key, flag_codepoint, has_skin_tone
+from training.data.paint import paint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def iconify_names(raw: bytes) -> dict[str, str]:
 def read_iconify(
     set_name: str, spec: SetSpec, package: PackageSpec, raw: bytes, table: EmojiTable
 ) -> Iterator[Drawing | Dropped]:
-    """The visible icons of one `@iconify/json` set.
+    """The visible icons of one `@iconify/json` set that `spec.only` chooses.
 
     Raises DataError when the set's own licence is not the one the recipe states.
     """
@@ -68,16 +69,18 @@ def read_iconify(
         codes.setdefault(name, codepoint_key(code))
     categories = {n: c for c, names in data.get("categories", {}).items() for n in names}
     for name, icon in data["icons"].items():
-        if icon.get("hidden"):
+        if icon.get("hidden") or not re.search(spec.only, name):
             continue
         codepoint = None
-        if spec.kind != "icon":
+        if spec.kind not in ("icon", "mono"):
             match = match_emoji(name, spec, codes.get(name), table)
             if not match.codepoint:
                 yield Dropped(set=set_name, name=name, reason=match.reason)
                 continue
             codepoint = match.codepoint
-        box = [icon.get(k, data.get(k, d)) for k, d in _BOX.items()]
+        body, box = icon["body"], [icon.get(k, data.get(k, d)) for k, d in _BOX.items()]
+        if spec.kind == "mono":
+            body, box = paint(body, box, f"{set_name}/{name}")
         yield Drawing(
             set=set_name,
             name=name,
@@ -85,7 +88,7 @@ def read_iconify(
             licence=licence,
             codepoint=codepoint,
             category=categories.get(name),
-            content=svg(icon["body"], box).encode(),
+            content=svg(body, box).encode(),
         )
 
 

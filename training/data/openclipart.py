@@ -1,7 +1,7 @@
 """Drawings of Debian's `openclipart-svg`: public-domain clip art with titles and tags.
 
-Many titles name a collection instead of what is drawn, and some are Italian. Only drawings whose
-title says what they show are kept.
+Many titles name a collection instead of what is drawn, and some are Italian or French. Only
+drawings whose title says in English what they show are kept.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from training.data.captions import has_word
 from training.data.data_recipe import PackageSpec, SetSpec
+from training.data.english import EnglishWords
 from training.data.icons import Drawing, Dropped
 
 ROOT = "usr/share/openclipart/svg/"
@@ -36,7 +37,11 @@ _DULL_TAGS = frozenset({"unsorted", "hash", "icons", "icon", "theme", "clip art"
 
 
 def read_openclipart(
-    set_name: str, spec: SetSpec, package: PackageSpec, files: Mapping[str, bytes]
+    set_name: str,
+    spec: SetSpec,
+    package: PackageSpec,
+    files: Mapping[str, bytes],
+    english: EnglishWords,
 ) -> Iterator[Drawing | Dropped]:
     """Every drawing that is worth training on; for each other one, why it is not."""
     described = {path: describe_svg(content) for path, content in sorted(files.items())}
@@ -44,12 +49,14 @@ def read_openclipart(
     for path, (title, tags) in described.items():
         name = path.removeprefix(ROOT).removesuffix(".svg")
         reason = _unfit(path, title, files[path], titles)
-        if reason:
-            yield Dropped(set=set_name, name=name, reason=reason)
-            continue
         caption = re.sub(r"(?<=[a-z])\d+$", "", title)
         if "/flags/" in path and "flag" not in caption.lower():
             caption = f"flag of {caption}"
+        if not reason and not english.is_title(caption):
+            reason = "title is not English"
+        if reason:
+            yield Dropped(set=set_name, name=name, reason=reason)
+            continue
         yield Drawing(
             set=set_name,
             name=name.replace("/", "-"),
@@ -59,7 +66,7 @@ def read_openclipart(
             category=name.split("/")[0].replace("_", "-"),
             content=files[path],
             caption=caption,
-            keywords=tags,
+            keywords=tuple(tag for tag in tags if english.is_title(tag)),
             trim=True,
         )
 
@@ -71,7 +78,7 @@ def describe_svg(content: bytes) -> tuple[str, tuple[str, ...]]:
     if meta is None or not _PUBLIC.search(meta[0]):
         return "", ()
     raw = re.search(r"<dc:title>(.*?)</dc:title>", meta[0], re.DOTALL)
-    title = html.unescape(raw[1]) if raw else ""
+    title = html.unescape(html.unescape(raw[1])) if raw else ""  # some are escaped twice
     title = re.sub(r"\([^)]*\)|\b\d+\b|[_#]+|\s-\s.*$", " ", title)
     title = re.sub(r"\s+", " ", title).strip(" .,-")
     tags = []

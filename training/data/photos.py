@@ -31,8 +31,8 @@ from training.data.fetch import check_clients, fetch, members
 from training.data.gcompris import RESOURCES, Credit, read_boards, read_credits, unpack
 from training.data.icons import render
 from training.data.shards import Sample
+from training.data.stamps import STAMPS, is_stamp_file, stamp_caption
 
-STAMPS = "usr/share/tuxpaint/stamps/"
 IMAGENET = "foolbox/data/imagenet_"
 
 
@@ -148,7 +148,7 @@ def _members_of(spec: PhotoSet) -> Callable[[str], bool]:
         return {f"{RESOURCES}{name}.rcc" for name in spec.resources}.__contains__
     if spec.kind == "imagenet":
         return lambda path: path.startswith(IMAGENET)
-    return lambda path: path.startswith(STAMPS) and path.endswith((".png", ".txt"))
+    return is_stamp_file
 
 
 def read_stamps(spec: PhotoSet, files: Mapping[str, bytes]) -> Iterator[Photo]:
@@ -172,13 +172,6 @@ def _label(spec: PhotoSet, folder: str) -> str | None:
     """The class of a folder or of the nearest one above that has one."""
     matching = (label for at, label in spec.classes.items() if f"{folder}/".startswith(f"{at}/"))
     return next(matching, None)
-
-
-def stamp_caption(text: str) -> str:
-    """`A brown hen.` -> `brown hen`: the first line without article, remark and full stop."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    line = re.sub(r"\s*\([^)]*\)|[“”]", "", line).rstrip(".! ")
-    return re.sub(r"^(an?|the|some)\s+", "", line, flags=re.IGNORECASE)
 
 
 def read_imagenet(spec: PhotoSet, files: Mapping[str, bytes]) -> Iterator[Photo]:

@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 from training.data.captions import caption_key, gender_neutral
@@ -22,7 +23,7 @@ SPLITS = ("train", "val_style", "val_codepoint", "test_style", "test_codepoint",
 """Every split, in the order of the index."""
 
 Subset = Literal["train", "val", "test"]
-StyleRole = Literal["train", "val_style", "test_style"]
+StyleRole = Literal["train", "val_style", "test_style", "foreign"]
 
 
 def group_of(emoji: Emoji, spec: SplitSpec) -> str:
@@ -57,9 +58,11 @@ class SplitPlan:
     names: frozenset[str]
     """Caption keys of every other name a held-out emoji goes by."""
 
-    def split_of(self, role: StyleRole, codepoint: str | None) -> str | None:
+    def split_of(self, role: StyleRole, codepoint: str | None, set_name: str = "") -> str | None:
         """The split of a drawing, or None when no split may use it."""
         subset = "train" if codepoint is None else self.subsets[self.groups[codepoint]]
+        if role == "foreign":
+            return set_name if subset == "train" else f"{set_name}_unseen"
         return _SPLIT_OF.get((role, subset))
 
     def shares_caption(self, caption: str, *, emoji: bool) -> bool:
@@ -70,6 +73,13 @@ class SplitPlan:
         """
         key = caption_key(caption)
         return key in self.captions or (not emoji and key in self.names)
+
+    def holds_caption(self, caption: str) -> bool:
+        """Whether some words of `caption` are a caption of a held-out emoji: `add calendar` holds
+        `calendar`."""
+        words = caption_key(caption).split()
+        parts = (part for n in range(1, len(words) + 1) for part in combinations(words, n))
+        return any(" ".join(part) in self.captions for part in parts)
 
 
 _SPLIT_OF: dict[tuple[StyleRole, Subset], str] = {

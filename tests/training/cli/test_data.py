@@ -24,7 +24,8 @@ def test_the_command_reports_errors_in_one_line() -> None:
     result = CliRunner().invoke(data, ["build", "dmo"])
     assert result.exit_code == 1
     assert result.output == (
-        "Error: unknown recipe 'dmo' (did you mean 'demo'?); known: demo, photos\n"
+        "Error: unknown recipe 'dmo' (did you mean 'demo'?); "
+        "known: demo, demo-research, foreign, photos\n"
     )
 
 

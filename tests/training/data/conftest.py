@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from tests.training.data.hand_made import hand_made_recipe
+from training.data.data_recipe import DataRecipe
 
 Tarball = Callable[[dict[str, bytes]], bytes]
 
@@ -25,3 +29,9 @@ def tarball() -> Tarball:
         return buffer.getvalue()
 
     return make
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tarball: Tarball) -> DataRecipe:
+    """A recipe whose packages lie in the cache already."""
+    return hand_made_recipe(tmp_path, tarball)

@@ -16,24 +16,28 @@ from tests.support.paths import ICONS
 from training.data.captions import caption_key
 from training.data.data_recipe import NearRule, SplitSpec, find_recipe, load_recipe
 from training.data.emoji import Emoji
-from training.data.shards import read_split
+from training.data.mono import STYLE
+from training.data.shards import read_index, read_split
 from training.data.split import SPLITS, assign_subset, group_of, plan_splits
 
 HELD_CODEPOINTS = ("val_codepoint", "test_codepoint", "test_both")
 HELD_STYLES = ("val_style", "test_style", "test_both")
+PERMISSIVE = {"Apache-2.0", "CC-BY-3.0", "CC-BY-4.0", "CC0-1.0", "CC-PDDC", "ISC", "MIT"}
 Metas = dict[str, list[Mapping[str, Any]]]
 
 
-def datasets() -> list[Path]:
-    """The fixture, and the built data set if there is one to check."""
-    built = os.environ.get("SPARSECLIP_DATA")
-    return [ICONS, *([Path(built)] if built else [])]
+DATASETS = [ICONS, *(Path(os.environ[key]) for key in ("SPARSECLIP_DATA",) if os.environ.get(key))]
+"""The fixture, and the built data set if there is one to check. Tests do not see the variable."""
 
 
-@pytest.fixture(params=datasets(), ids=lambda path: path.name, scope="module")
+@pytest.fixture(params=DATASETS, ids=lambda path: path.name, scope="module")
 def metas(request: pytest.FixtureRequest) -> Metas:
     """Metadata of every sample, by split; reading also verifies every shard."""
-    return {name: [s.meta for s in read_split(request.param, name)] for name in SPLITS}
+    built = read_index(request.param)["splits"]
+    return {
+        name: [s.meta for s in read_split(request.param, name)] if name in built else []
+        for name in SPLITS
+    }
 
 
 def values(metas: Metas, splits: tuple[str, ...], key: str) -> set[Any]:
@@ -41,8 +45,13 @@ def values(metas: Metas, splits: tuple[str, ...], key: str) -> set[Any]:
     return {meta[key] for name in splits for meta in metas[name]} - {None}
 
 
-def test_every_split_has_samples(metas: Metas) -> None:
-    assert all(metas[name] for name in SPLITS)
+@pytest.mark.parametrize("path", DATASETS, ids=lambda path: path.name)
+def test_every_split_has_samples(path: Path) -> None:
+    """`demo` trains on every emoji: it has no split of held-out ones."""
+    index = read_index(path)
+    held_out = HELD_CODEPOINTS if index["recipe"] == "demo" else ()
+    assert list(index["splits"]) == [name for name in SPLITS if name not in held_out]
+    assert all(split["samples"] for split in index["splits"].values())
 
 
 def test_no_held_out_style_is_trained(metas: Metas) -> None:
@@ -67,6 +76,9 @@ def test_no_held_out_caption_is_trained(metas: Metas) -> None:
     for meta in metas["train"]:
         assert not held & {caption_key(text) for text in meta["captions"]}, meta["source"]
         assert not held & {caption_key(word) for word in meta["keywords"]}, meta["source"]
+        if meta["style"] == STYLE:
+            parts = caption_key(meta["caption"]).split()
+            assert not held & set(parts), meta["source"]
 
 
 def test_styles_are_tested_on_trained_codepoints_only(metas: Metas) -> None:
@@ -88,7 +100,7 @@ def test_an_emoji_has_one_caption_in_all_styles(metas: Metas) -> None:
 def test_every_sample_says_where_it_comes_from(metas: Metas) -> None:
     for found in metas.values():
         for meta in found:
-            assert meta["licence"] in {"Apache-2.0", "CC-BY-4.0", "MIT", "CC-PDDC"}
+            assert meta["licence"] in PERMISSIVE
             assert meta["source"].startswith(("npm:", "deb:"))
             assert "skin tone" not in meta["caption"]
 
@@ -135,7 +147,7 @@ def test_dealing_is_stable_and_follows_the_fractions() -> None:
     ],
 )
 def test_near_neighbours_share_a_group(labels: tuple[str, ...]) -> None:
-    splits = load_recipe(find_recipe("demo")).splits
+    splits = load_recipe(find_recipe("demo-research")).splits
     assert len({group_of(emoji(label), splits) for label in labels}) == 1
 
 
@@ -143,7 +155,7 @@ def test_near_neighbours_share_a_group(labels: tuple[str, ...]) -> None:
     "labels", [("dog", "cat"), ("flag: Norway", "flag: Sweden"), ("bow and arrow", "up arrow")]
 )
 def test_different_emoji_have_different_groups(labels: tuple[str, ...]) -> None:
-    splits = load_recipe(find_recipe("demo")).splits
+    splits = load_recipe(find_recipe("demo-research")).splits
     assert len({group_of(emoji(label), splits) for label in labels}) == len(labels)
 
 
@@ -169,11 +181,26 @@ def test_some_subgroups_are_never_held_out() -> None:
     assert plan.subsets == {"group 0": "train"}
 
 
-def test_the_demo_recipe_holds_out_enough_groups_to_measure() -> None:
+def test_a_caption_is_held_in_part() -> None:
+    rule = NearRule(group="group 0", match="^red apple$")
+    plan = plan_splits([emoji("red apple")], spec(near=(rule,)))
+    assert plan.holds_caption("apples, red")
+    assert plan.holds_caption("tree with a red apple")
+    assert not plan.holds_caption("apple tree")
+
+
+def test_a_foreign_set_is_split_by_what_is_trained_on() -> None:
+    rule = NearRule(group="group 0", match="^red apple$")
+    plan = plan_splits([emoji("red apple")], spec(near=(rule,)))
+    assert plan.split_of("foreign", "1f34e", "own") == "own_unseen"
+    assert plan.split_of("foreign", None, "own") == "own"
+
+
+def test_the_research_recipe_holds_out_enough_groups_to_measure() -> None:
     """With 25 % right, 400 independent groups give a standard error of 2.2 points, and several
     drawings of each push it under 2."""
-    built = os.environ.get("SPARSECLIP_DATA")
-    if not built:
-        pytest.skip("needs a built data set: set SPARSECLIP_DATA")
-    groups = {s.meta["group"] for s in read_split(Path(built), "test_codepoint", verify=False)}
+    path = DATASETS[-1]
+    if read_index(path)["recipe"] != "demo-research":
+        pytest.skip("needs a built demo-research: set SPARSECLIP_DATA")
+    groups = {s.meta["group"] for s in read_split(path, "test_codepoint", verify=False)}
     assert 400 <= len(groups) <= 460
