@@ -45,6 +45,11 @@ class AugmentConfig:
     """Largest rotation to either side, in degrees."""
     shift: float = 0.08
     """Largest shift in x and in y, as a fraction of the side."""
+    small: Fraction = 0.0
+    """Probability that a view shows its image small, somewhere on an empty ground, so that the
+    patches of the ground learn to be silent."""
+    small_scale: tuple[float, float] = (0.35, 0.6)
+    """Range of the zoom of these views; they lie within the view as a whole."""
     flip: Fraction = 0.0
     """Probability of a mirror image. 0 by default, as captions say `left` and `right`."""
     background: Fraction = 0.6
@@ -113,12 +118,20 @@ def _affine(config: AugmentConfig, uniform: Uniform) -> Float[Tensor, "B 2 3"]:
     angle = u(-config.rotate, config.rotate) * (math.pi / 180)
     mirror = torch.where(u(0, 1) < config.flip, -1.0, 1.0)
     shift = u(-2 * config.shift, 2 * config.shift, 2)
+    is_small = None
+    if config.small:  # drawn on demand: the views of older recipes stay as they are
+        is_small = u(0, 1) < config.small
+        zoom = torch.where(is_small, u(*config.small_scale), zoom)
     cos, sin = angle.cos() / zoom, angle.sin() / zoom
-    rows = [
-        torch.stack([cos * mirror * stretch, -sin, shift[:, 0]], 1),
-        torch.stack([sin * mirror, cos / stretch, shift[:, 1]], 1),
-    ]
-    return torch.stack(rows, 1)
+    x = torch.stack([cos * mirror * stretch, -sin], 1)
+    y = torch.stack([sin * mirror, cos / stretch], 1)
+    linear = torch.stack([x, y], 1)
+    if is_small is not None:
+        # The image's middle, in view coordinates: anywhere where all of the image is in the view.
+        middle = u(-1, 1, 2) * (1 - zoom)[:, None]
+        moved = -(linear @ middle[:, :, None])[:, :, 0]
+        shift = torch.where(is_small[:, None], moved, shift)
+    return torch.cat([linear, shift[:, :, None]], 2)
 
 
 def _erased(probability: float, size: int, uniform: Uniform, device: torch.device) -> Tensor:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from training.core.torchvision_compat import open_clip
+from training.model.strided_trunk import OUTPUT_STRIDE, strided_trunk
 
 
 class ImageFeatures(NamedTuple):
@@ -224,6 +225,7 @@ def tower_config(name: str, vision: dict[str, Any], text: dict[str, Any]) -> dic
         ("text", text, "CLIPTextCfg"),
     ):
         fields = [f.name for f in dataclasses.fields(getattr(open_clip(), owner))]
+        fields += [OUTPUT_STRIDE] if section == "vision" else []
         for key in values:
             if key not in fields:
                 close = difflib.get_close_matches(key, fields, n=1)
@@ -236,8 +238,11 @@ def tower_config(name: str, vision: dict[str, Any], text: dict[str, Any]) -> dic
 def build_towers(config: dict[str, Any], embed_dim: int) -> Towers:
     """Randomly initialised towers from the result of `tower_config`."""
     config = {k: v for k, v in config.items() if k in ("vision_cfg", "text_cfg", "quick_gelu")}
-    clip = open_clip()
-    model = clip.CustomTextCLIP(embed_dim=embed_dim, **config)
+    vision = dict(config["vision_cfg"])
+    stride = vision.pop(OUTPUT_STRIDE, None)
+    model = open_clip().CustomTextCLIP(embed_dim=embed_dim, **(config | {"vision_cfg": vision}))
+    if stride is not None:
+        model.visual.trunk = strided_trunk(vision.get("timm_model_name"), stride)
     return _split(model, embed_dim)
 
 

@@ -106,6 +106,8 @@ def _cache_key(tower: ImageTower, recipe: TrainingRecipe) -> str:
     data, augment = recipe.data, asdict(recipe.augment)
     if not recipe.augment.jpeg:  # as before there were such fields
         del augment["jpeg"], augment["jpeg_quality"]
+    if not recipe.augment.small:
+        del augment["small"], augment["small_scale"]
     settings = {
         "split": data.split,
         "weights": data.weights,

@@ -104,6 +104,29 @@ def test_a_part_of_the_views_are_jpegs_and_the_seed_says_which() -> None:
     assert torch.equal(torch.cat(parts), views)
 
 
+def test_small_views_show_all_of_their_image_somewhere_on_the_ground() -> None:
+    rgba = torch.zeros(64, 4, 32, 32, dtype=torch.uint8)
+    rgba[:, 3] = 255  # black squares on white
+    config = AugmentConfig(**{**vars(STILL), "small": 0.5, "small_scale": (0.4, 0.5)})
+    views = augment(rgba, 64, config, torch.Generator().manual_seed(0))
+    share = (1 - views[:, 0]).mean(dim=(1, 2))
+    small = share < 0.9
+    assert 16 < small.sum() < 48
+    assert (share[~small] > 0.98).all()
+    assert ((share[small] > 0.38**2) & (share[small] < 0.52**2)).all()  # none is cut
+    columns = (1 - views[small, 0]).sum(dim=1)
+    middle = (columns * torch.arange(64)).sum(dim=1) / columns.sum(dim=1)
+    assert middle.min() < 20
+    assert middle.max() > 44
+
+
+def test_views_of_recipes_without_small_ones_stay_as_they_were() -> None:
+    rgba = torch.randint(0, 256, (4, 4, 32, 32), dtype=torch.uint8)
+    views = augment(rgba, 16, AugmentConfig(), torch.Generator().manual_seed(0))
+    unused = AugmentConfig(small_scale=(0.1, 0.2))
+    assert torch.equal(views, augment(rgba, 16, unused, torch.Generator().manual_seed(0)))
+
+
 def test_an_image_in_memory_lies_on_the_ground_that_serving_lays_it_on() -> None:
     disc = torch.zeros(1, 32, 32, dtype=torch.uint8)
     disc[:, 8:24, 8:24] = 255

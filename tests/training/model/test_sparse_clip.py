@@ -116,6 +116,38 @@ def test_scale_is_capped() -> None:
     assert float(model.log_scale.exp()) == pytest.approx(15.0)
 
 
+LITE = {
+    "timm_model_name": "tf_efficientnet_lite0",
+    "timm_pool": "",
+    "timm_proj": "none",
+    "image_size": 64,
+}
+TEXT = {"width": 32, "heads": 2, "layers": 1, "vocab_size": 600, "context_length": 8}
+
+
+def test_an_output_stride_gives_a_finer_grid_with_the_same_weights() -> None:
+    coarse = build_towers(tower_config("", LITE, TEXT), 16).image
+    fine = build_towers(tower_config("", LITE | {"output_stride": 16}, TEXT), 16).image
+    assert (coarse.grid, fine.grid) == ((2, 2), (4, 4))
+    assert fine.width == coarse.width
+    fine.load_state_dict(coarse.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"output_stride": 12}, "must be 8, 16 or 32"),
+        ({"timm_model_name": "vit_tiny_patch16_224", "output_stride": 16}, "has a fixed one"),
+        ({"output_strid": 16}, "did you mean output_stride"),
+    ],
+)
+def test_an_output_stride_that_cannot_be_is_refused(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"model\.vision\.output_strid.*{message}"):
+        build_towers(tower_config("", LITE | values, TEXT), 16)
+
+
 def test_unknown_names_are_errors() -> None:
     with pytest.raises(ValueError, match=r"model\.name: .*ViT-B-33"):
         tower_config("ViT-B-33", {}, {})
