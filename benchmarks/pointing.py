@@ -67,7 +67,7 @@ def main() -> None:
     """Measures, prints, and adds the result to benchmarks/results/pointing.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", type=Path, help="default: the demo bundle")
-    parser.add_argument("--data", type=Path, default=Path("data/build/demo"))
+    parser.add_argument("--data", type=Path, default=Path("data/build/demo-research"))
     parser.add_argument("--split", default="test_style")
     parser.add_argument("--scenes", type=at_least(1), default=400, help="of each kind")
     parser.add_argument("--out", type=Path, default=RESULTS / "pointing.json")
