@@ -1,6 +1,6 @@
-"""Make tests/fixtures/icons: a few dozen samples of the built demo set, in the same format.
+"""Make tests/fixtures/icons: a few dozen samples of the built demo-research, in the same format.
 
-    python tests/training/data/make_fixture.py data/build/demo
+    python -m tests.training.data.make_fixture data/build/demo-research
 
 The smallest drawings are taken, so that the fixture stays small; their splits are those they
 have in the full set.

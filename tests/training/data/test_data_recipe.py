@@ -63,7 +63,13 @@ def test_no_recipe_trains_on_a_foreign_set_or_on_one_with_a_licence_that_binds(
 
 def test_values_of_a_base_are_replaced_by_their_path(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
-    own = {"base": "demo-research", "name": "own", "splits.salt": "x", "mono": None, "sets": {}}
+    own: dict[str, Any] = {
+        "base": "demo-research",
+        "name": "own",
+        "splits.salt": "x",
+        "mono": None,
+        "sets": {},
+    }
     path.write_text(yaml.safe_dump(own), "utf-8")
     recipe = load_recipe(path)
     assert (recipe.name, recipe.splits.salt, recipe.mono, recipe.sets) == ("own", "x", None, {})
