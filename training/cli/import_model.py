@@ -58,7 +58,7 @@ def import_model(
     """
     from bundle.plugins import PluginError
     from bundle.store import BundleError
-    from training.importing.base import ModelImportError
+    from training.huggingface.model_error import ModelImportError
     from training.importing.import_bundle import ImportConfig, import_bundle
 
     config = ImportConfig(

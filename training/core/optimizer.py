@@ -21,6 +21,8 @@ class OptimizerConfig:
     image_trunk: NonNegativeFloat = 1.0
     """The image trunk's learning rate as a fraction of `lr`. A pretrained trunk forgets less at a
     lower rate."""
+    text_trunk: NonNegativeFloat = 1.0
+    """The same for the text tower's transformer, such as a sentence encoder that is trained."""
     betas: tuple[float, float] = (0.9, 0.98)
     eps: PositiveFloat = 1e-6
     weight_decay: NonNegativeFloat = 0.2
@@ -39,13 +41,14 @@ def build_optimizer(
     Parameters are grouped by weight decay and by `lr_scale`, the group's learning rate as a
     fraction of the schedule's: see set_learning_rate.
     """
+    scales = {"image.trunk.": config.image_trunk, "text.trunk.": config.text_trunk}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad or name in without:
             continue
-        undecayed = parameter.ndim < 2 or "positional" in name or "class_embedding" in name
+        undecayed = parameter.ndim < 2 or "position" in name or "class_embedding" in name
         decay = 0.0 if undecayed else config.weight_decay
-        lr_scale = config.image_trunk if name.startswith("image.trunk.") else 1.0
+        lr_scale = next((s for start, s in scales.items() if name.startswith(start)), 1.0)
         groups.setdefault((decay, lr_scale), []).append(parameter)
     return torch.optim.AdamW(
         [

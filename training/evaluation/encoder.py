@@ -81,8 +81,7 @@ class CheckpointEncoder:
             self.model.image.channels_last()
         self.device = device
         self.name = f"{self.recipe.name}/{path.name}"
-        text = self.model.text
-        self.tokenizer = CaptionTokenizer.of_size(text.vocabulary, text.context_length)
+        self.tokenizer = CaptionTokenizer.of_model(self.model)
         self.preprocess: Preprocessor = Preprocessor(preprocessing(self.model.image.image_size))
 
     def images(self, images: Sequence[Image.Image | DecodedImage]) -> CodeMatrix:

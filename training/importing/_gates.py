@@ -20,8 +20,9 @@ from bundle.preprocessor import Preprocessor
 from bundle.text import Cleaning, TextError, clean_text, without_ignorable
 from bundle.tokenizer import Tokenizer
 from training.bundling.onnx_parity import Array, row_cosines
+from training.huggingface.model_error import ModelImportError
 from training.importing._golden_inputs import CORPUS, PROMPTS, golden_images
-from training.importing.base import ImportedModel, ModelImportError
+from training.importing.base import ImportedModel
 
 MAX_PIXEL_ERROR = 1 / 255
 """Of a pixel in [0, 1] before normalising: one step of the 8 bits that a decoded image has."""

@@ -11,11 +11,14 @@ from torch import nn
 
 from bundle.architecture import Score
 from training.core.torchvision_compat import transformers
-from training.importing._hf_directory import HFDirectory
-from training.importing._hf_loading import check_size, load_model, quiet_transformers, read_part
+from training.huggingface.hf_directory import HFDirectory
+from training.huggingface.hf_loading import check_size, load_model, quiet_transformers, read_part
+from training.huggingface.hf_tokenizer import HFTokenizer
+from training.huggingface.model_error import ModelImportError
+from training.huggingface.padding_mask import PaddingMask
+from training.huggingface.stored_weights import weights_digest
 from training.importing._hf_preprocessing import preprocessing_of
 from training.importing._hf_reference import HFReference, NaFlexReference
-from training.importing._hf_tokenizer import HFTokenizer
 from training.importing._hf_towers import (
     HFAttentionPoolPatches,
     HFClassTokenPatches,
@@ -23,11 +26,9 @@ from training.importing._hf_towers import (
     HFTextTower,
     NaFlexImageTower,
     NaFlexPatches,
-    PaddingMask,
     SquareNaFlex,
 )
-from training.importing._weight_files import weights_digest
-from training.importing.base import ImportedModel, ModelImportError
+from training.importing.base import ImportedModel
 
 MAX_SIDE = 2048
 """Pixels of a side; a bundle has no larger images (see bundle.manifest)."""

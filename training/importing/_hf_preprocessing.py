@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from bundle.manifest import Preprocessing, Resize
-from training.importing.base import ModelImportError
+from training.huggingface.model_error import ModelImportError
 
 _KNOWN = (
     "CLIPImageProcessor",

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from training.importing.base import ModelImportError
+from training.huggingface.model_error import ModelImportError
 
 SECONDS_TO_ANSWER = 1.0
 """How long the hub has to answer the first request. Its own client would try for a minute."""

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.importing._hf_directory import read_json
+from training.huggingface.hf_directory import read_json
+from training.huggingface.model_error import ModelImportError
+from training.huggingface.stored_weights import stored_weights
 from training.importing._hub import hub_answers, hub_silence, require_hub
-from training.importing._stored_weights import stored_weights
 from training.importing._weight_files import SUFFIXES
-from training.importing.base import ModelImportError, SourceOptions, with_home
+from training.importing.base import SourceOptions, with_home
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 CONFIG = "open_clip_config.json"

@@ -11,8 +11,8 @@ from typing import Any, cast
 from bundle.manifest import Tokenization
 from bundle.text import Cleaning
 from training.core.torchvision_compat import open_clip
-from training.importing._tokenizer_json import KINDS, prepare
-from training.importing.base import ModelImportError
+from training.huggingface.model_error import ModelImportError
+from training.huggingface.tokenizer_json import KINDS, prepare
 from training.model.tokenizer import write_tokenizer_json
 
 CLEANINGS: dict[str, Cleaning] = {

@@ -1,30 +1,18 @@
-"""Files of weights: their digest, their tensors, and that these fit a model."""
+"""Files of weights: their tensors, and that these fit a model."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.importing.base import ModelImportError
+from training.huggingface.model_error import ModelImportError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 """Files that `read_weights` reads: safetensors, and those that torch.save wrote."""
-
-
-def weights_digest(paths: Sequence[Path]) -> str:
-    """The sha256 of a file of weights; of several, that of their digests in the order of names."""
-    digests = []
-    for path in sorted(paths, key=lambda path: path.name):
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

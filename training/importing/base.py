@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class ModelImportError(ValueError):
-    """A model that is not imported. The message says why in one line, and holds no path."""
-
-
 class Reference(Protocol):
     """The source library's own processor, tokenizer and model, and no code of this project: what
     the imported model is compared with. In float32 and evaluation mode; it may share its weights

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from training.importing._hf_directory import HFDirectory
-from training.importing.base import (
-    ImportedModel,
-    ModelImportError,
-    ModelSource,
-    SourceOptions,
-    with_home,
-)
+from training.huggingface.hf_directory import HFDirectory
+from training.huggingface.model_error import ModelImportError
+from training.importing.base import ImportedModel, ModelSource, SourceOptions, with_home
 
 HF_FAMILIES = ("clip", "metaclip_2", "siglip", "siglip2")
 """What config.json's model_type may be."""
@@ -31,7 +26,7 @@ class HFSource(ModelSource):
             raise ModelImportError("--weights: a directory of Hugging Face has its own")
         if not rest:
             raise ModelImportError("SOURCE: hf: name a folder, hf:PATH")
-        directory = HFDirectory.open(with_home(rest))
+        directory = HFDirectory.open(with_home(rest), what="SOURCE: hf", has_images=True)
         kind = directory.config.get("model_type")
         if kind not in HF_FAMILIES:
             raise ModelImportError(

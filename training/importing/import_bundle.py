@@ -15,8 +15,9 @@ from bundle.onnx_graph import DENSE_OUTPUTS, INPUT, GraphName
 from bundle.schema import SchemaError, from_dict
 from bundle.store import BundleError, vacant_version, write_version
 from bundle.verify import check_content
+from training.huggingface.model_error import ModelImportError
 from training.importing import MODEL_SOURCES
-from training.importing.base import ImportedModel, ModelImportError, SourceOptions
+from training.importing.base import ImportedModel, SourceOptions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

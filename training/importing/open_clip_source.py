@@ -10,21 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from bundle.manifest import Preprocessing
+from training.huggingface.model_error import ModelImportError
+from training.huggingface.stored_weights import check_layers, weights_digest
 from training.importing._open_clip_files import CONFIG, LOCAL, OpenClipFiles, find_files
 from training.importing._open_clip_reference import OpenClipReference
-from training.importing._stored_weights import check_layers
-from training.importing._weight_files import (
-    check_fitting,
-    load_fitting,
-    read_weights,
-    weights_digest,
-)
-from training.importing.base import (
-    ImportedModel,
-    ModelImportError,
-    ModelSource,
-    SourceOptions,
-)
+from training.importing._weight_files import check_fitting, load_fitting, read_weights
+from training.importing.base import ImportedModel, ModelSource, SourceOptions
 
 
 class OpenClipSource(ModelSource):

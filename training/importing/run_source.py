@@ -5,14 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bundle.manifest import Tokenization
+from training.huggingface.model_error import ModelImportError
 from training.importing._open_clip_reference import OpenClipReference
-from training.importing.base import (
-    ImportedModel,
-    ModelImportError,
-    ModelSource,
-    SourceOptions,
-    with_home,
-)
+from training.importing.base import ImportedModel, ModelSource, SourceOptions, with_home
 
 if TYPE_CHECKING:
     from training.evaluation.encoder import CheckpointEncoder
@@ -32,8 +27,8 @@ class RunSource(ModelSource):
 
         from training.core.checkpoint import CheckpointError, find_checkpoint
         from training.evaluation.encoder import CheckpointEncoder
+        from training.huggingface.stored_weights import weights_digest
         from training.importing._run_towers import image_encoder, patch_encoder, text_encoder
-        from training.importing._weight_files import weights_digest
         from training.model.tokenizer import write_tokenizer_json
 
         try:

@@ -13,8 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bundle.schema import PositiveFloat, PositiveInt
+from training.model.build_towers import Towers, build_towers, tower_config
+from training.model.sentence_tower import SentenceTower
 from training.model.sparse_head import SparseHead
-from training.model.towers import ImageTower, TextTower, Towers, build_towers, tower_config
+from training.model.towers import ImageTower, TextTower
 
 CLIP_SCALE = 1 / 0.07
 """exp(logit scale) with which CLIP starts (arXiv 2103.00020)."""
@@ -33,7 +35,8 @@ class ModelConfig:
     vision: dict[str, Any] = field(default_factory=dict)
     """Values that replace those of the configuration's vision_cfg."""
     text: dict[str, Any] = field(default_factory=dict)
-    """Values that replace those of the configuration's text_cfg."""
+    """Values that replace those of the configuration's text_cfg; or, with `sentence_encoder`, what
+    SentenceTextConfig has."""
     embed_dim: PositiveInt = 512
     """D, the width of CLIP's shared space."""
     width_factor: PositiveInt = 32
@@ -103,7 +106,7 @@ class SparseCLIP(nn.Module):
                 tower_config(config.name, config.vision, config.text), config.embed_dim
             )
         self.image: ImageTower = towers.image
-        self.text: TextTower = towers.text
+        self.text: TextTower | SentenceTower = towers.text
         self.image_head = self._head(towers.image.width, towers.image_projection)
         self.text_head = self._head(towers.text.width, towers.text_projection)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.initial_scale)))

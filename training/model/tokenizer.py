@@ -1,9 +1,10 @@
-"""CLIP's tokenizer for the text tower, with the stock vocabulary or with its first merges only."""
+"""The tokenizers of text towers: CLIP's, with the stock vocabulary or with its first merges only,
+and that of a sentence encoder."""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +15,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from bundle.atomic import work_directory
-from bundle.clip_tokenizer import WORD_PATTERN, ClipTokenizer
-from bundle.tokenizer import TokenizedText
+from bundle.clip_tokenizer import WORD_PATTERN
+from bundle.manifest import Tokenization
+from bundle.open_tokenizer import open_tokenizer
+from bundle.tokenizer import TokenizedText, Tokenizer
 from training.core.torchvision_compat import open_clip
+from training.model.sentence_source import SentenceSource, described_source, resolved_text
+from training.model.sentence_tower import SentenceTextConfig, SentenceTower
+from training.model.sparse_clip import SparseCLIP
 
 STOCK_VOCABULARY = 49_408
 """Size of CLIP's vocabulary: 2 x 256 bytes, 48,894 merges, 2 special tokens."""
@@ -35,17 +41,71 @@ class CaptionTokenizer:
     """Reads captions in training, by the code that reads the texts of the served model."""
 
     source: Any
-    """open_clip's SimpleTokenizer, which has the vocabulary and is written into the bundle."""
-    reader: ClipTokenizer
+    """The tokenizer of open_clip or transformers that it was made of."""
+    reader: Tokenizer
+    tokenization: Tokenization
+    """How the bundle's manifest describes it."""
+    json: bytes
+    """The bundle's tokenizer.json."""
 
     @classmethod
     def of_size(cls, size: int, context_length: int) -> CaptionTokenizer:
         """CLIP's tokenizer with a vocabulary of `size` ids. Raises ValueError for another size."""
-        source = open_clip_tokenizer(size, context_length)
+        return cls.of_clip(open_clip_tokenizer(size, context_length))
+
+    @classmethod
+    def of_clip(cls, source: Any) -> CaptionTokenizer:
+        """A SimpleTokenizer of open_clip. Raises ValueError; see write_tokenizer_json."""
+        return cls._read(
+            source,
+            lambda path: write_tokenizer_json(source, path),
+            Tokenization(kind="clip_bpe"),
+            source.context_length,
+        )
+
+    @classmethod
+    def of_encoder(cls, source: SentenceSource, context_length: int) -> CaptionTokenizer:
+        """The tokenizer of a sentence encoder."""
+        tokenizer = source.tokenizer
+        return cls._read(
+            source.library_tokenizer, tokenizer.write, tokenizer.tokenization, context_length
+        )
+
+    @classmethod
+    def of_model(cls, model: SparseCLIP) -> CaptionTokenizer:
+        """The tokenizer of a model's text tower. That of a sentence encoder is read where the
+        encoder is. Raises DataError, or ModelImportError for another encoder than the model's."""
+        text = model.text
+        if isinstance(text, SentenceTower):
+            return cls.of_text(model.config.text)
+        return cls.of_size(text.vocabulary, text.context_length)
+
+    @classmethod
+    def of_text(cls, text: Mapping[str, Any]) -> CaptionTokenizer:
+        """That of a `model.text` over a sentence encoder. Raises as `of_model`, and SchemaError."""
+        config = SentenceTextConfig.of(text)
+        if config.context_length is None:
+            config = SentenceTextConfig.of(resolved_text(text))
+        with described_source(config) as source:
+            return cls.of_encoder(source, config.context_length or source.limit)
+
+    @classmethod
+    def _read(
+        cls,
+        source: Any,
+        write: Callable[[Path], None],
+        tokenization: Tokenization,
+        context_length: int,
+    ) -> CaptionTokenizer:
         with work_directory() as folder:
             path = folder / "tokenizer.json"
-            write_tokenizer_json(source, path)
-            return cls(source=source, reader=ClipTokenizer.open(path, context_length))
+            write(path)
+            return cls(
+                source=source,
+                reader=open_tokenizer(path, context_length, tokenization),
+                tokenization=tokenization,
+                json=path.read_bytes(),
+            )
 
     def tokenize(self, caption: object) -> TokenizedText:
         """The token ids of one caption, and whether it was cut. Raises bundle.text.TextError."""

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import difflib
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-
-from training.core.torchvision_compat import open_clip
-from training.model.strided_trunk import OUTPUT_STRIDE, strided_trunk
 
 
 class ImageFeatures(NamedTuple):
@@ -196,86 +190,6 @@ class TextTower(nn.Module):
         """Token ids to one vector per text."""
         out: Tensor = self.trunk(tokens)
         return out
-
-
-class Towers(NamedTuple):
-    """Both towers, with the projections that a pretrained checkpoint brought."""
-
-    image: ImageTower
-    text: TextTower
-    image_projection: Tensor | None
-    text_projection: Tensor | None
-    embed_dim: int
-
-
-def tower_config(name: str, vision: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
-    """open_clip's configuration `name`, or none for an empty name, with the values of `vision` and
-    `text` in place of those it has.
-
-    Raises ValueError for a name or a key that open_clip does not have.
-    """
-    base: dict[str, Any] = {"vision_cfg": {}, "text_cfg": {}}
-    if name:
-        named = open_clip().get_model_config(name)
-        if named is None:
-            raise ValueError(f"model.name: open_clip has no configuration {name!r}")
-        base = copy.deepcopy(named)
-    for section, values, owner in (
-        ("vision", vision, "CLIPVisionCfg"),
-        ("text", text, "CLIPTextCfg"),
-    ):
-        fields = [f.name for f in dataclasses.fields(getattr(open_clip(), owner))]
-        fields += [OUTPUT_STRIDE] if section == "vision" else []
-        for key in values:
-            if key not in fields:
-                close = difflib.get_close_matches(key, fields, n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-                raise ValueError(f"model.{section}.{key}: open_clip has no such value{hint}")
-        base[f"{section}_cfg"].update(values)
-    return base
-
-
-def build_towers(config: dict[str, Any], embed_dim: int) -> Towers:
-    """Randomly initialised towers from the result of `tower_config`."""
-    config = {k: v for k, v in config.items() if k in ("vision_cfg", "text_cfg", "quick_gelu")}
-    vision = dict(config["vision_cfg"])
-    stride = vision.pop(OUTPUT_STRIDE, None)
-    model = open_clip().CustomTextCLIP(embed_dim=embed_dim, **(config | {"vision_cfg": vision}))
-    if stride is not None:
-        model.visual.trunk = strided_trunk(vision.get("timm_model_name"), stride)
-    return _split(model, embed_dim)
-
-
-def pretrained_towers(name: str, pretrained: str) -> Towers:
-    """Towers with the weights of an open_clip tag, or of a local `.safetensors` file.
-
-    Raises ValueError for a file of another format: it would hold pickles, which are not read.
-    """
-    is_file = "/" in pretrained or "." in pretrained
-    if is_file and not pretrained.endswith(".safetensors"):
-        raise ValueError("start.pretrained: a tag of open_clip or a .safetensors file")
-    model = open_clip().create_model(name, pretrained=pretrained, force_custom_text=True)
-    embed_dim = open_clip().get_model_config(name)["embed_dim"]
-    return _split(model, int(embed_dim))
-
-
-def _split(model: Any, embed_dim: int) -> Towers:
-    visual, text = model.visual, model.text
-    image_projection = getattr(visual, "proj", None)
-    text_projection = getattr(text, "text_projection", None)
-    return Towers(
-        image=ImageTower(visual),
-        text=TextTower(text),
-        image_projection=_matrix(image_projection),
-        text_projection=_matrix(text_projection),
-        embed_dim=embed_dim,
-    )
-
-
-def _matrix(projection: object) -> Tensor | None:
-    if isinstance(projection, nn.Linear):
-        return projection.weight.detach().T.clone()
-    return projection.detach().clone() if isinstance(projection, Tensor) else None
 
 
 def _square(size: int | tuple[int, int]) -> int:

@@ -24,8 +24,7 @@ class BatchSource:
     def __init__(self, recipe: TrainingRecipe, model: SparseCLIP, ranks: Ranks) -> None:
         """Reads the data. With cached views `model.image` then reads those instead of pixels."""
         self.recipe, self.ranks, self.size = recipe, ranks, model.image.image_size
-        text = model.text
-        self.tokenizer = CaptionTokenizer.of_size(text.vocabulary, text.context_length)
+        self.tokenizer = CaptionTokenizer.of_model(model)
         self.pairs: PairsInMemory | None = None
         self.tally = PairTally(recipe.data.folder.name, 0)
         """What this rank has read of a stream; nothing of pairs in memory."""

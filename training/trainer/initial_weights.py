@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
+from training.model.build_towers import pretrained_towers, with_sentence_text
 from training.model.efficientnet import TIMM_NAME, imagenet_weights
+from training.model.sentence_tower import KEY
 from training.model.sparse_clip import SparseCLIP
-from training.model.towers import pretrained_towers
 from training.trainer.trained_model import load_model, new_model
 from training.trainer.training_recipe import TrainingRecipe
 
@@ -22,6 +23,8 @@ def initial_model(recipe: TrainingRecipe) -> SparseCLIP:
     start = recipe.start
     if start.open_clip:
         towers = pretrained_towers(start.open_clip, start.pretrained)
+        if KEY in recipe.model.text:
+            towers = with_sentence_text(towers, recipe.model.text)
         if recipe.model.head == "stacked" and towers.embed_dim != recipe.model.embed_dim:
             raise ValueError(f"model.embed_dim: {start.open_clip} has {towers.embed_dim}")
         model = new_model(recipe, towers)

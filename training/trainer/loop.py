@@ -24,6 +24,7 @@ from training.core.run_log import RunLog
 from training.core.seeds import derive_seed
 from training.loading.pairs import resolve_held_out
 from training.losses import LOSSES
+from training.model.sentence_source import resolved_text
 from training.trainer.batch_source import BatchSource
 from training.trainer.initial_weights import initial_model
 from training.trainer.step import TrainingStep
@@ -58,6 +59,7 @@ def train(recipe: TrainingRecipe, run: Path, stop_after: int | None = None) -> P
             recipe,
             loop=replace(recipe.loop, precision=precision),
             data=replace(recipe.data, held_out=held_out),
+            model=replace(recipe.model, text=resolved_text(recipe.model.text)),
         )
         return _TrainingRun(resolved, run, ranks).go(stop_after)
 

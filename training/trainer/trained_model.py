@@ -8,14 +8,23 @@ from safetensors.torch import load_file
 
 from training.core.checkpoint import Progress, find_checkpoint, read_checkpoint
 from training.losses import LOSSES
+from training.model.build_towers import Towers
+from training.model.sentence_source import fill_encoder
+from training.model.sentence_tower import SentenceTower
 from training.model.sparse_clip import SparseCLIP
-from training.model.towers import Towers
 from training.trainer.training_recipe import TrainingRecipe
 
 
 def new_model(recipe: TrainingRecipe, towers: Towers | None = None) -> SparseCLIP:
-    """The recipe's model with random weights, or with those of `towers`, and its loss's scalars."""
-    return SparseCLIP(recipe.model, towers, LOSSES.load(recipe.loop.loss).parameters)
+    """The recipe's model with random weights, or with those of `towers`, and its loss's scalars.
+
+    A sentence encoder has its own weights. Raises DataError when its package cannot be fetched, and
+    ModelImportError when it is not read, or another one than the recipe describes.
+    """
+    model = SparseCLIP(recipe.model, towers, LOSSES.load(recipe.loop.loss).parameters)
+    if isinstance(model.text, SentenceTower):
+        fill_encoder(model.text, recipe.model.text)
+    return model
 
 
 def load_model(path: Path) -> tuple[SparseCLIP, TrainingRecipe]:

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from tests.support.paths import ROOT
+from tests.support.tiny_encoders import write_encoder
 from tests.training.conftest import environment, tiny_recipe
 from tests.training.losses.test_clip import masked_loss, rows
 from tests.training.losses.test_own_parameters import BIAS, PairwiseLoss
@@ -31,12 +32,21 @@ LOOPS = {
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def text(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """A text tower over a frozen sentence encoder."""
+    folder = write_encoder(tmp_path_factory.mktemp("encoders") / "bert")
+    return {"sentence_encoder": str(folder), "hidden": 32, "context_length": 12}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, text: dict[str, object]) -> Path:
     """The folder that the ranks wrote to."""
     folder: Path = tmp_path_factory.mktemp("ranks")
-    for name, loop in LOOPS.items():
+    for name, loop in {**LOOPS, "sentence": LOOPS["cached"]}.items():
         recipe = json.loads(json.dumps(tiny_recipe().to_dict()))
         recipe["loop"].update(loop)
+        if name == "sentence":
+            recipe["model"]["text"] = text
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launcher += ["--nproc-per-node", str(RANKS), "-m", "tests.training.core.rank_program"]
@@ -72,6 +82,16 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run: Path = tmp_path_factory.mktemp("alone")
     train(tiny_recipe(loop=LOOP), run)
     return run
+
+
+def test_a_run_over_a_sentence_encoder_agrees_with_one_process(
+    results: Path, text: dict[str, object], tmp_path: Path
+) -> None:
+    train(tiny_recipe(loop=LOOP, model={"text": text}), tmp_path)
+    assert losses(results / "sentence") == pytest.approx(losses(tmp_path), rel=1e-4)
+    torch.testing.assert_close(
+        weights(results / "sentence"), weights(tmp_path), rtol=1e-3, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["whole", "cached"])

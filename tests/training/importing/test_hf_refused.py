@@ -23,7 +23,7 @@ from tests.training.importing.hf_edits import (
     tensors,
     tokenizer_of,
 )
-from training.importing.base import ModelImportError
+from training.huggingface.model_error import ModelImportError
 
 NAN = torch.tensor(float("nan"))
 TEXT_BIAS = "text_model.final_layer_norm.bias"

@@ -17,9 +17,10 @@ from huggingface_hub import constants
 
 from serving.cli.main import main
 from tests.support.paths import ROOT
+from training.huggingface.model_error import ModelImportError
 from training.importing._hub import hub_answers
 from training.importing._open_clip_files import find_files
-from training.importing.base import ModelImportError, SourceOptions
+from training.importing.base import SourceOptions
 
 
 @pytest.fixture

@@ -17,10 +17,11 @@ from bundle.onnx_graph import OnnxGraph
 from bundle.store import open_bundle
 from serving.cli.main import main
 from tests.training.importing.tiny_open_clip import CONTEXT
+from training.huggingface.model_error import ModelImportError
 from training.importing import import_bundle as job
 from training.importing._golden_inputs import golden_images
 from training.importing._open_clip_reference import OpenClipReference
-from training.importing.base import ImportedModel, ModelImportError, SourceOptions
+from training.importing.base import ImportedModel, SourceOptions
 from training.importing.import_bundle import ImportConfig, import_bundle
 from training.importing.open_clip_source import OpenClipSource
 

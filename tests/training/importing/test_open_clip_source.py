@@ -19,11 +19,12 @@ from bundle.text import TextError, clean_text, without_ignorable
 from tests.training.importing.tiny_open_clip import CONTEXT, MODELS, TEXT, VIT
 from training.bundling.onnx_file import write_onnx
 from training.core.torchvision_compat import open_clip
+from training.huggingface.model_error import ModelImportError
 from training.importing._gates import check_graph, check_tokens, golden
 from training.importing._golden_inputs import CORPUS
 from training.importing._open_clip_files import common_preprocessing
 from training.importing._open_clip_tokenizer import CLEANINGS
-from training.importing.base import ImportedModel, ModelImportError, SourceOptions
+from training.importing.base import ImportedModel, SourceOptions
 from training.importing.open_clip_source import OpenClipSource
 
 Folders = Callable[[str], Path]

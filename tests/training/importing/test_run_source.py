@@ -11,9 +11,10 @@ import torch
 
 from bundle.open_tokenizer import open_tokenizer
 from training.core.checkpoint import Progress, save
+from training.huggingface.model_error import ModelImportError
 from training.importing._gates import check_tokens, golden
 from training.importing._golden_inputs import CORPUS
-from training.importing.base import ModelImportError, SourceOptions
+from training.importing.base import SourceOptions
 from training.importing.run_source import RunSource
 from training.trainer.trained_model import load_model, new_model
 from training.trainer.training_recipe import TrainingRecipe

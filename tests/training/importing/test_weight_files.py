@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from training.importing._weight_files import load_fitting, read_weights, weights_digest
-from training.importing.base import ModelImportError
+from training.huggingface.model_error import ModelImportError
+from training.huggingface.stored_weights import weights_digest
+from training.importing._weight_files import load_fitting, read_weights
 
 MODEL = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
 

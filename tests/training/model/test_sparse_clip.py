@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from tests.training.conftest import tiny_recipe
 from training.core.torchvision_compat import open_clip
 from training.model import sparse_head as head_module
+from training.model.build_towers import build_towers, tower_config
 from training.model.sparse_clip import ModelConfig, SparseCLIP, normalize
 from training.model.sparse_head import RepReLU, SparseHead
-from training.model.towers import build_towers, tower_config
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
-"""What files of safetensors say they hold, read from their headers alone, without torch."""
+"""What files of safetensors say they hold, read from their headers alone, and their digest, all
+without torch."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from training.importing.base import ModelImportError
+from training.huggingface.model_error import ModelImportError
 
 READABLE = ("F64", "F32", "F16", "BF16", "I64", "I32", "BOOL")
 """Types of numbers as they are. Integers are positions and counters. A number of 8 bits or fewer
@@ -54,3 +56,14 @@ def check_layers(name: str, section: object, stored: int) -> None:
         counts = value if isinstance(value, list | tuple) else (value,)
         if any(isinstance(count, int | float) and count > stored for count in counts):
             raise ModelImportError(f"{name}.{key}: {value} layers of {stored} tensors")
+
+
+def weights_digest(paths: Sequence[Path]) -> str:
+    """The sha256 of a file of weights; of several, that of their digests in the order of names."""
+    digests = []
+    for path in sorted(paths, key=lambda path: path.name):
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()

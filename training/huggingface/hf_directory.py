@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.importing._stored_weights import StoredWeights, check_layers, stored_weights
-from training.importing.base import ModelImportError
+from training.huggingface.model_error import ModelImportError
+from training.huggingface.stored_weights import StoredWeights, check_layers, stored_weights
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -42,19 +42,20 @@ class HFDirectory:
     stored: StoredWeights
 
     @classmethod
-    def open(cls, path: Path) -> HFDirectory:
-        """Finds the files that a model of two towers needs.
+    def open(cls, path: Path, *, what: str, has_images: bool) -> HFDirectory:
+        """Finds the files that a model needs: those of a tokenizer, and with `has_images` those of
+        a processor. Messages about the folder itself begin with `what`.
 
         Raises ModelImportError for a file that is missing, weights that are not safetensors, and
         files that ask for code of their own.
         """
         if not path.is_dir():
             raise ModelImportError(
-                "SOURCE: hf: no such folder; `hf download ORG/REPO --local-dir PATH` fetches a"
+                f"{what}: no such folder; `hf download ORG/REPO --local-dir PATH` fetches a"
                 " model of the hub"
             )
         if not (path / "config.json").is_file():
-            raise ModelImportError("SOURCE: hf: no config.json in this folder")
+            raise ModelImportError(f"{what}: no config.json in this folder")
         configs = {name: read_json(path / name) for name in ("config.json", *_PROCESSORS)}
         configs["tokenizer_config.json"] = read_json(path / "tokenizer_config.json")
         for name, config in configs.items():
@@ -64,9 +65,10 @@ class HFDirectory:
             raise ModelImportError("config.json: quantization_config: not read")
         weights = _weight_files(path)
         stored = stored_weights(weights)
+        check_layers("config.json", configs["config.json"], stored.tensors)
         for name, section in configs["config.json"].items():
             check_layers(f"config.json: {name}", section, stored.tensors)
-        if not any((path / name).is_file() for name in _PROCESSORS):
+        if has_images and not any((path / name).is_file() for name in _PROCESSORS):
             raise ModelImportError(
                 "no preprocessor_config.json: save the model's processor beside it"
             )
@@ -91,19 +93,22 @@ class HFDirectory:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file; an empty one for a file that is not there. Raises ModelImportError."""
-    if not path.is_file():
-        return {}
+    data = read_json_value(path) if path.is_file() else {}
+    if not isinstance(data, dict):
+        raise ModelImportError(f"{path.name}: not an object")
+    return data
+
+
+def read_json_value(path: Path) -> Any:
+    """What a file of JSON holds. Raises ModelImportError."""
     if path.stat().st_size > _MAX_JSON_BYTES:
         raise ModelImportError(f"{path.name}: over {_MAX_JSON_BYTES} bytes")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise ModelImportError(f"{path.name}: you may not read it") from None
     except (ValueError, RecursionError):
         raise ModelImportError(f"{path.name}: not JSON") from None
-    if not isinstance(data, dict):
-        raise ModelImportError(f"{path.name}: not an object")
-    return data
 
 
 def _weight_files(path: Path) -> list[Path]:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from training.core.torchvision_compat import transformers
-from training.importing._hf_directory import HFDirectory
-from training.importing.base import ModelImportError
+from training.huggingface.hf_directory import HFDirectory
+from training.huggingface.model_error import ModelImportError
 
 MOST_BEYOND_FILES = 4
 """How many times as many weights as the files hold a configuration may describe. A model that lacks
@@ -28,12 +28,14 @@ def read_part(what: str, loader: Any, directory: HFDirectory, **options: str) ->
 
 def check_size(cls: Any, directory: HFDirectory) -> None:
     """Raises ModelImportError for a configuration of a far larger model than its files hold, before
-    memory is taken for it."""
+    memory is taken for it. `cls` is a class of the library, or AutoModel."""
     stored = directory.stored.numbers
+    is_auto = not hasattr(cls, "config_class")
+    config_class = transformers().AutoConfig if is_auto else cls.config_class
     try:
-        config = cls.config_class.from_pretrained(str(directory.path), local_files_only=True)
+        config = config_class.from_pretrained(str(directory.path), local_files_only=True)
         with torch.device("meta"):
-            model = cls(config)
+            model = cls.from_config(config) if is_auto else cls(config)
     except Exception as error:  # a constructor raises anything for numbers that do not fit
         raise ModelImportError("config.json: transformers refuses it") from error
     described = sum(parameter.numel() for parameter in model.parameters())
@@ -43,15 +45,25 @@ def check_size(cls: Any, directory: HFDirectory) -> None:
         )
 
 
-def load_model(cls: Any, directory: HFDirectory) -> Any:
-    """The library's model in float32, with exactly the weights of the files."""
+def load_model(
+    cls: Any,
+    directory: HFDirectory,
+    *,
+    attention: str | None = "sdpa",
+    without: tuple[str, ...] = (),
+) -> Any:
+    """The library's model in float32, with exactly the weights of the files.
+
+    An `attention` of None is what the library takes for the model. Weights whose names begin with
+    one of `without` are not used: they may be missing, or too many. Raises ModelImportError.
+    """
     try:
         model, report = cls.from_pretrained(
             str(directory.path),
             local_files_only=True,
             use_safetensors=True,
             dtype=torch.float32,
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
@@ -67,8 +79,8 @@ def load_model(cls: Any, directory: HFDirectory) -> Any:
         ),
         (unknown, "is not a tensor of this architecture"),
     ):
-        if names:
-            raise ModelImportError(f"weights: {min(names)} {problem}")
+        if used := {name for name in names if not name.startswith(without)}:
+            raise ModelImportError(f"weights: {min(used)} {problem}")
     if "logit_bias" in report["missing_keys"]:
         model.logit_bias.data.zero_()
     for name, tensor in model.state_dict().items():

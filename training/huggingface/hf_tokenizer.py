@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bundle.manifest import Tokenization
-from training.importing._sentencepiece_json import siglip_tokenizer_json
-from training.importing._tokenizer_json import KINDS, prepare
-from training.importing.base import ModelImportError
+from training.huggingface.model_error import ModelImportError
+from training.huggingface.sentencepiece_json import siglip_tokenizer_json
+from training.huggingface.tokenizer_json import KINDS, prepare
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.character_map import CharacterMap, CharacterMapError
-from training.importing.base import ModelImportError
+from training.huggingface.model_error import ModelImportError
 
 _NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3
 """Types of pieces in sentencepiece_model.proto. Others are matched before the model runs."""
