@@ -65,6 +65,7 @@ def vit_b32(models: Path) -> Path:
     from training.bundling.bundle_writer import GoldenInputs, export_bundle
     from training.core.torchvision_compat import open_clip
     from training.model.sparse_clip import ModelConfig, SparseCLIP
+    from training.model.tokenizer import CaptionTokenizer
 
     torch.manual_seed(0)
     config = ModelConfig(
@@ -83,7 +84,7 @@ def vit_b32(models: Path) -> Path:
     )
     return export_bundle(
         model,
-        open_clip().get_tokenizer("ViT-B-32"),
+        CaptionTokenizer.of_clip(open_clip().get_tokenizer("ViT-B-32")),
         preprocessing=Preprocessing(
             size=224,
             mean=(0.48145466, 0.4578275, 0.40821073),

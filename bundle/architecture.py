@@ -22,6 +22,19 @@ or for each pair alone, by sigmoid(scale * cosine + bias), as SigLIP was (arXiv 
 
 
 @dataclass(frozen=True, kw_only=True)
+class SentenceOrigin:
+    """The sentence encoder on which a text tower stands: where its weights are from."""
+
+    name: str
+    """Such as all-MiniLM-L6-v2; of a folder its last name."""
+    weights_sha256: str
+    """The digest of the weights with which training began. The graph has them rounded, or trained
+    further."""
+    licence: str
+    """The licence of these weights, as their publisher names it; `unknown` where nobody does."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
     """The shapes of a model's inputs and outputs, and how it computes its codes.
 
@@ -68,6 +81,8 @@ class Architecture:
     logit_scale_cap: Scale | None = None
     """The upper bound of exp(logit scale) during training, which sets how sparse codes become. None
     where there was none."""
+    text_encoder: SentenceOrigin | None = None
+    """None for a text tower that stands on no sentence encoder."""
     config: dict[str, Any] = field(default_factory=dict)
     """What training.model.sparse_clip needs to build the torch model again. Empty where the graphs
     were written from another library's model."""

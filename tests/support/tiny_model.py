@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
@@ -16,6 +16,7 @@ from bundle.manifest import Preprocessing, Training
 if TYPE_CHECKING:
     from training.bundling.onnx_graphs import TopK
     from training.model.sparse_clip import SparseCLIP
+    from training.model.tokenizer import CaptionTokenizer
 
 SIDE, CONTEXT, VOCABULARY, CONCEPTS = 32, 16, 600, 256
 
@@ -65,11 +66,11 @@ def tiny_model(
     return model
 
 
-def tiny_tokenizer() -> Any:
+def tiny_tokenizer() -> CaptionTokenizer:
     """open_clip's tokenizer with the first 86 merges."""
-    from training.model.tokenizer import open_clip_tokenizer
+    from training.model.tokenizer import CaptionTokenizer
 
-    return open_clip_tokenizer(VOCABULARY, CONTEXT)
+    return CaptionTokenizer.of_size(VOCABULARY, CONTEXT)
 
 
 def tiny_concepts() -> list[NamedConcept]:

@@ -7,27 +7,28 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
-from bundle.architecture import Architecture
+from bundle.architecture import Architecture, SentenceOrigin
 from bundle.captions import CAPTIONS_FILE, write_captions
-from bundle.clip_tokenizer import ClipTokenizer
 from bundle.concepts import ConceptVocabulary, NamedConcept
-from bundle.manifest import Manifest, Preprocessing, Tokenization, Training
+from bundle.manifest import Manifest, Preprocessing, Training
+from bundle.open_tokenizer import open_tokenizer
 from bundle.preprocessor import Preprocessor
 from bundle.schema import from_dict
 from bundle.store import Bundle, write_version
-from bundle.tensor_errors import tensor_writes
 from training.bundling.onnx_graphs import TopK, write_graphs
 from training.bundling.onnx_parity import ParityError, check_graphs, choose_topk
+from training.bundling.weights_file import is_rounded, weights_of, write_weights
+from training.model.sentence_tower import KEY, SentenceTower
 from training.model.sparse_clip import ModelConfig, SparseCLIP
-from training.model.tokenizer import write_tokenizer_json
+from training.model.stored_tensors import stored_tensors
+from training.model.tokenizer import CaptionTokenizer
 
 Storage = Literal["float16", "float32"]
 
@@ -55,7 +56,7 @@ class CaptionCodes:
 
 def export_bundle(
     model: SparseCLIP,
-    tokenizer: Any,
+    tokenizer: CaptionTokenizer,
     *,
     preprocessing: Preprocessing,
     concepts: Iterable[NamedConcept],
@@ -72,11 +73,10 @@ def export_bundle(
 ) -> Path:
     """Writes `models_dir/name/version`, makes it current, and returns its directory.
 
-    `tokenizer` is the open_clip SimpleTokenizer that the model was trained with. With float16
-    storage the weights are rounded first, and the graphs are compared with the rounded model, which
-    is the one that ships; computation stays in float32. `model` itself is not changed. With
-    `shared_dense` the bundle offers its dense vectors (see Architecture.dense), and with `captions`
-    it names images by them.
+    `tokenizer` is the one that the model was trained with. With float16 storage the weights are
+    rounded first, and the graphs are compared with the rounded model, which is the one that ships;
+    computation stays in float32. `model` itself is not changed. With `shared_dense` the bundle
+    offers its dense vectors (see Architecture.dense), and with `captions` it names images by them.
 
     Raises BundleExportError for a model without ReLU, inputs that do not fit it, or a graph that
     fails the parity gate, and BundleError for a version that exists. Then nothing is left behind.
@@ -93,14 +93,15 @@ def export_bundle(
         ConceptVocabulary.write(work / "concepts.jsonl", concepts)
         if captions is not None:
             write_captions(work / CAPTIONS_FILE, captions.texts, captions.codes)
-        write_tokenizer_json(tokenizer, work / "tokenizer.json")
-        _write_weights(model, work / "weights.safetensors", half=storage == "float16")
+        path = work / "tokenizer.json"
+        tokenizer.write(path)
         # From here on with the tokenizer and the preprocessing that a server will use.
-        reader = ClipTokenizer.open(work / "tokenizer.json", model.text.context_length)
+        reader = open_tokenizer(path, model.text.context_length, tokenizer.tokenization)
         tokens = reader.encode(golden.texts)
         pixels = np.stack([Preprocessor(preprocessing)(image) for image in golden.images])
         topk = choose_topk(model, pixels, tokens)
         write_graphs(model, topk, work, half=storage == "float16")
+        write_weights(model, work, half=storage == "float16")
         try:
             parity = check_graphs(model, work, pixels, tokens)
         except ParityError as error:
@@ -109,7 +110,7 @@ def export_bundle(
             name=name,
             version=version,
             kind="sparse",
-            tokenization=Tokenization(kind="clip_bpe"),
+            tokenization=tokenizer.tokenization,
             architecture=_architecture(model, topk, shared_dense),
             preprocessing=preprocessing,
             training=training_record,
@@ -131,8 +132,8 @@ def as_shipped(model: SparseCLIP, storage: Storage = "float16") -> SparseCLIP:
     model = copy.deepcopy(model).cpu().float().eval()
     if storage == "float16":
         with torch.no_grad():
-            for name, tensor in model.state_dict(keep_vars=True).items():
-                if _is_rounded(tensor):
+            for name, tensor in stored_tensors(model).items():
+                if is_rounded(tensor):
                     tensor.copy_(tensor.half().float())
                     if not torch.isfinite(tensor).all():
                         raise BundleExportError(f"{name}: does not fit float16")
@@ -140,19 +141,16 @@ def as_shipped(model: SparseCLIP, storage: Storage = "float16") -> SparseCLIP:
 
 
 def load_weights(bundle: Bundle) -> SparseCLIP:
-    """The torch model of a bundle, in float32 and evaluation mode."""
+    """The torch model of a bundle, in float32 and evaluation mode. No other file is read."""
     config = from_dict(ModelConfig, bundle.manifest.architecture.config, at="architecture.config")
     model = SparseCLIP(config)
-    weights = load_file(bundle.file("weights.safetensors"))
-    model.load_state_dict(
-        {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
-    )
+    model.load_state_dict(weights_of(bundle))
     return model.eval()
 
 
 def _check(
     model: SparseCLIP,
-    tokenizer: Any,
+    tokenizer: CaptionTokenizer,
     preprocessing: Preprocessing,
     concepts: int,
     golden: GoldenInputs,
@@ -161,7 +159,9 @@ def _check(
         raise BundleExportError("model: has no ReLU, so it has no sparse codes to export")
     if concepts != model.config.concepts:
         raise BundleExportError(f"concepts: {concepts} for a model of {model.config.concepts}")
-    if tokenizer.vocab_size != model.text.vocabulary:
+    ids, is_clip = tokenizer.reader.vocabulary, tokenizer.tokenization.kind == "clip_bpe"
+    # The table of an encoder may be rounded up.
+    if ids > model.text.vocabulary or (is_clip and ids < model.text.vocabulary):
         raise BundleExportError("tokenizer: has another vocabulary than the text tower")
     if preprocessing.size != model.image.image_size:
         raise BundleExportError(f"preprocessing.size: must be {model.image.image_size}")
@@ -169,23 +169,15 @@ def _check(
         raise BundleExportError("golden: needs at least one image and one text")
 
 
-def _is_rounded(tensor: torch.Tensor) -> bool:
-    """Single numbers (the logit scale, counters) stay exact, as that costs no space."""
-    return tensor.is_floating_point() and tensor.ndim > 0
-
-
-def _write_weights(model: SparseCLIP, path: Path, *, half: bool) -> None:
-    tensors = {
-        name: (tensor.half() if half and _is_rounded(tensor) else tensor).contiguous()
-        for name, tensor in model.state_dict().items()
-        if not name.startswith("loss_parameters.")
-    }
-    with tensor_writes():
-        save_file(tensors, path)
-
-
 def _architecture(model: SparseCLIP, topk: TopK, shared_dense: bool) -> Architecture:
     config = model.config
+    text, encoder = config.text, None
+    if isinstance(model.text, SentenceTower):
+        begun = model.text.description
+        text = {**text, KEY: begun.name}  # which may be a path
+        encoder = SentenceOrigin(
+            name=begun.name, weights_sha256=begun.weights_sha256, licence=begun.licence
+        )
     return Architecture(
         family=f"open_clip:{config.name or 'custom'}",
         concepts=config.concepts,
@@ -201,6 +193,7 @@ def _architecture(model: SparseCLIP, topk: TopK, shared_dense: bool) -> Architec
         patch_topk=topk.patch,
         logit_scale=float(model.scale.detach()),
         logit_scale_cap=config.logit_scale_cap,
-        config=dataclasses.asdict(config),
+        config=dataclasses.asdict(dataclasses.replace(config, text=text)),
+        text_encoder=encoder,
         dense="shared" if shared_dense else None,
     )

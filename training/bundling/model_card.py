@@ -10,6 +10,8 @@ from bundle.concepts import NamedConcept
 from bundle.manifest import Training
 from training.evaluation.evaluate import SplitFigures
 from training.loading.samples import DataDescription
+from training.model.sentence_tower import KEY, SentenceTextConfig
+from training.model.sparse_clip import ModelConfig
 from training.trainer.training_recipe import TrainingRecipe
 
 COLUMNS = (
@@ -43,6 +45,7 @@ def model_card(
         f"Sparse CLIP (arXiv 2601.20075) with {model.concepts:,} concepts, logit scale {scale}, "
         f"head `{model.head}`, pool `{model.pool}`. {recipe.about.strip()}",
         "",
+        *_text_tower(model),
         "## Trained on",
         "",
         f"{record.pairs:,} pairs of `{data.name}`"
@@ -78,13 +81,36 @@ def model_card(
         "",
         "## Limits",
         "",
-        *_knowledge(data),
+        *_knowledge(data, reads_sentences=KEY in model.text),
         "- A word is spread over tens of concepts, and a concept may mean several things: its name "
         "is a hint.",
         "- The dense vectors of images and texts are not in one space, so the bundle offers none.",
         "- The figures hold at this scale only, and predict nothing about a model trained on more.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def described_encoder(model: ModelConfig) -> str:
+    """The sentence encoder of a run's model, with its licence; empty without one."""
+    if KEY not in model.text:
+        return ""
+    config = SentenceTextConfig.of(model.text)
+    name, licence = config.sentence_encoder, "unknown"
+    if config.encoder is not None:
+        name, licence = config.encoder.name, config.encoder.licence
+    return f"{name} (licence: {licence}; {'frozen' if config.frozen else 'trained further'})"
+
+
+def _text_tower(model: ModelConfig) -> list[str]:
+    if KEY not in model.text:
+        return []
+    config = SentenceTextConfig.of(model.text)
+    digest = config.encoder.weights_sha256 if config.encoder else ""
+    return [
+        f"The text tower is the sentence encoder {described_encoder(model)}, and a layer of "
+        f"{config.hidden} on its vector. The sha256 of the encoder's weights is `{digest}`.",
+        "",
+    ]
 
 
 def _licences(data: DataDescription) -> str:
@@ -109,11 +135,19 @@ def _heading(data: DataDescription, figures: Sequence[SplitFigures]) -> list[str
     ]
 
 
-def _knowledge(data: DataDescription) -> list[str]:
+def _knowledge(data: DataDescription, *, reads_sentences: bool) -> list[str]:
+    beyond = (
+        "- The sentence encoder has read more words than the captions have. Such a word comes near "
+        "its neighbours, but no image was trained with it."
+    )
     if not data.is_built:
-        return ["- The model knows images and words such as those of its data, and no others."]
+        known = "- The model knows images and words such as those of its data"
+        return [f"{known}.", beyond] if reads_sentences else [f"{known}, and no others."]
+    drawings = "- The model knows drawings: icons and emoji. It was not trained on photographs."
+    if reads_sentences:
+        return [drawings, beyond]
     return [
-        "- The model knows drawings: icons and emoji. It was not trained on photographs.",
+        drawings,
         "- It knows the English names and keywords of icons. Other words and other languages are "
         "split into tokens that it has rarely seen.",
     ]

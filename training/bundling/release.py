@@ -14,7 +14,7 @@ import numpy as np
 from bundle.concepts import NamedConcept
 from bundle.manifest import Training
 from training.bundling.bundle_writer import GoldenInputs, as_shipped, export_bundle
-from training.bundling.model_card import model_card
+from training.bundling.model_card import described_encoder, model_card
 from training.bundling.name_vocabulary import NameVocabulary
 from training.bundling.naming import captions_of, named_by, words_of_data
 from training.core.checkpoint import find_checkpoint
@@ -31,8 +31,9 @@ from training.loading.pair_data import ALL, PairData
 from training.loading.samples import LabelledImage, as_pair_data, describe
 from training.model.efficientnet import PACKAGE
 from training.model.pixels import preprocessing
+from training.model.sentence_tower import KEY
 from training.trainer.trained_model import read_state
-from training.trainer.training_recipe import StartConfig
+from training.trainer.training_recipe import TrainingRecipe
 
 GOLDEN_ITEMS = 256
 """Number of images, and of captions, on which the graphs are compared with torch."""
@@ -89,14 +90,14 @@ def release(config: ReleaseConfig) -> Path:
         epochs=recipe.loop.epochs,
         samples_seen=progress.samples,
         seed=recipe.loop.seed,
-        started_from=_start(recipe.start),
+        started_from=_start(recipe),
         hardware=f"{platform.machine()} CPU",
         seconds=round(progress.seconds, 1),
         figures=figures_by_name(figures),
     )
     return export_bundle(
         encoder.model,
-        encoder.tokenizer.source,
+        encoder.tokenizer,
         preprocessing=preprocessing(encoder.model.image.image_size),
         concepts=concepts,
         captions=captions_of(encoder, trained_on),
@@ -112,11 +113,17 @@ def release(config: ReleaseConfig) -> Path:
     )
 
 
-def _start(start: StartConfig) -> str:
+def _start(recipe: TrainingRecipe) -> str:
+    start, text = recipe.start, "the text tower from scratch"
+    if described := described_encoder(recipe.model):
+        text = f"the text tower over the sentence encoder {described}"
     if start.image:
         source = f"{start.image} on ImageNet (Apache-2.0, {PACKAGE.label})"
-        return f"{source}, the text tower from scratch"
-    return start.open_clip or start.checkpoint or "scratch"
+        return f"{source}, {text}"
+    source = start.open_clip or start.checkpoint
+    if KEY in recipe.model.text:
+        return f"{source}, {text}" if source else text
+    return source or "scratch"
 
 
 def _with_clarity(

@@ -15,7 +15,6 @@ from training.huggingface.hf_directory import HFDirectory
 from training.huggingface.hf_loading import check_size, load_model, quiet_transformers, read_part
 from training.huggingface.hf_tokenizer import HFTokenizer
 from training.huggingface.model_error import ModelImportError
-from training.huggingface.padding_mask import PaddingMask
 from training.huggingface.stored_weights import weights_digest
 from training.importing._hf_preprocessing import preprocessing_of
 from training.importing._hf_reference import HFReference, NaFlexReference
@@ -26,6 +25,7 @@ from training.importing._hf_towers import (
     HFTextTower,
     NaFlexImageTower,
     NaFlexPatches,
+    PaddingMask,
     SquareNaFlex,
 )
 from training.importing.base import ImportedModel

@@ -220,9 +220,11 @@ def _round(model: ImportedModel) -> None:
     """Rounds the weights to float16. Raises ModelImportError for one beyond its range."""
     import torch
 
+    from training.model.stored_tensors import stored_tensors
+
     with torch.no_grad():
         for module in _modules(model).values():
-            for name, tensor in module.state_dict(keep_vars=True).items():
+            for name, tensor in stored_tensors(module).items():
                 if tensor.is_floating_point() and tensor.ndim > 0:
                     tensor.copy_(tensor.half().float())
                     if not torch.isfinite(tensor).all():

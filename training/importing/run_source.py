@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bundle.manifest import Tokenization
 from training.huggingface.model_error import ModelImportError
 from training.importing._open_clip_reference import OpenClipReference
 from training.importing.base import ImportedModel, ModelSource, SourceOptions, with_home
@@ -29,7 +28,6 @@ class RunSource(ModelSource):
         from training.evaluation.encoder import CheckpointEncoder
         from training.huggingface.stored_weights import weights_digest
         from training.importing._run_towers import image_encoder, patch_encoder, text_encoder
-        from training.model.tokenizer import write_tokenizer_json
 
         try:
             checkpoint = find_checkpoint(path)
@@ -49,8 +47,8 @@ class RunSource(ModelSource):
             patches=patch_encoder(model),
             patch_grid=model.patch_grid,
             preprocessing=encoder.preprocess.preprocessing,
-            tokenization=Tokenization(kind="clip_bpe"),
-            write_tokenizer=lambda path: write_tokenizer_json(encoder.tokenizer.source, path),
+            tokenization=encoder.tokenizer.tokenization,
+            write_tokenizer=encoder.tokenizer.write,
             context_length=model.text.context_length,
             vocabulary=model.text.vocabulary,
             logit_scale=float(model.scale),
@@ -64,14 +62,14 @@ class RunSource(ModelSource):
 
 
 def _reference(encoder: CheckpointEncoder) -> OpenClipReference:
-    """The checkpoint as it is evaluated, with open_clip's own transform and tokenizer, by which it
-    was trained."""
+    """The checkpoint as it is evaluated, with open_clip's own transform, and the tokenizer of the
+    library that it is from."""
     from training.core.torchvision_compat import open_clip
 
     p, model = encoder.preprocess.preprocessing, encoder.model
     return OpenClipReference(
         open_clip().transform.PreprocessCfg(size=p.size, mean=p.mean, std=p.std),
-        encoder.tokenizer.source,
+        encoder.tokenizer.library_rows,
         lambda pixels: model.encode_image(pixels).codes,
         lambda tokens: model.encode_text(tokens).codes,
     )

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from bundle.manifest import Tokenization
 from training.core.torchvision_compat import transformers
-from training.huggingface.padding_mask import PaddingMask
 
 Pooling = Literal["mean", "cls"]
 
@@ -54,9 +53,7 @@ class SentenceTrunk(nn.Module):
         self.width = int(encoder.config.hidden_size)
         self.vocabulary = int(encoder.config.vocab_size)
         self.pooling, self.normalize = description.pooling, description.normalize
-        self.mask = PaddingMask(
-            pad_id=description.tokenization.pad_id, left=False, ends_with_pad=False
-        )
+        self.pad_id = description.tokenization.pad_id
 
     @classmethod
     def empty(cls, description: EncoderDescription) -> SentenceTrunk:
@@ -66,8 +63,8 @@ class SentenceTrunk(nn.Module):
         return cls(library.AutoModel.from_config(config, dtype=torch.float32), description)
 
     def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B E"]:
-        """Vectors of padded rows of token ids."""
-        mask = self.mask(tokens)
+        """Vectors of padded rows of token ids. No token of a text has the id of the padding."""
+        mask = (tokens != self.pad_id).long()
         states = self.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
         if self.pooling == "cls":
             pooled = states[:, 0]

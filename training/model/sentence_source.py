@@ -103,6 +103,8 @@ def read_source(folder: Path, name: str, licence: str = "") -> SentenceSource:
     converted = HFTokenizer.of(tokenizer)
     if converted.tokenization.padding is not None:
         raise ModelImportError("tokenizer: padding_side: must be right")
+    if tokenizer.pad_token_id in tokenizer("a")["input_ids"]:
+        raise ModelImportError("tokenizer: pad_token: must be no token of a text")
     config = files.config
     if converted.vocabulary > config.get("vocab_size", 0):
         raise ModelImportError(
@@ -182,7 +184,7 @@ def _longest(trunk: SentenceTrunk, limit: int) -> int:
     ModelImportError for a model that gives no hidden states, and for one in which a token does not
     see those after it.
     """
-    pad = trunk.mask.pad_id
+    pad = trunk.pad_id
     for longest in (limit, limit - pad - 1):
         rows = torch.full((2, max(longest, 1)), pad + 1)
         rows[1, -1] = pad + 2

@@ -107,6 +107,25 @@ class CaptionTokenizer:
                 json=path.read_bytes(),
             )
 
+    def write(self, path: Path) -> None:
+        """Writes the bundle's tokenizer.json."""
+        path.write_bytes(self.json)
+
+    def library_rows(self, texts: list[str]) -> Int[Tensor, "B T"]:
+        """The token ids of texts by the library's own tokenizer."""
+        if self.tokenization.kind == "clip_bpe":
+            rows: Tensor = self.source(texts)
+        else:
+            length = self.reader.context_length
+            rows = self.source(
+                texts,
+                padding="max_length",
+                truncation=True,
+                max_length=length,
+                return_tensors="pt",
+            )["input_ids"]
+        return rows
+
     def tokenize(self, caption: object) -> TokenizedText:
         """The token ids of one caption, and whether it was cut. Raises bundle.text.TextError."""
         return self.reader.tokenize(caption)

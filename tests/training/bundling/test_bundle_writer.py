@@ -227,7 +227,7 @@ def open_record() -> Any:
 
 
 def test_what_does_not_fit_is_refused_before_any_work(tmp_path: Path) -> None:
-    from training.model.tokenizer import open_clip_tokenizer
+    from training.model.tokenizer import CaptionTokenizer
 
     model = tiny_model()
     silent = tiny_model()
@@ -251,7 +251,7 @@ def test_what_does_not_fit_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(BundleExportError, match="^tokenizer: has another vocabulary"):
         export_bundle(
             model,
-            open_clip_tokenizer(601, 16),
+            CaptionTokenizer.of_size(601, 16),
             preprocessing=tiny_preprocessing(),
             concepts=tiny_concepts(),
             training_record=open_record(),

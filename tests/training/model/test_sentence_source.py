@@ -127,6 +127,7 @@ def test_a_pooler_is_not_missed(bert: Path, tmp_path: Path) -> None:
             "prompts are not supported",
         ),
         (change("tokenizer_config.json", padding_side="left"), "tokenizer: padding_side"),
+        (change("tokenizer_config.json", pad_token="[SEP]"), "tokenizer: pad_token"),
         (drop("tokenizer.json"), "no tokenizer.json"),
     ],
 )
