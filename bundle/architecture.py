@@ -88,6 +88,11 @@ class Architecture:
     were written from another library's model."""
 
     @property
+    def text_encoder_sha256(self) -> str:
+        """The digest of the sentence encoder's weights; empty without one."""
+        return "" if self.text_encoder is None else self.text_encoder.weights_sha256
+
+    @property
     def is_sparse(self) -> bool:
         """Whether the model has codes of concepts."""
         return self.concepts > 0

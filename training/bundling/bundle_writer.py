@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.architecture import Architecture, SentenceOrigin
+from bundle.architecture import Architecture
 from bundle.captions import CAPTIONS_FILE, write_captions
 from bundle.concepts import ConceptVocabulary, NamedConcept
 from bundle.manifest import Manifest, Preprocessing, Training
@@ -173,11 +173,8 @@ def _architecture(model: SparseCLIP, topk: TopK, shared_dense: bool) -> Architec
     config = model.config
     text, encoder = config.text, None
     if isinstance(model.text, SentenceTower):
-        begun = model.text.description
-        text = {**text, KEY: begun.name}  # which may be a path
-        encoder = SentenceOrigin(
-            name=begun.name, weights_sha256=begun.weights_sha256, licence=begun.licence
-        )
+        encoder = model.text.description.origin
+        text = {**text, KEY: encoder.name}  # which may be a path
     return Architecture(
         family=f"open_clip:{config.name or 'custom'}",
         concepts=config.concepts,

@@ -19,7 +19,7 @@ from training.bundling.name_vocabulary import NameVocabulary
 from training.bundling.naming import captions_of, named_by, words_of_data
 from training.core.checkpoint import find_checkpoint
 from training.data.data_recipe import DataError
-from training.evaluation.clarity import Judge, concept_clarity, judge_images
+from training.evaluation.clarity import Judge, concept_clarity, judge_images, named_judge
 from training.evaluation.encoder import CheckpointEncoder
 from training.evaluation.evaluate import (
     EncodedSplit,
@@ -68,6 +68,7 @@ def release(config: ReleaseConfig) -> Path:
     checkpoint = find_checkpoint(config.run)
     recipe, progress = read_state(checkpoint)
     encoder = CheckpointEncoder(checkpoint)
+    judge = named_judge(config.judge, encoder.text_encoder)
     encoder.model = as_shipped(encoder.model)  # figures and names describe the weights that ship
     data = recipe.data.open() if config.data is None else as_pair_data(config.data)
     data = data.held_out_by(recipe.data.held_out)
@@ -76,13 +77,13 @@ def release(config: ReleaseConfig) -> Path:
     names = [ALL] if trained == ALL else data.splits
     splits = [split for split in encode_splits(encoder, data, names, trained) if split.samples]
     held_out = [split for split in splits if split.held_out]
-    figures = [evaluate_encoded(encoder, split, config.judge) for split in held_out]
+    figures = [evaluate_encoded(encoder, split, judge) for split in held_out]
     trained_on = next((split for split in splits if not split.held_out), None)
     if trained_on is None:
         raise DataError(f"data.path: {data.name} holds no good pair of {trained}")
     concepts = named_by(encoder, trained_on, words_of_data(data), config.vocabulary)
-    if config.judge is not None and held_out:
-        concepts = _with_clarity(concepts, held_out, config.judge)
+    if judge is not None and held_out:
+        concepts = _with_clarity(concepts, held_out, judge)
     record = Training(
         recipe=recipe.name,
         data=description.reference,

@@ -221,7 +221,10 @@ def inspect(path: Path, top: int, as_json: bool) -> None:
     table.add_row("kind", manifest.kind)
     for section in _SECTIONS:
         fields = getattr(manifest, section)
-        for key, value in (dataclasses.asdict(fields) if fields else {}).items():
+        values = dataclasses.asdict(fields) if fields else {}
+        encoder = values.pop("text_encoder", None) or {}
+        values |= {f"text_encoder.{key}": value for key, value in encoder.items()}
+        for key, value in values.items():
             if not isinstance(value, dict) and value is not None:
                 table.add_row(f"{section}.{key}", _text(value))
     for key, figure in (manifest.training.figures if manifest.training else {}).items():

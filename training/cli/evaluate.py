@@ -87,6 +87,7 @@ def evaluate(
     from bundle.store import BundleError, default_bundle
     from training.core.checkpoint import CheckpointError
     from training.data.data_recipe import DataError
+    from training.evaluation.clarity import named_judge
     from training.evaluation.encoder import CheckpointEncoder, open_encoder
     from training.evaluation.evaluate import evaluate_split
     from training.loading.pair_data import TRAIN
@@ -97,7 +98,7 @@ def evaluate(
             encoder = open_encoder(model or default_bundle())
         except CheckpointError as error:
             raise CheckpointError(f"MODEL: {error}") from None
-        judge = find_judge()
+        judge = named_judge(find_judge(), encoder.text_encoder)
         recipe = encoder.recipe if isinstance(encoder, CheckpointEncoder) else None
         is_recipes = data is None and recipe is not None
         with contextlib.nullcontext() if is_recipes else errors_as_typed():

@@ -19,6 +19,7 @@ three consequences:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,6 +30,8 @@ from numpy.typing import NDArray
 from bundle.codes import ACTIVE_ABOVE
 from training.evaluation.metrics import Floats, Ints
 
+log = logging.getLogger(__name__)
+
 CONCEPTS_PER_BLOCK = 512
 """Concepts whose float64 copies exist at a time."""
 
@@ -36,13 +39,37 @@ Doubles = NDArray[np.float64]
 
 
 class Judge(Protocol):
-    """A text encoder that is independent of the model it judges."""
+    """A text encoder, which should be independent of the model that it judges (`named_judge`)."""
 
     name: str
 
     def __call__(self, texts: Sequence[str]) -> Floats:
         """Unit embeddings (B, E)."""
         ...
+
+
+class OwnJudge:
+    """A judge on which the text tower of the model stands. Its name says so."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.name, self._judge = f"{judge.name} (the text tower's own)", judge
+
+    def __call__(self, texts: Sequence[str]) -> Floats:
+        """See Judge."""
+        return self._judge(texts)
+
+
+def named_judge(judge: Judge | None, text_encoder: str) -> Judge | None:
+    """The judge of a model whose text tower stands on the encoder with the digest `text_encoder`,
+    which is empty for none. Warns when that is the judge's `weights_sha256`, if it has one."""
+    if judge is None or not text_encoder:
+        return judge
+    if getattr(judge, "weights_sha256", None) != text_encoder:
+        return judge
+    log.warning(
+        "clarity: the model's text tower stands on %s, so this is no independent judge", judge.name
+    )
+    return OwnJudge(judge)
 
 
 @dataclass(frozen=True, kw_only=True)

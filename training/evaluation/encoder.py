@@ -53,6 +53,8 @@ class BundleEncoder:
         if not self.bundle.is_sparse:
             raise BundleError(f"{self.name}: {NO_CONCEPTS}")
         self.concepts = manifest.architecture.concepts
+        self.text_encoder = manifest.architecture.text_encoder_sha256
+        """The digest of the sentence encoder on which the text tower stands; empty for none."""
         self.preprocess: Preprocessor = self.bundle.preprocessor
         self._image = OnnxGraph(self.bundle.file("image.onnx"), "image", threads=threads)
         self._text = OnnxGraph(self.bundle.file("text.onnx"), "text", threads=threads)
@@ -72,6 +74,7 @@ class CheckpointEncoder:
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         from training.model.pixels import preprocessing
+        from training.model.sentence_tower import SentenceTower
         from training.model.tokenizer import CaptionTokenizer
         from training.trainer.trained_model import load_model
 
@@ -82,6 +85,11 @@ class CheckpointEncoder:
         self.device = device
         self.name = f"{self.recipe.name}/{path.name}"
         self.tokenizer = CaptionTokenizer.of_model(self.model)
+        text = self.model.text
+        self.text_encoder = ""
+        if isinstance(text, SentenceTower):
+            self.text_encoder = text.description.weights_sha256
+        """See BundleEncoder."""
         self.preprocess: Preprocessor = Preprocessor(preprocessing(self.model.image.image_size))
 
     def images(self, images: Sequence[Image.Image | DecodedImage]) -> CodeMatrix:
@@ -102,7 +110,7 @@ class CheckpointEncoder:
         return result
 
 
-def open_encoder(path: Path) -> Encoder:
+def open_encoder(path: Path) -> BundleEncoder | CheckpointEncoder:
     """Opens a bundle (a version or a model folder) or a checkpoint (or a run's folder).
 
     Raises BundleError or CheckpointError.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.architecture import Score
+from bundle.architecture import Score, SentenceOrigin
 from bundle.manifest import Preprocessing, Tokenization
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class ImportedModel:
     logit_bias: float = 0.0
     weights_sha256: str
     """See `weights_digest`."""
+    text_encoder: SentenceOrigin | None = None
+    """The sentence encoder on which the text tower of an own run stands."""
     licence: str | None = None
     """The text of a licence that the source brings along; None where it brings none."""
     reference: Reference

@@ -243,4 +243,5 @@ def _architecture(model: ImportedModel, dense_dim: int) -> Architecture:
         score=model.score,
         dense="shared",
         patch_grid=model.patch_grid,
+        text_encoder=model.text_encoder,
     )

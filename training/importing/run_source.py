@@ -25,20 +25,24 @@ class RunSource(ModelSource):
         from importlib.metadata import version
 
         from training.core.checkpoint import CheckpointError, find_checkpoint
+        from training.data.data_recipe import DataError
         from training.evaluation.encoder import CheckpointEncoder
         from training.huggingface.stored_weights import weights_digest
         from training.importing._run_towers import image_encoder, patch_encoder, text_encoder
+        from training.model.sentence_tower import SentenceTower
 
         try:
             checkpoint = find_checkpoint(path)
             encoder = CheckpointEncoder(checkpoint)
-        except CheckpointError as error:
+        except (CheckpointError, DataError) as error:
             raise ModelImportError(f"run: {error}") from None
         model = encoder.model.float().eval().requires_grad_(False)
         if model.config.relu:
             raise ModelImportError("run: is a sparse model; `sparseclip bundle export` takes it")
         average = checkpoint / "average.safetensors"
         weights = average if average.is_file() else checkpoint / "model.safetensors"
+        text = model.text
+        origin = text.description.origin if isinstance(text, SentenceTower) else None
         return ImportedModel(
             family=f"open_clip:{model.config.name or 'custom'}",
             library=f"sparseclip {version('sparseclip')}",
@@ -53,6 +57,7 @@ class RunSource(ModelSource):
             vocabulary=model.text.vocabulary,
             logit_scale=float(model.scale),
             weights_sha256=weights_digest([weights]),
+            text_encoder=origin,
             reference=_reference(encoder),
         )
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bundle.architecture import SentenceOrigin
 from bundle.manifest import Tokenization
 from training.core.torchvision_compat import transformers
 
@@ -38,6 +39,13 @@ class EncoderDescription:
     normalize: bool
     """Whether vectors have the length 1."""
     tokenization: Tokenization
+
+    @property
+    def origin(self) -> SentenceOrigin:
+        """What a bundle's manifest says of it."""
+        return SentenceOrigin(
+            name=self.name, weights_sha256=self.weights_sha256, licence=self.licence
+        )
 
 
 class SentenceTrunk(nn.Module):

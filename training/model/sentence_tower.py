@@ -64,7 +64,7 @@ class SentenceTower(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(trunk.width, self.width), nn.GELU(), nn.LayerNorm(self.width)
         )
-        self._memo = VectorMemo()
+        self._memo = VectorMemo(trunk.pad_id)
         self.trunk.requires_grad_(not self.frozen)
         if self.frozen:
             self.register_state_dict_post_hook(_leave_out)  # type: ignore[no-untyped-call]

@@ -25,14 +25,15 @@ class VectorMemo:
     module changes, or moves to another device, all vectors are dropped.
     """
 
-    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
-        self.kept_bytes = kept_bytes
+    def __init__(self, pad_id: int, kept_bytes: int = KEPT_BYTES) -> None:
+        """`pad_id` fills rows after their end. The module may get rows with less of it."""
+        self.pad_id, self.kept_bytes = pad_id, kept_bytes
         self._vectors: dict[bytes, Tensor] = {}
         self._weights: list[tuple[int, int]] = []
 
     def __deepcopy__(self, memo: dict[int, Any]) -> VectorMemo:
         """A copied module begins with an empty memo: its weights are about to change."""
-        return VectorMemo(self.kept_bytes)
+        return VectorMemo(self.pad_id, self.kept_bytes)
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -53,7 +54,9 @@ class VectorMemo:
         return torch.stack(rows)
 
     def _computed(self, module: nn.Module, tokens: Tensor, index: list[int]) -> list[Tensor]:
-        vectors: list[Tensor] = []
+        vectors: dict[int, Tensor] = {}
+        lengths = (tokens != self.pad_id).sum(dim=1).tolist()
+        by_length = sorted(index, key=lengths.__getitem__)
         # No inference mode, whose tensors no later training step could use.
         with (
             torch.inference_mode(False),
@@ -61,6 +64,8 @@ class VectorMemo:
             torch.autocast(tokens.device.type, enabled=False),
         ):
             for start in range(0, len(index), ROWS_PER_FORWARD):
-                rows = tokens[index[start : start + ROWS_PER_FORWARD]].clone()
-                vectors += [vector.clone() for vector in module(rows).float()]
-        return vectors
+                group = by_length[start : start + ROWS_PER_FORWARD]
+                rows = tokens[group, : max(1, lengths[group[-1]])].clone()
+                found = module(rows).float()
+                vectors |= {i: vector.clone() for i, vector in zip(group, found, strict=True)}
+        return [vectors[i] for i in index]

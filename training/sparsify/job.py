@@ -28,7 +28,7 @@ from training.bundling.bundle_writer import CaptionCodes
 from training.bundling.name_vocabulary import NameVocabulary
 from training.bundling.naming import captions_of, named_by, words_of_data
 from training.data.data_recipe import DataError
-from training.evaluation.clarity import Judge
+from training.evaluation.clarity import Judge, named_judge
 from training.evaluation.evaluate import EncodedSplit
 from training.evaluation.metrics import Floats
 from training.loading.pair_data import PairData
@@ -182,7 +182,9 @@ class SparsifyJob:
         own = () if config.vocabulary is None else config.vocabulary.words
         self.words = words_for(data, own)
         self.head_data = self._head_data(self.trained)
-        self.figures = HeldOutFigures(cache, data.name, held_out, config.judge)
+        encoder = dense.bundle.manifest.architecture.text_encoder_sha256
+        judge = named_judge(config.judge, encoder)
+        self.figures = HeldOutFigures(cache, data.name, held_out, judge)
 
     def _head_data(self, split: EmbeddedSplit) -> HeadData:
         captions = [text for meta in split.metas for text in meta["captions"]]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from training.core.checkpoint import Progress, find_checkpoint, read_checkpoint
+from training.core.checkpoint import CheckpointError, Progress, find_checkpoint, read_checkpoint
+from training.huggingface.model_error import ModelImportError
 from training.losses import LOSSES
 from training.model.build_towers import Towers
 from training.model.sentence_source import fill_encoder
@@ -30,13 +31,18 @@ def new_model(recipe: TrainingRecipe, towers: Towers | None = None) -> SparseCLI
 def load_model(path: Path) -> tuple[SparseCLIP, TrainingRecipe]:
     """The model of a checkpoint (or of a run's last one), in evaluation mode, with its recipe.
 
-    The weights are the averaged ones when the recipe keeps an average. Raises CheckpointError.
+    The weights are the averaged ones when the recipe keeps an average. Raises CheckpointError, also
+    for a sentence encoder that is not there, or is not the run's, and DataError when its package
+    cannot be fetched.
     """
     checkpoint = find_checkpoint(path)
     recipe, _ = read_state(checkpoint)
     average = checkpoint / "average.safetensors"
     weights = load_file(average if average.is_file() else checkpoint / "model.safetensors")
-    model = new_model(recipe)
+    try:
+        model = new_model(recipe)
+    except ModelImportError as error:
+        raise CheckpointError(f"{checkpoint.name}: {error}") from None
     model.load_state_dict(weights)
     return model.eval(), recipe
 

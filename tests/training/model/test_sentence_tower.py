@@ -111,6 +111,21 @@ def test_each_row_is_computed_once(folders: Any) -> None:
     assert read == [3, 2]
 
 
+def test_padding_costs_no_time(folders: Any) -> None:
+    tower, ids = tower_of(folders("bert")), ids_of(folders("bert"))
+    shapes: list[tuple[int, ...]] = []
+    tower.trunk.register_forward_hook(lambda _module, inputs, _out: shapes.append(inputs[0].shape))
+    together = tower.pooled(ids)
+    short = [1, 4]
+    alone = tower_of(folders("bert")).trunk(ids[short])
+    torch.testing.assert_close(together[short], alone, rtol=0, atol=1e-5)
+    tower_again = copy.deepcopy(tower)
+    tower_again.pooled(ids[short])
+    assert shapes[0] == (len(TEXTS), LIMIT)
+    assert shapes[1][0] == 2
+    assert shapes[1][1] < LIMIT
+
+
 def test_vectors_of_evaluation_are_good_for_training(folders: Any) -> None:
     tower, ids = tower_of(folders("bert")), ids_of(folders("bert"))
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -136,7 +151,7 @@ def test_changed_weights_give_new_vectors(folders: Any) -> None:
 
 def test_the_oldest_vectors_go() -> None:
     module = torch.nn.Embedding(50, 4)
-    memo = VectorMemo(kept_bytes=10 * 16)
+    memo = VectorMemo(pad_id=-1, kept_bytes=10 * 16)
     rows = torch.arange(50)[:, None]
 
     class First(torch.nn.Module):
