@@ -8,7 +8,7 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from serving.core.child_process import python_module, python_path
@@ -16,9 +16,11 @@ from serving.core.errors import StartupError
 
 log = logging.getLogger(__name__)
 
-_PAUSES_S = (0.0, 0.1, 0.5, 1.0)
-"""Pauses before a process is started again; later ones are `_LONGEST_PAUSE_S`."""
-_LONGEST_PAUSE_S = 5.0
+_PAUSES_S = (0.0, 0.1, 0.5, 1.0, 5.0)
+"""Pauses before a process is started again; the last one is that of all later starts."""
+_STEADY_S = 30.0
+"""After so long a life of the process the pauses begin anew. One that ends sooner, again and again,
+would take the cores from those that work."""
 _LINE_BYTES = 2**16
 
 
@@ -66,13 +68,16 @@ class Child:
     async def keep(self) -> None:
         """Starts the process again whenever it ends, until the supervisor ends it."""
         loop = asyncio.get_running_loop()
+        ready, pauses = loop.time(), _pauses()
         while True:
             assert self._process is not None
             code = await self._process.wait()
             if self._ended:
                 return
             log.error("%s: its process ended with status %d", self.name, code)
-            for pause in itertools.chain(_PAUSES_S, itertools.repeat(_LONGEST_PAUSE_S)):
+            if loop.time() - ready >= _STEADY_S:
+                pauses = _pauses()
+            for pause in pauses:
                 await asyncio.sleep(pause)
                 if self._ended:
                     return
@@ -80,9 +85,11 @@ class Child:
                 try:
                     await self.start()
                 except (StartupError, OSError) as error:
-                    log.error("%s: does not start: %s", self.name, error)
+                    reason = str(error).removeprefix(f"{self.name}: ")
+                    log.error("%s: does not start: %s", self.name, reason)
                     continue
-                log.warning("%s: is there again after %.1f s", self.name, loop.time() - begun)
+                ready = loop.time()
+                log.warning("%s: is there again after %.1f s", self.name, ready - begun)
                 break
 
     def end(self) -> None:
@@ -101,3 +108,7 @@ class Child:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
+
+
+def _pauses() -> Iterator[float]:
+    return itertools.chain(_PAUSES_S, itertools.repeat(_PAUSES_S[-1]))

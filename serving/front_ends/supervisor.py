@@ -80,7 +80,8 @@ class Supervisor:
 
     def kill(self) -> None:
         """Ends every process at once."""
-        for child in self._children:
+        # The engine last: a front end would answer its calls with items that the engine has failed.
+        for child in reversed(self._children):
             child.kill()
 
     async def _start(self, socket: Path, port: int) -> str:
@@ -116,10 +117,10 @@ async def _end(children: Sequence[Child], seconds: float) -> None:
     """Tells processes to end, and waits for at most `seconds`."""
     for child in children:
         child.end()
-    waits = [asyncio.ensure_future(child.wait()) for child in children]
+    waits = {asyncio.ensure_future(child.wait()): child.name for child in children}
     _, pending = await asyncio.wait(waits, timeout=seconds)
-    if pending:
-        log.warning("%d processes are cut off: they have not ended in time", len(pending))
+    for name in sorted(waits[wait] for wait in pending):
+        log.warning("%s: its process is cut off: it has not ended in time", name)
 
 
 def _front_end(config: ServerConfig, number: int) -> ServerConfig:
