@@ -96,7 +96,18 @@ def _jpeg_decoder(name: JpegDecoder, limits: ImageLimits) -> DecodeJpegs:
         return lambda images: [None] * len(images)
     from serving.image_decoding.nvimgcodec_decoder import CPU, NvImageCodecDecoder
 
-    return NvImageCodecDecoder(limits, CPU if name == "nvimgcodec_cpu" else 0).decode
+    decoder = NvImageCodecDecoder(limits, CPU if name == "nvimgcodec_cpu" else 0)
+    _silence_libraries()
+    return decoder.decode
+
+
+def _silence_libraries() -> None:
+    """Ends what libraries in C write on standard error: those of nvImageCodec write a line about
+    most JPEGs, so that callers could fill the log. What Python writes there stays."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -141,6 +141,13 @@ async def test_an_image_is_the_same_with_either_decoder() -> None:
     assert sum(isinstance(mine, ServingError) for mine in pillow) >= 3
 
 
+async def test_images_write_nothing_on_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    """The library finds fault with each second decoding, so a caller could fill the log."""
+    await results("nvimgcodec_cpu", [*FILES.values(), *CUT.values()])
+    told = capfd.readouterr().err.count("Corrupt JPEG")
+    assert told <= 1, "a worker's own image, at its start"
+
+
 def test_a_decoder_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     check_installed("pillow")
