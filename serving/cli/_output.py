@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 import grpc
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
@@ -40,9 +40,7 @@ class ResultWriter:
     def __init__(self, *columns: str, as_json: bool) -> None:
         self._as_json = as_json
         self._failures = 0
-        self._table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            self._table.add_column(column, overflow="fold")
+        self._table = _table(columns)
 
     @property
     def as_json(self) -> bool:
@@ -80,12 +78,22 @@ class ResultWriter:
 
     def close(self) -> None:
         """Prints the table; ends the command with exit code 1 when an item failed."""
-        # A column that says nothing about any row takes no room.
-        self._table.columns = [c for c in self._table.columns if any(c.cells)]
         if not self._as_json and self._table.row_count:
-            stdout().print(self._table)
+            # A column that says nothing about any row takes no room.
+            columns = [column for column in self._table.columns if any(column.cells)]
+            table = _table(column.header for column in columns)
+            for cells in zip(*(column.cells for column in columns), strict=True):
+                table.add_row(*cells)
+            stdout().print(table)
         if self._failures:
             sys.exit(1)
+
+
+def _table(headers: Iterable[RenderableType]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    return table
 
 
 class _OutputConsole(Console):

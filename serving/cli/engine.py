@@ -97,9 +97,14 @@ def list_command(bundle: Bundle, device: Device, cache: str | None, as_json: boo
     from serving.engine_plans.open_engine import say
     from serving.engine_plans.plan_cache import PlanCache
     from serving.engine_plans.survey import survey
+    from serving.engines.base import EngineUnavailableError
 
     reference = _reference(bundle, None)
     plans = PlanCache(cache)
+    try:
+        plans.names()
+    except OSError as error:
+        raise EngineUnavailableError(f"--cache: cannot be read: {error.strerror}") from None
     chooser = EngineChooser(reference, _config(device=device, cache=cache), plans, say)
     columns = ("", "engine", "precision", "state", *PARITY_COLUMNS, "images/s at batch")
     writer = ResultWriter(*columns, as_json=as_json)
@@ -164,6 +169,7 @@ def build(
     key = PlanKey.of(bundle, name, device, precision)
     wanted_anew = again or images is not None
     record = None if wanted_anew else find_plan(key, plans, say)
+    known = record is not None
     if record is None:
         try:
             with plans.exclusive(say):
@@ -184,7 +190,8 @@ def build(
             writer.add({}, graph, built.recipe, *graph_cells(built), size)
     writer.close()
     if record.refused:
-        raise EngineUnavailableError(f"the parity gate refuses it: {record.refused}")
+        before = " (as it was built before; --again builds it anew)" if known else ""
+        raise EngineUnavailableError(f"the parity gate refuses it: {record.refused}{before}")
 
 
 @engine.command()

@@ -91,6 +91,8 @@ class EngineChooser:
                 " compared and measured once, which may take minutes"
             )
             choice = self.measure()
+        else:
+            self._say(f"{choice.engine} {choice.precision}, which was chosen on {choice.measured}")
         return dataclasses.replace(self._config, name=choice.engine, precision=choice.precision)
 
     def kept(self) -> EngineChoice | None:
@@ -209,7 +211,8 @@ class EngineChooser:
         labels = [f"{config.name} {config.precision}" for config in found.configs]
         failed = [label for label in labels if label not in usable]
         if failed:
-            self._say(f"the choice is not kept: {', '.join(failed)} failed, and is tried again")
+            reasons = "; ".join(f"{label} failed: {choice.left_out.get(label)}" for label in failed)
+            self._say(f"the choice is not kept, and the next start tries again: {reasons}")
             return
         path = self._path(found)
         try:

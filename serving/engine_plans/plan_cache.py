@@ -186,8 +186,8 @@ class PlanCache:
             text = json.dumps(dataclasses.asdict(record), indent=1)
             (draft / PLAN_FILE).write_text(text + "\n", encoding="utf-8")
             target = self.root / key.digest
-            if target.is_symlink() or target.is_file():
-                target.unlink()
+            if target.is_symlink() or not target.is_dir():
+                target.unlink(missing_ok=True)
             replace_directory(draft, target)
         return record
 
@@ -196,10 +196,21 @@ class PlanCache:
         graphs = graphs_digest(bundle)
         return any((r.key.engine, r.key.graphs) == (engine, graphs) for r in self.records())
 
+    def names(self) -> list[str]:
+        """What lies in the folder, which may not be there. Raises OSError for one that cannot be
+        read."""
+        try:
+            return sorted(os.listdir(self.root))
+        except FileNotFoundError:
+            return []
+
     def records(self) -> Iterator[PlanRecord]:
         """Every plan whose plan.json can be read, those of other machines and versions included."""
-        for path in sorted(self.root.glob(f"*/{PLAN_FILE}")):
-            record = _read(path)
+        names: list[str] = []
+        with contextlib.suppress(OSError):  # a folder of somebody else's holds nothing for us
+            names = self.names()
+        for name in names:
+            record = _read(self.root / name / PLAN_FILE)
             if record is not None:
                 yield record
 

@@ -33,7 +33,7 @@ class EngineConfig:
     threads: Annotated[int, NumberRange(0, 1_000)] = 0
     """Threads per run; 0 uses one for a small model, otherwise one per core."""
     runs: Annotated[int, NumberRange(0, 1_000)] = 0
-    """Concurrent runs of one graph; 0 uses as many as the cores allow, or 1 on cuda."""
+    """Concurrent runs of one graph; 0 uses as many as the cores allow, on cuda 1 (tensorrt: 2)."""
     spin: bool = False
     """Let threads spin between runs: faster while other cores are idle, otherwise slower."""
     memory_mib: Annotated[int, NumberRange(0, 10_000_000)] = 0

@@ -88,6 +88,34 @@ def test_what_cannot_be_built_is_one_line(
     assert message in ended.err.splitlines()[-1]
 
 
+@pytest.mark.usefixtures("only_two")
+def test_a_refusal_that_is_not_new_is_told_apart(
+    run: Run, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    command = ["engine", "build", "--engine", "shaky", "--precision", "bf16"]
+    where = ["--bundle", str(tiny_bundle), "--cache", str(tmp_path)]
+    first, second, again = (run(*command, *where, *more) for more in ([], [], ["--again"]))
+    assert [ended.code for ended in (first, second, again)] == [1, 1, 1]
+    assert ["built before" in ended.err for ended in (first, second, again)] == [False, True, False]
+
+
+def test_a_cache_that_cannot_be_read_is_one_line(
+    run: Run, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    ended = run("engine", "list", "--bundle", str(tiny_bundle), "--cache", str(tmp_path / "file"))
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == "Error: --cache: cannot be read: Not a directory\n"
+
+
+@pytest.mark.usefixtures("only_two")
+def test_a_table_without_its_first_column_keeps_its_headers_whole(
+    run: Run, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    listed = run("engine", "list", "--bundle", str(tiny_bundle), "--cache", str(tmp_path))
+    assert listed.out.split()[:3] == ["engine", "precision", "state"]
+
+
 def test_what_another_process_builds_is_not_built_again(tiny_bundle: Path, tmp_path: Path) -> None:
     """Two are started at the same time: one builds, the other waits and takes its plan."""
     command = [

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from bundle.store import Bundle
 from serving.engine_plans.build_plan import RECIPES, WHOLE, ReferenceOutputs, build_plan
 from serving.engine_plans.gate_inputs import drawn_images, gate_inputs
 from serving.engine_plans.open_engine import open_engine
-from serving.engine_plans.plan_cache import PLAN_FILE, DamagedPlanError, PlanCache, PlanKey
+from serving.engine_plans.plan_cache import PlanCache
 from serving.engine_plans.ready_plan import ready_plan
 from serving.engines import ENGINES
 from serving.engines.base import (
@@ -153,66 +151,6 @@ def test_a_graph_beside_the_images_may_stay_in_fp32(
     assert record.graphs["text"].tried["plain"] == ["this compiler knows no texts"]
 
 
-@pytest.mark.parametrize(
-    "damage", ["changed", "cut", "gone", "record", "pipe", "pipe for a record", "file", "link"]
-)
-def test_a_damaged_plan_is_never_opened_and_built_again(
-    damage: str, reference: ReferenceOutputs, cache: PlanCache, shaky: type[ShakyEngine]
-) -> None:
-    wanted = config("shaky", "fp32")
-    record = ready_plan(reference, wanted, cache, lambda line: None)
-    assert record is not None
-    folder = cache.root / record.key.digest
-    file = folder / "image" / "note"
-    elsewhere = cache.root / "elsewhere"
-    if damage == "gone":
-        file.unlink()
-    elif damage == "record":
-        (folder / PLAN_FILE).write_text("{}")
-    elif damage.startswith("pipe"):  # to open it would block
-        path = file if damage == "pipe" else folder / PLAN_FILE
-        path.unlink()
-        os.mkfifo(path)
-    elif damage == "file":
-        shutil.rmtree(folder)
-        folder.write_text("")
-    elif damage == "link":
-        folder.rename(elsewhere)
-        folder.symlink_to(elsewhere)
-        (elsewhere / PLAN_FILE).write_text("{}")
-    else:
-        file.write_text("fp3" if damage == "cut" else "fp64")
-    with pytest.raises(DamagedPlanError):
-        cache.find(record.key)
-    lines: list[str] = []
-    count = len(shaky.built)
-    again = ready_plan(reference, wanted, cache, lines.append)
-    assert again is not None
-    assert again.files == record.files
-    assert len(shaky.built) == 2 * count
-    assert "damaged" in lines[0]
-    assert cache.find(record.key) == again
-    assert damage != "link" or (elsewhere / PLAN_FILE).read_text() == "{}"
-
-
-def test_a_plan_of_another_machine_or_version_is_not_found(
-    reference: ReferenceOutputs,
-    cache: PlanCache,
-    shaky: type[ShakyEngine],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    record = ready_plan(reference, config("shaky", "fp32"), cache, lambda line: None)
-    assert record is not None
-    monkeypatch.setattr(ShakyEngine, "identity", classmethod(lambda cls, device: "shaky 2"))
-    key = PlanKey.of(reference.bundle, "shaky", "cpu", "fp32")
-    assert key != record.key
-    assert cache.find(key) is None
-    # Nor does a record count that was copied to where the other's should be.
-    (cache.root / record.key.digest).rename(cache.root / key.digest)
-    with pytest.raises(DamagedPlanError):
-        cache.find(key)
-
-
 def test_int8_asks_for_images(
     reference: ReferenceOutputs, cache: PlanCache, shaky: type[ShakyEngine]
 ) -> None:
@@ -225,14 +163,6 @@ def test_a_precision_that_is_not_there_is_refused_by_name(
 ) -> None:
     with pytest.raises(EngineUnavailableError, match=r"^engine\.precision: onnxruntime .*fp16"):
         ready_plan(reference, config("onnxruntime", "fp16"), cache, lambda line: None)
-
-
-def test_a_cache_that_cannot_be_written_is_one_line(
-    reference: ReferenceOutputs, tmp_path: Path, shaky: type[ShakyEngine]
-) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(EngineUnavailableError, match=r"^engine\.cache: cannot be written"):
-        ready_plan(reference, config("shaky", "fp32"), PlanCache(tmp_path / "file"), print)
 
 
 def test_the_engine_that_is_opened_answers_as_the_reference(
@@ -254,23 +184,6 @@ def test_the_engine_that_is_opened_answers_as_the_reference(
     exact = open_engine(bundle, dataclasses.replace(REFERENCE, threads=1, runs=1), 1)
     assert not np.array_equal(exact.run("image", pixels).dense, outputs[0])
     exact.close()
-
-
-def test_who_builds_keeps_others_waiting(cache: PlanCache) -> None:
-    said = threading.Event()
-    order: list[str] = []
-
-    def build() -> None:
-        with PlanCache(cache.root).exclusive(lambda line: said.set()):
-            order.append("second")
-
-    with cache.exclusive(print):
-        other = threading.Thread(target=build)
-        other.start()
-        assert said.wait(30)
-        order.append("first")
-    other.join(30)
-    assert order == ["first", "second"]
 
 
 def test_drawn_images_are_the_same_everywhere() -> None:
