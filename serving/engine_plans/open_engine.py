@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 def say(line: str) -> None:
     """Shows a line about building and measuring, which may take minutes, on stderr."""
+    line = " ".join(line.split())  # errors of a library have several
     print(f"sparseclip: engine: {line}", file=sys.stderr, flush=True)
 
 

@@ -162,7 +162,7 @@ def main(settings: str) -> int:
     try:
         listener = _listener(Path(given["socket"]))
     except OSError as error:  # such as a folder of temporary files with too long a name
-        answer({"error": f"engine: its socket: {one_line(error)}"})
+        answer({"error": f"engine: its socket, among temporary files ($TMPDIR): {one_line(error)}"})
         return 1
     settle_memory()
     host = EngineHost(engine, bundle.manifest.digest, config)

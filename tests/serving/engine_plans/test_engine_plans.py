@@ -12,7 +12,7 @@ import pytest
 from bundle.store import Bundle
 from serving.engine_plans.build_plan import RECIPES, WHOLE, ReferenceOutputs, build_plan
 from serving.engine_plans.gate_inputs import drawn_images, gate_inputs
-from serving.engine_plans.open_engine import open_engine
+from serving.engine_plans.open_engine import open_engine, say
 from serving.engine_plans.plan_cache import PlanCache
 from serving.engine_plans.ready_plan import ready_plan
 from serving.engines import ENGINES
@@ -95,6 +95,12 @@ def test_a_build_that_fails_is_no_verdict(
     with pytest.raises(error, match="not today"):
         build_plan(reference, config("shaky", precision), cache, lambda line: None)
     assert list(cache.records()) == []
+
+
+def test_an_error_of_a_library_is_shown_on_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    say("image, recipe plain: no:\n\n  at this place")
+    expected = "sparseclip: engine: image, recipe plain: no: at this place\n"
+    assert capfd.readouterr().err == expected
 
 
 def test_a_library_that_a_build_misses_is_named_with_its_extra(

@@ -175,6 +175,17 @@ def test_f45_a_start_that_fails_is_one_line(tiny_bundle: Path, tmp_path: Path) -
         single.close()
 
 
+def test_f45_temporary_files_with_a_long_name_are_named(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of a socket of Unix has 107 bytes at most."""
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    assert "$TMPDIR" in refusal("--bundle", str(tiny_bundle), "--port", "0", *FLAGS)
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
