@@ -47,6 +47,9 @@ class ImageEmbedding:
         """What each image waits for; None once it is answered."""
         self._results: list[ItemResult | None] = []
         self._unanswered = 0
+        self._has_left = False
+        """Whether the call has ended. An image may be decoded, or run, in the same step of the loop
+        in which its caller leaves: its stage is done, and cannot be cancelled any more."""
         self._all_answered: asyncio.Future[None] = self._loop.create_future()
 
     async def results(self, items: Sequence[ImageItem]) -> list[ItemResult]:
@@ -61,6 +64,7 @@ class ImageEmbedding:
             if items:
                 await self._all_answered
         finally:
+            self._has_left = True
             for stage in self._stages:
                 if stage is not None:
                     stage.cancel()
@@ -78,7 +82,9 @@ class ImageEmbedding:
     def _on_decoded(self, place: int, decoded: asyncio.Future[ImagePixels]) -> None:
         if decoded.cancelled():
             return
-        error = decoded.exception()
+        error = decoded.exception()  # asked for in any case, or asyncio logs it as lost
+        if self._has_left:
+            return
         if isinstance(error, ServingError):
             self._permits.use()  # the batcher need not wait for this image
             if error.kind is ErrorKind.INTERNAL:
@@ -95,7 +101,7 @@ class ImageEmbedding:
         stage.add_done_callback(functools.partial(self._on_embedded, place))
 
     def _on_embedded(self, place: int, embedded: asyncio.Future[EmbeddedItem]) -> None:
-        if embedded.cancelled():
+        if self._has_left or embedded.cancelled():
             return
         error = embedded.exception()
         self._answer(place, error if isinstance(error, ServingError) else embedded.result())
