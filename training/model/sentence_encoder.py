@@ -5,11 +5,11 @@ B batch, T tokens, E width of the encoder's vectors.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -18,6 +18,9 @@ from bundle.manifest import Tokenization
 from training.core.torchvision_compat import transformers
 
 Pooling = Literal["mean", "cls"]
+
+EPSILON = 1e-24
+"""Is added to squared lengths, so that a zero vector stays one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,21 +65,33 @@ class SentenceTrunk(nn.Module):
         self.vocabulary = int(encoder.config.vocab_size)
         self.pooling, self.normalize = description.pooling, description.normalize
         self.pad_id = description.tokenization.pad_id
+        self.has_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
 
     @classmethod
     def empty(cls, description: EncoderDescription) -> SentenceTrunk:
         """The module with random weights, built of its description alone."""
         library = transformers()
         config = library.AutoConfig.for_model(**description.config)
-        return cls(library.AutoModel.from_config(config, dtype=torch.float32), description)
+        # Graphs of the other kinds of attention look for rows without any token, by operators that
+        # not every engine has.
+        encoder = library.AutoModel.from_config(
+            config, dtype=torch.float32, attn_implementation="eager"
+        )
+        return cls(encoder, description)
 
     def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B E"]:
         """Vectors of padded rows of token ids. No token of a text has the id of the padding."""
         mask = (tokens != self.pad_id).long()
-        states = self.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
+        # Without them the library would look them up in a table of zeros.
+        types = {"token_type_ids": torch.zeros_like(tokens)} if self.has_types else {}
+        out = self.encoder(input_ids=tokens, attention_mask=mask, **types)
+        states: Tensor = out.last_hidden_state.float()
         if self.pooling == "cls":
             pooled = states[:, 0]
         else:
             read = mask[..., None].to(states.dtype)
-            pooled = (states * read).sum(dim=1) / read.sum(dim=1).clamp(min=1)
-        return F.normalize(pooled, dim=-1) if self.normalize else pooled
+            pooled = (states * read).sum(dim=1) / read.sum(dim=1)  # every row has special tokens
+        if not self.normalize:
+            return pooled
+        squares: Tensor = pooled.square().sum(dim=-1, keepdim=True)
+        return pooled / (squares + EPSILON).sqrt()

@@ -60,7 +60,7 @@ class SentenceSource:
         """The encoder with its weights, in evaluation mode."""
         with quiet_transformers():
             auto = transformers().AutoModel
-            model = load_model(auto, self.directory, attention=None, without=("pooler.",))
+            model = load_model(auto, self.directory, attention="eager", without=("pooler.",))
         return SentenceTrunk(model, self.description).eval()
 
 

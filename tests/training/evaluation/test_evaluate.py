@@ -15,6 +15,7 @@ from bundle.preprocessor import Preprocessor
 from tests.bundle.encoded_images import encode, noise
 from tests.training.conftest import ICONS, tiny_recipe
 from training.cli.evaluate import evaluate
+from training.evaluation.clarity import named_judge
 from training.evaluation.concept_naming import ImageCodes, name_concepts
 from training.evaluation.encoder import CheckpointEncoder
 from training.evaluation.evaluate import evaluate_split, figures_by_name
@@ -142,3 +143,20 @@ def test_the_command_says_who_judged(run: Path, monkeypatch: pytest.MonkeyPatch)
     shown = CliRunner().invoke(evaluate, arguments, env={"COLUMNS": "160"}).output
     assert "concepts, judged by dice" in shown
     assert f"{figures['clarity']:.3f}" in shown
+
+
+def test_the_text_tower_s_own_judge_is_named_so(caplog: pytest.LogCaptureFixture) -> None:
+    judge = Dice()
+    assert named_judge(judge, "") is judge
+    assert named_judge(judge, "abc") is judge
+    judge.weights_sha256 = "abc"  # type: ignore[attr-defined]
+    assert named_judge(judge, "") is judge
+    assert named_judge(judge, "abd") is judge
+    assert not caplog.messages
+    own = named_judge(judge, "abc")
+    assert own is not None
+    assert own.name == "dice (the text tower's own)"
+    assert (own(["a"]) == judge(["a"])).all()
+    assert caplog.messages == [
+        "clarity: the model's text tower stands on dice, so this is no independent judge"
+    ]
