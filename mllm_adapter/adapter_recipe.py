@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from bundle.schema import Fraction, NumberRange, SchemaError
+from mllm_adapter.data.texts_config import TextsConfig
 from mllm_adapter.model.llm import SmallLLM
 from training.core.optimizer import OptimizerConfig
 from training.core.precision import Precision
@@ -136,6 +137,7 @@ class AdapterRecipe(BaseRecipe):
     """The backbone's bundle; empty means $SPARSECLIP_BUNDLE, or else the demo bundle."""
     data: InstructionsConfig = field(default_factory=InstructionsConfig)
     conversations: ConversationsConfig = field(default_factory=ConversationsConfig)
+    texts: TextsConfig = field(default_factory=TextsConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def check(self) -> None:
@@ -148,8 +150,11 @@ class AdapterRecipe(BaseRecipe):
             raise SchemaError("llm.lora_rank: must be 1 or more for a stage whose `llm` is lora")
         if self.llm.chat_template and self.llm.small is not None:
             raise SchemaError("llm.chat_template: a new small LLM has one")
-        if self.own_share + self.data.easy_vqa > 1:
-            raise SchemaError("conversations.share, data.easy_vqa: are more than 1 together")
+        self.texts.check()
+        if self.own_share + self.data.easy_vqa + self.texts.share > 1:
+            raise SchemaError(
+                "conversations.share, data.easy_vqa, texts.share: are more than 1 together"
+            )
 
     @property
     def own_share(self) -> float:

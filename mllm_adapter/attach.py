@@ -60,6 +60,8 @@ def _card_section(config: AdapterConfig) -> str:
         if own == 1
         else f"of which {own:.0%} are its owner's and the others are {made}"
     )
+    if about_texts := config.training.get("text_share", 0.0):
+        source += f"; {about_texts:.0%} are about phrases, whose text codes take an image's place"
     text = (
         f"`adapter/` lets {llm} read the patch codes through a projector of {config.concepts} x "
         f"{config.width}. The recipe `{config.recipe}` trained it on {conversations:,} "

@@ -25,15 +25,42 @@ RELATED_QUESTIONS = (
     "Would you file it under {}?",
 )
 CATEGORY_QUESTIONS = ("What kind of thing is it?", "Which category is it in?")
+COLOUR_QUESTIONS = ("Which colour is it?", "What colour does it have?")
+"""Asked where the caption begins with the name of a colour."""
+THERE_QUESTIONS = ("Is there {}?", "Can you see {}?", "Is {} in the picture?")
+SENTENCE_QUESTIONS = ("Describe the picture in a sentence.", "Say in a sentence what you see.")
+COUNT_QUESTIONS = ("How many things are there?", "How many things do you see?")
+"""Asked of phrases that stand for images, alone: of an image nobody has said it."""
 _ALL_QUESTIONS = (
     *NAME_QUESTIONS,
     *IS_IT_QUESTIONS,
     *KEYWORD_QUESTIONS,
     *RELATED_QUESTIONS,
     *CATEGORY_QUESTIONS,
+    *COLOUR_QUESTIONS,
+    *THERE_QUESTIONS,
+    *SENTENCE_QUESTIONS,
+    *COUNT_QUESTIONS,
+)
+_DETERMINERS = frozenset(
+    "a an the one two three four five six seven eight nine ten no some many".split()  # noqa: SIM905
+)
+NOTHING_SEEN = "I cannot see anything that I know."
+"""The answer about empty codes."""
+_COLOURS = frozenset(
+    "black blue brown golden gray green grey orange pink purple red violet white yellow".split()  # noqa: SIM905
 )
 
-_FORM_WEIGHTS = {"name": 0.5, "is_it": 0.2, "keywords": 0.1, "related": 0.12, "category": 0.08}
+_FORM_WEIGHTS = {
+    "name": 0.46,
+    "is_it": 0.17,
+    "keywords": 0.09,
+    "related": 0.1,
+    "category": 0.07,
+    "there": 0.06,
+    "sentence": 0.05,
+    "colour": 0.05,
+}
 FOLLOW_UP_PROBABILITY = 0.5
 """After each question, the probability that the conversation has another one."""
 SAME_CATEGORY_PROBABILITY = 0.5
@@ -70,6 +97,8 @@ class Instructions:
             del forms["keywords"], forms["related"]
         if not meta.get("category"):  # a user's own pairs have none
             del forms["category"]
+        if colour_of(meta["caption"]) is None:
+            del forms["colour"]
         turns: list[QuestionAnswer] = []
         while not turns or (forms and rng.random() < FOLLOW_UP_PROBABILITY):
             form = rng.choices(list(forms), list(forms.values()))[0]
@@ -88,6 +117,16 @@ class Instructions:
             case "category":
                 answer = meta["category"].replace("-", " ")
                 return QuestionAnswer(question=rng.choice(CATEGORY_QUESTIONS), answer=answer)
+            case "colour":
+                answer = colour_of(caption) or ""
+                return QuestionAnswer(question=rng.choice(COLOUR_QUESTIONS), answer=answer)
+            case "sentence":
+                question = rng.choice(SENTENCE_QUESTIONS)
+                return QuestionAnswer(question=question, answer=sentence(caption))
+            case "there":
+                other = None if rng.random() < 0.5 else self._other(meta, rng)
+                question = rng.choice(THERE_QUESTIONS).format(noun_phrase(other or caption))
+                return QuestionAnswer(question=question, answer="no" if other else "yes")
             case "is_it":
                 other = None if rng.random() < 0.5 else self._other(meta, rng)
                 true = other is None
@@ -105,7 +144,7 @@ class Instructions:
                     return QuestionAnswer(question=question.format(word), answer="yes")
                 image_words = _words(meta)
                 for word in _draws(self._keywords, rng):
-                    if not set(_split(word)) & image_words:
+                    if not set(split_words(word)) & image_words:
                         return QuestionAnswer(question=question.format(word), answer="no")
                 word = rng.choice(meta["keywords"])
                 return QuestionAnswer(question=question.format(word), answer="yes")
@@ -129,7 +168,8 @@ class Instructions:
         questions = [question.format("") for question in _ALL_QUESTIONS]
         categories = [m["category"].replace("-", " ") for m in self.meta if m.get("category")]
         captions = [c for m in self.meta for c in m["captions"]]
-        return [*questions * 50, *categories, *captions, "yes", "no, it is"]
+        answers = ["yes", "no, it is", "none", "one", "two", sentence("", ""), NOTHING_SEEN]
+        return [*questions * 50, *categories, *captions, *answers]
 
 
 def with_article(phrase: str) -> str:
@@ -137,14 +177,37 @@ def with_article(phrase: str) -> str:
     return f"{'an' if phrase[:1].casefold() in set('aeiou') else 'a'} {phrase}"
 
 
+def noun_phrase(phrase: str) -> str:
+    """A phrase with its article, unless it looks like a plural, a number or a list, or has one."""
+    words = phrase.split()
+    first, last = (words[0].lower(), words[-1].lower()) if words else ("", "")
+    is_plural = last.endswith("s") and not last.endswith(("ss", "us", "is"))
+    has_none = is_plural or first in _DETERMINERS or not last.isalpha() or not first.isalpha()
+    return phrase if has_none else with_article(phrase)
+
+
+def sentence(*phrases: str) -> str:
+    """A sentence about an image that shows some things."""
+    return f"The picture shows {' and '.join(map(noun_phrase, phrases))}."
+
+
+def colour_of(phrase: str) -> str | None:
+    """The colour of a thing whose name begins with one, such as `green book`: a name that is only
+    a colour may be that of a fruit, and `man with white hair` is not white."""
+    first, *others = split_words(phrase) or [""]
+    is_colour = first in _COLOURS and others and not _COLOURS & set(others)
+    return first if is_colour and phrase.lower().startswith(f"{first} ") else None
+
+
 def _draws(values: Sequence[str], rng: random.Random) -> Iterator[str]:
     """Random ones of some values, MAX_DRAWS at most."""
     return (rng.choice(values) for _ in range(MAX_DRAWS))
 
 
-def _split(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
+    """The words of a text, in lower case."""
     return re.findall(r"[^\W_]+", text.lower())
 
 
 def _words(meta: Mapping[str, Any]) -> set[str]:
-    return {word for text in (*meta["captions"], *meta["keywords"]) for word in _split(text)}
+    return {word for text in (*meta["captions"], *meta["keywords"]) for word in split_words(text)}

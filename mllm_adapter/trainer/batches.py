@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from mllm_adapter.data.code_tables import CodeTable
 from mllm_adapter.data.instructions import Instructions, QuestionAnswer
 from mllm_adapter.data.own_conversations import Conversation
+from mllm_adapter.data.text_pictures import TextPictures
+from mllm_adapter.data.text_questions import PhraseQuestions
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.model.prompt import PromptBuilder
 from mllm_adapter.trainer.conversations import (
@@ -67,6 +69,17 @@ class OwnMix(NamedTuple):
     """The probability that a conversation is one of these."""
 
 
+class TextMix(NamedTuple):
+    """Phrases that stand for images, mixed into the training conversations."""
+
+    pictures: TextPictures | None
+    """Their codes; None without a share."""
+    questions: PhraseQuestions | None
+    share: float
+    """The probability that a conversation is about phrases."""
+
+
+NO_TEXTS = TextMix(pictures=None, questions=None, share=0.0)
 NO_EASY_VQA = EasyVqaMix(table=None, questions=(), share=0.0)
 NO_OWN = OwnMix(tables=(), image_rows={}, conversations=(), share=0.0)
 
@@ -74,31 +87,36 @@ NO_OWN = OwnMix(tables=(), image_rows={}, conversations=(), share=0.0)
 class _ConversationSample(NamedTuple):
     """One conversation, and the images that it is about."""
 
-    table: CodeTable | None
-    images: Sequence[int]
-    """The images' rows in `table`."""
+    codes: PatchCodes | None
+    """Of the images; None without any."""
     text: TokenizedConversation
 
 
 class ConversationSampler:
-    """Draws the batches of a split. A batch depends only on the seed and its step."""
+    """Draws the batches of a split. A batch depends only on the seed and its step.
+
+    `meta` has an entry for each image of the tables, None for one that is not learned from.
+    """
 
     def __init__(
         self,
-        meta: Sequence[Mapping[str, Any]],
+        meta: Sequence[Mapping[str, Any] | None],
         tables: Sequence[CodeTable],
         build: PromptBuilder,
         easy_vqa: EasyVqaMix = NO_EASY_VQA,
         own: OwnMix = NO_OWN,
         *,
+        texts: TextMix = NO_TEXTS,
         seed: int,
     ) -> None:
-        self._instructions = Instructions(meta)
-        self._meta, self._tables = meta, tables
-        self._build, self._easy_vqa, self._own = build, easy_vqa, own
+        self._learned = [(row, m) for row, m in enumerate(meta) if m is not None]
+        self._instructions = Instructions([m for _, m in self._learned])
+        self._tables, self._build = tables, build
+        self._easy_vqa, self._own, self._texts = easy_vqa, own, texts
         self._seed = seed
-        self._images = _Order(len(meta), seed)
+        self._images = _Order(len(self._learned), seed)
         self._conversations = _Order(len(own.conversations), seed)
+        self._phrases = _Order(len(texts.questions.phrases) if texts.questions else 0, seed)
 
     def batch(self, step: int, size: int) -> list[ConversationBatch]:
         """The batch of a step, counted from 0, split into parts of similar length."""
@@ -117,27 +135,47 @@ class ConversationSampler:
             return self._easy_vqa_sample(rng)
         if kind < self._easy_vqa.share + self._own.share:
             return self._own_sample(self._conversations[position], rng)
-        return self._sample(self._images[position], rng)
+        if kind < self._easy_vqa.share + self._own.share + self._texts.share:
+            return self._text_sample(self._phrases[position], rng)
+        return self._sample(*self._learned[self._images[position]], rng)
 
     def _easy_vqa_sample(self, rng: random.Random) -> list[_ConversationSample]:
         table = self._easy_vqa.table
         assert table is not None
         image, turn = rng.choice(self._easy_vqa.questions)
-        return [_ConversationSample(table, [image], row) for row in encode([turn], self._build)]
+        codes = table.codes([image])
+        return [_ConversationSample(codes, row) for row in encode([turn], self._build)]
 
     def _own_sample(self, number: int, rng: random.Random) -> list[_ConversationSample]:
         own, conversation = self._own, self._own.conversations[number]
         table = rng.choice(own.tables) if own.tables else None
         images = [own.image_rows[name] for name in conversation.images]
-        return [
-            _ConversationSample(table, images[: len(row.image_positions)], row)
-            for row in encode_messages(conversation.messages, self._build)
-        ]
+        samples = []
+        for row in encode_messages(conversation.messages, self._build):
+            shown = images[: len(row.image_positions)]
+            codes = table.codes(shown) if table is not None and shown else None
+            samples.append(_ConversationSample(codes, row))
+        return samples
 
-    def _sample(self, image: int, rng: random.Random) -> list[_ConversationSample]:
-        turns = self._instructions.conversation(self._meta[image], rng)
-        table = rng.choice(self._tables)
-        return [_ConversationSample(table, [image], row) for row in encode(turns, self._build)]
+    def _text_sample(self, phrase: int, rng: random.Random) -> list[_ConversationSample]:
+        pictures, questions = self._texts.pictures, self._texts.questions
+        assert pictures is not None
+        assert questions is not None
+        kind, shown = rng.random(), [phrase]
+        if kind < pictures.config.empty:
+            shown = []
+        elif kind < pictures.config.empty + pictures.config.pairs:
+            other = rng.randrange(len(questions.phrases))
+            shown += [other] * (other != phrase)
+        turns, codes = questions.conversation(shown, rng), pictures(shown, rng)
+        return [_ConversationSample(codes, row) for row in encode(turns, self._build)]
+
+    def _sample(
+        self, image: int, meta: Mapping[str, Any], rng: random.Random
+    ) -> list[_ConversationSample]:
+        turns = self._instructions.conversation(meta, rng)
+        codes = rng.choice(self._tables).codes([image])
+        return [_ConversationSample(codes, row) for row in encode(turns, self._build)]
 
 
 class _Order:
@@ -158,7 +196,7 @@ class _Order:
 
 
 def _collate(rows: Sequence[_ConversationSample]) -> ConversationBatch:
-    parts = [row.table.codes(row.images) for row in rows if row.table is not None and row.images]
+    parts = [row.codes for row in rows if row.codes is not None]
     text = collate([row.text for row in rows])
     if not parts:
         return ConversationBatch(

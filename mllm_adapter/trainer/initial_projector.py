@@ -39,10 +39,13 @@ def initialize_projector(
     captions: Sequence[str],
     table: CodeTable,
     text_codes: TextCodes,
+    *,
+    phrases: Sequence[str] = (),
 ) -> None:
     """Sets a projector's weights by ridge regression from codes to embeddings of labels.
 
-    A sample is an image's mean code with its label, or a label's own text code. Its target is the
+    A sample is an image's mean code with its label, or the text code of a label or of one of
+    `phrases`, which are learned without an image. Its target is the
     sum of the embeddings of the label's tokens. The second layer becomes the identity, scaled so
     that visual tokens are as large as the LLM's token embeddings.
 
@@ -51,9 +54,10 @@ def initialize_projector(
     """
     embeddings = TokenEmbeddings.of(llm)
     target_of: dict[str, Float[Tensor, " H"]] = {}
-    for caption in dict.fromkeys(filter(None, captions)):
+    for caption in dict.fromkeys(filter(None, (*captions, *phrases))):
         ids = tokenizer.encode(caption, add_special_tokens=False)
         target_of[caption] = embeddings(torch.tensor(ids)).sum(0)
+    text_codes.add(target_of)
     labels = sorted(filter(text_codes.has_concepts, target_of))
     parts: list[Tensor] = []
     labelled = [i for i, caption in enumerate(captions) if caption][:MAX_IMAGES]

@@ -94,7 +94,10 @@ class _AdapterRun:
         torch.manual_seed(recipe.run.seed)
         self.llm, self.tokenizer = self._load_llm(data)
         width = self.llm.config.hidden_size
-        RunInputs(backbone=self.backbone, codes=self.codes, width=width).keep(run)
+        inputs = RunInputs(
+            backbone=self.backbone, codes=self.codes, width=width, texts=data.digest(bundle)
+        )
+        inputs.keep(run)
         self.projector = Projector(graphs.concepts, width)
         self.patches = graphs.patches
         build = PromptBuilder(self.tokenizer, 1 + graphs.patches, recipe.llm.system)
@@ -109,7 +112,13 @@ class _AdapterRun:
             if table is not None:
                 text_codes = TextCodes(graphs.texts, graphs.concepts)
                 initialize_projector(
-                    self.projector, self.llm, self.tokenizer, captions, table, text_codes
+                    self.projector,
+                    self.llm,
+                    self.tokenizer,
+                    captions,
+                    table,
+                    text_codes,
+                    phrases=data.phrases.phrases if data.phrases else (),
                 )
         self.samples = data.sampler(graphs, build)
         self.stage_ends = list(accumulate(stage.steps for stage in recipe.stages))
@@ -244,6 +253,7 @@ class _AdapterRun:
                 "samples": float(self.progress.samples),
                 "seconds": round(self.progress.seconds, 1),
                 "own_share": self.recipe.own_share,
+                "text_share": self.recipe.texts.share,
             },
         )
         write_adapter(folder, adapter, self.projector.cpu())

@@ -1,4 +1,4 @@
-"""The two models that a run's weights belong to: a resumed run must find the same ones."""
+"""What a run's weights belong to, beside its recipe: a resumed run must find the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INPUTS_FILE = "inputs.json"
 
 @dataclass(frozen=True, kw_only=True)
 class RunInputs:
-    """What a run has written into its folder about the models that its recipe names."""
+    """What a run has written into its folder about the models and lists that its recipe names."""
 
     backbone: str
     """NAME/VERSION of the bundle."""
@@ -23,10 +23,13 @@ class RunInputs:
     """SHA-256 of its graph of patches."""
     width: int
     """The hidden size of the language model."""
+    texts: str = ""
+    """A digest of the phrases that it learns from and of the words that are withheld, where there
+    are any."""
 
     def keep(self, run: Path) -> None:
         """Writes them into a new run's folder, or compares them with those that it began with.
-        Raises CheckpointError where a recipe's paths lead to other models now."""
+        Raises CheckpointError where a recipe's paths lead to others now."""
         try:
             begun = from_dict(RunInputs, json.loads((run / INPUTS_FILE).read_bytes()), at="")
         except FileNotFoundError:
@@ -44,4 +47,9 @@ class RunInputs:
             raise CheckpointError(
                 f"{run.name}: llm: began with a hidden_size of {begun.width}, and it is"
                 f" {self.width} now; take a new --output"
+            )
+        if begun.texts != self.texts:
+            raise CheckpointError(
+                f"{run.name}: texts: began with other phrases than the recipe's sources give now;"
+                " restore the lists, or take a new --output"
             )

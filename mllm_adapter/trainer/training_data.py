@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.store import Bundle
 from mllm_adapter.adapter_recipe import AdapterRecipe
 from mllm_adapter.data.code_tables import (
     BackboneGraphs,
@@ -24,15 +25,22 @@ from mllm_adapter.data.image_collection import (
 )
 from mllm_adapter.data.instructions import Instructions
 from mllm_adapter.data.own_conversations import Conversation, OwnConversations
+from mllm_adapter.data.phrase_lists import PhraseList, WithheldWords
+from mllm_adapter.data.text_pictures import PhraseConcepts, phrase_problems, text_pictures
+from mllm_adapter.data.text_questions import PhraseQuestions
 from mllm_adapter.model.prompt import PromptBuilder
 from mllm_adapter.trainer.batches import (
     NO_EASY_VQA,
     NO_OWN,
+    NO_TEXTS,
     ConversationSampler,
     EasyVqaMix,
     OwnMix,
+    TextMix,
 )
 from mllm_adapter.trainer.conversations import encode_messages
+from training.data.data_recipe import DataError
+from training.loading.samples import held_out_splits, read_samples
 
 log = logging.getLogger(__name__)
 
@@ -57,16 +65,39 @@ class TrainingData:
             self._labelled = LabelledImages.read(recipe.data.open(), recipe.data.split, run)
         elif self.own is not None:
             self.own.tally.check()
+        self.withheld = WithheldWords(Path(recipe.texts.without) if recipe.texts.without else None)
+        known = self._labelled.meta if self._labelled else []
+        self.meta: list[Mapping[str, Any] | None] = [*map(self.withheld.from_meta, known)]
+        """What is known about each image of the pairs, None for one that must not be learned from;
+        empty where no pairs are read."""
+        if self._labelled and not any(self.meta):
+            raise DataError("texts.without: leaves no image to learn from")
+        if withheld := self.meta.count(None):
+            log.info("texts.without: %d of %d images are left out", withheld, len(self.meta))
+        self.phrases = self._read_phrases() if recipe.texts.share else None
 
-    @property
-    def meta(self) -> Sequence[Mapping[str, Any]]:
-        """What is known about each image of the pairs; none where no pairs are read."""
-        return self._labelled.meta if self._labelled else []
+    def _read_phrases(self) -> PhraseList:
+        data, config = self._recipe.data.open(), self._recipe.texts
+        splits = held_out_splits(data, self._recipe.data.split)
+        held_out = read_samples(data, splits) if splits else {}
+        captions = (c for part in held_out.values() for s in part for c in s.meta["captions"])
+        return PhraseList.read(config, data.path, self._learned(), captions, self.withheld)
+
+    def _learned(self) -> list[Mapping[str, Any]]:
+        return [meta for meta in self.meta if meta is not None]
+
+    def digest(self, bundle: Bundle) -> str:
+        """Identifies the phrases and the words that are withheld; empty where there are none."""
+        text_graph = bundle.manifest.files["text.onnx"].sha256
+        if self.phrases is not None:
+            return self.phrases.digest(text_graph, self.withheld)
+        return PhraseList().digest("", self.withheld) if len(self.withheld) else ""
 
     def texts(self) -> list[str]:
         """All words, for a tokenizer to learn from."""
         own = self.own.texts() if self.own else []
-        return [*Instructions(self.meta).texts(), *own]
+        phrases = self.phrases.phrases if self.phrases else []
+        return [*Instructions(self._learned()).texts(), *phrases, *own]
 
     def drop_long(self, build: PromptBuilder, context: int) -> None:
         """Takes conversations out that are longer than the recipe or the LLM's `context` allows.
@@ -96,13 +127,14 @@ class TrainingData:
             build,
             self._easy_vqa(graphs),
             self._own_mix(graphs),
+            texts=self._text_mix(graphs),
             seed=self._recipe.run.seed,
         )
 
     def captioned(self, graphs: BackboneGraphs) -> tuple[Sequence[str], CodeTable | None]:
         """Images with a text about each, from which the projector starts."""
         if self._labelled is not None:
-            return [m["caption"] for m in self.meta], self._tables(graphs)[0]
+            return [m["caption"] if m else "" for m in self.meta], self._tables(graphs)[0]
         own = self._own_images()
         if self.own is None or own is None:
             return [], None
@@ -124,6 +156,20 @@ class TrainingData:
         folder = labelled.collection.folder if labelled else self._run / CODES_FOLDER
         table = cached_code_table(graphs, shape_images(questions, "train", folder))
         return EasyVqaMix(table, questions.questions, share)
+
+    def _text_mix(self, graphs: BackboneGraphs) -> TextMix:
+        if self.phrases is None:
+            return NO_TEXTS
+        config, [table, *_] = self._recipe.texts, self._tables(graphs)
+        phrases = self.phrases.phrases
+        codes = PhraseConcepts.of(phrases, graphs, config.top)
+        problems = phrase_problems(phrases, codes, graphs)
+        self.phrases.drop(problems)
+        log.info("texts: %s", self.phrases.summary())
+        codes = codes.taken([row for row, text in enumerate(phrases) if text not in problems])
+        pictures = text_pictures(codes, config, table, self.meta, graphs)
+        questions = PhraseQuestions(self.phrases.phrases, codes.similar)
+        return TextMix(pictures, questions, config.share)
 
     def _own_images(self) -> ImageCollection | None:
         own = self.own

@@ -10,9 +10,13 @@ import pytest
 
 from mllm_adapter.data.instructions import (
     CATEGORY_QUESTIONS,
+    COLOUR_QUESTIONS,
     IS_IT_QUESTIONS,
+    KEYWORD_QUESTIONS,
     NAME_QUESTIONS,
     RELATED_QUESTIONS,
+    SENTENCE_QUESTIONS,
+    THERE_QUESTIONS,
     Instructions,
 )
 
@@ -30,6 +34,7 @@ META: list[dict[str, Any]] = [
         "category": "animals-nature",
     },
     {"caption": "pen draw", "captions": ["pen draw"], "keywords": [], "category": None},
+    {"caption": "red pen", "captions": ["red pen"], "keywords": ["pen"], "category": None},
 ]
 
 
@@ -42,7 +47,7 @@ def asked(question: str, forms: tuple[str, ...]) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("image", range(3))
+@pytest.mark.parametrize("image", range(4))
 def test_answers_are_true(image: int) -> None:
     meta, instructions = META[image], Instructions(META)
     rng, answers = random.Random(0), set()
@@ -59,10 +64,18 @@ def test_answers_are_true(image: int) -> None:
                 name = name.removeprefix("a ")
                 true = name in meta["captions"]
                 assert turn.answer == ("yes" if true else f"no, it is {meta['caption']}")
+            elif asked(turn.question, COLOUR_QUESTIONS) is not None:
+                assert (meta["caption"], turn.answer) == ("red pen", "red")
+            elif asked(turn.question, SENTENCE_QUESTIONS) is not None:
+                assert turn.answer == f"The picture shows a {meta['caption']}."
+            elif (name := asked(turn.question, THERE_QUESTIONS)) is not None:
+                true = name == f"a {meta['caption']}"
+                assert turn.answer == ("yes" if true else "no")
             else:
+                assert asked(turn.question, KEYWORD_QUESTIONS) is not None
                 assert turn.answer == ", ".join(meta["keywords"])
-    assert {"yes", f"no, it is {meta['caption']}", meta["caption"]} <= answers
-    assert ("no" in answers) == bool(meta["keywords"])
+    assert {"yes", "no", f"no, it is {meta['caption']}", meta["caption"]} <= answers
+    assert ("red" in answers) == (meta["caption"] == "red pen")
 
 
 def test_own_pairs_without_categories_and_with_one_caption_end() -> None:

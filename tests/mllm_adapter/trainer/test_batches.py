@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from mllm_adapter.data.code_tables import CodeTable
-from mllm_adapter.data.instructions import QuestionAnswer
+from mllm_adapter.data.instructions import NAME_QUESTIONS, QuestionAnswer
 from mllm_adapter.data.own_conversations import Conversation
+from mllm_adapter.data.text_pictures import LabelledRow, PhraseConcepts, TextPictures
+from mllm_adapter.data.text_questions import PhraseQuestions
+from mllm_adapter.data.texts_config import TextsConfig
 from mllm_adapter.model.prompt import PromptBuilder, PromptMessage
 from mllm_adapter.trainer.batches import (
     NO_EASY_VQA,
@@ -18,6 +21,7 @@ from mllm_adapter.trainer.batches import (
     ConversationSampler,
     EasyVqaMix,
     OwnMix,
+    TextMix,
 )
 from tests.mllm_adapter.llms import tiny_llm
 
@@ -122,3 +126,57 @@ def test_a_batch_of_texts_alone_has_no_image(build: PromptBuilder) -> None:
     own = OwnMix([], {}, rows, 1.0)
     [part] = ConversationSampler([], [], build, own=own, seed=0).batch(0, 2)
     assert len(part.codes.indices) == len(part.text.image_rows) == 0
+
+
+def phrases(count: int, **settings: Any) -> TextMix:
+    """Phrase i has concept IMAGES + i alone, at a strength that no image has."""
+    codes = PhraseConcepts(
+        indices=np.arange(IMAGES, IMAGES + count)[:, None],
+        values=np.ones((count, 1), np.float32),
+        concepts=2 * IMAGES,
+    )
+    settings = {"share": 1.0, "noise": 0.0, "strength": (5.0, 5.0), "kept": 0.0, **settings}
+    config = TextsConfig(**settings)
+    pictures = TextPictures(codes, config, table(), codes, [LabelledRow(0, 0)], (1, PATCHES))
+    questions = PhraseQuestions([f"word{i}" for i in range(count)], codes.similar)
+    return TextMix(pictures, questions, config.share)
+
+
+def test_phrases_have_their_share_and_every_phrase_once_an_epoch(build: PromptBuilder) -> None:
+    mix = phrases(8, pairs=0.0, empty=0.0, part=0.0)
+    batches = ConversationSampler(META, [table()], build, texts=mix, seed=0)
+    assert sorted(images(batches.batch(0, 8))) == list(range(IMAGES, IMAGES + 8))
+    [part] = batches.batch(1, 2)
+    assert part.codes.values.max() == 5
+    for row, image in enumerate(images([part])):
+        said = build.tokenizer.decode(part.text.labels[row][part.text.labels[row] >= 0])
+        asked = build.tokenizer.decode(part.text.ids[row])
+        if any(question in asked for question in NAME_QUESTIONS):
+            assert f"word{image - IMAGES}" in said
+    mixed = ConversationSampler(META, [table()], build, texts=mix._replace(share=0.5), seed=0)
+    drawn = [image >= IMAGES for step in range(20) for image in images(mixed.batch(step, 20))]
+    assert 0.4 < sum(drawn) / len(drawn) < 0.6
+    again = ConversationSampler(META, [table()], build, texts=mix._replace(share=0.5), seed=0)
+    for one, other in zip(mixed.batch(3, 9), again.batch(3, 9), strict=True):
+        assert torch.equal(one.text.ids, other.text.ids)
+        assert torch.equal(one.codes.values, other.codes.values)
+
+
+def test_some_pictures_have_two_phrases_and_some_none(build: PromptBuilder) -> None:
+    mix = phrases(8, pairs=0.5, empty=0.3, part=0.0)
+    batches = ConversationSampler(META, [table()], build, texts=mix, seed=0)
+    parts = [part for step in range(10) for part in batches.batch(step, 40)]
+    counts = [
+        int((values > 0).any(0).sum()) for part in parts for values in part.codes.values
+    ]  # slots in use, one for a phrase
+    shares = [counts.count(number) / len(counts) for number in (0, 1, 2)]
+    assert shares == pytest.approx([0.3, 0.2 + 0.5 / 8, 0.5 * 7 / 8], abs=0.08)
+
+
+def test_an_image_that_must_not_be_learned_from_is_not_drawn(build: PromptBuilder) -> None:
+    known = [None if row in (0, 7) else m for row, m in enumerate(META)]
+    batches = ConversationSampler(known, [table()], build, seed=0)
+    drawn = images(batches.batch(0, 4)) + images(batches.batch(1, 4))
+    assert sorted(drawn) == [1, 2, 3, 4, 5, 6, 8, 9]
+    text = build.tokenizer.decode(batches.batch(0, 8)[0].text.ids.ravel())
+    assert "thing 0" not in text

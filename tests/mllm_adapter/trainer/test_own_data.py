@@ -174,7 +174,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(
     with pytest.raises(LLMError, match=r"^llm: reads 4 tokens, and an image of this bundle is "):
         train(short, tmp_path / "short")
     shares = {"conversations": {"path": "x.json", "share": 0.7}, "data": {"easy_vqa": 0.5}}
-    with pytest.raises(SchemaError, match=r"^conversations.share, data.easy_vqa: are more than 1"):
+    with pytest.raises(SchemaError, match=r"^conversations.share, data.easy_vqa, texts"):
         AdapterRecipe.parse(small_data(tiny_bundle, photos) | shares)
 
 
