@@ -112,6 +112,9 @@ async def _serve(
             os._exit(0)
         server = starting.result()
         surroundings.serving(server.address)
+        for what, address in (("admin", server.admin_address), ("metrics", server.metrics_address)):
+            if address is not None:
+                surroundings.say(f"{what} on {address}")
         await stopping
         surroundings.say("draining")
         await server.drain()

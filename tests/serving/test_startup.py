@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from pathlib import Path
 
 from grpc_health.v1 import health_pb2
 
-from tests.serving.support.certificates import Authority
+from tests.serving.support.certificates import Authority, write_tokens
 from tests.serving.support.running_server import assert_clean
 from tests.serving.support.server_process import Process, command, environment, gone
 
@@ -42,6 +43,21 @@ def import_seconds() -> float:
     begun = time.monotonic()
     subprocess.run([sys.executable, "-c", "import serving.server"], env=environment(), check=True)
     return time.monotonic() - begun
+
+
+def test_each_port_that_the_system_chose_is_said(tiny_bundle: Path, tmp_path: Path) -> None:
+    tokens = str(write_tokens(tmp_path / "tokens.json"))
+    ports = ("--metrics-port", "0", "--admin-port", "0")
+    server = Process(tiny_bundle, *ports, "--tokens", tokens)
+    try:
+        assert server.process.stderr is not None
+        said = [server.process.stderr.readline().split() for _ in range(2)]
+        assert [words[1] for words in said] == ["admin", "metrics"]
+        metrics = urllib.request.urlopen(f"http://{said[1][-1]}/metrics", timeout=5).read()
+        assert b"sparseclip_serving 1.0" in metrics
+        assert said[0][-1] not in (server.address, said[1][-1])
+    finally:
+        server.close()
 
 
 def test_f45_port_in_use(tiny_bundle: Path) -> None:
