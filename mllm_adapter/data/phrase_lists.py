@@ -19,6 +19,7 @@ from training.data.data_recipe import DataError
 from training.data.words import WORDS_FILE
 from training.loading.sources.base import printable
 from training.loading.tally import by_number, too_many_bad
+from training.loading.word_list import read_lines
 
 log = logging.getLogger(__name__)
 
@@ -172,21 +173,11 @@ def _sources(
 
 def read_list(path: Path, field: str) -> list[str]:
     """The lines of a UTF-8 file that are not blank. Raises DataError, which names `field`."""
-    at = f"{field}: {printable(path.name)}"
-    if not path.is_file():
-        raise DataError(f"{at}: {'not a file' if path.exists() else 'not found'}")
-    if path.stat().st_size > MAX_LIST_BYTES:
-        raise DataError(f"{at}: more than {MAX_LIST_BYTES:,} bytes")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{at}: not UTF-8") from None
-    except OSError:
-        raise DataError(f"{at}: cannot be read") from None
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    if not lines:
-        raise DataError(f"{at}: holds no phrase")
-    return lines
+    lines = [line.strip() for line in read_lines(path, field, MAX_LIST_BYTES)]
+    phrases = [line for line in lines if line]
+    if not phrases:
+        raise DataError(f"{field}: {printable(path.name)}: holds no phrase")
+    return phrases
 
 
 def _key(text: str) -> str:

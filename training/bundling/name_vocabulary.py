@@ -17,6 +17,7 @@ from bundle.text import TextError, clean_text
 from training.data.data_recipe import DataError
 from training.evaluation.encoder import CodeMatrix
 from training.loading.sources.base import printable
+from training.loading.word_list import read_lines
 
 MAX_WORDS = 30_000
 """Words of a vocabulary. Naming holds a few numbers for each word and each concept."""
@@ -121,19 +122,9 @@ def read_vocabulary(path: Path, field: str = "--vocabulary") -> NameVocabulary:
     UTF-8 or too large. A line that is no word costs itself.
     """
     at = f"{field}: {printable(path.name)}"
-    if not path.is_file():
-        raise DataError(f"{at}: {'not a file' if path.exists() else 'not found'}")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise DataError(f"{at}: more than {MAX_FILE_BYTES:,} bytes")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{at}: not UTF-8") from None
-    except OSError:
-        raise DataError(f"{at}: cannot be read") from None
     words: dict[str, None] = {}
     repeated, refused = [], []
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(read_lines(path, field, MAX_FILE_BYTES), 1):
         if not line.strip():
             continue
         try:
