@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,12 +99,7 @@ class Instructions:
             del forms["category"]
         if colour_of(meta["caption"]) is None:
             del forms["colour"]
-        turns: list[QuestionAnswer] = []
-        while not turns or (forms and rng.random() < FOLLOW_UP_PROBABILITY):
-            form = rng.choices(list(forms), list(forms.values()))[0]
-            turns.append(self._turn(meta, form, rng))
-            del forms[form]
-        return turns
+        return drawn_turns(forms, lambda form: self._turn(meta, form, rng), rng)
 
     def _turn(self, meta: Mapping[str, Any], form: str, rng: random.Random) -> QuestionAnswer:
         caption = meta["caption"]
@@ -170,6 +165,19 @@ class Instructions:
         captions = [c for m in self.meta for c in m["captions"]]
         answers = ["yes", "no, it is", "none", "one", "two", sentence("", ""), NOTHING_SEEN]
         return [*questions * 50, *categories, *captions, *answers]
+
+
+def drawn_turns(
+    forms: Mapping[str, float], turn: Callable[[str], QuestionAnswer], rng: random.Random
+) -> list[QuestionAnswer]:
+    """One or more turns of different forms, drawn by the weights of `forms`; `turn` makes one."""
+    left = dict(forms)
+    turns: list[QuestionAnswer] = []
+    while not turns or (left and rng.random() < FOLLOW_UP_PROBABILITY):
+        form = rng.choices(list(left), list(left.values()))[0]
+        turns.append(turn(form))
+        del left[form]
+    return turns
 
 
 def with_article(phrase: str) -> str:

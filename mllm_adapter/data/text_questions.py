@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from mllm_adapter.data.instructions import (
     COLOUR_QUESTIONS,
     COUNT_QUESTIONS,
-    FOLLOW_UP_PROBABILITY,
     IS_IT_QUESTIONS,
     MAX_DRAWS,
     NAME_QUESTIONS,
@@ -17,6 +16,7 @@ from mllm_adapter.data.instructions import (
     THERE_QUESTIONS,
     QuestionAnswer,
     colour_of,
+    drawn_turns,
     noun_phrase,
     sentence,
     split_words,
@@ -56,12 +56,7 @@ class PhraseQuestions:
                 del forms["count"]
         elif not all(is_single(self.phrases[row]) for row in shown):
             forms.pop("count")
-        turns: list[QuestionAnswer] = []
-        while not turns or (forms and rng.random() < FOLLOW_UP_PROBABILITY):
-            form = rng.choices(list(forms), list(forms.values()))[0]
-            turns.append(self._turn(form, shown, rng))
-            del forms[form]
-        return turns
+        return drawn_turns(forms, lambda form: self._turn(form, shown, rng), rng)
 
     def _turn(self, form: str, shown: Sequence[int], rng: random.Random) -> QuestionAnswer:
         phrases = [self.phrases[row] for row in shown]

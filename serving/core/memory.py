@@ -31,7 +31,6 @@ again page by page."""
 KEPT_TOP = 64 * 2**20
 """Bytes that may be free at the end of an arena before they go back to the system."""
 
-
 _NEW_OBJECTS = 10_000
 """How many more objects there are when the collector looks at the new ones; Python's own value of
 700 is passed by a few calls."""
