@@ -124,8 +124,8 @@ def trials(encoder: BundleEncoder, data: Path) -> dict[str, Any]:
     vocabulary = vocabulary_of(split, words_file(data))
     images = image_codes_of(split)
     codes = encode_all(encoder.texts, vocabulary, len(vocabulary), "words")
-    fit = ConceptNaming(vocabulary, codes, images).best_words
-    calibration = calibrate(images.codes, images.words, vocabulary, fit)
+    naming = ConceptNaming(vocabulary, codes, images)
+    calibration = calibrate(naming.codes, images.words, vocabulary, naming.best_words)
     if calibration is None:
         raise SystemExit("too few trials")
     at = np.linspace(0, 1, 11)

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from bundle.codes import ACTIVE_ABOVE, ACTIVE_ROWS
+from bundle.codes import ACTIVE_ROWS
 from bundle.concepts import ConceptEvidence, NamedConcept
+from training.evaluation.firing import norms, sparse_codes, strongest
 from training.evaluation.metrics import Floats
 from training.evaluation.name_trials import BestWords, calibrate, find_hubs
 
@@ -68,14 +69,15 @@ def name_concepts(
     """
     naming = ConceptNaming(words, word_codes, images)
     top_words, scores = naming.best(slice(None), WORDS_KEPT)
-    calibration = calibrate(images.codes, images.words, words, naming.best_words)
-    best_images = np.concatenate([_top(images.codes[:, b], IMAGES_KEPT) for b in naming.blocks])
+    calibration = calibrate(naming.codes, images.words, words, naming.best_words)
+    fired = naming.codes.tocsc()
+    best_images = strongest(fired, IMAGES_KEPT)
     kept = []
     for best, values in zip(top_words, scores, strict=True):
         kept.append(best[values > MIN_RELATIVE_SCORE * values[0]].tolist())
-    hubs = find_hubs(images.codes, images.words, [[words[w] for w in own] for own in kept])
-    fired = images.codes > ACTIVE_ABOVE
-    frequency, active = fired.mean(axis=0), fired.sum(axis=0) >= ACTIVE_ROWS
+    hubs = find_hubs(naming.codes, images.words, [[words[w] for w in own] for own in kept])
+    times = np.diff(fired.indptr)
+    frequency, active = times / len(images.codes), times >= ACTIVE_ROWS
     modality = naming.modality()
     concepts = []
     for k, own in enumerate(kept):
@@ -96,8 +98,7 @@ def name_concepts(
                 words=tuple(map(_evidence, (words[w] for w in own), scores[k].tolist())),
                 images=tuple(
                     _evidence(images.sources[i], images.codes[i, k])
-                    for i in best_images[k]
-                    if images.codes[i, k] > ACTIVE_ABOVE
+                    for i in best_images[k].tolist()
                 ),
             )
         )
@@ -118,17 +119,17 @@ class ConceptNaming:
         self._image_codes = images.codes
         self._word_codes = sparse.csc_array(word_codes)
         # Unit codes. Few values are not zero, and only where a word's is not can its score be.
-        norms = _safe(np.linalg.norm(images.codes, axis=1))
-        self._images = sparse.csc_array(images.codes)
-        self._images.data /= norms[self._images.indices]
+        self.codes = sparse_codes(images.codes)
+        units = self.codes.tocsc()
+        units.data /= _safe(norms(images.codes))[units.indices]
         squares = self._word_codes.multiply(self._word_codes).sum(axis=1)
-        norms = _safe(np.sqrt(np.asarray(squares).ravel()))
         self._words = self._word_codes.astype(np.float32)
-        self._words.data /= norms[self._words.indices]
+        self._words.data /= _safe(np.sqrt(np.asarray(squares).ravel()))[self._words.indices]
         concepts = images.codes.shape[1]
         starts = range(0, concepts, CONCEPTS_PER_BLOCK)
-        self.blocks = [slice(start, start + CONCEPTS_PER_BLOCK) for start in starts]
-        """The support of all words for all concepts would take gigabytes."""
+        # The support of all words for all concepts would take gigabytes.
+        self._blocks = [slice(start, start + CONCEPTS_PER_BLOCK) for start in starts]
+        self._units = [units[:, block].tocsr() for block in self._blocks]
 
     def best(
         self, images: NDArray[np.int64] | slice, count: int
@@ -142,8 +143,8 @@ class ConceptNaming:
         of_words: Floats = np.asarray(tagged.sum(axis=1)).ravel()
         words = np.zeros((self._words.shape[1], count), dtype=np.int64)
         scores = np.zeros(words.shape, dtype=np.float32)
-        for block in self.blocks:
-            units, own = self._images[:, block], self._words[:, block]
+        for block, units in zip(self._blocks, self._units, strict=True):
+            own = self._words[:, block]
             mean = counted @ units / counted.sum()
             support = (tagged @ units).toarray()  # (V, block): sums over each word's images
             column = np.repeat(np.arange(own.shape[1]), np.diff(own.indptr))
@@ -188,12 +189,3 @@ def _safe(norms: Floats) -> Floats:
 
 def _evidence(source: str, value: float) -> ConceptEvidence:
     return ConceptEvidence(source=source, value=round(float(value), 5))
-
-
-def _top(codes: Floats, count: int) -> NDArray[np.int64]:
-    """(C, count): the rows with the highest values of each column, highest first."""
-    count = min(count, len(codes))
-    part = np.argpartition(-codes, count - 1, axis=0)[:count]
-    order = np.argsort(-np.take_along_axis(codes, part, axis=0), axis=0, kind="stable")
-    result: NDArray[np.int64] = np.take_along_axis(part, order, axis=0).T
-    return result

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.optimize import isotonic_regression
 
-from bundle.codes import ACTIVE_ABOVE
+from training.evaluation.firing import strongest
 from training.evaluation.metrics import Floats
 
 FOLDS = 5
@@ -81,17 +82,21 @@ class NameCalibration:
 def words_of(meta: Mapping[str, Any]) -> frozenset[str]:
     """The single words of a sample's caption and keywords, in lower case."""
     text = " ".join([str(meta["caption"]), *map(str, meta.get("keywords") or ())])
-    return frozenset(re.findall(r"[^\W_]+", text.lower()))
+    return frozenset(parts_of(text))
 
 
-def is_borne_out(name: str, words: Collection[str]) -> bool:
-    """Whether all words of a name are among the words of an image."""
-    own = re.findall(r"[^\W_]+", name.lower())
-    return bool(own) and all(word in words for word in own)
+def parts_of(name: str) -> list[str]:
+    """The single words of a name."""
+    return re.findall(r"[^\W_]+", name.lower())
+
+
+def is_borne_out(parts: Collection[str], words: Collection[str]) -> bool:
+    """Whether all parts of a name are among the words of an image."""
+    return bool(parts) and all(part in words for part in parts)
 
 
 def calibrate(
-    codes: Floats,
+    codes: sparse.csr_array,
     image_words: Sequence[Collection[str]],
     names: Sequence[str],
     fit: Callable[[NDArray[np.int64]], BestWords],
@@ -100,8 +105,9 @@ def calibrate(
 
     `fit` gives the best words by some of the images, as indices into `names`.
     """
+    images = codes.shape[0]
     generator = np.random.default_rng(0)
-    fold = generator.integers(0, FOLDS, len(codes))
+    fold = generator.integers(0, FOLDS, images)
     scores: list[float] = []
     hits: list[bool] = []
     chance: list[bool] = []
@@ -110,14 +116,13 @@ def calibrate(
         if not len(held_back) or not len(fitted):
             continue
         best = fit(fitted)
-        own = [names[word] for word in best.words.tolist()]
+        own = [parts_of(names[word]) for word in best.words.tolist()]
         others = [own[k] for k in generator.permutation(len(own)).tolist()]
-        images = codes[held_back]
-        count = min(STRONGEST_IMAGES, len(images))
-        top = np.argpartition(-images, count - 1, axis=0)[:count]
-        for k in np.flatnonzero((best.scores > 0) & (images.max(axis=0) > ACTIVE_ABOVE)).tolist():
-            rows = [held_back[i] for i in top[:, k] if images[i, k] > ACTIVE_ABOVE]
-            of_rows = [image_words[row] for row in rows]
+        top = strongest(codes[held_back].tocsc(), STRONGEST_IMAGES)
+        for k, rows in enumerate(top):
+            if not len(rows) or best.scores[k] <= 0:
+                continue
+            of_rows = [image_words[row] for row in held_back[rows].tolist()]
             scores.append(float(best.scores[k]))
             hits.append(any(is_borne_out(own[k], words) for words in of_rows))
             chance.append(any(is_borne_out(others[k], words) for words in of_rows))
@@ -133,20 +138,22 @@ def calibrate(
 
 
 def find_hubs(
-    codes: Floats, image_words: Sequence[Collection[str]], names: Sequence[Sequence[str]]
+    codes: sparse.csr_array,
+    image_words: Sequence[Collection[str]],
+    names: Sequence[Sequence[str]],
 ) -> NDArray[np.bool_]:
     """(C,): the concepts that are strong in many images which none of their words describes.
     `names` has the words of each concept."""
-    count = min(STRONGEST_CONCEPTS, codes.shape[1])
-    top = np.argpartition(-codes, count - 1, axis=1)[:, :count]
-    occurs = np.zeros(codes.shape, dtype=bool)
-    np.put_along_axis(occurs, top, np.take_along_axis(codes, top, axis=1) > ACTIVE_ABOVE, axis=1)
-    often = occurs.sum(axis=0)
+    occurs_in: list[list[int]] = [[] for _ in range(codes.shape[1])]
+    for image, concepts in enumerate(strongest(codes, STRONGEST_CONCEPTS)):
+        for k in concepts.tolist():
+            occurs_in[k].append(image)
+    often = np.array([len(images) for images in occurs_in])
     hubs: NDArray[np.bool_] = often > often.mean() + HUB_DEVIATIONS * often.std()
     for k in np.flatnonzero(hubs).tolist():
+        parts = [parts_of(name) for name in names[k]]
         described = [
-            any(is_borne_out(name, image_words[row]) for name in names[k])
-            for row in np.flatnonzero(occurs[:, k]).tolist()
+            any(is_borne_out(name, image_words[image]) for name in parts) for image in occurs_in[k]
         ]
         hubs[k] = np.mean(described) < HUB_BORNE_OUT
     return hubs

@@ -10,7 +10,7 @@ import pytest
 from bundle.concepts import NamedConcept
 from training.evaluation.concept_naming import ImageCodes, name_concepts
 from training.evaluation.metrics import Floats
-from training.evaluation.name_trials import is_borne_out, words_of
+from training.evaluation.name_trials import is_borne_out, parts_of, words_of
 
 THINGS, WRONG, DEAD, HUB = 60, 30, 90, 91
 """Concepts 0 to 59 stand for a thing each, 60 to 89 fire at random, 90 never, 91 on everything."""
@@ -94,7 +94,7 @@ def test_words_that_no_image_is_tagged_with_do_not_count_as_text() -> None:
 def test_a_name_is_borne_out_by_all_of_its_words() -> None:
     words = words_of({"caption": "Dog face", "keywords": ["pet's paw"]})
     assert words == {"dog", "face", "pet", "s", "paw"}
-    assert is_borne_out("dog", words)
-    assert is_borne_out("face dog", words)
-    assert not is_borne_out("cat face", words)
-    assert not is_borne_out("!", words)
+    assert is_borne_out(parts_of("dog"), words)
+    assert is_borne_out(parts_of("face dog"), words)
+    assert not is_borne_out(parts_of("cat face"), words)
+    assert not is_borne_out(parts_of("!"), words)
