@@ -75,7 +75,7 @@ class ImageGraph(nn.Module):
         head, features = self.model.image_head, self.model.image(pixels)
         if self.model.config.pool == "cls":
             dense = head.dense(features.pooled)
-            return _row(head.codes(dense), dense, self.k)
+            return _row(head.row_codes(dense), dense, self.k)
         patches = head.dense(features.patches)
         # The batch size is unknown while the graph is traced, so slices must not depend on it.
         codes = head.pooled_codes(patches, step=max(1, PATCH_CODES_PER_SLICE // patches.shape[1]))
@@ -109,9 +109,9 @@ class PatchGraph(nn.Module):
         patch_codes = head.codes(patches)
         if self.model.config.pool == "cls":
             dense = head.dense(features.pooled)
-            codes = head.codes(dense)
+            codes = head.row_codes(dense)
         else:
-            dense, codes = patches.mean(dim=1), patch_codes.mean(dim=1)
+            dense, codes = patches.mean(dim=1), head.cut(patch_codes.mean(dim=1))
         values, indices = patch_codes.topk(self.patch_k, dim=-1)
         active = (patch_codes > ACTIVE_ABOVE).sum(dim=-1)
         return PatchOutputs(*_row(codes, dense, self.k), indices, values, active)

@@ -47,6 +47,9 @@ class ModelConfig:
     """Use GELU's gradient for the ReLU, so that dead concepts can recover."""
     bias: float | None = None
     """Initial value of the last projections' biases; null for no bias, as in CLIP."""
+    top_k: PositiveInt | None = None
+    """Keep only this many concepts of an image's and of a text's code, the strongest (TopK); null
+    for all. Codes of patches are not cut. See SparseHead.cut."""
     head: Literal["replaced", "stacked"] = "stacked"
     """`replaced` projects the tower's width to C; `stacked` projects it to D, then to C."""
     pool: Literal["cls", "patch_mean"] = "cls"
@@ -124,6 +127,7 @@ class SparseCLIP(nn.Module):
             relu=c.relu,
             rep_relu=c.rep_relu,
             bias=c.bias,
+            top_k=c.top_k,
         )
         if head.embed is not None and projection is not None:
             with torch.no_grad():
@@ -150,7 +154,7 @@ class SparseCLIP(nn.Module):
         features = self.image(pixels)
         if self.config.pool == "cls":
             dense = self.image_head.dense(features.pooled)
-            return Encoding(self.image_head.codes(dense), dense)
+            return Encoding(self.image_head.row_codes(dense), dense)
         patches = self.image_head.dense(features.patches)
         return Encoding(self.image_head.pooled_codes(patches), patches.mean(dim=1))
 
@@ -161,7 +165,7 @@ class SparseCLIP(nn.Module):
     def encode_text(self, tokens: Int[Tensor, "B T"]) -> Encoding:
         """Texts to codes (B, C) and dense vectors (B, D)."""
         dense = self.text_head.dense(self.text(tokens))
-        return Encoding(self.text_head.codes(dense), dense)
+        return Encoding(self.text_head.row_codes(dense), dense)
 
     def forward(self, pixels: Float[Tensor, "B 3 S S"], tokens: Int[Tensor, "B T"]) -> LossInputs:
         """Codes, scale and the loss's scalars in one call: DistributedDataParallel expects every

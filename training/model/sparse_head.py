@@ -52,9 +52,10 @@ class SparseHead(nn.Module):
         relu: bool,
         rep_relu: bool,
         bias: float | None = None,
+        top_k: int | None = None,
     ) -> None:
         super().__init__()
-        self.kind, self.relu, self.rep_relu = kind, relu, rep_relu
+        self.kind, self.relu, self.rep_relu, self.top_k = kind, relu, rep_relu, top_k
         self.dense_dim = embed_dim if kind == "stacked" else width
         self.embed = nn.Linear(width, embed_dim, bias=False) if kind == "stacked" else None
         self.project = nn.Linear(self.dense_dim, concepts, bias=bias is not None)
@@ -69,13 +70,33 @@ class SparseHead(nn.Module):
         return cast(Tensor, self.embed(x)) if self.embed is not None else x
 
     def codes(self, dense: Float[Tensor, "... D"]) -> Float[Tensor, "... C"]:
-        """Dense vectors to un-normalised codes."""
+        """Dense vectors to un-normalised codes, of any number of active concepts."""
         return self._activate(self.project(dense))
+
+    def row_codes(self, dense: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+        """The codes of whole images or texts: `codes`, cut to the strongest concepts."""
+        return self.cut(self.codes(dense))
+
+    def cut(self, codes: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+        """The `top_k` largest values of each row; the others become 0 and get no gradient (TopK of
+        arXiv 2406.04093, section 2.3). Values that equal the last of them stay, too. Without a
+        `top_k` all stay.
+
+        A row is what the loss compares. So with mean pooling it is the mean of the patches' codes
+        that is cut, and no patch: were each patch cut, an image would still have up to P times K
+        active concepts, and their number could not be matched to another model's. The map of a
+        concept that is kept still averages to its activation.
+        """
+        if self.top_k is None:
+            return codes
+        lowest = codes.topk(self.top_k, dim=-1).values[:, -1:]
+        # Not by a scatter, which some of the engines that run the graphs do not have.
+        return torch.where(codes >= lowest, codes, 0.0)
 
     def pooled_codes(
         self, dense: Float[Tensor, "B P D"], step: int | None = None
     ) -> Float[Tensor, "B C"]:
-        """The mean of the patches' codes.
+        """The mean of the patches' codes, cut to the strongest concepts.
 
         All codes together are (B, P, C). Only (B, P, step) of them exist at a time; `step` follows
         from PATCH_CODES_PER_SLICE unless it is given.
@@ -89,10 +110,10 @@ class SparseHead(nn.Module):
             biases = torch.split(self.project.bias, step)
         slices = list(zip(weights, biases, strict=True))
         if step >= concepts or not torch.is_grad_enabled():
-            return torch.cat([self._pool(dense, w, b) for w, b in slices], dim=1)
+            return self.cut(torch.cat([self._pool(dense, w, b) for w, b in slices], dim=1))
         # Without checkpoints autograd would keep the codes of every slice for the backward pass.
         pooled = [checkpoint(self._pool, dense, w, b, use_reentrant=False) for w, b in slices]
-        return torch.cat(pooled, dim=1)
+        return self.cut(torch.cat(pooled, dim=1))
 
     def _pool(self, dense: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return self._activate(F.linear(dense, weight, bias)).mean(dim=1)

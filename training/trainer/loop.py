@@ -94,6 +94,7 @@ class _TrainingRun:
             precision=loop.precision,
             device=ranks.device,
             mask_equal_captions=loop.mask_equal_captions,
+            l1=loop.l1,
         )
 
     def _open(self) -> Progress:

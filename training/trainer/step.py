@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from training.core.precision import Precision, autocast
@@ -42,11 +42,13 @@ class TrainingStep:
         precision: Precision,
         device: torch.device,
         mask_equal_captions: bool = False,
+        l1: float = 0.0,
     ) -> None:
         """`model` is a SparseCLIP, or DistributedDataParallel around one. With a `micro_batch` of 0
         the batch is not split. With `mask_equal_captions` the loss learns which captions are equal.
+        `l1` is the weight of `mean_l1` in the loss.
         """
-        self.model, self.loss = model, loss
+        self.model, self.loss, self.l1 = model, loss, l1
         self.mask_equal_captions = mask_equal_captions
         self.micro_batch, self.device = micro_batch, device
         self.autocast = autocast(precision, device)
@@ -64,7 +66,9 @@ class TrainingStep:
     def _loss(self, outputs: LossInputs, tokens: Tensor) -> Tensor:
         image, text, scale, parameters = outputs
         captions = caption_numbers(tokens) if self.mask_equal_captions else None
-        return self.loss(normalize(image), normalize(text), scale, parameters, captions)
+        image, text = normalize(image), normalize(text)
+        loss = self.loss(image, text, scale, parameters, captions)
+        return loss + self.l1 * mean_l1(image, text) if self.l1 else loss
 
     def _cached(self, batch: PairBatch) -> StepResult:
         pixels = torch.split(batch.pixels, self.micro_batch)
@@ -97,6 +101,19 @@ class TrainingStep:
                     [image_grads[i], text_grads[i], *scalar_grads],
                 )
         return measure(loss, leaves)
+
+
+def mean_l1(image: Float[Tensor, "b C"], text: Float[Tensor, "b C"]) -> Float[Tensor, ""]:
+    """The mean L1 norm of rows of unit length: 1 for one active concept, the root of n for n equal
+    ones.
+
+    Of unit length, because the loss sees codes by their cosine alone: it would let a penalty on
+    un-normalised codes shrink them all, and make none of them sparse. The ratio of both norms is
+    Hoyer's measure of sparsity (JMLR 5, 2004). The paper of Sparse CLIP does not say which it took.
+
+    A mean over rows, so the mean over ranks is that of the whole batch.
+    """
+    return (image.abs().sum(1).mean() + text.abs().sum(1).mean()) / 2
 
 
 def caption_numbers(tokens: Int[Tensor, "b T"]) -> Int[Tensor, " b"]:

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from bundle.schema import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, SchemaError
+from bundle.schema import (
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SchemaError,
+)
 from training.core.optimizer import OptimizerConfig
 from training.core.precision import Precision
 from training.core.recipe_file import BaseRecipe
@@ -53,6 +60,9 @@ class LoopConfig:
     """Store the image tower's tensors with channels last, which is faster for convolutions."""
     loss: Annotated[str, LOSSES] = "clip"
     """Name of the loss, from the table in training/losses."""
+    l1: NonNegativeFloat = 0.0
+    """Weight of a penalty that is added to the loss: the mean L1 norm of the codes of unit length.
+    See training/trainer/step.py."""
     mask_equal_captions: bool = True
     """Pairs of a batch with the same caption are not each other's negatives."""
     ema: Fraction = 0.0
@@ -102,6 +112,11 @@ class TrainingRecipe(BaseRecipe):
             init is not None and init > cap,
         )
         yield "model.rep_relu: wants model.relu", model.rep_relu and not model.relu
+        yield "model.top_k: wants model.relu", model.top_k is not None and not model.relu
+        yield (
+            f"model.top_k: over the {model.concepts} concepts of the codes",
+            model.top_k is not None and model.top_k > model.concepts,
+        )
         low, high = self.augment.scale
         yield "augment.scale: the first number must not be over the second", low > high
         worst, best = self.augment.jpeg_quality

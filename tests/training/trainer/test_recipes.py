@@ -132,7 +132,7 @@ def test_the_scale_starts_under_its_cap() -> None:
 def test_a_run_from_before_a_key_keeps_what_it_did() -> None:
     recipe = TrainingRecipe.load("demo")
     saved = recipe.to_dict()
-    del saved["loop"]["mask_equal_captions"]
+    del saved["loop"]["mask_equal_captions"], saved["loop"]["l1"], saved["model"]["top_k"]
     saved["model"]["logit_scale_init"] = 1 / 0.07
     read = TrainingRecipe.parse_saved(saved)
     assert recipe.loop.mask_equal_captions
@@ -159,6 +159,9 @@ def test_a_run_from_before_a_key_keeps_what_it_did() -> None:
         ("model.logit_scale_cap=0.5", r"model\.logit_scale_cap: must be 1 or more"),
         ("model.logit_scale_init=14.3", r"model\.logit_scale_init: over .*logit_scale_cap \(12\)"),
         ("model.relu=false", r"model\.rep_relu: wants model\.relu"),
+        ("model.top_k=0", r"model\.top_k: must be 1 or more"),
+        ("model.top_k=5000", r"model\.top_k: over the 4096 concepts"),
+        ("loop.l1=-0.1", r"loop\.l1: must be 0 or more"),
         ("augment.jpeg_quality=[50, 20]", r"augment\.jpeg_quality: must be two numbers"),
         ("augment.scale=[1.2, 0.8]", r"augment\.scale: the first number"),
         ("start.pretrained=openai", r"start\.pretrained: wants start\.open_clip"),
@@ -171,6 +174,12 @@ def test_a_run_from_before_a_key_keeps_what_it_did() -> None:
 def test_mistakes_name_their_field(override: str, message: str) -> None:
     with pytest.raises(SchemaError, match=message):
         TrainingRecipe.load("demo", [override])
+
+
+def test_a_dense_model_has_no_strongest_concepts() -> None:
+    dense = ["model.relu=false", "model.rep_relu=false", "model.top_k=8"]
+    with pytest.raises(SchemaError, match=r"^model\.top_k: wants model\.relu"):
+        TrainingRecipe.load("demo", dense)
 
 
 def test_unknown_recipe_names_the_known() -> None:
