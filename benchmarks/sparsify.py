@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from benchmarks.arguments import above, at_least
-from benchmarks.quality import spread
+from benchmarks.quality.table import spread
 from training.evaluation.minilm import fetched_encoder
 from training.loading.pair_data import PairData
 from training.sparsify.embeddings.dense_encoder import DenseBundle, Vectors, unit_rows

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arguments import above, at_least
-from benchmarks.quality import ARMS
+from benchmarks.quality.arms import ARMS
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -1,0 +1,1 @@
+"""Compares variants of a recipe on the same data: `python -m benchmarks.quality`."""
