@@ -151,8 +151,8 @@ def percent(hits: Sequence[bool]) -> float | None:
 
 
 def _name(concept: NamedConcept) -> str:
-    """The name without the number that makes it unique; empty for a concept without one."""
-    return "" if concept.name.endswith("(unnamed)") else concept.words[0].source
+    """The name without what tells it from equal ones; empty for a concept without one."""
+    return concept.words[0].source if concept.is_named else ""
 
 
 if __name__ == "__main__":

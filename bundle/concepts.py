@@ -57,6 +57,16 @@ class NamedConcept:
     """It is among the strongest concepts of so many images which none of its words describes that
     it says little about any of them."""
 
+    @property
+    def is_named(self) -> bool:
+        """Whether it has a name that can be trusted."""
+        return self.name != unnamed(self.id)
+
+
+def unnamed(concept_id: int) -> str:
+    """What a concept is called that has no name."""
+    return f"concept {concept_id} (unnamed)"
+
 
 @dataclass(frozen=True)
 class ConceptVocabulary:
@@ -168,7 +178,7 @@ def _rank(query: str, text: str) -> int:
         return _NO_MATCH
     if position == 0:
         return 0 if len(text) == len(query) else 1
-    return 2 if f" {query}" in text else 3
+    return 2 if f" {query}" in text or f"({query}" in text else 3
 
 
 def _is_name(text: str) -> bool:

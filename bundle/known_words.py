@@ -57,10 +57,15 @@ class KnownWords:
                 if " ".join(words[i:end]) in self.phrases:
                     known_to = end
                     break
-            is_judged = not _FUNCTION_WORD.fullmatch(word) and found[i].end() not in genitives
+            is_judged = not is_function_word(word) and found[i].end() not in genitives
             if i >= known_to and is_judged:
                 unknown[word] = None
         return tuple(unknown)
+
+
+def is_function_word(word: str) -> bool:
+    """Whether an English word in lower case names nothing."""
+    return _FUNCTION_WORD.fullmatch(word) is not None
 
 
 def _words(text: str) -> list[str]:

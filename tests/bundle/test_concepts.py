@@ -130,6 +130,14 @@ def test_search_ranks_as_it_says() -> None:
     assert found("zebra") == found("") == found(" ") == found("dog", 0) == []
 
 
+def test_what_tells_names_apart_is_found_like_a_word() -> None:
+    vocabulary = ConceptVocabulary(tuple(named("babysitting", "cat (sitting)", "cat (weary)")))
+    assert [c.id for c in vocabulary.search("sitting", 9)] == [1, 0]
+    assert [c.id for c in vocabulary.search("cat (s", 9)] == [1]
+    assert vocabulary[1].is_named
+    assert not NamedConcept(id=3, name="concept 3 (unnamed)").is_named
+
+
 def test_it_holds_the_largest_model(tmp_path: Path) -> None:
     evidence = tuple(ConceptEvidence(source=f"word {i}", value=float(i)) for i in range(4))
     many = [NamedConcept(id=i, name=f"c {i % 500}", words=evidence) for i in range(8_000)]

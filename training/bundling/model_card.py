@@ -159,7 +159,7 @@ NAMES_HEADING = "## Names of concepts"
 def names_section(concepts: Sequence[NamedConcept]) -> list[str]:
     """What the names of concepts are made of, and how far they can be trusted."""
     trusted = [c.name_confidence for c in concepts if c.name_confidence is not None]
-    unnamed = sum(c.name.endswith("(unnamed)") for c in concepts)
+    unnamed = sum(not c.is_named for c in concepts)
     hubs, active = sum(c.hub for c in concepts), sum(c.active for c in concepts)
     lines = [
         NAMES_HEADING,

@@ -169,7 +169,7 @@ def vocabulary_coverage(
     for concept in concepts:
         # A name that several concepts have is made unique in a bundle; its evidence is not.
         sources = [word.source for word in concept.words]
-        if sources and is_named(concept):
+        if sources and concept.is_named:
             names[sources.pop(0)].append(concept)
         for source in sources:
             evidence[source].append(concept.id)
@@ -192,7 +192,7 @@ def vocabulary_coverage(
             outcome = WordOutcome(word=word, outcome=fate, concepts=())
         outcomes.append(outcome)
     active = [concept for concept in concepts if concept.active]
-    unnamed = [concept.id for concept in active if not is_named(concept)]
+    unnamed = [concept.id for concept in active if not concept.is_named]
     return VocabularyCoverage(
         words=outcomes,
         concepts=len(concepts),
@@ -202,11 +202,6 @@ def vocabulary_coverage(
         vocabulary=vocabulary,
         cut=[word for word in vocabulary.words if is_cut(word)],
     )
-
-
-def is_named(concept: NamedConcept) -> bool:
-    """Whether a concept has a name that can be trusted."""
-    return not concept.name.endswith("(unnamed)")
 
 
 def _silent(words: Sequence[str], texts: Callable[[Sequence[str]], CodeMatrix]) -> set[str]:

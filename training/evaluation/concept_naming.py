@@ -8,6 +8,7 @@ V words, N images, C concepts.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,9 +18,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from bundle.codes import ACTIVE_ROWS
-from bundle.concepts import ConceptEvidence, NamedConcept
+from bundle.concepts import ConceptEvidence, NamedConcept, unnamed
 from training.evaluation.firing import norms, sparse_codes, strongest
 from training.evaluation.metrics import Floats
+from training.evaluation.name_qualifiers import ConceptName, told_apart
 from training.evaluation.name_trials import BestWords, calibrate, find_hubs
 
 WORDS_KEPT = 5
@@ -65,7 +67,8 @@ def name_concepts(
     scores low everywhere.
 
     Where there are enough images, names have a confidence, and one below the threshold of
-    NameCalibration becomes `concept N (unnamed)`; its words stay as evidence.
+    NameCalibration becomes `concept N (unnamed)`; its words stay as evidence. Of concepts with the
+    same best word all but one get a qualifier, and that word as an alias: see name_qualifiers.
     """
     naming = ConceptNaming(words, word_codes, images)
     top_words, scores = naming.best(slice(None), WORDS_KEPT)
@@ -88,7 +91,7 @@ def name_concepts(
         concepts.append(
             NamedConcept(
                 id=k,
-                name=words[own[0]] if is_named else f"concept {k} (unnamed)",
+                name=words[own[0]] if is_named else unnamed(k),
                 aliases=tuple(words[w] for w in own[1:4]) if is_named else (),
                 name_confidence=None if confidence is None else round(confidence, 3),
                 hub=bool(hubs[k]),
@@ -101,6 +104,17 @@ def name_concepts(
                     for i in best_images[k].tolist()
                 ),
             )
+        )
+    own_scores = [
+        dict(zip((words[w] for w in own), scores[k].tolist(), strict=False))
+        for k, own in enumerate(kept)
+    ]
+    names = [ConceptName(c.id, c.name, own_scores[c.id]) for c in concepts if c.is_named]
+    described = [{*w, *t} for w, t in zip(images.words, images.tags, strict=True)]
+    for k, qualifier in told_apart(names, naming.codes, described).items():
+        name = concepts[k].name
+        concepts[k] = dataclasses.replace(
+            concepts[k], name=f"{name} ({qualifier})", aliases=(name, *concepts[k].aliases)
         )
     return concepts
 

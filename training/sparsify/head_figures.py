@@ -48,7 +48,7 @@ class NameFigures:
         return cls(
             concepts=len(concepts),
             active=sum(c.active for c in concepts),
-            named=sum(not c.name.endswith("(unnamed)") for c in concepts),
+            named=sum(c.is_named for c in concepts),
             trusted=sum(confidence >= TRUSTED_FROM for confidence in known),
             mean_confidence=sum(known) / len(known) if known else None,
         )
