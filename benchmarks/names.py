@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,19 @@ from bundle.concepts import NamedConcept
 from bundle.store import default_bundle
 from mllm_adapter.evaluation.scores import words
 from training.bundling.naming import image_codes_of, vocabulary_of, words_file
-from training.evaluation.concept_naming import ConceptNaming
-from training.evaluation.encoder import BundleEncoder, encode_all
+from training.evaluation.concept_naming import WORDS_KEPT, ConceptNaming, ImageCodes
+from training.evaluation.encoder import BundleEncoder, CodeMatrix, encode_all
 from training.evaluation.evaluate import EncodedSplit, encode_splits
-from training.evaluation.name_trials import STRONGEST_CONCEPTS, calibrate
+from training.evaluation.firing import strongest
+from training.evaluation.name_qualifiers import ConceptName, told_apart
+from training.evaluation.name_trials import (
+    FOLDS,
+    STRONGEST_CONCEPTS,
+    STRONGEST_IMAGES,
+    calibrate,
+    is_borne_out,
+    parts_of,
+)
 
 RESULTS = Path(__file__).parent / "results" / "names.json"
 CAPTIONS = 3
@@ -115,6 +125,40 @@ def held_out(encoder: BundleEncoder, split: EncodedSplit) -> dict[str, Any]:
         "another concept that is among them": named(
             [(i, k) for i, k in shown if not concepts[k].hub], names
         ),
+        "orders": {
+            order: of_order(split.codes * weights, names, own)
+            for order, weights in order_weights(concepts).items()
+        },
+    }
+
+
+def order_weights(concepts: Sequence[NamedConcept]) -> dict[str, CodeMatrix]:
+    """Ways to rank an image's concepts: what its codes are multiplied with, (C,) each."""
+    confidence = np.array([c.name_confidence or 0.0 for c in concepts])
+    rarity = -np.log(np.clip([c.frequency for c in concepts], 1e-4, 1.0))
+    strong = [np.mean([e.value for e in c.images] or [1.0]) for c in concepts]
+    weights = {
+        "activation": np.ones(len(concepts)),
+        "activation, without hubs": np.array([not c.hub for c in concepts]),
+        "activation x name_confidence": confidence,
+        "activation x log(1 / frequency)": rarity,
+        "activation x log(1 / frequency) x name_confidence": rarity * confidence,
+        "activation / mean of the four strongest training images": 1 / np.array(strong),
+    }
+    return {order: values.astype(np.float32) for order, values in weights.items()}
+
+
+def of_order(
+    codes: CodeMatrix, names: Sequence[frozenset[str]], own: Sequence[frozenset[str]]
+) -> dict[str, float | None]:
+    """How well the five highest codes (N, C) of each image name it, in percent."""
+    top = np.argsort(-codes, axis=1, kind="stable")[:, :5].tolist()
+    rows = [[k for k in ids if row[k] > 0] for ids, row in zip(top, codes, strict=True)]
+    hits = [[bool(names[k] & o) for k in ids] for ids, o in zip(rows, own, strict=True)]
+    return {
+        "first": percent([bool(found and found[0]) for found in hits]),
+        "one of 5": percent([any(found) for found in hits]),
+        "share of 5": percent([hit for found in hits for hit in found]),
     }
 
 
@@ -142,6 +186,51 @@ def trials(encoder: BundleEncoder, data: Path) -> dict[str, Any]:
             }
             for q, score in zip(at, scores, strict=True)
         },
+        "qualifiers": qualifier_trial(naming, images, vocabulary),
+    }
+
+
+def qualifier_trial(
+    naming: ConceptNaming, images: ImageCodes, vocabulary: Sequence[str]
+) -> dict[str, Any]:
+    """How many of the words that tell names apart one of the four strongest held-back images bears
+    out, beside the four of another concept of the same name."""
+    count = len(images.words)
+    is_held_back = np.random.default_rng(0).integers(0, FOLDS, count) == 0
+    fitted, held_back = np.flatnonzero(~is_held_back), np.flatnonzero(is_held_back)
+    best, scores = naming.best(fitted, WORDS_KEPT)
+    names = [
+        ConceptName(
+            k,
+            vocabulary[row[0]],
+            {vocabulary[w]: s for w, s in zip(row, values, strict=True) if s > 0},
+        )
+        for k, (row, values) in enumerate(zip(best.tolist(), scores.tolist(), strict=True))
+        if values[0] > 0
+    ]
+    described = [{*images.words[i], *images.tags[i]} for i in fitted.tolist()]
+    qualifiers = told_apart(names, naming.codes[fitted], described)
+    words_of_concept = {name.concept: name.word for name in names}
+    groups: dict[str, list[int]] = defaultdict(list)
+    for name in names:
+        groups[name.word].append(name.concept)
+    top = strongest(naming.codes[held_back].tocsc(), STRONGEST_IMAGES)
+
+    def shows(concept: int, qualifier: str) -> bool:
+        rows = held_back[top[concept]].tolist()
+        return any(is_borne_out(parts_of(qualifier), images.words[row]) for row in rows)
+
+    hits, others = [], []
+    for concept, qualifier in qualifiers.items():
+        group = groups[words_of_concept[concept]]
+        if not qualifier.isdigit() and all(len(top[k]) for k in group):
+            hits.append(shows(concept, qualifier))
+            others += [shows(k, qualifier) for k in group if k != concept]
+    return {
+        "concepts that share a name with a better one": len(qualifiers),
+        "numbered": sum(q.isdigit() for q in qualifiers.values()),
+        "borne out, %": percent(hits),
+        "borne out by others of the name, %": percent(others),
     }
 
 
