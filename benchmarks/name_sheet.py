@@ -54,7 +54,7 @@ FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 SHOWN, CONTROLS = 5, 2
 RANDOM_NEAR = 0.05
 COLUMNS, ROWS = 5, 10
-CELL, PICTURE, LINE = (230, 122), 84, 16
+CELL, PICTURE, LINE = (280, 122), 84, 16
 WHITE, BLACK, GREY = (255, 255, 255), (0, 0, 0), (120, 120, 120)
 
 
