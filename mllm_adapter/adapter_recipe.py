@@ -148,6 +148,8 @@ class AdapterRecipe(BaseRecipe):
             raise SchemaError("llm: wants either `path` or `small`")
         if any(stage.llm == "lora" for stage in self.stages) and self.llm.lora_rank < 1:
             raise SchemaError("llm.lora_rank: must be 1 or more for a stage whose `llm` is lora")
+        if self.data.augment.pair:
+            raise SchemaError("data.augment.pair: must be 0, as a conversation is about one image")
         if self.llm.chat_template and self.llm.small is not None:
             raise SchemaError("llm.chat_template: a new small LLM has one")
         self.texts.check()

@@ -197,7 +197,10 @@ def cached_code_table(
     applies the bundle's preprocessing; every other view is a random one.
     """
     graph = graphs.bundle.manifest.files[PATCH_GRAPH].sha256
-    inputs: list[Any] = [graph, images.source, view, asdict(config) if view and config else None]
+    augment = asdict(config) if view and config else None
+    if augment is not None:
+        del augment["pair"]  # which is 0; files from before there was such a field keep their names
+    inputs: list[Any] = [graph, images.source, view, augment]
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     path = images.folder / f"{digest[:32]}.safetensors"
     if not path.is_file():

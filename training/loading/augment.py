@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from bundle.schema import Fraction
 from training.loading.jpeg_artefacts import with_jpeg_artefacts
-
-Uniform = Callable[..., Tensor]
-"""`uniform(low, high, *shape)` draws (B, *shape) numbers, uniform in [low, high)."""
+from training.loading.side_by_side import HalfPlace, Uniform, draw_places
 
 
 class BatchPart(NamedTuple):
@@ -50,6 +47,9 @@ class AugmentConfig:
     patches of the ground learn to be silent."""
     small_scale: tuple[float, float] = (0.35, 0.6)
     """Range of the zoom of these views; they lie within the view as a whole."""
+    pair: Fraction = 0.0
+    """Probability that a view shows its image on one half, at half of its size, and another image
+    on the other half. Its caption is then that of both: `A and B`."""
     flip: Fraction = 0.0
     """Probability of a mirror image. 0 by default, as captions say `left` and `right`."""
     background: Fraction = 0.6
@@ -66,6 +66,14 @@ class AugmentConfig:
     """Range of the quality of these JPEGs, 1 to 100."""
 
 
+class Beside(NamedTuple):
+    """The images that some views of a batch show beside their own."""
+
+    is_there: Bool[Tensor, " B"]
+    rgba: UInt8[Tensor, "B 4 R R"]
+    """Any images where none is shown."""
+
+
 def augment(
     rgba: UInt8[Tensor, "B 4 R R"],
     size: int,
@@ -73,10 +81,13 @@ def augment(
     generator: torch.Generator,
     part: BatchPart = WHOLE,
     grounds: Float[Tensor, "B 3"] | None = None,
+    beside: Beside | None = None,
 ) -> Float[Tensor, "B 3 S S"]:
     """One random view of each image, in [0, 1]. The same generator state gives the same views.
 
     `grounds` are the colours that serving lays the images on, in [0, 1]; white without them.
+
+    Images that are `beside` others share their ground, and all that is done to a view as a whole.
 
     The images may be one part of a batch; they get the views that they would get in the whole.
     """
@@ -93,12 +104,14 @@ def augment(
     background = torch.where(plain, ground[:, :, None, None], uniform(0, 1, 3, 1, 1))
     # Sampled are premultiplied colours and alpha: outside of the image both are 0, so that the view
     # shows the background there, too.
-    x = rgba.float() / 255
-    layers = torch.cat([x[:, :3] * x[:, 3:], x[:, 3:]], dim=1)
-    grid = F.affine_grid(_affine(config, uniform), [n, 4, size, size], align_corners=False)
-    while layers.shape[-1] >= 2 * size:  # halves the image first, against aliasing
-        layers = F.avg_pool2d(layers, 2)
-    layers = F.grid_sample(layers, grid, mode="bilinear", align_corners=False)
+    if beside is None:
+        layers = _sampled(rgba, _affine(config, uniform), size)
+    else:
+        is_there, (own, other) = beside.is_there, draw_places(uniform)
+        layers = _sampled(rgba, _affine(config, uniform, own, is_there), size)
+        there = _sampled(beside.rgba, _affine(config, uniform, other, is_there), size)
+        there = there * is_there[:, None, None, None]
+        layers = layers + there * (1 - layers[:, 3:])  # where they overlap, the own one is above
     if config.erase:
         layers = layers * _erased(config.erase, size, uniform, device)
     x = layers[:, :3] + background * (1 - layers[:, 3:])
@@ -110,27 +123,47 @@ def augment(
     return x
 
 
-def _affine(config: AugmentConfig, uniform: Uniform) -> Float[Tensor, "B 2 3"]:
-    """Maps from view to image coordinates, both in [-1, 1]."""
+def _sampled(rgba: Tensor, affine: Tensor, size: int) -> Float[Tensor, "B 4 S S"]:
+    x = rgba.float() / 255
+    layers = torch.cat([x[:, :3] * x[:, 3:], x[:, 3:]], dim=1)
+    grid = F.affine_grid(affine, [len(rgba), 4, size, size], align_corners=False)
+    while layers.shape[-1] >= 2 * size:  # halves the image first, against aliasing
+        layers = F.avg_pool2d(layers, 2)
+    return F.grid_sample(layers, grid, mode="bilinear", align_corners=False)
+
+
+def _affine(
+    config: AugmentConfig,
+    uniform: Uniform,
+    place: HalfPlace | None = None,
+    is_placed: Bool[Tensor, " B"] | None = None,
+) -> Float[Tensor, "B 2 3"]:
+    """Maps from view to image coordinates, both in [-1, 1]. Those of `is_placed` lie at their
+    `place`."""
     u = uniform
     zoom = u(config.scale[0], config.scale[1])
     stretch = 1 + u(-config.aspect, config.aspect)
     angle = u(-config.rotate, config.rotate) * (math.pi / 180)
     mirror = torch.where(u(0, 1) < config.flip, -1.0, 1.0)
     shift = u(-2 * config.shift, 2 * config.shift, 2)
-    is_small = None
+    middle = None
+    moves = torch.zeros(len(zoom), dtype=torch.bool, device=zoom.device)
     if config.small:  # drawn on demand: the views of older recipes stay as they are
-        is_small = u(0, 1) < config.small
-        zoom = torch.where(is_small, u(*config.small_scale), zoom)
+        moves = u(0, 1) < config.small
+        zoom = torch.where(moves, u(*config.small_scale), zoom)
+        # The image's middle, in view coordinates: anywhere where all of the image is in the view.
+        middle = u(-1, 1, 2) * (1 - zoom)[:, None]
+    if place is not None and is_placed is not None:
+        zoom = torch.where(is_placed, place.zoom, zoom)
+        before = place.middle if middle is None else middle
+        middle, moves = torch.where(is_placed[:, None], place.middle, before), moves | is_placed
     cos, sin = angle.cos() / zoom, angle.sin() / zoom
     x = torch.stack([cos * mirror * stretch, -sin], 1)
     y = torch.stack([sin * mirror, cos / stretch], 1)
     linear = torch.stack([x, y], 1)
-    if is_small is not None:
-        # The image's middle, in view coordinates: anywhere where all of the image is in the view.
-        middle = u(-1, 1, 2) * (1 - zoom)[:, None]
+    if middle is not None:
         moved = -(linear @ middle[:, :, None])[:, :, 0]
-        shift = torch.where(is_small[:, None], moved, shift)
+        shift = torch.where(moves[:, None], moved, shift)
     return torch.cat([linear, shift[:, :, None]], 2)
 
 

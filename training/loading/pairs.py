@@ -21,6 +21,7 @@ from bundle.schema import Fraction, NonNegativeInt
 from training.core.seeds import derive_seed
 from training.data.shards import read_split
 from training.loading.augment import WHOLE, BatchPart
+from training.loading.caption_numbers import caption_numbers, joined_numbers
 from training.loading.held_out_rule import HeldOutRule
 from training.loading.pair_data import PairData
 from training.loading.sources import AUTO
@@ -43,6 +44,8 @@ class PairBatch(NamedTuple):
     pixels: Float[Tensor, "B 3 S S"]
     """With cached views: the output of the image tower's frozen layers for the pixels."""
     tokens: Int[Tensor, "B T"]
+    captions: Int[Tensor, " B"] | None = None
+    """A number for each caption, where equal tokens do not tell which are equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +120,11 @@ class PairsInMemory:
                 break
         self.meta: list[dict[str, Any]] = [dict(s.meta) for s in samples]
         self._pngs = [s.png for s in samples]
-        captions = [c for m in self.meta for c in m["captions"]]
+        self.captions: list[str] = [c for m in self.meta for c in m["captions"]]
+        self.tokenize, self._has_cut = tokenize, False
+        captions = self.captions
         counts = [len(m["captions"]) for m in self.meta]
-        # Image i has captions first[i] to first[i] + counts[i] - 1 of `tokens`.
+        # Image i has captions first[i] to first[i] + counts[i] - 1 of `captions` and `tokens`.
         self.first = torch.tensor([0, *np.cumsum(counts)[:-1]])
         self.counts = torch.tensor(counts)
         self.tokens, cut = tokenize(captions)
@@ -150,12 +155,34 @@ class PairsInMemory:
         rows = part.slice_of(len(index))
         # Drawn for the whole batch, so that a run's captions do not depend on its ranks.
         draws = torch.rand(len(index), 2, generator=generator)[rows]
-        index = index[rows]
-        others = (self.counts[index] - 1).clamp(min=0)  # captions beside the first
+        own = index[rows]
+        others = (self.counts[own] - 1).clamp(min=0)  # captions beside the first
         caption = torch.where(draws[:, 0] < canonical, 0, 1 + (draws[:, 1] * others).long())
-        caption = torch.minimum(caption, others)
-        tokens = self.tokens[self.first[index] + caption]
-        return PairBatch(views(index, generator, part), tokens)
+        caption = self.first[own] + torch.minimum(caption, others)
+        drawn = views(index, generator, part)
+        if drawn.partners is None:
+            return PairBatch(drawn.pixels, self.tokens[caption])
+        return PairBatch(drawn.pixels, *self._joined(caption, drawn.partners))
+
+    def _joined(
+        self, caption: Int[Tensor, " b"], partners: Int[Tensor, " b"]
+    ) -> tuple[Int[Tensor, "b T"], Int[Tensor, " b"]]:
+        """The tokens of captions, by their place in `captions`, and their numbers. Where there is a
+        partner, it is the caption and the partner's first one: `A and B`."""
+        tokens = self.tokens[caption]
+        numbers = caption_numbers(tokens)
+        rows = (partners >= 0).nonzero()[:, 0]
+        if len(rows) == 0:
+            return tokens, numbers
+        first = self.first[partners[rows]]
+        pairs = zip(caption[rows].tolist(), first.tolist(), strict=True)
+        found, cut = self.tokenize([f"{self.captions[a]} and {self.captions[b]}" for a, b in pairs])
+        tokens[rows] = found
+        numbers[rows] = joined_numbers(numbers[rows], caption_numbers(self.tokens[first]))
+        if cut and not self._has_cut:
+            self._has_cut = True
+            log.warning("some captions of two images are cut at %d tokens", tokens.shape[1])
+        return tokens, numbers
 
     def epoch_size(self, weights: Mapping[str, float]) -> int:
         """Images per epoch: the sum of the weights of their styles."""

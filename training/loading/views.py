@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -10,20 +10,28 @@ from PIL import Image
 from torch import Tensor
 
 from bundle.ground import ground_of
-from training.loading.augment import WHOLE, AugmentConfig, BatchPart, augment
+from training.loading.augment import WHOLE, AugmentConfig, BatchPart, Beside, augment
+from training.loading.side_by_side import draw_partners
 from training.model.pixels import preprocessing, standardize
+
+
+class DrawnViews(NamedTuple):
+    """Views, and what they show beside their own images."""
+
+    pixels: Tensor
+    """(b, ...), as the image tower reads them."""
+    partners: Int[Tensor, " b"] | None = None
+    """The image that each view shows beside its own, or NONE of side_by_side.py; None where no view
+    has one."""
 
 
 class Views(Protocol):
     """A source of random views, as the image tower reads them."""
 
     def __call__(
-        self, index: Int[Tensor, " b"], generator: torch.Generator, part: BatchPart
-    ) -> Tensor:
-        """One view of each of the images `index`, which are one part of a batch.
-
-        The views are those that the same images would get in the whole batch.
-        """
+        self, index: Int[Tensor, " B"], generator: torch.Generator, part: BatchPart
+    ) -> DrawnViews:
+        """One view of each image of a part of the batch `index`, the same as in the whole."""
         ...
 
 
@@ -38,8 +46,24 @@ class FreshViews:
         self.grounds = torch.tensor(grounds) / 255
 
     def __call__(
-        self, index: Int[Tensor, " b"], generator: torch.Generator, part: BatchPart = WHOLE
+        self, index: Int[Tensor, " B"], generator: torch.Generator, part: BatchPart = WHOLE
+    ) -> DrawnViews:
+        """See Views; the views are standardized pixels, and partners are of the same batch."""
+        rows, partners = part.slice_of(len(index)), None
+        if self.config.pair:  # drawn on demand: the views of other recipes stay as they are
+            # Drawn for the whole batch, so that a run's views do not depend on its ranks.
+            partners = draw_partners(index, index, self.config.pair, generator)[rows]
+        return DrawnViews(self.views(index[rows], partners, generator, part), partners)
+
+    def views(
+        self,
+        index: Int[Tensor, " b"],
+        partners: Int[Tensor, " b"] | None,
+        generator: torch.Generator,
+        part: BatchPart = WHOLE,
     ) -> Float[Tensor, "b 3 S S"]:
-        """See Views; the views are standardized pixels."""
+        """One view of each of the images `index`, which are a part of a batch, with given
+        partners."""
         rgba, grounds = self.rgba[index], self.grounds[index]
-        return standardize(augment(rgba, self.size, self.config, generator, part, grounds))
+        beside = None if partners is None else Beside(partners >= 0, self.rgba[partners])
+        return standardize(augment(rgba, self.size, self.config, generator, part, grounds, beside))

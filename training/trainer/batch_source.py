@@ -33,6 +33,8 @@ class BatchSource:
         is_streamed = epoch_size > 0 or not data.is_built
         if recipe.data.cached_views and (is_streamed or not recipe.start.freeze_image):
             raise ValueError("data.cached_views: wants start.freeze_image and data in memory")
+        if recipe.augment.pair and is_streamed:
+            raise ValueError("augment.pair: wants data in memory")
         if recipe.data.weights and is_streamed:
             raise ValueError("data.weights: a stream takes its pairs as they come")
         if is_streamed:
@@ -65,7 +67,9 @@ class BatchSource:
         device, channels_last = self.ranks.device, self.recipe.loop.channels_last
         for batch in self._in_memory(start) if self.pairs is not None else self._streamed(start):
             pixels = to_device(batch.pixels, device, channels_last)
-            yield PairBatch(pixels, batch.tokens.to(device, non_blocking=True))
+            tokens = batch.tokens.to(device, non_blocking=True)
+            captions = None if batch.captions is None else batch.captions.to(device)
+            yield PairBatch(pixels, tokens, captions)
 
     def _in_memory(self, start: int) -> Iterator[PairBatch]:
         recipe, loop = self.recipe, self.recipe.loop

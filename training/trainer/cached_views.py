@@ -26,7 +26,8 @@ from training.core.precision import autocast
 from training.data.shards import INDEX
 from training.loading.augment import WHOLE, BatchPart
 from training.loading.pairs import PairsInMemory, to_device
-from training.loading.views import FreshViews
+from training.loading.side_by_side import draw_partners
+from training.loading.views import DrawnViews, FreshViews
 from training.model.towers import ImageTower
 from training.trainer.training_recipe import TrainingRecipe
 
@@ -35,22 +36,34 @@ VIEWS_PER_FORWARD = 128
 give other views."""
 
 
+PARTNERS_SEED = 2**32
+"""Above the seeds of the groups."""
+
+
 class CachedViews:
     """The frozen layers' outputs for every view of every image, in memory backed by a file."""
 
-    def __init__(self, hidden: Tensor, counts: Int[Tensor, " N"]) -> None:
-        """`hidden` (V, ...) has the counts[0] views of image 0 first, then those of image 1, ..."""
-        self.hidden, self.counts = hidden, counts
+    def __init__(
+        self,
+        hidden: Tensor,
+        counts: Int[Tensor, " N"],
+        partners: Int[Tensor, " V"] | None = None,
+    ) -> None:
+        """`hidden` (V, ...) has the counts[0] views of image 0 first, then those of image 1, ...
+        `partners` are the images that the views show beside their own, as DrawnViews has them."""
+        self.hidden, self.counts, self.partners = hidden, counts, partners
         self.first = counts.cumsum(0) - counts
 
     def __call__(
-        self, index: Int[Tensor, " b"], generator: torch.Generator, part: BatchPart = WHOLE
-    ) -> Tensor:
+        self, index: Int[Tensor, " B"], generator: torch.Generator, part: BatchPart = WHOLE
+    ) -> DrawnViews:
         """See Views; the views are outputs of `ImageTower.frozen`, (b, ...)."""
-        batch_size = len(index) * part.ranks
+        rows = part.slice_of(len(index))
         # Drawn for the whole batch, so that a run's views do not depend on its ranks.
-        draws = torch.rand(batch_size, generator=generator)[part.slice_of(batch_size)]
-        return self.hidden[self.first[index] + (draws * self.counts[index]).long()]
+        draws, own = torch.rand(len(index), generator=generator)[rows], index[rows]
+        view = self.first[own] + (draws * self.counts[own]).long()
+        partners = None if self.partners is None else self.partners[view]
+        return DrawnViews(self.hidden[view], partners)
 
 
 def view_counts(
@@ -73,28 +86,36 @@ def cached_views(
     counts = view_counts(pairs, recipe.data.cached_views, recipe.data.weights)
     path = recipe.data.folder / "views" / f"{_cache_key(tower, recipe)}.safetensors"
     if ranks.is_first and not path.is_file():
-        hidden = _compute(pairs, counts, tower, recipe, ranks.device)
+        index = torch.repeat_interleave(torch.arange(len(pairs)), counts)  # (V,), the view's image
+        kept = {}
+        if recipe.augment.pair:
+            generator = torch.Generator().manual_seed(PARTNERS_SEED)
+            kept["partners"] = draw_partners(index, index, recipe.augment.pair, generator)
+        kept["hidden"] = _compute(pairs, index, kept.get("partners"), tower, recipe, ranks.device)
         with draft_of(path) as file, tensor_writes():
-            save_file({"hidden": hidden}, file.name)
+            save_file(kept, file.name)
     ranks.wait()
-    return CachedViews(load_file(path)["hidden"], counts)
+    kept = load_file(path)
+    return CachedViews(kept["hidden"], counts, kept.get("partners"))
 
 
 @torch.no_grad()
 def _compute(
     pairs: PairsInMemory,
-    counts: Tensor,
+    index: Tensor,
+    partners: Tensor | None,
     tower: ImageTower,
     recipe: TrainingRecipe,
     device: torch.device,
 ) -> Tensor:
-    index = torch.repeat_interleave(torch.arange(len(pairs)), counts)  # (V,), each view's image
     views = FreshViews(pairs.rgba, tower.image_size, recipe.augment)
     outputs = []
     with show_progress("caching", len(index), "views") as advance:
         for number, group in enumerate(index.split(VIEWS_PER_FORWARD)):
             generator = torch.Generator().manual_seed(number)
-            pixels = to_device(views(group, generator), device, recipe.loop.channels_last)
+            shown = slice(number * VIEWS_PER_FORWARD, number * VIEWS_PER_FORWARD + len(group))
+            drawn = views.views(group, None if partners is None else partners[shown], generator)
+            pixels = to_device(drawn, device, recipe.loop.channels_last)
             with autocast(recipe.loop.precision, device):
                 outputs.append(tower.frozen(pixels).cpu().contiguous())
             advance(len(group))
@@ -108,6 +129,8 @@ def _cache_key(tower: ImageTower, recipe: TrainingRecipe) -> str:
         del augment["jpeg"], augment["jpeg_quality"]
     if not recipe.augment.small:
         del augment["small"], augment["small_scale"]
+    if not recipe.augment.pair:
+        del augment["pair"]
     settings = {
         "split": data.split,
         "weights": data.weights,

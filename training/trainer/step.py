@@ -10,17 +10,15 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from training.core.precision import Precision, autocast
+from training.loading.caption_numbers import caption_numbers
 from training.loading.pairs import PairBatch
 from training.losses.base import Loss
 from training.model.sparse_clip import LossInputs, normalize
 from training.trainer.step_metrics import StepResult, measure
-
-HASH_FACTOR = 0x5851F42D4C957F2D
-"""The factor of Knuth's MMIX generator: odd, with bits all over its 64."""
 
 
 class TrainingStep:
@@ -59,13 +57,17 @@ class TrainingStep:
             return self._cached(batch)
         with self.autocast:
             outputs: LossInputs = self.model(batch.pixels, batch.tokens)
-        loss = self._loss(outputs, batch.tokens)
+        loss = self._loss(outputs, batch)
         loss.backward()
         return measure(loss, outputs)
 
-    def _loss(self, outputs: LossInputs, tokens: Tensor) -> Tensor:
+    def _loss(self, outputs: LossInputs, batch: PairBatch) -> Tensor:
         image, text, scale, parameters = outputs
-        captions = caption_numbers(tokens) if self.mask_equal_captions else None
+        captions = batch.captions
+        if not self.mask_equal_captions:
+            captions = None
+        elif captions is None:
+            captions = caption_numbers(batch.tokens)
         image, text = normalize(image), normalize(text)
         loss = self.loss(image, text, scale, parameters, captions)
         return loss + self.l1 * mean_l1(image, text) if self.l1 else loss
@@ -73,14 +75,14 @@ class TrainingStep:
     def _cached(self, batch: PairBatch) -> StepResult:
         pixels = torch.split(batch.pixels, self.micro_batch)
         tokens = torch.split(batch.tokens, self.micro_batch)
-        micro_batches = [PairBatch(*pair) for pair in zip(pixels, tokens, strict=True)]
+        micro_batches = list(zip(pixels, tokens, strict=True))
         random_states, outputs = [], []
         for micro_batch in micro_batches:
             random_states.append(_random_state(self.device))
             with torch.no_grad(), self.autocast:
                 outputs.append(self.model(*micro_batch))
         leaves = _as_leaves(outputs)
-        loss = self._loss(leaves, batch.tokens)
+        loss = self._loss(leaves, batch)
         loss.backward()  # stops at the leaves, which now hold the gradient by codes and scalars
         image_grads = torch.split(_gradient(leaves.image), self.micro_batch)
         text_grads = torch.split(_gradient(leaves.text), self.micro_batch)
@@ -114,16 +116,6 @@ def mean_l1(image: Float[Tensor, "b C"], text: Float[Tensor, "b C"]) -> Float[Te
     A mean over rows, so the mean over ranks is that of the whole batch.
     """
     return (image.abs().sum(1).mean() + text.abs().sum(1).mean()) / 2
-
-
-def caption_numbers(tokens: Int[Tensor, "b T"]) -> Int[Tensor, " b"]:
-    """A number for each row of tokens: a hash of 64 bits, so that equal rows have equal numbers on
-    every rank without an exchange of tokens."""
-    numbers = torch.full((len(tokens),), tokens.shape[1], dtype=torch.int64, device=tokens.device)
-    for column in tokens.long().unbind(1):
-        numbers = (numbers ^ column) * HASH_FACTOR
-        numbers = numbers ^ (numbers >> 29)  # integers wrap around, so high bits reach low ones
-    return numbers
 
 
 def _as_leaves(outputs: Sequence[LossInputs]) -> LossInputs:

@@ -131,6 +131,7 @@ def test_every_recipe_is_read_and_bad_ones_name_their_field() -> None:
         "stages.5.steps=1": r"stages\.5\.steps: 5 is not one of",
         "stages.0.llm=half": r"stages\[0\]\.llm: must be one of frozen, lora, full",
         "stages=[]": r"stages: must have at least one",
+        "data.augment.pair=0.1": r"data\.augment\.pair: must be 0",
         "data.splits=1": r"data\.splits: unknown key; did you mean split",
     }.items():
         with pytest.raises(SchemaError, match=message):

@@ -134,7 +134,7 @@ def test_an_image_in_memory_lies_on_the_ground_that_serving_lays_it_on() -> None
         torch.cat([torch.full((3, 32, 32), level, dtype=torch.uint8), disc]) for level in (255, 0)
     ]
     views = FreshViews(torch.stack(icons), 32, STILL)
-    pixels = views(torch.arange(2), torch.Generator().manual_seed(0))
+    pixels = views(torch.arange(2), torch.Generator().manual_seed(0)).pixels
     serve = Preprocessor(preprocessing(32))
     for icon, view in zip(icons, pixels, strict=True):
         image = Image.fromarray(icon.permute(1, 2, 0).numpy())

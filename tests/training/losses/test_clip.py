@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.core.torchvision_compat import open_clip
+from training.loading.caption_numbers import caption_numbers
 from training.losses.clip import tiled_clip_loss
 from training.model.sparse_clip import normalize
-from training.trainer.step import caption_numbers
 
 
 def rows(seed: int, batch: int = 24, concepts: int = 160) -> tuple[Tensor, Tensor, Tensor]:

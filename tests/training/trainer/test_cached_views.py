@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import training.trainer.cached_views
 from tests.training.conftest import ICONS, tiny_recipe
@@ -16,7 +18,7 @@ from training.core.distributed import Ranks
 from training.loading.augment import BatchPart
 from training.loading.pairs import PairsInMemory
 from training.model.tokenizer import CaptionTokenizer
-from training.trainer.cached_views import CachedViews, cached_views, view_counts
+from training.trainer.cached_views import CachedViews, _cache_key, cached_views, view_counts
 from training.trainer.initial_weights import initial_model
 from training.trainer.loop import train
 from training.trainer.training_recipe import TrainingRecipe
@@ -66,15 +68,14 @@ def test_a_image_has_views_by_its_style_s_weight() -> None:
 def test_a_part_of_a_batch_has_the_whole_s_views() -> None:
     views = CachedViews(torch.arange(10)[:, None], torch.tensor([1, 4, 5]))
     index = torch.tensor([2, 1, 0, 2, 1, 1])
-    whole = views(index, torch.Generator().manual_seed(1))
+    whole = views(index, torch.Generator().manual_seed(1)).pixels
     owner = torch.tensor([0, *[1] * 4, *[2] * 5])
     assert torch.equal(owner[whole[:, 0]], index)
     halves = [
-        views(half, torch.Generator().manual_seed(1), BatchPart(i, 2))
-        for i, half in enumerate(index.split(3))
+        views(index, torch.Generator().manual_seed(1), BatchPart(i, 2)).pixels for i in range(2)
     ]
     assert torch.equal(torch.cat(halves), whole)
-    drawn = views(torch.full((200,), 2), torch.Generator().manual_seed(1))
+    drawn = views(torch.full((200,), 2), torch.Generator().manual_seed(1)).pixels
     assert set(drawn[:, 0].tolist()) == {5, 6, 7, 8, 9}
 
 
@@ -104,9 +105,51 @@ def test_views_are_random_and_of_their_image(icons: Path) -> None:
     plain = {"scale": [1.0, 1.0], "aspect": 0, "rotate": 0, "shift": 0, "background": 0}
     still = cached_recipe(icons, augment={**plain, "colour": 0, "grey": 0})
     views = cached_views(pairs, model.image, still, ONE)
+    assert views.partners is None
     last = views.hidden[-3:]
     torch.testing.assert_close(last[0], last[2])
     assert not torch.allclose(last[0], views.hidden[0])
+
+
+def test_the_image_beside_a_view_is_kept_with_it(icons: Path) -> None:
+    recipe = cached_recipe(icons, augment={"pair": 0.5})
+    model = initial_model(recipe)
+    tokenizer = CaptionTokenizer.of_size(600, 12)
+    pairs = PairsInMemory(icons, "train", tokenizer)
+    first, again = (cached_views(pairs, model.image, recipe, ONE) for _ in range(2))
+    assert first.partners is not None
+    assert again.partners is not None
+    assert torch.equal(first.partners, again.partners)
+    owner = torch.repeat_interleave(torch.arange(len(pairs)), first.counts)
+    paired = first.partners >= 0
+    assert 0.3 < paired.float().mean() < 0.7
+    assert (first.partners != owner).all()
+    # The views without a partner are others than those of the recipe without pairs, but of the same
+    # image; a batch gives each view with its own partner, and captions follow.
+    index = torch.arange(len(pairs)).repeat(4)
+    drawn = first(index, torch.Generator().manual_seed(5))
+    assert drawn.partners is not None
+    for image, hidden, partner in zip(index, drawn.pixels, drawn.partners, strict=True):
+        [view] = [
+            v for v in range(3 * int(image), 3 * int(image) + 3) if first.hidden[v].equal(hidden)
+        ]
+        assert first.partners[view] == partner
+    batch = pairs.batch(index, first, 1.0, torch.Generator().manual_seed(5))
+    assert batch.captions is not None
+
+
+def test_a_recipe_without_pairs_has_the_views_that_it_had(icons: Path) -> None:
+    """Their key, and all that they are drawn from."""
+    recipe = cached_recipe(icons)
+    tower = initial_model(recipe).image
+    settings = asdict(recipe.augment)
+    assert _cache_key(tower, recipe) == _cache_key(tower, cached_recipe(icons, augment={"pair": 0}))
+    assert _cache_key(tower, recipe) != _cache_key(tower, cached_recipe(icons, augment={"pair": 1}))
+    assert settings["pair"] == 0
+    pairs = PairsInMemory(icons, "train", CaptionTokenizer.of_size(600, 12))
+    cached_views(pairs, tower, recipe, ONE)
+    [path] = (icons / "views").iterdir()
+    assert set(load_file(path)) == {"hidden"}
 
 
 @pytest.mark.parametrize(
