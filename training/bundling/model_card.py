@@ -8,7 +8,7 @@ import numpy as np
 
 from bundle.concepts import NamedConcept
 from bundle.manifest import Training
-from training.evaluation.evaluate import SplitFigures
+from training.evaluation.evaluate import SplitFigures, clarity_cells
 from training.loading.samples import DataDescription
 from training.model.sentence_tower import KEY, SentenceTextConfig
 from training.model.sparse_clip import ModelConfig
@@ -199,18 +199,16 @@ def with_names(card: str, heading: str, concepts: Sequence[NamedConcept]) -> str
 
 
 def _clarity(figures: Sequence[SplitFigures]) -> list[str]:
-    judged = [(f.split, f.clarity) for f in figures if f.clarity is not None]
+    judged = [(f.clarity.judge, clarity_cells(f)) for f in figures if f.clarity is not None]
     if not judged:
         return ["Clarity, how well the images of a concept belong together, was not measured."]
     return [
-        f"Do the images of a concept belong together? Judged by {judged[0][1].judge} from their "
-        "captions, over pairs of different things. Random sets have the same sizes.",
+        f"Do the images of a concept belong together? Judged by {judged[0][0]} from their "
+        "captions, over pairs of different things. Random sets have the same sizes. An untrained "
+        "head has random directions over the same image tower, and as many active concepts.",
         "",
-        "| split | concepts | clarity | random sets | monosemanticity | random sets |",
-        "|---|---|---|---|---|---|",
-        *(
-            f"| {split} | {c.concepts} | {c.clarity:.3f} | {c.clarity_random:.3f} "
-            f"| {c.monosemanticity:.3f} | {c.monosemanticity_random:.3f} |"
-            for split, c in judged
-        ),
+        "| split | concepts | clarity | random sets | untrained | monosemanticity | random sets "
+        "| untrained |",
+        "|---|---|---|---|---|---|---|---|",
+        *(f"| {' | '.join(cells)} |" for _, cells in judged),
     ]

@@ -27,6 +27,7 @@ from training.evaluation.evaluate import (
     evaluate_encoded,
     figures_by_name,
 )
+from training.evaluation.untrained import untrained_head
 from training.loading.pair_data import ALL, PairData
 from training.loading.samples import LabelledImage, as_pair_data, describe
 from training.model.efficientnet import PACKAGE
@@ -75,7 +76,9 @@ def release(config: ReleaseConfig) -> Path:
     trained = recipe.data.split
     description = describe(data, trained)
     names = [ALL] if trained == ALL else data.splits
-    splits = [split for split in encode_splits(encoder, data, names, trained) if split.samples]
+    control = None if judge is None else untrained_head(encoder)
+    encoded = encode_splits(encoder, data, names, trained, control)
+    splits = [split for split in encoded if split.samples]
     held_out = [split for split in splits if split.held_out]
     figures = [evaluate_encoded(encoder, split, judge) for split in held_out]
     trained_on = next((split for split in splits if not split.held_out), None)

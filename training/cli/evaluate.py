@@ -46,8 +46,10 @@ CLARITY_COLUMNS = (
     "concepts",
     "clarity",
     "of random sets",
+    "untrained",
     "monosemanticity",
     "of random sets",
+    "untrained",
 )
 
 
@@ -79,7 +81,8 @@ def evaluate(
 
     MODEL is a bundle or a run's folder; without it, $SPARSECLIP_BUNDLE or the demo bundle. Standard
     errors are clustered by codepoint, or by caption. Of your own pairs, at most 10,000 of a split
-    are read. Clarity needs the encoder that `sparseclip data encoder` fetches.
+    are read. Clarity needs the encoder that `sparseclip data encoder` fetches. Of a run it stands
+    beside that of an untrained head over the same tower.
 
     `sparseclip evaluate steering ADAPTER` measures how well an adapter's answers can be steered.
     """
@@ -150,6 +153,8 @@ def show(title: str, rows: list[SplitFigures]) -> None:
     """Prints the figures as tables."""
     from rich.console import Console
 
+    from training.evaluation.evaluate import clarity_cells
+
     console = Console()
     cells = []
     for row in rows:
@@ -169,20 +174,10 @@ def show(title: str, rows: list[SplitFigures]) -> None:
             )
         )
     console.print(_table(title, COLUMNS, cells))
-    judged = [(row.split, row.clarity) for row in rows if row.clarity is not None]
+    judged = [(row.clarity.judge, clarity_cells(row)) for row in rows if row.clarity is not None]
     if judged:
-        figures = [
-            (
-                split,
-                f"{c.concepts}",
-                f"{c.clarity:.3f}",
-                f"{c.clarity_random:.3f}",
-                f"{c.monosemanticity:.3f}",
-                f"{c.monosemanticity_random:.3f}",
-            )
-            for split, c in judged
-        ]
-        console.print(_table(f"concepts, judged by {judged[0][1].judge}", CLARITY_COLUMNS, figures))
+        title, figures = f"concepts, judged by {judged[0][0]}", [cells for _, cells in judged]
+        console.print(_table(title, CLARITY_COLUMNS, figures))
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from PIL import Image
 from bundle.image import DecodedImage
 from bundle.preprocessor import Preprocessor
 from bundle.progress import show_progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CodeMatrix = NDArray[np.float32]
 """Dense codes, (B, C)."""
@@ -94,18 +97,27 @@ class CheckpointEncoder:
 
     def images(self, images: Sequence[Image.Image | DecodedImage]) -> CodeMatrix:
         """Codes of images."""
+        return self._codes(self.model.encode_image, self.pixels(images))
+
+    def pixels(self, images: Sequence[Image.Image | DecodedImage]) -> Tensor:
+        """What the image tower reads, (B, 3, S, S)."""
+        import torch
+
         pixels = np.stack([self.preprocess(image) for image in images])
-        return self._codes(self.model.encode_image, pixels)
+        return torch.from_numpy(pixels).to(self.device)
 
     def texts(self, texts: Sequence[str]) -> CodeMatrix:
         """Codes of texts."""
-        return self._codes(self.model.encode_text, self.tokenizer.reader.encode(texts))
+        import torch
 
-    def _codes(self, encode: Any, array: NDArray[Any]) -> CodeMatrix:
+        tokens = torch.from_numpy(self.tokenizer.reader.encode(texts)).to(self.device)
+        return self._codes(self.model.encode_text, tokens)
+
+    def _codes(self, encode: Any, batch: Tensor) -> CodeMatrix:
         import torch
 
         with torch.inference_mode():
-            codes = encode(torch.from_numpy(array).to(self.device)).codes
+            codes = encode(batch).codes
         result: CodeMatrix = codes.float().cpu().numpy()
         return result
 

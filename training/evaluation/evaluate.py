@@ -12,6 +12,7 @@ import numpy as np
 from training.evaluation.clarity import Clarity, Judge, judge_images, measure_clarity
 from training.evaluation.encoder import CodeMatrix, Encoder, encode_all
 from training.evaluation.metrics import Sparsity, ZeroShot, sparsity, zero_shot
+from training.evaluation.untrained import UntrainedHead, untrained_head
 from training.loading.pair_data import ALL, TRAIN, PairData
 from training.loading.samples import LabelledImage, as_pair_data, read_samples
 
@@ -29,6 +30,8 @@ class EncodedSplit:
     """(N, C), from the image tower."""
     held_out: bool
     """Whether the split was not trained on."""
+    control: CodeMatrix | None = None
+    """(N, C), from an untrained head over the same tower; None where there is no control."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,31 +44,55 @@ class SplitFigures:
     text_sparsity: Sparsity
     clarity: Clarity | None
     """None without a judge, or when no concept fires on two different things."""
+    clarity_untrained: Clarity | None = None
+    """The same of an untrained head over the same tower; None without a control."""
 
 
 def encode_splits(
-    encoder: Encoder, data: Path | PairData, names: Sequence[str], trained: str = TRAIN
+    encoder: Encoder,
+    data: Path | PairData,
+    names: Sequence[str],
+    trained: str = TRAIN,
+    control: UntrainedHead | None = None,
 ) -> list[EncodedSplit]:
     """Encodes the images of splits, reading each shard once; `trained` is the split that was
-    trained on. Raises DataError."""
+    trained on. With a control, held-out images are also encoded by it. Raises DataError."""
     samples_by_split = read_samples(as_pair_data(data), names)
-    splits = [samples_by_split[name] for name in names]
     reduction = encoder.preprocess.reduction
-    images = (sample.decoded(reduction) for samples in splits for sample in samples)
-    sizes = [len(samples) for samples in splits]
-    codes = encode_all(encoder.images, images, sum(sizes), "images")
-    parts = np.split(codes, np.cumsum(sizes)[:-1])
-    return [
-        EncodedSplit(name=name, samples=samples, codes=part, held_out=trained not in (name, ALL))
-        for name, samples, part in zip(names, splits, parts, strict=True)
-    ]
+    held_out = {name: trained not in (name, ALL) for name in names}
+    codes: dict[str, CodeMatrix] = {}
+    for is_held_out in (True, False):
+        kind = [name for name in names if held_out[name] is is_held_out]
+        if not kind:
+            continue
+        images = (sample.decoded(reduction) for name in kind for sample in samples_by_split[name])
+        sizes = [len(samples_by_split[name]) for name in kind]
+        encode = control.beside if control is not None and is_held_out else encoder.images
+        found = encode_all(encode, images, sum(sizes), "images")
+        codes |= zip(kind, np.split(found, np.cumsum(sizes)[:-1]), strict=True)
+    splits = []
+    for name in names:
+        own, beside = codes[name], None
+        if control is not None and held_out[name]:
+            own, beside = np.split(own, 2, axis=1)
+        splits.append(
+            EncodedSplit(
+                name=name,
+                samples=samples_by_split[name],
+                codes=own,
+                held_out=held_out[name],
+                control=beside,
+            )
+        )
+    return splits
 
 
 def evaluate_split(
     encoder: Encoder, data: Path | PairData, split: str, judge: Judge | None = None
 ) -> SplitFigures:
     """Encodes a split and measures it. Raises DataError."""
-    [encoded] = encode_splits(encoder, data, [split])
+    control = None if judge is None else untrained_head(encoder)
+    [encoded] = encode_splits(encoder, data, [split], control=control)
     return evaluate_encoded(encoder, encoded, judge)
 
 
@@ -86,7 +113,28 @@ def evaluate_encoded(
         image_sparsity=sparsity(split.codes),
         text_sparsity=sparsity(text),
         clarity=None if judged is None else measure_clarity(split.codes, judged),
+        clarity_untrained=None
+        if judged is None or split.control is None
+        else measure_clarity(split.control, judged),
     )
+
+
+def clarity_cells(figures: SplitFigures) -> list[str]:
+    """A row of a table: the split, its concepts with a figure, and clarity and monosemanticity,
+    each with random sets and the untrained head."""
+    clarity, control = figures.clarity, figures.clarity_untrained
+    if clarity is None:
+        return [figures.split, *["–"] * 7]
+    return [
+        figures.split,
+        f"{clarity.concepts}",
+        f"{clarity.clarity:.3f}",
+        f"{clarity.clarity_random:.3f}",
+        "–" if control is None else f"{control.clarity:.3f}",
+        f"{clarity.monosemanticity:.3f}",
+        f"{clarity.monosemanticity_random:.3f}",
+        "–" if control is None else f"{control.monosemanticity:.3f}",
+    ]
 
 
 def figures_by_name(figures: list[SplitFigures]) -> dict[str, float]:
@@ -107,6 +155,13 @@ def figures_by_name(figures: list[SplitFigures]) -> dict[str, float]:
             rows |= {
                 f"{figure}.{f.clarity.judge}": getattr(f.clarity, figure)
                 for figure in CLARITY_FIGURES
+            }
+        if f.clarity_untrained is not None:
+            rows |= {
+                f"{figure}_untrained.{f.clarity_untrained.judge}": getattr(
+                    f.clarity_untrained, figure
+                )
+                for figure in ("clarity", "monosemanticity")
             }
         result.update({f"{f.split}.{k}": round(float(v), 3) for k, v in rows.items()})
     return result

@@ -16,7 +16,7 @@ from bundle.schema import PositiveFloat, PositiveInt
 from training.model.build_towers import Towers, build_towers, tower_config
 from training.model.sentence_tower import SentenceTower
 from training.model.sparse_head import SparseHead
-from training.model.towers import ImageTower, TextTower
+from training.model.towers import ImageFeatures, ImageTower, TextTower
 
 CLIP_SCALE = 1 / 0.07
 """exp(logit scale) with which CLIP starts (arXiv 2103.00020)."""
@@ -151,12 +151,15 @@ class SparseCLIP(nn.Module):
 
     def encode_image(self, pixels: Float[Tensor, "B 3 S S"]) -> Encoding:
         """Images to codes (B, C) and dense vectors (B, D)."""
-        features = self.image(pixels)
+        return self.image_encoding(self.image(pixels), self.image_head)
+
+    def image_encoding(self, features: ImageFeatures, head: SparseHead) -> Encoding:
+        """The image tower's features to what a head makes of them; see `encode_image`."""
         if self.config.pool == "cls":
-            dense = self.image_head.dense(features.pooled)
-            return Encoding(self.image_head.row_codes(dense), dense)
-        patches = self.image_head.dense(features.patches)
-        return Encoding(self.image_head.pooled_codes(patches), patches.mean(dim=1))
+            dense = head.dense(features.pooled)
+            return Encoding(head.row_codes(dense), dense)
+        patches = head.dense(features.patches)
+        return Encoding(head.pooled_codes(patches), patches.mean(dim=1))
 
     def encode_patches(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B P C"]:
         """Images to the codes of each patch."""

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from torch import Tensor
 
 from bundle.store import open_bundle
 from tests.support.paths import ROOT
@@ -156,18 +157,18 @@ def test_a_release_reads_and_encodes_once(
 
     read: list[str] = []
     shown: list[Image.Image] = []
-    tar, images = shards.read_tar, CheckpointEncoder.images
+    tar, pixels = shards.read_tar, CheckpointEncoder.pixels
 
     def reading(path: Path) -> Iterator[shards.Sample]:
         read.append(path.name)
         return tar(path)
 
-    def encoding(self: CheckpointEncoder, batch: Sequence[Image.Image]) -> CodeMatrix:
+    def encoding(self: CheckpointEncoder, batch: Sequence[Image.Image]) -> Tensor:
         shown.extend(batch)
-        return images(self, batch)
+        return pixels(self, batch)
 
     monkeypatch.setattr(shards, "read_tar", reading)
-    monkeypatch.setattr(CheckpointEncoder, "images", encoding)
+    monkeypatch.setattr(CheckpointEncoder, "pixels", encoding)
     written = exported[0] / "icons" / "0.1"
     monkeypatch.setattr("training.bundling.bundle_writer.write_graphs", graphs_from(written))
     order = ReleaseConfig(
@@ -190,6 +191,7 @@ def test_a_release_reads_and_encodes_once(
     names = held_out_splits(ICONS)
     apart = figures_by_name([evaluate_split(encoder, ICONS, split, Letters()) for split in names])
     assert "test_style.clarity_random.letters" in apart
+    assert "test_style.monosemanticity_untrained.letters" in apart
     assert opened.manifest.training.figures == pytest.approx(apart, abs=0.002)
     assert "Judged by letters" in opened.file("CARD.md").read_text()
     clarity = [c.clarity for c in opened.concepts.concepts if c.active]
