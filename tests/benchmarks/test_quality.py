@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from benchmarks.quality.arms import (
     ARMS,
@@ -15,7 +18,9 @@ from benchmarks.quality.arms import (
     needed,
     with_equal_compute,
 )
+from benchmarks.quality.sweep import Sweep, sweep
 from benchmarks.quality.table import SPLITS, table
+from tests.training.conftest import tiny_recipe
 from training.trainer.training_recipe import TrainingRecipe
 
 HARD = [
@@ -112,3 +117,33 @@ def test_the_table_shows_every_held_out_split() -> None:
 def test_a_split_that_is_not_usual_is_shown_too() -> None:
     figures = {f"mine.{name}": 1.0 for name in ("top1", "l0_image", "active")}
     assert "mine: top-1" in table({"sparse/0": run(figures=figures)}, ["sparse"])
+
+
+def test_a_sweep_measures_what_follows_after_what_it_follows_from(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    values = tiny_recipe(loop={"epochs": 1}).to_dict()
+    recipe.write_text(yaml.safe_dump(json.loads(json.dumps(values))))
+    settings = Sweep(
+        recipe=str(recipe),
+        changes=["loop.epochs=2"],
+        top_k=None,
+        runs=tmp_path / "runs",
+        results=tmp_path / "results.json",
+        jobs=1,
+    )
+    arms = ["top_k", "dense" + EQUAL_COMPUTE, "dense", "sparse"]
+    results: Results = {}
+    sweep(settings, [(arm, 3) for arm in arms], results)
+    assert json.loads(settings.results.read_text()) == results
+    assert set(results) == {f"{arm}/3" for arm in arms}
+    sparse, dense, longer, top_k = (
+        results[f"{a}/3"] for a in ("sparse", "dense", arms[1], arms[0])
+    )
+    assert sparse["steps"] == dense["steps"] == top_k["steps"]
+    speeds = sparse["seconds"] / sparse["steps"], dense["seconds"] / dense["steps"]
+    assert f"loop.epochs={2 * speeds[0] / speeds[1]:.3f}" in longer["changes"]
+    k = round(sparse["figures"]["val_style.l0_image"])
+    assert f"model.top_k={k}" in top_k["changes"]
+    assert top_k["figures"]["val_style.l0_image"] <= k
+    assert [run["logit_scale_cap"] for run in (sparse, dense)] == [100.0, 100.0]
+    assert len(table(results, arms).splitlines()) == 2 + len(arms)
