@@ -8,7 +8,7 @@ import numpy as np
 
 from bundle.concepts import NamedConcept
 from bundle.manifest import Training
-from training.evaluation.evaluate import SplitFigures, clarity_cells
+from training.evaluation.evaluate import SplitFigures, agreement_cells, clarity_cells
 from training.loading.samples import DataDescription
 from training.model.sentence_tower import KEY, SentenceTextConfig
 from training.model.sparse_clip import ModelConfig
@@ -211,4 +211,12 @@ def _clarity(figures: Sequence[SplitFigures]) -> list[str]:
         "| untrained |",
         "|---|---|---|---|---|---|---|---|",
         *(f"| {' | '.join(cells)} |" for _, cells in judged),
+        "",
+        "Are the images and the texts that fire a concept about the same things? The mean cosine "
+        "of their captions and the texts, over pairs of different things, by the same judge. "
+        "Beside it: each concept's images with the texts of another one, and untrained heads.",
+        "",
+        "| split | concepts | agreement | of other concepts | untrained |",
+        "|---|---|---|---|---|",
+        *(f"| {' | '.join(agreement_cells(f))} |" for f in figures if f.agreement is not None),
     ]

@@ -80,7 +80,7 @@ def release(config: ReleaseConfig) -> Path:
     encoded = encode_splits(encoder, data, names, trained, control)
     splits = [split for split in encoded if split.samples]
     held_out = [split for split in splits if split.held_out]
-    figures = [evaluate_encoded(encoder, split, judge) for split in held_out]
+    figures = [evaluate_encoded(encoder, split, judge, control) for split in held_out]
     trained_on = next((split for split in splits if not split.held_out), None)
     if trained_on is None:
         raise DataError(f"data.path: {data.name} holds no good pair of {trained}")

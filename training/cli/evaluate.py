@@ -51,6 +51,7 @@ CLARITY_COLUMNS = (
     "of random sets",
     "untrained",
 )
+AGREEMENT_COLUMNS = ("split", "concepts", "agreement", "of other concepts", "untrained")
 
 
 @click.command()
@@ -153,7 +154,7 @@ def show(title: str, rows: list[SplitFigures]) -> None:
     """Prints the figures as tables."""
     from rich.console import Console
 
-    from training.evaluation.evaluate import clarity_cells
+    from training.evaluation.evaluate import agreement_cells, clarity_cells
 
     console = Console()
     cells = []
@@ -178,6 +179,10 @@ def show(title: str, rows: list[SplitFigures]) -> None:
     if judged:
         title, figures = f"concepts, judged by {judged[0][0]}", [cells for _, cells in judged]
         console.print(_table(title, CLARITY_COLUMNS, figures))
+    agreeing = [agreement_cells(row) for row in rows if row.agreement is not None]
+    if agreeing:
+        title = "images and texts of a concept, by the same judge"
+        console.print(_table(title, AGREEMENT_COLUMNS, agreeing))
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -83,6 +83,12 @@ class JudgedImages:
     things: Ints
     """(N,), a number for the thing that each image shows; pairs of one thing do not count."""
 
+    def part(self, rows: slice) -> JudgedImages:
+        """Some of the images, with the same numbers of things."""
+        return JudgedImages(
+            judge=self.judge, embeddings=self.embeddings[rows], things=self.things[rows]
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Clarity:

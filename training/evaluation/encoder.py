@@ -108,10 +108,13 @@ class CheckpointEncoder:
 
     def texts(self, texts: Sequence[str]) -> CodeMatrix:
         """Codes of texts."""
+        return self._codes(self.model.encode_text, self.tokens(texts))
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """What the text tower reads, (B, T)."""
         import torch
 
-        tokens = torch.from_numpy(self.tokenizer.reader.encode(texts)).to(self.device)
-        return self._codes(self.model.encode_text, tokens)
+        return torch.from_numpy(self.tokenizer.reader.encode(texts)).to(self.device)
 
     def _codes(self, encode: Any, batch: Tensor) -> CodeMatrix:
         import torch

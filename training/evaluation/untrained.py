@@ -1,4 +1,4 @@
-"""The control of figures that interpret concepts: the trained image tower under an untrained head.
+"""The control of figures that interpret concepts: the trained towers under untrained heads.
 
 Clarity and the like hardly tell trained dictionaries from untrained ones where the network beneath
 has learned (arXiv 2606.24716). So what a head of random directions shows as well was not learned by
@@ -18,10 +18,10 @@ from training.evaluation.encoder import CheckpointEncoder, CodeMatrix, Encoder
 
 
 class UntrainedHead:
-    """A head as the recipe's model starts with, over the trained image tower of a checkpoint."""
+    """Heads as the recipe's model starts with, over the trained towers of a checkpoint."""
 
     def __init__(self, encoder: CheckpointEncoder, seed: int = 0) -> None:
-        """The head depends on the model's shape and the seed alone."""
+        """The heads depend on the model's shape and the seed alone."""
         import torch
 
         from training.model.sparse_head import SparseHead
@@ -30,15 +30,19 @@ class UntrainedHead:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             # Without the bias and the TopK, by which a head has few active concepts: see `as_few`.
-            self._head = SparseHead(
-                encoder.model.image.width,
-                config.embed_dim,
-                config.concepts,
-                kind=config.head,
-                relu=True,
-                rep_relu=False,
+            self._image, self._text = (
+                SparseHead(
+                    width,
+                    config.embed_dim,
+                    config.concepts,
+                    kind=config.head,
+                    relu=True,
+                    rep_relu=False,
+                )
+                .to(encoder.device)
+                .eval()
+                for width in (encoder.model.image.width, encoder.model.text.width)
             )
-        self._head.to(encoder.device).eval()
         self._encoder = encoder
 
     def beside(self, images: Sequence[Image.Image | DecodedImage]) -> CodeMatrix:
@@ -50,7 +54,20 @@ class UntrainedHead:
             features = model.image(self._encoder.pixels(images))
             rows = [
                 model.image_encoding(features, head).codes.float().cpu().numpy()
-                for head in (model.image_head, self._head)
+                for head in (model.image_head, self._image)
+            ]
+        return np.hstack([rows[0], as_few(rows[1], rows[0])])
+
+    def texts_beside(self, texts: Sequence[str]) -> CodeMatrix:
+        """The same of texts."""
+        import torch
+
+        model = self._encoder.model
+        with torch.inference_mode():
+            features = model.text(self._encoder.tokens(texts))
+            rows = [
+                head.row_codes(head.dense(features)).float().cpu().numpy()
+                for head in (model.text_head, self._text)
             ]
         return np.hstack([rows[0], as_few(rows[1], rows[0])])
 

@@ -14,6 +14,7 @@ from tests.support.paths import ICONS
 from tests.training.conftest import tiny_recipe
 from training.evaluation.encoder import BundleEncoder, CheckpointEncoder
 from training.evaluation.evaluate import (
+    agreement_cells,
     clarity_cells,
     encode_splits,
     evaluate_split,
@@ -62,6 +63,14 @@ def test_it_stands_beside_the_model_s_own_codes(encoder: CheckpointEncoder) -> N
     assert (both != UntrainedHead(encoder, seed=1).beside(images)).any()
 
 
+def test_texts_stand_beside_the_model_s_own_codes(encoder: CheckpointEncoder) -> None:
+    texts = ["a cat", "dog", "sailing boat"]
+    own, control = np.split(UntrainedHead(encoder).texts_beside(texts), 2, axis=1)
+    np.testing.assert_allclose(own, encoder.texts(texts), atol=1e-6)
+    assert ((own > 0).sum(axis=1) == (control > 0).sum(axis=1)).all()
+    assert (own != control).any()
+
+
 def test_it_has_nothing_of_the_trained_head(encoder: CheckpointEncoder) -> None:
     images = [noise(40, 40).convert("RGB")]
     before = UntrainedHead(encoder).beside(images)
@@ -91,6 +100,12 @@ def test_figures_of_a_run_have_it(encoder: CheckpointEncoder) -> None:
         expected = round(getattr(figures.clarity_untrained, figure), 3)
         assert names[f"test_style.{figure}_untrained.letters"] == expected
     assert figures.clarity_untrained != figures.clarity
+    assert figures.agreement is not None
+    assert figures.agreement_untrained is not None
+    assert figures.agreement != figures.agreement_untrained
+    expected = round(figures.agreement_untrained.agreement, 3)
+    assert names["test_style.agreement_untrained.letters"] == expected
+    assert agreement_cells(figures)[4] == f"{figures.agreement_untrained.agreement:.3f}"
     assert clarity_cells(figures)[4] == f"{figures.clarity_untrained.clarity:.3f}"
     assert clarity_cells(figures)[7] == f"{figures.clarity_untrained.monosemanticity:.3f}"
     assert evaluate_split(encoder, ICONS, "test_style").clarity_untrained is None
