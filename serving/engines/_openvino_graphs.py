@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
-from serving.engines._openvino_library import import_quietly
+from bundle.openvino_library import import_quietly
 from serving.engines._regions import PRODUCTS, GraphNode, regions
 from serving.engines.base import BuildTask, EngineUnavailableError, Region
 

@@ -8,11 +8,11 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from bundle.onnx_graph import DENSE_OUTPUTS, INPUT, OUTPUTS, GraphName
+from bundle.openvino_library import import_quietly
 from bundle.store import Bundle
 from serving.engines import Device, EnginePrecision
 from serving.engines._hardware import hardware
 from serving.engines._openvino_graphs import keep_in_fp32, quantized
-from serving.engines._openvino_library import import_quietly
 from serving.engines.base import (
     BuildTask,
     EngineConfig,

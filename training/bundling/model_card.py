@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,6 +28,15 @@ COLUMNS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResearchFigures:
+    """Figures of another run of a bundle's recipe, on data that hold more out."""
+
+    data: DataDescription
+    seed: int
+    figures: Sequence[SplitFigures]
+
+
 def model_card(
     name: str,
     version: str,
@@ -35,6 +45,7 @@ def model_card(
     figures: Sequence[SplitFigures],
     data: DataDescription,
     concepts: Sequence[NamedConcept],
+    research: ResearchFigures | None = None,
 ) -> str:
     """The card as Markdown, from the run's own records."""
     model = recipe.model
@@ -59,20 +70,9 @@ def model_card(
         "",
         *_heading(data, figures),
     ]
-    for f in figures:
-        z = f.zero_shot
-        cells = [
-            f.split,
-            str(z.images),
-            str(z.labels),
-            f"{z.chance:.2f}%",
-            f"{z.top1.percent:.1f} ± {z.top1.error:.1f}%",
-            f"{z.top5.percent:.1f} ± {z.top5.error:.1f}%",
-            f"{z.text_to_image_1.percent:.1f} ± {z.text_to_image_1.error:.1f}%",
-            f"{f.image_sparsity.l0:.0f} of {model.concepts}",
-            f"{f.text_sparsity.l0:.0f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+    lines += _rows(figures, model.concepts)
+    if research is not None:
+        lines += ["", *_research(research, model.concepts)]
     lines += [
         "",
         *_clarity(figures),
@@ -130,8 +130,45 @@ def _heading(data: DataDescription, figures: Sequence[SplitFigures]) -> list[str
     return [
         f"None of these images was trained on. Standard errors are clustered by {clusters}.",
         "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + "---|" * len(COLUMNS),
+        *_table_head(),
+    ]
+
+
+def _table_head() -> list[str]:
+    return ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+
+
+def _rows(figures: Sequence[SplitFigures], concepts: int) -> list[str]:
+    rows = []
+    for f in figures:
+        z = f.zero_shot
+        cells = [
+            f.split,
+            str(z.images),
+            str(z.labels),
+            f"{z.chance:.2f}%",
+            f"{z.top1.percent:.1f} ± {z.top1.error:.1f}%",
+            f"{z.top5.percent:.1f} ± {z.top5.error:.1f}%",
+            f"{z.text_to_image_1.percent:.1f} ± {z.text_to_image_1.error:.1f}%",
+            f"{f.image_sparsity.l0:.0f} of {concepts}",
+            f"{f.text_sparsity.l0:.0f}",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return rows
+
+
+def _research(research: ResearchFigures, concepts: int) -> list[str]:
+    """The figures of the research model, under a heading that says whose they are."""
+    data = research.data
+    return [
+        "### Figures of another model: the same recipe with more held out",
+        "",
+        "How does the recipe do on things that it never saw? This bundle cannot say: it was "
+        "trained on them. The figures below are of a run of the same recipe on the "
+        f"{data.pairs:,} pairs of `{data.name}`, seed {research.seed}, and not of this bundle.",
+        "",
+        *_table_head(),
+        *_rows(research.figures, concepts),
     ]
 
 

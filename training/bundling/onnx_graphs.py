@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bundle.codes import ACTIVE_ABOVE
-from training.bundling.onnx_file import write_onnx
+from training.core.onnx_file import write_onnx
 from training.model.sparse_clip import SparseCLIP
 
 PATCH_CODES_PER_SLICE = 2**20

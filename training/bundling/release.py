@@ -14,7 +14,7 @@ import numpy as np
 from bundle.concepts import NamedConcept
 from bundle.manifest import Training
 from training.bundling.bundle_writer import GoldenInputs, as_shipped, export_bundle
-from training.bundling.model_card import described_encoder, model_card
+from training.bundling.model_card import ResearchFigures, described_encoder, model_card
 from training.bundling.name_vocabulary import NameVocabulary
 from training.bundling.naming import captions_of, named_by, words_of_data
 from training.core.checkpoint import find_checkpoint
@@ -29,8 +29,8 @@ from training.evaluation.evaluate import (
 )
 from training.evaluation.untrained import untrained_head
 from training.loading.pair_data import ALL, PairData
-from training.loading.samples import LabelledImage, as_pair_data, describe
-from training.model.efficientnet import PACKAGE
+from training.loading.samples import LabelledImage, as_pair_data, describe, held_out_splits
+from training.model.efficientnet import TRUNKS
 from training.model.pixels import preprocessing
 from training.model.sentence_tower import KEY
 from training.trainer.trained_model import read_state
@@ -57,6 +57,8 @@ class ReleaseConfig:
     """A user's words that may become names; None for the data set's own."""
     judge: Judge | None = None
     """Measures clarity; without a judge it stays unknown."""
+    research_run: Path | None = None
+    """A run of the same recipe on data that hold more out, whose figures the card adds."""
 
 
 def release(config: ReleaseConfig) -> Path:
@@ -71,6 +73,7 @@ def release(config: ReleaseConfig) -> Path:
     encoder = CheckpointEncoder(checkpoint)
     judge = named_judge(config.judge, encoder.text_encoder)
     encoder.model = as_shipped(encoder.model)  # figures and names describe the weights that ship
+    research = None if config.research_run is None else _research(config.research_run, recipe)
     data = recipe.data.open() if config.data is None else as_pair_data(config.data)
     data = data.held_out_by(recipe.data.held_out)
     trained = recipe.data.split
@@ -111,9 +114,33 @@ def release(config: ReleaseConfig) -> Path:
         version=config.version,
         golden=_golden(held_out, trained_on),
         card_text=model_card(
-            config.name, config.version, recipe, record, figures, description, concepts
+            config.name, config.version, recipe, record, figures, description, concepts, research
         ),
         licence_text=config.licence.read_text(encoding="utf-8"),
+    )
+
+
+def _research(run: Path, shipped: TrainingRecipe) -> ResearchFigures:
+    """The figures of another run on its own held-out splits. Raises DataError, also for a run that
+    differs from the shipped one in more than its data and its seed."""
+    checkpoint = find_checkpoint(run)
+    recipe, _ = read_state(checkpoint)
+    for section in ("model", "start", "augment", "optimizer"):
+        if getattr(recipe, section) != getattr(shipped, section):
+            raise DataError(
+                f"research run: its section `{section}` is not that of the run to export"
+            )
+    encoder = CheckpointEncoder(checkpoint)
+    encoder.model = as_shipped(encoder.model)
+    data = recipe.data.open().held_out_by(recipe.data.held_out)
+    names = held_out_splits(data, recipe.data.split)
+    if not names:
+        raise DataError("research run: its data hold nothing out")
+    splits = encode_splits(encoder, data, names, recipe.data.split)
+    return ResearchFigures(
+        data=describe(data, recipe.data.split),
+        seed=recipe.loop.seed,
+        figures=[evaluate_encoded(encoder, split, None) for split in splits if split.samples],
     )
 
 
@@ -122,7 +149,7 @@ def _start(recipe: TrainingRecipe) -> str:
     if described := described_encoder(recipe.model):
         text = f"the text tower over the sentence encoder {described}"
     if start.image:
-        source = f"{start.image} on ImageNet (Apache-2.0, {PACKAGE.label})"
+        source = f"{start.image} on ImageNet (Apache-2.0, {TRUNKS[start.image].package.label})"
         return f"{source}, {text}"
     source = start.open_clip or start.checkpoint
     if KEY in recipe.model.text:

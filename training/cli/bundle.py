@@ -67,6 +67,12 @@ def bundle() -> None:
     show_default=True,
     help="File with the licence of the weights.",
 )
+@click.option(
+    "--research-run",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A run of the same recipe on data that hold more out; the card adds its figures, as those "
+    "of another model.",
+)
 @vocabulary_options
 def export(
     checkpoint: Path,
@@ -76,6 +82,7 @@ def export(
     data: Path | None,
     read_as: PairOptions,
     licence: Path,
+    research_run: Path | None,
     vocabulary: Path | None,
     coverage: Path | None,
 ) -> None:
@@ -112,6 +119,7 @@ def export(
                 licence=licence,
                 vocabulary=words,
                 judge=find_judge(),
+                research_run=research_run,
             )
         )
         click.echo(f"bundle: {path}")

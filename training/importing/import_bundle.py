@@ -195,7 +195,7 @@ def _write_graph(
     half: bool,
     report: Callable[[str], None],
 ) -> GraphChecks:
-    from training.bundling.onnx_file import GraphTooLargeError, write_onnx
+    from training.core.onnx_file import GraphTooLargeError, write_onnx
     from training.importing._gates import check_graph
 
     report(f"writing {graph}.onnx")

@@ -79,17 +79,26 @@ class ImageTower(nn.Module):
         It is a feature map, or a transformer's tokens (B, 1 + P, W), from which `forward` can
         continue. Raises ValueError for a tower that cannot be cut there.
         """
+        if not self.is_vit:
+            return self.frozen_map(pixels)
         outputs: list[Tensor] = []
         block = self._blocks()[self._cut() - 1]
         hook = block.register_forward_hook(lambda _block, _inputs, output: outputs.append(output))
-        training = self.training
-        self.eval()  # later blocks run, too, and must not add these images to batch statistics
         try:
             self._map(pixels)
         finally:
             hook.remove()
-            self.train(training)
         return outputs[0]
+
+    def frozen_map(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B W rows columns"]:
+        """What `frozen` does for a convolutional trunk, layer by layer, so that it can be exported.
+        Raises ValueError as `frozen` does."""
+        blocks = self._blocks()[: self._cut()]
+        trunk = self.trunk.trunk
+        hidden: Tensor = trunk.bn1(trunk.conv_stem(pixels))
+        for block in blocks:
+            hidden = block(hidden)
+        return hidden
 
     def _rest(self, hidden: Tensor) -> ImageFeatures:
         for block in self._blocks()[self._cut() :]:

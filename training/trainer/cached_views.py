@@ -22,13 +22,14 @@ from bundle.atomic import draft_of
 from bundle.progress import show_progress
 from bundle.tensor_errors import tensor_writes
 from training.core.distributed import Ranks
-from training.core.precision import autocast
 from training.data.shards import INDEX
 from training.loading.augment import WHOLE, BatchPart
 from training.loading.pairs import PairsInMemory, to_device
 from training.loading.side_by_side import draw_partners
 from training.loading.views import DrawnViews, FreshViews
+from training.model.strided_trunk import OUTPUT_STRIDE
 from training.model.towers import ImageTower
+from training.trainer.frozen_layers import frozen_layers
 from training.trainer.training_recipe import TrainingRecipe
 
 VIEWS_PER_FORWARD = 128
@@ -109,17 +110,22 @@ def _compute(
     device: torch.device,
 ) -> Tensor:
     views = FreshViews(pairs.rgba, tower.image_size, recipe.augment)
-    outputs = []
+    frozen = frozen_layers(tower, recipe.loop.precision, device)
+    stored = torch.bfloat16 if recipe.loop.precision == "bf16" else torch.float32
+    hidden = torch.empty(0)
+    done = 0
     with show_progress("caching", len(index), "views") as advance:
         for number, group in enumerate(index.split(VIEWS_PER_FORWARD)):
             generator = torch.Generator().manual_seed(number)
-            shown = slice(number * VIEWS_PER_FORWARD, number * VIEWS_PER_FORWARD + len(group))
+            shown = slice(done, done + len(group))
             drawn = views.views(group, None if partners is None else partners[shown], generator)
-            pixels = to_device(drawn, device, recipe.loop.channels_last)
-            with autocast(recipe.loop.precision, device):
-                outputs.append(tower.frozen(pixels).cpu().contiguous())
+            output = frozen(to_device(drawn, device, recipe.loop.channels_last))
+            if not done:
+                hidden = torch.empty(len(index), *output.shape[1:], dtype=stored)
+            hidden[shown] = output
+            done += len(group)
             advance(len(group))
-    return torch.cat(outputs)
+    return hidden
 
 
 def _cache_key(tower: ImageTower, recipe: TrainingRecipe) -> str:
@@ -139,6 +145,8 @@ def _cache_key(tower: ImageTower, recipe: TrainingRecipe) -> str:
         "size": tower.image_size,
         "precision": recipe.loop.precision,
     }
+    if OUTPUT_STRIDE in recipe.model.vision:  # it changes neither weights nor pixels
+        settings["grid"] = tower.grid
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     digest.update((data.folder / INDEX).read_bytes())
     learning = {name for name, weight in tower.named_parameters() if weight.requires_grad}

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from training.model.build_towers import pretrained_towers, with_sentence_text
-from training.model.efficientnet import TIMM_NAME, imagenet_weights
+from training.model.efficientnet import TRUNKS, imagenet_weights
 from training.model.sentence_tower import KEY
 from training.model.sparse_clip import SparseCLIP
 from training.trainer.trained_model import load_model, new_model
@@ -30,10 +30,11 @@ def initial_model(recipe: TrainingRecipe) -> SparseCLIP:
         model = new_model(recipe, towers)
     else:
         model = new_model(recipe)
-    if start.image == "efficientnet_lite0":
-        if recipe.model.vision.get("timm_model_name") != TIMM_NAME:
-            raise ValueError(f"start.image: wants model.vision.timm_model_name={TIMM_NAME}")
-        model.image.load_trunk_weights(imagenet_weights())
+    if start.image:
+        wanted = TRUNKS[start.image].timm_name
+        if recipe.model.vision.get("timm_model_name") != wanted:
+            raise ValueError(f"start.image: wants model.vision.timm_model_name={wanted}")
+        model.image.load_trunk_weights(imagenet_weights(start.image))
     if start.checkpoint:
         _copy_fitting(model, Path(start.checkpoint))
     if start.freeze_image:

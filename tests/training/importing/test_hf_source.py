@@ -15,7 +15,7 @@ from bundle.onnx_graph import DENSE_OUTPUTS, INPUT, OnnxGraph
 from bundle.open_tokenizer import open_tokenizer
 from bundle.preprocessor import Preprocessor
 from tests.training.importing.varied_texts import LINES, varied_texts
-from training.bundling.onnx_file import write_onnx
+from training.core.onnx_file import write_onnx
 from training.importing.base import ImportedModel, SourceOptions
 from training.importing.hf_source import HFSource
 

@@ -17,7 +17,7 @@ from bundle.onnx_graph import DENSE_OUTPUTS, INPUT
 from bundle.open_tokenizer import open_tokenizer
 from bundle.text import TextError, clean_text, without_ignorable
 from tests.training.importing.tiny_open_clip import CONTEXT, MODELS, TEXT, VIT
-from training.bundling.onnx_file import write_onnx
+from training.core.onnx_file import write_onnx
 from training.core.torchvision_compat import open_clip
 from training.huggingface.model_error import ModelImportError
 from training.importing._gates import check_graph, check_tokens, golden

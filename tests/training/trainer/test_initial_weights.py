@@ -14,12 +14,15 @@ from torch import Tensor, nn
 import training.model.efficientnet
 from tests.training.conftest import tiny_recipe
 from training.core.torchvision_compat import open_clip
-from training.model.efficientnet import TIMM_NAME, for_clip_pixels, imagenet_weights
+from training.model.efficientnet import TRUNKS, for_clip_pixels, imagenet_weights
 from training.model.pixels import standardize
 from training.model.sparse_clip import SparseCLIP
 from training.trainer.initial_weights import initial_model
 from training.trainer.loop import train
 from training.trainer.training_recipe import TrainingRecipe
+
+LITE0 = "efficientnet_lite0"
+TIMM_NAME = TRUNKS[LITE0].timm_name
 
 
 def trunk_recipe(**sections: dict[str, object]) -> TrainingRecipe:
@@ -70,18 +73,20 @@ def _their_name(name: str) -> str:
 
 
 def test_a_trunk_from_its_package(package: dict[str, Tensor]) -> None:
-    model = initial_model(trunk_recipe(start={"image": "efficientnet_lite0"}))
+    model = initial_model(trunk_recipe(start={"image": LITE0}))
     own = model.image.trunk.trunk.state_dict()
     torch.testing.assert_close(
         own["blocks.6.0.conv_pwl.weight"], package["theirs_blocks.6.0.conv_pwl.weight"]
     )
-    torch.testing.assert_close(own["conv_stem.weight"], imagenet_weights()["_conv_stem.weight"])
+    torch.testing.assert_close(
+        own["conv_stem.weight"], imagenet_weights(LITE0)["_conv_stem.weight"]
+    )
     assert not any(name.startswith(("conv_head", "classifier")) for name in own)
 
 
 def test_a_package_of_another_network(package: dict[str, Tensor]) -> None:
     with pytest.raises(ValueError, match=r"start\.image: wants model\.vision\.timm_model_name"):
-        initial_model(tiny_recipe(start={"image": "efficientnet_lite0"}))
+        initial_model(tiny_recipe(start={"image": LITE0}))
     model = SparseCLIP(trunk_recipe().model)
     with pytest.raises(ValueError, match=r"start\.image: its weights are of another network"):
         model.image.load_trunk_weights(dict(list(package.items())[5:]))
