@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bundle.schema import PositiveInt, SchemaError, from_dict
+from bundle.schema import NonNegativeFloat, PositiveInt, SchemaError, from_dict
 from training.model.sentence_encoder import EncoderDescription, SentenceTrunk
 from training.model.vector_memo import VectorMemo
 
@@ -30,6 +31,9 @@ class SentenceTextConfig:
     """T; None for as many tokens as the encoder reads."""
     frozen: bool = True
     """Keep the encoder as it is, and train the layers after it alone."""
+    noise: NonNegativeFloat = 0.0
+    """In training, a random vector of this length turns the encoder's unit vector of a text. A
+    caption so stands for all texts near it, and cannot be learned by heart."""
     encoder: EncoderDescription | None = None
     """What the encoder was when the run began, which writes it."""
 
@@ -41,7 +45,7 @@ class SentenceTextConfig:
 
 def refuse_without_encoder(text: Mapping[str, Any]) -> None:
     """Raises SchemaError for a key of SentenceTextConfig that no text tower of open_clip has."""
-    for key in ("hidden", "frozen", "encoder"):
+    for key in ("hidden", "frozen", "noise", "encoder"):
         if key in text:
             raise SchemaError(f"model.text.{key}: wants model.text.{KEY}")
 
@@ -59,6 +63,7 @@ class SentenceTower(nn.Module):
         if config.context_length is None or config.encoder is None:
             raise ValueError("model.text: has no description of its encoder; see resolved_text")
         self.trunk, self.frozen, self.description = trunk, config.frozen, config.encoder
+        self.noise = config.noise
         self.width, self.vocabulary = config.hidden, trunk.vocabulary
         self.context_length = config.context_length
         self.layers = nn.Sequential(
@@ -82,7 +87,10 @@ class SentenceTower(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B W"]:
         """Token ids to one vector per text."""
-        out: Tensor = self.layers(self.pooled(tokens))
+        vectors = self.pooled(tokens)
+        if self.noise and self.training:
+            vectors = _turned(vectors, self.noise)
+        out: Tensor = self.layers(vectors)
         return out
 
     def pooled(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B E"]:
@@ -97,6 +105,13 @@ class SentenceTower(nn.Module):
         if self.frozen:
             self.trunk.eval()
         return self
+
+
+def _turned(vectors: Tensor, noise: float) -> Tensor:
+    """Vectors (B, E) in a random direction near their own, with their own lengths."""
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    moved = vectors + torch.randn_like(vectors) * length * (noise / vectors.shape[1] ** 0.5)
+    return F.normalize(moved, dim=-1) * length
 
 
 def _leave_out(module: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: object) -> None:

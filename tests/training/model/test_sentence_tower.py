@@ -135,6 +135,20 @@ def test_vectors_of_evaluation_are_good_for_training(folders: Any) -> None:
     assert {name.partition(".")[0] for name, has in gradients.items() if has} == {"layers"}
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+def test_noise_turns_vectors_in_training_only(folders: Any, normalize: bool) -> None:
+    folder = folders("bert", normalize=normalize)
+    tower, ids = tower_of(folder, noise=0.75), ids_of(folder)
+    tower.layers = torch.nn.Identity()
+    exact = tower.eval()(ids)
+    assert torch.equal(exact, tower.pooled(ids))
+    turned = torch.stack([tower.train()(ids) for _ in range(200)])
+    assert not torch.equal(turned[0], turned[1])
+    torch.testing.assert_close(turned.norm(dim=-1), exact.norm(dim=-1).expand(200, -1))
+    cosine = torch.cosine_similarity(turned, exact, dim=-1).mean()
+    assert cosine == pytest.approx((1 + 0.75**2) ** -0.5, abs=0.03)
+
+
 def test_changed_weights_give_new_vectors(folders: Any) -> None:
     tower, ids = tower_of(folders("bert")), ids_of(folders("bert"))
     before = tower.pooled(ids)
