@@ -71,11 +71,10 @@ def model_card(
         *_heading(data, figures),
     ]
     lines += _rows(figures, model.concepts)
-    if research is not None:
-        lines += ["", *_research(research, model.concepts)]
     lines += [
         "",
         *_clarity(figures),
+        *([] if research is None else ["", *_research(research, model.concepts)]),
         "",
         *names_section(concepts),
         "",

@@ -210,8 +210,8 @@ def test_figures_of_the_research_model_are_told_apart(
     assert done.exit_code == 0, done.output
     card = open_bundle(tmp_path / "icons").file("CARD.md").read_text()
     own, research = card.split("### Figures of another model", 1)
-    assert own.count("| test_style |") == 1
-    assert research.count("| test_style |") == 1
+    assert own.count("| split | images |") == 1
+    assert research.count("| split | images |") == 1
     assert "seed 5, and not of this bundle" in research
     train(tiny_recipe(augment={"rotate": 1.0}), tmp_path / "other", stop_after=1)
     refused = export(run, tmp_path / "none", "--research-run", str(tmp_path / "other"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +109,20 @@ def test_views_are_random_and_of_their_image(icons: Path) -> None:
     last = views.hidden[-3:]
     torch.testing.assert_close(last[0], last[2])
     assert not torch.allclose(last[0], views.hidden[0])
+
+
+def test_another_grid_has_views_of_its_own(icons: Path) -> None:
+    start = {"freeze_image": True, "unlocked_groups": 1}
+    data = {"path": str(icons), "cached_views": 1}
+    coarse = trunk_recipe(data=data, start=start)
+    vision = {**coarse.model.vision, "output_stride": 16}
+    fine = replace(coarse, model=replace(coarse.model, vision=vision))
+    shapes = []
+    for recipe in (coarse, fine):
+        tower = initial_model(recipe).image
+        pairs = PairsInMemory(icons, "train", CaptionTokenizer.of_size(600, 12))
+        shapes.append(cached_views(pairs, tower, recipe, ONE).hidden.shape[2:])
+    assert shapes == [(2, 2), (4, 4)]
 
 
 def test_the_image_beside_a_view_is_kept_with_it(icons: Path) -> None:
