@@ -74,6 +74,15 @@ class Beside(NamedTuple):
     """Any images where none is shown."""
 
 
+class AugmentedViews(NamedTuple):
+    """Random views, and how far their images cover them."""
+
+    pixels: Float[Tensor, "B 3 S S"]
+    """In [0, 1]."""
+    cover: Float[Tensor, "B 1 S S"]
+    """0 where a view shows its ground alone, 1 where its images hide it."""
+
+
 def augment(
     rgba: UInt8[Tensor, "B 4 R R"],
     size: int,
@@ -83,7 +92,20 @@ def augment(
     grounds: Float[Tensor, "B 3"] | None = None,
     beside: Beside | None = None,
 ) -> Float[Tensor, "B 3 S S"]:
-    """One random view of each image, in [0, 1]. The same generator state gives the same views.
+    """The pixels of `augmented`."""
+    return augmented(rgba, size, config, generator, part, grounds, beside).pixels
+
+
+def augmented(
+    rgba: UInt8[Tensor, "B 4 R R"],
+    size: int,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    part: BatchPart = WHOLE,
+    grounds: Float[Tensor, "B 3"] | None = None,
+    beside: Beside | None = None,
+) -> AugmentedViews:
+    """One random view of each image. The same generator state gives the same views.
 
     `grounds` are the colours that serving lays the images on, in [0, 1]; white without them.
 
@@ -120,7 +142,7 @@ def augment(
         low, high = config.jpeg_quality
         chosen, halved = uniform(0, 1) < config.jpeg, uniform(0, 1) < 0.5
         x = with_jpeg_artefacts(x, chosen, uniform(low, high + 1).floor(), halved)
-    return x
+    return AugmentedViews(x, layers[:, 3:])
 
 
 def _sampled(rgba: Tensor, affine: Tensor, size: int) -> Float[Tensor, "B 4 S S"]:

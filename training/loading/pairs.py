@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from bundle.image import ImageLimits, decode_image
@@ -46,6 +46,8 @@ class PairBatch(NamedTuple):
     tokens: Int[Tensor, "B T"]
     captions: Int[Tensor, " B"] | None = None
     """A number for each caption, where equal tokens do not tell which are equal."""
+    ground: Bool[Tensor, "B P"] | None = None
+    """The patches that show the views' ground alone, where a loss asks for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +163,8 @@ class PairsInMemory:
         caption = self.first[own] + torch.minimum(caption, others)
         drawn = views(index, generator, part)
         if drawn.partners is None:
-            return PairBatch(drawn.pixels, self.tokens[caption])
-        return PairBatch(drawn.pixels, *self._joined(caption, drawn.partners))
+            return PairBatch(drawn.pixels, self.tokens[caption], None, drawn.ground)
+        return PairBatch(drawn.pixels, *self._joined(caption, drawn.partners), drawn.ground)
 
     def _joined(
         self, caption: Int[Tensor, " b"], partners: Int[Tensor, " b"]

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 import torch
-from jaxtyping import Float, Int, UInt8
+import torch.nn.functional as F
+from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
 from bundle.ground import ground_of
-from training.loading.augment import WHOLE, AugmentConfig, BatchPart, Beside, augment
+from training.loading.augment import WHOLE, AugmentConfig, BatchPart, Beside, augmented
 from training.loading.side_by_side import draw_partners
 from training.model.pixels import preprocessing, standardize
+
+COVERED_FROM = 0.02
+"""The share of a patch that its image must cover, or the patch shows the ground."""
 
 
 class DrawnViews(NamedTuple):
@@ -23,6 +27,8 @@ class DrawnViews(NamedTuple):
     partners: Int[Tensor, " b"] | None = None
     """The image that each view shows beside its own, or NONE of side_by_side.py; None where no view
     has one."""
+    ground: Bool[Tensor, "b P"] | None = None
+    """The patches that show nothing but the view's ground; None where nobody asked for them."""
 
 
 class Views(Protocol):
@@ -38,8 +44,15 @@ class Views(Protocol):
 class FreshViews:
     """Views that are made anew at each call."""
 
-    def __init__(self, rgba: UInt8[Tensor, "N 4 R R"], size: int, config: AugmentConfig) -> None:
-        self.rgba, self.size, self.config = rgba, size, config
+    def __init__(
+        self,
+        rgba: UInt8[Tensor, "N 4 R R"],
+        size: int,
+        config: AugmentConfig,
+        grid: tuple[int, int] | None = None,
+    ) -> None:
+        """With the `grid` of a model's patches, views tell which of them show the ground alone."""
+        self.rgba, self.size, self.config, self.grid = rgba, size, config, grid
         background = preprocessing(size).background
         images = (Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in rgba)
         grounds = [ground_of(image, background) for image in images]
@@ -53,7 +66,7 @@ class FreshViews:
         if self.config.pair:  # drawn on demand: the views of other recipes stay as they are
             # Drawn for the whole batch, so that a run's views do not depend on its ranks.
             partners = draw_partners(index, index, self.config.pair, generator)[rows]
-        return DrawnViews(self.views(index[rows], partners, generator, part), partners)
+        return self.views(index[rows], partners, generator, part)
 
     def views(
         self,
@@ -61,9 +74,13 @@ class FreshViews:
         partners: Int[Tensor, " b"] | None,
         generator: torch.Generator,
         part: BatchPart = WHOLE,
-    ) -> Float[Tensor, "b 3 S S"]:
+    ) -> DrawnViews:
         """One view of each of the images `index`, which are a part of a batch, with given
         partners."""
         rgba, grounds = self.rgba[index], self.grounds[index]
         beside = None if partners is None else Beside(partners >= 0, self.rgba[partners])
-        return standardize(augment(rgba, self.size, self.config, generator, part, grounds, beside))
+        views = augmented(rgba, self.size, self.config, generator, part, grounds, beside)
+        ground = None
+        if self.grid is not None:
+            ground = F.adaptive_avg_pool2d(views.cover, self.grid).flatten(1) < COVERED_FROM
+        return DrawnViews(standardize(views.pixels), partners, ground)

@@ -111,7 +111,8 @@ def _turned(vectors: Tensor, noise: float) -> Tensor:
     """Vectors (B, E) in a random direction near their own, with their own lengths."""
     length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     moved = vectors + torch.randn_like(vectors) * length * (noise / vectors.shape[1] ** 0.5)
-    return F.normalize(moved, dim=-1) * length
+    turned: Tensor = F.normalize(moved, dim=-1) * length
+    return turned
 
 
 def _leave_out(module: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: object) -> None:

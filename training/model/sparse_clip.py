@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bundle.schema import PositiveFloat, PositiveInt
@@ -89,6 +89,9 @@ class LossInputs(NamedTuple):
     scale: Float[Tensor, ""]
     parameters: dict[str, Float[Tensor, ""]]
     """The scalars that the loss learns beside the scale, by name; see Loss.parameters."""
+    on_ground: Float[Tensor, " B"] | None = None
+    """The share of each image's match with its text that is on patches of the ground, from 0 to 1;
+    None where nobody asked for it."""
 
 
 class SparseCLIP(nn.Module):
@@ -170,16 +173,28 @@ class SparseCLIP(nn.Module):
         dense = self.text_head.dense(self.text(tokens))
         return Encoding(self.text_head.row_codes(dense), dense)
 
-    def forward(self, pixels: Float[Tensor, "B 3 S S"], tokens: Int[Tensor, "B T"]) -> LossInputs:
+    def forward(
+        self,
+        pixels: Float[Tensor, "B 3 S S"],
+        tokens: Int[Tensor, "B T"],
+        ground: Bool[Tensor, "B P"] | None = None,
+    ) -> LossInputs:
         """Codes, scale and the loss's scalars in one call: DistributedDataParallel expects every
-        parameter that learns to take part in the forward pass."""
-        return LossInputs(
-            self.encode_image(pixels).codes,
-            self.encode_text(tokens).codes,
-            self.scale,
-            dict(self.loss_parameters.items()),
-        )
+        parameter that learns to take part in the forward pass. With the patches that show the
+        `ground`, also the share of each image's match that is on them; that wants mean pooling."""
+        text, on_ground = self.encode_text(tokens).codes, None
+        if ground is None:
+            image = self.encode_image(pixels).codes
+        else:
+            patches = self.image_head.dense(self.image(pixels).patches)
+            unit = F.normalize(text.detach().float(), dim=-1)  # pictures are to move, not texts
+            image, matches = self.image_head.pooled_with_matches(patches, unit)
+            on_ground = (matches * ground).sum(1) / (matches.sum(1) + SMALLEST_MATCH)
+        return LossInputs(image, text, self.scale, dict(self.loss_parameters.items()), on_ground)
 
+
+SMALLEST_MATCH = 1e-3
+"""Added to the sum of the patches' products with a text, which may be zero."""
 
 SHORTEST_ROW = 0.1
 """A row's gradient is at most that of a row of this share of the batch's mean length."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -101,22 +101,51 @@ class SparseHead(nn.Module):
         All codes together are (B, P, C). Only (B, P, step) of them exist at a time; `step` follows
         from PATCH_CODES_PER_SLICE unless it is given.
         """
+        slices = self._slices(dense, step)
+        return self.cut(torch.cat(self._on_slices(self._pool, dense, slices), dim=1))
+
+    def pooled_with_matches(
+        self, dense: Float[Tensor, "B P D"], texts: Float[Tensor, "B C"], step: int | None = None
+    ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B P"]]:
+        """`pooled_codes`, and how well each patch matches its image's text: the product of the
+        patch's code and the text's."""
+        slices = self._slices(dense, step)
+        parts = torch.split(texts, len(slices[0][0]), dim=1)
+        both = [(*own, part) for own, part in zip(slices, parts, strict=True)]
+        results = self._on_slices(self._pool_and_match, dense, both)
+        pooled = torch.cat([codes for codes, _ in results], dim=1)
+        return self.cut(pooled), torch.stack([matches for _, matches in results]).sum(0)
+
+    def _slices(
+        self, dense: Float[Tensor, "B P D"], step: int | None
+    ) -> list[tuple[Tensor, Tensor | None]]:
+        """Weights and biases of `step` concepts at a time."""
         batch, patches, _ = dense.shape
-        concepts = self.project.out_features
         step = step or max(1, PATCH_CODES_PER_SLICE // (batch * patches))
         weights = torch.split(self.project.weight, step)
         biases: Sequence[Tensor | None] = [None] * len(weights)
         if self.project.bias is not None:
             biases = torch.split(self.project.bias, step)
-        slices = list(zip(weights, biases, strict=True))
-        if step >= concepts or not torch.is_grad_enabled():
-            return self.cut(torch.cat([self._pool(dense, w, b) for w, b in slices], dim=1))
+        return list(zip(weights, biases, strict=True))
+
+    @staticmethod
+    def _on_slices(
+        pool: Callable[..., Any], dense: Tensor, slices: Sequence[tuple[Tensor | None, ...]]
+    ) -> list[Any]:
+        if len(slices) == 1 or not torch.is_grad_enabled():
+            return [pool(dense, *own) for own in slices]
         # Without checkpoints autograd would keep the codes of every slice for the backward pass.
-        pooled = [checkpoint(self._pool, dense, w, b, use_reentrant=False) for w, b in slices]
-        return self.cut(torch.cat(pooled, dim=1))
+        return [checkpoint(pool, dense, *own, use_reentrant=False) for own in slices]
 
     def _pool(self, dense: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return self._activate(F.linear(dense, weight, bias)).mean(dim=1)
+
+    def _pool_and_match(
+        self, dense: Tensor, weight: Tensor, bias: Tensor | None, texts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        codes = self._activate(F.linear(dense, weight, bias))  # (B, P, step)
+        matches = torch.bmm(codes, texts.to(codes.dtype)[:, :, None])[:, :, 0]
+        return codes.mean(dim=1), matches.float()
 
     def _activate(self, x: Tensor) -> Tensor:
         if not self.relu:

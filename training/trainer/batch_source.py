@@ -35,6 +35,8 @@ class BatchSource:
             raise ValueError("data.cached_views: wants start.freeze_image and data in memory")
         if recipe.augment.pair and is_streamed:
             raise ValueError("augment.pair: wants data in memory")
+        if recipe.loop.ground and is_streamed:
+            raise ValueError("loop.ground: wants data in memory")
         if recipe.data.weights and is_streamed:
             raise ValueError("data.weights: a stream takes its pairs as they come")
         if is_streamed:
@@ -57,7 +59,8 @@ class BatchSource:
 
     def _views(self, pairs: PairsInMemory, tower: ImageTower) -> Views:
         if not self.recipe.data.cached_views:
-            return FreshViews(pairs.rgba, self.size, self.recipe.augment)
+            grid = tower.grid if self.recipe.loop.ground else None
+            return FreshViews(pairs.rgba, self.size, self.recipe.augment, grid)
         views = cached_views(pairs, tower, self.recipe, self.ranks)
         tower.reads_frozen = True
         return views
@@ -69,7 +72,8 @@ class BatchSource:
             pixels = to_device(batch.pixels, device, channels_last)
             tokens = batch.tokens.to(device, non_blocking=True)
             captions = None if batch.captions is None else batch.captions.to(device)
-            yield PairBatch(pixels, tokens, captions)
+            ground = None if batch.ground is None else batch.ground.to(device)
+            yield PairBatch(pixels, tokens, captions, ground)
 
     def _in_memory(self, start: int) -> Iterator[PairBatch]:
         recipe, loop = self.recipe, self.recipe.loop

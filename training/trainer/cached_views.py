@@ -12,9 +12,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -49,10 +51,11 @@ class CachedViews:
         hidden: Tensor,
         counts: Int[Tensor, " N"],
         partners: Int[Tensor, " V"] | None = None,
+        ground: Bool[Tensor, "V P"] | None = None,
     ) -> None:
         """`hidden` (V, ...) has the counts[0] views of image 0 first, then those of image 1, ...
-        `partners` are the images that the views show beside their own, as DrawnViews has them."""
-        self.hidden, self.counts, self.partners = hidden, counts, partners
+        `partners` and `ground` are those of all views, as DrawnViews has them."""
+        self.hidden, self.counts, self.partners, self.ground = hidden, counts, partners, ground
         self.first = counts.cumsum(0) - counts
 
     def __call__(
@@ -64,7 +67,8 @@ class CachedViews:
         draws, own = torch.rand(len(index), generator=generator)[rows], index[rows]
         view = self.first[own] + (draws * self.counts[own]).long()
         partners = None if self.partners is None else self.partners[view]
-        return DrawnViews(self.hidden[view], partners)
+        ground = None if self.ground is None else self.ground[view]
+        return DrawnViews(self.hidden[view], partners, ground)
 
 
 def view_counts(
@@ -86,18 +90,27 @@ def cached_views(
     """
     counts = view_counts(pairs, recipe.data.cached_views, recipe.data.weights)
     path = recipe.data.folder / "views" / f"{_cache_key(tower, recipe)}.safetensors"
-    if ranks.is_first and not path.is_file():
+    if ranks.is_first and not _has_all(path, recipe):
         index = torch.repeat_interleave(torch.arange(len(pairs)), counts)  # (V,), the view's image
         kept = {}
         if recipe.augment.pair:
             generator = torch.Generator().manual_seed(PARTNERS_SEED)
             kept["partners"] = draw_partners(index, index, recipe.augment.pair, generator)
-        kept["hidden"] = _compute(pairs, index, kept.get("partners"), tower, recipe, ranks.device)
+        kept |= _compute(pairs, index, kept.get("partners"), tower, recipe, ranks.device)
         with draft_of(path) as file, tensor_writes():
             save_file(kept, file.name)
     ranks.wait()
     kept = load_file(path)
-    return CachedViews(kept["hidden"], counts, kept.get("partners"))
+    ground = kept["ground"] if recipe.loop.ground else None
+    return CachedViews(kept["hidden"], counts, kept.get("partners"), ground)
+
+
+def _has_all(path: Path, recipe: TrainingRecipe) -> bool:
+    """Whether an earlier run has kept the views. The oldest files have no `ground`."""
+    if not path.is_file():
+        return False
+    with safe_open(path, "pt") as file:
+        return not recipe.loop.ground or "ground" in file.keys()  # noqa: SIM118
 
 
 @torch.no_grad()
@@ -108,24 +121,28 @@ def _compute(
     tower: ImageTower,
     recipe: TrainingRecipe,
     device: torch.device,
-) -> Tensor:
-    views = FreshViews(pairs.rgba, tower.image_size, recipe.augment)
+) -> dict[str, Tensor]:
+    """The frozen layers' output `hidden` (V, ...) of all views, and their `ground` (V, P)."""
+    views = FreshViews(pairs.rgba, tower.image_size, recipe.augment, tower.grid)
     frozen = frozen_layers(tower, recipe.loop.precision, device)
     stored = torch.bfloat16 if recipe.loop.precision == "bf16" else torch.float32
     hidden = torch.empty(0)
+    grounds: list[Tensor] = []
     done = 0
     with show_progress("caching", len(index), "views") as advance:
         for number, group in enumerate(index.split(VIEWS_PER_FORWARD)):
             generator = torch.Generator().manual_seed(number)
             shown = slice(done, done + len(group))
             drawn = views.views(group, None if partners is None else partners[shown], generator)
-            output = frozen(to_device(drawn, device, recipe.loop.channels_last))
+            output = frozen(to_device(drawn.pixels, device, recipe.loop.channels_last))
             if not done:
                 hidden = torch.empty(len(index), *output.shape[1:], dtype=stored)
             hidden[shown] = output
+            assert drawn.ground is not None
+            grounds.append(drawn.ground)
             done += len(group)
             advance(len(group))
-    return hidden
+    return {"hidden": hidden, "ground": torch.cat(grounds)}
 
 
 def _cache_key(tower: ImageTower, recipe: TrainingRecipe) -> str:

@@ -95,6 +95,7 @@ class _TrainingRun:
             device=ranks.device,
             mask_equal_captions=loop.mask_equal_captions,
             l1=loop.l1,
+            ground=loop.ground,
         )
 
     def _open(self) -> Progress:

@@ -41,12 +41,14 @@ class TrainingStep:
         device: torch.device,
         mask_equal_captions: bool = False,
         l1: float = 0.0,
+        ground: float = 0.0,
     ) -> None:
         """`model` is a SparseCLIP, or DistributedDataParallel around one. With a `micro_batch` of 0
         the batch is not split. With `mask_equal_captions` the loss learns which captions are equal.
-        `l1` is the weight of `mean_l1` in the loss.
+        `l1` is the weight of `mean_l1` in the loss, and `ground` that of the mean share of an
+        image's match that is on patches of the ground.
         """
-        self.model, self.loss, self.l1 = model, loss, l1
+        self.model, self.loss, self.l1, self.ground = model, loss, l1, ground
         self.mask_equal_captions = mask_equal_captions
         self.micro_batch, self.device = micro_batch, device
         self.autocast = autocast(precision, device)
@@ -56,13 +58,16 @@ class TrainingStep:
         if 0 < self.micro_batch < len(batch.pixels):
             return self._cached(batch)
         with self.autocast:
-            outputs: LossInputs = self.model(batch.pixels, batch.tokens)
+            outputs: LossInputs = self.model(batch.pixels, batch.tokens, self._ground_of(batch))
         loss = self._loss(outputs, batch)
         loss.backward()
         return measure(loss, outputs)
 
+    def _ground_of(self, batch: PairBatch) -> Tensor | None:
+        return batch.ground if self.ground else None
+
     def _loss(self, outputs: LossInputs, batch: PairBatch) -> Tensor:
-        image, text, scale, parameters = outputs
+        image, text, scale, parameters, on_ground = outputs
         captions = batch.captions
         if not self.mask_equal_captions:
             captions = None
@@ -70,12 +75,18 @@ class TrainingStep:
             captions = caption_numbers(batch.tokens)
         image, text = normalize(image), normalize(text)
         loss = self.loss(image, text, scale, parameters, captions)
-        return loss + self.l1 * mean_l1(image, text) if self.l1 else loss
+        if self.l1:
+            loss = loss + self.l1 * mean_l1(image, text)
+        return loss if on_ground is None else loss + self.ground * on_ground.mean()
 
     def _cached(self, batch: PairBatch) -> StepResult:
         pixels = torch.split(batch.pixels, self.micro_batch)
         tokens = torch.split(batch.tokens, self.micro_batch)
-        micro_batches = list(zip(pixels, tokens, strict=True))
+        ground = self._ground_of(batch)
+        grounds: Sequence[Tensor | None] = [None] * len(pixels)
+        if ground is not None:
+            grounds = torch.split(ground, self.micro_batch)
+        micro_batches = list(zip(pixels, tokens, grounds, strict=True))
         random_states, outputs = [], []
         for micro_batch in micro_batches:
             random_states.append(_random_state(self.device))
@@ -86,6 +97,9 @@ class TrainingStep:
         loss.backward()  # stops at the leaves, which now hold the gradient by codes and scalars
         image_grads = torch.split(_gradient(leaves.image), self.micro_batch)
         text_grads = torch.split(_gradient(leaves.text), self.micro_batch)
+        ground_grads: Sequence[Tensor] = ()
+        if leaves.on_ground is not None:
+            ground_grads = torch.split(_gradient(leaves.on_ground), self.micro_batch)
         scalars = [leaves.scale, *leaves.parameters.values()]
         for i, micro_batch in enumerate(micro_batches):
             is_last = i == len(micro_batches) - 1
@@ -95,13 +109,15 @@ class TrainingStep:
             _set_random_state(random_states[i], self.device)
             with nullcontext() if is_last else no_sync():
                 with self.autocast:
-                    image, text, scale, parameters = self.model(*micro_batch)
+                    image, text, scale, parameters, on_ground = self.model(*micro_batch)
                 # The scalars' gradients are those of the whole batch: they count once.
                 scalar_grads = [_gradient(x) if is_last else torch.zeros_like(x) for x in scalars]
-                torch.autograd.backward(
-                    [image, text, scale, *parameters.values()],
-                    [image_grads[i], text_grads[i], *scalar_grads],
-                )
+                found = [image, text, scale, *parameters.values()]
+                gradients = [image_grads[i], text_grads[i], *scalar_grads]
+                if on_ground is not None:
+                    found.append(on_ground)
+                    gradients.append(ground_grads[i])
+                torch.autograd.backward(found, gradients)
         return measure(loss, leaves)
 
 
@@ -127,7 +143,12 @@ def _as_leaves(outputs: Sequence[LossInputs]) -> LossInputs:
         torch.cat([output.text for output in outputs]).requires_grad_(),
         last.scale.clone().requires_grad_(),
         {name: x.detach().clone().requires_grad_() for name, x in last.parameters.items()},
+        None if last.on_ground is None else _leaf([output.on_ground for output in outputs]),
     )
+
+
+def _leaf(parts: Sequence[Tensor | None]) -> Tensor:
+    return torch.cat([part for part in parts if part is not None]).requires_grad_()
 
 
 def _gradient(leaf: Tensor) -> Tensor:

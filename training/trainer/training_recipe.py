@@ -63,6 +63,10 @@ class LoopConfig:
     l1: NonNegativeFloat = 0.0
     """Weight of a penalty that is added to the loss: the mean L1 norm of the codes of unit length.
     See training/trainer/step.py."""
+    ground: NonNegativeFloat = 0.0
+    """Weight of a penalty on what matches the caption where the view shows its ground alone: the
+    share of the image's match that is on such patches. It makes maps point. It wants mean pooling
+    and data in memory."""
     mask_equal_captions: bool = True
     """Pairs of a batch with the same caption are not each other's negatives."""
     ema: Fraction = 0.0
@@ -112,6 +116,10 @@ class TrainingRecipe(BaseRecipe):
             init is not None and init > cap,
         )
         yield "model.rep_relu: wants model.relu", model.rep_relu and not model.relu
+        yield (
+            "loop.ground: wants model.relu and model.pool=patch_mean",
+            self.loop.ground > 0 and not (model.relu and model.pool == "patch_mean"),
+        )
         yield "model.top_k: wants model.relu", model.top_k is not None and not model.relu
         yield (
             f"model.top_k: over the {model.concepts} concepts of the codes",
