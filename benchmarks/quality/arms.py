@@ -18,6 +18,7 @@ DENSE = [
     "model.rep_relu=false",
     "model.top_k=null",
     "loop.l1=0.0",
+    "loop.ground=0.0",  # it wants a ReLU
 ]
 # Without the second value a recipe's own start would count as a cap while the scale is below it.
 UNCAPPED = ["model.logit_scale_cap=100.0", "model.logit_scale_init=null"]
@@ -34,13 +35,17 @@ def _cap(value: float) -> list[str]:
 ARMS: dict[str, list[str]] = {
     SPARSE: [],
     "dense": [*DENSE, *NARROW, *UNCAPPED],
+    # Noise on texts is for wide codes, which would learn captions by heart.
+    "dense_no_noise": [*DENSE, *NARROW, *UNCAPPED, "model.text.noise=0.0"],
     "dense_full_rate": [*DENSE, *NARROW, *UNCAPPED, *FULL_RATE],
     "dense_full_rate_decay": [*DENSE, *NARROW, *UNCAPPED, *FULL_RATE, *DECAY],
     # With `dense` and `cap_100` the paper's two by two: ReLU or not, D or many times D.
     "wide_without_relu": [*DENSE, *UNCAPPED],
     "relu_without_width": [*NARROW, *UNCAPPED],
     "relu_without_width_capped": NARROW,
-    "cls": ["model.pool=cls"],
+    "cls": ["model.pool=cls", "loop.ground=0.0"],
+    "no_ground": ["loop.ground=0.0"],
+    "no_noise": ["model.text.noise=0.0"],
     "stacked": ["model.head=stacked"],
     "no_bias": ["model.bias=null"],
     "no_rep_relu": ["model.rep_relu=false"],
