@@ -198,27 +198,6 @@ def test_a_release_reads_and_encodes_once(
     assert any(value is not None and 0 < value < 1 for value in clarity)
 
 
-def test_figures_of_the_research_model_are_told_apart(
-    run: Path, exported: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from training.trainer.loop import train
-
-    written = exported[0] / "icons" / "0.1"
-    monkeypatch.setattr("training.bundling.bundle_writer.write_graphs", graphs_from(written))
-    train(tiny_recipe(loop={"seed": 5}), tmp_path / "research", stop_after=2)
-    done = export(run, tmp_path, "--research-run", str(tmp_path / "research"))
-    assert done.exit_code == 0, done.output
-    card = open_bundle(tmp_path / "icons").file("CARD.md").read_text()
-    own, research = card.split("### Figures of another model", 1)
-    assert own.count("| split | images |") == 1
-    assert research.count("| split | images |") == 1
-    assert "seed 5, and not of this bundle" in research
-    train(tiny_recipe(augment={"rotate": 1.0}), tmp_path / "other", stop_after=1)
-    refused = export(run, tmp_path / "none", "--research-run", str(tmp_path / "other"))
-    assert refused.exit_code == 1
-    assert "research run: its section `augment` is not that of the run to export" in refused.output
-
-
 def test_a_shipped_model_is_a_rounded_copy(run: Path) -> None:
     from training.bundling.bundle_writer import as_shipped
     from training.evaluation.encoder import CheckpointEncoder

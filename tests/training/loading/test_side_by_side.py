@@ -120,7 +120,7 @@ def drawn_as_in_batch(count: int) -> torch.Generator:
 
 
 def test_a_rank_s_part_is_that_of_the_whole(pairs: PairsInMemory) -> None:
-    views = FreshViews(pairs.rgba, 16, AugmentConfig(pair=0.5, small=0.3, jpeg=0.3))
+    views = FreshViews(pairs.rgba, 16, AugmentConfig(pair=0.5, small=0.3, jpeg=0.3), grid=(2, 2))
     whole = pairs.batches(0, 8, 3, PairsConfig(), views)
     parts = [pairs.batches(0, 8, 3, PairsConfig(), views, part=BatchPart(i, 2)) for i in range(2)]
     for batch, first, second in islice(zip(whole, *parts, strict=True), 3):
