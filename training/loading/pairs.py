@@ -164,23 +164,27 @@ class PairsInMemory:
         drawn = views(index, generator, part)
         if drawn.partners is None:
             return PairBatch(drawn.pixels, self.tokens[caption], None, drawn.ground)
-        return PairBatch(drawn.pixels, *self._joined(caption, drawn.partners), drawn.ground)
+        joined = self._joined(caption, self.first[own], drawn.partners)
+        return PairBatch(drawn.pixels, *joined, drawn.ground)
 
     def _joined(
-        self, caption: Int[Tensor, " b"], partners: Int[Tensor, " b"]
+        self, caption: Int[Tensor, " b"], own: Int[Tensor, " b"], partners: Int[Tensor, " b"]
     ) -> tuple[Int[Tensor, "b T"], Int[Tensor, " b"]]:
         """The tokens of captions, by their place in `captions`, and their numbers. Where there is a
-        partner, it is the caption and the partner's first one: `A and B`."""
+        partner, they are the first captions of both images, `own` and the partner's: `A and B`.
+        Others would rarely come again, and a frozen sentence encoder reads a text only once."""
         tokens = self.tokens[caption]
         numbers = caption_numbers(tokens)
         rows = (partners >= 0).nonzero()[:, 0]
         if len(rows) == 0:
             return tokens, numbers
-        first = self.first[partners[rows]]
-        pairs = zip(caption[rows].tolist(), first.tolist(), strict=True)
+        own, first = own[rows], self.first[partners[rows]]
+        pairs = zip(own.tolist(), first.tolist(), strict=True)
         found, cut = self.tokenize([f"{self.captions[a]} and {self.captions[b]}" for a, b in pairs])
         tokens[rows] = found
-        numbers[rows] = joined_numbers(numbers[rows], caption_numbers(self.tokens[first]))
+        numbers[rows] = joined_numbers(
+            caption_numbers(self.tokens[own]), caption_numbers(self.tokens[first])
+        )
         if cut and not self._has_cut:
             self._has_cut = True
             log.warning("some captions of two images are cut at %d tokens", tokens.shape[1])
