@@ -163,7 +163,7 @@ def test_a_recipe_without_pairs_has_the_views_that_it_had(icons: Path) -> None:
     pairs = PairsInMemory(icons, "train", CaptionTokenizer.of_size(600, 12))
     cached_views(pairs, tower, recipe, ONE)
     [path] = (icons / "views").iterdir()
-    assert set(load_file(path)) == {"hidden"}
+    assert set(load_file(path)) == {"hidden", "ground"}
 
 
 @pytest.mark.parametrize(
