@@ -256,6 +256,6 @@ def random_views(
         ground_of(Image.fromarray(pixels.permute(1, 2, 0).numpy()), preprocessing.background)
         for pixels in rgba
     ]
-    views = augment(rgba, p.size, config, generator, grounds=torch.tensor(grounds) / 255)
+    views = augment(rgba, p.size, config, generator, grounds=torch.tensor(grounds) / 255).pixels
     standardized: NDArray[np.float32] = ((views - mean) / std).numpy()
     return standardized

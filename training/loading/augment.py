@@ -91,19 +91,6 @@ def augment(
     part: BatchPart = WHOLE,
     grounds: Float[Tensor, "B 3"] | None = None,
     beside: Beside | None = None,
-) -> Float[Tensor, "B 3 S S"]:
-    """The pixels of `augmented`."""
-    return augmented(rgba, size, config, generator, part, grounds, beside).pixels
-
-
-def augmented(
-    rgba: UInt8[Tensor, "B 4 R R"],
-    size: int,
-    config: AugmentConfig,
-    generator: torch.Generator,
-    part: BatchPart = WHOLE,
-    grounds: Float[Tensor, "B 3"] | None = None,
-    beside: Beside | None = None,
 ) -> AugmentedViews:
     """One random view of each image. The same generator state gives the same views.
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from bundle.ground import ground_of
-from training.loading.augment import WHOLE, AugmentConfig, BatchPart, Beside, augmented
+from training.loading.augment import WHOLE, AugmentConfig, BatchPart, Beside, augment
 from training.loading.side_by_side import draw_partners
 from training.model.pixels import preprocessing, standardize
 
@@ -79,7 +79,7 @@ class FreshViews:
         partners."""
         rgba, grounds = self.rgba[index], self.grounds[index]
         beside = None if partners is None else Beside(partners >= 0, self.rgba[partners])
-        views = augmented(rgba, self.size, self.config, generator, part, grounds, beside)
+        views = augment(rgba, self.size, self.config, generator, part, grounds, beside)
         ground = None
         if self.grid is not None:
             ground = F.adaptive_avg_pool2d(views.cover, self.grid).flatten(1) < COVERED_FROM

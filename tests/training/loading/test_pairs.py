@@ -89,15 +89,15 @@ STILL = AugmentConfig(scale=(1, 1), aspect=0, rotate=0, shift=0, colour=0, grey=
 def test_a_part_of_the_views_are_jpegs_and_the_seed_says_which() -> None:
     rgba = torch.randint(0, 256, (12, 4, 32, 32), dtype=torch.uint8)
     config = AugmentConfig(**{**vars(STILL), "jpeg": 0.5})
-    plain = augment(rgba, 32, STILL, torch.Generator().manual_seed(3))
-    views = augment(rgba, 32, config, torch.Generator().manual_seed(3))
+    plain = augment(rgba, 32, STILL, torch.Generator().manual_seed(3)).pixels
+    views = augment(rgba, 32, config, torch.Generator().manual_seed(3)).pixels
     same = torch.tensor([bool(torch.equal(a, b)) for a, b in zip(plain, views, strict=True)])
     assert 0 < same.sum() < 12
     assert 0.01 < (views - plain)[~same].abs().mean() < 0.5  # noise is what a JPEG keeps worst
-    again = augment(rgba, 32, config, torch.Generator().manual_seed(3))
+    again = augment(rgba, 32, config, torch.Generator().manual_seed(3)).pixels
     assert torch.equal(views, again)
     parts = [
-        augment(rgba[6 * rank : 6 * rank + 6], 32, config, generator, BatchPart(rank, 2))
+        augment(rgba[6 * rank : 6 * rank + 6], 32, config, generator, BatchPart(rank, 2)).pixels
         for rank in range(2)
         for generator in [torch.Generator().manual_seed(3)]
     ]
@@ -108,7 +108,7 @@ def test_small_views_show_all_of_their_image_somewhere_on_the_ground() -> None:
     rgba = torch.zeros(64, 4, 32, 32, dtype=torch.uint8)
     rgba[:, 3] = 255  # black squares on white
     config = AugmentConfig(**{**vars(STILL), "small": 0.5, "small_scale": (0.4, 0.5)})
-    views = augment(rgba, 64, config, torch.Generator().manual_seed(0))
+    views = augment(rgba, 64, config, torch.Generator().manual_seed(0)).pixels
     share = (1 - views[:, 0]).mean(dim=(1, 2))
     small = share < 0.9
     assert 16 < small.sum() < 48
@@ -122,9 +122,9 @@ def test_small_views_show_all_of_their_image_somewhere_on_the_ground() -> None:
 
 def test_views_of_recipes_without_small_ones_stay_as_they_were() -> None:
     rgba = torch.randint(0, 256, (4, 4, 32, 32), dtype=torch.uint8)
-    views = augment(rgba, 16, AugmentConfig(), torch.Generator().manual_seed(0))
+    views = augment(rgba, 16, AugmentConfig(), torch.Generator().manual_seed(0)).pixels
     unused = AugmentConfig(small_scale=(0.1, 0.2))
-    assert torch.equal(views, augment(rgba, 16, unused, torch.Generator().manual_seed(0)))
+    assert torch.equal(views, augment(rgba, 16, unused, torch.Generator().manual_seed(0)).pixels)
 
 
 def test_an_image_in_memory_lies_on_the_ground_that_serving_lays_it_on() -> None:
@@ -143,9 +143,9 @@ def test_an_image_in_memory_lies_on_the_ground_that_serving_lays_it_on() -> None
 
 def test_transparent_pixels_show_the_background() -> None:
     rgba = torch.zeros(64, 4, 32, 32, dtype=torch.uint8)
-    white = augment(rgba, 16, STILL, torch.Generator().manual_seed(0))
+    white = augment(rgba, 16, STILL, torch.Generator().manual_seed(0)).pixels
     assert torch.equal(white, torch.ones(64, 3, 16, 16))
     coloured = AugmentConfig(**{**vars(STILL), "background": 1.0})
-    views = augment(rgba, 16, coloured, torch.Generator().manual_seed(0))
+    views = augment(rgba, 16, coloured, torch.Generator().manual_seed(0)).pixels
     assert views.flatten(2).std(dim=2).max() < 1e-6  # plain
     assert views.mean(dim=(2, 3)).std(dim=0).min() > 0.2  # and each its own

@@ -39,8 +39,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 def test_each_image_is_whole_in_a_half_of_its_own() -> None:
     is_there = torch.arange(200) % 2 == 0
     beside = Beside(is_there, flat(BLUE, 200))
-    views = augment(flat(RED, 200), S, STILL, seeded(), beside=beside)
-    assert torch.equal(views[~is_there], augment(flat(RED, 100), S, STILL, seeded()))
+    views = augment(flat(RED, 200), S, STILL, seeded(), beside=beside).pixels
+    assert torch.equal(views[~is_there], augment(flat(RED, 100), S, STILL, seeded()).pixels)
     views = views[is_there]
     # On white, red lacks green and blue, and blue lacks red and green.
     masks = torch.stack([views[:, 2] < 0.5, views[:, 0] < 0.5], 1)
@@ -71,7 +71,7 @@ def test_transparent_pixels_of_both_show_one_ground() -> None:
     ground = torch.full((8, 3), 0.5)
     nothing = flat((0, 0, 0, 0), 8)
     beside = Beside(torch.ones(8, dtype=torch.bool), nothing)
-    views = augment(disc, S, STILL, seeded(), grounds=ground, beside=beside)
+    views = augment(disc, S, STILL, seeded(), grounds=ground, beside=beside).pixels
     assert torch.allclose(views[:, 1].amax(dim=(1, 2)), torch.tensor(0.5), atol=1e-6)
 
 
@@ -90,7 +90,7 @@ def test_a_view_without_a_partner_is_what_it_was(pairs: PairsInMemory) -> None:
     drawn = views(index, seeded())
     assert drawn.partners is None
     grounds = views.grounds[index]
-    plain = augment(pairs.rgba[index], 16, AugmentConfig(), seeded(), grounds=grounds)
+    plain = augment(pairs.rgba[index], 16, AugmentConfig(), seeded(), grounds=grounds).pixels
     assert torch.equal(drawn.pixels, standardize(plain))
     assert pairs.batch(index, views, 0.5, seeded()).captions is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from training.model.sparse_clip import SparseCLIP
 from training.trainer.loop import train
 from training.trainer.step import TrainingStep, mean_l1
 from training.trainer.trained_model import load_model
+
+TinyStep = Callable[..., tuple[float, dict[str, torch.Tensor]]]
 
 
 def step_of(model: SparseCLIP, **options: Any) -> TrainingStep:
@@ -53,14 +56,19 @@ def test_it_is_added_to_the_loss() -> None:
     assert with_it - without == pytest.approx(0.5 * sum(norms) / 2, rel=1e-4)
 
 
-def test_cached_gradients_equal_those_of_the_whole_batch() -> None:
-    whole_loss, whole = tiny_step(l1=0.5)
-    cached_loss, cached = tiny_step(l1=0.5, micro_batch=3)
+def check_gradients_of_parts(tiny_step: TinyStep, option: str) -> None:
+    """Cached gradients are those of the whole batch, and the option has a part in them."""
+    whole_loss, whole = tiny_step(**{option: 0.5})
+    cached_loss, cached = tiny_step(**{option: 0.5}, micro_batch=3)
     assert cached_loss == pytest.approx(whole_loss, rel=1e-5)
     torch.testing.assert_close(cached, whole, rtol=1e-3, atol=1e-6)
     _, without = tiny_step(micro_batch=3)
     name = "image_head.project.weight"
     assert not torch.allclose(cached[name], without[name], rtol=1e-2)
+
+
+def test_cached_gradients_equal_those_of_the_whole_batch() -> None:
+    check_gradients_of_parts(tiny_step, "l1")
 
 
 def test_a_run_with_it_is_sparser(tmp_path: Path) -> None:
