@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from benchmarks.arguments import above, at_least
 from benchmarks.clip_models import GEOMETRIES, WORK, ClipModel, prepare
 from benchmarks.closed_loop import closed_loop
-from benchmarks.figures import RESULTS, Summary, described, summaries
+from benchmarks.figures import RESULTS, Summary, add_result, described, summaries
 from benchmarks.peers.base import EmbeddingCaller, PeerServer
 from benchmarks.peers.infinity_peer import infinity
 from benchmarks.peers.sparseclip_peer import sparseclip
@@ -98,9 +98,7 @@ def main() -> None:
     result["seconds"] = round(time.perf_counter() - began)
     result["machine"] = described()
     print(json.dumps({k: v for k, v in result.items() if k != "raw"}, indent=1))
-    results = json.loads(given.out.read_text()) if given.out.exists() else {}
-    results[f"{given.model}, {given.images}"] = result
-    given.out.write_text(json.dumps(results, indent=1) + "\n")
+    add_result(given.out, f"{given.model}, {given.images}", result)
 
 
 def plain(key: str) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.arguments import above, at_least
 from benchmarks.clip_models import CONCEPTS, GEOMETRIES, WORK, prepare
 from benchmarks.engine_alone import EngineAlone
-from benchmarks.figures import RESULTS, described, summary
+from benchmarks.figures import RESULTS, add_result, described, summary
 from benchmarks.hf_models import HFGeometry
 from benchmarks.peak import gigaflops
 from benchmarks.sample_collections import DISTINCT, IMAGES, image
@@ -72,9 +72,7 @@ def main() -> None:
         "machine": described(),
     }
     print(json.dumps({key: value for key, value in result.items() if key != "raw"}, indent=1))
-    results = json.loads(given.out.read_text()) if given.out.exists() else {}
-    results[given.model] = result
-    given.out.write_text(json.dumps(results, indent=1) + "\n")
+    add_result(given.out, given.model, result)
 
 
 def measure(bundle: Path, given: argparse.Namespace) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import statistics
@@ -32,6 +33,13 @@ def summaries(values: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, 
         setting: {name: summary(blocks) for name, blocks in arms.items()}
         for setting, arms in values.items()
     }
+
+
+def add_result(path: Path, name: str, result: dict[str, Any]) -> None:
+    """Adds a result to a file of results, or replaces the one of its name."""
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results[name] = result
+    path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def machine() -> dict[str, Any]:

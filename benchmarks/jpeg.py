@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.arguments import at_least
-from benchmarks.figures import RESULTS
+from benchmarks.figures import RESULTS, add_result
 from bundle.ground import lay_on_ground
 from bundle.store import default_bundle
 from training.evaluation.encoder import BundleEncoder, CodeMatrix, encode_all
@@ -50,9 +50,7 @@ def main() -> None:
     samples = read_samples(PairData(given.data), [given.split])[given.split]
     result = measure(encoder, samples)
     print(json.dumps(result, indent=1))
-    results = json.loads(given.out.read_text()) if given.out.exists() else {}
-    results[f"{encoder.name}, {given.split}"] = result
-    given.out.write_text(json.dumps(results, indent=1) + "\n")
+    add_result(given.out, f"{encoder.name}, {given.split}", result)
 
 
 def measure(encoder: BundleEncoder, samples: Sequence[LabelledImage]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.arguments import at_least
-from benchmarks.figures import RESULTS
+from benchmarks.figures import RESULTS, add_result
 from bundle.ground import lay_on_ground
 from bundle.onnx_graph import OnnxGraph
 from bundle.progress import show_progress
@@ -76,9 +76,7 @@ def main() -> None:
     samples = read_samples(PairData(given.data), [given.split])[given.split]
     result = measure(encoder, samples, given.scenes)
     print(json.dumps(result, indent=1))
-    results = json.loads(given.out.read_text()) if given.out.exists() else {}
-    results[f"{encoder.name}, {given.split}"] = result
-    given.out.write_text(json.dumps(results, indent=1) + "\n")
+    add_result(given.out, f"{encoder.name}, {given.split}", result)
 
 
 def measure(encoder: BundleEncoder, samples: Sequence[LabelledImage], count: int) -> dict[str, Any]:

@@ -27,7 +27,7 @@ import grpc
 from benchmarks.arguments import above, at_least
 from benchmarks.clip_models import GEOMETRIES, WORK, prepare
 from benchmarks.engine_alone import EngineAlone
-from benchmarks.figures import RESULTS, Summary, described, summary
+from benchmarks.figures import RESULTS, Summary, add_result, described, summary
 from benchmarks.running_server import LONG_QUEUE, serving
 from benchmarks.sample_collections import DISTINCT, IMAGES, image
 from bundle.store import default_bundle, open_bundle
@@ -76,10 +76,8 @@ def main() -> None:
         "machine": described(),
     }
     print(json.dumps({key: value for key, value in result.items() if key != "raw"}, indent=1))
-    results = json.loads(given.out.read_text()) if given.out.exists() else {}
     chosen = [value for value in (given.engine, given.precision) if value != AUTO]
-    results[", ".join([given.model, given.kind, given.images, *chosen])] = result
-    given.out.write_text(json.dumps(results, indent=1) + "\n")
+    add_result(given.out, ", ".join([given.model, given.kind, given.images, *chosen]), result)
 
 
 def bundle_of(given: argparse.Namespace) -> Path:

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from benchmarks.arguments import above, at_least
-from benchmarks.figures import RESULTS, machine
+from benchmarks.figures import RESULTS, add_result, machine
 from bundle.store import Bundle, default_bundle, open_bundle
 from bundle.text import folded
 from mllm_adapter.data.code_tables import BackboneGraphs, CodeTable, cached_code_table
@@ -96,9 +96,7 @@ def main() -> None:
         "machine": machine(),
     }
     print(json.dumps(result, indent=1))
-    results = json.loads(given.out.read_text()) if given.out.exists() else {}
-    results[given.name or folder.parent.name] = result
-    given.out.write_text(json.dumps(results, indent=1) + "\n")
+    add_result(given.out, given.name or folder.parent.name, result)
 
 
 def unseen_nouns(data: PairData, count: int) -> list[str]:

@@ -139,8 +139,8 @@ def _as_leaves(outputs: Sequence[LossInputs]) -> LossInputs:
     gradient."""
     last = outputs[-1]
     return LossInputs(
-        torch.cat([output.image for output in outputs]).requires_grad_(),
-        torch.cat([output.text for output in outputs]).requires_grad_(),
+        _leaf([output.image for output in outputs]),
+        _leaf([output.text for output in outputs]),
         last.scale.clone().requires_grad_(),
         {name: x.detach().clone().requires_grad_() for name, x in last.parameters.items()},
         None if last.on_ground is None else _leaf([output.on_ground for output in outputs]),
