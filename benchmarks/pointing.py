@@ -2,8 +2,8 @@
 
 Images of a split are put on a white canvas at half of its side: one in a quadrant, two beside each
 other, or one in each quadrant. A label's map is the sum of the patches' codes, weighted by the
-label's own code. Its hottest cell is a hit if the cell's centre is in the label's part of the
-canvas. A cell on the border of two parts is a miss, and a tie counts as its share. A map of zeros
+label's own code. Its hottest cell is a hit as far as it lies in the label's part of the canvas: a
+cell on the border of two parts counts half in each. A tie counts as its share, and a map of zeros
 is a miss. By chance: the same, with the label of another image. One image in a quadrant is also
 looked for by the map of its strongest concept, which needs no label.
 
@@ -174,15 +174,20 @@ class Maps:
 
 
 def hit(grid: Grid, region: Region) -> float:
-    """1 where the hottest cell's centre is in a region of the canvas; of several, their share."""
+    """The share of the hottest cell that is in a region of the canvas; of several, the mean.
+
+    A grid of 7 x 7 has cells on the canvas's middle, which are in both halves. By this rule the hit
+    of a random cell is the region's share of the canvas, whatever the grid.
+    """
     if grid.max() <= 0:
         return 0.0
     hottest = np.argwhere(grid == grid.max())
     # Twice the distance of a cell's centre from the canvas's middle, in cells.
     y, x = (2 * hottest + 1 - np.array(grid.shape)).T
-    inside = ((region.x == 0) | (np.sign(x) == region.x)) & (
-        (region.y == 0) | (np.sign(y) == region.y)
-    )
+    inside = np.ones(len(hottest))
+    for offset, side in ((x, region.x), (y, region.y)):
+        if side:
+            inside *= (1 + np.sign(offset) * side) / 2
     return float(inside.mean())
 
 

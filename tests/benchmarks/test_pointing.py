@@ -25,8 +25,9 @@ def test_a_cell_is_in_its_own_quadrant_alone(region: Region) -> None:
     ]
 
 
-def test_a_cell_on_the_border_of_two_parts_is_in_neither() -> None:
-    assert [hit(hot(7, 7, (3, 0)), region) for region in QUADRANTS] == [0.0] * 4
+def test_a_cell_on_the_border_of_two_parts_is_half_in_each() -> None:
+    assert [hit(hot(7, 7, (3, 0)), region) for region in QUADRANTS] == [0.5, 0.0, 0.5, 0.0]
+    assert [hit(hot(7, 7, (3, 3)), region) for region in QUADRANTS] == [0.25] * 4
     assert [hit(hot(7, 7, (3, 0)), region) for region in SIDES] == [1.0, 0.0]
 
 

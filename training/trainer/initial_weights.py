@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,17 +11,22 @@ from training.model.build_towers import pretrained_towers, with_sentence_text
 from training.model.efficientnet import TRUNKS, imagenet_weights
 from training.model.sentence_tower import KEY
 from training.model.sparse_clip import SparseCLIP
+from training.model.strided_trunk import OUTPUT_STRIDE
 from training.trainer.trained_model import load_model, new_model
 from training.trainer.training_recipe import TrainingRecipe
 
 
 def initial_model(recipe: TrainingRecipe) -> SparseCLIP:
-    """Builds a recipe's model, with the weights that its `start` section names.
+    """Builds a recipe's model, with the weights that its `start` section names, and on the grid of
+    patches on which it trains.
 
     Raises ValueError naming the field when they do not fit the model, and DataError when a package
     cannot be fetched.
     """
     start = recipe.start
+    if recipe.loop.output_stride:
+        vision = recipe.model.vision | {OUTPUT_STRIDE: recipe.loop.output_stride}
+        recipe = replace(recipe, model=replace(recipe.model, vision=vision))
     if start.open_clip:
         towers = pretrained_towers(start.open_clip, start.pretrained)
         if KEY in recipe.model.text:

@@ -22,6 +22,7 @@ from training.loading.augment import AugmentConfig
 from training.loading.pairs import PairsConfig
 from training.losses import LOSSES
 from training.model.sparse_clip import ModelConfig
+from training.model.strided_trunk import OUTPUT_STRIDE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,9 @@ class LoopConfig:
     """Weight of a penalty on what matches the caption where the view shows its ground alone: the
     share of the image's match that is on such patches. It makes maps point. It wants mean pooling
     and data in memory."""
+    output_stride: NonNegativeInt = 0
+    """Pixels of a patch's side in training, above those of `model.vision.output_stride`: a coarse
+    grid takes less time, and a layer sees the same neighbours on both. 0 for the model's own."""
     mask_equal_captions: bool = True
     """Pairs of a batch with the same caption are not each other's negatives."""
     ema: Fraction = 0.0
@@ -119,6 +123,12 @@ class TrainingRecipe(BaseRecipe):
         yield (
             "loop.ground: wants model.relu and model.pool=patch_mean",
             self.loop.ground > 0 and not (model.relu and model.pool == "patch_mean"),
+        )
+        own_stride = model.vision.get(OUTPUT_STRIDE)
+        yield (
+            f"loop.output_stride: must be above model.vision.{OUTPUT_STRIDE}",
+            self.loop.output_stride > 0
+            and not (isinstance(own_stride, int) and own_stride < self.loop.output_stride),
         )
         yield "model.top_k: wants model.relu", model.top_k is not None and not model.relu
         yield (

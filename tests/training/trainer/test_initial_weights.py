@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from training.model.pixels import standardize
 from training.model.sparse_clip import SparseCLIP
 from training.trainer.initial_weights import initial_model
 from training.trainer.loop import train
+from training.trainer.trained_model import load_model
 from training.trainer.training_recipe import TrainingRecipe
 
 LITE0 = "efficientnet_lite0"
@@ -111,3 +113,13 @@ def test_the_last_group_learns_and_the_rest_stays(tmp_path: Path, kind: str) -> 
     assert all(k.startswith((last, norm)) for k in image)
     if kind == "timm":
         assert f"{last}0.bn1.running_mean" in image
+
+
+def test_a_run_trains_on_a_coarser_grid_than_its_model_has(tmp_path: Path) -> None:
+    fine = trunk_recipe()
+    model = replace(fine.model, vision=fine.model.vision | {"output_stride": 16})
+    recipe = replace(fine, model=model, loop=replace(fine.loop, output_stride=32))
+    assert initial_model(recipe).patch_grid == (2, 2)
+    trained, read = load_model(train(recipe, tmp_path / "run", stop_after=1))
+    assert read.model.vision["output_stride"] == 16
+    assert trained.patch_grid == (4, 4)

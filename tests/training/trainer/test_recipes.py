@@ -186,6 +186,7 @@ def test_a_run_from_before_a_key_keeps_what_it_did() -> None:
         ("model.relu=false", r"model\.rep_relu: wants model\.relu"),
         ("model.top_k=0", r"model\.top_k: must be 1 or more"),
         ("model.top_k=5000", r"model\.top_k: over the 4096 concepts"),
+        ("loop.output_stride=16", r"loop\.output_stride: must be above model\.vision\.output_str"),
         ("loop.l1=-0.1", r"loop\.l1: must be 0 or more"),
         ("augment.jpeg_quality=[50, 20]", r"augment\.jpeg_quality: must be two numbers"),
         ("augment.scale=[1.2, 0.8]", r"augment\.scale: the first number"),
