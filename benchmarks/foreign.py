@@ -7,7 +7,7 @@ of labels that are predicted most. Beside it is that share where every predictio
 
     sparseclip data build foreign
     python -m benchmarks.foreign                                 # the demo bundle
-    python -m benchmarks.foreign models/demo/7 models/demo/8     # before and after
+    python -m benchmarks.foreign models/mine/1 models/mine/2     # before and after
 """
 
 from __future__ import annotations

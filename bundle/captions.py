@@ -6,6 +6,7 @@ captions say what it shows better than the names of its concepts do (docs/result
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -13,10 +14,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+log = logging.getLogger(__name__)
+
 CAPTIONS_FILE = "captions.safetensors"
 
-MAX_CAPTIONS = 20_000
-"""A search of as many takes less than a millisecond, so it may run in an event loop."""
+MAX_CAPTIONS = 40_000
+"""A search of as many takes about a millisecond, so it may run in an event loop."""
 
 KEPT_CONCEPTS = 32
 """The strongest concepts that a caption's code keeps: more do not find better captions."""
@@ -108,7 +111,8 @@ def write_captions(path: Path, texts: Sequence[str], codes: NDArray[np.float32])
     """Writes the distinct ones of `texts`, whose codes (N, C) are in the same order.
 
     Unprintable characters become spaces; texts without a code are left out. Of more than
-    MAX_CAPTIONS an even sample is kept. Raises CaptionsError when none is left.
+    MAX_CAPTIONS an even sample is kept, and the log says so. Raises CaptionsError when none is
+    left.
     """
     from safetensors.numpy import save
 
@@ -116,6 +120,7 @@ def write_captions(path: Path, texts: Sequence[str], codes: NDArray[np.float32])
     first = {text: row for row, text in reversed(list(enumerate(printable))) if text}
     kept = sorted(row for row in first.values() if (codes[row] > 0).any())
     if len(kept) > MAX_CAPTIONS:
+        log.warning("captions: %d of %d name images", MAX_CAPTIONS, len(kept))
         kept = [kept[i] for i in np.linspace(0, len(kept) - 1, MAX_CAPTIONS).round().astype(int)]
     if not kept:
         raise CaptionsError("texts: none has a code")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bundle.progress import show_progress
 from mllm_adapter.data.code_tables import BackboneGraphs, CodeTable
 from mllm_adapter.data.texts_config import TextsConfig
 from mllm_adapter.model.projector import PatchCodes
@@ -45,12 +46,14 @@ class PhraseConcepts:
         slots = min(top, graphs.concepts)
         indices = np.zeros((len(phrases), slots), np.int64)
         values = np.zeros((len(phrases), slots), np.float32)
-        for start in range(0, len(phrases), PHRASES_PER_CHUNK):
-            codes = graphs.texts(phrases[start : start + PHRASES_PER_CHUNK])  # (B, C)
-            strongest = np.argsort(-codes, axis=1, kind="stable")[:, :slots]
-            part = slice(start, start + len(codes))
-            indices[part] = strongest
-            values[part] = np.take_along_axis(codes, strongest, axis=1).clip(min=0)
+        with show_progress("phrases", len(phrases), "phrases") as advance:
+            for start in range(0, len(phrases), PHRASES_PER_CHUNK):
+                codes = graphs.texts(phrases[start : start + PHRASES_PER_CHUNK])  # (B, C)
+                strongest = np.argsort(-codes, axis=1, kind="stable")[:, :slots]
+                part = slice(start, start + len(codes))
+                indices[part] = strongest
+                values[part] = np.take_along_axis(codes, strongest, axis=1).clip(min=0)
+                advance(len(codes))
         values /= np.where(values[:, :1] > 0, values[:, :1], 1)
         return cls(indices=indices, values=values, concepts=graphs.concepts)
 

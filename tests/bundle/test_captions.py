@@ -56,7 +56,7 @@ def test_only_captions_that_share_a_concept_are_found(tmp_path: Path) -> None:
 
 
 def test_captions_are_distinct_printable_and_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = codes(6)
     rows[3] = 0
@@ -64,6 +64,7 @@ def test_captions_are_distinct_printable_and_bounded(
     assert index(tmp_path, texts, rows).texts == ("dog", "cat [31m", "tree")
     monkeypatch.setattr("bundle.captions.MAX_CAPTIONS", 2)
     assert index(tmp_path, texts, rows).texts == ("dog", "tree")
+    assert caplog.messages == ["captions: 2 of 3 name images"]
     dense = np.ones((1, CONCEPTS), dtype=np.float32)
     write_captions(tmp_path / "dense", ["dense"], dense)
     assert len(load_file(tmp_path / "dense")["indices"]) == KEPT_CONCEPTS

@@ -1,6 +1,6 @@
 """weights.safetensors of a bundle: the torch model's weights, but for those that a graph holds.
 
-The weights of a frozen text encoder are in text.onnx; half of a bundle would be a second copy.
+Most of a bundle with a frozen text encoder would be a second copy of what its graphs hold.
 """
 
 from __future__ import annotations
@@ -25,13 +25,11 @@ from training.model.stored_tensors import stored_tensors
 
 WEIGHTS_FILE = "weights.safetensors"
 
-_GRAPH = "text.onnx"
+_GRAPHS = ("text.onnx", "image.onnx")
 
-_ENCODER = "text.trunk."
-"""How the names of a text encoder's weights begin."""
-
-_KEY = "in text.onnx"
-"""The key of the file's metadata with a JSON object: names of weights to those in the graph."""
+_KEY = "in graphs"
+"""The key of the file's metadata with a JSON object: names of weights to a graph's file and their
+name in it."""
 
 _TRANSPOSED = "transposed "
 """Comes before the name of a matrix that the graph has transposed, for its product."""
@@ -50,15 +48,16 @@ def write_weights(model: SparseCLIP, folder: Path, *, half: bool) -> None:
         for name, tensor in stored_tensors(model).items()
         if not name.startswith("loss_parameters.")
     }
-    in_graph: dict[str, str] = {}
+    in_graph: dict[str, tuple[str, str]] = {}
     if isinstance(model.text, SentenceTower) and model.text.frozen:
-        found = {}
-        for name, values in _graph_weights(folder / _GRAPH).items():
-            found[_digest(values)] = name
-            if values.ndim == 2:
-                found.setdefault(_digest(values.T), _TRANSPOSED + name)
-        for name in [name for name in tensors if name.startswith(_ENCODER)]:
-            digest = _digest(tensors[name].float().numpy())
+        found: dict[tuple[tuple[int, ...], bytes], tuple[str, str]] = {}
+        for graph in _GRAPHS:
+            for name, values in _graph_weights(folder / graph).items():
+                found.setdefault(_digest(values), (graph, name))
+                if values.ndim == 2:
+                    found.setdefault(_digest(values.T), (graph, _TRANSPOSED + name))
+        for name in [name for name, tensor in tensors.items() if is_rounded(tensor)]:
+            digest = _digest(tensors[name].detach().float().numpy())
             if digest in found:
                 in_graph[name] = found[digest]
                 del tensors[name]
@@ -71,11 +70,15 @@ def weights_of(bundle: Bundle) -> dict[str, Tensor]:
     """All weights of the model by name; numbers that are not integers in float32."""
     path = bundle.file(WEIGHTS_FILE)
     with safe_open(path, framework="pt") as file:
-        in_graph: Mapping[str, str] = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+        in_graph: Mapping[str, tuple[str, str]] = json.loads(
+            (file.metadata() or {}).get(_KEY, "{}")
+        )
     weights = load_file(path)
-    if in_graph:
-        values = _graph_weights(bundle.file(_GRAPH))
-        weights |= {name: _weight(values, there) for name, there in in_graph.items()}
+    for graph in {graph for graph, _ in in_graph.values()}:
+        values = _graph_weights(bundle.file(graph))
+        weights |= {
+            k: _weight(values, name) for k, (file, name) in in_graph.items() if file == graph
+        }
     return {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
 
 
