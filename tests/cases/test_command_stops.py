@@ -37,6 +37,8 @@ def test_a_stop_while_the_bundle_is_opened(
         env=environment(tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # A shell starts what runs in its background deaf to SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while process.poll() is None and not list(tmp_path.glob(f"{WORK_FOLDER}*")):
         time.sleep(0.005)
