@@ -74,11 +74,9 @@ def weights_of(bundle: Bundle) -> dict[str, Tensor]:
             (file.metadata() or {}).get(_KEY, "{}")
         )
     weights = load_file(path)
-    for graph in {graph for graph, _ in in_graph.values()}:
-        values = _graph_weights(bundle.file(graph))
-        weights |= {
-            k: _weight(values, name) for k, (file, name) in in_graph.items() if file == graph
-        }
+    graphs = {graph for graph, _ in in_graph.values()}
+    values = {graph: _graph_weights(bundle.file(graph)) for graph in graphs}
+    weights |= {name: _weight(values[graph], there) for name, (graph, there) in in_graph.items()}
     return {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
 
 
