@@ -96,6 +96,7 @@ train-demo: $(VENV)/.dev ## Build the demo data and train the shipped model agai
 	SPARSECLIP_DATA=data/build/demo $(BIN)/python -m pytest tests/training/data/test_split.py
 	SPARSECLIP_DATA=data/build/demo-research $(BIN)/python -m pytest tests/training/data/test_split.py tests/training/evaluation/test_minilm.py
 	$(BIN)/sparseclip train demo $(ARGS)
+	$(BIN)/sparseclip train demo_fine $(ARGS)
 
 train-chat: $(VENV)/.dev ## Train the shipped bundle's chat again (an hour)
 	$(BIN)/sparseclip data build demo
@@ -112,6 +113,7 @@ quality: $(VENV)/.dev ## Sparse beside dense, three seeds: hours (make quality A
 	$(BIN)/python -m benchmarks.quality $(ARGS)
 
 steering: $(VENV)/.dev ## How the shipped adapter answers and is steered, on held-out images (minutes)
+	rm -f benchmarks/results/steering_quality.png
 	$(BIN)/sparseclip evaluate steering --json --plot benchmarks/results/steering_quality.png $(ARGS) > benchmarks/results/steering_quality.jsonl
 
 clean: ## Remove what the tools leave behind, not .venv

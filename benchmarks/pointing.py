@@ -8,7 +8,8 @@ is a miss. By chance: the same, with the label of another image. One image in a 
 looked for by the map of its strongest concept, which needs no label.
 
     python -m benchmarks.pointing                   # the demo bundle, on the unseen style
-    python -m benchmarks.pointing --bundle models/mine --split val_style
+    python -m benchmarks.pointing models/mine --split val_style
+    python -m benchmarks.pointing runs/mine --split val_style
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -30,13 +32,15 @@ from bundle.ground import lay_on_ground
 from bundle.onnx_graph import OnnxGraph
 from bundle.progress import show_progress
 from bundle.store import default_bundle
-from training.evaluation.encoder import BundleEncoder
+from training.evaluation.encoder import BundleEncoder, CheckpointEncoder, open_encoder
 from training.loading.pair_data import PairData
 from training.loading.samples import LabelledImage, read_samples
 
 CANVAS = 448
 WHITE = (255, 255, 255)
 SCENES_PER_RUN = 32
+
+AnyEncoder = BundleEncoder | CheckpointEncoder
 
 Grid = NDArray[np.float32]
 """A map: rows and columns of patches."""
@@ -66,23 +70,23 @@ class Scene(NamedTuple):
 def main() -> None:
     """Measures, prints, and adds the result to benchmarks/results/pointing.json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--bundle", type=Path, help="default: the demo bundle")
+    parser.add_argument("model", type=Path, nargs="?", help="a bundle or a run; the demo bundle")
     parser.add_argument("--data", type=Path, default=Path("data/build/demo-research"))
     parser.add_argument("--split", default="test_style")
     parser.add_argument("--scenes", type=at_least(1), default=400, help="of each kind")
     parser.add_argument("--out", type=Path, default=RESULTS / "pointing.json")
     given = parser.parse_args()
-    encoder = BundleEncoder(given.bundle or default_bundle())
+    encoder = open_encoder(given.model or default_bundle())
     samples = read_samples(PairData(given.data), [given.split])[given.split]
     result = measure(encoder, samples, given.scenes)
     print(json.dumps(result, indent=1))
     add_result(given.out, f"{encoder.name}, {given.split}", result)
 
 
-def measure(encoder: BundleEncoder, samples: Sequence[LabelledImage], count: int) -> dict[str, Any]:
+def measure(encoder: AnyEncoder, samples: Sequence[LabelledImage], count: int) -> dict[str, Any]:
     """The share of hits in each kind of scene, in percent."""
-    rows, columns = grid = encoder.bundle.manifest.architecture.grid
     maps = Maps(encoder)
+    rows, columns = grid = maps.grid
     result: dict[str, Any] = {"scenes": count, "grid": list(grid), "hits": {}}
     for kind, regions, choose in (
         ("one in a quadrant", QUADRANTS, 1),
@@ -145,11 +149,29 @@ def squared(sample: LabelledImage) -> Image.Image:
 class Maps:
     """The patch codes of scenes, and the maps of labels."""
 
-    def __init__(self, encoder: BundleEncoder) -> None:
+    def __init__(self, encoder: AnyEncoder) -> None:
         self.encoder = encoder
-        self.grid = encoder.bundle.manifest.architecture.grid
-        self.graph = OnnxGraph(encoder.bundle.file("patches.onnx"), "patches")
         self.labels: dict[str, NDArray[np.float32]] = {}
+        if isinstance(encoder, CheckpointEncoder):
+            self.grid, self._encode = encoder.model.patch_grid, self._torch_codes
+            return
+        self.grid = encoder.bundle.manifest.architecture.grid
+        graph = OnnxGraph(encoder.bundle.file("patches.onnx"), "patches")
+
+        def encode(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+            found = graph.run(pixels, ("patch_indices", "patch_values"))
+            full = np.zeros((*found["patch_indices"].shape[:2], encoder.concepts), "f4")
+            np.put_along_axis(full, found["patch_indices"], found["patch_values"], axis=2)
+            return full
+
+        self._encode = encode
+
+    def _torch_codes(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert isinstance(self.encoder, CheckpointEncoder)
+        with torch.inference_mode():
+            codes = self.encoder.model.encode_patches(torch.from_numpy(pixels))
+        full: NDArray[np.float32] = codes.numpy()
+        return full
 
     def patches(self, scenes: Sequence[Scene], kind: str) -> list[NDArray[np.float32]]:
         """The codes (rows, columns, C) of each scene's patches."""
@@ -158,10 +180,7 @@ class Maps:
             for start in range(0, len(scenes), SCENES_PER_RUN):
                 group = scenes[start : start + SCENES_PER_RUN]
                 pixels = np.stack([self.encoder.preprocess(scene.canvas) for scene in group])
-                found = self.graph.run(pixels, ("patch_indices", "patch_values"))
-                full = np.zeros((*found["patch_indices"].shape[:2], self.encoder.concepts), "f4")
-                np.put_along_axis(full, found["patch_indices"], found["patch_values"], axis=2)
-                codes += [patches.reshape(*self.grid, -1) for patches in full]
+                codes += [patches.reshape(*self.grid, -1) for patches in self._encode(pixels)]
                 advance(len(group))
         return codes
 

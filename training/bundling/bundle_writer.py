@@ -21,10 +21,10 @@ from bundle.manifest import Manifest, Preprocessing, Training
 from bundle.open_tokenizer import open_tokenizer
 from bundle.preprocessor import Preprocessor
 from bundle.schema import from_dict
-from bundle.store import Bundle, write_version
+from bundle.store import Bundle, BundleError, write_version
 from training.bundling.onnx_graphs import TopK, write_graphs
 from training.bundling.onnx_parity import ParityError, check_graphs, choose_topk
-from training.bundling.weights_file import is_rounded, weights_of, write_weights
+from training.bundling.weights_file import WEIGHTS_FILE, is_rounded, weights_of, write_weights
 from training.model.sentence_tower import KEY, SentenceTower
 from training.model.sparse_clip import ModelConfig, SparseCLIP
 from training.model.stored_tensors import stored_tensors
@@ -141,10 +141,14 @@ def as_shipped(model: SparseCLIP, storage: Storage = "float16") -> SparseCLIP:
 
 
 def load_weights(bundle: Bundle) -> SparseCLIP:
-    """The torch model of a bundle, in float32 and evaluation mode. No other file is read."""
+    """The torch model of a bundle, in float32 and evaluation mode. No other file is read. Raises
+    BundleError for a weight that the bundle does not have."""
     config = from_dict(ModelConfig, bundle.manifest.architecture.config, at="architecture.config")
-    model = SparseCLIP(config)
-    model.load_state_dict(weights_of(bundle))
+    model, weights = SparseCLIP(config), weights_of(bundle)
+    # A model takes a state dict without its frozen encoder, whose weights would stay random here.
+    if missing := sorted(stored_tensors(model).keys() - weights.keys()):
+        raise BundleError(f"{WEIGHTS_FILE}: {missing[0]}: is not there")
+    model.load_state_dict(weights)
     return model.eval()
 
 

@@ -122,9 +122,13 @@ def release(config: ReleaseConfig) -> Path:
 
 def _research(run: Path, shipped: TrainingRecipe) -> ResearchFigures:
     """The figures of another run on its own held-out splits. Raises DataError, also for a run that
-    differs from the shipped one in more than its data and its seed."""
+    differs from the shipped one in more than its data, its seed and the run that it went on from.
+    """
     checkpoint = find_checkpoint(run)
     recipe, _ = read_state(checkpoint)
+    if recipe.start.checkpoint and shipped.start.checkpoint:
+        start = dataclasses.replace(recipe.start, checkpoint=shipped.start.checkpoint)
+        recipe = dataclasses.replace(recipe, start=start)
     for section in ("model", "start", "augment", "optimizer"):
         if getattr(recipe, section) != getattr(shipped, section):
             raise DataError(
@@ -150,7 +154,8 @@ def _start(recipe: TrainingRecipe) -> str:
         text = f"the text tower over the sentence encoder {described}"
     if start.image:
         source = f"{start.image} on ImageNet (Apache-2.0, {TRUNKS[start.image].package.label})"
-        return f"{source}, {text}"
+        before = f", after {start.checkpoint}, whose samples are not among these"
+        return f"{source}, {text}{before if start.checkpoint else ''}"
     source = start.open_clip or start.checkpoint
     if KEY in recipe.model.text:
         return f"{source}, {text}" if source else text

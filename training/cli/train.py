@@ -13,8 +13,8 @@ from training.cli.run_options import RunOptions, run_options, run_recipe
 @click.argument("recipe")
 @run_options(folder="runs/RECIPE", example="loop.epochs=2")
 def train(recipe: str, options: RunOptions) -> None:
-    """Train Sparse CLIP by RECIPE: demo, paper_small, paper_large, paper_large_plus, warm_start, or
-    a YAML file.
+    """Train Sparse CLIP by RECIPE: demo, demo_fine, paper_small, paper_large, paper_large_plus,
+    warm_start, or a YAML file.
 
     A run that was stopped resumes from its last checkpoint. On several GPUs or machines start
     it with torchrun: `torchrun --nproc-per-node 8 -m training RECIPE`.

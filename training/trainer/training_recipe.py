@@ -22,7 +22,7 @@ from training.loading.augment import AugmentConfig
 from training.loading.pairs import PairsConfig
 from training.losses import LOSSES
 from training.model.sparse_clip import ModelConfig
-from training.model.strided_trunk import OUTPUT_STRIDE
+from training.model.strided_trunk import OUTPUT_STRIDE, STRIDES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +129,10 @@ class TrainingRecipe(BaseRecipe):
             f"loop.output_stride: must be above model.vision.{OUTPUT_STRIDE}",
             self.loop.output_stride > 0
             and not (isinstance(own_stride, int) and own_stride < self.loop.output_stride),
+        )
+        yield (
+            f"loop.output_stride: must be one of {', '.join(map(str, STRIDES))}",
+            self.loop.output_stride not in (0, *STRIDES),
         )
         yield "model.top_k: wants model.relu", model.top_k is not None and not model.relu
         yield (

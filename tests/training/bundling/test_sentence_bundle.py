@@ -12,13 +12,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from bundle.store import Bundle, open_bundle
+from bundle.store import Bundle, BundleError, open_bundle
 from serving.in_process import local_server
 from sparseclip import Client
 from tests.support.tiny_encoders import write_encoder
 from tests.training.trainer.test_sentence_runs import recipe_over
 from training.bundling.bundle_writer import as_shipped, load_weights
 from training.bundling.release import ReleaseConfig, release
+from training.bundling.weights_file import weights_of
 from training.evaluation.encoder import BundleEncoder
 from training.model.sentence_tower import SentenceTower
 from training.model.sparse_clip import SparseCLIP
@@ -102,6 +103,17 @@ def test_frozen_weights_are_there_once(frozen: Exported, trained: Exported) -> N
     with safe_open(frozen.bundle.file("weights.safetensors"), framework="pt") as file:
         kept = [file.get_tensor(name) for name in file.keys() if "trunk.encoder" in name]  # noqa: SIM118
     assert sum(tensor.numel() for tensor in kept) < frozen_trunk / 4
+
+
+def test_an_encoder_without_weights_is_refused(
+    frozen: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = weights_of(frozen.bundle)
+    name = next(name for name in sorted(weights) if name.startswith("text.trunk."))
+    del weights[name]
+    monkeypatch.setattr("training.bundling.bundle_writer.weights_of", lambda _: weights)
+    with pytest.raises(BundleError, match=rf"^weights.safetensors: {name}: is not there$"):
+        load_weights(frozen.bundle)
 
 
 def test_the_manifest_and_the_card_name_the_encoder(frozen: Exported) -> None:

@@ -29,3 +29,18 @@ def test_they_stand_under_a_heading_of_their_own(
     refused = export(tmp_path / "run", tmp_path / "none", "--research-run", str(tmp_path / "other"))
     assert refused.exit_code == 1
     assert "research run: its section `augment` is not that of the run to export" in refused.output
+
+
+def test_runs_may_go_on_from_different_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARSECLIP_CACHE", str(tmp_path / "empty"))
+    for name, seed in (("first", 0), ("second", 5)):
+        train(tiny_recipe(loop={"seed": seed}), tmp_path / name, stop_after=1)
+        after = tiny_recipe(loop={"seed": seed}, start={"checkpoint": str(tmp_path / name)})
+        train(after, tmp_path / f"{name}-fine", stop_after=1)
+    research = ("--research-run", str(tmp_path / "second-fine"))
+    done = export(tmp_path / "first-fine", tmp_path, *research)
+    assert done.exit_code == 0, done.output
+    refused = export(tmp_path / "first", tmp_path / "none", *research)
+    assert "research run: its section `start` is not that of the run to export" in refused.output

@@ -136,7 +136,7 @@ def test_an_output_stride_gives_a_finer_grid_with_the_same_weights() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"output_stride": 12}, "must be 8, 16 or 32"),
+        ({"output_stride": 12}, "must be one of 8, 16, 32"),
         ({"timm_model_name": "vit_tiny_patch16_224", "output_stride": 16}, "has a fixed one"),
         ({"output_strid": 16}, "did you mean output_stride"),
     ],

@@ -40,6 +40,7 @@ def load(name: str, encoder: Path) -> TrainingRecipe:
 def test_the_recipes_are_there() -> None:
     assert TrainingRecipe.names() == [
         "demo",
+        "demo_fine",
         "paper_large",
         "paper_large_plus",
         "paper_small",
@@ -187,6 +188,7 @@ def test_a_run_from_before_a_key_keeps_what_it_did() -> None:
         ("model.top_k=0", r"model\.top_k: must be 1 or more"),
         ("model.top_k=5000", r"model\.top_k: over the 4096 concepts"),
         ("loop.output_stride=16", r"loop\.output_stride: must be above model\.vision\.output_str"),
+        ("loop.output_stride=64", r"loop\.output_stride: must be one of 8, 16, 32"),
         ("loop.l1=-0.1", r"loop\.l1: must be 0 or more"),
         ("augment.jpeg_quality=[50, 20]", r"augment\.jpeg_quality: must be two numbers"),
         ("augment.scale=[1.2, 0.8]", r"augment\.scale: the first number"),
@@ -209,5 +211,5 @@ def test_a_dense_model_has_no_strongest_concepts() -> None:
 
 
 def test_unknown_recipe_names_the_known() -> None:
-    with pytest.raises(SchemaError, match="there are demo, paper_large"):
+    with pytest.raises(SchemaError, match="there are demo, demo_fine, paper_large"):
         TrainingRecipe.load("demos")
