@@ -7,9 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from bundle.schema import Fraction, NumberRange, SchemaError
+from bundle.schema import (
+    Fraction,
+    NonNegativeInt,
+    NumberRange,
+    PositiveFloat,
+    PositiveInt,
+    SchemaError,
+)
 from mllm_adapter.data.texts_config import TextsConfig
 from mllm_adapter.model.llm import SmallLLM
+from mllm_adapter.model.projector import GridSide
 from training.core.optimizer import OptimizerConfig
 from training.core.precision import Precision
 from training.core.recipe_file import BaseRecipe
@@ -50,6 +58,8 @@ class InstructionsConfig:
     """Column of a table or a list that holds the images; empty for one with a usual name."""
     caption_column: str = ""
     """Column that holds the captions."""
+    weights: dict[str, PositiveFloat] = field(default_factory=dict)
+    """Style -> how often an epoch has each of its images; once for styles that are not listed."""
     views: int = 3
     """Random views of each image, in addition to the view that evaluation sees."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -112,6 +122,16 @@ class StageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WordsConfig:
+    """What is learned before the first stage, without the LLM's layers: which tokens the label of a
+    code has. See mllm_adapter/trainer/word_start.py."""
+
+    steps: NonNegativeInt = 0
+    batch_size: PositiveInt = 1024
+    lr: PositiveFloat = 3.0e-3
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Where a run computes, and after how many steps it logs and saves."""
 
@@ -133,11 +153,15 @@ class AdapterRecipe(BaseRecipe):
 
     llm: LLMConfig
     stages: tuple[StageConfig, ...]
+    cells: tuple[GridSide, GridSide] | None = None
+    """Rows and columns of the grid of an image's visual tokens, where it is coarser than that of
+    the backbone's patches. Each token costs the LLM as much as a word."""
     bundle: str = ""
     """The backbone's bundle; empty means $SPARSECLIP_BUNDLE, or else the demo bundle."""
     data: InstructionsConfig = field(default_factory=InstructionsConfig)
     conversations: ConversationsConfig = field(default_factory=ConversationsConfig)
     texts: TextsConfig = field(default_factory=TextsConfig)
+    words: WordsConfig = field(default_factory=WordsConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def check(self) -> None:

@@ -42,6 +42,8 @@ PATCH_GRAPH = "patches.onnx"
 IMAGES_PER_RUN = 64
 """Images per run of the patch graph."""
 TEXTS_PER_RUN = 256
+CHUNK = 512
+"""Images whose mean codes are computed at a time."""
 MAX_STORED_SIDE = 512
 """Pixels of a side up to which square images of one size are not resized before a random view."""
 
@@ -86,6 +88,19 @@ class CodeTable:
             check_invariants=False,  # or torch warns
         ).coalesce()
 
+    def of_means(self, images: Sequence[int]) -> CodeTable:
+        """A table of the mean codes of some images, which have one patch in it."""
+        chunks = [self.means(images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
+        counts = [np.bincount(c.indices()[0], minlength=c.shape[0]) for c in chunks]
+        concepts = np.concatenate([c.indices()[1].numpy() for c in chunks])
+        return CodeTable(
+            indices=concepts.astype(np.min_scalar_type(self.concepts - 1)),
+            values=_in_float16(np.concatenate([c.values().numpy() for c in chunks])),
+            offsets=np.concatenate([[0], np.concatenate(counts).cumsum()]).astype(np.int64),
+            patches=1,
+            concepts=self.concepts,
+        )
+
 
 def check_backbone(manifest: Manifest) -> None:
     """Refuses a bundle without patch codes, which adapters read. Raises AdapterError."""
@@ -110,6 +125,11 @@ def check_adapter(config: AdapterConfig, manifest: Manifest) -> None:
         raise AdapterError(
             f"adapter.json: for {config.concepts} concepts on {config.patches} patches; the bundle "
             f"has {architecture.concepts} on {architecture.patches}"
+        )
+    if config.cells and config.cells.patches != architecture.grid:
+        raise AdapterError(
+            f"adapter.json: cells.patches: {config.cells.patches}, and {name} has "
+            f"{architecture.grid}"
         )
     if config.codes and config.codes != manifest.files[PATCH_GRAPH].sha256:
         raise AdapterError(

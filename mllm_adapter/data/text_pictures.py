@@ -7,91 +7,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bundle.progress import show_progress
-from mllm_adapter.data.code_tables import BackboneGraphs, CodeTable
+from mllm_adapter.data.code_tables import CodeTable
+from mllm_adapter.data.phrase_concepts import PhraseConcepts
 from mllm_adapter.data.texts_config import TextsConfig
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.steering.text_to_concepts import SUPPRESSED_CONCEPTS
 from training.data.data_recipe import DataError
 
-PHRASES_PER_CHUNK = 1024
 LEAST_PART = 0.25
 """A phrase that is not on all patches is on at least this share of them."""
-CANDIDATES = 64
-"""Phrases of which the most similar one is a hard negative. Among all phrases it would often be a
-synonym."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PhraseConcepts:
-    """The strongest concepts of N phrases, strongest first."""
-
-    indices: NDArray[np.int64]
-    """(N, K)"""
-    values: NDArray[np.float32]
-    """(N, K): relative to the strongest concept's, as an edit sets them; 0 in unused slots."""
-    concepts: int
-    """C."""
-
-    @classmethod
-    def of(cls, phrases: Sequence[str], graphs: BackboneGraphs, top: int) -> PhraseConcepts:
-        """Runs the text tower. A phrase on which no concept fires has values of 0."""
-        slots = min(top, graphs.concepts)
-        indices = np.zeros((len(phrases), slots), np.int64)
-        values = np.zeros((len(phrases), slots), np.float32)
-        with show_progress("phrases", len(phrases), "phrases") as advance:
-            for start in range(0, len(phrases), PHRASES_PER_CHUNK):
-                codes = graphs.texts(phrases[start : start + PHRASES_PER_CHUNK])  # (B, C)
-                strongest = np.argsort(-codes, axis=1, kind="stable")[:, :slots]
-                part = slice(start, start + len(codes))
-                indices[part] = strongest
-                values[part] = np.take_along_axis(codes, strongest, axis=1).clip(min=0)
-                advance(len(codes))
-        values /= np.where(values[:, :1] > 0, values[:, :1], 1)
-        return cls(indices=indices, values=values, concepts=graphs.concepts)
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def taken(self, rows: Sequence[int]) -> PhraseConcepts:
-        """Those of some phrases."""
-        return replace(self, indices=self.indices[rows], values=self.values[rows])
-
-    def similar(self, row: int, rng: random.Random) -> list[int]:
-        """Some phrases by the cosine of their codes with that of a row, the nearest first."""
-        candidates = np.array([rng.randrange(len(self)) for _ in range(CANDIDATES)])
-        full = np.zeros(self.concepts, np.float32)
-        full[self.indices[row]] = self.values[row]
-        values = self.values[candidates]
-        cosines = (values * full[self.indices[candidates]]).sum(1) / np.linalg.norm(values, axis=1)
-        nearest: list[int] = candidates[np.argsort(-cosines, kind="stable")].tolist()
-        return nearest
-
-
-def phrase_problems(
-    phrases: Sequence[str], codes: PhraseConcepts, graphs: BackboneGraphs
-) -> dict[str, str]:
-    """Phrases that cannot be learned from, and why. Of phrases with one code, which a reader of
-    codes cannot tell apart, the first one is learned."""
-    problems: dict[str, str] = {}
-    seen: set[bytes] = set()
-    for row, phrase in enumerate(phrases):
-        code = codes.indices[row].tobytes() + codes.values[row].tobytes()
-        if not codes.values[row].any():
-            problems[phrase] = "no concept answers to it"
-        elif graphs.bundle.tokenizer.is_cut(phrase):
-            problems[phrase] = "longer than the text tower reads"
-        elif code in seen:
-            problems[phrase] = "the code of another phrase"
-        seen.add(code)
-    return problems
 
 
 class LabelledRow(NamedTuple):
@@ -180,16 +110,18 @@ class TextPictures:
 
 
 def text_pictures(
-    codes: PhraseConcepts,
+    phrases: Sequence[str],
+    concepts: PhraseConcepts,
     config: TextsConfig,
     table: CodeTable,
     meta: Sequence[Mapping[str, Any] | None],
-    graphs: BackboneGraphs,
+    grid: tuple[int, int],
 ) -> TextPictures:
-    """Pictures of phrases upon the images of `table` that `meta` knows. Raises DataError."""
+    """Pictures of phrases upon the images of `table` that `meta` knows. `concepts` has those of all
+    phrases and captions. Raises DataError."""
     known = [(row, m["caption"]) for row, m in enumerate(meta) if m is not None]
     labels = {c: row for row, c in enumerate(dict.fromkeys(caption for _, caption in known))}
-    label_codes = PhraseConcepts.of(list(labels), graphs, SUPPRESSED_CONCEPTS)
+    label_codes = concepts.taken([*labels], SUPPRESSED_CONCEPTS)
     images = [LabelledRow(row, labels[caption]) for row, caption in known]
-    grid = graphs.bundle.manifest.architecture.grid
+    codes = concepts.taken(phrases, config.top)
     return TextPictures(codes, config, table, label_codes, images, grid)

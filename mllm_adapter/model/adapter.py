@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +25,7 @@ from bundle.architecture import Count, Width
 from bundle.schema import NumberRange, SchemaError, from_dict
 from bundle.tensor_errors import tensor_writes
 from mllm_adapter.model.llm_files import LLMError, is_finite, read_json
-from mllm_adapter.model.projector import Projector
+from mllm_adapter.model.projector import Cells, Projector
 from mllm_adapter.model.smollm2 import fetch_smollm2, smollm2_folder
 from mllm_adapter.steering.phrases import DEFAULT_STRENGTH, DEFAULT_TOP
 
@@ -69,6 +71,8 @@ class AdapterConfig:
     """P, the patches that the vision backbone makes of an image."""
     width: Width
     """H, the width of the LLM's embeddings."""
+    cells: Cells | None = None
+    """The cells of which each becomes a visual token; None where each patch does."""
     backbone: str
     """NAME/VERSION of the bundle that the projector was trained on."""
     codes: str = ""
@@ -87,8 +91,8 @@ class AdapterConfig:
 
     @property
     def visual_tokens(self) -> int:
-        """Visual tokens per image: one for the whole image and one per patch."""
-        return 1 + self.patches
+        """Visual tokens per image: one for the whole image, and one per cell or patch."""
+        return 1 + (math.prod(self.cells.grid) if self.cells else self.patches)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +118,12 @@ def read_config(folder: Path) -> AdapterConfig:
         raise AdapterError(f"{CONFIG_FILE}: not JSON") from None
     if config.schema != SCHEMA:
         raise AdapterError(f"{CONFIG_FILE}: schema: this version reads schema {SCHEMA} only")
+    if config.cells and math.prod(config.cells.patches) != config.patches:
+        raise AdapterError(f"{CONFIG_FILE}: cells.patches: must be {config.patches} in all")
+    if config.cells and any(map(operator.gt, config.cells.grid, config.cells.patches)):
+        raise AdapterError(
+            f"{CONFIG_FILE}: cells.grid: is finer than the patches' {config.cells.patches}"
+        )
     if config.llm != LLM_FOLDER and config.llm not in PACKAGED_LLMS:
         raise AdapterError(
             f"{CONFIG_FILE}: llm: must be one of {LLM_FOLDER}, {', '.join(PACKAGED_LLMS)}"
@@ -153,7 +163,7 @@ def _check_width(config: AdapterConfig, llm: Path) -> None:
 def _open_projector(folder: Path, config: AdapterConfig) -> Projector:
     """Reads the projector's weights, in float32. Raises AdapterError."""
     with torch.device("meta"):  # nothing is allocated for a size that the file does not have
-        projector = Projector(config.concepts, config.width)
+        projector = Projector(config.concepts, config.width, config.cells)
     try:
         weights = {name: t.float() for name, t in load_file(folder / PROJECTOR_FILE).items()}
         projector.load_state_dict(weights, assign=True)

@@ -33,6 +33,11 @@ CHAT_TEMPLATE = (
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
+ROLES = ("user", "assistant")
+ROLE_WEIGHT = 1000
+"""How often a tokenizer counts the name of a role: every turn has one, so that it is worth a token.
+"""
+
 MAX_CONTEXT = 2**24
 """No LLM has a longer context."""
 
@@ -203,7 +208,7 @@ def new_llm(config: SmallLLM, texts: Iterable[str]) -> tuple[Any, Any]:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer)
+    backend.train_from_iterator([*texts, *ROLES * ROLE_WEIGHT], trainer)
     tokenizer = library.PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token=None,

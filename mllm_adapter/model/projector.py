@@ -1,4 +1,5 @@
-"""Patch codes to visual tokens. B batch, P patches, C concepts, K TopK slots, E edits, H LLM width.
+"""Patch codes to visual tokens. B batch, P patches, G cells, C concepts, K TopK slots, E edits,
+H LLM width.
 
 The projector is LLaVA-1.5's `mlp2x_gelu` (arXiv 2310.03744), and its first layer reads codes. That
 layer is linear and codes are sparse, so its output for a patch is a weighted sum of the weight rows
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bundle.schema import NumberRange
 from mllm_adapter.steering.plan import (
     SteeringBatch,
     SteeringPlan,
@@ -29,6 +32,9 @@ from mllm_adapter.steering.plan import (
 DENSE_MATMUL_DENSITY = 0.25
 """The share of active concepts from which one matrix product is faster than a sum over rows;
 measured in benchmarks/steering.py."""
+
+GridSide = Annotated[int, NumberRange(1, 1024)]
+"""Rows or columns of a grid."""
 
 
 class PatchCodes(NamedTuple):
@@ -71,16 +77,40 @@ class PatchCodes(NamedTuple):
         return (values * (indices == concept[:, None, None])).sum(-1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """The cells of an image that become visual tokens, where these are fewer than its patches."""
+
+    patches: tuple[GridSide, GridSide]
+    """Rows and columns of the grid of patches."""
+    grid: tuple[GridSide, GridSide]
+    """Rows and columns of the grid of cells. Where the numbers do not divide, cells share the
+    patches at their borders, as in adaptive pooling."""
+
+    def weights(self) -> Float[Tensor, "G P"]:
+        """The mean over the patches of each cell, as a matrix."""
+        rows, columns = self.patches
+        # On the CPU also where weights that are about to be read are on no device.
+        each = torch.eye(rows * columns, device="cpu").view(1, rows * columns, rows, columns)
+        return F.adaptive_avg_pool2d(each, self.grid).view(rows * columns, -1).T.contiguous()
+
+
 class Projector(nn.Module):
-    """codes (B, P, C) -> tokens (B, P1, H), P1 = 1 + P: one for the whole image, one per patch.
+    """codes (B, P, C) -> tokens (B, G1, H), G1 = 1 + G: one for the whole image, one per cell.
+
+    Cells are patches, unless `cells` makes them fewer: a token costs the LLM as much as a word, and
+    a picture of 49 patches would take nearly all of a short conversation.
 
     The first token is projected from the mean of the patches' codes. Where a backbone pools codes
     over patches, that mean is what contrastive training aligned with texts. Since the first layer
-    is linear, its output for the mean is the mean of its outputs, edited or not.
+    is linear, its output for a mean is the mean of its outputs, edited or not.
     """
 
-    def __init__(self, concepts: int, width: int) -> None:
+    def __init__(self, concepts: int, width: int, cells: Cells | None = None) -> None:
         super().__init__()
+        pool = None if cells is None else cells.weights()
+        self.register_buffer("pool", pool, persistent=False)
+        self.pool: Float[Tensor, "G P"] | None
         self.rows = nn.Parameter(torch.empty(concepts, width))
         """The first layer's weight, (C, H): one row per concept."""
         self.bias = nn.Parameter(torch.zeros(width))
@@ -132,16 +162,25 @@ class Projector(nn.Module):
         changes_by_image[batch.row, torch.arange(len(change), device=sums.device)] = change
         return sums + changes_by_image.transpose(1, 2) @ rows
 
-    def tokens(self, sums: Float[Tensor, "B P H"]) -> Float[Tensor, "B P1 H"]:
-        """The rest of the projector, for the mean over patches and for each patch: the first
+    def tokens(self, sums: Float[Tensor, "B P H"]) -> Float[Tensor, "B G1 H"]:
+        """The rest of the projector, for the mean over patches and for each cell: the first
         layer's bias, GELU and the second layer."""
-        mean_and_patches = torch.cat([sums.mean(dim=1, keepdim=True), sums], dim=1)
-        tokens: Tensor = self.out(F.gelu(mean_and_patches + self.bias))
+        tokens: Tensor = self.out(F.gelu(self._mean_and_cells(sums) + self.bias))
         return tokens
 
-    def forward(self, codes: Float[Tensor, "B P C"]) -> Float[Tensor, "B P1 H"]:
-        """Visual tokens of full-width codes."""
-        return self.tokens(codes @ self.rows)
+    def forward(self, codes: Float[Tensor, "B P C"]) -> Float[Tensor, "B G1 H"]:
+        """Visual tokens of full-width codes. Means of codes are as good as means of sums, and with
+        few cells they leave few rows to multiply."""
+        return self.project(self._mean_and_cells(codes))
+
+    def project(self, codes: Float[Tensor, "*N C"]) -> Float[Tensor, "*N H"]:
+        """The visual token of each code."""
+        token: Tensor = self.out(F.gelu(codes @ self.rows + self.bias))
+        return token
+
+    def _mean_and_cells(self, patches: Float[Tensor, "B P X"]) -> Float[Tensor, "B G1 X"]:
+        cells = patches if self.pool is None else self.pool.to(patches.dtype) @ patches
+        return torch.cat([patches.mean(dim=1, keepdim=True), cells], dim=1)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Projector and LLM as one trainable module, and the optimizers of a stage.
 
-B rows, T tokens, P patches, H LLM width.
+B rows, T tokens, I images, G1 visual tokens of an image, H LLM width.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mllm_adapter.adapter_recipe import StageConfig
-from mllm_adapter.model.projector import Projector
+from mllm_adapter.model.projector import PatchCodes, Projector
 from mllm_adapter.trainer.batches import ConversationBatch
 from mllm_adapter.trainer.conversations import IGNORED
 from training.core.optimizer import build_optimizer
@@ -47,16 +47,23 @@ class AdapterModel(nn.Module):
 
     def forward(self, batch: ConversationBatch) -> Float[Tensor, ""]:
         """The cross entropy of the answers' tokens, summed over the batch."""
-        projector, (codes, text) = self.projector, batch
+        codes, text = batch
         inputs = self.llm.get_input_embeddings()(text.ids)
         if len(codes.indices):  # conversations may be about text alone
-            inputs = text.embedded(inputs, projector.tokens(projector.sums(codes)))
+            inputs = text.embedded(inputs, self._visual_tokens(codes))
         # Token t predicts token t + 1. The output layer, which is H x V, runs only where the next
         # token is learned: a few positions of the answers out of B x T.
         learned = text.labels[:, 1:] != IGNORED
-        hidden = self.decoder(inputs_embeds=inputs, attention_mask=text.mask)
+        hidden = self.decoder(inputs_embeds=inputs, attention_mask=text.mask, use_cache=False)
         logits = self.llm.get_output_embeddings()(hidden.last_hidden_state[:, :-1][learned])
         return F.cross_entropy(logits.float(), text.labels[:, 1:][learned], reduction="sum")
+
+    def _visual_tokens(self, codes: PatchCodes) -> Float[Tensor, "I G1 H"]:
+        projector = self.projector
+        if projector.pool is None:
+            return projector.tokens(projector.sums(codes))
+        tokens: Tensor = projector(codes.dense(projector.concepts))
+        return tokens
 
     @property
     def decoder(self) -> Any:

@@ -96,6 +96,7 @@ class ConversationSampler:
     """Draws the batches of a split. A batch depends only on the seed and its step.
 
     `meta` has an entry for each image of the tables, None for one that is not learned from.
+    `weights` are those of styles, 1 for a style that is not there.
     """
 
     def __init__(
@@ -107,16 +108,19 @@ class ConversationSampler:
         own: OwnMix = NO_OWN,
         *,
         texts: TextMix = NO_TEXTS,
+        weights: Mapping[str, float] | None = None,
         seed: int,
     ) -> None:
         self._learned = [(row, m) for row, m in enumerate(meta) if m is not None]
         self._instructions = Instructions([m for _, m in self._learned])
+        weights = weights or {}
         self._tables, self._build = tables, build
         self._easy_vqa, self._own, self._texts = easy_vqa, own, texts
         self._seed = seed
-        self._images = _Order(len(self._learned), seed)
-        self._conversations = _Order(len(own.conversations), seed)
-        self._phrases = _Order(len(texts.questions.phrases) if texts.questions else 0, seed)
+        self._images = _Order(np.array([weight(m, weights) for _, m in self._learned]), seed)
+        self._conversations = _Order(np.ones(len(own.conversations)), seed)
+        phrases = len(texts.questions.phrases) if texts.questions else 0
+        self._phrases = _Order(np.ones(phrases), seed)
 
     def batch(self, step: int, size: int) -> list[ConversationBatch]:
         """The batch of a step, counted from 0, split into parts of similar length."""
@@ -178,11 +182,18 @@ class ConversationSampler:
         return [_ConversationSample(codes, row) for row in encode(turns, self._build)]
 
 
-class _Order:
-    """The items at the positions of a run: epoch after epoch, each shuffled anew."""
+def weight(meta: Mapping[str, Any], weights: Mapping[str, float]) -> float:
+    """How often an epoch has an image."""
+    return weights.get(meta.get("style", ""), 1.0)
 
-    def __init__(self, count: int, seed: int) -> None:
-        self._count, self._seed = count, seed
+
+class _Order:
+    """The items at the positions of a run: epoch after epoch, each shuffled anew. An item of weight
+    0.2 is in every fifth epoch on average, and one of weight 2 twice in each."""
+
+    def __init__(self, weights: NDArray[np.float64], seed: int) -> None:
+        self._weights, self._seed = weights, seed
+        self._count = round(weights.sum())
         self._epoch = -1
         self._shuffled: NDArray[np.int64]
 
@@ -191,7 +202,14 @@ class _Order:
         if epoch != self._epoch:
             self._epoch = epoch
             generator = np.random.default_rng([self._seed, epoch])
-            self._shuffled = generator.permutation(self._count)
+            times = np.floor(self._weights).astype(np.int64)
+            if more := self._count - times.sum():
+                # The exponential race: as many more as the epoch has room for, by the rest of
+                # their weights.
+                with np.errstate(divide="ignore"):
+                    arrival = generator.exponential(size=len(times)) / (self._weights - times)
+                times[arrival.argsort(kind="stable")[:more]] += 1
+            self._shuffled = generator.permutation(np.repeat(np.arange(len(times)), times))
         return int(self._shuffled[i])
 
 

@@ -10,21 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mllm_adapter.data.code_tables import CodeTable
+from mllm_adapter.data.phrase_concepts import PhraseConcepts
 from mllm_adapter.model.llm import TokenEmbeddings
 from mllm_adapter.model.projector import Projector
-from mllm_adapter.steering.text_to_concepts import TextCodes
 
 RIDGE = 1.0
 """The penalty, relative to the mean diagonal entry of x' x, which is a concept's summed square."""
 PRE_GELU_STD = 0.3
 """The standard deviation of the first layer's outputs. At this size GELU is nearly linear."""
 TEXT_CODE_STRENGTH = 2.0
-"""Text codes are scaled so that their strongest concept has this value, as in an edit."""
+"""The value of a text code's strongest concept, as in an edit."""
 MAX_IMAGES = 20_000
 """The most images that the regression learns from."""
 CG_ITERATIONS = 30
@@ -38,15 +39,13 @@ def initialize_projector(
     tokenizer: Any,
     captions: Sequence[str],
     table: CodeTable,
-    text_codes: TextCodes,
-    *,
-    phrases: Sequence[str] = (),
+    texts: PhraseConcepts,
 ) -> None:
     """Sets a projector's weights by ridge regression from codes to embeddings of labels.
 
-    A sample is an image's mean code with its label, or the text code of a label or of one of
-    `phrases`, which are learned without an image. Its target is the
-    sum of the embeddings of the label's tokens. The second layer becomes the identity, scaled so
+    A sample is an image's mean code with its label, or the text code of one of `texts`, which are
+    labels and phrases that are learned without an image. Its target is the sum of the embeddings
+    of the label's tokens. The second layer becomes the identity, scaled so
     that visual tokens are as large as the LLM's token embeddings.
 
     `captions` are the labels of the images of `table`, in its order; images without one are left
@@ -54,20 +53,20 @@ def initialize_projector(
     """
     embeddings = TokenEmbeddings.of(llm)
     target_of: dict[str, Float[Tensor, " H"]] = {}
-    for caption in dict.fromkeys(filter(None, (*captions, *phrases))):
+    for caption in dict.fromkeys(filter(None, (*captions, *texts.phrases))):
         ids = tokenizer.encode(caption, add_special_tokens=False)
         target_of[caption] = embeddings(torch.tensor(ids)).sum(0)
-    text_codes.add(target_of)
-    labels = sorted(filter(text_codes.has_concepts, target_of))
+    fires = np.flatnonzero(texts.values.any(axis=1)).tolist()
     parts: list[Tensor] = []
     labelled = [i for i, caption in enumerate(captions) if caption][:MAX_IMAGES]
     for start in range(0, len(labelled), CHUNK_ROWS):
         parts.append(table.means(labelled[start : start + CHUNK_ROWS]))
-    for start in range(0, len(labels), CHUNK_ROWS):
-        codes = torch.from_numpy(text_codes.encode(labels[start : start + CHUNK_ROWS]))
-        parts.append((codes * (TEXT_CODE_STRENGTH / codes.amax(1, keepdim=True))).to_sparse())
+    for start in range(0, len(fires), CHUNK_ROWS):
+        codes = torch.from_numpy(texts.dense(fires[start : start + CHUNK_ROWS]))
+        parts.append((codes * TEXT_CODE_STRENGTH).to_sparse())
     samples = torch.cat(parts).coalesce()
-    targets = torch.stack([target_of[c] for c in (*(captions[i] for i in labelled), *labels)])
+    labels = (*(captions[i] for i in labelled), *(texts.phrases[i] for i in fires))
+    targets = torch.stack([target_of[label] for label in labels])
     weights = ridge(samples, targets)
     if not weights.any():
         return
@@ -75,7 +74,7 @@ def initialize_projector(
         projector.rows.copy_(weights * (PRE_GELU_STD / (samples @ weights).std()))
         projector.out.weight.copy_(torch.eye(projector.out.in_features))
         examples = samples.index_select(0, torch.arange(min(CHUNK_ROWS, len(samples)))).to_dense()
-        token_std = projector(examples[:, None]).std()
+        token_std = projector.project(examples).std()
         projector.out.weight.mul_(embeddings.std() / token_std)
 
 

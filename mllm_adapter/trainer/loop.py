@@ -18,17 +18,23 @@ from torch import nn
 from bundle.store import Bundle, BundleError, default_bundle, open_bundle
 from mllm_adapter.adapter_recipe import AdapterRecipe
 from mllm_adapter.data.code_tables import PATCH_GRAPH, BackboneGraphs
-from mllm_adapter.model.adapter import LLM_FOLDER, PACKAGED_LLMS, AdapterConfig, write_adapter
+from mllm_adapter.model.adapter import (
+    LLM_FOLDER,
+    PACKAGED_LLMS,
+    AdapterConfig,
+    AdapterError,
+    write_adapter,
+)
 from mllm_adapter.model.llm import load_llm, load_tokenizer, new_llm
 from mllm_adapter.model.llm_files import LLMError
-from mllm_adapter.model.projector import Projector
+from mllm_adapter.model.projector import Cells, Projector
 from mllm_adapter.model.prompt import PromptBuilder
-from mllm_adapter.steering.text_to_concepts import TextCodes
 from mllm_adapter.trainer.adapter_module import AdapterModel, build_optimizers
 from mllm_adapter.trainer.batches import ConversationBatch
 from mllm_adapter.trainer.initial_projector import initialize_projector
 from mllm_adapter.trainer.run_inputs import RunInputs
 from mllm_adapter.trainer.training_data import TrainingData
+from mllm_adapter.trainer.word_start import learn_words
 from training.core import checkpoint
 from training.core.checkpoint import Progress
 from training.core.distributed import Ranks
@@ -93,14 +99,18 @@ class _AdapterRun:
         self.progress = open_run(run, self.recipe).progress
         torch.manual_seed(recipe.run.seed)
         self.llm, self.tokenizer = self._load_llm(data)
+        if self.device.type == "cpu":  # half as much time again in torch's fused kernel, on texts
+            self.llm.set_attn_implementation("eager")  # as short as these
         width = self.llm.config.hidden_size
         inputs = RunInputs(
             backbone=self.backbone, codes=self.codes, width=width, texts=data.digest(bundle)
         )
         inputs.keep(run)
-        self.projector = Projector(graphs.concepts, width)
+        self.cells = self._cells(bundle.manifest.architecture.grid)
+        self.projector = Projector(graphs.concepts, width, self.cells)
         self.patches = graphs.patches
-        build = PromptBuilder(self.tokenizer, 1 + graphs.patches, recipe.llm.system)
+        tokens = 1 + (math.prod(self.cells.grid) if self.cells else graphs.patches)
+        build = PromptBuilder(self.tokenizer, tokens, recipe.llm.system)
         context = self.llm.config.max_position_embeddings
         if build.visual_tokens >= context:
             raise LLMError(
@@ -108,21 +118,35 @@ class _AdapterRun:
             )
         data.drop_long(build, context)
         if self.progress.step == 0:
-            captions, table = data.captioned(graphs)
-            if table is not None:
-                text_codes = TextCodes(graphs.texts, graphs.concepts)
-                initialize_projector(
-                    self.projector,
-                    self.llm,
-                    self.tokenizer,
-                    captions,
-                    table,
-                    text_codes,
-                    phrases=data.phrases.phrases if data.phrases else (),
-                )
+            self._start_projector(data, graphs)
         self.samples = data.sampler(graphs, build)
         self.stage_ends = list(accumulate(stage.steps for stage in recipe.stages))
         """For each stage, the number of steps after which it ends, counted from the run's start."""
+
+    def _start_projector(self, data: TrainingData, graphs: BackboneGraphs) -> None:
+        captions, table = data.captioned(graphs)
+        if table is None:
+            return
+        texts = data.concepts(graphs)
+        initialize_projector(self.projector, self.llm, self.tokenizer, captions, table, texts)
+        if self.recipe.words.steps:
+            learn_words(
+                self.projector,
+                self.llm.get_input_embeddings().weight,
+                data.word_samples(graphs, self.tokenizer),
+                self.recipe.words,
+                self.recipe.run.precision,
+                learns_table=self.recipe.stages[0].llm == "full",
+            )
+
+    def _cells(self, patches: tuple[int, int]) -> Cells | None:
+        """Raises AdapterError for a grid that is finer than that of the patches."""
+        grid = self.recipe.cells
+        if grid is None:
+            return None
+        if grid[0] > patches[0] or grid[1] > patches[1]:
+            raise AdapterError(f"cells: {grid}, and {self.backbone} has {patches} patches")
+        return Cells(patches=patches, grid=grid)
 
     def _find_llm(self) -> tuple[Path | None, str]:
         """The directory of the LLM, where it is not a new one, and the chat template that takes
@@ -244,6 +268,7 @@ class _AdapterRun:
             concepts=self.projector.concepts,
             patches=self.patches,
             width=self.llm.config.hidden_size,
+            cells=self.cells,
             backbone=self.backbone,
             codes=self.codes,
             llm=config.path if is_packaged else LLM_FOLDER,

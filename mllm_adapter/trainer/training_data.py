@@ -25,10 +25,12 @@ from mllm_adapter.data.image_collection import (
 )
 from mllm_adapter.data.instructions import Instructions
 from mllm_adapter.data.own_conversations import Conversation, OwnConversations
+from mllm_adapter.data.phrase_concepts import PhraseConcepts, phrase_problems
 from mllm_adapter.data.phrase_lists import PhraseList, WithheldWords
-from mllm_adapter.data.text_pictures import PhraseConcepts, phrase_problems, text_pictures
+from mllm_adapter.data.text_pictures import text_pictures
 from mllm_adapter.data.text_questions import PhraseQuestions
 from mllm_adapter.model.prompt import PromptBuilder
+from mllm_adapter.steering.text_to_concepts import SUPPRESSED_CONCEPTS
 from mllm_adapter.trainer.batches import (
     NO_EASY_VQA,
     NO_OWN,
@@ -37,8 +39,10 @@ from mllm_adapter.trainer.batches import (
     EasyVqaMix,
     OwnMix,
     TextMix,
+    weight,
 )
 from mllm_adapter.trainer.conversations import encode_messages
+from mllm_adapter.trainer.word_start import WordSamples
 from training.data.data_recipe import DataError
 from training.loading.samples import held_out_splits, read_samples
 
@@ -75,6 +79,7 @@ class TrainingData:
         if withheld := self.meta.count(None):
             log.info("texts.without: %d of %d images are left out", withheld, len(self.meta))
         self.phrases = self._read_phrases() if recipe.texts.share else None
+        self._concepts: PhraseConcepts | None = None
 
     def _read_phrases(self) -> PhraseList:
         data, config = self._recipe.data.open(), self._recipe.texts
@@ -128,6 +133,7 @@ class TrainingData:
             self._easy_vqa(graphs),
             self._own_mix(graphs),
             texts=self._text_mix(graphs),
+            weights=self._recipe.data.weights,
             seed=self._recipe.run.seed,
         )
 
@@ -140,6 +146,32 @@ class TrainingData:
             return [], None
         captions = self.own.captions()
         return [captions.get(name, "") for name in self.own.images], cached_code_table(graphs, own)
+
+    def concepts(self, graphs: BackboneGraphs) -> PhraseConcepts:
+        """The strongest concepts of all captions and phrases."""
+        if self._concepts is None:
+            known = [m["caption"] for m in self.meta if m]
+            own = self.own.captions().values() if self.own and not known else ()
+            phrases = self.phrases.phrases if self.phrases else ()
+            texts = [*dict.fromkeys(filter(None, (*known, *own, *phrases)))]
+            top = max(self._recipe.texts.top, SUPPRESSED_CONCEPTS)
+            self._concepts = PhraseConcepts.of(texts, graphs, top)
+        return self._concepts
+
+    def word_samples(self, graphs: BackboneGraphs, tokenizer: Any) -> WordSamples:
+        """What the projector learns words from."""
+        captions, table = self.captioned(graphs)
+        tables = self._tables(graphs) or ([table] if table is not None else [])
+        weights = [weight(m or {}, self._recipe.data.weights) for m in self.meta]
+        return WordSamples(
+            captions,
+            weights or [1.0] * len(captions),
+            tables,
+            self.concepts(graphs),
+            self._recipe.texts,
+            lambda text: list(tokenizer.encode(text, add_special_tokens=False)),
+            self._recipe.run.seed,
+        )
 
     def _tables(self, graphs: BackboneGraphs) -> list[CodeTable]:
         if self._labelled is None:
@@ -162,13 +194,14 @@ class TrainingData:
             return NO_TEXTS
         config, [table, *_] = self._recipe.texts, self._tables(graphs)
         phrases = self.phrases.phrases
-        codes = PhraseConcepts.of(phrases, graphs, config.top)
-        problems = phrase_problems(phrases, codes, graphs)
+        concepts = self.concepts(graphs)
+        problems = phrase_problems(phrases, concepts.taken(phrases, config.top), graphs)
         self.phrases.drop(problems)
         log.info("texts: %s", self.phrases.summary())
-        codes = codes.taken([row for row, text in enumerate(phrases) if text not in problems])
-        pictures = text_pictures(codes, config, table, self.meta, graphs)
-        questions = PhraseQuestions(self.phrases.phrases, codes.similar)
+        grid = graphs.bundle.manifest.architecture.grid
+        phrases = self.phrases.phrases
+        pictures = text_pictures(phrases, concepts, config, table, self.meta, grid)
+        questions = PhraseQuestions(phrases, pictures.codes.similar)
         return TextMix(pictures, questions, config.share)
 
     def _own_images(self) -> ImageCollection | None:

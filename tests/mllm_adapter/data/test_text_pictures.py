@@ -11,12 +11,8 @@ import torch
 
 from bundle.store import open_bundle
 from mllm_adapter.data.code_tables import BackboneGraphs, CodeTable
-from mllm_adapter.data.text_pictures import (
-    LabelledRow,
-    PhraseConcepts,
-    TextPictures,
-    phrase_problems,
-)
+from mllm_adapter.data.phrase_concepts import PhraseConcepts
+from mllm_adapter.data.text_pictures import LabelledRow, TextPictures
 from mllm_adapter.data.texts_config import TextsConfig
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.steering.phrases import WordEdit, expand
@@ -125,24 +121,6 @@ def test_nothing_is_empty(graphs: BackboneGraphs) -> None:
     assert isinstance(codes, PatchCodes)
     assert codes.indices.shape[:2] == (1, graphs.patches)
     assert codes.values.sum() == 0
-
-
-def test_a_similar_phrase_comes_first(graphs: BackboneGraphs) -> None:
-    codes = PhraseConcepts.of(PHRASES, graphs, 32)
-    order = codes.similar(2, random.Random(0))
-    assert len(order) == 64
-    assert order[0] == 2
-
-
-def test_phrases_that_the_tower_cannot_tell_apart_are_problems(graphs: BackboneGraphs) -> None:
-    phrases = ["cat", "CAT", "dog " * 40, "rocket"]
-    codes = PhraseConcepts.of(phrases, graphs, 32)
-    codes.values[3] = 0
-    assert phrase_problems(phrases, codes, graphs) == {
-        "CAT": "the code of another phrase",
-        "dog " * 40: "longer than the text tower reads",
-        "rocket": "no concept answers to it",
-    }
 
 
 def test_one_patch_has_no_parts(graphs: BackboneGraphs) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from mllm_adapter.model.adapter import AdapterConfig, AdapterError, open_adapter, write_adapter
-from mllm_adapter.model.projector import Projector
+from mllm_adapter.model.projector import Cells, Projector
 
 CONFIG = AdapterConfig(concepts=12, patches=4, width=64, backbone="tiny/1", system="Look.")
 
@@ -35,9 +36,25 @@ def test_an_adapter_is_read_as_it_was_written(folder: Path) -> None:
         assert torch.equal(tensor, written.state_dict()[name].float()), name
 
 
+def test_cells_are_read_back(folder: Path) -> None:
+    cells = Cells(patches=(2, 2), grid=(1, 2))
+    config = replace(CONFIG, cells=cells)
+    torch.manual_seed(0)
+    written = Projector(12, 64, cells)
+    write_adapter(folder, config, written)
+    adapter = open_adapter(folder)
+    assert adapter.config == config
+    assert adapter.config.visual_tokens == 3
+    codes = torch.rand(1, 4, 12)
+    torch.testing.assert_close(adapter.projector(codes), written(codes), atol=1e-3, rtol=1e-2)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"cells": {"patches": [3, 3], "grid": [1, 1]}}, "cells.patches: must be 4 in all"),
+        ({"cells": {"patches": [2, 2], "grid": [3, 1]}}, r"cells.grid: .* \(2, 2\)"),
+        ({"cells": {"patches": [2, 2], "grid": [0, 1]}}, r"cells.grid\[0\]: "),
         ({"llm": "smollm3"}, "llm: must be one of llm, smollm2"),
         ({"schema": 2}, "schema: this version reads schema 1 only"),
         ({"patch": 4}, "patch: unknown key; did you mean patches"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from mllm_adapter.model.projector import PatchCodes, Projector, steering
+from mllm_adapter.model.projector import Cells, PatchCodes, Projector, steering
 from mllm_adapter.steering.plan import SteeringBatch, SteeringError, SteeringPlan, apply_steering
 from tests.mllm_adapter.steering.test_plan import C, P, codes, one, plans
 
@@ -42,6 +42,27 @@ def test_an_edit_of_the_sum_is_the_sum_of_the_edited(a: SteeringPlan, c: Steerin
     steered = layer.steered(sums, patch_codes, batch)
     assert torch.allclose(steered, apply_steering(x, batch) @ layer.rows, atol=1e-4)
     assert torch.equal(steered[1], sums[1])
+
+
+def test_a_cell_is_the_mean_of_its_patches() -> None:
+    """4 x 6 patches, of which each cell has two rows and three columns."""
+    torch.manual_seed(0)
+    layer = Projector(C, 8, Cells(patches=(4, 6), grid=(2, 2)))
+    x = torch.rand(3, 24, C)
+    means = x.view(3, 2, 2, 2, 3, C).mean(dim=(2, 4)).view(3, 4, C)
+    tokens = layer(x)
+    assert tokens.shape == (3, 5, 8)
+    torch.testing.assert_close(tokens[:, 1:], layer.project(means))
+    torch.testing.assert_close(tokens[:, 0], layer.project(x.mean(1)))
+    torch.testing.assert_close(layer.tokens(layer.sums(PatchCodes.from_dense(x))), tokens)
+
+
+def test_cells_that_do_not_divide_share_patches() -> None:
+    weights = Cells(patches=(7, 7), grid=(3, 3)).weights()
+    assert weights.shape == (9, 49)
+    assert torch.equal((weights > 0).sum(1), torch.full((9,), 9))
+    torch.testing.assert_close(weights.sum(1), torch.ones(9))
+    assert ((weights > 0).sum(0) > 0).all()
 
 
 def test_no_edit_no_change() -> None:

@@ -11,7 +11,8 @@ import torch
 from mllm_adapter.data.code_tables import CodeTable
 from mllm_adapter.data.instructions import NAME_QUESTIONS, QuestionAnswer
 from mllm_adapter.data.own_conversations import Conversation
-from mllm_adapter.data.text_pictures import LabelledRow, PhraseConcepts, TextPictures
+from mllm_adapter.data.phrase_concepts import PhraseConcepts
+from mllm_adapter.data.text_pictures import LabelledRow, TextPictures
 from mllm_adapter.data.text_questions import PhraseQuestions
 from mllm_adapter.data.texts_config import TextsConfig
 from mllm_adapter.model.prompt import PromptBuilder, PromptMessage
@@ -131,6 +132,7 @@ def test_a_batch_of_texts_alone_has_no_image(build: PromptBuilder) -> None:
 def phrases(count: int, **settings: Any) -> TextMix:
     """Phrase i has concept IMAGES + i alone, at a strength that no image has."""
     codes = PhraseConcepts(
+        phrases=[f"word{i}" for i in range(count)],
         indices=np.arange(IMAGES, IMAGES + count)[:, None],
         values=np.ones((count, 1), np.float32),
         concepts=2 * IMAGES,
@@ -138,7 +140,7 @@ def phrases(count: int, **settings: Any) -> TextMix:
     settings = {"share": 1.0, "noise": 0.0, "strength": (5.0, 5.0), "kept": 0.0, **settings}
     config = TextsConfig(**settings)
     pictures = TextPictures(codes, config, table(), codes, [LabelledRow(0, 0)], (1, PATCHES))
-    questions = PhraseQuestions([f"word{i}" for i in range(count)], codes.similar)
+    questions = PhraseQuestions(codes.phrases, codes.similar)
     return TextMix(pictures, questions, config.share)
 
 

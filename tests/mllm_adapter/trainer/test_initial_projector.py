@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mllm_adapter.data.code_tables import CodeTable
+from mllm_adapter.data.phrase_concepts import PhraseConcepts
 from mllm_adapter.model.projector import Projector
-from mllm_adapter.steering.text_to_concepts import TextCodes
 from mllm_adapter.trainer.initial_projector import RIDGE, initialize_projector, ridge
 from tests.mllm_adapter.llms import tiny_llm
 
@@ -36,8 +36,11 @@ def test_a_new_projector_says_words_of_the_label() -> None:
         concepts=8,
     )
     captions = [CAPTIONS[i % 3] for i in range(images)]
-    labels = TextCodes(
-        lambda texts: np.eye(8, dtype=np.float32)[[CAPTIONS.index(t) for t in texts]], 8
+    labels = PhraseConcepts(
+        phrases=CAPTIONS,
+        indices=np.arange(3)[:, None],
+        values=np.ones((3, 1), np.float32),
+        concepts=8,
     )
     projector = Projector(8, llm.config.hidden_size)
     initialize_projector(projector, llm, tokenizer, captions, table, labels)
