@@ -80,7 +80,7 @@ def test_a_page_takes_nothing_from_elsewhere(site: Path) -> None:
 
 
 def test_images_of_the_guides_are_there(site: Path) -> None:
-    assert (site / "benchmarks" / "results" / "steering_quality.png").is_file()
+    assert (site / "benchmarks" / "results" / "quality_earlier.png").is_file()
     assert (site / "docs" / "assets" / "overview.png").is_file()
 
 
