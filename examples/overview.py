@@ -1,7 +1,7 @@
 """Draws what an image becomes: its named concepts, where one of them fires, and an answer that
 follows an edit. `python examples/overview.py OUTPUT.png IMAGE=EDITED_TO...`
 
-    python examples/overview.py overview.png docs/images/cat.png=rocket docs/images/sailboat.png=fish
+    python examples/overview.py o.png docs/images/cat.png=rocket docs/images/sailboat.png=fish
 """
 
 from __future__ import annotations
