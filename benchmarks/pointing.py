@@ -152,25 +152,24 @@ class Maps:
     def __init__(self, encoder: AnyEncoder) -> None:
         self.encoder = encoder
         self.labels: dict[str, NDArray[np.float32]] = {}
+        self.graph: OnnxGraph | None = None
         if isinstance(encoder, CheckpointEncoder):
-            self.grid, self._encode = encoder.model.patch_grid, self._torch_codes
-            return
-        self.grid = encoder.bundle.manifest.architecture.grid
-        graph = OnnxGraph(encoder.bundle.file("patches.onnx"), "patches")
+            self.grid = encoder.model.patch_grid
+        else:
+            self.grid = encoder.bundle.manifest.architecture.grid
+            self.graph = OnnxGraph(encoder.bundle.file("patches.onnx"), "patches")
 
-        def encode(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-            found = graph.run(pixels, ("patch_indices", "patch_values"))
-            full = np.zeros((*found["patch_indices"].shape[:2], encoder.concepts), "f4")
-            np.put_along_axis(full, found["patch_indices"], found["patch_values"], axis=2)
+    def _encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The codes of patches, (B, P, C)."""
+        full: NDArray[np.float32]
+        if isinstance(self.encoder, CheckpointEncoder):
+            with torch.inference_mode():
+                full = self.encoder.model.encode_patches(torch.from_numpy(pixels)).numpy()
             return full
-
-        self._encode = encode
-
-    def _torch_codes(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        assert isinstance(self.encoder, CheckpointEncoder)
-        with torch.inference_mode():
-            codes = self.encoder.model.encode_patches(torch.from_numpy(pixels))
-        full: NDArray[np.float32] = codes.numpy()
+        assert self.graph is not None
+        found = self.graph.run(pixels, ("patch_indices", "patch_values"))
+        full = np.zeros((*found["patch_indices"].shape[:2], self.encoder.concepts), "f4")
+        np.put_along_axis(full, found["patch_indices"], found["patch_values"], axis=2)
         return full
 
     def patches(self, scenes: Sequence[Scene], kind: str) -> list[NDArray[np.float32]]:

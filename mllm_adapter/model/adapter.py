@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from bundle.architecture import Count, Width
 from bundle.schema import NumberRange, SchemaError, from_dict
 from bundle.tensor_errors import tensor_writes
 from mllm_adapter.model.llm_files import LLMError, is_finite, read_json
-from mllm_adapter.model.projector import Cells, Projector
+from mllm_adapter.model.projector import Cells, Projector, visual_tokens
 from mllm_adapter.model.smollm2 import fetch_smollm2, smollm2_folder
 from mllm_adapter.steering.phrases import DEFAULT_STRENGTH, DEFAULT_TOP
 
@@ -91,8 +90,8 @@ class AdapterConfig:
 
     @property
     def visual_tokens(self) -> int:
-        """Visual tokens per image: one for the whole image, and one per cell or patch."""
-        return 1 + (math.prod(self.cells.grid) if self.cells else self.patches)
+        """Visual tokens per image."""
+        return visual_tokens(self.patches, self.cells)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +119,7 @@ def read_config(folder: Path) -> AdapterConfig:
         raise AdapterError(f"{CONFIG_FILE}: schema: this version reads schema {SCHEMA} only")
     if config.cells and math.prod(config.cells.patches) != config.patches:
         raise AdapterError(f"{CONFIG_FILE}: cells.patches: must be {config.patches} in all")
-    if config.cells and any(map(operator.gt, config.cells.grid, config.cells.patches)):
+    if config.cells and config.cells.is_finer:
         raise AdapterError(
             f"{CONFIG_FILE}: cells.grid: is finer than the patches' {config.cells.patches}"
         )

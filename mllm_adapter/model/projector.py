@@ -9,6 +9,7 @@ concepts changes that sum by k rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,12 +88,22 @@ class Cells:
     """Rows and columns of the grid of cells. Where the numbers do not divide, cells share the
     patches at their borders, as in adaptive pooling."""
 
+    @property
+    def is_finer(self) -> bool:
+        """Whether there are more rows or columns of cells than of patches, which is refused."""
+        return self.grid[0] > self.patches[0] or self.grid[1] > self.patches[1]
+
     def weights(self) -> Float[Tensor, "G P"]:
         """The mean over the patches of each cell, as a matrix."""
         rows, columns = self.patches
         # On the CPU also where weights that are about to be read are on no device.
         each = torch.eye(rows * columns, device="cpu").view(1, rows * columns, rows, columns)
         return F.adaptive_avg_pool2d(each, self.grid).view(rows * columns, -1).T.contiguous()
+
+
+def visual_tokens(patches: int, cells: Cells | None) -> int:
+    """Visual tokens of an image: one for the whole image, and one per cell or patch."""
+    return 1 + (patches if cells is None else math.prod(cells.grid))
 
 
 class Projector(nn.Module):

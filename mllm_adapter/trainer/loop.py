@@ -27,7 +27,7 @@ from mllm_adapter.model.adapter import (
 )
 from mllm_adapter.model.llm import load_llm, load_tokenizer, new_llm
 from mllm_adapter.model.llm_files import LLMError
-from mllm_adapter.model.projector import Cells, Projector
+from mllm_adapter.model.projector import Cells, Projector, visual_tokens
 from mllm_adapter.model.prompt import PromptBuilder
 from mllm_adapter.trainer.adapter_module import AdapterModel, build_optimizers
 from mllm_adapter.trainer.batches import ConversationBatch
@@ -99,8 +99,9 @@ class _AdapterRun:
         self.progress = open_run(run, self.recipe).progress
         torch.manual_seed(recipe.run.seed)
         self.llm, self.tokenizer = self._load_llm(data)
-        if self.device.type == "cpu":  # half as much time again in torch's fused kernel, on texts
-            self.llm.set_attn_implementation("eager")  # as short as these
+        if self.device.type == "cpu":
+            # On texts as short as these a step with torch's fused kernel takes half as long again.
+            self.llm.set_attn_implementation("eager")
         width = self.llm.config.hidden_size
         inputs = RunInputs(
             backbone=self.backbone, codes=self.codes, width=width, texts=data.digest(bundle)
@@ -109,7 +110,7 @@ class _AdapterRun:
         self.cells = self._cells(bundle.manifest.architecture.grid)
         self.projector = Projector(graphs.concepts, width, self.cells)
         self.patches = graphs.patches
-        tokens = 1 + (math.prod(self.cells.grid) if self.cells else graphs.patches)
+        tokens = visual_tokens(graphs.patches, self.cells)
         build = PromptBuilder(self.tokenizer, tokens, recipe.llm.system)
         context = self.llm.config.max_position_embeddings
         if build.visual_tokens >= context:
@@ -144,9 +145,10 @@ class _AdapterRun:
         grid = self.recipe.cells
         if grid is None:
             return None
-        if grid[0] > patches[0] or grid[1] > patches[1]:
+        cells = Cells(patches=patches, grid=grid)
+        if cells.is_finer:
             raise AdapterError(f"cells: {grid}, and {self.backbone} has {patches} patches")
-        return Cells(patches=patches, grid=grid)
+        return cells
 
     def _find_llm(self) -> tuple[Path | None, str]:
         """The directory of the LLM, where it is not a new one, and the chat template that takes

@@ -80,6 +80,8 @@ class TrainingData:
             log.info("texts.without: %d of %d images are left out", withheld, len(self.meta))
         self.phrases = self._read_phrases() if recipe.texts.share else None
         self._concepts: PhraseConcepts | None = None
+        self._code_tables: list[CodeTable] | None = None
+        """Hundreds of megabytes, which every part of a run reads."""
 
     def _read_phrases(self) -> PhraseList:
         data, config = self._recipe.data.open(), self._recipe.texts
@@ -176,8 +178,10 @@ class TrainingData:
     def _tables(self, graphs: BackboneGraphs) -> list[CodeTable]:
         if self._labelled is None:
             return []
-        data = self._recipe.data
-        return cached_code_tables(graphs, self._labelled.collection, data.views, data.augment)
+        if self._code_tables is None:
+            data, images = self._recipe.data, self._labelled.collection
+            self._code_tables = cached_code_tables(graphs, images, data.views, data.augment)
+        return self._code_tables
 
     def _easy_vqa(self, graphs: BackboneGraphs) -> EasyVqaMix:
         share = self._recipe.data.easy_vqa

@@ -122,7 +122,7 @@ def learn_words(
     The loss is the cross entropy of each label's tokens, the mean over the label. In the end visual
     tokens are scaled to the size of the LLM's token embeddings.
     """
-    if not config.steps or not samples:
+    if not samples:
         return
     device = table.device
     model = nn.Module()
