@@ -25,6 +25,7 @@ from mllm_adapter.model.llm import TokenEmbeddings, context_length
 from mllm_adapter.model.projector import PatchCodes
 from mllm_adapter.model.prompt import Prompt, PromptBuilder, PromptMessage
 from mllm_adapter.steering.plan import SteeringBatch, SteeringPlan
+from mllm_adapter.stop_sequences import StopScanner
 
 SUMS_CACHE_BYTES = 256 * 2**20
 """Memory for the first-layer sums of the most recently used images."""
@@ -47,11 +48,14 @@ class TextDelta:
     """A piece of an answer's text."""
 
     text: str
-    """May be empty, while the tokens so far end inside a character."""
+    """May be empty, while the tokens so far end inside a character or could become a stop
+    sequence."""
     tokens: int
-    """How many tokens the text was decoded from."""
+    """How many tokens were decoded since the last delta; the last one may have text and none."""
     finish: FinishReason = ""
     """Set on the last delta of an answer."""
+    stop: str = ""
+    """The stop sequence that ended the answer, on its last delta. No delta's text has any of it."""
 
 
 class ChatModel:
@@ -120,18 +124,31 @@ class ChatModel:
         return projector.tokens(projector.steered(sums, image.codes, batch))[0]
 
     async def answer(
-        self, embedded: Float[Tensor, "T H"], sampling: Sampling
+        self, embedded: Float[Tensor, "T H"], sampling: Sampling, stops: Sequence[str] = ()
     ) -> AsyncGenerator[TextDelta]:
-        """Yields the answer as it is decoded.
+        """Yields the answer as it is decoded, up to the first of the texts `stops`.
 
         Closing the generator early frees its slot in the engine's batch. Raises GenerationError.
         """
-        stream = DecodeStream(skip_special_tokens=True)
+        stream, scanner = DecodeStream(skip_special_tokens=True), StopScanner(stops)
         backend = self._tokenizer.backend_tokenizer
+        last: TextDelta | None = None
         async with aclosing(self.engine.generate(embedded, sampling)) as deltas:
             async for delta in deltas:
                 text = "".join(stream.step(backend, token) or "" for token in delta.ids)
-                yield TextDelta(text=text, tokens=len(delta.ids), finish=delta.finish)
+                text = scanner.feed(text)
+                if delta.finish and not scanner.found:
+                    text += scanner.finish()
+                finish = "stop" if scanner.found else delta.finish
+                last = TextDelta(
+                    text=text, tokens=len(delta.ids), finish=finish, stop=scanner.found
+                )
+                if finish:
+                    break
+                yield last
+        # The slot is free by now, however slowly the caller reads.
+        if last is not None and last.finish:
+            yield last
 
     async def close(self) -> None:
         """Closes the engine and frees the LLM."""
