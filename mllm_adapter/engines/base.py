@@ -32,6 +32,21 @@ class Sampling:
     """Chooses among the likeliest tokens whose probabilities add up to this."""
     seed: int = 0
     """Above temperature 0, an engine gives the same answer to the same prompt and seed."""
+    # Penalties look at the tokens of the answer so far. A prompt is embeddings, some of them of
+    # images, and has no ids that could be counted. The repetition penalty comes before the others.
+    presence_penalty: float = 0.0
+    """Subtracted from the logit of each token that the answer has (OpenAI's definition)."""
+    frequency_penalty: float = 0.0
+    """Subtracted from a token's logit once for each time that the answer has it (OpenAI, too)."""
+    repetition_penalty: float = 1.0
+    """The logit of each token that the answer has is divided by this if it is positive, else
+    multiplied (CTRL, arXiv:1909.05858, section 4.1, as transformers and vLLM have it)."""
+
+    @property
+    def penalised(self) -> bool:
+        """Whether there is any penalty."""
+        penalties = (self.presence_penalty, self.frequency_penalty, self.repetition_penalty)
+        return penalties != (0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +76,10 @@ class GenerationEngine(Protocol):
     @property
     def description(self) -> str:
         """The library, its version and the device, for status and logs."""
+
+    @property
+    def has_repetition_penalty(self) -> bool:
+        """Whether it takes a `repetition_penalty` other than 1."""
 
     @property
     def ended(self) -> bool:

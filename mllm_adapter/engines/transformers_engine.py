@@ -10,7 +10,8 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ class _Request:
     """Set by the caller's event loop, read by the decoding thread."""
     decoded: int = 0
     """How many tokens have been decoded."""
+    counts: Counter[int] = field(default_factory=Counter)
+    """How often the answer has each token; empty without penalties."""
     token: int = -1
     """The last decoded token, which the model reads in the next step."""
     ended: bool = False
@@ -53,6 +56,8 @@ class _Request:
 
 class TransformersEngine:
     """Generates with a causal LM of transformers on one device."""
+
+    has_repetition_penalty = True
 
     def __init__(self, model: Any, end: Sequence[int], max_batch: int = 32) -> None:
         self._model, self._end, self._max_batch = model, frozenset(end), max_batch
@@ -149,8 +154,10 @@ class TransformersEngine:
         if request.decoded < request.sampling.min_tokens:
             logits = logits.clone()
             logits[list(self._end)] = -torch.inf
-        request.token = choose_token(logits, request.sampling, request.random)
+        request.token = choose_token(logits, request.sampling, request.random, request.counts)
         request.decoded += 1
+        if request.sampling.penalised:
+            request.counts[request.token] += 1
         if request.token in self._end:
             request.ended = True
             _deliver(request, TokenDelta(ids=(), finish="stop"))
@@ -169,8 +176,18 @@ def _deliver(request: _Request, delta: TokenDelta | GenerationError) -> None:
         request.cancelled.set()
 
 
-def choose_token(logits: Float[Tensor, " V"], sampling: Sampling, random: torch.Generator) -> int:
-    """The next token: the likeliest at temperature 0, else one drawn from the top-p tokens."""
+def choose_token(
+    logits: Float[Tensor, " V"],
+    sampling: Sampling,
+    random: torch.Generator,
+    counts: Mapping[int, int] | None = None,
+) -> int:
+    """The next token: the likeliest at temperature 0, else one drawn from the top-p tokens.
+
+    `counts` says how often the answer has each token, for the penalties.
+    """
+    if counts:
+        logits = _penalised(logits, sampling, counts)
     if sampling.temperature == 0:
         return int(logits.argmax())
     probabilities = (logits.float().cpu() / sampling.temperature).softmax(-1)
@@ -179,3 +196,20 @@ def choose_token(logits: Float[Tensor, " V"], sampling: Sampling, random: torch.
     before = probabilities[order].cumsum(-1) - probabilities[order]
     probabilities[order[before >= sampling.top_p]] = 0
     return int(torch.multinomial(probabilities, 1, generator=random))
+
+
+def _penalised(
+    logits: Float[Tensor, " V"], sampling: Sampling, counts: Mapping[int, int]
+) -> Float[Tensor, " V"]:
+    """The logits after the penalties of Sampling. Only those of the answer's tokens change."""
+    tokens = torch.tensor(list(counts), device=logits.device)
+    # In float32: a small repetition penalty would take half floats beyond their range.
+    logits = logits.float().clone()
+    seen = logits[tokens]
+    seen = torch.where(
+        seen > 0, seen / sampling.repetition_penalty, seen * sampling.repetition_penalty
+    )
+    times = torch.tensor(list(counts.values()), device=logits.device)
+    seen -= sampling.frequency_penalty * times + sampling.presence_penalty
+    logits[tokens] = seen
+    return logits

@@ -34,6 +34,14 @@ class VllmEngine:
     embeddings.
     """
 
+    # vLLM's own counts the tokens of the prompt, too. A prompt of embeddings has no ids, and vLLM
+    # then reads its buffer of ids where they would be: zeros, or what another conversation left
+    # there (0.32: GPUInputBatch.add_request and _make_prompt_token_ids_cpu_tensor; the second
+    # runner's PenaltiesState reads zeros). The two other penalties look at the answer alone. A
+    # logits processor of ours would have to be written for both runners, and makes every
+    # conversation wait for its last token to reach the CPU.
+    has_repetition_penalty = False
+
     def __init__(self, llm: Any, end: Sequence[int]) -> None:
         self._llm, self._end = llm, list(end)
         self._request_numbers = itertools.count()
@@ -64,12 +72,16 @@ class VllmEngine:
         self, prompt: Float[Tensor, "T H"], sampling: Sampling
     ) -> AsyncGenerator[TokenDelta]:
         """See GenerationEngine.generate. Closing AsyncLLM's generator early aborts its request."""
+        if sampling.repetition_penalty != 1:
+            raise GenerationError("vllm: there is no repetition penalty of embeddings")
         parameters = SamplingParams(
             max_tokens=sampling.max_tokens,
             min_tokens=sampling.min_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=sampling.seed if sampling.temperature > 0 else None,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
             stop_token_ids=self._end,
             ignore_eos=True,  # stop_token_ids already hold the end tokens
             detokenize=False,

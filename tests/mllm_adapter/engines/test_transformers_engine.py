@@ -37,7 +37,7 @@ def prompts(count: int) -> list[torch.Tensor]:
     return [torch.randn(3 + 5 * i % 17, 64, generator=generator) for i in range(count)]
 
 
-def alone(model: Any, prompt: torch.Tensor, tokens: int = 12) -> list[int]:
+def alone(model: Any, prompt: torch.Tensor, tokens: int = 12, **options: float) -> list[int]:
     """The answer of transformers' own generate."""
     tokens_of_row = model.generate(
         inputs_embeds=prompt[None],
@@ -46,6 +46,7 @@ def alone(model: Any, prompt: torch.Tensor, tokens: int = 12) -> list[int]:
         do_sample=False,
         eos_token_id=299,
         pad_token_id=299,
+        **options,
     )[0].tolist()
     return [token for token in tokens_of_row if token != 299]
 
@@ -170,6 +171,65 @@ def test_top_p_leaves_the_likeliest_tokens() -> None:
     assert drawn_tokens(0.7) == {0, 1}
     assert drawn_tokens(0.9) == {0, 1, 2}
     assert drawn_tokens(1.0) == {0, 1, 2, 3}
+
+
+PENALTIES: dict[str, Sampling] = {
+    "none": Sampling(max_tokens=30),
+    "presence": Sampling(max_tokens=30, presence_penalty=1.5),
+    "less presence": Sampling(max_tokens=30, presence_penalty=-2.0),
+    "frequency": Sampling(max_tokens=30, frequency_penalty=0.7),
+    "repetition": Sampling(max_tokens=30, repetition_penalty=1.3),
+    "less repetition": Sampling(max_tokens=30, repetition_penalty=0.01),
+    "all": Sampling(
+        max_tokens=30, presence_penalty=0.5, frequency_penalty=-0.3, repetition_penalty=1.1
+    ),
+}
+
+
+def penalised(model: Any, prompt: torch.Tensor, sampling: Sampling) -> list[int]:
+    """The greedy answer by the definitions, one token of the vocabulary at a time."""
+    tokens: list[int] = []
+    while len(tokens) < sampling.max_tokens:
+        read = torch.cat([prompt, model.get_input_embeddings()(torch.tensor(tokens).long())])
+        with torch.inference_mode():
+            logits = model(inputs_embeds=read[None]).logits[0, -1].tolist()
+        for token in set(tokens):
+            logit, penalty = logits[token], sampling.repetition_penalty
+            logit = logit / penalty if logit > 0 else logit * penalty
+            logit -= sampling.frequency_penalty * tokens.count(token)
+            logits[token] = logit - sampling.presence_penalty
+        likeliest = max(range(len(logits)), key=logits.__getitem__)
+        if likeliest == 299:
+            break
+        tokens.append(likeliest)
+    return tokens
+
+
+async def test_penalties_are_as_they_are_defined(engine: TransformersEngine, model: Any) -> None:
+    [prompt] = prompts(1)
+    answers = await asyncio.gather(
+        *(collect(engine, prompt, sampling) for sampling in PENALTIES.values())
+    )
+    found = {name: ids(deltas) for name, deltas in zip(PENALTIES, answers, strict=True)}
+    assert found == {name: penalised(model, prompt, s) for name, s in PENALTIES.items()}
+    assert found["none"] == alone(model, prompt, 30)
+    assert found["repetition"] == alone(model, prompt, 30, repetition_penalty=1.3)
+    assert len({tuple(answer) for answer in found.values()}) >= 5
+
+
+def test_penalties_change_the_chance_of_the_answer_s_tokens_alone() -> None:
+    logits = torch.zeros(4)
+    random = torch.Generator().manual_seed(0)
+
+    def drawn_tokens(counts: dict[int, int], **penalty: float) -> set[int]:
+        sampling = Sampling(temperature=0.05, **penalty)  # type: ignore[arg-type]
+        return {choose_token(logits, sampling, random, counts) for _ in range(100)}
+
+    assert drawn_tokens({}, presence_penalty=2.0) == {0, 1, 2, 3}
+    assert drawn_tokens({1: 1, 3: 5}, presence_penalty=2.0) == {0, 2}
+    assert drawn_tokens({1: 1, 3: 5}, presence_penalty=-2.0) == {1, 3}
+    assert drawn_tokens({1: 1, 3: 5}, frequency_penalty=-2.0) == {3}
+    assert logits.tolist() == [0.0] * 4
 
 
 async def test_logits_that_are_no_numbers_fail_their_answer_alone(

@@ -70,8 +70,10 @@ def prompts(bundle: Bundle, engines: dict[str, ChatModel]) -> list[torch.Tensor]
     return embedded
 
 
-async def tokens(engine: GenerationEngine, prompt: torch.Tensor) -> list[int]:
-    async with aclosing(engine.generate(prompt, GREEDY)) as deltas:
+async def tokens(
+    engine: GenerationEngine, prompt: torch.Tensor, sampling: Sampling = GREEDY
+) -> list[int]:
+    async with aclosing(engine.generate(prompt, sampling)) as deltas:
         return [token async for delta in deltas for token in delta.ids]
 
 
@@ -84,6 +86,36 @@ async def test_greedy_answers_of_both_engines_are_equal(
     }
     assert answers["vllm"] == answers["transformers"]
     assert len({tuple(answer) for answer in answers["vllm"]}) >= len(NEW)
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [{"presence_penalty": 2.0}, {"frequency_penalty": 1.5}, {"frequency_penalty": -1.0}],
+)
+async def test_penalties_of_both_engines_are_equal(
+    engines: dict[str, ChatModel], prompts: list[torch.Tensor], penalty: dict[str, float]
+) -> None:
+    # Beyond the end token the answers repeat themselves, so that penalties change them.
+    long = {"max_tokens": 24, "min_tokens": 24}
+    sampling = Sampling(**long, **penalty)  # type: ignore[arg-type]
+    answers = {
+        name: await asyncio.gather(*(tokens(model.engine, p, sampling) for p in prompts[:6]))
+        for name, model in engines.items()
+    }
+    assert answers["vllm"] == answers["transformers"]
+    plain = [await tokens(engines["vllm"].engine, p, Sampling(**long)) for p in prompts[:6]]  # type: ignore[arg-type]
+    assert answers["vllm"] != plain
+
+
+async def test_a_repetition_penalty_is_refused(
+    engines: dict[str, ChatModel], prompts: list[torch.Tensor]
+) -> None:
+    """See VllmEngine.has_repetition_penalty. The server refuses it before, by this property."""
+    assert engines["transformers"].engine.has_repetition_penalty
+    engine = engines["vllm"].engine
+    assert not engine.has_repetition_penalty
+    with pytest.raises(GenerationError, match="repetition penalty"):
+        await tokens(engine, prompts[0], Sampling(repetition_penalty=1.2))
 
 
 async def test_a_neighbour_s_plan_changes_nothing(
