@@ -76,6 +76,12 @@ class SamplingRequest:
     temperature: float
     top_p: float
     seed: int
+    stop: tuple[str, ...] = ()
+    """The answer ends before the first of these texts."""
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    """1: none. Not every engine has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +131,9 @@ class StartEvent:
 
     engine: str
     images: tuple[ImageAudit, ...]
+    prompt_tokens: int
+    context_tokens: int
+    """The most tokens that the language model can hold, prompt and answer together."""
     phrases: Mapping[str, ItemCoverage] = field(default_factory=dict)
     """What the text tower read of each phrase of the edits."""
 
@@ -145,12 +154,16 @@ class EndEvent:
     prompt_tokens: int
     image_tokens: int
     completion_tokens: int
+    context_tokens: int
+    """The most tokens that the language model can hold, prompt and answer together."""
     vision: StageTimes
     """The longest time of any image, stage by stage; zeros when all came from the cache."""
     prepare_s: float
     """Seconds from the images' codes to the assembled prompt."""
     first_token_s: float
     """Seconds from the assembled prompt to the first token."""
+    stop: str = ""
+    """The stop sequence that ended the answer."""
 
 
 Event = StartEvent | DeltaEvent | EndEvent

@@ -68,37 +68,44 @@ class Chat:
         encoded_at = loop.time()
         assembled = await self._thread.run(lambda: self._assembler.assemble(call, tokenized, codes))
         assembled_at = loop.time()
+        prompt_tokens = len(tokenized.prompt.ids)
         yield StartEvent(
             engine=self._model.engine.description,
             images=assembled.audits,
+            prompt_tokens=prompt_tokens,
+            context_tokens=self._model.context,
             phrases=codes.phrase_coverages,
         )
         # Not `assembled_at`: the caller may have taken its time over the event.
         asked_at = loop.time()
-        first_token_s, tokens, finish = 0.0, 0, ""
-        async with aclosing(self._deltas(assembled)) as deltas:
+        first_token_s, tokens, finish, stop = 0.0, 0, "", ""
+        async with aclosing(self._deltas(assembled, call.sampling.stop)) as deltas:
             async for delta in deltas:
                 if not first_token_s:
                     first_token_s = loop.time() - asked_at
                     self._metrics.first_token.observe(first_token_s)
                 self._metrics.tokens.inc(delta.tokens)
                 tokens += delta.tokens
-                finish = delta.finish
-                if delta.tokens:
+                finish, stop = delta.finish, delta.stop
+                if delta.tokens or delta.text:
                     yield DeltaEvent(text=delta.text, tokens=delta.tokens)
         images = len(tokenized.prompt.image_positions)
         yield EndEvent(
             finish="stop" if finish == "stop" else "length",
-            prompt_tokens=len(tokenized.prompt.ids),
+            stop=stop,
+            prompt_tokens=prompt_tokens,
             image_tokens=images * self._model.adapter.config.visual_tokens,
             completion_tokens=tokens,
+            context_tokens=self._model.context,
             vision=codes.times,
             prepare_s=assembled_at - encoded_at,
             first_token_s=first_token_s,
         )
 
-    async def _deltas(self, assembled: AssembledPrompt) -> AsyncGenerator[Any]:
-        answer = self._model.answer(assembled.embedded, assembled.sampling)
+    async def _deltas(
+        self, assembled: AssembledPrompt, stops: tuple[str, ...]
+    ) -> AsyncGenerator[Any]:
+        answer = self._model.answer(assembled.embedded, assembled.sampling, stops)
         try:
             async with aclosing(answer) as deltas:
                 async for delta in deltas:

@@ -71,7 +71,8 @@ class PromptAssembler:
     def tokenize(self, call: ChatCall) -> TokenizedPrompt:
         """Tokens and image digests.
 
-        Raises ServingError for a prompt that is too long, or that the chat template refuses.
+        Raises ServingError for a prompt that is too long, or that the chat template refuses, and
+        for a penalty that the engine does not have.
 
         This comes before the images are encoded, so that a prompt that cannot be answered costs
         the vision model nothing.
@@ -79,6 +80,10 @@ class PromptAssembler:
         from mllm_adapter.model.chat_template import TemplateError
         from mllm_adapter.model.prompt import PromptMessage
 
+        engine = self._model.engine
+        if call.sampling.repetition_penalty != 1 and not engine.has_repetition_penalty:
+            problem = f"must be 0 or 1: {engine.description} does not have it"
+            raise invalid("sampling.repetition_penalty", problem)
         try:
             prompt = self._model.prompt(
                 [
@@ -133,6 +138,9 @@ class PromptAssembler:
                 temperature=call.sampling.temperature,
                 top_p=call.sampling.top_p,
                 seed=call.sampling.seed,
+                presence_penalty=call.sampling.presence_penalty,
+                frequency_penalty=call.sampling.frequency_penalty,
+                repetition_penalty=call.sampling.repetition_penalty,
             ),
             audits=tuple(audits),
         )

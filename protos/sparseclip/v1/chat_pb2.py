@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from sparseclip.v1 import types_pb2 as sparseclip_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sparseclip/v1/chat.proto\x12\rsparseclip.v1\x1a\x19sparseclip/v1/types.proto\"\x97\x01\n\x0b\x43hatRequest\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\x12,\n\x08messages\x18\x02 \x03(\x0b\x32\x1a.sparseclip.v1.ChatMessage\x12-\n\x08sampling\x18\x03 \x01(\x0b\x32\x1b.sparseclip.v1.ChatSampling\"l\n\x0b\x43hatMessage\x12%\n\x04role\x18\x01 \x01(\x0e\x32\x17.sparseclip.v1.ChatRole\x12\x0c\n\x04text\x18\x02 \x01(\t\x12(\n\x06images\x18\x03 \x03(\x0b\x32\x18.sparseclip.v1.ChatImage\"v\n\tChatImage\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12-\n\x08steering\x18\x02 \x01(\x0b\x32\x1b.sparseclip.v1.SteeringPlan\x12,\n\x07\x66raming\x18\x03 \x01(\x0e\x32\x1b.sparseclip.v1.ImageFraming\"^\n\x0cSteeringPlan\x12*\n\x05\x65\x64its\x18\x01 \x03(\x0b\x32\x1b.sparseclip.v1.SteeringEdit\x12\x15\n\x08strength\x18\x02 \x01(\x02H\x00\x88\x01\x01\x42\x0b\n\t_strength\"\xbb\x01\n\x0cSteeringEdit\x12\x14\n\nconcept_id\x18\x01 \x01(\rH\x00\x12\x16\n\x0c\x63oncept_name\x18\x02 \x01(\tH\x00\x12\x10\n\x06phrase\x18\x03 \x01(\tH\x00\x12%\n\x02op\x18\x04 \x01(\x0e\x32\x19.sparseclip.v1.SteeringOp\x12\x12\n\x05value\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x0f\n\x07patches\x18\x06 \x03(\r\x12\x0b\n\x03top\x18\x07 \x01(\rB\x08\n\x06targetB\x08\n\x06_value\"T\n\x0c\x43hatSampling\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x13\n\x0btemperature\x18\x02 \x01(\x02\x12\r\n\x05top_p\x18\x03 \x01(\x02\x12\x0c\n\x04seed\x18\x04 \x01(\r\"\x94\x01\n\x0c\x43hatResponse\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.sparseclip.v1.ChatStartH\x00\x12)\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x18.sparseclip.v1.ChatDeltaH\x00\x12%\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x16.sparseclip.v1.ChatEndH\x00\x42\x07\n\x05\x65vent\"\xa5\x01\n\tChatStart\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12,\n\x06images\x18\x03 \x03(\x0b\x32\x1c.sparseclip.v1.ImageConcepts\x12.\n\x07phrases\x18\x04 \x03(\x0b\x32\x1d.sparseclip.v1.PhraseCoverage\"K\n\x0ePhraseCoverage\x12\x0e\n\x06phrase\x18\x01 \x01(\t\x12)\n\x08\x63overage\x18\x02 \x01(\x0b\x32\x17.sparseclip.v1.Coverage\"\xd9\x01\n\rImageConcepts\x12,\n\x06\x62\x65\x66ore\x18\x01 \x03(\x0b\x32\x1c.sparseclip.v1.ScoredConcept\x12+\n\x05\x61\x66ter\x18\x02 \x03(\x0b\x32\x1c.sparseclip.v1.ScoredConcept\x12,\n\x06\x65\x64ited\x18\x03 \x03(\x0b\x32\x1c.sparseclip.v1.EditedConcept\x12\x14\n\x0c\x65\x64ited_total\x18\x04 \x01(\r\x12)\n\x08\x63overage\x18\x05 \x01(\x0b\x32\x17.sparseclip.v1.Coverage\"_\n\rEditedConcept\x12\x12\n\nconcept_id\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\x02\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\x02\x12\r\n\x05\x65\x64its\x18\x05 \x03(\r\")\n\tChatDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x01(\r\"\x8a\x01\n\x07\x43hatEnd\x12)\n\x06\x66inish\x18\x01 \x01(\x0e\x32\x19.sparseclip.v1.ChatFinish\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x18.sparseclip.v1.ChatUsage\x12+\n\x07timings\x18\x03 \x01(\x0b\x32\x1a.sparseclip.v1.ChatTimings\"S\n\tChatUsage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x14\n\x0cimage_tokens\x18\x02 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\r\"\x86\x01\n\x0b\x43hatTimings\x12\x11\n\tdecode_us\x18\x01 \x01(\x04\x12\x10\n\x08queue_us\x18\x02 \x01(\x04\x12\x14\n\x0cinference_us\x18\x03 \x01(\x04\x12\x12\n\nprepare_us\x18\x04 \x01(\x04\x12\x16\n\x0e\x66irst_token_us\x18\x05 \x01(\x04\x12\x10\n\x08total_us\x18\x06 \x01(\x04*h\n\x08\x43hatRole\x12\x19\n\x15\x43HAT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HAT_ROLE_SYSTEM\x10\x01\x12\x12\n\x0e\x43HAT_ROLE_USER\x10\x02\x12\x17\n\x13\x43HAT_ROLE_ASSISTANT\x10\x03*\x82\x01\n\nSteeringOp\x12\x1b\n\x17STEERING_OP_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTEERING_OP_SET\x10\x01\x12\x13\n\x0fSTEERING_OP_ADD\x10\x02\x12\x15\n\x11STEERING_OP_SCALE\x10\x03\x12\x16\n\x12STEERING_OP_ABLATE\x10\x04*W\n\nChatFinish\x12\x1b\n\x17\x43HAT_FINISH_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HAT_FINISH_STOP\x10\x01\x12\x16\n\x12\x43HAT_FINISH_LENGTH\x10\x02\x32P\n\x0b\x43hatService\x12\x41\n\x04\x43hat\x12\x1a.sparseclip.v1.ChatRequest\x1a\x1b.sparseclip.v1.ChatResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sparseclip/v1/chat.proto\x12\rsparseclip.v1\x1a\x19sparseclip/v1/types.proto\"\x97\x01\n\x0b\x43hatRequest\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.sparseclip.v1.ModelSelector\x12,\n\x08messages\x18\x02 \x03(\x0b\x32\x1a.sparseclip.v1.ChatMessage\x12-\n\x08sampling\x18\x03 \x01(\x0b\x32\x1b.sparseclip.v1.ChatSampling\"l\n\x0b\x43hatMessage\x12%\n\x04role\x18\x01 \x01(\x0e\x32\x17.sparseclip.v1.ChatRole\x12\x0c\n\x04text\x18\x02 \x01(\t\x12(\n\x06images\x18\x03 \x03(\x0b\x32\x18.sparseclip.v1.ChatImage\"v\n\tChatImage\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12-\n\x08steering\x18\x02 \x01(\x0b\x32\x1b.sparseclip.v1.SteeringPlan\x12,\n\x07\x66raming\x18\x03 \x01(\x0e\x32\x1b.sparseclip.v1.ImageFraming\"^\n\x0cSteeringPlan\x12*\n\x05\x65\x64its\x18\x01 \x03(\x0b\x32\x1b.sparseclip.v1.SteeringEdit\x12\x15\n\x08strength\x18\x02 \x01(\x02H\x00\x88\x01\x01\x42\x0b\n\t_strength\"\xbb\x01\n\x0cSteeringEdit\x12\x14\n\nconcept_id\x18\x01 \x01(\rH\x00\x12\x16\n\x0c\x63oncept_name\x18\x02 \x01(\tH\x00\x12\x10\n\x06phrase\x18\x03 \x01(\tH\x00\x12%\n\x02op\x18\x04 \x01(\x0e\x32\x19.sparseclip.v1.SteeringOp\x12\x12\n\x05value\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x0f\n\x07patches\x18\x06 \x03(\r\x12\x0b\n\x03top\x18\x07 \x01(\rB\x08\n\x06targetB\x08\n\x06_value\"\xb3\x01\n\x0c\x43hatSampling\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x13\n\x0btemperature\x18\x02 \x01(\x02\x12\r\n\x05top_p\x18\x03 \x01(\x02\x12\x0c\n\x04seed\x18\x04 \x01(\r\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x18\n\x10presence_penalty\x18\x06 \x01(\x02\x12\x19\n\x11\x66requency_penalty\x18\x07 \x01(\x02\x12\x1a\n\x12repetition_penalty\x18\x08 \x01(\x02\"\x94\x01\n\x0c\x43hatResponse\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.sparseclip.v1.ChatStartH\x00\x12)\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x18.sparseclip.v1.ChatDeltaH\x00\x12%\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x16.sparseclip.v1.ChatEndH\x00\x42\x07\n\x05\x65vent\"\xd4\x01\n\tChatStart\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.sparseclip.v1.ModelVersion\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12,\n\x06images\x18\x03 \x03(\x0b\x32\x1c.sparseclip.v1.ImageConcepts\x12.\n\x07phrases\x18\x04 \x03(\x0b\x32\x1d.sparseclip.v1.PhraseCoverage\x12\x15\n\rprompt_tokens\x18\x05 \x01(\r\x12\x16\n\x0e\x63ontext_tokens\x18\x06 \x01(\r\"K\n\x0ePhraseCoverage\x12\x0e\n\x06phrase\x18\x01 \x01(\t\x12)\n\x08\x63overage\x18\x02 \x01(\x0b\x32\x17.sparseclip.v1.Coverage\"\xd9\x01\n\rImageConcepts\x12,\n\x06\x62\x65\x66ore\x18\x01 \x03(\x0b\x32\x1c.sparseclip.v1.ScoredConcept\x12+\n\x05\x61\x66ter\x18\x02 \x03(\x0b\x32\x1c.sparseclip.v1.ScoredConcept\x12,\n\x06\x65\x64ited\x18\x03 \x03(\x0b\x32\x1c.sparseclip.v1.EditedConcept\x12\x14\n\x0c\x65\x64ited_total\x18\x04 \x01(\r\x12)\n\x08\x63overage\x18\x05 \x01(\x0b\x32\x17.sparseclip.v1.Coverage\"_\n\rEditedConcept\x12\x12\n\nconcept_id\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\x02\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\x02\x12\r\n\x05\x65\x64its\x18\x05 \x03(\r\")\n\tChatDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x01(\r\"\x98\x01\n\x07\x43hatEnd\x12)\n\x06\x66inish\x18\x01 \x01(\x0e\x32\x19.sparseclip.v1.ChatFinish\x12\'\n\x05usage\x18\x02 \x01(\x0b\x32\x18.sparseclip.v1.ChatUsage\x12+\n\x07timings\x18\x03 \x01(\x0b\x32\x1a.sparseclip.v1.ChatTimings\x12\x0c\n\x04stop\x18\x04 \x01(\t\"k\n\tChatUsage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x14\n\x0cimage_tokens\x18\x02 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\r\x12\x16\n\x0e\x63ontext_tokens\x18\x04 \x01(\r\"\x86\x01\n\x0b\x43hatTimings\x12\x11\n\tdecode_us\x18\x01 \x01(\x04\x12\x10\n\x08queue_us\x18\x02 \x01(\x04\x12\x14\n\x0cinference_us\x18\x03 \x01(\x04\x12\x12\n\nprepare_us\x18\x04 \x01(\x04\x12\x16\n\x0e\x66irst_token_us\x18\x05 \x01(\x04\x12\x10\n\x08total_us\x18\x06 \x01(\x04*h\n\x08\x43hatRole\x12\x19\n\x15\x43HAT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HAT_ROLE_SYSTEM\x10\x01\x12\x12\n\x0e\x43HAT_ROLE_USER\x10\x02\x12\x17\n\x13\x43HAT_ROLE_ASSISTANT\x10\x03*\x82\x01\n\nSteeringOp\x12\x1b\n\x17STEERING_OP_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTEERING_OP_SET\x10\x01\x12\x13\n\x0fSTEERING_OP_ADD\x10\x02\x12\x15\n\x11STEERING_OP_SCALE\x10\x03\x12\x16\n\x12STEERING_OP_ABLATE\x10\x04*W\n\nChatFinish\x12\x1b\n\x17\x43HAT_FINISH_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HAT_FINISH_STOP\x10\x01\x12\x16\n\x12\x43HAT_FINISH_LENGTH\x10\x02\x32P\n\x0b\x43hatService\x12\x41\n\x04\x43hat\x12\x1a.sparseclip.v1.ChatRequest\x1a\x1b.sparseclip.v1.ChatResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparseclip.v1.chat_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHATROLE']._serialized_start=1945
-  _globals['_CHATROLE']._serialized_end=2049
-  _globals['_STEERINGOP']._serialized_start=2052
-  _globals['_STEERINGOP']._serialized_end=2182
-  _globals['_CHATFINISH']._serialized_start=2184
-  _globals['_CHATFINISH']._serialized_end=2271
+  _globals['_CHATROLE']._serialized_start=2126
+  _globals['_CHATROLE']._serialized_end=2230
+  _globals['_STEERINGOP']._serialized_start=2233
+  _globals['_STEERINGOP']._serialized_end=2363
+  _globals['_CHATFINISH']._serialized_start=2365
+  _globals['_CHATFINISH']._serialized_end=2452
   _globals['_CHATREQUEST']._serialized_start=71
   _globals['_CHATREQUEST']._serialized_end=222
   _globals['_CHATMESSAGE']._serialized_start=224
@@ -48,26 +48,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEERINGPLAN']._serialized_end=548
   _globals['_STEERINGEDIT']._serialized_start=551
   _globals['_STEERINGEDIT']._serialized_end=738
-  _globals['_CHATSAMPLING']._serialized_start=740
-  _globals['_CHATSAMPLING']._serialized_end=824
-  _globals['_CHATRESPONSE']._serialized_start=827
-  _globals['_CHATRESPONSE']._serialized_end=975
-  _globals['_CHATSTART']._serialized_start=978
-  _globals['_CHATSTART']._serialized_end=1143
-  _globals['_PHRASECOVERAGE']._serialized_start=1145
-  _globals['_PHRASECOVERAGE']._serialized_end=1220
-  _globals['_IMAGECONCEPTS']._serialized_start=1223
-  _globals['_IMAGECONCEPTS']._serialized_end=1440
-  _globals['_EDITEDCONCEPT']._serialized_start=1442
-  _globals['_EDITEDCONCEPT']._serialized_end=1537
-  _globals['_CHATDELTA']._serialized_start=1539
-  _globals['_CHATDELTA']._serialized_end=1580
-  _globals['_CHATEND']._serialized_start=1583
-  _globals['_CHATEND']._serialized_end=1721
-  _globals['_CHATUSAGE']._serialized_start=1723
-  _globals['_CHATUSAGE']._serialized_end=1806
-  _globals['_CHATTIMINGS']._serialized_start=1809
-  _globals['_CHATTIMINGS']._serialized_end=1943
-  _globals['_CHATSERVICE']._serialized_start=2273
-  _globals['_CHATSERVICE']._serialized_end=2353
+  _globals['_CHATSAMPLING']._serialized_start=741
+  _globals['_CHATSAMPLING']._serialized_end=920
+  _globals['_CHATRESPONSE']._serialized_start=923
+  _globals['_CHATRESPONSE']._serialized_end=1071
+  _globals['_CHATSTART']._serialized_start=1074
+  _globals['_CHATSTART']._serialized_end=1286
+  _globals['_PHRASECOVERAGE']._serialized_start=1288
+  _globals['_PHRASECOVERAGE']._serialized_end=1363
+  _globals['_IMAGECONCEPTS']._serialized_start=1366
+  _globals['_IMAGECONCEPTS']._serialized_end=1583
+  _globals['_EDITEDCONCEPT']._serialized_start=1585
+  _globals['_EDITEDCONCEPT']._serialized_end=1680
+  _globals['_CHATDELTA']._serialized_start=1682
+  _globals['_CHATDELTA']._serialized_end=1723
+  _globals['_CHATEND']._serialized_start=1726
+  _globals['_CHATEND']._serialized_end=1878
+  _globals['_CHATUSAGE']._serialized_start=1880
+  _globals['_CHATUSAGE']._serialized_end=1987
+  _globals['_CHATTIMINGS']._serialized_start=1990
+  _globals['_CHATTIMINGS']._serialized_end=2124
+  _globals['_CHATSERVICE']._serialized_start=2454
+  _globals['_CHATSERVICE']._serialized_end=2534
 # @@protoc_insertion_point(module_scope)

@@ -98,16 +98,24 @@ class SteeringEdit(_message.Message):
     def __init__(self, concept_id: _Optional[int] = ..., concept_name: _Optional[str] = ..., phrase: _Optional[str] = ..., op: _Optional[_Union[SteeringOp, str]] = ..., value: _Optional[float] = ..., patches: _Optional[_Iterable[int]] = ..., top: _Optional[int] = ...) -> None: ...
 
 class ChatSampling(_message.Message):
-    __slots__ = ("max_tokens", "temperature", "top_p", "seed")
+    __slots__ = ("max_tokens", "temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty", "repetition_penalty")
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     TOP_P_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    PRESENCE_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    FREQUENCY_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    REPETITION_PENALTY_FIELD_NUMBER: _ClassVar[int]
     max_tokens: int
     temperature: float
     top_p: float
     seed: int
-    def __init__(self, max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+    stop: _containers.RepeatedScalarFieldContainer[str]
+    presence_penalty: float
+    frequency_penalty: float
+    repetition_penalty: float
+    def __init__(self, max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., repetition_penalty: _Optional[float] = ...) -> None: ...
 
 class ChatResponse(_message.Message):
     __slots__ = ("start", "delta", "end")
@@ -120,16 +128,20 @@ class ChatResponse(_message.Message):
     def __init__(self, start: _Optional[_Union[ChatStart, _Mapping]] = ..., delta: _Optional[_Union[ChatDelta, _Mapping]] = ..., end: _Optional[_Union[ChatEnd, _Mapping]] = ...) -> None: ...
 
 class ChatStart(_message.Message):
-    __slots__ = ("model", "engine", "images", "phrases")
+    __slots__ = ("model", "engine", "images", "phrases", "prompt_tokens", "context_tokens")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     PHRASES_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     model: _types_pb2.ModelVersion
     engine: str
     images: _containers.RepeatedCompositeFieldContainer[ImageConcepts]
     phrases: _containers.RepeatedCompositeFieldContainer[PhraseCoverage]
-    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., engine: _Optional[str] = ..., images: _Optional[_Iterable[_Union[ImageConcepts, _Mapping]]] = ..., phrases: _Optional[_Iterable[_Union[PhraseCoverage, _Mapping]]] = ...) -> None: ...
+    prompt_tokens: int
+    context_tokens: int
+    def __init__(self, model: _Optional[_Union[_types_pb2.ModelVersion, _Mapping]] = ..., engine: _Optional[str] = ..., images: _Optional[_Iterable[_Union[ImageConcepts, _Mapping]]] = ..., phrases: _Optional[_Iterable[_Union[PhraseCoverage, _Mapping]]] = ..., prompt_tokens: _Optional[int] = ..., context_tokens: _Optional[int] = ...) -> None: ...
 
 class PhraseCoverage(_message.Message):
     __slots__ = ("phrase", "coverage")
@@ -176,24 +188,28 @@ class ChatDelta(_message.Message):
     def __init__(self, text: _Optional[str] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class ChatEnd(_message.Message):
-    __slots__ = ("finish", "usage", "timings")
+    __slots__ = ("finish", "usage", "timings", "stop")
     FINISH_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
     finish: ChatFinish
     usage: ChatUsage
     timings: ChatTimings
-    def __init__(self, finish: _Optional[_Union[ChatFinish, str]] = ..., usage: _Optional[_Union[ChatUsage, _Mapping]] = ..., timings: _Optional[_Union[ChatTimings, _Mapping]] = ...) -> None: ...
+    stop: str
+    def __init__(self, finish: _Optional[_Union[ChatFinish, str]] = ..., usage: _Optional[_Union[ChatUsage, _Mapping]] = ..., timings: _Optional[_Union[ChatTimings, _Mapping]] = ..., stop: _Optional[str] = ...) -> None: ...
 
 class ChatUsage(_message.Message):
-    __slots__ = ("prompt_tokens", "image_tokens", "completion_tokens")
+    __slots__ = ("prompt_tokens", "image_tokens", "completion_tokens", "context_tokens")
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     prompt_tokens: int
     image_tokens: int
     completion_tokens: int
-    def __init__(self, prompt_tokens: _Optional[int] = ..., image_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ...) -> None: ...
+    context_tokens: int
+    def __init__(self, prompt_tokens: _Optional[int] = ..., image_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., context_tokens: _Optional[int] = ...) -> None: ...
 
 class ChatTimings(_message.Message):
     __slots__ = ("decode_us", "queue_us", "inference_us", "prepare_us", "first_token_us", "total_us")

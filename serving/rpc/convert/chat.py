@@ -41,6 +41,12 @@ _FINISHES = {"stop": chat_pb2.CHAT_FINISH_STOP, "length": chat_pb2.CHAT_FINISH_L
 _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.01, 2.0
 """Below the minimum logits overflow, and the NaN of one row would end the whole batch."""
 
+_MIN_REPETITION_PENALTY, _MAX_REPETITION_PENALTY = 0.01, 2.0
+_MAX_PENALTY = 2.0
+"""Of presence and of frequency, above and below 0."""
+
+_MAX_STOPS, _MAX_STOP_CHARACTERS = 16, 64
+
 _MAX_PATCHES = 4_096
 """More than any model's grid has. The model's own grid is checked once the model is known."""
 
@@ -156,7 +162,35 @@ def _sampling(message: chat_pb2.ChatSampling, limits: LimitsConfig) -> SamplingR
         temperature=temperature,
         top_p=message.top_p or 1.0,
         seed=message.seed,
+        stop=_stops(message),
+        presence_penalty=_penalty("presence_penalty", message.presence_penalty),
+        frequency_penalty=_penalty("frequency_penalty", message.frequency_penalty),
+        repetition_penalty=_repetition_penalty(message),
     )
+
+
+def _stops(message: chat_pb2.ChatSampling) -> tuple[str, ...]:
+    if len(message.stop) > _MAX_STOPS:
+        raise invalid("sampling.stop", f"more than {_MAX_STOPS}")
+    for i, stop in enumerate(message.stop):
+        if not 1 <= len(stop) <= _MAX_STOP_CHARACTERS:
+            problem = f"must have 1 to {_MAX_STOP_CHARACTERS} characters"
+            raise invalid(f"sampling.stop[{i}]", problem)
+    return tuple(message.stop)
+
+
+def _penalty(name: str, value: float) -> float:
+    if not -_MAX_PENALTY <= value <= _MAX_PENALTY:
+        raise invalid(f"sampling.{name}", f"must be {-_MAX_PENALTY:g} to {_MAX_PENALTY:g}")
+    return value
+
+
+def _repetition_penalty(message: chat_pb2.ChatSampling) -> float:
+    low, high = _MIN_REPETITION_PENALTY, _MAX_REPETITION_PENALTY
+    penalty = message.repetition_penalty
+    if penalty and not low * 0.9999 <= penalty <= high:  # see the temperature
+        raise invalid("sampling.repetition_penalty", f"must be 0, or {low} to {high:g}")
+    return penalty or 1.0
 
 
 def response(event: Event, model: ServedModel, total_s: float) -> chat_pb2.ChatResponse:
@@ -173,16 +207,20 @@ def response(event: Event, model: ServedModel, total_s: float) -> chat_pb2.ChatR
                 chat_pb2.PhraseCoverage(phrase=phrase, coverage=convert_coverage.coverage(coverage))
                 for phrase, coverage in event.phrases.items()
             ],
+            prompt_tokens=event.prompt_tokens,
+            context_tokens=event.context_tokens,
         )
         return chat_pb2.ChatResponse(start=start)
     vision = convert.timings(event.vision)
     return chat_pb2.ChatResponse(
         end=chat_pb2.ChatEnd(
             finish=_FINISHES[event.finish],
+            stop=event.stop,
             usage=chat_pb2.ChatUsage(
                 prompt_tokens=event.prompt_tokens,
                 image_tokens=event.image_tokens,
                 completion_tokens=event.completion_tokens,
+                context_tokens=event.context_tokens,
             ),
             timings=chat_pb2.ChatTimings(
                 decode_us=vision.decode_us,

@@ -68,6 +68,9 @@ async def test_an_answer_comes_in_events(chatty: Running) -> None:
     )
     assert end.usage.image_tokens == 17
     assert end.usage.prompt_tokens > 16
+    assert start.prompt_tokens == end.usage.prompt_tokens
+    assert start.context_tokens == end.usage.context_tokens == context(chatty)
+    assert end.stop == ""
     assert 0 < end.timings.first_token_us < end.timings.total_us
     assert without_times(await replies(chatty, question())) == without_times(events)
 
@@ -189,6 +192,40 @@ async def test_chance_repeats_with_its_seed(chatty: Running) -> None:
 
     assert await drawn(1) == await drawn(1)
     assert len({await drawn(seed) for seed in range(5)}) > 1
+
+
+def context(running: Running) -> int:
+    """What the language model's own configuration says."""
+    engine: Any = running.server.registry.models[0].chat._model.engine
+    return int(engine._model.config.max_position_embeddings)
+
+
+async def test_an_answer_ends_before_a_stop_sequence(chatty: Running) -> None:
+    whole = await replies(chatty, question())
+    text = text_of(whole)
+    stop = text[5:8]
+    async with unharmed(chatty):
+        events = await replies(chatty, question(stop=["no such text", stop]))
+    end = events[-1].end
+    assert text_of(events) == text[: text.index(stop)]
+    assert (end.finish, end.stop) == (chat_pb2.CHAT_FINISH_STOP, stop)
+    tokens = sum(event.delta.tokens for event in events)
+    assert 0 < end.usage.completion_tokens == tokens < whole[-1].end.usage.completion_tokens
+    # What could have become a stop sequence is sent at the end.
+    late = await replies(chatty, question(stop=[text[-3:] + "\x00"]))
+    assert text_of(late) == text
+    assert (late[-1].end.stop, late[-1].end.usage) == ("", whole[-1].end.usage)
+
+
+async def test_penalties_change_the_answer(chatty: Running) -> None:
+    plain = text_of(await replies(chatty, question()))
+    for penalty in (
+        {"presence_penalty": -2.0},
+        {"frequency_penalty": -2.0},
+        {"repetition_penalty": 0.01},
+    ):
+        assert text_of(await replies(chatty, question(**penalty))) != plain
+    assert text_of(await replies(chatty, question(repetition_penalty=1.0))) == plain
 
 
 async def test_what_is_measured(chatty: Running) -> None:

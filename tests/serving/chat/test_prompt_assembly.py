@@ -34,6 +34,7 @@ class FakeModel:
         self.context = context
         words = SimpleNamespace(top=3, strength=2.0)
         self.adapter = SimpleNamespace(config=SimpleNamespace(patches=16, words=words))
+        self.engine = SimpleNamespace(description="fake 1", has_repetition_penalty=False)
         self.embedded: list[Any] = []
 
     def prompt(self, messages: Sequence[Any]) -> Any:
@@ -52,9 +53,15 @@ def assembler(context: int = 1_000, **limits: int) -> tuple[PromptAssembler, Fak
     return PromptAssembler(model, concepts, config), model
 
 
-def call(text: str, *images: SteeredImage, max_tokens: int = 0) -> ChatCall:
+def call(text: str, *images: SteeredImage, max_tokens: int = 0, **more: float) -> ChatCall:
     turn = ConversationTurn(role="user", text=text, images=images)
-    sampling = SamplingRequest(max_tokens=max_tokens, temperature=0.5, top_p=0.9, seed=7)
+    sampling = SamplingRequest(
+        max_tokens=max_tokens,
+        temperature=0.5,
+        top_p=0.9,
+        seed=7,
+        **more,  # type: ignore[arg-type]
+    )
     return ChatCall(selector=ModelSelector(), turns=(turn,), sampling=sampling)
 
 
@@ -92,12 +99,22 @@ def test_a_prompt_or_answer_that_is_too_long_names_the_field(
     assert caught.value.field == field
 
 
+def test_a_penalty_that_the_engine_does_not_have_is_refused() -> None:
+    assemble, model = assembler()
+    with pytest.raises(ServingError, match="must be 0 or 1: fake 1 does not have it") as caught:
+        assemble.tokenize(call("a", repetition_penalty=1.2))
+    assert caught.value.field == "sampling.repetition_penalty"
+    assemble.tokenize(call("a", repetition_penalty=1.0))
+    model.engine.has_repetition_penalty = True
+    assemble.tokenize(call("a", repetition_penalty=1.2))
+
+
 def test_each_image_has_its_codes_its_plan_and_its_audit() -> None:
     assemble, model = assembler()
     edit = RequestedEdit(target=7, op="SET", value=3.0)
     steered = SteeredImage(data=b"a", edits=(edit,), strength=1.0, at="at")
     plain = SteeredImage(data=b"b", edits=(), strength=1.0, at="at")
-    chat = call("What are these?", steered, plain)
+    chat = call("What are these?", steered, plain, presence_penalty=0.5, frequency_penalty=-1.0)
     tokenized = assemble.tokenize(chat)
     assert tokenized.digests == tuple(hashlib.sha256(data).digest() for data in (b"a", b"b"))
     codes = ConversationCodes(
@@ -107,7 +124,9 @@ def test_each_image_has_its_codes_its_plan_and_its_audit() -> None:
     )
     assembled = assemble.assemble(chat, tokenized, codes)
     assert assembled.embedded == "embedded"
-    assert (assembled.sampling.temperature, assembled.sampling.seed) == (0.5, 7)
+    sampling = assembled.sampling
+    assert (sampling.temperature, sampling.seed) == (0.5, 7)
+    assert (sampling.presence_penalty, sampling.frequency_penalty) == (0.5, -1.0)
     assert [image.key for image in model.embedded] == list(tokenized.digests)
     assert [edit.concept for edit in model.embedded[0].plan.edits] == [7]
     first, second = assembled.audits

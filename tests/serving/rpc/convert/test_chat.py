@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from serving.chat.chat_request import (
     ImageAudit,
     Phrase,
     RequestedEdit,
+    SamplingRequest,
     StartEvent,
 )
 from serving.core.coverage import ItemCoverage
@@ -71,6 +73,27 @@ def test_phrases_count_once_each() -> None:
         convert.chat_call(request, LimitsConfig(texts_per_call=1))
 
 
+def sampled(**sampling: Any) -> SamplingRequest:
+    request = chat_pb2.ChatRequest(
+        messages=[user("What?")], sampling=chat_pb2.ChatSampling(**sampling)
+    )
+    return convert.chat_call(request, LimitsConfig()).sampling
+
+
+def test_stop_sequences_and_penalties() -> None:
+    plain = sampled()
+    assert (plain.stop, plain.presence_penalty, plain.frequency_penalty) == ((), 0.0, 0.0)
+    assert plain.repetition_penalty == sampled(repetition_penalty=1).repetition_penalty == 1.0
+    stops = ["\n", " ", "é" * 64, *"abcdefghijklm"]
+    full = sampled(stop=stops, presence_penalty=-2, frequency_penalty=2, repetition_penalty=1.25)
+    assert full.stop == tuple(stops)
+    assert (full.presence_penalty, full.frequency_penalty) == (-2.0, 2.0)
+    assert full.repetition_penalty == 1.25
+    for bound in (0.01, 2.0):
+        found = sampled(repetition_penalty=bound).repetition_penalty
+        assert found == pytest.approx(bound)
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.01, 2.0])
 def test_the_bounds_of_the_temperature_are_within_it(temperature: float) -> None:
     sampling = chat_pb2.ChatSampling(temperature=temperature)
@@ -88,8 +111,15 @@ def test_events_become_messages() -> None:
         edited_total=70,
         coverage=ItemCoverage(framing="pad"),
     )
-    event = StartEvent(engine="e", images=(audit,), phrases={"dog": ItemCoverage(tokens=3)})
+    event = StartEvent(
+        engine="e",
+        images=(audit,),
+        prompt_tokens=30,
+        context_tokens=512,
+        phrases={"dog": ItemCoverage(tokens=3)},
+    )
     start = convert.response(event, MODEL, 0.0).start
+    assert (start.prompt_tokens, start.context_tokens) == (30, 512)
     assert [(entry.phrase, entry.coverage.tokens) for entry in start.phrases] == [("dog", 3)]
     assert (start.model.version, start.engine) == ("1", "e")
     [seen] = start.images
@@ -104,14 +134,18 @@ def test_events_become_messages() -> None:
         prompt_tokens=30,
         image_tokens=17,
         completion_tokens=4,
+        context_tokens=512,
         vision=StageTimes(decode_s=0.001),
         prepare_s=0.002,
         first_token_s=0.003,
     )
     end = convert.response(event, MODEL, 0.5).end
-    assert end.finish == chat_pb2.CHAT_FINISH_LENGTH
+    assert (end.finish, end.stop) == (chat_pb2.CHAT_FINISH_LENGTH, "")
+    stopped = convert.response(dataclasses.replace(event, finish="stop", stop="\n"), MODEL, 0).end
+    assert (stopped.finish, stopped.stop) == (chat_pb2.CHAT_FINISH_STOP, "\n")
     usage = end.usage
     assert (usage.prompt_tokens, usage.image_tokens, usage.completion_tokens) == (30, 17, 4)
+    assert usage.context_tokens == 512
     times = end.timings
     assert (times.decode_us, times.prepare_us, times.first_token_us) == (1_000, 2_000, 3_000)
     assert times.total_us == 500_000
