@@ -96,6 +96,10 @@ def chat_request(
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 seed=sampling.seed,
+                stop=sampling.stop,
+                presence_penalty=sampling.presence_penalty,
+                frequency_penalty=sampling.frequency_penalty,
+                repetition_penalty=sampling.repetition_penalty,
             ),
         )
     except ValueError as error:
@@ -160,6 +164,8 @@ def event_from_proto(message: Message) -> ChatEvent | None:
                     )
                     for entry in message.start.phrases
                 ),
+                prompt_tokens=message.start.prompt_tokens,
+                context_tokens=message.start.context_tokens,
             )
         case "delta":
             return ChatDelta(text=message.delta.text, tokens=message.delta.tokens)
@@ -172,10 +178,12 @@ def _end_from_proto(message: chat_pb2.ChatEnd) -> ChatEnd:
     usage, timings = message.usage, message.timings
     return ChatEnd(
         finish=_FINISHES.get(message.finish, ""),
+        stop=message.stop,
         usage=ChatUsage(
             prompt_tokens=usage.prompt_tokens,
             image_tokens=usage.image_tokens,
             completion_tokens=usage.completion_tokens,
+            context_tokens=usage.context_tokens,
         ),
         timings=ChatTimings(
             decode_us=timings.decode_us,

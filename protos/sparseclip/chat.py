@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
-from sparseclip._arguments import real_number, unicode_text, whole_number
+from sparseclip._arguments import instances, real_number, unicode_text, whole_number
 from sparseclip._image_files import ImageInput
 from sparseclip._items import check_image_list
 from sparseclip.results import Coverage, ImageFraming, ModelVersion, ScoredConcept
@@ -16,8 +16,8 @@ ChatRole = Literal["system", "user", "assistant"]
 """Who says a message."""
 ROLES: tuple[ChatRole, ...] = get_args(ChatRole)
 ChatFinish = Literal["stop", "length", ""]
-"""Why an answer ended: the language model ended it, it reached `max_tokens`, or, if empty, a
-reason that this client does not know."""
+"""Why an answer ended: the language model or a stop sequence ended it, it reached `max_tokens`, or,
+if empty, a reason that this client does not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +62,29 @@ class ChatSampling:
     """Chooses among the likeliest tokens that together reach this probability."""
     seed: int = 0
     """The same request with the same seed has the same answer."""
+    stop: Sequence[str] = ()
+    """The answer ends before the first of these texts. At most 16, each of 1 to 64 characters."""
+    presence_penalty: float = 0.0
+    """Lowers the logit of each token that the answer has; -2 to 2. No penalty looks at the prompt.
+    """
+    frequency_penalty: float = 0.0
+    """Lowers the logit of a token once for each time that the answer has it; -2 to 2."""
+    repetition_penalty: float = 1.0
+    """Divides the logit of each token that the answer has, or multiplies a negative one; 0.01 to 2,
+    and 1 is none. A server whose engine does not have it refuses another value."""
 
     def __post_init__(self) -> None:
         whole_number(self.max_tokens, "max_tokens")
         real_number(self.temperature, "temperature")
         real_number(self.top_p, "top_p")
         whole_number(self.seed, "seed")
+        stops = instances(self.stop, str, "stop")
+        for position, stop in enumerate(stops):
+            unicode_text(stop, f"stop[{position}]")
+        object.__setattr__(self, "stop", stops)
+        real_number(self.presence_penalty, "presence_penalty")
+        real_number(self.frequency_penalty, "frequency_penalty")
+        real_number(self.repetition_penalty, "repetition_penalty")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +135,11 @@ class ChatStart:
     """One for each image of the conversation, in their order."""
     phrases: tuple[PhraseCoverage, ...] = ()
     """What the text tower read of each phrase of the edits, once for each different phrase."""
+    prompt_tokens: int = 0
+    """All tokens that the language model reads, images included; 0 if an older server does not say.
+    """
+    context_tokens: int = 0
+    """The most tokens that the language model can hold, prompt and answer together; 0 likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +148,8 @@ class ChatDelta:
 
     text: str
     tokens: int
-    """How many tokens of the language model it took."""
+    """How many tokens of the language model it took. The last piece may have taken none, if it is
+    text that was held back because it could become a stop sequence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +161,9 @@ class ChatUsage:
     image_tokens: int
     """Those that stand for images."""
     completion_tokens: int
-    """Those of the answer."""
+    """Those of the answer, and of a stop sequence that ended it."""
+    context_tokens: int = 0
+    """The most that it can hold, prompt and answer together; 0 if an older server does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +196,8 @@ class ChatEnd:
     finish: ChatFinish
     usage: ChatUsage
     timings: ChatTimings
+    stop: str = ""
+    """The one of `ChatSampling.stop` that ended the answer; empty if none did."""
 
 
 ChatEvent = ChatStart | ChatDelta | ChatEnd
