@@ -21,6 +21,7 @@ from sparseclip import (
     ChatMessage,
     ChatSampling,
     ChatStart,
+    ChatUsage,
     Client,
     Edit,
     EditOperation,
@@ -81,6 +82,7 @@ class ChatSession:
         """What the last answer was based on, image by image."""
         self._warned: set[str] = set()
         self._said: set[Edit] = set()
+        self._said_full = False
 
     def ask(self, question: str, show: Callable[[str], None]) -> ChatAnswer:
         """Asks a question, and passes the answer's text to `show` as it comes. Raises CallError."""
@@ -119,8 +121,9 @@ class ChatSession:
                 if line.startswith("/"):
                     self._command(line[1:])
                 else:
-                    self.ask(line, print_text)
+                    answer = self.ask(line, print_text)
                     click.echo()
+                    self._say_fullness(answer.end.usage)
             except KeyboardInterrupt:  # ends the answer, not the conversation
                 click.echo()
             except click.UsageError as error:
@@ -150,6 +153,15 @@ class ChatSession:
                 self._said.add(edit)
                 click.echo(printable(taken_as(steering.edits, position, start.images)), err=True)
 
+    def _say_fullness(self, usage: ChatUsage) -> None:
+        """Says, once in each conversation, that it is over four fifths of the model's context."""
+        # An older server does not name its context: it is 0.
+        tokens, context = usage.prompt_tokens + usage.completion_tokens, usage.context_tokens
+        if context and 5 * tokens > 4 * context and not self._said_full:
+            self._said_full = True
+            line = f"the talk fills {tokens} of {context} tokens; /new begins another"
+            click.echo(line, err=True)
+
     def _command(self, line: str) -> None:
         name, _, rest = line.partition(" ")
         if name in _OPS:
@@ -163,7 +175,7 @@ class ChatSession:
             return
         elif name != "new":
             raise click.UsageError(f"/{name}: no such command\n{HELP}")
-        self._history = []
+        self._history, self._said_full = [], False
         click.echo(str(self._edits), err=True)
 
 

@@ -71,6 +71,25 @@ from sparseclip import ChatSampling, Edit, ImageFraming
     default=0,
     help="Seed of the random choice of tokens.",
 )
+@click.option("--stop", "stops", multiple=True, metavar="TEXT", help="End the answer before TEXT.")
+@click.option(
+    "--presence-penalty",
+    type=click.FloatRange(-2, 2),
+    default=0.0,
+    help="Lower the chance of tokens that the answer has.",
+)
+@click.option(
+    "--frequency-penalty",
+    type=click.FloatRange(-2, 2),
+    default=0.0,
+    help="Lower the chance of tokens, the more often the answer has them.",
+)
+@click.option(
+    "--repetition-penalty",
+    type=click.FloatRange(0.01, 2),
+    default=1.0,
+    help="Divide the logits of tokens that the answer has.",
+)
 @framing_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @target_options(timeout=60.0)
@@ -87,6 +106,10 @@ def chat(
     max_tokens: int | None,
     temperature: float,
     seed: int,
+    stops: tuple[str, ...],
+    presence_penalty: float,
+    frequency_penalty: float,
+    repetition_penalty: float,
     framing: ImageFraming | None,
     as_json: bool,
 ) -> None:
@@ -108,7 +131,15 @@ def chat(
         raise click.UsageError("edits apply to images: name one")
     if strength is None:
         strength = steering.strength if steering else 1.0
-    sampling = ChatSampling(max_tokens=max_tokens or 0, temperature=temperature, seed=seed)
+    sampling = ChatSampling(
+        max_tokens=max_tokens or 0,
+        temperature=temperature,
+        seed=seed,
+        stop=stops,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        repetition_penalty=repetition_penalty,
+    )
     with target.open(chat=True) as client:
         session = ChatSession(
             client,
@@ -148,6 +179,7 @@ def _record(images: Sequence[str], question: str, answer: ChatAnswer) -> dict[st
         "question": question,
         "answer": answer.text,
         "finish": answer.end.finish,
+        "stop": answer.end.stop,
         "images": [
             {"source": source} | as_record(concepts)
             for source, concepts in zip(images, answer.start.images, strict=True)

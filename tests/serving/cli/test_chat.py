@@ -174,6 +174,10 @@ def test_a_conversation_shows_concepts_and_survives_mistakes(
         (["what?", "--plan", "pyproject.toml"], 2, "plan: not JSON"),
         (["what?", "--temperature", "9"], 1, "sampling.temperature"),
         (["what?", "--max-tokens", "9999"], 1, "sampling.max_tokens"),
+        (["what?", "--stop", ""], 1, "sampling.stop[0]"),
+        (["what?", "--presence-penalty", "3"], 2, "--presence-penalty"),
+        (["what?", "--frequency-penalty", "-3"], 2, "--frequency-penalty"),
+        (["what?", "--repetition-penalty", "0"], 2, "--repetition-penalty"),
     ],
 )
 def test_mistakes_end_with_one_clear_line(
