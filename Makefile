@@ -17,8 +17,9 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
-serve: $(VENV)/$(if $(filter off,$(CHAT)),.serve,.chat) ## Serve the demo bundle on localhost:50051
-	$(BIN)/sparseclip serve $(if $(CHAT),--chat $(CHAT)) $(ARGS)
+HTTP ?= 8080
+serve: $(VENV)/$(if $(filter off,$(CHAT)),.serve,.chat) ## Serve the demo bundle on localhost:50051 and http://localhost:8080 (HTTP=port, or off)
+	$(BIN)/sparseclip serve $(if $(CHAT),--chat $(CHAT)) $(if $(filter off,$(HTTP)),,--http-port $(HTTP)) $(ARGS)
 
 test: lint types protos pytest ## Everything that must pass before a commit
 
@@ -126,15 +127,15 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
-	test -e $(VENV)/.dev || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[serve]'
+	test -e $(VENV)/.dev || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[serve,http]'
 	touch $@
 
 $(VENV)/.chat: pyproject.toml constraints.txt | $(VENV)/bin/python
-	test -e $(VENV)/.dev || $(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 -e '.[chat]'
+	test -e $(VENV)/.dev || $(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 -e '.[chat,http]'
 	touch $@ $(VENV)/.serve
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[train,import,chat,torch,export,index,lance,ray,zarr,quantize,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[train,import,chat,http,torch,export,index,lance,ray,zarr,quantize,dev]'
 	touch $@ $(VENV)/.serve $(VENV)/.chat
 
 # vLLM for a CPU. Its processes import torchvision by themselves, so the cure of

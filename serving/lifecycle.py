@@ -48,9 +48,9 @@ class Foreground:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
 
-    def serving(self, address: str) -> None:
-        """The server admits calls."""
-        self.say(f"serving on {address}")
+    def serving(self, address: str, http_address: str | None) -> None:
+        """The server admits calls; `http_address` is where a browser finds it."""
+        self.say(f"serving on {address}" + (f" and {http_address}" if http_address else ""))
 
     def say(self, line: str) -> None:
         """Shows what happens to the server."""
@@ -111,7 +111,7 @@ async def _serve(
             surroundings.say("stopped while loading")
             os._exit(0)
         server = starting.result()
-        surroundings.serving(server.address)
+        surroundings.serving(server.address, server.http_address)
         for what, address in (("admin", server.admin_address), ("metrics", server.metrics_address)):
             if address is not None:
                 surroundings.say(f"{what} on {address}")

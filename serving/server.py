@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -15,6 +16,7 @@ from grpc_health.v1 import health_pb2_grpc
 from serving.auth.tokens import Authenticator, TokenFile
 from serving.chat.load_chat_model import check_chat_engine
 from serving.core.config import ServerConfig
+from serving.core.errors import StartupError
 from serving.core.metrics import Metrics, MetricsServer
 from serving.engine_plans.open_engine import open_engine
 from serving.engines.base import EngineFactory
@@ -31,6 +33,9 @@ from serving.rpc.services.chat import ChatService
 from serving.rpc.services.concepts import ConceptService
 from serving.rpc.services.embedding import EMBED, EmbeddingService
 from sparseclip.v1 import admin_pb2_grpc, chat_pb2_grpc, concepts_pb2_grpc, embedding_pb2_grpc
+
+if TYPE_CHECKING:
+    from serving.http.listener import HttpListener
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +64,14 @@ class Server:
         """The address of the public services, as a client takes it."""
         self.admin_address: str | None = None
         self.metrics_address: str | None = None
+        self.http_address: str | None = None
+        """The address of the HTTP door, for a browser."""
         self._health_services: list[HealthService] = []
         self._grpc_servers: list[grpc.aio.Server] = []
         """One for each port."""
         self._sanitizer = ErrorSanitizer(self.metrics)
         self._metrics_server: MetricsServer | None = None
+        self._http: HttpListener | None = None
 
     async def start(self) -> None:
         """Listens, answers health checks, loads the model, and then admits calls.
@@ -91,7 +99,8 @@ class Server:
             self.registry, config.limits, self.metrics, self.admission.draining
         )
         checks = {EMBED: embedding.check_headers}
-        public = self._add_port(PUBLIC_SERVICES, self.admission, tokens, checks)
+        chain = self._chain(self.admission, tokens, checks)
+        public = self._add_port(PUBLIC_SERVICES, chain)
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(embedding, public)  # type: ignore[no-untyped-call]
         concepts = ConceptService(self.registry, config.limits)
         concepts_pb2_grpc.add_ConceptServiceServicer_to_server(concepts, public)  # type: ignore[no-untyped-call]
@@ -99,7 +108,8 @@ class Server:
         chat_pb2_grpc.add_ChatServiceServicer_to_server(chat, public)  # type: ignore[no-untyped-call]
         self.address = bind(public, config, config.port, "port")
         if config.admin_port is not None:
-            admin_port = self._add_port(ADMIN_SERVICES, self._admin_admission, tokens, {})
+            admin_chain = self._chain(self._admin_admission, tokens, {})
+            admin_port = self._add_port(ADMIN_SERVICES, admin_chain)
             admin = AdminService(self.registry, self.admission)
             admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, admin_port)  # type: ignore[no-untyped-call]
             self.admin_address = bind(admin_port, config, config.admin_port, "admin_port")
@@ -108,8 +118,39 @@ class Server:
                 self.metrics, config.host, config.metrics_port
             )
             self.metrics_address = f"{config.host}:{self._metrics_server.port}"
+        if config.http_port is not None:
+            await self._listen_http(config.http_port, chain, embedding, concepts, chat)
         for grpc_server in self._grpc_servers:
             await grpc_server.start()
+
+    async def _listen_http(
+        self,
+        port: int,
+        chain: Chain,
+        embedding: EmbeddingService,
+        concepts: ConceptService,
+        chat: ChatService,
+    ) -> None:
+        try:
+            from serving.http.application import http_application
+            from serving.http.door import Services
+            from serving.http.listener import HttpListener
+        except ModuleNotFoundError as error:
+            hint = "pip install 'sparseclip[http]'"
+            raise StartupError(f"http_port: needs the package {error.name}: {hint}") from None
+        services = Services(
+            chain=chain,
+            embedding=embedding,
+            concepts=concepts,
+            chat=chat,
+            registry=self.registry,
+            limits=self.config.limits,
+            metrics=self.metrics,
+            is_serving=lambda: self._is_serving,
+        )
+        app = http_application(services, self.config, self._sanitizer)
+        self._http = HttpListener(self.config, app)
+        self.http_address = await self._http.start(port)
 
     async def _load(self, path: Path) -> None:
         try:
@@ -118,16 +159,14 @@ class Server:
             raise load_failure(error, path) from None
         log.info("loaded %s %s", model.name, model.version)
 
-    def _add_port(
-        self,
-        services: tuple[str, ...],
-        admission: CallAdmission,
-        tokens: TokenFile | None,
-        checks: Mapping[str, HeaderCheck],
-    ) -> grpc.aio.Server:
+    def _chain(
+        self, admission: CallAdmission, tokens: TokenFile | None, checks: Mapping[str, HeaderCheck]
+    ) -> Chain:
         limits = self.config.limits
-        chain = Chain(Authenticator(tokens), admission, self._sanitizer, limits, checks)
-        options = channel_options(limits, shared=self.config.front_ends > 0)
+        return Chain(Authenticator(tokens), admission, self._sanitizer, limits, checks)
+
+    def _add_port(self, services: tuple[str, ...], chain: Chain) -> grpc.aio.Server:
+        options = channel_options(self.config.limits, shared=self.config.front_ends > 0)
         server = create_server(options, chain)
         health = HealthService((*services, "grpc.health.v1.Health"))
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -139,8 +178,12 @@ class Server:
         self._grpc_servers.append(server)
         return server
 
+    @property
+    def _is_serving(self) -> bool:
+        return self.admission.is_open and self.registry.healthy
+
     def _update_health(self) -> None:
-        serving = self.admission.is_open and self.registry.healthy
+        serving = self._is_serving
         self.metrics.serving.set(serving)
         for health in self._health_services:
             health.set_serving(serving, without=() if self.registry.has_chat else (CHAT_SERVICE,))
@@ -168,7 +211,8 @@ class Server:
     async def close(self) -> None:
         """Stops listening, cuts off the calls that are still in flight, and frees everything."""
         self._stop_admitting()
-        await asyncio.gather(*(server.stop(_FLUSH_S) for server in self._grpc_servers))
+        http = [] if self._http is None else [self._http.close(_FLUSH_S)]
+        await asyncio.gather(*(server.stop(_FLUSH_S) for server in self._grpc_servers), *http)
         await self.registry.close()
         self._sanitizer.close()
         if self._metrics_server is not None:

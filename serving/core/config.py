@@ -63,6 +63,12 @@ class ServerConfig:
     """Port of the public services; 0 takes a free one."""
     socket: str | None = None
     """Unix domain socket to listen on, instead of host and port."""
+    http_port: Port | None = None
+    """Port of the HTTP door: JSON for OpenAI's and other stock clients, and the studio (extra
+    http). Default: HTTP is not served."""
+    http_hosts: str | None = None
+    """Further names of this server, separated by commas, that callers on this machine may use; a
+    page of another site could use one of its own."""
     admin_port: Port | None = None
     """Port of AdminService; needs tokens. Default: AdminService is not served."""
     metrics_port: Port | None = None
@@ -107,6 +113,8 @@ class ServerConfig:
             raise StartupError("admin_port: needs tokens, since only admins may call it")
         if self.admin_port is not None and self.socket is not None:
             raise StartupError("admin_port: cannot be combined with socket")
+        if self.http_port is not None and self.socket is not None:
+            raise StartupError("http_port: cannot be combined with socket")
         if self.front_ends:
             self._check_front_ends()
         if self.is_local or self.insecure:

@@ -46,9 +46,9 @@ class Supervised(Foreground):
 
         loop.add_reader(sys.stdin, on_input)
 
-    def serving(self, address: str) -> None:
+    def serving(self, address: str, http_address: str | None) -> None:
         """See Foreground."""
-        self._answer({"address": address})
+        self._answer({"address": address, "http_address": http_address or ""})
 
     def say(self, line: str) -> None:
         """Says nothing: the supervisor speaks for all front ends."""

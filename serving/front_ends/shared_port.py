@@ -10,10 +10,10 @@ from serving.core.errors import StartupError
 
 
 @contextlib.contextmanager
-def shared_port(host: str, port: int) -> Iterator[int]:
+def shared_port(host: str, port: int, field: str = "port") -> Iterator[int]:
     """Reserves a port, on which processes then listen with SO_REUSEPORT; 0 takes a free one.
 
-    Raises StartupError when another program has the port.
+    Raises StartupError, which names the field, when another program has the port.
     """
     if not hasattr(socket, "SO_REUSEPORT"):
         raise StartupError("front_ends: this system cannot divide a port among processes")
@@ -30,6 +30,6 @@ def shared_port(host: str, port: int) -> Iterator[int]:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(address)
     except OSError:
-        raise StartupError(f"port: {host} port {port}: cannot listen there") from None
+        raise StartupError(f"{field}: {host} port {port}: cannot listen there") from None
     with held:  # bound, and never listening: it gets no connection
         yield int(held.getsockname()[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import sys
@@ -59,15 +60,21 @@ class Supervisor:
         stop = asyncio.Event()
         foreground.on_stop(stop.set)
         config, keeping = self._config, list[asyncio.Task[None]]()
-        with work_directory() as folder, shared_port(config.host, config.port) as port:
-            starting = asyncio.ensure_future(self._start(folder / "engine", port))
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(work_directory())
+            port = stack.enter_context(shared_port(config.host, config.port))
+            http_port = config.http_port
+            if http_port is not None:
+                shared = shared_port(config.host, http_port, "http_port")
+                http_port = stack.enter_context(shared)
+            starting = asyncio.ensure_future(self._start(folder / "engine", port, http_port))
             stopping = asyncio.ensure_future(stop.wait())
             try:
                 await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
                 if not starting.done():
                     foreground.say("stopped while loading")
                     return
-                foreground.serving(starting.result())
+                foreground.serving(*starting.result())
                 keeping += [asyncio.ensure_future(child.keep()) for child in self._children]
                 await stopping
                 foreground.say("draining")
@@ -84,10 +91,10 @@ class Supervisor:
         for child in reversed(self._children):
             child.kill()
 
-    async def _start(self, socket: Path, port: int) -> str:
-        """Starts the engine and then the front ends; the address on which they serve."""
+    async def _start(self, socket: Path, port: int, http_port: int | None) -> tuple[str, str]:
+        """Starts the engine and then the front ends; the addresses on which they serve."""
         bundle = str(self._config.bundle_path)
-        config = dataclasses.replace(self._config, port=port, bundle=bundle)
+        config = dataclasses.replace(self._config, port=port, http_port=http_port, bundle=bundle)
         engine = Child("engine", "serving.engine_process.engine_host", _settings(config, socket))
         self._children.append(engine)
         said = await engine.start()
@@ -104,7 +111,7 @@ class Supervisor:
         ]
         self._children += front_ends
         answers = await asyncio.gather(*(child.start() for child in front_ends))
-        return answers[0]["address"]
+        return answers[0]["address"], answers[0]["http_address"]
 
     async def _drain(self) -> None:
         """Lets front ends end their calls, and then the engine."""

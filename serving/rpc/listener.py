@@ -68,7 +68,7 @@ def bind(server: grpc.aio.Server, config: ServerConfig, port: int, field: str) -
 def _credentials(tls: TlsConfig) -> grpc.ServerCredentials:
     certificate, key = _pem(tls.certificate, "tls.certificate"), _pem(tls.key, "tls.key")
     client_ca = _pem(tls.client_ca, "tls.client_ca") if tls.client_ca is not None else None
-    _check(tls)
+    check_tls(tls)
     return grpc.ssl_server_credentials(
         [(key, certificate)],
         root_certificates=client_ca,
@@ -76,11 +76,9 @@ def _credentials(tls: TlsConfig) -> grpc.ServerCredentials:
     )
 
 
-def _check(tls: TlsConfig) -> None:
-    """Checks the files with the standard library, which fails now.
-
-    grpc accepts any bytes, and then fails at every handshake. Raises StartupError.
-    """
+def check_tls(tls: TlsConfig) -> ssl.SSLContext:
+    """The files as the standard library reads them, which fails now: grpc accepts any bytes, and
+    then fails at every handshake. Raises StartupError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # Without `password`, the password of a protected key is asked for on the terminal.
@@ -92,6 +90,7 @@ def _check(tls: TlsConfig) -> None:
             context.load_verify_locations(tls.client_ca)
         except (OSError, ValueError):
             raise StartupError("tls.client_ca: holds no certificate") from None
+    return context
 
 
 def _pem(path: str, field: str) -> bytes:

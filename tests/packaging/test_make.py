@@ -53,10 +53,16 @@ def test_serve_installs_chat_or_leaves_torch_out() -> None:
     lines = make("-n", "-B", "serve").splitlines()
     assert lines[-1].startswith(".venv/bin/sparseclip serve")
     [install] = [line for line in lines if "pip install" in line]
-    assert install.endswith("-c constraints.txt torch==2.13.0 -e '.[chat]'")
+    assert install.endswith("-c constraints.txt torch==2.13.0 -e '.[chat,http]'")
     lines = make("-n", "-B", "serve", "CHAT=off").splitlines()
     assert lines[-1].startswith(".venv/bin/sparseclip serve --chat off")
     assert not any("torch" in line for line in lines)
+
+
+def test_serve_opens_the_http_port_unless_it_is_off() -> None:
+    assert "--http-port 8080" in make("-n", "serve")
+    assert "--http-port 9000" in make("-n", "serve", "HTTP=9000")
+    assert "--http-port" not in make("-n", "serve", "HTTP=off")
 
 
 def test_wheels_are_built_from_nothing_that_an_earlier_build_left() -> None:

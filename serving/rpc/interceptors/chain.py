@@ -111,6 +111,11 @@ class Chain:
         except Exception as error:
             await self.refuse(UNKNOWN_METHOD, context, error)
 
+    def identify(self, method: str, headers: Any) -> Principal:
+        """Who sends `headers`, for what is not a call. Raises ServingError for one who may not call
+        `/package.Service/Method`."""
+        return self._identify(policy_of(method), headers)
+
     def _identify(self, policy: Policy, headers: Any) -> Principal:
         """The caller. Raises ServingError for one who may not call a method of this policy."""
         principal = ANONYMOUS if policy.public else self._authenticator.identify(headers)

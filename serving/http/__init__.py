@@ -1,0 +1,1 @@
+"""The HTTP door: the same services, limits and tokens as over gRPC, for callers that speak JSON."""

@@ -1,0 +1,73 @@
+"""The application of the HTTP door: its routes, and the layers around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from serving.core.config import ServerConfig
+from serving.core.errors import ErrorKind, ServingError
+from serving.http.door import Services
+from serving.http.guard import LOOPBACK_NAMES, Guard
+from serving.http.http_context import RefusedCallError
+from serving.http.native_routes import native_routes
+from serving.http.problems import HttpError, problem_response
+from serving.http.system_routes import system_routes
+from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer
+
+
+def http_application(
+    services: Services,
+    config: ServerConfig,
+    sanitizer: ErrorSanitizer,
+    more: Sequence[BaseRoute] = (),
+) -> ASGIApp:
+    """The application; `more` has routes of others, such as the studio's."""
+    app = Starlette(
+        routes=[*system_routes(services), *native_routes(services), *more],
+        exception_handlers={
+            HTTPException: _http_exception,
+            RefusedCallError: _refused_call,
+            ServingError: _serving_error,
+        },
+    )
+    app.router.redirect_slashes = False
+    return Guard(app, sanitizer, _hosts(config))
+
+
+def _hosts(config: ServerConfig) -> frozenset[str] | None:
+    """The names that a request may use for this server; None for all of them.
+
+    Only this machine is what a page of another site could not reach without its own browser's help.
+    """
+    if not config.is_local:
+        return None
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    more = (name.strip().lower() for name in (config.http_hosts or "").split(","))
+    return LOOPBACK_NAMES | {host.lower()} | {name for name in more if name}
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return problem_response(ServingError(ErrorKind.NOT_FOUND, "there is no such path"))
+    response = problem_response(HttpError(405, "this path has other methods"))
+    if error.headers:
+        response.headers.update(error.headers)
+    return response
+
+
+async def _refused_call(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedCallError)
+    return problem_response(error.error)
+
+
+async def _serving_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServingError)
+    return problem_response(error)

@@ -1,0 +1,90 @@
+"""HTTP/1.1 of uvicorn, with the bounds on time that it lacks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from serving.http.guard import SECURITY_HEADERS
+
+_MALFORMED = b"the request is not HTTP\n"
+
+
+class HttpProtocol(H11Protocol):
+    """One connection.
+
+    uvicorn waits without end for the rest of a head that has begun, and for the rest of a body that
+    nobody reads because its request was refused. Here both have `patience_s`.
+    """
+
+    def __init__(self, config: Config, state: ServerState, patience_s: float) -> None:
+        super().__init__(config=config, server_state=state, app_state={})
+        self._patience_s = patience_s
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See asyncio.Protocol."""
+        self.app_state = {"cut": transport.abort}
+        super().connection_made(transport)
+        self._look()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        """Called when a reply has been sent."""
+        super().on_response_complete()
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Called when a connection has been idle. What its caller has not read is given up."""
+        super().timeout_keep_alive_handler()
+        self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is not HTTP."""
+        headers: list[Any] = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", str(len(_MALFORMED)).encode()),
+            (b"connection", b"close"),
+            *((key.encode(), value.encode()) for key, value in SECURITY_HEADERS.items()),
+        ]
+        try:
+            for event in (
+                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+                h11.Data(data=_MALFORMED),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+        except h11.LocalProtocolError:  # in the middle of a reply
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def _look(self) -> None:
+        """Starts or stops the clock, by whether the caller must send something."""
+        is_new = self.cycle is None
+        head = self.conn.their_state is h11.IDLE and (is_new or bool(self.conn.trailing_data[0]))
+        answered = not is_new and self.cycle.response_complete
+        rest = answered and self.conn.their_state is h11.SEND_BODY
+        if not (head or rest):
+            self._stop()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(self._patience_s, self.transport.abort)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,54 @@
+"""JSON as it comes and goes: strict where the standard library is not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from serving.core.errors import ErrorKind, ServingError
+from serving.http.problems import HttpError
+
+JSON_TYPE = "application/json"
+
+
+def check_json_type(content_type: str) -> None:
+    """Raises HttpError unless a body is declared as JSON.
+
+    Pages of other sites may send bodies of a few other types without being asked who they are.
+    """
+    essence = content_type.partition(";")[0].strip().lower()
+    if essence != JSON_TYPE:
+        raise HttpError(415, f"the content-type must be {JSON_TYPE}")
+
+
+def load_json(raw: bytes) -> dict[str, Any]:
+    """The object that a body holds. Raises ServingError."""
+    try:
+        data = json.loads(raw.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise ServingError(ErrorKind.INVALID, "the body is not JSON") from None
+    if not isinstance(data, dict):
+        raise ServingError(ErrorKind.INVALID, "the body must be a JSON object")
+    return data
+
+
+def dump_json(data: object) -> bytes:
+    """Compact JSON."""
+    return json.dumps(
+        data, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_refuse
+    ).encode()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):  # one of the two would be lost without a word
+        raise ServingError(ErrorKind.INVALID, "the body has a name twice in one object")
+    return data
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _refuse(value: object) -> NoReturn:
+    raise TypeError(f"no JSON: {type(value).__name__}")
