@@ -17,6 +17,7 @@ from serving.http.door import Services
 from serving.http.guard import LOOPBACK_NAMES, Guard
 from serving.http.http_context import RefusedCallError
 from serving.http.native_routes import native_routes
+from serving.http.openai_chat import chat_routes
 from serving.http.problems import HttpError, problem_response
 from serving.http.system_routes import system_routes
 from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer
@@ -30,7 +31,12 @@ def http_application(
 ) -> ASGIApp:
     """The application; `more` has routes of others, such as the studio's."""
     app = Starlette(
-        routes=[*system_routes(services), *native_routes(services), *more],
+        routes=[
+            *system_routes(services),
+            *native_routes(services),
+            *chat_routes(services),
+            *more,
+        ],
         exception_handlers={
             HTTPException: _http_exception,
             RefusedCallError: _refused_call,

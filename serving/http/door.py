@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from serving.auth.tokens import Principal
+from serving.core.errors import ServingError
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
 from serving.http.http_context import HttpContext, RefusedCallError
@@ -52,6 +53,8 @@ class HttpCall:
     unary_stream: Callable[[Any, Any], AsyncIterator[Any]] | None = None
     response_streaming: bool = False
     """Whether the reply is a stream of events. The body may decide it."""
+    error_event: Callable[[ServingError], bytes] | None = None
+    """What a stream that has begun says of an error."""
 
     request_streaming = False
 
@@ -99,7 +102,7 @@ async def answer(
         last = await chain.answer(admitted, call, context.rpc, return_last=True)
         await context.finish(last or b"")
     except RefusedCallError as refusal:
-        await context.fail(refusal.error, scope)
+        await context.fail(refusal.error, scope, call.error_event)
     except asyncio.CancelledError:
         if not context.hung_up:
             raise

@@ -23,6 +23,8 @@ DEADLINE_HEADER = "sparseclip-timeout"
 """How many seconds a caller gives its call."""
 
 _KINDS = {code: kind for kind, code in CODES.items()}
+_LAST_WORDS_S = 1.0
+"""How long the caller of a stream may take to read its error."""
 _PIECE = 64 * 1024
 """A reply is sent in pieces of this size, each when the caller has read those before."""
 
@@ -149,13 +151,27 @@ class HttpContext:
             headers.append((b"content-length", str(length).encode()))
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
-    async def fail(self, error: ServingError, scope: Scope) -> None:
-        """Sends an error as the whole reply; one that has begun is cut off."""
+    async def fail(
+        self,
+        error: ServingError,
+        scope: Scope,
+        as_event: Callable[[ServingError], bytes] | None,
+    ) -> None:
+        """Sends an error as the whole reply. One that has begun ends with an event, or is cut off
+        where it has none, or where its caller does not read."""
         self.close()
         if not self.started:
             self.started = True
             await problem_response(error)(scope, self._receive, self._send)
-        elif self._cut is not None:
+            return
+        try:
+            if as_event is not None:
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await self.finish(as_event(error))
+                    return
+        except TimeoutError:
+            pass
+        if self._cut is not None:
             self._cut()
 
     async def abort(self, code: Any, details: str, metadata: Any = ()) -> NoReturn:

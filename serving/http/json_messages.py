@@ -109,7 +109,7 @@ def _scalar(field: FieldDescriptor, value: Any, path: str) -> Any:
     if field.type == FieldDescriptor.TYPE_BYTES:
         return decode_base64(value, path)
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-        return _string(value, path)
+        return unicode_text(value, path)
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         if not isinstance(value, bool):
             raise invalid(path, "must be true or false")
@@ -123,7 +123,8 @@ def _scalar(field: FieldDescriptor, value: Any, path: str) -> Any:
     return _integer(value, *_RANGES[field.cpp_type], path)
 
 
-def _string(value: Any, path: str) -> str:
+def unicode_text(value: Any, path: str) -> str:
+    """A text that UTF-8 can hold. Raises ServingError."""
     if not isinstance(value, str):
         raise invalid(path, "must be a string")
     try:

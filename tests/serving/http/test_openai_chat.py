@@ -1,0 +1,323 @@
+"""Conversations through OpenAI's own client, and what it may not ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import pytest_asyncio
+
+from sparseclip.v1 import chat_pb2
+from tests.serving.http.support import JSON, WebServer, data_uri, web
+from tests.serving.support.chat_requests import SET, Edit, question, replies, stepping, text_of
+from tests.serving.support.running_server import assert_clean, encoded_image, eventually, unharmed
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+DOG = {"edits": [{"phrase": "dog", "op": "set", "value": 4.0}]}
+PATH = "/v1/chat/completions"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chatty(chat_bundle: Path) -> AsyncIterator[WebServer]:
+    async with web(chat_bundle) as opened:
+        yield opened
+
+
+def stock(chatty: WebServer) -> Any:
+    return openai.AsyncOpenAI(base_url=f"{chatty.address}/v1", api_key="any", max_retries=0)
+
+
+def image(**more: Any) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": data_uri()}, **more}
+
+
+def asks(*parts: Any, **more: Any) -> dict[str, Any]:
+    """A body like `question()`; `parts` in place of the picture."""
+    content = [{"type": "text", "text": "What is this?"}, *(parts or (image(),))]
+    messages = [{"role": "user", "content": content}]
+    return {"model": "", "messages": messages, "max_tokens": 16, "temperature": 0, **more}
+
+
+async def test_an_answer_is_that_of_grpc(chatty: WebServer) -> None:
+    async with unharmed(chatty.running):
+        answer = await stock(chatty).chat.completions.create(**asks())
+    events = await replies(chatty.running, question())
+    start, end = events[0].start, events[-1].end
+    [choice] = answer.choices
+    assert choice.message.content == text_of(events)
+    assert choice.finish_reason == {1: "stop", 2: "length"}[end.finish]
+    assert answer.model == f"{start.model.name}@{start.model.version}"
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == end.usage.prompt_tokens
+    assert answer.usage.total_tokens == end.usage.prompt_tokens + end.usage.completion_tokens
+    extra: Any = answer.model_extra
+    assert extra["sparseclip"]["start"]["images"][0]["before"]
+    assert extra["sparseclip"]["end"]["usage"]["image_tokens"] == end.usage.image_tokens
+
+
+@pytest.mark.parametrize("usage", [True, False])
+async def test_a_stream_has_the_audit_first_and_the_usage_last(
+    chatty: WebServer, usage: bool
+) -> None:
+    options = {"stream_options": {"include_usage": True}} if usage else {}
+    stream = await stock(chatty).chat.completions.create(**asks(), stream=True, **options)
+    chunks = [chunk async for chunk in stream]
+    events = await replies(chatty.running, question())
+    texts = [c.choices[0].delta.content or "" for c in chunks if c.choices]
+    assert texts == ["", *[e.delta.text for e in events[1:-1]], ""]
+    assert chunks[0].choices[0].delta.role == "assistant"
+    first: Any = chunks[0].model_extra
+    assert first["sparseclip"]["images"][0]["before"]
+    last: Any = chunks[-1].model_extra
+    assert last["sparseclip"]["finish"] == "CHAT_FINISH_LENGTH"
+    finish = chunks[-2 if usage else -1].choices[0].finish_reason
+    assert finish == "length"
+    assert (chunks[-1].usage is not None) is usage
+    assert all(chunk.usage is None for chunk in chunks[:-1])
+    assert len({(chunk.id, chunk.created, chunk.model) for chunk in chunks if chunk.model}) == 1
+
+
+async def test_each_delta_is_sent_when_it_is_there(chatty: WebServer) -> None:
+    with stepping(chatty.running) as steps:
+        stream = await stock(chatty).chat.completions.create(**asks(), stream=True)
+        chunks = aiter(stream)
+        await anext(chunks)
+        for _ in range(3):
+            pending = asyncio.ensure_future(anext(chunks))
+            await asyncio.sleep(0.05)
+            assert not pending.done()
+            steps.free.release(1)
+            assert (await asyncio.wait_for(pending, 10)).choices[0].delta.content is not None
+        steps.free.release(100_000)
+        assert [chunk async for chunk in chunks]
+
+
+async def test_the_blocking_client_streams_too(chatty: WebServer) -> None:
+    def text() -> str:
+        client = openai.OpenAI(base_url=f"{chatty.address}/v1", api_key="any", max_retries=0)
+        stream = client.chat.completions.create(**asks(), stream=True)
+        return "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+
+    expected = text_of(await replies(chatty.running, question()))
+    assert await asyncio.to_thread(text) == expected
+
+
+async def test_stop_ends_an_answer(chatty: WebServer) -> None:
+    whole = text_of(await replies(chatty.running, question()))
+    stop = whole[len(whole) // 2 :][:4]
+    answer = await stock(chatty).chat.completions.create(**asks(stop=stop))
+    assert answer.choices[0].message.content == whole[: whole.index(stop)]
+    assert answer.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("place", ["top", "image"])
+async def test_steering_is_that_of_grpc(chatty: WebServer, place: str) -> None:
+    body = asks(steering=DOG) if place == "top" else asks(image(steering=DOG))
+    reply = await chatty.post(PATH, body)
+    events = await replies(chatty.running, question(Edit(phrase="dog", op=SET, value=4.0)))
+    assert reply["choices"][0]["message"]["content"] == text_of(events)
+    [shown] = reply["sparseclip"]["start"]["images"]
+    [expected] = events[0].start.images
+    assert shown["edited_total"] == expected.edited_total > 0
+    assert [c["concept_id"] for c in shown["after"]] == [c.concept_id for c in expected.after]
+
+
+async def test_steering_at_the_top_is_of_the_last_images(chatty: WebServer) -> None:
+    body = asks(image(), image(steering=False), steering=DOG)
+    first = {"role": "user", "content": [image()]}
+    answer = {"role": "assistant", "content": "A cat."}
+    body["messages"] = [first, answer, *body["messages"], answer, {"role": "user", "content": "?"}]
+    reply = await chatty.post(PATH, body)
+    edited = [entry["edited_total"] for entry in reply["sparseclip"]["start"]["images"]]
+    assert [total > 0 for total in edited] == [False, True, False]
+
+
+async def test_none_and_false_steer_nothing(chatty: WebServer) -> None:
+    for off in (None, False):
+        reply = await chatty.post(PATH, asks(steering=off))
+        assert reply["sparseclip"]["start"]["images"][0]["edited_total"] == 0
+
+
+async def test_a_plan_of_the_client_is_taken(chatty: WebServer) -> None:
+    from sparseclip import Edit as ClientEdit
+    from sparseclip import Steering
+
+    plan = Steering(edits=[ClientEdit(op="ABLATE", concept=3, patches=[0, 5])], strength=0.5)
+    reply = await chatty.post(PATH, asks(steering=json.loads(plan.to_json())))
+    assert reply["sparseclip"]["start"]["images"][0]["edited_total"] == 1
+
+
+async def test_a_replayed_message_of_the_client_is_taken(chatty: WebServer) -> None:
+    client = stock(chatty)
+    answer = await client.chat.completions.create(**asks())
+    body = asks()
+    said: Any = answer.choices[0].message.model_dump()
+    body["messages"] += [said, {"role": "user", "content": "Are you sure?"}]
+    assert (await client.chat.completions.create(**body)).choices[0].message.content is not None
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"functions": [{}]}, "functions"),
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"logit_bias": {"50256": -100}}, "logit_bias"),
+        ({"response_format": {"type": "json_object"}}, "response_format.type"),
+        ({"modalities": ["audio"]}, "modalities[0]"),
+        ({"audio": {}}, "audio"),
+        ({"prediction": {}}, "prediction"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"reasoning_effort": "high"}, "reasoning_effort"),
+        ({"service_tier": "flex"}, "service_tier"),
+        ({"store": True}, "store"),
+        ({"top_k": 5}, "top_k"),
+        ({"anything": 1}, "anything"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 5_000}, "max_tokens"),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens"),
+        ({"temperature": 3}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"seed": 1.5}, "seed"),
+        ({"stop": [""]}, "stop[0]"),
+        ({"stop": ["a"] * 17}, "stop"),
+        ({"presence_penalty": 3}, "presence_penalty"),
+        ({"frequency_penalty": "a"}, "frequency_penalty"),
+        ({"repetition_penalty": 9}, "repetition_penalty"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": ""}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages[0].content[0].text"),
+        ({"messages": [{"role": "user", "content": "a", "name": "b"}]}, "messages[0].name"),
+        ({"messages": [{"role": "assistant", "content": "a"}]}, "messages[0].role"),
+        ({"steering": {"edits": [{"op": "set"}]}}, "steering.edits[0].target"),
+        ({"steering": {"edits": [{"op": "no", "phrase": "a"}]}}, "steering.edits[0].op"),
+        ({"steering": {"edits": [{"op": "add", "phrase": "a"}]}}, "steering.edits[0].value"),
+        ({"steering": {"edits": [], "strength": 2}}, "steering.strength"),
+        ({"steering": {"edits": [{"op": "set", "concept": "no"}]}},
+         "steering.edits[0].concept_name"),
+        ({"steering": {"edits": [{"op": "set", "phrase": "a", "concept_id": 1}]}},
+         "steering.edits[0].concept_id"),
+        ({"steering": {"edits": [{"op": "set", "concept_id": 1, "patches": [9_999]}]}},
+         "steering.edits[0].patches"),
+        ({"steering": True}, "steering"),
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_what_is_not_offered_is_refused_by_name(
+    chatty: WebServer, more: dict[str, Any], field: str
+) -> None:
+    assert (await chatty.post(PATH, {**asks(), **more}, 400))["field"] == field
+
+
+HARMLESS = {
+    "n": 1, "logprobs": False, "top_logprobs": 0, "logit_bias": {}, "tools": [],
+    "tool_choice": "auto", "functions": [], "function_call": "none", "parallel_tool_calls": False,
+    "response_format": {"type": "text"}, "modalities": ["text"], "service_tier": "auto",
+    "store": False, "verbosity": "medium", "user": "u", "metadata": {"a": "b"},
+    "safety_identifier": "s", "prompt_cache_key": "k", "audio": None, "seed": -(2**63),
+}  # fmt: skip
+
+
+async def test_what_asks_for_nothing_is_taken(chatty: WebServer) -> None:
+    plain = await chatty.post(PATH, asks())
+    reply = await chatty.post(PATH, asks(**HARMLESS))
+    assert reply["choices"] == plain["choices"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9/cat.png",
+        "https://example.org/cat.png",
+        "file:///etc/passwd",
+        "/etc/passwd",
+        "data:image/png,abc",
+        "data:text/html;base64,PGI+",
+        "data:image/png;base64,§",
+        "data:image/png;base64,a",
+        "",
+        "data:" + ";a" * 5_000 + ";base64,",
+    ],
+)
+async def test_an_address_is_never_fetched(chatty: WebServer, url: str) -> None:
+    part = {"type": "image_url", "image_url": {"url": url}}
+    problem = await chatty.post(PATH, asks(part), 400)
+    assert problem["field"] == "messages[0].content[1].image_url.url"
+
+
+async def test_what_is_no_image_names_its_part(chatty: WebServer) -> None:
+    part = {"type": "image_url", "image_url": {"url": data_uri(b"no image")}}
+    problem = await chatty.post(PATH, asks(image(), part), 400)
+    assert problem["field"].startswith("messages[0].content[2]")
+
+
+async def test_an_error_in_a_stream_is_raised_by_the_client(chatty: WebServer) -> None:
+    async with unharmed(chatty.running):
+        with stepping(chatty.running) as steps:
+            stream = await stock(chatty).chat.completions.create(**asks(), stream=True)
+            chunks = aiter(stream)
+            await anext(chunks)
+            steps.error = RuntimeError("out of order at 0x7f00")
+            steps.free.release(100)
+            with pytest.raises(openai.APIError) as raised:
+                [chunk async for chunk in chunks]
+        assert_clean(raised.value.message)
+        assert raised.value.message
+
+
+async def test_who_hangs_up_ends_the_answer(chatty: WebServer) -> None:
+    async with unharmed(chatty.running):
+        for number in range(3):
+            with stepping(chatty.running) as steps:
+                part = {"type": "image_url", "image_url": {"url": data_uri(encoded_image(number))}}
+                stream = await stock(chatty).chat.completions.create(**asks(part), stream=True)
+                await anext(aiter(stream))
+                steps.free.release(2)
+                await stream.close()
+
+                def none_in_flight() -> bool:
+                    return chatty.running.gauges()["sparseclip_chats_in_flight{}"] == 0
+
+                assert await eventually(none_in_flight)
+                assert len(steps.batches) <= 4
+
+
+async def test_who_hangs_up_before_the_answer_ends_it_as_well(chatty: WebServer) -> None:
+    async with unharmed(chatty.running):
+        with stepping(chatty.running):
+            raw = json.dumps(asks(max_tokens=200))
+            host, port = chatty.host
+            _, writer = await asyncio.open_connection(host, port)
+            head = f"POST {PATH} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(raw)}\r\n"
+            writer.write((head + f"content-type: {JSON['content-type']}\r\n\r\n" + raw).encode())
+            gauge = "sparseclip_chats_in_flight{}"
+            assert await eventually(lambda: chatty.running.gauges()[gauge] == 1)
+            writer.close()
+            assert await eventually(lambda: chatty.running.gauges()[gauge] == 0)
+
+
+async def test_a_model_without_chat_says_so(shared_web: WebServer) -> None:
+    assert (await shared_web.post(PATH, asks(), 422))["detail"]
+
+
+async def test_the_default_length_is_that_of_grpc(chatty: WebServer) -> None:
+    body = asks()
+    del body["max_tokens"]
+    reply = await chatty.post(PATH, body)
+    request = question(max_tokens=0)
+    events = await replies(chatty.running, request)
+    assert reply["choices"][0]["message"]["content"] == text_of(events)
+    assert isinstance(events[-1].end, chat_pb2.ChatEnd)
