@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from sparseclip.v1 import chat_pb2
+from tests.serving.http.completions import PATH, asks, image
 from tests.serving.http.support import JSON, WebServer, data_uri, web
 from tests.serving.support.chat_requests import SET, Edit, question, replies, stepping, text_of
 from tests.serving.support.running_server import assert_clean, encoded_image, eventually, unharmed
@@ -20,7 +21,6 @@ from tests.serving.support.running_server import assert_clean, encoded_image, ev
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DOG = {"edits": [{"phrase": "dog", "op": "set", "value": 4.0}]}
-PATH = "/v1/chat/completions"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -31,17 +31,6 @@ async def chatty(chat_bundle: Path) -> AsyncIterator[WebServer]:
 
 def stock(chatty: WebServer) -> Any:
     return openai.AsyncOpenAI(base_url=f"{chatty.address}/v1", api_key="any", max_retries=0)
-
-
-def image(**more: Any) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": data_uri()}, **more}
-
-
-def asks(*parts: Any, **more: Any) -> dict[str, Any]:
-    """A body like `question()`; `parts` in place of the picture."""
-    content = [{"type": "text", "text": "What is this?"}, *(parts or (image(),))]
-    messages = [{"role": "user", "content": content}]
-    return {"model": "", "messages": messages, "max_tokens": 16, "temperature": 0, **more}
 
 
 async def test_an_answer_is_that_of_grpc(chatty: WebServer) -> None:
@@ -160,108 +149,6 @@ async def test_a_replayed_message_of_the_client_is_taken(chatty: WebServer) -> N
     said: Any = answer.choices[0].message.model_dump()
     body["messages"] += [said, {"role": "user", "content": "Are you sure?"}]
     assert (await client.chat.completions.create(**body)).choices[0].message.content is not None
-
-
-@pytest.mark.parametrize(
-    ("more", "field"),
-    [
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"functions": [{}]}, "functions"),
-        ({"n": 2}, "n"),
-        ({"logprobs": True}, "logprobs"),
-        ({"top_logprobs": 3}, "top_logprobs"),
-        ({"logit_bias": {"50256": -100}}, "logit_bias"),
-        ({"response_format": {"type": "json_object"}}, "response_format.type"),
-        ({"modalities": ["audio"]}, "modalities[0]"),
-        ({"audio": {}}, "audio"),
-        ({"prediction": {}}, "prediction"),
-        ({"web_search_options": {}}, "web_search_options"),
-        ({"reasoning_effort": "high"}, "reasoning_effort"),
-        ({"service_tier": "flex"}, "service_tier"),
-        ({"store": True}, "store"),
-        ({"top_k": 5}, "top_k"),
-        ({"anything": 1}, "anything"),
-        ({"max_tokens": 0}, "max_tokens"),
-        ({"max_tokens": 5_000}, "max_tokens"),
-        ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens"),
-        ({"temperature": 3}, "temperature"),
-        ({"temperature": True}, "temperature"),
-        ({"top_p": 0}, "top_p"),
-        ({"seed": 1.5}, "seed"),
-        ({"stop": [""]}, "stop[0]"),
-        ({"stop": ["a"] * 17}, "stop"),
-        ({"presence_penalty": 3}, "presence_penalty"),
-        ({"frequency_penalty": "a"}, "frequency_penalty"),
-        ({"repetition_penalty": 9}, "repetition_penalty"),
-        ({"stream_options": {"include_usage": True}}, "stream_options"),
-        ({"messages": []}, "messages"),
-        ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
-        ({"messages": [{"role": "user"}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": ""}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages[0].content[0].text"),
-        ({"messages": [{"role": "user", "content": "a", "name": "b"}]}, "messages[0].name"),
-        ({"messages": [{"role": "assistant", "content": "a"}]}, "messages[0].role"),
-        ({"steering": {"edits": [{"op": "set"}]}}, "steering.edits[0].target"),
-        ({"steering": {"edits": [{"op": "no", "phrase": "a"}]}}, "steering.edits[0].op"),
-        ({"steering": {"edits": [{"op": "add", "phrase": "a"}]}}, "steering.edits[0].value"),
-        ({"steering": {"edits": [], "strength": 2}}, "steering.strength"),
-        ({"steering": {"edits": [{"op": "set", "concept": "no"}]}},
-         "steering.edits[0].concept_name"),
-        ({"steering": {"edits": [{"op": "set", "phrase": "a", "concept_id": 1}]}},
-         "steering.edits[0].concept_id"),
-        ({"steering": {"edits": [{"op": "set", "concept_id": 1, "patches": [9_999]}]}},
-         "steering.edits[0].patches"),
-        ({"steering": True}, "steering"),
-    ],
-    ids=str,
-)  # fmt: skip
-async def test_what_is_not_offered_is_refused_by_name(
-    chatty: WebServer, more: dict[str, Any], field: str
-) -> None:
-    assert (await chatty.post(PATH, {**asks(), **more}, 400))["field"] == field
-
-
-HARMLESS = {
-    "n": 1, "logprobs": False, "top_logprobs": 0, "logit_bias": {}, "tools": [],
-    "tool_choice": "auto", "functions": [], "function_call": "none", "parallel_tool_calls": False,
-    "response_format": {"type": "text"}, "modalities": ["text"], "service_tier": "auto",
-    "store": False, "verbosity": "medium", "user": "u", "metadata": {"a": "b"},
-    "safety_identifier": "s", "prompt_cache_key": "k", "audio": None, "seed": -(2**63),
-}  # fmt: skip
-
-
-async def test_what_asks_for_nothing_is_taken(chatty: WebServer) -> None:
-    plain = await chatty.post(PATH, asks())
-    reply = await chatty.post(PATH, asks(**HARMLESS))
-    assert reply["choices"] == plain["choices"]
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://127.0.0.1:9/cat.png",
-        "https://example.org/cat.png",
-        "file:///etc/passwd",
-        "/etc/passwd",
-        "data:image/png,abc",
-        "data:text/html;base64,PGI+",
-        "data:image/png;base64,§",
-        "data:image/png;base64,a",
-        "",
-        "data:" + ";a" * 5_000 + ";base64,",
-    ],
-)
-async def test_an_address_is_never_fetched(chatty: WebServer, url: str) -> None:
-    part = {"type": "image_url", "image_url": {"url": url}}
-    problem = await chatty.post(PATH, asks(part), 400)
-    assert problem["field"] == "messages[0].content[1].image_url.url"
-
-
-async def test_what_is_no_image_names_its_part(chatty: WebServer) -> None:
-    part = {"type": "image_url", "image_url": {"url": data_uri(b"no image")}}
-    problem = await chatty.post(PATH, asks(image(), part), 400)
-    assert problem["field"].startswith("messages[0].content[2]")
 
 
 async def test_an_error_in_a_stream_is_raised_by_the_client(chatty: WebServer) -> None:
