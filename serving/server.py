@@ -36,6 +36,7 @@ from sparseclip.v1 import admin_pb2_grpc, chat_pb2_grpc, concepts_pb2_grpc, embe
 
 if TYPE_CHECKING:
     from serving.http.listener import HttpListener
+    from serving.studio.gallery_reader import GalleryReader
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Server:
         self._sanitizer = ErrorSanitizer(self.metrics)
         self._metrics_server: MetricsServer | None = None
         self._http: HttpListener | None = None
+        self._gallery: GalleryReader | None = None
 
     async def start(self) -> None:
         """Listens, answers health checks, loads the model, and then admits calls.
@@ -135,6 +137,9 @@ class Server:
             from serving.http.application import http_application
             from serving.http.door import Services
             from serving.http.listener import HttpListener
+            from serving.studio.gallery_pictures import read_folder
+            from serving.studio.gallery_reader import GalleryReader
+            from serving.studio.routes import studio_routes
         except ModuleNotFoundError as error:
             hint = "pip install 'sparseclip[http]'"
             raise StartupError(f"http_port: needs the package {error.name}: {hint}") from None
@@ -148,9 +153,14 @@ class Server:
             metrics=self.metrics,
             is_serving=lambda: self._is_serving,
         )
-        app = http_application(services, self.config, self._sanitizer)
-        self._http = HttpListener(self.config, app)
+        config = self.config
+        folder = read_folder(config.gallery)
+        self._gallery = GalleryReader(folder, self.registry, config.limits.image_bytes)
+        studio = studio_routes(services, self._gallery, self.address)
+        app = http_application(services, config, self._sanitizer, studio)
+        self._http = HttpListener(config, app)
         self.http_address = await self._http.start(port)
+        self._gallery.start()
 
     async def _load(self, path: Path) -> None:
         try:
@@ -213,6 +223,8 @@ class Server:
         self._stop_admitting()
         http = [] if self._http is None else [self._http.close(_FLUSH_S)]
         await asyncio.gather(*(server.stop(_FLUSH_S) for server in self._grpc_servers), *http)
+        if self._gallery is not None:
+            await self._gallery.close()
         await self.registry.close()
         self._sanitizer.close()
         if self._metrics_server is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from bundle.concepts import ConceptVocabulary
@@ -31,6 +32,16 @@ from serving.engines.base import EngineError
 ENDED = "the language model of this server has ended; embeddings are still answered"
 
 
+@dataclass(frozen=True, kw_only=True)
+class PhraseDefaults:
+    """How an adapter edits phrases."""
+
+    top: int
+    """How many concepts a phrase stands for."""
+    strength: float
+    """The value of SET."""
+
+
 class Chat:
     """Answers conversations about images with one adapter and its language model."""
 
@@ -55,6 +66,12 @@ class Chat:
     def ended(self) -> bool:
         """Whether the engine has ended for good."""
         return bool(self._model.engine.ended)
+
+    @property
+    def phrase_defaults(self) -> PhraseDefaults:
+        """What a phrase becomes where its edit does not say."""
+        words = self._model.adapter.config.words
+        return PhraseDefaults(top=words.top, strength=words.strength)
 
     async def converse(self, call: ChatCall, deadline: float) -> AsyncGenerator[Event]:
         """The events of one conversation; `deadline` is in the event loop's time.

@@ -69,6 +69,9 @@ class ServerConfig:
     http_hosts: str | None = None
     """Further names of this server, separated by commas, that callers on this machine may use; a
     page of another site could use one of its own."""
+    gallery: str | None = None
+    """Folder of pictures that the studio offers and searches. Default: a set of drawings that comes
+    with Sparseclip."""
     admin_port: Port | None = None
     """Port of AdminService; needs tokens. Default: AdminService is not served."""
     metrics_port: Port | None = None

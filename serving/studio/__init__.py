@@ -1,0 +1,1 @@
+"""The studio: a page that shows an image's concepts, and steers answers by them."""
