@@ -2,17 +2,20 @@
 
 VENV   := .venv
 VLLM   := .venv-vllm
+CLIENTS := .venv-clients
 BIN    := $(VENV)/bin
 PYTHON ?= python3
 # The interpreters of test-wheel: those of these two that are installed.
 PYTHONS ?= $(shell for name in python3.11 python3.13; do $$name -c '' 2>/dev/null && echo $$name; done; true)
 PROTOS := $(wildcard protos/sparseclip/v1/*.proto)
+# Others' contract, which the server alone speaks: callers have its code already.
+OPEN_INFERENCE := serving/rpc/open_inference/open_inference.proto
 ROOMS  := bundle protos training mllm_adapter serving benchmarks examples docs
-PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos
+PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint types protos pytest test-explore test-gpu test-tensorrt test-vllm test-soak test-llm test-wheel wheels format docs docs-serve proto proto-release train-demo train-chat evaluate bench quality steering clean
+.PHONY: help serve test lint types protos pytest test-explore test-clients test-gpu test-tensorrt test-vllm test-soak test-llm test-wheel wheels format docs docs-serve proto proto-release train-demo train-chat evaluate bench quality steering clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -37,7 +40,7 @@ protos: build/protos.binpb ## buf lint, and buf breaking against the released co
 # Files run in the order of their names: by the number of tests, which is the default, the files with
 # one long test would run last, each alone.
 # Tests of deadlines and of load may fail beside others on a slow machine: what fails is tried alone.
-LIGHT  := -m "not gpu and not vllm and not soak"
+LIGHT  := -m "not clients and not gpu and not vllm and not soak"
 pytest: $(VENV)/.dev ## The tests, on at most four cores; what fails there is tried again alone
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(LIGHT) $(ARGS) \
 	|| $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(LIGHT) $(ARGS)
@@ -47,6 +50,9 @@ test-explore: $(VENV)/.dev ## The tests of hypothesis with other and more exampl
 
 test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+test-clients: $(VENV)/.dev $(CLIENTS)/.ready ## Triton's and KServe's clients call the server, from .venv-clients (500 MB)
+	$(BIN)/python -m pytest -m clients $(ARGS)
 
 test-vllm: $(VLLM)/.ready ## vLLM beside transformers, in .venv-vllm (2.6 GB)
 	$(VLLM)/bin/python -m pytest -m vllm tests/mllm_adapter/engines $(ARGS)
@@ -81,14 +87,15 @@ docs-serve: $(VENV)/.dev ## Show the documentation site while you write it
 
 proto: $(VENV)/.dev ## Regenerate the Python beside the .proto files, and the blocking client
 	$(PROTOC) --python_out=protos --pyi_out=protos --grpc_python_out=protos $(PROTOS)
+	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=. $(OPEN_INFERENCE)
 	$(BIN)/python protos/generate_sync.py
 
 proto-release: build/protos.binpb ## Make today's contract the one that later ones must not break
 	cp build/protos.binpb protos/released.binpb
 
-build/protos.binpb: $(PROTOS) $(VENV)/.dev
+build/protos.binpb: $(PROTOS) $(OPEN_INFERENCE) $(VENV)/.dev
 	@mkdir -p build
-	$(PROTOC) --descriptor_set_out=$@ --include_imports --include_source_info $(PROTOS)
+	$(PROTOC) --descriptor_set_out=$@ --include_imports --include_source_info $(PROTOS) $(OPEN_INFERENCE)
 
 train-demo: $(VENV)/.dev ## Build the demo data and train the shipped model again (about half an hour)
 	$(BIN)/sparseclip data build demo-research
@@ -145,4 +152,10 @@ $(VLLM)/.ready: requirements-vllm.txt
 	$(VLLM)/bin/python -m pip install --quiet --no-deps -r requirements-vllm.txt
 	$(VLLM)/bin/python -m pip install --quiet --no-deps -e .
 	$(VLLM)/bin/python -c "import site; open(site.getsitepackages()[0] + '/torchvision_operators.pth', 'w').write('import training.core.torchvision_compat; training.core.torchvision_compat.define_operators()')"
+	touch $@
+
+# Clients of others, which pin older versions of what the server needs.
+$(CLIENTS)/.ready: requirements-clients.txt
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --no-deps -r requirements-clients.txt
 	touch $@

@@ -28,6 +28,12 @@ from serving.rpc.interceptors.call_admission import CallAdmission
 from serving.rpc.interceptors.chain import Chain, HeaderCheck
 from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer
 from serving.rpc.listener import bind, channel_options
+from serving.rpc.open_inference import open_inference_pb2_grpc
+from serving.rpc.open_inference.service import (
+    INFERENCE_SERVICE,
+    MODEL_INFER,
+    OpenInferenceService,
+)
 from serving.rpc.services.admin import AdminService
 from serving.rpc.services.chat import ChatService
 from serving.rpc.services.concepts import ConceptService
@@ -41,7 +47,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHAT_SERVICE = "sparseclip.v1.ChatService"
-PUBLIC_SERVICES = ("sparseclip.v1.EmbeddingService", "sparseclip.v1.ConceptService", CHAT_SERVICE)
+PUBLIC_SERVICES = (
+    "sparseclip.v1.EmbeddingService",
+    "sparseclip.v1.ConceptService",
+    CHAT_SERVICE,
+    INFERENCE_SERVICE,
+)
 ADMIN_SERVICES = ("sparseclip.v1.AdminService",)
 
 _FLUSH_S = 1.0
@@ -100,7 +111,7 @@ class Server:
         embedding = EmbeddingService(
             self.registry, config.limits, self.metrics, self.admission.draining
         )
-        checks = {EMBED: embedding.check_headers}
+        checks = dict.fromkeys((EMBED, MODEL_INFER), embedding.check_headers)
         chain = self._chain(self.admission, tokens, checks)
         public = self._add_port(PUBLIC_SERVICES, chain)
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(embedding, public)  # type: ignore[no-untyped-call]
@@ -108,6 +119,10 @@ class Server:
         concepts_pb2_grpc.add_ConceptServiceServicer_to_server(concepts, public)  # type: ignore[no-untyped-call]
         chat = ChatService(self.registry, config.limits, self.metrics)
         chat_pb2_grpc.add_ChatServiceServicer_to_server(chat, public)  # type: ignore[no-untyped-call]
+        inference = OpenInferenceService(
+            self.registry, config, self.metrics, self.admission, self._sanitizer.sanitize
+        )
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, public)  # type: ignore[no-untyped-call]
         self.address = bind(public, config, config.port, "port")
         if config.admin_port is not None:
             admin_chain = self._chain(self._admin_admission, tokens, {})

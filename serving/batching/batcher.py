@@ -18,6 +18,7 @@ from bundle.onnx_graph import GraphName
 from serving.batching.batch_delay import BatchDelay
 from serving.batching.item_admission import AdmissionConfig, ItemAdmission, Permits
 from serving.batching.item_results import EmbeddedItem, StageTimes
+from serving.batching.work_done import WorkDone
 from serving.batching.worker_thread import WorkerThread
 from serving.core.config import ServerConfig
 from serving.core.coverage import NO_COVERAGE, ItemCoverage
@@ -95,6 +96,7 @@ class Batcher:
         self._metrics = metrics
         self._on_outcome = on_outcome
         self._log = BoundedLog(logging.getLogger(__name__))
+        self.work = WorkDone()
         self._queue: PriorityQueue[_QueuedItem] = PriorityQueue()
         self._delay = BatchDelay()
         self._changed = asyncio.Event()
@@ -245,6 +247,7 @@ class Batcher:
         self._changed.set()
         now = asyncio.get_running_loop().time()
         seconds = now - started
+        self.work.count(len(batch))
         self._metrics.batch.observe(len(batch))
         self._metrics.fill.observe(len(batch) / self._config.max_batch)
         self._metrics.inference.observe(seconds)

@@ -99,18 +99,26 @@ class Registry:
 
         Raises ServingError when it is not loaded.
         """
-        name = selector.name or self._default_name
-        if selector.version:
-            model_id: ModelId | None = ModelId(name=name, version=selector.version)
-        else:
-            model_id = self._current.get(name)
-        version = self._loaded.get(model_id) if model_id else None
+        version = self._find(selector)
         if version is None:
             raise ServingError(ErrorKind.NOT_FOUND, "this model is not loaded", field="model")
         # Unloading removes a version from `_loaded` first and closes it when its last lease ends.
         # So no lease begins on a version that is leaving, and none loses its model half-way.
         with version.lease() as model, self._metrics.leases:
             yield model
+
+    def is_ready(self, selector: ModelSelector) -> bool:
+        """Whether the model that a caller names is loaded and answers."""
+        version = self._find(selector)
+        return version is not None and version.healthy
+
+    def _find(self, selector: ModelSelector) -> LoadedVersion | None:
+        name = selector.name or self._default_name
+        if selector.version:
+            model_id: ModelId | None = ModelId(name=name, version=selector.version)
+        else:
+            model_id = self._current.get(name)
+        return self._loaded.get(model_id) if model_id else None
 
     async def open(self, path: Path) -> ModelId:
         """Loads a bundle from a path and makes it current. Raises what load_model raises."""

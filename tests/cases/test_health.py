@@ -97,6 +97,7 @@ async def test_health_lists_every_service(guarded: Running) -> None:
     assert set(statuses) == {
         "",
         "grpc.health.v1.Health",
+        "inference.GRPCInferenceService",
         "sparseclip.v1.ChatService",
         "sparseclip.v1.ConceptService",
         "sparseclip.v1.EmbeddingService",

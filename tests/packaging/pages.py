@@ -6,6 +6,7 @@ The language of a block says how it is held:
     sh          each line runs, and must print something
     bash        is not run (it takes long, or needs a server): its commands are checked
     js          runs in tests/sparseclip, where Node and its gRPC packages are
+    py          Python for others' clients, which runs in tests/clients
     toml, json, yaml    is parsed
     text, mermaid       output, trees and diagrams
 """
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 from tests.support.paths import ROOT
 
-LANGUAGES = {"bash", "js", "json", "mermaid", "python", "sh", "text", "toml", "yaml"}
+LANGUAGES = {"bash", "js", "json", "mermaid", "py", "python", "sh", "text", "toml", "yaml"}
 
 PAGES = [
     *sorted(ROOT.glob("*.md")),

@@ -46,15 +46,24 @@ class Policy:
         return min(remaining, limits.max_deadline_s)
 
 
+_ADMIN = Policy(role="admin", default_deadline="max_deadline_s")
+_INFERENCE = "/inference.GRPCInferenceService"
+
 # A method that is not listed here gets the strictest rules: a known caller with the embed role.
 _METHODS: dict[str, Policy] = {
     "/grpc.health.v1.Health/Check": Policy(public=True, admission=False),
     "/grpc.health.v1.Health/Watch": Policy(admission=False, bounded=False),
     "/sparseclip.v1.EmbeddingService/EmbedStream": Policy(default_deadline="max_deadline_s"),
     "/sparseclip.v1.ChatService/Chat": Policy(default_deadline="chat_default_deadline_s"),
+    f"{_INFERENCE}/ServerLive": Policy(public=True, admission=False),
+    f"{_INFERENCE}/ServerReady": Policy(public=True, admission=False),
+    f"{_INFERENCE}/ModelReady": Policy(admission=False),
+    f"{_INFERENCE}/ModelStreamInfer": Policy(default_deadline="max_deadline_s"),
+    f"{_INFERENCE}/RepositoryModelLoad": _ADMIN,
+    f"{_INFERENCE}/RepositoryModelUnload": _ADMIN,
 }
 _SERVICES: dict[str, Policy] = {
-    "sparseclip.v1.AdminService": Policy(role="admin", default_deadline="max_deadline_s"),
+    "sparseclip.v1.AdminService": _ADMIN,
 }
 _DEFAULT = Policy()
 

@@ -7,15 +7,15 @@ import time
 from collections.abc import AsyncIterator, Iterable
 
 from serving.batching.item_results import ItemResult
-from serving.core.errors import ServingError, invalid, shutting_down
+from serving.core.errors import invalid, shutting_down
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import Metrics
-from serving.core.requests import EmbedItem, ImageItem, InputOptions
+from serving.core.requests import EmbedItem, InputOptions
 from serving.models.abilities import chosen_outputs
 from serving.models.registry import Registry
 from serving.rpc.call_context import RpcContext, ServerCall, current_call
 from serving.rpc.convert import embedding as convert
-from serving.rpc.error_to_status import CODES
+from serving.rpc.item_counts import count_item
 from serving.rpc.stream_window import StreamWindow
 from sparseclip.announcement import ITEMS_HEADER, announced
 from sparseclip.v1 import embedding_pb2, embedding_pb2_grpc
@@ -66,7 +66,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
                 priority=embed.options.priority or "interactive",
             )
             for item, result in zip(embed.items, results, strict=True):
-                self._count(item, result)
+                count_item(self._metrics, item, result)
             started = time.perf_counter()
             reply = convert.embed_response(embed, results, outputs, patch_ids, model, call.elapsed)
             self._reply_seconds.observe(time.perf_counter() - started)
@@ -101,7 +101,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
                 stop=self._draining,
             )
             async for item, result in window.answers():
-                self._count(item, result)
+                count_item(self._metrics, item, result)
                 started = time.perf_counter()
                 reply = embedding_pb2.EmbedStreamResponse(
                     model=version,
@@ -127,11 +127,6 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
             draining.cancel()
             reading.cancel()
         raise shutting_down()
-
-    def _count(self, item: EmbedItem, result: ItemResult) -> None:
-        kind = "image" if isinstance(item, ImageItem) else "text"
-        code = CODES[result.kind].name if isinstance(result, ServingError) else "OK"
-        self._metrics.items.labels(kind, code).inc()
 
     async def _items(
         self,

@@ -17,7 +17,9 @@ from grpc_health.v1 import health_pb2
 
 from serving.core.config import load_config
 from serving.core.errors import StartupError
+from serving.rpc.open_inference import open_inference_pb2_grpc
 from sparseclip.v1 import embedding_pb2_grpc
+from tests.serving.rpc.open_inference.infer_requests import arrays, infer_request
 from tests.serving.support.running_server import PNG, embed_request
 from tests.serving.support.server_process import Process, gone
 from tests.serving.test_startup import refusal
@@ -71,6 +73,14 @@ def new_connection(process: Process) -> Any:
     """A stub with a connection of its own, which goes to either front end."""
     channel = grpc.insecure_channel(process.address, [("grpc.use_local_subchannel_pool", 1)])
     return embedding_pb2_grpc.EmbeddingServiceStub(channel)  # type: ignore[no-untyped-call]
+
+
+def test_front_ends_answer_the_open_inference_protocol(started: Process) -> None:
+    service = open_inference_pb2_grpc.GRPCInferenceServiceStub(started.channel)  # type: ignore[no-untyped-call]
+    reply = service.ModelInfer(infer_request("image", [PNG], "values"), timeout=30)
+    [result] = started.stub.Embed(embed_request(PNG), timeout=30).results
+    values = arrays(reply)["values"][0]
+    assert values[values > 0].tolist() == list(result.sparse.values)
 
 
 def test_front_ends_answer_as_one_process_does(started: Process, answers: list[bytes]) -> None:

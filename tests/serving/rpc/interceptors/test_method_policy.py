@@ -23,6 +23,13 @@ LIMITS = LimitsConfig(default_deadline_s=10, chat_default_deadline_s=60, max_dea
             Policy(role="admin", default_deadline="max_deadline_s"),
         ),
         ("/grpc.health.v1.Health/Check", Policy(public=True, admission=False)),
+        ("/inference.GRPCInferenceService/ServerLive", Policy(public=True, admission=False)),
+        ("/inference.GRPCInferenceService/ModelReady", Policy(admission=False)),
+        ("/inference.GRPCInferenceService/ModelInfer", Policy()),
+        (
+            "/inference.GRPCInferenceService/RepositoryModelUnload",
+            Policy(role="admin", default_deadline="max_deadline_s"),
+        ),
     ],
 )
 def test_a_method_that_is_not_listed_has_the_strictest_policy(method: str, policy: Policy) -> None:
