@@ -37,6 +37,7 @@ STEPS = {
     "latency": Step(5, ["benchmarks.latency"]),
     "ghz": Step(2, ["benchmarks.outside_python"]),
     "front_ends": Step(3, ["benchmarks.front_ends"]),
+    "doors": Step(3, ["benchmarks.doors"]),
     "engines_l14": Step(4, ["benchmarks.engines", *L14, "--batches", "1", "8", "--blocks", "2"]),
     "peers_l14": Step(
         6,
