@@ -13,11 +13,13 @@ from starlette.types import ASGIApp
 
 from serving.core.config import ServerConfig
 from serving.core.errors import ErrorKind, ServingError
+from serving.http.cohere_embeddings import cohere_routes
 from serving.http.door import Services
 from serving.http.guard import LOOPBACK_NAMES, Guard
 from serving.http.http_context import RefusedCallError
 from serving.http.native_routes import native_routes
 from serving.http.openai_chat import chat_routes
+from serving.http.openai_embeddings import embeddings_routes
 from serving.http.problems import HttpError, problem_response
 from serving.http.system_routes import system_routes
 from serving.rpc.interceptors.error_sanitizer import ErrorSanitizer
@@ -35,6 +37,8 @@ def http_application(
             *system_routes(services),
             *native_routes(services),
             *chat_routes(services),
+            *embeddings_routes(services),
+            *cohere_routes(services),
             *more,
         ],
         exception_handlers={

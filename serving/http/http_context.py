@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 from starlette.types import Receive, Scope, Send
 
@@ -17,12 +15,11 @@ from serving.core.errors import ErrorKind, ServingError
 from serving.http.json_body import check_json_type
 from serving.http.problems import HttpError, problem_response
 from serving.rpc.call_context import RpcContext
-from serving.rpc.error_to_status import CODES, DETAILS_KEY
+from serving.rpc.error_to_status import DETAILS_KEY, from_status
 
 DEADLINE_HEADER = "sparseclip-timeout"
 """How many seconds a caller gives its call."""
 
-_KINDS = {code: kind for kind, code in CODES.items()}
 _LAST_WORDS_S = 1.0
 """How long the caller of a stream may take to read its error."""
 _PIECE = 64 * 1024
@@ -183,14 +180,9 @@ class HttpContext:
             return self._http_error
         if code is grpc.StatusCode.DEADLINE_EXCEEDED and not self._read_all:
             return HttpError(408, message)
-        field, retry_after = "", None
-        for detail in Status.FromString(metadata.get(DETAILS_KEY, b"")).details:
-            violations, delay = BadRequest(), RetryInfo()
-            if detail.Unpack(violations):
-                field = violations.field_violations[0].field
-            elif detail.Unpack(delay):
-                retry_after = _seconds(delay.retry_delay)
-        return ServingError(_KINDS[code], message, field=field, retry_after=retry_after)
+        if encoded := metadata.get(DETAILS_KEY):
+            return from_status(Status.FromString(encoded))
+        return from_status(Status(code=code.value[0], message=message))
 
     def close(self) -> None:
         """Watches the caller no more."""
@@ -203,7 +195,3 @@ class HttpContext:
             pass
         self.hung_up = True
         task.cancel()
-
-
-def _seconds(duration: Duration) -> float:
-    return duration.seconds + duration.nanos / 1e9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from serving.core.errors import ErrorKind, ServingError
@@ -37,6 +38,20 @@ def dump_json(data: object) -> bytes:
     return json.dumps(
         data, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_refuse
     ).encode()
+
+
+def dump_object(fields: Mapping[str, object]) -> bytes:
+    """An object as JSON. Values that are bytes are JSON already."""
+    parts = (
+        dump_json(name) + b":" + (value if isinstance(value, bytes) else dump_json(value))
+        for name, value in fields.items()
+    )
+    return b"{" + b",".join(parts) + b"}"
+
+
+def dump_list(entries: Iterable[bytes]) -> bytes:
+    """A list of what is JSON already."""
+    return b"[" + b",".join(entries) + b"]"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf.message import Message
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -14,9 +13,11 @@ from starlette.routing import BaseRoute, Route
 from serving.core.errors import ErrorKind, ServingError
 from serving.core.requests import ModelSelector
 from serving.http.door import Endpoint, HttpCall, Services, identify
+from serving.http.embedding_vectors import vector_of
 from serving.http.json_body import dump_json
 from serving.http.json_messages import to_json
 from serving.http.native_routes import query_of
+from serving.models.loaded_model import ServedModel
 from serving.models.loaded_version import VersionState
 from serving.rpc.convert.embedding import model_response
 
@@ -77,22 +78,24 @@ def _models(services: Services) -> list[dict[str, Any]]:
     entries = []
     for name in dict.fromkeys(status.id.name for status in statuses):
         with registry.lease(ModelSelector(name=name)) as model:
-            entries.append(_entry(name, model_response(model, services.limits)))
+            entries.append(_entry(name, model, services))
     for status in statuses:
         selector = ModelSelector(name=status.id.name, version=status.id.version)
         with registry.lease(selector) as model:
             id = f"{status.id.name}@{status.id.version}"
-            entries.append(_entry(id, model_response(model, services.limits)))
+            entries.append(_entry(id, model, services))
     return entries
 
 
-def _entry(id: str, details: Message) -> dict[str, Any]:
+def _entry(id: str, model: ServedModel, services: Services) -> dict[str, Any]:
+    vector, dimensions = vector_of(model.architecture)
     return {
         "id": id,
         "object": "model",
         "created": 0,
         "owned_by": "sparseclip",
-        "sparseclip": to_json(details),
+        "embedding": {"vector": vector, "dimensions": dimensions},
+        "sparseclip": to_json(model_response(model, services.limits)),
     }
 
 

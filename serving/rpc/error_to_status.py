@@ -24,6 +24,8 @@ CODES: dict[ErrorKind, grpc.StatusCode] = {
     ErrorKind.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 
+_KINDS = {code.value[0]: kind for kind, code in CODES.items()}
+
 DETAILS_KEY = "grpc-status-details-bin"
 
 _RETRYABLE = (ErrorKind.EXHAUSTED, ErrorKind.UNAVAILABLE)
@@ -42,6 +44,19 @@ def to_status(error: ServingError) -> Status:
         delay.FromMilliseconds(max(1, int(seconds * 1000)))
         _add(status, RetryInfo(retry_delay=delay))
     return status
+
+
+def from_status(status: Status) -> ServingError:
+    """The error of a status that `to_status` made."""
+    field, retry_after = "", None
+    for detail in status.details:
+        violations, retry = BadRequest(), RetryInfo()
+        if detail.Unpack(violations):
+            field = violations.field_violations[0].field
+        elif detail.Unpack(retry):
+            retry_after = retry.retry_delay.ToMilliseconds() / 1000
+    kind = _KINDS[status.code]
+    return ServingError(kind, status.message, field=field, retry_after=retry_after)
 
 
 @functools.lru_cache(maxsize=256)
