@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from tests.serving.support.running_server import PNG, Running, assert_clean, serving
+from tests.serving.support.running_server import PNG, Running, assert_clean, eventually, serving
 
 JSON = {"content-type": "application/json"}
 
@@ -69,9 +70,14 @@ def checked(reply: httpx.Response) -> Any:
 
 @contextlib.asynccontextmanager
 async def web(bundle: Path, *arguments: Any, **changes: Any) -> AsyncIterator[WebServer]:
-    """A running server with an HTTP port on a free one."""
-    async with (
-        serving(bundle, *arguments, http_port=0, **changes) as running,
-        httpx.AsyncClient(base_url=running.server.http_address or "", timeout=60) as client,
-    ):
-        yield WebServer(running, client)
+    """A running server with an HTTP port on a free one. Its studio has one picture, and has read
+    it: the server has nothing to do but what a test asks."""
+    with tempfile.TemporaryDirectory() as gallery:
+        (Path(gallery) / "a.png").write_bytes(PNG)
+        settings = {"http_port": 0, "gallery": gallery, **changes}
+        async with serving(bundle, *arguments, **settings) as running:
+            studio: Any = running.server._gallery
+            assert await eventually(lambda: studio.ready)
+            address = running.server.http_address or ""
+            async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+                yield WebServer(running, client)
