@@ -14,7 +14,7 @@ from sparseclip._arguments import real_number
 # Far above a reply of 32 images with dense vectors and patch maps.
 _MAX_REPLY_BYTES = 64 * 1024 * 1024
 
-ChannelOptions = list[tuple[str, int]]
+ChannelOptions = list[tuple[str, int | str]]
 
 # gRPC makes a deadline of 0 of an infinite timeout. No server's longest deadline is near this.
 _MAX_TIMEOUT = 24 * 3600.0
@@ -61,7 +61,7 @@ class Connection:
     """How to reach one port of a server."""
 
     address: str
-    """`host:port`, or `unix:` and a socket's path."""
+    """`host:port`, or `unix:` and a socket's path. Calls go in turn to all addresses of a name."""
     token: str | None = field(default=None, repr=False)
     """Sent with every call as a bearer token."""
     tls: Tls | None = None
@@ -95,6 +95,8 @@ class Connection:
     def options(self) -> ChannelOptions:
         """Options of the channel: no retries by grpc beside ours, no proxy for this machine."""
         return [
+            # A name may stand for replicas: gRPC's default would send every call to one of them.
+            ("grpc.lb_policy_name", "round_robin"),
             ("grpc.max_receive_message_length", _MAX_REPLY_BYTES),
             ("grpc.enable_retries", 0),
             ("grpc.enable_http_proxy", 0 if self.is_local else 1),

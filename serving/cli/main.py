@@ -38,6 +38,11 @@ COMMANDS = {
     "serve": LazyCommand(
         target="serving.cli.serve:serve", help="Serve a bundle over gRPC.", extra="serve"
     ),
+    "health": LazyCommand(
+        target="serving.cli.health:health",
+        help="Say whether a server answers calls.",
+        extra="serve",
+    ),
     "embed": LazyCommand(
         target="serving.cli.embed:embed",
         help="Show which concepts images and texts hold.",

@@ -168,3 +168,21 @@ def test_health_messages_are_what_the_client_takes_them_for() -> None:
     states = {state.name: state.value for state in Health}
     assert states == dict(health_pb2.HealthCheckResponse.ServingStatus.items())
     assert descriptor_pool.Default().FindMessageTypeByName("grpc.health.v1.HealthCheckResponse")
+
+
+def test_calls_go_in_turn_to_all_addresses_of_a_name() -> None:
+    scripts = [Scripted(limits=limits(), version=str(i)) for i in (1, 2)]
+    started = [start(script, "127.0.0.1:0") for script in scripts]
+    # What a resolver makes of a name with two addresses.
+    name = "ipv4:" + ",".join(f"127.0.0.1:{port}" for _, port in started)
+    try:
+        with Client(name) as client:
+            # The second connection may be made a moment after the first.
+            for _ in range(1000):
+                if len({client.model_info().model.version for _ in range(2)}) == 2:
+                    break
+            else:
+                pytest.fail("one of two servers got all calls")
+    finally:
+        for server, _ in started:
+            server.stop(None).wait()

@@ -1,0 +1,43 @@
+"""`sparseclip health`: its exit code is what a container's health check looks at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.serving.cli.conftest import Run
+from tests.sparseclip.conftest import limits
+from tests.sparseclip.scripted import Scripted, start
+
+
+def test_a_server_that_serves_has_exit_code_0(run: Run, address: str) -> None:
+    ended = run("health", "--server", address)
+    assert (ended.code, ended.out) == (0, "SERVING\n")
+
+
+def test_a_service_that_does_not_serve_has_exit_code_1(run: Run, tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/s"
+    server, _ = start(Scripted(limits=limits()), address)
+    try:
+        ended = run("health", "--server", address, "--service", "asleep")
+    finally:
+        server.stop(None).wait()
+    assert (ended.code, ended.out) == (1, "NOT_SERVING\n")
+
+
+def test_no_token_is_needed_or_sent(run: Run, address: str) -> None:
+    # A token in plaintext to another machine would be refused before the call.
+    ended = run("health", "--server", address, SPARSECLIP_TOKEN="secret")
+    assert ended.code == 0
+
+
+def test_no_server_has_exit_code_1_and_one_line(run: Run, tmp_path: Path) -> None:
+    ended = run("health", "--server", f"unix:{tmp_path}/none", "--timeout", "0.3")
+    assert ended.code == 1
+    assert ended.err.count("\n") == 1
+    assert ended.err.startswith("Error: ")
+
+
+def test_a_bundle_has_no_health(run: Run, tiny_bundle: Path) -> None:
+    ended = run("health", "--bundle", tiny_bundle)
+    assert ended.code == 2
+    assert "--bundle" in ended.err
