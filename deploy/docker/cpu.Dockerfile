@@ -1,13 +1,14 @@
 # The server on a CPU. From the root of a clone:
 #
 #   docker build -f deploy/docker/cpu.Dockerfile -t sparseclip:cpu .
-#   docker run --rm -p 127.0.0.1:50051:50051 sparseclip:cpu --host 0.0.0.0 --insecure
+#   docker run --rm -p 127.0.0.1:50051:50051 -p 127.0.0.1:8080:8080 sparseclip:cpu \
+#       --host 0.0.0.0 --insecure --http-port 8080
 #
-# EXTRAS=serve leaves out chat, and with it torch: the image is then a third of the size.
+# EXTRAS=serve,http leaves out chat, and with it torch: the image is then a third of the size.
 ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
-ARG EXTRAS=chat
+ARG EXTRAS=chat,http
 # torch's own index has the build for a CPU; the public one would bring several GB for CUDA.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 WORKDIR /src
@@ -28,7 +29,7 @@ ENV PATH=/opt/sparseclip/bin:$PATH \
     SPARSECLIP_BUNDLE=/models/demo
 USER 10001
 WORKDIR /home/sparseclip
-EXPOSE 50051 9090
+EXPOSE 50051 8080 9090
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["sparseclip", "health"]
 # A server that anyone in the network may call is asked for by name: `--host 0.0.0.0 --insecure`, or

@@ -1,7 +1,8 @@
 # The server on an NVIDIA GPU, through onnxruntime's CUDA provider. From the root of a clone:
 #
 #   docker build -f deploy/docker/cuda.Dockerfile -t sparseclip:cuda .
-#   docker run --rm --gpus all -p 127.0.0.1:50051:50051 sparseclip:cuda --host 0.0.0.0 --insecure
+#   docker run --rm --gpus all -p 127.0.0.1:50051:50051 sparseclip:cuda \
+#       --host 0.0.0.0 --insecure
 #
 # The host needs the NVIDIA driver and its container toolkit. CUDA itself comes with torch.
 ARG BASE=python:3.13-slim-bookworm
@@ -15,7 +16,7 @@ COPY . .
 # installed over it.
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/sparseclip/bin/pip install --quiet --extra-index-url "${TORCH_INDEX}" \
-    -c constraints.txt ".[chat]" \
+    -c constraints.txt ".[chat,http]" \
     && /opt/sparseclip/bin/pip uninstall --quiet --yes onnxruntime \
     && /opt/sparseclip/bin/pip install --quiet -c constraints.txt ".[gpu]"
 
@@ -32,7 +33,7 @@ ENV PATH=/opt/sparseclip/bin:$PATH \
     SPARSECLIP_BUNDLE=/models/demo
 USER 10001
 WORKDIR /home/sparseclip
-EXPOSE 50051 9090
+EXPOSE 50051 8080 9090
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
     CMD ["sparseclip", "health"]
 ENTRYPOINT ["sparseclip", "serve", "--engine-device", "cuda"]

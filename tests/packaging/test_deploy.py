@@ -80,7 +80,8 @@ def test_the_server_of_compose_starts_and_is_published_to_this_machine_only() ->
     published = [port for service in services.values() for port in service.get("ports", ())]
     assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
-    assert f"127.0.0.1:{config.port}:{config.port}" in published
+    for port in (config.port, config.http_port):
+        assert f"127.0.0.1:{port}:{port}" in published
     assert seconds(server["stop_grace_period"]) > config.limits.drain_s
     targets = load("prometheus/prometheus.yml")["scrape_configs"][0]["static_configs"][0]
     assert targets["targets"] == [f"sparseclip:{config.metrics_port}"]
@@ -94,7 +95,11 @@ def test_a_pod_s_server_starts_and_its_probes_ask_the_port_that_it_has() -> None
     config = parse([word for argument in container["args"] for word in argument.split("=", 1)])
     assert config.tokens is not None
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert ports == {"grpc": config.port, "metrics": config.metrics_port}
+    assert ports == {
+        "grpc": config.port,
+        "http": config.http_port,
+        "metrics": config.metrics_port,
+    }
     assert container["readinessProbe"]["grpc"]["port"] == config.port
     assert container["startupProbe"]["grpc"]["port"] == config.port
     assert pod["terminationGracePeriodSeconds"] > config.limits.drain_s
