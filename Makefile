@@ -52,6 +52,7 @@ test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 test-clients: $(VENV)/.dev $(CLIENTS)/.ready ## Triton's and KServe's clients call the server, from .venv-clients (500 MB)
+	$(BIN)/python -m pip install --quiet -c constraints.txt mteb==2.26.24
 	$(BIN)/python -m pytest -m clients $(ARGS)
 
 test-vllm: $(VLLM)/.ready ## vLLM beside transformers, in .venv-vllm (2.6 GB)
@@ -142,7 +143,7 @@ $(VENV)/.chat: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@ $(VENV)/.serve
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[train,import,chat,http,torch,export,index,lance,ray,zarr,quantize,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[train,import,chat,http,torch,export,index,lance,ray,zarr,quantize,sentence-transformers,dev]'
 	touch $@ $(VENV)/.serve $(VENV)/.chat
 
 # vLLM for a CPU. Its processes import torchvision by themselves, so the cure of
