@@ -61,7 +61,8 @@ function facts({ first, tokens, rate, end, stopped }) {
   if (rate) parts.push(`${Math.round(rate)} tokens/s`);
   if (stopped) parts.push("stopped");
   else if (end && end.finish === "CHAT_FINISH_LENGTH") parts.push("cut at the limit");
-  return parts.join(" · ") || "\u00a0";
+  // A part stays on one line.
+  return parts.map((text) => text.replaceAll(" ", "\u00a0")).join(" · ") || "\u00a0";
 }
 
 async function answer(kind, question, steering) {

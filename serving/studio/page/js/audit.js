@@ -77,10 +77,10 @@ function show(start) {
     const unknown = coverage?.unknown_words ?? [];
     if (unknown.length) notes.push(`In “${phrase}” the model does not know: ${unknown.join(", ")}.`);
   }
-  if (!state.edits.length) notes.push("The plan has no edits: the ten strongest concepts are as they were.");
+  if (!image.edited.length) notes.push("Nothing: the plan has no edits yet.");
   part("audit-body").replaceChildren(
     ...notes.map((text) => make("p", { class: "note", text })),
-    make("div", { class: "audit-groups" }, ...lists));
+    image.edited.length ? make("div", { class: "audit-groups" }, ...lists) : "");
 }
 
 export function listen() {

@@ -56,7 +56,8 @@ function show(id, { concept, pictures }) {
     concept.words.length ? words : make("p", { class: "note faint", text: "No word makes it fire." }),
     make("h4", { text: "Pictures" }),
     pictures.length ? evidence
-      : make("p", { class: "note faint", text: "It fires on no picture of the gallery." }),
+      : make("p", { class: "note faint", text: state.settings.ready
+        ? "It fires on no picture of the gallery." : "The gallery is still being read." }),
     make("div", { class: "row" }, make("button", {
       type: "button", text: "Search for it", "aria-label": `Search the gallery for ${concept.name}`,
       on: { click: () => addTerm({ id, name: concept.name }, 1, { reveal: true }) },
@@ -83,6 +84,11 @@ export function listen() {
   on("focus", () => {
     const id = shown();
     if (id !== null && id !== drawn) draw(id);
+  });
+  let waited = false;
+  on("settings", () => {
+    if (state.settings.ready && waited && shown() !== null) draw(shown());
+    waited = !state.settings.ready;
   });
   on("picture", () => {
     drawn = null;
