@@ -15,7 +15,7 @@ PROTOC  = $(BIN)/python -m grpc_tools.protoc -Iprotos -I.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint types protos pytest test-explore test-clients test-gpu test-tensorrt test-vllm test-soak test-llm test-wheel wheels format docs docs-serve proto proto-release train-demo train-chat evaluate bench quality steering clean
+.PHONY: help serve test lint types protos pytest test-explore test-browser test-clients test-gpu test-tensorrt test-vllm test-soak test-llm test-wheel wheels format docs docs-serve proto proto-release train-demo train-chat evaluate bench quality steering clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -40,7 +40,7 @@ protos: build/protos.binpb ## buf lint, and buf breaking against the released co
 # Files run in the order of their names: by the number of tests, which is the default, the files with
 # one long test would run last, each alone.
 # Tests of deadlines and of load may fail beside others on a slow machine: what fails is tried alone.
-LIGHT  := -m "not clients and not gpu and not vllm and not soak"
+LIGHT  := -m "not browser and not clients and not gpu and not vllm and not soak"
 pytest: $(VENV)/.dev ## The tests, on at most four cores; what fails there is tried again alone
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(LIGHT) $(ARGS) \
 	|| $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(LIGHT) $(ARGS)
@@ -64,6 +64,13 @@ test-tensorrt: $(VENV)/.dev ## TensorRT reads and builds graphs, without a GPU (
 
 test-soak: $(VENV)/.dev ## The tests that take long: an export killed 200 times, Ray's nodes (minutes)
 	$(BIN)/python -m pytest -m soak $(ARGS)
+
+test-browser: $(VENV)/.dev build/axe/package/axe.min.js ## The studio in Chromium, with axe-core; writes its screenshots into docs/assets
+	SPARSECLIP_ASSETS=docs/assets $(BIN)/python -m pytest -m browser tests/serving/studio $(ARGS)
+
+build/axe/package/axe.min.js:  # of npm, MPL-2.0: not part of what we ship
+	rm -rf build/axe && mkdir -p build/axe
+	cd build/axe && npm pack --silent axe-core@4.14.1 && tar -xzf axe-core-4.14.1.tgz
 
 test-llm: $(VENV)/.dev ## Fetch the real SmolLM2 and test with it (93 MB)
 	$(BIN)/sparseclip llm fetch smollm2

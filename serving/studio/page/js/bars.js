@@ -37,7 +37,7 @@ function row(id, rank) {
   });
   const knock = make("button", {
     type: "button", class: "knock mono", text: "0×", title: "Knock out",
-    "aria-label": `Knock out ${concept.name}`,
+    "aria-label": `0×: knock out ${concept.name}`,
     on: { click: () => toggleKnock(id) },
   });
   const name = make("button", {
@@ -98,7 +98,7 @@ function build() {
 function addedIds(after) {
   const listed = new Set(all ? state.ranked : state.ranked.slice(0, FIRST));
   const change = (id) => Math.abs(after.get(id).after - after.get(id).before);
-  return [...after.keys()].filter((id) => !listed.has(id)).sort((a, b) => change(b) - change(a));
+  return [...after.keys()].filter((id) => !listed.has(id) && change(id) > 1e-9).sort((a, b) => change(b) - change(a));
 }
 
 function addRows(after = preview()) {

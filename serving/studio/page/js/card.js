@@ -59,7 +59,7 @@ function show(id, { concept, pictures }) {
       : make("p", { class: "note faint", text: state.settings.ready
         ? "It fires on no picture of the gallery." : "The gallery is still being read." }),
     make("div", { class: "row" }, make("button", {
-      type: "button", text: "Search for it", "aria-label": `Search the gallery for ${concept.name}`,
+      type: "button", text: "Search for it", "aria-label": `Search for it in the gallery: ${concept.name}`,
       on: { click: () => addTerm({ id, name: concept.name }, 1, { reveal: true }) },
     })));
 }

@@ -22,7 +22,7 @@ function css([red, green, blue], alpha) {
 /** The colour of a patch whose activation is z standard deviations from the map's mean. */
 export function zColor(z) {
   const share = Math.min(1, Math.abs(z) / MOST_Z);
-  return z < 0 ? css(BELOW, 0.5 * share) : css(mix(ABOVE, share), 0.12 + 0.76 * share);
+  return z < 0 ? css(BELOW, 0.5 * share) : css(mix(ABOVE, share), 0.12 + 0.64 * share);
 }
 
 /** The colour of a patch whose activation is this share of the strongest one. */

@@ -26,13 +26,15 @@ export function setPart(element, share) {
   element.style.setProperty("--part", Math.max(0, Math.min(1, share)).toFixed(4));
 }
 
-/** Calls `task` once no call has come for `ms`. */
+/** Calls `task` once no call has come for `ms`; `cancel` forgets the last one. */
 export function settled(task, ms) {
   let timer = 0;
-  return (...values) => {
+  const later = (...values) => {
     clearTimeout(timer);
     timer = setTimeout(() => task(...values), ms);
   };
+  later.cancel = () => clearTimeout(timer);
+  return later;
 }
 
 /** A number as people read it in columns: three decimals, and a sign where that shows nothing. */

@@ -128,8 +128,9 @@ function place(edit, name) {
   const where = size ? `${size} ${size === 1 ? "patch" : "patches"}` : "whole picture";
   const held = Boolean(edit.frozen);
   return make("button", {
-    type: "button", class: "place quiet", text: held ? `${where}, kept` : where, "aria-pressed": held,
-    "aria-label": `${name}: acts on ${where}. Keep these patches when the region changes`,
+    type: "button", class: "place quiet", text: held ? `${where}, kept` : where,
+    "aria-pressed": String(held),
+    "aria-label": `${held ? `${where}, kept` : where}: where ${name} is edited. Keep these patches`,
     title: held ? "Follow the painted region again" : "Keep these patches when the region changes",
     disabled: !held && !state.region.size,
     on: {

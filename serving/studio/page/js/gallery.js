@@ -6,7 +6,7 @@ import { openGallery } from "./picture.js";
 import { emit, state } from "./state.js";
 
 /** How many of them the strip under the picture offers. */
-const OFFERED = 24;
+const OFFERED = 120;
 const POLL_MS = 700;
 
 /** File names to the addresses of their blobs. They come by fetch, so that a token goes along. */

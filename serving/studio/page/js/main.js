@@ -58,8 +58,7 @@ function listenToTheme() {
   const show = () => {
     const name = THEMES[root.dataset.theme ?? ""];
     part("theme").textContent = name;
-    part("theme").setAttribute("aria-label",
-      `Colours: ${name === "Auto" ? "as the system has them" : name.toLowerCase()}`);
+    part("theme").setAttribute("aria-label", `Colours: ${name}`);
   };
   part("theme").addEventListener("click", () => {
     const names = Object.keys(THEMES);
@@ -88,10 +87,11 @@ function describeModel() {
 
 async function begin() {
   let shared = null;
+  let bad = null;
   try {
     shared = share.fromAddress();
   } catch (error) {
-    complain(error);
+    bad = error;
   }
   const { data } = await model.info();
   state.model = data[0].sparseclip;
@@ -107,6 +107,7 @@ async function begin() {
       : "The link holds a plan and a question, but no picture: choose one.");
   }
   answers.ask();
+  if (bad) complain(bad);  // after the first picture, which puts older messages away
   mark("ready");
   document.body.dataset.ready = "";
   emit("ready");

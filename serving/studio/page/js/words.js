@@ -133,8 +133,10 @@ const type = settled(async () => {
 }, 140);
 
 async function run(task) {
-  close();
+  // What is typed was taken: no suggestions for it come late.
+  type.cancel();
   running.abort();
+  close();
   try {
     if ((await task()) !== false) part("word").value = "";
   } catch (error) {
@@ -160,6 +162,11 @@ export function listen() {
       highlight((active - 1 + options.length) % options.length);
     } else return;
     event.preventDefault();
+  });
+  part("word-out").addEventListener("click", () => {
+    const phrase = input.value.trim();
+    if (phrase) run(() => addWord(phrase, "ablate"));
+    else input.focus();
   });
   part("word-form").addEventListener("submit", (event) => {
     event.preventDefault();
