@@ -49,6 +49,7 @@ STEPS = {
     ),
     "training": Step(5, ["benchmarks.training"]),
     "steering": Step(5, ["benchmarks.steering"]),
+    "studio": Step(3, ["benchmarks.studio"]),
     "export": Step(15, ["benchmarks.export"]),
     "retrieval": Step(5, ["benchmarks.retrieval"]),
 }

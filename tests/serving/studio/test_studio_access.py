@@ -171,8 +171,9 @@ def test_names_that_would_be_markup_are_text(browser: Any, hostile: str) -> None
         studio.open()
         assert all(name.startswith(MARKUP) for name in studio.names())
         studio.page.fill("#word", MARKUP)
-        studio.page.wait_for_timeout(500)
+        studio.page.locator("#word-options", has_text=MARKUP).wait_for()
         studio.page.press("#word", "Enter")
+        studio.wait("#edits .edit")
         studio.page.locator("#bars .name").nth(1).click()
         studio.page.locator("#card-name", has_text=MARKUP).wait_for()
         studio.page.click("#search-picture")
@@ -180,7 +181,7 @@ def test_names_that_would_be_markup_are_text(browser: Any, hostile: str) -> None
         studio.page.locator("#compare-with").select_option(index=2)
         studio.wait("#compare table")
         studio.slide(0, 0)
-        studio.page.wait_for_timeout(500)
+        studio.page.locator("#edits", has_text=MARKUP).wait_for()
         assert studio.page.locator("img[src='x']").count() == 0
         studio.check()
 
@@ -215,7 +216,7 @@ def test_pictures_of_the_page(
             studio.page.evaluate("() => scrollTo(0, 560)")
         else:
             studio.page.evaluate("() => scrollTo(0, 0)")
-        studio.page.wait_for_timeout(600)
+        studio.wait("#card .strip img[src^='blob:']")
         path = folder / f"{name}.png"
         studio.page.screenshot(path=path)
         with Image.open(path) as picture:
