@@ -41,6 +41,7 @@ from serving.rpc.services.embedding import EMBED, EmbeddingService
 from sparseclip.v1 import admin_pb2_grpc, chat_pb2_grpc, concepts_pb2_grpc, embedding_pb2_grpc
 
 if TYPE_CHECKING:
+    from serving.core.open_telemetry import Tracer
     from serving.http.listener import HttpListener
     from serving.studio.gallery_reader import GalleryReader
 
@@ -82,6 +83,7 @@ class Server:
         self._grpc_servers: list[grpc.aio.Server] = []
         """One for each port."""
         self._sanitizer = ErrorSanitizer(self.metrics)
+        self._tracer = _tracer(config)
         self._metrics_server: MetricsServer | None = None
         self._http: HttpListener | None = None
         self._gallery: GalleryReader | None = None
@@ -188,7 +190,9 @@ class Server:
         self, admission: CallAdmission, tokens: TokenFile | None, checks: Mapping[str, HeaderCheck]
     ) -> Chain:
         limits = self.config.limits
-        return Chain(Authenticator(tokens), admission, self._sanitizer, limits, checks)
+        return Chain(
+            Authenticator(tokens), admission, self._sanitizer, limits, checks, self._tracer
+        )
 
     def _add_port(self, services: tuple[str, ...], chain: Chain) -> grpc.aio.Server:
         options = channel_options(self.config.limits, shared=self.config.front_ends > 0)
@@ -244,6 +248,19 @@ class Server:
         self._sanitizer.close()
         if self._metrics_server is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._metrics_server.close)
+        if self._tracer is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._tracer.close)
+
+
+def _tracer(config: ServerConfig) -> Tracer | None:
+    """What traces calls, if anything does. Raises StartupError where its extra is missing."""
+    if config.traces is None:
+        return None
+    try:
+        from serving.core.open_telemetry import Tracer
+    except ModuleNotFoundError:
+        raise StartupError("traces: needs pip install 'sparseclip[tracing]'") from None
+    return Tracer(config.traces, config.traces_share)
 
 
 @asynccontextmanager

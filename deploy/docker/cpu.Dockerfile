@@ -8,7 +8,7 @@
 ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
-ARG EXTRAS=chat,http
+ARG EXTRAS=chat,http,tracing
 # torch's own index has the build for a CPU; the public one would bring several GB for CUDA.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 WORKDIR /src

@@ -16,7 +16,7 @@ COPY . .
 # installed over it.
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/sparseclip/bin/pip install --quiet --extra-index-url "${TORCH_INDEX}" \
-    -c constraints.txt ".[chat,http]" \
+    -c constraints.txt ".[chat,http,tracing]" \
     && /opt/sparseclip/bin/pip uninstall --quiet --yes onnxruntime \
     && /opt/sparseclip/bin/pip install --quiet -c constraints.txt ".[gpu]"
 

@@ -20,6 +20,7 @@ from serving.batching.item_admission import AdmissionConfig, ItemAdmission, Perm
 from serving.batching.item_results import EmbeddedItem, StageTimes
 from serving.batching.work_done import WorkDone
 from serving.batching.worker_thread import WorkerThread
+from serving.core.call_trace import CallTrace, current_trace, record_item
 from serving.core.config import ServerConfig
 from serving.core.coverage import NO_COVERAGE, ItemCoverage
 from serving.core.errors import ErrorKind, ServingError, expired, internal
@@ -39,6 +40,8 @@ RunBatch = Callable[[NDArray[Any]], list[OutputRow | EngineError]]
 class BatcherConfig:
     """Bounds of one batcher."""
 
+    graph: GraphName
+    """The graph that it runs."""
     admission: AdmissionConfig
     """Which calls are admitted."""
     max_batch: int
@@ -53,6 +56,7 @@ def batcher_config(graph: GraphName, config: ServerConfig, runs: int) -> Batcher
     """The bounds of a graph's batcher in a server whose engine takes `runs` concurrent runs."""
     limits, batch = config.limits, config.batch
     return BatcherConfig(
+        graph=graph,
         admission=AdmissionConfig(
             slots=limits.queue_texts if graph == "text" else limits.queue_images,
             max_ahead_s=limits.queue_s,
@@ -73,6 +77,7 @@ class _QueuedItem:
     decode_s: float
     coverage: ItemCoverage
     future: asyncio.Future[EmbeddedItem]
+    trace: CallTrace | None
 
 
 class Batcher:
@@ -130,6 +135,7 @@ class Batcher:
             decode_s=decode_s,
             coverage=coverage,
             future=future,
+            trace=current_trace(),
         )
         number = self._queue.push(item, permits.priority)
         self._metrics.queued.inc()
@@ -264,6 +270,9 @@ class Batcher:
             queue_s = started - item.arrived
             self._metrics.queue.observe(queue_s)
             self._metrics.queue_by_priority[item.priority].observe(queue_s)
+            if item.trace is not None:
+                spent = (item.arrived - item.decode_s, item.arrived, started, now)
+                record_item(item.trace, self._config.graph, spent, len(batch))
             failed = isinstance(result, EngineError)
             self._on_outcome(not failed)
             if failed:

@@ -23,6 +23,7 @@ from serving.chat.chat_request import (
 from serving.chat.image_codes import EmbedItems, VisionEncoder
 from serving.chat.load_chat_model import LanguageModel
 from serving.chat.prompt_assembly import AssembledPrompt, PromptAssembler
+from serving.core.call_trace import current_trace
 from serving.core.errors import ErrorKind, ServingError
 from serving.core.limits import LimitsConfig
 from serving.core.metrics import ChatMetrics
@@ -106,6 +107,12 @@ class Chat:
                 finish, stop = delta.finish, delta.stop
                 if delta.tokens or delta.text:
                     yield DeltaEvent(text=delta.text, tokens=delta.tokens)
+        if (trace := current_trace()) is not None:
+            trace.stage("chat prepare", encoded_at, assembled_at)
+            trace.stage("chat first token", asked_at, asked_at + first_token_s)
+            trace.stage(
+                "chat generate", asked_at, loop.time(), **{"sparseclip.chat.tokens": tokens}
+            )
         images = len(tokenized.prompt.image_positions)
         yield EndEvent(
             finish="stop" if finish == "stop" else "length",

@@ -77,6 +77,11 @@ class ServerConfig:
     metrics_port: Port | None = None
     """Port of the Prometheus metrics; each further front end takes the next one. Default: metrics
     are not served."""
+    traces: str | None = None
+    """Base address of an OpenTelemetry collector, such as http://localhost:4318, which gets a trace
+    of each call by OTLP over HTTP (extra tracing). Default: no traces."""
+    traces_share: Annotated[float, NumberRange(0, 1)] = 1.0
+    """Share of the traces that are recorded and sent."""
     tokens: str | None = None
     """File of principals and their tokens. Default: every caller may use the public services."""
     tls: TlsConfig | None = None
@@ -118,6 +123,8 @@ class ServerConfig:
             raise StartupError("admin_port: cannot be combined with socket")
         if self.http_port is not None and self.socket is not None:
             raise StartupError("http_port: cannot be combined with socket")
+        if self.traces is not None and not self.traces.startswith(("http://", "https://")):
+            raise StartupError("traces: must begin with http:// or https://")
         if self.front_ends:
             self._check_front_ends()
         if self.is_local or self.insecure:

@@ -37,6 +37,9 @@ class RefusedCallError(Exception):
 class HttpContext:
     """One request, with the methods of gRPC's context that the chain and the services use."""
 
+    door = "http"
+    """How the call came, for its trace."""
+
     def __init__(
         self,
         scope: Scope,

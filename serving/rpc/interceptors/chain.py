@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
@@ -31,6 +31,16 @@ HeaderCheck = Callable[[Iterable[tuple[str, str | bytes]], float], None]
 
 Serializer = Callable[[Message], bytes]
 
+
+class CallTracer(Protocol):
+    """Traces calls."""
+
+    def call(
+        self, method: str, headers: Iterable[tuple[str, str | bytes]], door: str
+    ) -> contextlib.AbstractContextManager[None]:
+        """Traces the call that a block answers; see serving.core.open_telemetry.Tracer."""
+
+
 SMALL_REPLY_BYTES = 16 * 1024
 """A reply up to this size goes out together with the status of its call. Of a larger one the server
 waits until the caller reads it."""
@@ -49,13 +59,16 @@ class Chain:
         sanitizer: ErrorSanitizer,
         limits: LimitsConfig,
         header_checks: Mapping[str, HeaderCheck],
+        tracer: CallTracer | None = None,
     ) -> None:
-        """`header_checks` has the check of each method that can refuse a call by its headers."""
+        """`header_checks` has the check of each method that can refuse a call by its headers.
+        Without a `tracer` no call is traced."""
         self._authenticator = authenticator
         self._admission = admission
         self._sanitizer = sanitizer
         self._limits = limits
         self._header_checks = header_checks
+        self._tracer = tracer
 
     def admit(self, method: str, context: RpcContext) -> ServerCall:
         """Lets in a call of `/package.Service/Method` by its headers. Raises ServingError."""
@@ -87,17 +100,29 @@ class Chain:
         With `return_last`, a single reply that is small is returned: it goes out together with the
         status, when the call holds nothing any more.
         """
-        last = None
-        async with self._sanitizer.guarding(call.method, context):
-            try:
-                with answering(call):
-                    async with asyncio.timeout_at(call.deadline if call.bounded else None):
-                        last = await self._run(
-                            policy_of(call.method), handler, context, return_last
-                        )
-            finally:
-                call.leave()
-        return last
+        with self._traced(call, context):
+            async with self._sanitizer.guarding(call.method, context):
+                try:
+                    return await self._in_time(call, handler, context, return_last)
+                finally:
+                    call.leave()
+        return None
+
+    async def _in_time(
+        self, call: ServerCall, handler: Handler, context: RpcContext, return_last: bool
+    ) -> bytes | None:
+        policy = policy_of(call.method)
+        with answering(call):
+            async with asyncio.timeout_at(call.deadline if call.bounded else None):
+                return await self._run(policy, handler, context, return_last)
+
+    def _traced(
+        self, call: ServerCall, context: RpcContext
+    ) -> contextlib.AbstractContextManager[None]:
+        if self._tracer is None or not policy_of(call.method).admission:
+            return contextlib.nullcontext()
+        headers = context.invocation_metadata() or ()
+        return self._tracer.call(call.method, headers, getattr(context, "door", "grpc"))
 
     async def refuse(self, method: str, context: RpcContext, error: Exception) -> None:
         """Ends a call that was not let in."""

@@ -13,6 +13,7 @@ from typing import NoReturn
 import grpc
 
 from bundle.bounded_log import BoundedLog
+from serving.core.call_trace import current_trace
 from serving.core.errors import ServingError, expired, internal
 from serving.core.metrics import Metrics
 from serving.rpc.call_context import RpcContext
@@ -51,6 +52,8 @@ class ErrorSanitizer:
         """Ends the call with the status of an error."""
         code = CODES[error.kind]
         outcome = code.name
+        if (trace := current_trace()) is not None:
+            trace.end_with(outcome, error.message)
         encoded = details(error.kind, error.message, error.field, error.retry_after)
         metadata = ((DETAILS_KEY, encoded),) if encoded else ()
         try:

@@ -56,7 +56,9 @@ class Gated:
 def batcher_of(gate: Gated, *, wait_s: float, runs: int = 1) -> Batcher:
     """A batcher of batches of 4."""
     admission = AdmissionConfig(slots=64, max_ahead_s=60.0)
-    config = BatcherConfig(admission=admission, max_batch=4, runs=runs, wait_s=wait_s)
+    config = BatcherConfig(
+        graph="image", admission=admission, max_batch=4, runs=runs, wait_s=wait_s
+    )
     return Batcher(gate, config, Metrics().batcher("image"), lambda succeeded: None)
 
 
@@ -179,7 +181,7 @@ async def test_a_broken_engine_does_not_fill_the_log(caplog: pytest.LogCaptureFi
 
     count = 1000
     admission = AdmissionConfig(slots=count, max_ahead_s=60.0)
-    config = BatcherConfig(admission=admission, max_batch=32, runs=1, wait_s=0.0)
+    config = BatcherConfig(graph="image", admission=admission, max_batch=32, runs=1, wait_s=0.0)
     batcher = Batcher(run, config, Metrics().batcher("image"), lambda succeeded: None)
     with batcher.admission.admit(count, math.inf) as permits:
         answers = await asyncio.gather(
