@@ -48,7 +48,7 @@ def http_application(
         },
     )
     app.router.redirect_slashes = False
-    return Guard(app, sanitizer, _hosts(config))
+    return Guard(app, sanitizer, _hosts(config), config.limits.metadata_bytes)
 
 
 def _hosts(config: ServerConfig) -> frozenset[str] | None:

@@ -34,12 +34,18 @@ class Guard:
     """Refuses what no route shall see, and answers errors that no route has answered."""
 
     def __init__(
-        self, app: ASGIApp, sanitizer: ErrorSanitizer, hosts: Collection[str] | None
+        self,
+        app: ASGIApp,
+        sanitizer: ErrorSanitizer,
+        hosts: Collection[str] | None,
+        head_bytes: int,
     ) -> None:
-        """`hosts` are the names that the header Host may have; None allows all."""
+        """`hosts` are the names that the header Host may have; None allows all. `head_bytes` bounds
+        what comes before a body."""
         self._app = app
         self._sanitizer = sanitizer
         self._hosts = hosts
+        self._head_bytes = head_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -54,8 +60,13 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
             await send(message)
 
+        if refusal := self._refusal(scope):
+            response = problem_response(refusal)
+            # What follows on this connection may be meant for another server, or be no request.
+            response.headers["connection"] = "close"
+            await response(scope, receive, guarded)
+            return
         try:
-            self._check(scope)
             await self._app(scope, receive, guarded)
         except asyncio.CancelledError:
             raise
@@ -68,20 +79,27 @@ class Guard:
             else:
                 await problem_response(safe)(scope, receive, guarded)
 
-    def _check(self, scope: Scope) -> None:
-        """Raises ServingError for a request that is sent to another server.
+    def _refusal(self, scope: Scope) -> HttpError | None:
+        """Why no route sees a request.
 
         A page of another site may give its own name the address of this machine. Its requests then
         come from this machine, and carry that name.
         """
         headers = dict(scope["headers"])
+        size = len(scope["raw_path"]) + len(scope["query_string"])
+        size += sum(len(name) + len(value) for name, value in scope["headers"])
+        if scope["http_version"] not in ("1.0", "1.1"):
+            return HttpError(400, "this is another version of HTTP")
+        if size > self._head_bytes:
+            return HttpError(
+                431, f"the address and headers have more than {self._head_bytes} bytes"
+            )
         if b"transfer-encoding" in headers and b"content-length" in headers:
-            raise HttpError(400, "a body has one length")
-        if self._hosts is None:
-            return
+            return HttpError(400, "a body has one length")
         host = headers.get(b"host", b"").decode("latin-1").lower()
         name, colon, port = host.rpartition(":")
         if not colon or not port.isdigit():
             name = host
-        if name not in self._hosts:
-            raise HttpError(421, "the header host names another server")
+        if self._hosts is not None and name not in self._hosts:
+            return HttpError(421, "the header host names another server")
+        return None

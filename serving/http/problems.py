@@ -36,6 +36,7 @@ _TITLES = {
     421: "This server has another name",
     422: "The model does not offer this",
     429: "The server is busy",
+    431: "The head of the request is too large",
     500: "The server is at fault",
     503: "The server is not ready",
     504: "The deadline passed",
