@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from serving.core.config import ServerConfig
 from serving.core.errors import ErrorKind, ServingError
 from serving.http.cohere_embeddings import cohere_routes
+from serving.http.docs_page import docs_routes
 from serving.http.door import Services
 from serving.http.guard import LOOPBACK_NAMES, Guard
 from serving.http.http_context import RefusedCallError
@@ -39,6 +40,7 @@ def http_application(
             *chat_routes(services),
             *embeddings_routes(services),
             *cohere_routes(services),
+            *docs_routes(),
             *more,
         ],
         exception_handlers={

@@ -22,7 +22,9 @@ class StrictBody(BaseModel):
     """A body, or an object in one. A field that is not listed is refused: nothing that a caller
     asks for is left out without a word."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @classmethod
     def read(cls, raw: bytes) -> Self:

@@ -24,7 +24,7 @@ STATUSES: dict[ErrorKind, int] = {
     ErrorKind.EXPIRED: 504,
     ErrorKind.INTERNAL: 500,
 }
-_TITLES = {
+TITLES = {
     400: "The request is not valid",
     401: "Who calls is not known",
     403: "This is not allowed",
@@ -70,7 +70,7 @@ def problem(error: ServingError) -> dict[str, Any]:
         kind = "rate_limit_error"
     body: dict[str, Any] = {
         "type": f"/docs#status-{status}",
-        "title": _TITLES[status],
+        "title": TITLES[status],
         "status": status,
         "detail": error.message,
     }
