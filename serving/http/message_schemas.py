@@ -17,13 +17,17 @@ _FLOATS = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
 
 
 def message_schema(descriptor: Any, schemas: dict[str, Any]) -> dict[str, Any]:
-    """A reference to the schema of a message's descriptor, which is put into `schemas` with all that
-    it names."""
+    """A reference to the schema of a descriptor, which is put into `schemas` with all it names."""
     name = descriptor.name
     if name not in schemas:
-        schemas[name] = schema = {"type": "object", "properties": {}, "additionalProperties": False}
+        properties: dict[str, Any] = {}
+        schemas[name] = {
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": False,
+        }
         for field in descriptor.fields:
-            schema["properties"][field.name] = _field_schema(field, schemas)
+            properties[field.name] = _field_schema(field, schemas)
     return {"$ref": f"{REF}{name}"}
 
 

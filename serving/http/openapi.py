@@ -19,7 +19,7 @@ from sparseclip.v1 import concepts_pb2, embedding_pb2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Operation:
+class HttpOperation:
     """One method of one path."""
 
     path: str
@@ -33,47 +33,47 @@ class Operation:
 
 _MODEL = (("model", "string"), ("version", "string"))
 OPERATIONS = (
-    Operation(
+    HttpOperation(
         path="/v1/chat/completions",
         method="post",
         summary="Answer a conversation, whole or as a stream: OpenAI's route, with `steering`.",
         body=ChatCompletionBody,
     ),
-    Operation(
+    HttpOperation(
         path="/v1/embeddings",
         method="post",
         summary="Vectors of texts and pictures: OpenAI's route, with the pictures of infinity, "
         "vLLM and Jina.",
         body=EmbeddingsBody,
     ),
-    Operation(
+    HttpOperation(
         path="/v2/embed",
         method="post",
         summary="Vectors of texts and pictures: Cohere's route.",
         body=CohereEmbedBody,
     ),
-    Operation(
+    HttpOperation(
         path="/v1/embed",
         method="post",
         summary="Codes and dense vectors as over gRPC: `Embed`.",
         body=embedding_pb2.EmbedRequest,
         reply=embedding_pb2.EmbedResponse,
     ),
-    Operation(
+    HttpOperation(
         path="/v1/explain",
         method="post",
         summary="Where concepts fire in a picture: `ExplainImage`.",
         body=concepts_pb2.ExplainImageRequest,
         reply=concepts_pb2.ExplainImageResponse,
     ),
-    Operation(
+    HttpOperation(
         path="/v1/concepts/search",
         method="post",
         summary="Concepts for a word: `SearchConcepts`.",
         body=concepts_pb2.SearchConceptsRequest,
         reply=concepts_pb2.SearchConceptsResponse,
     ),
-    Operation(
+    HttpOperation(
         path="/v1/concepts",
         method="get",
         summary="Concepts page by page: `ListConcepts`.",
@@ -85,18 +85,18 @@ OPERATIONS = (
             *_MODEL,
         ),
     ),
-    Operation(
+    HttpOperation(
         path="/v1/concepts/{concept}",
         method="get",
         summary="One concept by its id: `GetConcept`.",
         reply=concepts_pb2.GetConceptResponse,
         query=_MODEL,
     ),
-    Operation(path="/v1/models", method="get", summary="The models that are served."),
-    Operation(path="/v1/models/{model}", method="get", summary="One model that is served."),
-    Operation(path="/healthz", method="get", summary="Says ok while the process lives."),
-    Operation(path="/readyz", method="get", summary="Says ok while calls are answered, else 503."),
-    Operation(path="/metrics", method="get", summary="Prometheus metrics."),
+    HttpOperation(path="/v1/models", method="get", summary="The models that are served."),
+    HttpOperation(path="/v1/models/{model}", method="get", summary="One model that is served."),
+    HttpOperation(path="/healthz", method="get", summary="Says ok while the process lives."),
+    HttpOperation(path="/readyz", method="get", summary="Says ok while it answers, else 503."),
+    HttpOperation(path="/metrics", method="get", summary="Prometheus metrics."),
 )
 
 
@@ -119,7 +119,7 @@ def openapi() -> dict[str, Any]:
     }
 
 
-def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(operation: HttpOperation, schemas: dict[str, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"summary": operation.summary, "parameters": _parameters(operation)}
     if operation.body is not None:
         content = {"application/json": {"schema": _schema(operation.body, schemas)}}
@@ -136,7 +136,7 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     return described
 
 
-def _parameters(operation: Operation) -> list[dict[str, Any]]:
+def _parameters(operation: HttpOperation) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "query", "schema": {"type": kind}} for name, kind in operation.query
     ]

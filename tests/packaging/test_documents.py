@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,16 +21,41 @@ from serving.engines.base import EngineConfig
 from serving.in_process import local_server
 from tests.packaging.limits_table import current, table
 from tests.packaging.pages import PAGES, Block, blocks
+from tests.serving.support.server_process import Process
 from tests.support.paths import ROOT
 
 README = ROOT / "README.md"
 ADDRESS = "localhost:50051"
+HTTP_ADDRESS = "http://localhost:8080"
 
 
 @pytest.fixture(scope="module")
 def address(chat_bundle: Path) -> Iterator[str]:
     with local_server(chat_bundle) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def http_address(chat_bundle: Path) -> Iterator[str]:
+    process = Process(chat_bundle, "--http-port", "0")
+    try:
+        assert process.http_address
+        yield process.http_address
+    finally:
+        process.close()
+
+
+@pytest.fixture
+def program(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """A program or a line with the addresses of servers that run."""
+
+    def addressed(code: str) -> str:
+        for shown, name in ((HTTP_ADDRESS, "http_address"), (ADDRESS, "address")):
+            if shown in code:
+                code = code.replace(shown, request.getfixturevalue(name))
+        return code
+
+    return addressed
 
 
 @pytest.fixture
@@ -53,17 +78,18 @@ def run(command: list[str], folder: Path) -> str:
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.place)
-def test_python_blocks_run(block: Block, address: str, folder: Path) -> None:
-    program = block.code.replace(ADDRESS, address)
-    assert run([sys.executable, "-c", program], folder), f"{block.place} prints nothing"
+def test_python_blocks_run(block: Block, program: Callable[[str], str], folder: Path) -> None:
+    assert run([sys.executable, "-c", program(block.code)], folder), f"{block.place} prints nothing"
 
 
 @pytest.mark.parametrize(
     ("place", "line"),
     [(block.place, line) for block in blocks("sh") for line in block.code.splitlines()],
 )
-def test_shell_lines_run(place: str, line: str, address: str, folder: Path) -> None:
-    assert run(["bash", "-c", line.replace(ADDRESS, address)], folder), f"{place} prints nothing"
+def test_shell_lines_run(
+    place: str, line: str, program: Callable[[str], str], folder: Path
+) -> None:
+    assert run(["bash", "-c", program(line)], folder), f"{place} prints nothing"
 
 
 def test_configuration_blocks_are_accepted(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ class Process:
         found = re.search(r"serving on (\S+)", line)
         assert found, line + self.process.stderr.read()
         self.address = found[1]
+        http = re.search(r"and (http\S+)", line)
+        self.http_address = http[1] if http else None
         self.channel = grpc.insecure_channel(self.address)
         self.stub: Any = embedding_pb2_grpc.EmbeddingServiceStub(self.channel)  # type: ignore[no-untyped-call]
         self.health: Any = health_pb2_grpc.HealthStub(self.channel)
