@@ -153,6 +153,9 @@ async def _round(
         return_exceptions=True,
     )
     done = [each for each in visits if not isinstance(each, BaseException)]
+    for error in visits:
+        if isinstance(error, BaseException):
+            print(f"failed: {error!r}")
     return {
         "seconds": time.perf_counter() - begun,
         "explain": [explain for explain, _ in done],
@@ -165,7 +168,8 @@ async def visit(client: httpx.AsyncClient, picture: bytes) -> tuple[float, tuple
     """Seconds of an explanation, and to the first token of both answers."""
     begun = time.perf_counter()
     body = {"image": base64.b64encode(picture).decode(), "top_concepts": 32, "captions": 3}
-    reply = await client.post("/v1/explain", json=body)
+    while (reply := await client.post("/v1/explain", json=body)).status_code == 429:
+        await asyncio.sleep(float(reply.json()["retry_after"]))  # as the page does
     reply.raise_for_status()
     explained = time.perf_counter() - begun
     plain, steered = await asyncio.gather(
@@ -191,6 +195,10 @@ async def first_token(client: httpx.AsyncClient, picture: bytes, steering: Any) 
         body["steering"] = steering
     begun, first = time.perf_counter(), 0.0
     async with client.stream("POST", "/v1/chat/completions", json=body) as reply:
+        if reply.status_code == 429:  # as the page does, and its visitor waits all the same
+            wait = float(json.loads(await reply.aread())["retry_after"])
+            await asyncio.sleep(wait)
+            return time.perf_counter() - begun + await first_token(client, picture, steering)
         if reply.status_code != 200:
             raise RuntimeError((await reply.aread()).decode())
         async for line in reply.aiter_lines():

@@ -122,7 +122,7 @@ def test_what_is_drawn_is_what_the_language_model_read(studio_page: StudioPage) 
       const { on, preview } = await import("/studio/js/state.js");
       const heard = new Promise((resolve) => on("audit", resolve));
       document.getElementById("ask").click();
-      const [image] = (await heard).images;
+      const [image] = (await heard).start.images;
       const drawn = preview();
       return image.edited.map(({ concept_id: id, before, after }) =>
         [before, drawn.get(id).before, after, drawn.get(id).after]);

@@ -89,7 +89,9 @@ async function answer(kind, question, steering) {
       }
       if (event.sparseclip?.images) start = event.sparseclip;
       else if (event.sparseclip) seen.end = event.sparseclip;
-      if (start && kind === "steered" && event.sparseclip === start) emit("audit", start);
+      if (start && kind === "steered" && event.sparseclip === start) {
+        emit("audit", { start, edits: steering?.edits ?? [] });
+      }
     }
     // The server's count: a piece of text may hold several tokens.
     seen.tokens = Number(seen.end?.usage?.completion_tokens ?? seen.tokens);

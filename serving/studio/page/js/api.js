@@ -7,10 +7,12 @@ export function setToken(value) {
 }
 
 export class ServerError extends Error {
-  constructor(message, status) {
+  constructor(message, status, wait = NaN) {
     super(message);
     this.name = "ServerError";
     this.status = status;
+    /** Seconds after which the server thinks that another try may help. */
+    this.wait = wait;
   }
 }
 
@@ -20,7 +22,32 @@ function headers(body) {
   return sent;
 }
 
+/** How often a call is made again that the server has no room for, and the longest wait for it. */
+const TRIES = 4;
+const MOST_WAIT_S = 10;
+
 async function call(path, body, signal) {
+  for (let left = TRIES - 1; ; left -= 1) {
+    try {
+      return await callOnce(path, body, signal);
+    } catch (error) {
+      if (error.status !== 429 || !left || !(error.wait <= MOST_WAIT_S)) throw error;
+      await pause(1000 * error.wait * (0.75 + 0.5 * Math.random()), signal);
+    }
+  }
+}
+
+function pause(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(new DOMException("stopped", "AbortError"));
+    }, { once: true });
+  });
+}
+
+async function callOnce(path, body, signal) {
   let reply;
   try {
     reply = await fetch(path, {
@@ -49,7 +76,7 @@ async function failure(reply) {
   const wait = Number(problem.retry_after ?? reply.headers.get("Retry-After"));
   const again = wait > 0 ? ` Try again in ${Math.ceil(wait)} s.` : "";
   const sentence = said ? `The server refused: ${said}` : `The server failed (${reply.status})`;
-  return new ServerError(`${sentence.replace(/\.$/, "")}.${again}`, reply.status);
+  return new ServerError(`${sentence.replace(/\.$/, "")}.${again}`, reply.status, wait);
 }
 
 export async function get(path, signal) {

@@ -54,7 +54,7 @@ function line({ name, before, after }, most) {
     make("span", { class: "mono", text: same ? short(after) : `${short(before)} → ${short(after)}` }));
 }
 
-function show(start) {
+function show({ start, edits }) {
   const image = start.images?.[0];
   part("audit").hidden = !image;
   if (!image) return;
@@ -64,8 +64,8 @@ function show(start) {
     make("div", { class: `audit-group ${key}` },
       make("h4", { text: `${title} (${groups[key].length})` }),
       make("ul", {}, ...groups[key].map((entry) => line(entry, most)))));
-  const along = brought(image.edited, state.edits);
-  const words = state.edits.filter((edit) => edit.phrase !== undefined)
+  const along = brought(image.edited, edits);
+  const words = edits.filter((edit) => edit.phrase !== undefined)
     .map((edit) => `“${targetName(edit, state.concepts)}”`).join(", ");
   const notes = [];
   if (along.length) {

@@ -116,11 +116,17 @@ export function drawBars(after) {
   const values = [...rows.keys()].flatMap((id) => [valueOf(id), after.get(id)?.after ?? 0]);
   const most = Math.max(...values, 1e-9);
   const current = shown();
-  for (const [id, { item, was, now, value, slider, factor, knock }] of rows) {
+  for (const [id, parts] of rows) {
+    const { item, was, now, value, slider, factor, knock } = parts;
     const before = valueOf(id);
     const changed = after.get(id);
     const ended = changed ? changed.after : before;
     const edit = editOf(id);
+    const key = [before, ended, most, id === current, edit?.op, edit?.value].join();
+    // A row that shows this already is left alone; its slider may have been moved without effect.
+    if (parts.key === key && edit?.op === "scale") continue;
+    if (parts.key === key && Number(slider.value) === (edit?.op === "ablate" ? 0 : 1)) continue;
+    parts.key = key;
     setPart(was, before / most);
     setPart(now, ended / most);
     value.textContent = short(ended);

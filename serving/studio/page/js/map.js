@@ -33,6 +33,23 @@ export function drawFramed(context, bitmap, side, framing) {
   } else context.drawImage(bitmap, 0, 0, side, side);
 }
 
+/** The framed picture at one size, which a redraw copies: resizing it takes most of its time. */
+const framed = { bitmap: null, side: 0, canvas: document.createElement("canvas") };
+
+function drawPicture(context, side) {
+  const { bitmap } = state.picture;
+  if (!bitmap) {
+    context.clearRect(0, 0, side, side);
+    return;
+  }
+  if (framed.bitmap !== bitmap || framed.side !== side) {
+    framed.canvas.width = framed.canvas.height = side;
+    drawFramed(framed.canvas.getContext("2d"), bitmap, side, state.coverage?.framing);
+    Object.assign(framed, { bitmap, side });
+  }
+  context.drawImage(framed.canvas, 0, 0);
+}
+
 /** The map that is shown: {values, colors, strongest}, or null. A z-score is of the map before the
  * edits, so that an edit is seen; of a map that was empty, it is of the map after them. */
 export function shownMap(after = preview()) {
@@ -115,8 +132,7 @@ export function drawMap(after) {
   const canvas = part("canvas");
   const { context, side } = prepared(canvas);
   if (!state.picture) return;
-  if (state.picture.bitmap) drawFramed(context, state.picture.bitmap, side, state.coverage?.framing);
-  else context.clearRect(0, 0, side, side);
+  drawPicture(context, side);
   const map = shownMap(after);
   if (map) {
     const { columns, width, height } = cellsOf(side);
