@@ -33,6 +33,7 @@ from benchmarks.arguments import above, at_least
 from benchmarks.clip_models import GEOMETRIES, WORK, prepare
 from benchmarks.closed_loop import closed_loop
 from benchmarks.figures import RESULTS, add_result, described, summaries
+from benchmarks.http_caller import HttpCaller
 from benchmarks.peers.base import EmbeddingCaller, RefusedError
 from benchmarks.peers.sparseclip_peer import SparseclipCaller
 from benchmarks.running_server import LONG_QUEUE, Server, serving
@@ -102,6 +103,14 @@ async def open_inference(server: Server, is_sparse: bool) -> AsyncIterator[Embed
         yield OpenInferenceCaller(channel, is_sparse)
 
 
+@contextlib.asynccontextmanager
+async def http(server: Server, is_sparse: bool) -> AsyncIterator[EmbeddingCaller]:
+    """`/v1/embed`: Embed of our own contract as JSON."""
+    caller = HttpCaller(server.http_address, is_sparse)
+    yield caller
+    await caller.close()
+
+
 def _channel(server: Server) -> grpc.aio.Channel:
     """A channel without a limit on the reply's size, and without retries, which hide refusals."""
     options = [("grpc.max_receive_message_length", -1), ("grpc.enable_retries", 0)]
@@ -111,7 +120,7 @@ def _channel(server: Server) -> grpc.aio.Channel:
 Door = Callable[[Server, bool], AbstractAsyncContextManager[EmbeddingCaller]]
 """Is given the server, and whether its model has concepts."""
 
-DOORS: dict[str, Door] = {OWN: own, "open inference": open_inference}
+DOORS: dict[str, Door] = {OWN: own, "open inference": open_inference, "http": http}
 
 
 def main() -> None:
@@ -132,7 +141,7 @@ def main() -> None:
     bundle = default_bundle() if given.model == "demo" else prepare(given.model, given.work).sparse
     data = [image(*IMAGES[given.images], seed) for seed in range(DISTINCT)]
     manifest = open_bundle(bundle).manifest
-    with serving(bundle, *LONG_QUEUE) as server:
+    with serving(bundle, "--http-port", "0", *LONG_QUEUE) as server:
         result = asyncio.run(measure(server, manifest.architecture.is_sparse, data, given))
     result |= {
         "model": f"{manifest.name} {manifest.version}, {manifest.architecture.family}",

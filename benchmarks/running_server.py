@@ -22,9 +22,11 @@ LONG_QUEUE = ("--limits-queue-s", "60")
 class Server:
     """A `sparseclip serve` that runs."""
 
-    def __init__(self, address: str, process: psutil.Process) -> None:
+    def __init__(self, address: str, process: psutil.Process, http_address: str = "") -> None:
         self.address = address
         self.process = process
+        self.http_address = http_address
+        """As `http://host:port`; empty where HTTP is not served."""
 
     def cpu_s(self, since: dict[str, float] | None = None) -> dict[str, float]:
         """CPU seconds of the server's own process and of those that decode for it."""
@@ -53,7 +55,8 @@ def serving(bundle: Path, *flags: str) -> Iterator[Server]:
         else:
             raise SystemExit(line)
         threading.Thread(target=process.stderr.read, daemon=True).start()  # or its pipe fills
-        yield Server(line.rsplit(" ", 1)[1].strip(), psutil.Process(process.pid))
+        address, _, http_address = line.partition("serving on ")[2].strip().partition(" and ")
+        yield Server(address, psutil.Process(process.pid), http_address)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)

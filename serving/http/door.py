@@ -90,7 +90,7 @@ async def answer(
         receive,
         send,
         body_bytes=services.limits.message_bytes,
-        media_type=lambda: call.media_type,
+        reply=call,
     )
     chain = services.chain
     try:

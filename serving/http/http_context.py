@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import grpc
 from google.rpc.status_pb2 import Status
@@ -34,6 +34,18 @@ class RefusedCallError(Exception):
         self.error = error
 
 
+class ReplyKind(Protocol):
+    """What a reply is."""
+
+    @property
+    def media_type(self) -> str:
+        """Its type."""
+
+    @property
+    def response_streaming(self) -> bool:
+        """Whether it is written in several pieces, whose number nobody knows before."""
+
+
 class HttpContext:
     """One request, with the methods of gRPC's context that the chain and the services use."""
 
@@ -47,14 +59,14 @@ class HttpContext:
         send: Send,
         *,
         body_bytes: int,
-        media_type: Callable[[], str],
+        reply: ReplyKind,
     ) -> None:
-        """`body_bytes` bounds the body of the request; `media_type` gives that of the reply once
+        """`body_bytes` bounds the body of the request; what `reply` says of the reply is asked when
         the body has been read."""
         self._receive = receive
         self._send = send
         self._body_bytes = body_bytes
-        self._media_type = media_type
+        self._reply = reply
         self._has_body = scope["method"] == "POST"
         self._headers = tuple(
             (key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"]
@@ -131,7 +143,7 @@ class HttpContext:
 
     async def write(self, reply: bytes) -> None:
         """Sends a part of the reply, as the caller reads it."""
-        await self._start()
+        await self._start(None if self._reply.response_streaming else len(reply))
         for begin in range(0, len(reply), _PIECE):
             piece = reply[begin : begin + _PIECE]
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -142,11 +154,14 @@ class HttpContext:
         await self._start(length=None if self.started else len(last))
         await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
-    async def _start(self, length: int | None = None) -> None:
+    async def _start(self, length: int | None) -> None:
         if self.started:
             return
         self.started = True
-        headers = [(b"content-type", self._media_type().encode()), (b"cache-control", b"no-store")]
+        headers = [
+            (b"content-type", self._reply.media_type.encode()),
+            (b"cache-control", b"no-store"),
+        ]
         if length is not None:
             headers.append((b"content-length", str(length).encode()))
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})

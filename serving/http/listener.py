@@ -9,6 +9,7 @@ import socket
 import ssl
 from email.utils import formatdate
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
@@ -73,7 +74,8 @@ class HttpListener:
         if self._server is not None:
             self._server.close()
         for connection in list(self._state.connections):
-            connection.shutdown()
+            with contextlib.suppress(h11.LocalProtocolError):  # in the middle of what is not HTTP
+                connection.shutdown()
         if self._state.tasks:
             await asyncio.wait(list(self._state.tasks), timeout=seconds)
         for task in list(self._state.tasks):

@@ -43,6 +43,7 @@ from tests.cases.door_contract import (
     output_values,
 )
 from tests.cases.export_doors import export_images, export_texts
+from tests.cases.http_doors import http_images, http_texts
 
 LABELS = ("red", "dog", "a blue square")
 
@@ -209,6 +210,7 @@ IMAGE_DOORS: dict[str, ImageDoor] = {
     "gRPC": lambda doors, images: _raw(
         doors, [embedding_pb2.EmbedInput(image=data) for data in images]
     ),
+    "http": http_images,
     "export": export_images,
 }
 BYTES_DOORS = frozenset(IMAGE_DOORS) - {"PIL after a look", "array"}
@@ -250,6 +252,7 @@ TEXT_DOORS: dict[str, TextDoor] = {
     "gRPC": lambda doors, texts: _raw(
         doors, [embedding_pb2.EmbedInput(text=str(text)) for text in texts]
     ),
+    "http": http_texts,
     "export": export_texts,
 }
 ANY_VALUE_DOORS = ("embed", "stream", "asyncio")

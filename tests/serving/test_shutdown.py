@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from grpc_health.v1 import health_pb2
 
@@ -86,6 +89,30 @@ def test_f42_sigterm_drains(started: Process, tiny_bundle: Path) -> None:
     assert_clean(ended.value.details())
     assert started.ended(30) == 0
     assert_begins_again(tiny_bundle, started, answers)
+
+
+def test_f42_sigterm_drains_http(tiny_bundle: Path) -> None:
+    process = Process(tiny_bundle, "--http-port", "0")
+    try:
+        body = {"inputs": [{"image": base64.b64encode(BIG).decode()}] * 4}
+        with (
+            ThreadPoolExecutor() as pool,
+            httpx.Client(base_url=process.http_address or "", timeout=60) as client,
+        ):
+            assert client.get("/readyz").status_code == 200
+            call = pool.submit(client.post, "/v1/embed", json=body)
+            time.sleep(0.3)
+            assert not call.done()
+            process.process.send_signal(signal.SIGTERM)
+            process.until_draining()
+            assert client.get("/readyz").status_code == 503
+            refused = client.post("/v1/embed", json={"inputs": [{"text": "a"}]})
+            assert refused.status_code == 503
+            assert refused.headers["retry-after"]
+            assert [r["active"] > 0 for r in call.result().json()["results"]] == [True] * 4
+        assert process.ended(30) == 0
+    finally:
+        process.close()
 
 
 def test_f42_what_a_stream_has_sent_is_answered(started: Process) -> None:

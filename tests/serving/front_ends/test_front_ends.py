@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2
@@ -73,6 +75,28 @@ def new_connection(process: Process) -> Any:
     """A stub with a connection of its own, which goes to either front end."""
     channel = grpc.insecure_channel(process.address, [("grpc.use_local_subchannel_pool", 1)])
     return embedding_pb2_grpc.EmbeddingServiceStub(channel)  # type: ignore[no-untyped-call]
+
+
+def test_front_ends_answer_over_http(tiny_bundle: Path) -> None:
+    process = Process(tiny_bundle, *FLAGS, "--http-port", "0")
+    try:
+        address = process.http_address
+        assert address is not None
+        [result] = process.stub.Embed(embed_request(PNG), timeout=30).results
+        body = {"inputs": [{"image": base64.b64encode(PNG).decode()}]}
+        pids = set()
+        for _ in range(20):  # a connection each, which goes to either front end
+            reply = httpx.post(f"{address}/v1/embed", json=body, timeout=30).json()
+            assert reply["results"][0]["sparse"]["indices"] == list(result.sparse.indices)
+            port = int(address.rsplit(":", 1)[1])
+        for child in children(process, "serving.front_ends.front_end"):
+            listening = [c.laddr.port for c in child.net_connections() if c.status == "LISTEN"]
+            assert port in listening
+            pids.add(child.pid)
+        assert len(pids) == 2
+    finally:
+        process.close()
+    assert gone(process.mark)
 
 
 def test_front_ends_answer_the_open_inference_protocol(started: Process) -> None:
