@@ -150,7 +150,7 @@ $(VENV)/.chat: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@ $(VENV)/.serve
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[train,import,chat,http,tracing,torch,export,index,lance,ray,zarr,quantize,sentence-transformers,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[train,import,chat,http,tracing,torch,export,index,lance,ray,zarr,quantize,sentence-transformers,mcp,dev]'
 	touch $@ $(VENV)/.serve $(VENV)/.chat
 
 # vLLM for a CPU. Its processes import torchvision by themselves, so the cure of

@@ -84,6 +84,11 @@ COMMANDS = {
         help="Search a vector database by a text, an image or concepts.",
         extra="index",
     ),
+    "mcp": LazyCommand(
+        target="serving.cli.mcp:mcp",
+        help="Serve tools for language models (MCP) over standard input and output.",
+        extra="mcp",
+    ),
     "engine": LazyCommand(
         target="serving.cli.engine:engine",
         help="List, build and measure what can run a model on this machine.",
