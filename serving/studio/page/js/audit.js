@@ -1,7 +1,7 @@
 // What else an edit changed, by the server's audit of what the language model read.
 
 import { make, part, setPart, short } from "./dom.js";
-import { targetName } from "./plan.js";
+import { folded, targetName } from "./plan.js";
 import { on, state } from "./state.js";
 
 /** Changes smaller than this share of the strongest value are none: rounding of 32-bit numbers. */
@@ -31,7 +31,9 @@ export function sorted({ before, after, edited }) {
 
 /** Concepts that changed though no edit names them: a word brought them along. */
 function brought(edited, edits) {
-  return edited.filter(({ before, after, edits: from, concept_id }) => {
+  const named = new Set(edits.filter(({ phrase }) => phrase).map(({ phrase }) => folded(phrase)));
+  return edited.filter(({ before, after, edits: from, concept_id, name }) => {
+    if (named.has(folded(name))) return false;
     if (Math.abs(after - before) <= SAME) return false;
     return !from.some((at) => edits[at]?.concept_id === concept_id);
   });
