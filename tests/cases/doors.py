@@ -44,6 +44,7 @@ from tests.cases.door_contract import (
 )
 from tests.cases.export_doors import export_images, export_texts
 from tests.cases.http_doors import http_images, http_texts
+from tests.cases.open_inference_doors import infer
 
 LABELS = ("red", "dog", "a blue square")
 
@@ -211,10 +212,13 @@ IMAGE_DOORS: dict[str, ImageDoor] = {
         doors, [embedding_pb2.EmbedInput(image=data) for data in images]
     ),
     "http": http_images,
+    "Open Inference": lambda doors, images: infer(doors, "image", images),
     "export": export_images,
 }
 BYTES_DOORS = frozenset(IMAGE_DOORS) - {"PIL after a look", "array"}
 """They send the file's own bytes, so that they refuse and describe what the server does."""
+WITHOUT_COVERAGE = frozenset({"Open Inference"})
+"""The protocol has no place for what was read of an item."""
 
 
 def _labels(doors: OpenDoors, texts: Sequence[object]) -> Answers:
@@ -253,6 +257,9 @@ TEXT_DOORS: dict[str, TextDoor] = {
         doors, [embedding_pb2.EmbedInput(text=str(text)) for text in texts]
     ),
     "http": http_texts,
+    "Open Inference": lambda doors, texts: infer(
+        doors, "text", [str(text).encode() for text in texts]
+    ),
     "export": export_texts,
 }
 ANY_VALUE_DOORS = ("embed", "stream", "asyncio")
