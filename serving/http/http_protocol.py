@@ -19,12 +19,17 @@ class HttpProtocol(H11Protocol):
     """One connection.
 
     uvicorn waits without end for the rest of a head that has begun, and for the rest of a body that
-    nobody reads because its request was refused. Here both have `patience_s`.
+    nobody reads because its request was refused. Here both have `patience_s`. It also waits without
+    end for a caller to read; here for `stall_s`.
     """
 
-    def __init__(self, config: Config, state: ServerState, patience_s: float) -> None:
+    def __init__(
+        self, config: Config, state: ServerState, patience_s: float, stall_s: float
+    ) -> None:
         super().__init__(config=config, server_state=state, app_state={})
         self._patience_s = patience_s
+        self._stall_s = stall_s
+        self._stalled: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -43,9 +48,20 @@ class HttpProtocol(H11Protocol):
         super().on_response_complete()
         self._look()
 
+    def pause_writing(self) -> None:
+        """Called when the caller has not read for a while."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self._stall_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Called when the caller reads again."""
+        self._end_stall()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._stop()
+        self._end_stall()
         super().connection_lost(exc)
 
     def timeout_keep_alive_handler(self) -> None:
@@ -72,6 +88,11 @@ class HttpProtocol(H11Protocol):
             self.transport.abort()
         else:
             self.transport.close()
+
+    def _end_stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _look(self) -> None:
         """Starts or stops the clock, by whether the caller must send something."""

@@ -5,7 +5,6 @@ protobuf's own parser is not used: its errors name classes and not the field of 
 
 from __future__ import annotations
 
-import base64
 import binascii
 import math
 import re
@@ -68,7 +67,7 @@ def decode_base64(text: Any, path: str) -> bytes:
         raw = text.encode("ascii")
         if b"-" in raw or b"_" in raw:
             raw = raw.replace(b"-", b"+").replace(b"_", b"/")
-        return base64.b64decode(raw + b"=" * (-len(raw) % 4), validate=True)
+        return binascii.a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
     except (binascii.Error, UnicodeEncodeError):
         raise invalid(path, "must be base64") from None
 

@@ -57,7 +57,9 @@ class HttpListener:
         self._clock = loop.create_task(self._keep_time())
         handshake_s = config.limits.handshake_s
         self._server = await loop.create_server(
-            lambda: HttpProtocol(self._uvicorn, self._state, handshake_s),
+            lambda: HttpProtocol(
+                self._uvicorn, self._state, handshake_s, config.limits.stream_stall_s
+            ),
             sock=listening,
             ssl=context,
             ssl_handshake_timeout=handshake_s if context else None,

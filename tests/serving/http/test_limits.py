@@ -176,6 +176,19 @@ async def test_f28_who_reads_nothing_is_cut_off(strict: WebServer) -> None:
         wire.close()
 
 
+async def test_f28_who_reads_no_page_is_cut_off_as_well(strict: WebServer) -> None:
+    wire = await Wire.open(strict)
+    wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    listener: Any = strict.running.server._http
+    connections = listener._state.connections
+    assert await eventually(lambda: len(connections) > 0)
+    [connection] = [c for c in connections if c.client == wire.writer.get_extra_info("sockname")]
+    for _ in range(60):
+        await wire.send("GET /docs HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n" * 4)
+    assert await eventually(lambda: connection not in connections, 20)
+    wire.close()
+
+
 async def test_f25_a_deadline_of_the_caller(shared_web: WebServer) -> None:
     with blocked(shared_web.running):
         reply = await shared_web.client.post(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from google.protobuf.json_format import ParseDict
 
 from sparseclip.v1 import concepts_pb2, concepts_pb2_grpc, embedding_pb2
 from tests.serving.http.support import JSON, WebServer, checked, encoded
-from tests.serving.support.running_server import PNG, embed_request, unharmed
+from tests.serving.support.running_server import PNG, embed_request, survives, unharmed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -137,6 +138,20 @@ async def test_an_error_names_the_parameter(
     shared_web: WebServer, path: str, status: int, field: str
 ) -> None:
     assert (await shared_web.get(path, status))["field"] == field
+
+
+async def test_many_small_values_are_refused_before_they_are_made(shared_web: WebServer) -> None:
+    async def fault() -> None:
+        for entries in (b"{}," * 1_000_000 + b"{}", b"[" * 2_000_000, b"1," * 3_000_000 + b"1"):
+            raw = b'{"inputs": [' + entries + b"]}"
+            reply = await shared_web.client.post("/v1/embed", content=raw, headers=JSON)
+            assert reply.status_code == 400
+            assert checked(reply)["detail"] == "the body has more than 100,000 values"
+
+    await survives(shared_web.running, fault, repeats=3, first=1)
+    text = json.dumps({"inputs": [{"text": ',{[\\"' * 1_000}] * 30})
+    reply = await shared_web.client.post("/v1/embed", content=text, headers=JSON)
+    assert reply.status_code == 200
 
 
 @pytest.mark.parametrize(
