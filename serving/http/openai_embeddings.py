@@ -38,7 +38,7 @@ class EmbeddingsBody(StrictBody):
     embedding_types: list[str] | None = Field(
         None, description="float, base64, sparse; in place of `encoding_format`."
     )
-    dimensions: int | None = Field(None, description="Only the number that the model has.")
+    dimensions: int | None = Field(None, description="The number that the model has, or 0.")
     truncate: bool = Field(True, description="false: a text that is too long is an error.")
     normalized: Literal[True] = True
     user: str | None = None
@@ -59,7 +59,7 @@ def _call(services: Services) -> HttpCall:
         else:
             forms = forms_of(body.embedding_types, "embedding_types")
             inputs.paths.add("outputs.sparse", "embedding_types")
-        dimensions = ("dimensions", body.dimensions)
+        dimensions = ("dimensions", body.dimensions or None)  # infinity's client says 0
         answer = await embed(
             services.registry, services.embedding, inputs, forms, dimensions, context
         )

@@ -96,6 +96,7 @@ OPERATIONS = (
     HttpOperation(path="/v1/models/{model}", method="get", summary="One model that is served."),
     HttpOperation(path="/healthz", method="get", summary="Says ok while the process lives."),
     HttpOperation(path="/readyz", method="get", summary="Says ok while it answers, else 503."),
+    HttpOperation(path="/health", method="get", summary="The same for clients of infinity."),
     HttpOperation(path="/metrics", method="get", summary="Prometheus metrics."),
 )
 

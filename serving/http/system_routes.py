@@ -3,6 +3,7 @@ models that it serves."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -14,7 +15,7 @@ from serving.core.errors import ErrorKind, ServingError
 from serving.core.requests import ModelSelector
 from serving.http.door import Endpoint, HttpCall, Services, identify
 from serving.http.embedding_vectors import vector_of
-from serving.http.json_body import dump_json
+from serving.http.json_body import JSON_TYPE, dump_json
 from serving.http.json_messages import to_json
 from serving.http.native_routes import query_of
 from serving.models.loaded_model import ServedModel
@@ -35,6 +36,10 @@ def system_routes(services: Services) -> list[BaseRoute]:
         if not services.is_serving():
             raise ServingError(ErrorKind.UNAVAILABLE, "the server is not ready")
         return PlainTextResponse("ok\n")
+
+    async def health(request: Request) -> Response:
+        await ready(request)
+        return Response(dump_json({"unix": time.time()}), media_type=JSON_TYPE)
 
     async def metrics(request: Request) -> Response:
         identify(services, request, METRICS)
@@ -65,6 +70,7 @@ def system_routes(services: Services) -> list[BaseRoute]:
         Route("/readyz", ready, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
         Route("/v1/models", Endpoint(services, models), methods=["GET"]),
+        Route("/health", health, methods=["GET"]),  # what the client of infinity asks first
         Route("/v1/models/{model}", Endpoint(services, models), methods=["GET"]),
     ]
 
@@ -100,6 +106,9 @@ def _entry(id: str, model: ServedModel, services: Services) -> dict[str, Any]:
 
 
 def model_selector(id: str) -> ModelSelector:
-    """The model that an id of the list names; an empty one means the default."""
+    """The model that an id of the list names; an empty one means the default, as does what the
+    client of infinity says by default."""
+    if id == "default/not-specified":
+        id = ""
     name, _, version = id.partition("@")
     return ModelSelector(name=name, version=version)

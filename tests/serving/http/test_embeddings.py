@@ -110,6 +110,12 @@ async def test_the_blocking_client(code_web: WebServer) -> None:
 
 
 IMAGE_BODIES = {
+    "infinity's client": {
+        "model": "default/not-specified",
+        "input": [data_uri()],
+        "dimensions": 0,
+        "modality": "image",
+    },
     "infinity": {"input": [data_uri()], "modality": "image", "encoding_format": "float"},
     "infinity, one": {"input": data_uri(), "modality": "image"},
     "jina": {"input": [{"image": data_uri()}]},
@@ -128,6 +134,10 @@ async def test_pictures_in_the_shapes_of_others(code_web: WebServer, body: Any, 
     reply = await code_web.post(path, {"model": "", **body})
     row = (await expected(code_web, False))[2]
     np.testing.assert_allclose(reply["data"][0]["embedding"], row, atol=1e-5)
+
+
+async def test_infinitys_client_asks_for_health_first(code_web: WebServer) -> None:
+    assert (await code_web.get("/health"))["unix"] > 1e9
 
 
 async def test_texts_and_pictures_together(code_web: WebServer) -> None:

@@ -23,7 +23,7 @@ from tests.serving.support.running_server import assert_clean, config_for, unhar
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PUBLIC = {"/healthz", "/readyz", "/docs", "/docs.css", "/openapi.json"}
+PUBLIC = {"/health", "/healthz", "/readyz", "/docs", "/docs.css", "/openapi.json"}
 """They show nothing of anybody."""
 
 
