@@ -71,7 +71,7 @@ class HttpContext:
         self._headers = tuple(
             (key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"]
         )
-        self._read_all = not self._has_body
+        self._reading = False
         self._cut = scope.get("state", {}).get("cut")
         self._watch: asyncio.Task[None] | None = None
         self._http_error: HttpError | None = None
@@ -122,6 +122,7 @@ class HttpContext:
         return body
 
     async def _read_body(self) -> bytes:
+        self._reading = True
         check_json_type(self.header("content-type"))
         length = self.header("content-length")
         if length.isdigit() and int(length[:20]) > self._body_bytes:
@@ -135,7 +136,7 @@ class HttpContext:
             if len(body) > self._body_bytes:
                 raise self._too_large()
             if not message.get("more_body", False):
-                self._read_all = True
+                self._reading = False
                 return bytes(body)
 
     def _too_large(self) -> HttpError:
@@ -196,7 +197,7 @@ class HttpContext:
     def _error(self, code: grpc.StatusCode, message: str, metadata: dict[str, Any]) -> ServingError:
         if self._http_error is not None:
             return self._http_error
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED and not self._read_all:
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED and self._reading:
             return HttpError(408, message)
         if encoded := metadata.get(DETAILS_KEY):
             return from_status(Status.FromString(encoded))

@@ -198,6 +198,9 @@ async def test_f25_a_deadline_of_the_caller(shared_web: WebServer) -> None:
         )
     assert reply.status_code == 504
     checked(reply)
+    passed = {"sparseclip-timeout": "0", **JSON}
+    reply = await shared_web.client.post("/v1/embed", content=b"{}", headers=passed)
+    assert reply.status_code == 504
     for text in ("nan", "a", "inf"):
         reply = await shared_web.client.get("/v1/models", headers={"sparseclip-timeout": text})
         assert reply.status_code == 400
