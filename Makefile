@@ -62,7 +62,8 @@ test-tensorrt: $(VENV)/.dev ## TensorRT reads and builds graphs, without a GPU (
 	$(BIN)/python -m pip install --quiet tensorrt-rtx cuda-bindings
 	$(BIN)/python -m pytest tests/serving/engines/test_tensorrt_engine.py $(ARGS)
 
-test-soak: $(VENV)/.dev ## The tests that take long: an export killed 200 times, Ray's nodes (minutes)
+test-soak: $(VENV)/.dev ## The tests that take long: an export killed 200 times, Ray's nodes and replicas (minutes)
+	$(BIN)/python -m pip install --quiet -c constraints.txt 'ray[serve]'
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
 test-browser: $(VENV)/.dev build/axe/package/axe.min.js ## The studio in Chromium, with axe-core; writes its screenshots into docs/assets

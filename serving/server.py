@@ -41,6 +41,8 @@ from serving.rpc.services.embedding import EMBED, EmbeddingService
 from sparseclip.v1 import admin_pb2_grpc, chat_pb2_grpc, concepts_pb2_grpc, embedding_pb2_grpc
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from serving.core.open_telemetry import Tracer
     from serving.http.listener import HttpListener
     from serving.studio.gallery_reader import GalleryReader
@@ -79,6 +81,8 @@ class Server:
         self.metrics_address: str | None = None
         self.http_address: str | None = None
         """The address of the HTTP door, for a browser."""
+        self.http_app: ASGIApp | None = None
+        """What answers there."""
         self._health_services: list[HealthService] = []
         self._grpc_servers: list[grpc.aio.Server] = []
         """One for each port."""
@@ -168,14 +172,14 @@ class Server:
             registry=self.registry,
             limits=self.config.limits,
             metrics=self.metrics,
-            is_serving=lambda: self._is_serving,
+            is_serving=lambda: self.is_serving,
         )
         config = self.config
         folder = read_folder(config.gallery)
         self._gallery = GalleryReader(folder, self.registry, config.limits.image_bytes)
         studio = studio_routes(services, self._gallery, self.address)
-        app = http_application(services, config, self._sanitizer, studio)
-        self._http = HttpListener(config, app)
+        self.http_app = http_application(services, config, self._sanitizer, studio)
+        self._http = HttpListener(config, self.http_app)
         self.http_address = await self._http.start(port)
         self._gallery.start()
 
@@ -208,11 +212,12 @@ class Server:
         return server
 
     @property
-    def _is_serving(self) -> bool:
+    def is_serving(self) -> bool:
+        """Whether health says SERVING."""
         return self.admission.is_open and self.registry.healthy
 
     def _update_health(self) -> None:
-        serving = self._is_serving
+        serving = self.is_serving
         self.metrics.serving.set(serving)
         for health in self._health_services:
             health.set_serving(serving, without=() if self.registry.has_chat else (CHAT_SERVICE,))
