@@ -51,9 +51,9 @@ def main() -> None:
     flags = ("--chat", "auto", "--http-port", "0")
     with serving(given.bundle or default_bundle(), *flags) as server:
         result: dict[str, Any] = {"machine": described(), "redraw_ms": None}
-        result |= asyncio.run(_answers(server.address, given))
+        result |= asyncio.run(_answers(server.http_address, given))
         if given.browser == "on":
-            result["redraw_ms"] = redraws(server.address, given.moves)
+            result["redraw_ms"] = redraws(server.http_address, given.moves)
     print(json.dumps(result, indent=1))
     (RESULTS / "studio.json").write_text(json.dumps(result, indent=1) + "\n")
     redraw = result["redraw_ms"]
