@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
 import grpc
-from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not in the stubs
 
 from serving.rpc.call_context import RpcContext, ServerCall
+
+# The stubs leave it out. Whether mypy finds it depends on what else it checks.
+cygrpc: Any = importlib.import_module("grpc._cython.cygrpc")
 
 ACCEPTED_AT_ONCE = 32
 """Calls of one method that are accepted in one turn of the event loop."""
