@@ -1,8 +1,8 @@
 # The server on an NVIDIA GPU, through onnxruntime's CUDA provider. From the root of a clone:
 #
 #   docker build -f deploy/docker/cuda.Dockerfile -t sparseclip:cuda .
-#   docker run --rm --gpus all -p 127.0.0.1:50051:50051 sparseclip:cuda \
-#       --host 0.0.0.0 --insecure
+#   docker run --rm --gpus all -p 127.0.0.1:50051:50051 -p 127.0.0.1:8080:8080 sparseclip:cuda \
+#       --host 0.0.0.0 --insecure --http-port 8080
 #
 # The host needs the NVIDIA driver and its container toolkit. CUDA itself comes with torch.
 ARG BASE=python:3.13-slim-bookworm
