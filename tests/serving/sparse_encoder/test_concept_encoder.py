@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from PIL import Image
 
 from bundle.onnx_graph import OnnxGraph
@@ -20,14 +21,18 @@ from bundle.store import BundleError, open_bundle
 from serving.sparse_encoder.open_encoder import open_sparse_encoder
 from tests.support.paths import ROOT
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 TEXTS = ["a red circle", "the blue square", "a cat under a tree"]
 
 
 def drawing(seed: int, mode: str = "RGB") -> Image.Image:
     noise = np.random.default_rng(seed).integers(0, 256, (40, 32, 3), dtype=np.uint8)
     return Image.fromarray(noise).convert(mode)
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of a bundle is on a hub, and sentence-transformers would ask for its card."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture(scope="module")
