@@ -34,8 +34,8 @@ from benchmarks.clip_models import GEOMETRIES, WORK, prepare
 from benchmarks.closed_loop import closed_loop
 from benchmarks.figures import RESULTS, add_result, described, summaries
 from benchmarks.http_caller import HttpCaller
-from benchmarks.peers.base import EmbeddingCaller, RefusedError
-from benchmarks.peers.sparseclip_peer import SparseclipCaller
+from benchmarks.peers.base import EmbeddingCaller
+from benchmarks.peers.sparseclip_peer import SparseclipCaller, reply_of
 from benchmarks.running_server import LONG_QUEUE, Server, serving
 from benchmarks.sample_collections import DISTINCT, IMAGES, image
 from bundle.store import default_bundle, open_bundle
@@ -72,12 +72,7 @@ class OpenInferenceCaller:
 
     async def send(self, message: bytes) -> bytes:
         """See EmbeddingCaller.send. An image that fails fails the call."""
-        try:
-            reply: bytes = await self._send(message, timeout=600)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                raise RefusedError from error
-            raise RuntimeError(f"{error.code().name}: {error.details()}") from error
+        reply = await reply_of(self._send, message)
         open_inference_pb2.ModelInferResponse.FromString(reply)
         return reply
 

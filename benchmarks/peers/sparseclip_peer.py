@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -21,6 +22,17 @@ from serving.engines.base import EngineConfig
 from sparseclip.v1 import embedding_pb2
 
 
+async def reply_of(send: Any, message: bytes) -> bytes:
+    """The reply to a message that `send` sends by gRPC. Raises RefusedError, RuntimeError."""
+    try:
+        reply: bytes = await send(message, timeout=600)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise RefusedError from error
+        raise RuntimeError(f"{error.code().name}: {error.details()}") from error
+    return reply
+
+
 class SparseclipCaller:
     """Calls Embed. The reply of a dense bundle is its vectors, that of a sparse one its codes."""
 
@@ -34,12 +46,7 @@ class SparseclipCaller:
 
     async def send(self, message: bytes) -> bytes:
         """See EmbeddingCaller.send."""
-        try:
-            reply: bytes = await self._send(message, timeout=600)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                raise RefusedError from error
-            raise RuntimeError(f"{error.code().name}: {error.details()}") from error
+        reply = await reply_of(self._send, message)
         for result in embedding_pb2.EmbedResponse.FromString(reply).results:
             if result.status.code:
                 raise RuntimeError(f"an image failed: {result.status.message}")

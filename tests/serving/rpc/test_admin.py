@@ -16,7 +16,7 @@ from sparseclip.v1 import (
     admin_pb2_grpc,
 )
 from tests.serving.support.certificates import ROOT, bearer, write_tokens
-from tests.serving.support.model_versions import copy_version, damage
+from tests.serving.support.model_versions import three_versions
 from tests.serving.support.running_server import (
     PNG,
     Running,
@@ -37,14 +37,9 @@ ROOT_METADATA = bearer(ROOT)
 async def admin(tiny_bundle: Path, tmp_path_factory: Any) -> AsyncIterator[tuple[Running, Any]]:
     """A server over a directory with versions 1, 2 and a damaged 3, and its admin stub."""
     models = tmp_path_factory.mktemp("models") / "models"
-    for version in ("1", "2"):
-        copy_version(tiny_bundle, models, version)
-    damage(copy_version(tiny_bundle, models, "3"))
-    (models / "tiny" / "CURRENT").write_text("2\n")
+    first = three_versions(tiny_bundle, models)
     tokens = write_tokens(models.parent / "tokens.json")
-    async with serving(
-        models / "tiny" / "1", models=str(models), tokens=str(tokens), admin_port=0
-    ) as running:
+    async with serving(first, models=str(models), tokens=str(tokens), admin_port=0) as running:
         assert running.server.admin_address
         async with grpc.aio.insecure_channel(running.server.admin_address) as channel:
             yield running, admin_pb2_grpc.AdminServiceStub(channel)  # type: ignore[no-untyped-call]

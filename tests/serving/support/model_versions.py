@@ -32,3 +32,12 @@ def damage(version: Path) -> None:
     """Changes the last byte of a graph."""
     graph = version / "image.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+
+
+def three_versions(bundle: Path, models: Path) -> Path:
+    """Versions 1, 2 and a damaged 3 of `tiny`, of which 2 is current. Gives version 1."""
+    for version in ("1", "2"):
+        copy_version(bundle, models, version)
+    damage(copy_version(bundle, models, "3"))
+    (models / "tiny" / "CURRENT").write_text("2\n")
+    return models / "tiny" / "1"

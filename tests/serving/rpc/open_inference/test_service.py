@@ -16,7 +16,7 @@ from serving.rpc.open_inference import open_inference_pb2 as pb
 from serving.rpc.open_inference.service import INFERENCE_SERVICE
 from tests.serving.rpc.open_inference.infer_requests import infer_request, stub
 from tests.serving.support.certificates import ALICE, ROOT, bearer, write_tokens
-from tests.serving.support.model_versions import copy_version, damage
+from tests.serving.support.model_versions import three_versions
 from tests.serving.support.running_server import (
     PNG,
     Running,
@@ -35,13 +35,10 @@ async def guarded(tiny_bundle: Path, tmp_path_factory: Any) -> AsyncIterator[Run
     """A server with tokens and an admin port, over a directory with versions 1, 2 and a damaged 3.
     2 is current in the directory, 1 is served."""
     models = tmp_path_factory.mktemp("models") / "models"
-    for version in ("1", "2"):
-        copy_version(tiny_bundle, models, version)
-    damage(copy_version(tiny_bundle, models, "3"))
-    (models / "tiny" / "CURRENT").write_text("2\n")
+    first = three_versions(tiny_bundle, models)
     tokens = write_tokens(models.parent / "tokens.json")
     async with serving(
-        models / "tiny" / "1", models=str(models), tokens=str(tokens), admin_port=0, token=ALICE
+        first, models=str(models), tokens=str(tokens), admin_port=0, token=ALICE
     ) as running:
         yield running
 
