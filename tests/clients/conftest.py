@@ -1,4 +1,4 @@
-"""A server for others' clients, in a process of its own."""
+"""Servers for others' clients, in processes of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.serving.support.server_process import Process
 
 @pytest.fixture(scope="module")
 def server(tiny_bundle: Path) -> Iterator[Process]:
-    process = Process(tiny_bundle, "--chat", "off")
+    process = Process(tiny_bundle, "--chat", "off", "--http-port", "0")
     try:
         yield process
     finally:

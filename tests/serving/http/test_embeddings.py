@@ -1,8 +1,7 @@
-"""Vectors through the stock clients of OpenAI and Cohere, and in the shapes of others."""
+"""Vectors in the shapes of OpenAI, Cohere and others, whose clients are in tests/clients."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import dataclasses
@@ -11,9 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import cohere
 import numpy as np
-import openai
 import pytest
 import pytest_asyncio
 
@@ -47,10 +44,6 @@ async def code_web(tiny_bundle: Path, tmp_path_factory: Any) -> AsyncIterator[We
         yield opened
 
 
-def stock(opened: WebServer) -> Any:
-    return openai.AsyncOpenAI(base_url=f"{opened.address}/v1", api_key="any", max_retries=0)
-
-
 async def expected(opened: WebServer, dense: bool) -> np.ndarray:
     """Unit vectors of TEXTS and PNG by gRPC: dense ones, or codes written out."""
     request = embed_request(PNG, texts=TEXTS)
@@ -71,42 +64,31 @@ async def expected(opened: WebServer, dense: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["code", "dense", "both"])
-async def test_openais_client_gets_the_vectors(
+async def test_the_vectors_are_dense_where_they_are_shared(
     code_web: WebServer, dense_web: WebServer, shared_web: WebServer, kind: str
 ) -> None:
     opened = {"code": code_web, "dense": dense_web, "both": shared_web}[kind]
     vector = "code" if kind == "code" else "dense"
     rows = await expected(opened, vector == "dense")
     async with unharmed(opened.running) if kind == "both" else contextlib.nullcontext():
-        answer = await stock(opened).embeddings.create(model="", input=list(TEXTS))
-        floats = await stock(opened).embeddings.create(
-            model="", input=TEXTS[0], encoding_format="float"
-        )
-    vectors = np.array([entry.embedding for entry in answer.data])
+        reply = await opened.post(PATH, {"input": list(TEXTS)})
+        one = await opened.post(PATH, {"input": TEXTS[0]})
+    vectors = [entry["embedding"] for entry in reply["data"]]
     np.testing.assert_allclose(vectors, rows[:2], atol=1e-5)
-    np.testing.assert_allclose(floats.data[0].embedding, rows[0], atol=1e-5)
-    assert [entry.index for entry in answer.data] == [0, 1]
-    assert answer.usage.prompt_tokens > 2
-    assert answer.model_extra["sparseclip"] == {"vector": vector}
+    np.testing.assert_allclose(one["data"][0]["embedding"], rows[0], atol=1e-5)
+    assert [entry["index"] for entry in reply["data"]] == [0, 1]
+    assert reply["usage"]["prompt_tokens"] > 2
+    assert reply["sparseclip"] == {"vector": vector}
     [listed, _] = (await opened.get("/v1/models"))["data"]
     assert listed["embedding"] == {"vector": vector, "dimensions": rows.shape[1]}
 
 
-async def test_base64_is_what_the_client_asks_for(code_web: WebServer) -> None:
+async def test_base64_is_what_openais_client_asks_for(code_web: WebServer) -> None:
     body = {"input": list(TEXTS), "encoding_format": "base64"}
     reply = await code_web.post(PATH, body)
     raw = base64.b64decode(reply["data"][1]["embedding"])
     vector = np.frombuffer(raw, dtype="<f4")
     np.testing.assert_allclose(vector, (await expected(code_web, False))[1], atol=1e-5)
-
-
-async def test_the_blocking_client(code_web: WebServer) -> None:
-    def vector() -> Any:
-        client = openai.OpenAI(base_url=f"{code_web.address}/v1", api_key="any")
-        return client.embeddings.create(model="", input=TEXTS[1]).data[0].embedding
-
-    row = (await expected(code_web, False))[1]
-    np.testing.assert_allclose(await asyncio.to_thread(vector), row, atol=1e-5)
 
 
 IMAGE_BODIES = {
@@ -177,51 +159,17 @@ async def test_what_was_not_read_is_said(code_web: WebServer) -> None:
     assert problem["field"] == "texts[0]"
 
 
-def cohere_client(opened: WebServer) -> Any:
-    return cohere.AsyncClientV2(api_key="any", base_url=opened.address)
-
-
-async def test_coheres_client_gets_the_vectors(code_web: WebServer) -> None:
+async def test_coheres_vectors_are_those_of_a_code(code_web: WebServer) -> None:
     rows = await expected(code_web, False)
-    client = cohere_client(code_web)
-    answer = await client.embed(
-        model="", input_type="search_query", texts=list(TEXTS), embedding_types=["float", "base64"]
-    )
-    np.testing.assert_allclose(answer.embeddings.float_, rows[:2], atol=1e-5)
-    assert answer.embeddings.base64 is not None
-    raw = base64.b64decode(answer.embeddings.base64[0])
-    np.testing.assert_allclose(np.frombuffer(raw, "<f4"), rows[0], atol=1e-5)
-    assert answer.texts == list(TEXTS)
-    image = await client.embed(model="", input_type="image", images=[data_uri()])
-    np.testing.assert_allclose(image.embeddings.float_, rows[2:], atol=1e-5)
-    inputs: Any = [
-        {"content": [{"type": "text", "text": TEXTS[0]}]},
-        {"content": [{"type": "image_url", "image_url": {"url": data_uri()}}]},
-    ]
-    mixed = await client.embed(model="", input_type="search_document", inputs=inputs)
-    np.testing.assert_allclose(mixed.embeddings.float_, rows[[0, 2]], atol=1e-5)
-
-
-async def test_coheres_blocking_client_and_sparse_vectors(code_web: WebServer) -> None:
-    def embed() -> Any:
-        client = cohere.ClientV2(api_key="any", base_url=code_web.address)
-        return client.embed(
-            model="", input_type="search_query", texts=["dog"], embedding_types=["sparse"]
-        )
-
-    answer = await asyncio.to_thread(embed)
-    [vector] = answer.embeddings.model_extra["sparse"]
-    assert set(vector[0]) == {"index", "value", "name"}
-
-
-async def test_coheres_client_raises_the_error(code_web: WebServer) -> None:
-    with pytest.raises(cohere.errors.BadRequestError) as raised:
-        await cohere_client(code_web).embed(
-            model="", input_type="image", images=["https://example.org/a.png"]
-        )
-    body: Any = raised.value.body
-    assert body["field"] == "images[0]"
-    assert "never fetches" in body["message"]
+    picture = {"type": "image_url", "image_url": {"url": data_uri()}}
+    contents = [{"type": "text", "text": TEXTS[0]}, picture]
+    for body, numbers in (
+        ({"texts": list(TEXTS)}, [0, 1]),
+        ({"images": [data_uri()]}, [2]),
+        ({"inputs": [{"content": [content]} for content in contents]}, [0, 2]),
+    ):
+        reply = await code_web.post(COHERE, {"model": "", **body})
+        np.testing.assert_allclose(reply["embeddings"]["float"], rows[numbers], atol=1e-5)
 
 
 BAD = [
