@@ -51,7 +51,7 @@ test-explore: $(VENV)/.dev ## The tests of hypothesis with other and more exampl
 test-gpu: $(VENV)/.dev ## The tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
-test-clients: $(VENV)/.dev $(CLIENTS)/.ready ## Clients of Triton, KServe and infinity call the server, from .venv-clients (500 MB)
+test-clients: $(VENV)/.dev $(CLIENTS)/.ready ## Clients of Triton, KServe, infinity, LangChain and LlamaIndex call the server, from .venv-clients (700 MB)
 	$(BIN)/python -m pip install --quiet -c constraints.txt mteb==2.26.24
 	$(BIN)/python -m pytest -m clients $(ARGS)
 

@@ -18,6 +18,7 @@ from serving.http.docs_page import docs_routes
 from serving.http.door import Services
 from serving.http.guard import LOOPBACK_NAMES, Guard
 from serving.http.http_context import RefusedCallError
+from serving.http.infinity_routes import infinity_routes
 from serving.http.native_routes import native_routes
 from serving.http.openai_chat import chat_routes
 from serving.http.openai_embeddings import embeddings_routes
@@ -36,6 +37,7 @@ def http_application(
     app = Starlette(
         routes=[
             *system_routes(services),
+            *infinity_routes(services),
             *native_routes(services),
             *chat_routes(services),
             *embeddings_routes(services),

@@ -97,6 +97,7 @@ OPERATIONS = (
     HttpOperation(path="/healthz", method="get", summary="Says ok while the process lives."),
     HttpOperation(path="/readyz", method="get", summary="Says ok while it answers, else 503."),
     HttpOperation(path="/health", method="get", summary="The same for clients of infinity."),
+    HttpOperation(path="/models", method="get", summary="The models, for clients of infinity."),
     HttpOperation(path="/metrics", method="get", summary="Prometheus metrics."),
 )
 

@@ -3,7 +3,6 @@ models that it serves."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -15,7 +14,7 @@ from serving.core.errors import ErrorKind, ServingError
 from serving.core.requests import ModelSelector
 from serving.http.door import Endpoint, HttpCall, Services, identify
 from serving.http.embedding_vectors import vector_of
-from serving.http.json_body import JSON_TYPE, dump_json
+from serving.http.json_body import dump_json
 from serving.http.json_messages import to_json
 from serving.http.native_routes import query_of
 from serving.models.loaded_model import ServedModel
@@ -33,13 +32,8 @@ def system_routes(services: Services) -> list[BaseRoute]:
         return PlainTextResponse("ok\n")
 
     async def ready(request: Request) -> Response:
-        if not services.is_serving():
-            raise ServingError(ErrorKind.UNAVAILABLE, "the server is not ready")
+        check_ready(services)
         return PlainTextResponse("ok\n")
-
-    async def health(request: Request) -> Response:
-        await ready(request)
-        return Response(dump_json({"unix": time.time()}), media_type=JSON_TYPE)
 
     async def metrics(request: Request) -> Response:
         identify(services, request, METRICS)
@@ -70,9 +64,14 @@ def system_routes(services: Services) -> list[BaseRoute]:
         Route("/readyz", ready, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
         Route("/v1/models", Endpoint(services, models), methods=["GET"]),
-        Route("/health", health, methods=["GET"]),  # what the client of infinity asks first
         Route("/v1/models/{model}", Endpoint(services, models), methods=["GET"]),
     ]
+
+
+def check_ready(services: Services) -> None:
+    """Raises ServingError unless health says SERVING."""
+    if not services.is_serving():
+        raise ServingError(ErrorKind.UNAVAILABLE, "the server is not ready")
 
 
 def _models(services: Services) -> list[dict[str, Any]]:

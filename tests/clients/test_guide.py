@@ -16,7 +16,7 @@ pytestmark = pytest.mark.clients
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Process]:
-    process = Process(ROOT / "models" / "demo", "--chat", "off")
+    process = Process(ROOT / "models" / "demo", "--chat", "off", "--http-port", "0")
     try:
         yield process
     finally:
@@ -24,10 +24,15 @@ def demo() -> Iterator[Process]:
 
 
 def test_there_are_programs() -> None:
-    assert blocks("py")
+    assert len(blocks("py")) >= 3
 
 
 @pytest.mark.parametrize("block", blocks("py"), ids=lambda block: block.place)
 def test_a_program_runs(block: Block, demo: Process) -> None:
     program = block.code.replace("localhost:50051", demo.address)
-    assert execute("-c", program, cwd=ROOT)
+    assert demo.http_address
+    program = program.replace("http://localhost:8080", demo.http_address)
+    printed = execute("-c", program, cwd=ROOT)
+    if "a puppy" in program:
+        assert printed == "dog\n"
+    assert printed

@@ -118,8 +118,11 @@ async def test_pictures_in_the_shapes_of_others(code_web: WebServer, body: Any, 
     np.testing.assert_allclose(reply["data"][0]["embedding"], row, atol=1e-5)
 
 
-async def test_infinitys_client_asks_for_health_first(code_web: WebServer) -> None:
+async def test_infinitys_clients_ask_for_health_and_models(code_web: WebServer) -> None:
     assert (await code_web.get("/health"))["unix"] > 1e9
+    [model] = (await code_web.get("/models"))["data"]
+    assert (model["id"], model["owned_by"]) == ("tiny", "infinity")
+    assert model["stats"] == {"results_pending": 0}
 
 
 async def test_texts_and_pictures_together(code_web: WebServer) -> None:
