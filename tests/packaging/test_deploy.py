@@ -122,6 +122,18 @@ def test_the_manifests_are_all_applied_and_name_one_server() -> None:
     assert target["name"] == deployment["metadata"]["name"]
 
 
+def test_the_rules_for_traces_allow_a_collector_and_dns_alone() -> None:
+    text = (DEPLOY / "kubernetes/network_policy.yaml").read_text()
+    policy, none, rules = text.partition("  egress: []\n")
+    assert yaml.safe_load(policy + none)["spec"]["egress"] == []
+    allowed = yaml.safe_load(policy + rules.replace("  # ", "  "))["spec"]["egress"]
+    ports = [port["port"] for rule in allowed for port in rule["ports"]]
+    command = load("compose.yaml")["services"]["sparseclip"]["command"]
+    collector = command[command.index("--traces") + 1]
+    assert ports == [int(collector.rpartition(":")[2]), 53, 53]
+    assert all(rule["to"] for rule in allowed), "a rule without `to` allows every address"
+
+
 def test_every_series_of_the_dashboard_and_the_alerts_is_exported() -> None:
     dashboard = json.loads((DEPLOY / "grafana/dashboards/sparseclip.json").read_text())
     rules = load("prometheus/alerts.yml")["groups"][0]["rules"]
