@@ -10,11 +10,11 @@ from starlette.routing import BaseRoute, Route
 
 from serving.core.errors import invalid
 from serving.http.body_model import StrictBody
-from serving.http.door import Endpoint, HttpCall, Services
+from serving.http.door import Endpoint, Services
+from serving.http.embedding_call import EmbeddingQuery, embedding_call
 from serving.http.embedding_inputs import EmbeddingInputs
-from serving.http.embedding_vectors import EmbeddingAnswer, embed, forms_of
+from serving.http.embedding_vectors import EmbeddingAnswer, forms_of
 from serving.http.json_body import dump_list, dump_object
-from serving.http.native_routes import EMBED
 from serving.http.openai_chat_body import ImageAddress
 from serving.http.system_routes import model_selector
 
@@ -55,26 +55,16 @@ class CohereEmbedBody(StrictBody):
 
 def cohere_routes(services: Services) -> list[BaseRoute]:
     """The route of Cohere's clients."""
-    return [Route("/v2/embed", Endpoint(services, lambda _: _call(services)), methods=["POST"])]
+    call = embedding_call(services, CohereEmbedBody, _query, _reply)
+    return [Route("/v2/embed", Endpoint(services, lambda _: call), methods=["POST"])]
 
 
-def _call(services: Services) -> HttpCall:
-    async def run(body: CohereEmbedBody, context: Any) -> bytes:
-        inputs = _inputs(body)
-        forms = forms_of(body.embedding_types, "embedding_types")
-        inputs.paths.add("outputs.sparse", "embedding_types")
-        dimensions = ("output_dimension", body.output_dimension)
-        answer = await embed(
-            services.registry, services.embedding, inputs, forms, dimensions, context
-        )
-        return _reply(answer, inputs)
-
-    return HttpCall(
-        method=EMBED,
-        request_deserializer=CohereEmbedBody.read,
-        response_serializer=bytes,
-        unary_unary=run,
-    )
+def _query(body: CohereEmbedBody) -> EmbeddingQuery:
+    inputs = _inputs(body)
+    forms = forms_of(body.embedding_types, "embedding_types")
+    inputs.paths.add("outputs.sparse", "embedding_types")
+    dimensions = ("output_dimension", body.output_dimension)
+    return EmbeddingQuery(inputs=inputs, forms=forms, dimensions=dimensions)
 
 
 def _inputs(body: CohereEmbedBody) -> EmbeddingInputs:
@@ -105,7 +95,8 @@ def _add_input(inputs: EmbeddingInputs, entry: EmbedInputBody, at: str) -> None:
         raise invalid(f"{at}[0].{part.type}", "is needed, and nothing else")
 
 
-def _reply(answer: EmbeddingAnswer, inputs: EmbeddingInputs) -> bytes:
+def _reply(answer: EmbeddingAnswer, query: EmbeddingQuery) -> bytes:
+    inputs = query.inputs
     warnings = [
         said
         for i, result in enumerate(answer.results)

@@ -11,12 +11,12 @@ from starlette.routing import BaseRoute, Route
 
 from serving.core.errors import invalid
 from serving.http.body_model import StrictBody
-from serving.http.door import Endpoint, HttpCall, Services
+from serving.http.door import Endpoint, Services
+from serving.http.embedding_call import EmbeddingQuery, embedding_call
 from serving.http.embedding_inputs import EmbeddingInputs, InputKind
-from serving.http.embedding_vectors import EmbeddingAnswer, VectorForm, embed, forms_of
+from serving.http.embedding_vectors import EmbeddingAnswer, VectorForm, forms_of
 from serving.http.json_body import dump_list, dump_object
 from serving.http.json_messages import shown
-from serving.http.native_routes import EMBED
 from serving.http.openai_chat_body import ChatMessageBody
 from serving.http.system_routes import model_selector
 
@@ -46,31 +46,21 @@ class EmbeddingsBody(StrictBody):
 
 def embeddings_routes(services: Services) -> list[BaseRoute]:
     """The routes of vectors; infinity's own has no version."""
-    endpoint = Endpoint(services, lambda _: _call(services))
+    call = embedding_call(services, EmbeddingsBody, _query, _reply)
+    endpoint = Endpoint(services, lambda _: call)
     paths = ("/v1/embeddings", "/embeddings")
     return [Route(path, endpoint, methods=["POST"]) for path in paths]
 
 
-def _call(services: Services) -> HttpCall:
-    async def run(body: EmbeddingsBody, context: Any) -> bytes:
-        inputs = _inputs(body)
-        if body.embedding_types is None:
-            forms: Sequence[VectorForm] = (body.encoding_format,)
-        else:
-            forms = forms_of(body.embedding_types, "embedding_types")
-            inputs.paths.add("outputs.sparse", "embedding_types")
-        dimensions = ("dimensions", body.dimensions or None)  # infinity's client says 0
-        answer = await embed(
-            services.registry, services.embedding, inputs, forms, dimensions, context
-        )
-        return _reply(answer, forms)
-
-    return HttpCall(
-        method=EMBED,
-        request_deserializer=EmbeddingsBody.read,
-        response_serializer=bytes,
-        unary_unary=run,
-    )
+def _query(body: EmbeddingsBody) -> EmbeddingQuery:
+    inputs = _inputs(body)
+    if body.embedding_types is None:
+        forms: Sequence[VectorForm] = (body.encoding_format,)
+    else:
+        forms = forms_of(body.embedding_types, "embedding_types")
+        inputs.paths.add("outputs.sparse", "embedding_types")
+    dimensions = ("dimensions", body.dimensions or None)  # infinity's client says 0
+    return EmbeddingQuery(inputs=inputs, forms=forms, dimensions=dimensions)
 
 
 def _inputs(body: EmbeddingsBody) -> EmbeddingInputs:
@@ -128,8 +118,8 @@ def _add_message(inputs: EmbeddingInputs, messages: list[ChatMessageBody]) -> No
         inputs.add_image(part.image_url.url, f"{at}.image_url.url")
 
 
-def _reply(answer: EmbeddingAnswer, forms: Sequence[VectorForm]) -> bytes:
-    main, *others = forms
+def _reply(answer: EmbeddingAnswer, query: EmbeddingQuery) -> bytes:
+    main, *others = query.forms
     data = [
         dump_object(
             {
