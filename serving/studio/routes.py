@@ -24,8 +24,8 @@ from serving.studio.gallery_pictures import GalleryPicture
 from serving.studio.gallery_reader import GalleryReader
 from serving.studio.page_files import PageFile, read_page
 
-GALLERY = "/sparseclip.v1.ConceptService/SearchConcepts"
-"""The method whose rules the gallery's calls have: they show what concepts mean."""
+GALLERY = "/studio/gallery"
+"""What the gallery's calls are counted as. The rules are those of any method without its own."""
 MAX_TERMS = 512
 MAX_HITS = 100
 MAX_WEIGHT = 1_000_000

@@ -96,6 +96,13 @@ async def test_the_gallery_says_what_it_has(studio: WebServer) -> None:
     assert described["chat"]["reason"]
 
 
+async def test_calls_of_the_gallery_are_counted_by_a_name_of_their_own(studio: WebServer) -> None:
+    await studio.get("/studio/api/gallery")
+    counted = (await studio.client.get("/metrics")).text
+    assert 'method="/studio/gallery"' in counted
+    assert "SearchConcepts" not in counted
+
+
 async def test_a_picture_comes_by_its_name_alone(studio: WebServer, folder: Path) -> None:
     for name in ("a.png", HOSTILE, "ü & %2e%2e.png"):
         reply = await studio.client.get(f"/studio/api/gallery/pictures/{quote(name, safe='')}")

@@ -54,11 +54,12 @@ export function draw() {
   part("stop").disabled = !running.size;
 }
 
-function facts({ first, tokens, rate, end, stopped }) {
+function facts({ first, tokens, rate, took, end, stopped }) {
   const parts = [];
   if (first) parts.push(`first token ${Math.round(first)} ms`);
   if (tokens) parts.push(`${tokens} ${tokens === 1 ? "token" : "tokens"}`);
   if (rate) parts.push(`${Math.round(rate)} tokens/s`);
+  else if (took) parts.push(`${Math.round(took)} ms in all`);
   if (stopped) parts.push("stopped");
   else if (end && end.finish === "CHAT_FINISH_LENGTH") parts.push("cut at the limit");
   // A part stays on one line.
@@ -75,7 +76,7 @@ async function answer(kind, question, steering) {
   shown.element.classList.add("busy");
   draw();
   const sent = performance.now();
-  const seen = { first: 0, tokens: 0, rate: 0, end: null, stopped: false };
+  const seen = { first: 0, tokens: 0, rate: 0, took: 0, end: null, stopped: false };
   let start = null;
   try {
     const data = kind === "blind" ? null : state.picture.data;
@@ -95,7 +96,9 @@ async function answer(kind, question, steering) {
     }
     // The server's count: a piece of text may hold several tokens.
     seen.tokens = Number(seen.end?.usage?.completion_tokens ?? seen.tokens);
-    const seconds = (performance.now() - sent - seen.first) / 1000;
+    seen.took = performance.now() - sent;
+    const seconds = (seen.took - seen.first) / 1000;
+    // Between the first token and the last: one token alone has no rate.
     if (seen.tokens > 1 && seconds > 0) seen.rate = (seen.tokens - 1) / seconds;
     if (!shown.text.textContent) shown.text.textContent = "(an empty answer)";
     mark(`answer ${kind}`);
