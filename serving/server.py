@@ -106,6 +106,8 @@ class Server:
         await self._listen()
         if not config.front_ends:
             await self._load(path)
+        if self._gallery is not None:
+            self._gallery.check_model()
         self.admission.open()
         self._admin_admission.open()
         self._update_health()
@@ -158,8 +160,7 @@ class Server:
             from serving.http.application import http_application
             from serving.http.door import Services
             from serving.http.listener import HttpListener
-            from serving.studio.gallery_pictures import read_folder
-            from serving.studio.gallery_reader import GalleryReader
+            from serving.studio.open_gallery import open_gallery
             from serving.studio.routes import studio_routes
         except ModuleNotFoundError as error:
             hint = "pip install 'sparseclip[http]'"
@@ -175,8 +176,7 @@ class Server:
             is_serving=lambda: self.is_serving,
         )
         config = self.config
-        folder = read_folder(config.gallery)
-        self._gallery = GalleryReader(folder, self.registry, config.limits.image_bytes)
+        self._gallery = open_gallery(config, self.registry)
         studio = studio_routes(services, self._gallery, self.address)
         self.http_app = http_application(services, config, self._sanitizer, studio)
         self._http = HttpListener(config, self.http_app)

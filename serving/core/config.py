@@ -72,6 +72,9 @@ class ServerConfig:
     gallery: str | None = None
     """Folder of pictures that the studio offers and searches. Default: a set of drawings that comes
     with Sparseclip."""
+    gallery_export: str | None = None
+    """Export of the folder `gallery` by the model that is served, whose codes the studio takes
+    (extra export). Default: the studio embeds the pictures."""
     admin_port: Port | None = None
     """Port of AdminService; needs tokens. Default: AdminService is not served."""
     metrics_port: Port | None = None
@@ -123,6 +126,8 @@ class ServerConfig:
             raise StartupError("admin_port: cannot be combined with socket")
         if self.http_port is not None and self.socket is not None:
             raise StartupError("http_port: cannot be combined with socket")
+        if self.gallery_export is not None and self.gallery is None:
+            raise StartupError("gallery_export: needs gallery, the folder of its pictures")
         if self.traces is not None and not self.traces.startswith(("http://", "https://")):
             raise StartupError("traces: must begin with http:// or https://")
         if self.front_ends:

@@ -49,6 +49,8 @@ class ServedModel:
     ) -> None:
         manifest = bundle.manifest
         self.id = ModelId(name=manifest.name, version=manifest.version)
+        self.digest = manifest.digest
+        """Of the whole bundle, as exports keep it."""
         self.architecture = manifest.architecture
         self.preprocessing = manifest.preprocessing
         self.concepts = bundle.concepts

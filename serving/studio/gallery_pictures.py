@@ -26,7 +26,7 @@ class GalleryPicture:
     """One file of the folder."""
 
     name: str
-    """The file's name, by which it is asked for."""
+    """The file's name, or its path in an exported folder, by which it is asked for."""
     path: Path
     media_type: str
 
@@ -46,7 +46,12 @@ class PictureFolder:
     title: str
     """What the page calls the collection."""
     pictures: tuple[GalleryPicture, ...]
-    """In the order of their names."""
+    """In the order of their names, or of the export that they are taken from."""
+
+
+def media_type(name: str) -> str | None:
+    """What a browser is told of a picture of this name; None if the gallery does not take it."""
+    return _MEDIA_TYPES.get(Path(name).suffix.lower())
 
 
 def read_folder(folder: str | None) -> PictureFolder:
@@ -60,9 +65,9 @@ def read_folder(folder: str | None) -> PictureFolder:
     except OSError:
         raise StartupError("gallery: the folder cannot be read") from None
     pictures = tuple(
-        GalleryPicture(name=file.name, path=file, media_type=_MEDIA_TYPES[file.suffix.lower()])
+        GalleryPicture(name=file.name, path=file, media_type=kind)
         for file in files
-        if file.suffix.lower() in _MEDIA_TYPES
+        if (kind := media_type(file.name))
     )
     if len(pictures) > MAX_PICTURES:
         raise StartupError(f"gallery: more than {MAX_PICTURES:,} pictures")

@@ -48,7 +48,7 @@ def studio_routes(services: Services, gallery: GalleryReader, server: str) -> li
     handlers = _GalleryCalls(services, gallery, server)
     calls = [
         ("gallery", handlers.describe, "GET"),
-        ("gallery/pictures/{name}", handlers.picture, "GET"),
+        ("gallery/pictures/{name:path}", handlers.picture, "GET"),
         ("gallery/search", handlers.search, "POST"),
         ("concepts/{concept:int}/pictures", handlers.evidence, "GET"),
     ]
@@ -108,7 +108,7 @@ class _GalleryCalls:
         return _json_call(answer)
 
     def picture(self, request: Request) -> HttpCall:
-        """One picture, by the name of its file."""
+        """One picture, by its name, which may be a path in an exported folder."""
         picture = self._by_name.get(request.path_params["name"])
 
         async def answer(_: Any, context: Any) -> bytes:

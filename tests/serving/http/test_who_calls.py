@@ -53,7 +53,7 @@ async def test_f17_every_route_needs_a_token(guarded: WebServer) -> None:
         for route in routes(guarded):
             method = "POST" if "POST" in (route.methods or ()) else "GET"
             path = route.path.replace("{concept:int}", "1").replace("{concept}", "1")
-            path = path.replace("{model}", "tiny").replace("{name}", "a.png")
+            path = path.replace("{model}", "tiny").replace("{name:path}", "a.png")
             for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": ALICE}):
                 reply = await guarded.client.request(
                     method, path, content=b"\xff", headers={**JSON, **headers}
