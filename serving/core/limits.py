@@ -84,6 +84,8 @@ class LimitsConfig:
     """Size of the headers of one call."""
     connection_idle_s: Seconds = 300.0
     """A connection without calls is closed after this long."""
+    http_connections: PositiveInt32 = 2_048
+    """Connections of the HTTP port. A further one takes the place of one without a call."""
     handshake_s: Seconds = 10.0
     """A connection is closed when its handshake takes longer than this."""
     decode_s: Seconds = 10.0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -45,13 +46,17 @@ def http_application(
             *docs_routes(),
             *more,
         ],
-        exception_handlers={
+    )
+    app.router.redirect_slashes = False
+    # Starlette's own outermost layer answers what nobody expected with a text of its own.
+    app.middleware_stack = ExceptionMiddleware(
+        app.router,
+        handlers={
             HTTPException: _http_exception,
             RefusedCallError: _refused_call,
             ServingError: _serving_error,
         },
     )
-    app.router.redirect_slashes = False
     return Guard(app, sanitizer, _hosts(config), config.limits.metadata_bytes)
 
 

@@ -16,6 +16,17 @@ from serving.http.json_messages import shown
 _PLAIN_TYPES = {"str", "int", "float", "bool"}
 _OTHER_TYPE = re.compile(r"[A-Z]|[a-z-]+\[")
 _SHORTENED = ("Input should be ", "Value should be ")
+_IN_JSON = {
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "string_type": "must be a string",
+    "string_unicode": "must be Unicode text",
+    "int_type": "must be an integer",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+}
+"""What pydantic says in the words of Python, some of them names of classes."""
 
 
 class StrictBody(BaseModel):
@@ -66,6 +77,10 @@ def _named(first: ErrorDetails) -> ServingError:
         return invalid(path, "this server has none")
     if kind == "missing":
         return invalid(path, "is needed")
+    if kind in _IN_JSON:
+        return invalid(path, _IN_JSON[kind])
+    if kind == "literal_error":
+        message = message.replace("False", "false").replace("True", "true")
     for start in _SHORTENED:
         if message.startswith(start):
             return invalid(path, f"must be {message.removeprefix(start)}")

@@ -86,13 +86,7 @@ def _inputs(body: CohereEmbedBody) -> EmbeddingInputs:
 def _add_input(inputs: EmbeddingInputs, entry: EmbedInputBody, at: str) -> None:
     if len(entry.content) != 1:
         raise invalid(at, "must be one part: one input gives one vector")
-    [part] = entry.content
-    if part.type == "text" and part.text is not None and part.image_url is None:
-        inputs.add_text(part.text, f"{at}[0].text")
-    elif part.type == "image_url" and part.image_url is not None and part.text is None:
-        inputs.add_image(part.image_url.url, f"{at}[0].image_url.url")
-    else:
-        raise invalid(f"{at}[0].{part.type}", "is needed, and nothing else")
+    inputs.add_part(entry.content[0], f"{at}[0]")
 
 
 def _reply(answer: EmbeddingAnswer, query: EmbeddingQuery) -> bytes:

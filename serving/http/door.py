@@ -57,6 +57,8 @@ class HttpCall:
     """What a stream that has begun says of an error."""
 
     request_streaming = False
+    reads_in_thread = True
+    """JSON with images takes a while to read; other calls must not wait for it."""
 
     @property
     def media_type(self) -> str:

@@ -33,8 +33,10 @@ def embedding_call(
 ) -> HttpCall:
     """The call of a route: `query_of` reads a body, and `reply` writes the answer."""
 
-    async def run(read: Body, context: Any) -> bytes:
-        query = query_of(read)
+    def read(raw: bytes) -> EmbeddingQuery:
+        return query_of(body.read(raw))
+
+    async def run(query: EmbeddingQuery, context: Any) -> bytes:
         answer = await embed(
             services.registry,
             services.embedding,
@@ -47,7 +49,7 @@ def embedding_call(
 
     return HttpCall(
         method=EMBED,
-        request_deserializer=body.read,
+        request_deserializer=read,
         response_serializer=bytes,
         unary_unary=run,
     )

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from serving.core.errors import ServingError, invalid
 from serving.core.requests import ModelSelector
 from serving.http.data_uri import image_of
 from serving.http.field_paths import FieldPaths
 from serving.http.json_messages import decode_base64, unicode_text
+from serving.http.openai_chat_body import ImageAddress
 from serving.rpc.error_to_status import from_status
 from sparseclip.v1 import embedding_pb2, types_pb2
 
 InputKind = Literal["text", "image"]
+
+
+class InputPart(Protocol):
+    """A text or an image, as OpenAI and Cohere spell one."""
+
+    @property
+    def type(self) -> Literal["text", "image_url"]:
+        """Which of the two."""
+
+    @property
+    def text(self) -> str | None:
+        """The text."""
+
+    @property
+    def image_url(self) -> ImageAddress | None:
+        """The image."""
 
 
 class EmbeddingInputs:
@@ -48,6 +65,16 @@ class EmbeddingInputs:
         is_bare = bare and ":" not in text[:64]
         data = decode_base64(text, at) if is_bare else image_of(text, at)
         self._add(embedding_pb2.EmbedInput(image=data), at)
+
+    def add_part(self, part: InputPart, at: str) -> None:
+        """Adds a part, which must hold what its type says, and nothing else. Raises
+        ServingError."""
+        if part.type == "text" and part.text is not None and part.image_url is None:
+            self.add_text(part.text, f"{at}.text")
+        elif part.type == "image_url" and part.image_url is not None and part.text is None:
+            self.add_image(part.image_url.url, f"{at}.image_url.url")
+        else:
+            raise invalid(f"{at}.{part.type}", "is needed, and nothing else")
 
     def add(self, kind: InputKind, value: Any, at: str) -> None:
         """Adds a text or an image. Raises ServingError."""

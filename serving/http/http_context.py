@@ -68,6 +68,7 @@ class HttpContext:
         self._body_bytes = body_bytes
         self._reply = reply
         self._has_body = scope["method"] == "POST"
+        self._has_query = bool(scope["query_string"])
         self._headers = tuple(
             (key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"]
         )
@@ -123,7 +124,9 @@ class HttpContext:
 
     async def _read_body(self) -> bytes:
         self._reading = True
-        check_json_type(self.header("content-type"))
+        if self._has_query:  # what a caller asks for there would be lost without a word
+            raise HttpError(400, "the address of a call with a body has no parameters")
+        check_json_type(self.header("content-type"), self.header("content-encoding"))
         length = self.header("content-length")
         if length.isdigit() and int(length[:20]) > self._body_bytes:
             raise self._too_large()

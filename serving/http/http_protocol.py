@@ -11,6 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from serving.http.guard import SECURITY_HEADERS
+from serving.http.open_connections import OpenConnections
 
 _MALFORMED = b"the request is not HTTP\n"
 
@@ -24,9 +25,15 @@ class HttpProtocol(H11Protocol):
     """
 
     def __init__(
-        self, config: Config, state: ServerState, patience_s: float, stall_s: float
+        self,
+        config: Config,
+        state: ServerState,
+        others: OpenConnections,
+        patience_s: float,
+        stall_s: float,
     ) -> None:
         super().__init__(config=config, server_state=state, app_state={})
+        self._others = others
         self._patience_s = patience_s
         self._stall_s = stall_s
         self._stalled: asyncio.TimerHandle | None = None
@@ -36,7 +43,13 @@ class HttpProtocol(H11Protocol):
         """See asyncio.Protocol."""
         self.app_state = {"cut": transport.abort}
         super().connection_made(transport)
+        self._others.add(self)
         self._look()
+
+    @property
+    def waits(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -46,6 +59,7 @@ class HttpProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         """Called when a reply has been sent."""
         super().on_response_complete()
+        self._others.touch(self)
         self._look()
 
     def pause_writing(self) -> None:
@@ -62,6 +76,7 @@ class HttpProtocol(H11Protocol):
         """See asyncio.Protocol."""
         self._stop()
         self._end_stall()
+        self._others.remove(self)
         super().connection_lost(exc)
 
     def timeout_keep_alive_handler(self) -> None:

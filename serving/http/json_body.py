@@ -7,23 +7,28 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from serving.core.errors import ErrorKind, ServingError
+from serving.core.errors import ErrorKind, ServingError, invalid
+from serving.http.json_messages import shown
 from serving.http.problems import HttpError
 
 JSON_TYPE = "application/json"
 MAX_VALUES = 100_000
 """Values of one body, in all its lists and objects."""
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Half of a character that JSON writes as two."""
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
-def check_json_type(content_type: str) -> None:
-    """Raises HttpError unless a body is declared as JSON.
+def check_json_type(content_type: str, encoding: str) -> None:
+    """Raises HttpError unless a body is declared as JSON, and as not compressed.
 
     Pages of other sites may send bodies of a few other types without being asked who they are.
     """
     essence = content_type.partition(";")[0].strip().lower()
     if essence != JSON_TYPE:
         raise HttpError(415, f"the content-type must be {JSON_TYPE}")
+    if encoding.strip().lower() not in ("", "identity"):
+        raise HttpError(415, "the body must not be compressed")
 
 
 def load_json(raw: bytes) -> dict[str, Any]:
@@ -35,7 +40,35 @@ def load_json(raw: bytes) -> dict[str, Any]:
         raise ServingError(ErrorKind.INVALID, "the body is not JSON") from None
     if not isinstance(data, dict):
         raise ServingError(ErrorKind.INVALID, "the body must be a JSON object")
+    if _HALF.search(raw):
+        _check_texts(data)
     return data
+
+
+def _check_texts(data: dict[str, Any]) -> None:
+    """Refuses texts and names that UTF-8 cannot hold: neither a message of the wire contract nor a
+    reply could. Raises ServingError naming the field."""
+    pending: list[tuple[Any, str]] = [(data, "")]
+    while pending:
+        value, at = pending.pop()
+        if isinstance(value, str):
+            if not _is_unicode(value):
+                raise invalid(at, "must be Unicode text")
+        elif isinstance(value, list):
+            pending.extend((entry, f"{at}[{i}]") for i, entry in enumerate(value))
+        elif isinstance(value, dict):
+            for name, entry in value.items():
+                if not _is_unicode(name):
+                    raise invalid(at or "body", "has a name that is not Unicode text")
+                pending.append((entry, shown(f"{at}.{name}" if at else name)))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_values(raw: bytes) -> None:

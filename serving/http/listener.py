@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import ssl
 from email.utils import formatdate
@@ -17,6 +18,7 @@ from uvicorn.server import ServerState
 from serving.core.config import ServerConfig
 from serving.core.errors import StartupError
 from serving.http.http_protocol import HttpProtocol
+from serving.http.open_connections import OpenConnections
 from serving.rpc.listener import check_tls
 
 _BACKLOG = 1_024
@@ -51,14 +53,22 @@ class HttpListener:
     async def start(self, port: int) -> str:
         """Listens, and gives the address as `http://host:port`. Raises StartupError."""
         config = self._config
+        with contextlib.suppress(OSError, ValueError):  # each connection takes a file
+            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         context = None if config.tls is None else _context(config)
         listening = _listen(config.host, port, shared=config.front_ends > 0)
         loop = asyncio.get_running_loop()
         self._clock = loop.create_task(self._keep_time())
         handshake_s = config.limits.handshake_s
+        connections = OpenConnections(config.limits.http_connections)
         self._server = await loop.create_server(
             lambda: HttpProtocol(
-                self._uvicorn, self._state, handshake_s, config.limits.stream_stall_s
+                self._uvicorn,
+                self._state,
+                connections,
+                patience_s=handshake_s,
+                stall_s=config.limits.stream_stall_s,
             ),
             sock=listening,
             ssl=context,

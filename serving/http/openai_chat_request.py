@@ -131,7 +131,10 @@ def _edit(body: SteeringEditBody, at: str) -> dict[str, Any]:
         raise invalid(f"{at}.op", f"must be one of {', '.join(sorted(_OPS))}")
     edit = body.model_dump(exclude_none=True, exclude={"concept", "op"})
     if body.concept is not None:
-        edit["concept_id" if isinstance(body.concept, int) else "concept_name"] = body.concept
+        name = "concept_id" if isinstance(body.concept, int) else "concept_name"
+        if name in edit:
+            raise invalid(f"{at}.concept", f"cannot be combined with {name}")
+        edit[name] = body.concept
     return {**edit, "op": f"STEERING_OP_{body.op.upper()}"}
 
 

@@ -69,6 +69,8 @@ def _inputs(body: EmbeddingsBody) -> EmbeddingInputs:
     if body.messages is not None:
         if body.input is not None:
             raise invalid("messages", "cannot be combined with input")
+        if "modality" in body.model_fields_set:
+            raise invalid("modality", "the part of the message says what it is")
         _add_message(inputs, body.messages)
         return inputs
     if body.input is None:
@@ -110,12 +112,7 @@ def _add_message(inputs: EmbeddingInputs, messages: list[ChatMessageBody]) -> No
     for name in ("steering", "framing"):
         if getattr(part, name) is not None:
             raise invalid(f"{at}.{name}", "only conversations have it")
-    if part.type == "text":
-        inputs.add_text(part.text, f"{at}.text")
-    elif part.image_url is None:
-        raise invalid(f"{at}.image_url", "is needed")
-    else:
-        inputs.add_image(part.image_url.url, f"{at}.image_url.url")
+    inputs.add_part(part, at)
 
 
 def _reply(answer: EmbeddingAnswer, query: EmbeddingQuery) -> bytes:

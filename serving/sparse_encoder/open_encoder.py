@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 _SETTINGS = "config_sentence_transformers.json"
 _MODULES = "modules.json"
 _TYPE = "serving.sparse_encoder.concept_encoder.ConceptEncoder"
-_KEPT = ("similarity_fn_name", "prompts", "default_prompt_name", "max_active_dims")
-"""Settings that sentence-transformers saves beside the modules."""
+_KEPT = {
+    "similarity_fn_name": str,
+    "prompts": dict,
+    "default_prompt_name": str,
+    "max_active_dims": int,
+}
+"""Settings that sentence-transformers saves beside the modules, and their kinds."""
 
 
 def open_sparse_encoder(path: str | Path | None = None, *, threads: int = 0) -> SparseEncoder:
@@ -37,19 +42,33 @@ def open_sparse_encoder(path: str | Path | None = None, *, threads: int = 0) -> 
     bundle = folder
     if (folder / _MODULES).is_file():
         bundle = folder / _module_folder(folder / _MODULES) / "bundle"
-        saved = _read(folder / _SETTINGS)
-        settings = {name: saved[name] for name in _KEPT if saved.get(name) is not None}
+        settings = _settings(folder / _SETTINGS)
     return SparseEncoder(modules=[ConceptEncoder(bundle, threads=threads)], **settings)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """The settings that this class has. Raises BundleError for values of other kinds."""
+    saved = _read(path)
+    if not isinstance(saved, dict):
+        raise BundleError(f"{path.name}: must be an object")
+    settings = {name: saved[name] for name in _KEPT if saved.get(name) is not None}
+    for name, value in settings.items():
+        if not isinstance(value, _KEPT[name]) or isinstance(value, bool):
+            raise BundleError(f"{path.name}: {name}: is of another kind")
+    if not all(isinstance(text, str) for text in settings.get("prompts", {}).values()):
+        raise BundleError(f"{path.name}: prompts: must be texts")
+    return settings
 
 
 def _module_folder(path: Path) -> str:
     """The folder of the one module. Raises BundleError where there are others."""
     modules = _read(path)
-    kinds = [str(one.get("type", "")) for one in modules] if isinstance(modules, list) else []
-    if kinds != [_TYPE]:
+    if not (isinstance(modules, list) and len(modules) == 1 and isinstance(modules[0], dict)):
+        raise BundleError(f"{path.name}: must list one module, {_TYPE}")
+    if modules[0].get("type") != _TYPE:
         raise BundleError(f"{path.name}: must list one module, {_TYPE}")
     folder = str(modules[0].get("path", ""))
-    if Path(folder).name != folder:
+    if Path(folder).name != folder or folder == "..":
         raise BundleError(f"{path.name}: path: must be a folder beside it")
     return folder
 
@@ -57,5 +76,5 @@ def _module_folder(path: Path) -> str:
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise BundleError(f"{path.name}: cannot be read") from None

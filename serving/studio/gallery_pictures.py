@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from serving.core.errors import StartupError
+
+log = logging.getLogger(__name__)
 
 OWN_GALLERY = Path(__file__).parent / "gallery"
 MAX_PICTURES = 2000
@@ -57,21 +60,30 @@ def media_type(name: str) -> str | None:
 def read_folder(folder: str | None) -> PictureFolder:
     """The pictures of a folder; None is the one that comes with Sparseclip.
 
-    Files of other kinds are passed over, as is what lies in folders below. Raises StartupError.
+    Files of other kinds are passed over, as is what lies in folders below. Files whose names no
+    page can hold are left out, and the log says how many. Raises StartupError.
     """
     path = Path(folder) if folder is not None else OWN_GALLERY
     try:
         files = sorted(entry for entry in path.iterdir() if entry.is_file())
     except OSError:
         raise StartupError("gallery: the folder cannot be read") from None
-    pictures = tuple(
+    found = tuple(
         GalleryPicture(name=file.name, path=file, media_type=kind)
         for file in files
         if (kind := media_type(file.name))
     )
+    pictures = tuple(picture for picture in found if _told(picture.name) == picture.name)
+    if len(pictures) < len(found):
+        log.warning("gallery: %d names are not UTF-8", len(found) - len(pictures))
     if len(pictures) > MAX_PICTURES:
         raise StartupError(f"gallery: more than {MAX_PICTURES:,} pictures")
     if not pictures:
         raise StartupError("gallery: the folder has no pictures")
-    title = "the shipped gallery" if folder is None else path.resolve().name
+    title = "the shipped gallery" if folder is None else _told(path.resolve().name)
     return PictureFolder(title=title, pictures=pictures)
+
+
+def _told(name: str) -> str:
+    """A file's name as a page can hold it."""
+    return name.encode("utf-8", "replace").decode()

@@ -19,6 +19,8 @@ from serving.core.errors import ErrorKind, ServingError, invalid
 from serving.core.requests import ModelSelector, find_concept
 from serving.http.door import Endpoint, HttpCall, Services
 from serving.http.json_body import dump_json, load_json
+from serving.http.json_messages import shown
+from serving.http.native_routes import query_of
 from serving.models.loaded_model import ServedModel
 from serving.studio.gallery_pictures import GalleryPicture
 from serving.studio.gallery_reader import GalleryReader
@@ -50,7 +52,7 @@ def studio_routes(services: Services, gallery: GalleryReader, server: str) -> li
         ("gallery", handlers.describe, "GET"),
         ("gallery/pictures/{name:path}", handlers.picture, "GET"),
         ("gallery/search", handlers.search, "POST"),
-        ("concepts/{concept:int}/pictures", handlers.evidence, "GET"),
+        ("concepts/{concept}/pictures", handlers.evidence, "GET"),
     ]
     routes: list[BaseRoute] = [
         Route(f"/studio/api/{path}", Endpoint(services, make), methods=[method])
@@ -165,18 +167,17 @@ class _GalleryCalls:
 
     def evidence(self, request: Request) -> HttpCall:
         """The pictures on which a concept is strongest."""
-        concept: int = request.path_params["concept"]
 
         async def answer(_: Any, context: Any) -> dict[str, Any]:
-            limit = request.query_params.get("limit", "6")
-            if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:4]) <= MAX_HITS:
-                raise invalid("limit", f"must be a number from 1 to {MAX_HITS}")
+            concept = _number(request.path_params["concept"], "concept", 0, 2**32 - 1)
+            limit = query_of(request, ("limit",)).get("limit", "6")
+            hits = _number(limit, "limit", 1, MAX_HITS)
             with self._services.registry.lease(ModelSelector()) as model:
                 find_concept(model.concepts, concept, "concept", kind=ErrorKind.NOT_FOUND)
             return {
                 "pictures": [
                     {"picture": self._name(row), "value": value}
-                    for row, value in self._gallery.index.strongest(concept, int(limit))
+                    for row, value in self._gallery.index.strongest(concept, hits)
                 ]
             }
 
@@ -231,6 +232,14 @@ def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _number(text: str, field: str, low: int, high: int) -> int:
+    """A number in an address. Raises ServingError."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(high))
+    if not is_number or not low <= int(text) <= high:
+        raise invalid(field, f"must be a number from {low} to {high}")
+    return int(text)
+
+
 def _only(data: Mapping[str, Any], names: tuple[str, ...], at: str) -> None:
     if unknown := sorted(set(data) - set(names)):
-        raise invalid(f"{at}{unknown[0][:40]}", "there is no such field")
+        raise invalid(shown(f"{at}{unknown[0]}"), "there is no such field")

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bundle.image_formats import IMAGE_SUFFIXES
-from serving.storage.local_tree import walk_local
 from sparseclip._image_files import is_address
 
 MAX_BYTES = 64 * 2**20
 """Size of a file that is read. A server refuses images far smaller than this."""
+MAX_ENTRIES = 500_000
+"""Entries of folders that are looked at for one search."""
 
 
 class PathRefusedError(ValueError):
@@ -26,6 +27,15 @@ class FileState(NamedTuple):
     path: str
     modified_ns: int
     size: int
+
+
+class FolderImages(NamedTuple):
+    """The images in and below some folders."""
+
+    files: list[FileState]
+    left_out: int
+    """Images that lead out of the allowed folders or are no files, names that are not UTF-8, and
+    folders that cannot be listed."""
 
 
 class AllowedFolders:
@@ -48,36 +58,67 @@ class AllowedFolders:
             raise PathRefusedError("no folder is allowed: start `sparseclip mcp` with --root")
         if "\0" not in path:
             for root in self.roots:
-                real = Path(os.path.realpath(root / path))
-                if self._is_inside(real) and real.is_file():
+                real = _real(root / path)
+                if self._is_inside(real) and os.path.isfile(real):
                     return real
         raise PathRefusedError("no such file in the allowed folders")
 
-    def images(self, folder: str = "") -> list[FileState]:
-        """The images in and below a folder, or below every root. Raises PathRefusedError."""
+    def images(self, folder: str = "") -> FolderImages:
+        """The images in and below a folder, or below every root. A link to a folder is not
+        followed: it may lead to all of this machine. Raises PathRefusedError."""
         found: dict[str, FileState] = {}
+        left_out: list[str] = []
+        entries = 0
         for start in self._folders(folder):
-            for name, problem in walk_local(str(start), lambda reason: None):
-                if problem or not name.lower().endswith(IMAGE_SUFFIXES):
-                    continue
-                real = os.path.realpath(start / name)
-                if self._is_inside(Path(real)) and os.path.isfile(real):
-                    status = os.stat(real)
-                    found[real] = FileState(real, status.st_mtime_ns, status.st_size)
-        return [found[path] for path in sorted(found)]
+            for where, below, names in os.walk(
+                start, onerror=lambda error: left_out.append(str(error.filename))
+            ):
+                entries += len(below) + len(names)
+                if entries > MAX_ENTRIES:
+                    raise PathRefusedError(f"more than {MAX_ENTRIES} files: name a folder below")
+                for name in names:
+                    if name.lower().endswith(IMAGE_SUFFIXES):
+                        path = os.path.join(where, name)
+                        file = self._state(path)
+                        if file is None:
+                            left_out.append(path)
+                        else:
+                            found[file.path] = file
+        return FolderImages([found[path] for path in sorted(found)], len(set(left_out)))
+
+    def _state(self, path: str) -> FileState | None:
+        """The image at a path; None for one that may not be read, or that has no name in UTF-8,
+        which no answer could hold."""
+        real = _real(Path(path))
+        try:
+            str(real).encode()
+            status = os.stat(real)
+        except (OSError, ValueError):
+            return None
+        if not (self._is_inside(real) and stat.S_ISREG(status.st_mode)):
+            return None
+        return FileState(str(real), status.st_mtime_ns, status.st_size)
 
     def _folders(self, folder: str) -> list[Path]:
         if not folder and self.roots:
             return list(self.roots)
         if "\0" not in folder and not is_address(folder):
             for root in self.roots:
-                real = Path(os.path.realpath(root / folder))
-                if self._is_inside(real) and real.is_dir():
+                real = _real(root / folder)
+                if self._is_inside(real) and os.path.isdir(real):
                     return [real]
         raise PathRefusedError("no such folder in the allowed folders")
 
     def _is_inside(self, real: Path) -> bool:
         return any(real.is_relative_to(root) for root in self.roots)
+
+
+def _real(path: Path) -> Path:
+    """Where a path really leads. One that no system could have leads nowhere."""
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError):
+        return Path(os.devnull)
 
 
 def _read(path: Path) -> bytes:

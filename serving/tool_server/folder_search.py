@@ -6,16 +6,24 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import grpc
 import numpy as np
 
 from serving.index.query import QueryError
-from serving.tool_server.allowed_folders import AllowedFolders, FileState, PathRefusedError
+from serving.tool_server.allowed_folders import (
+    MAX_BYTES,
+    AllowedFolders,
+    FileState,
+    PathRefusedError,
+)
 from sparseclip import Client, Embedding, Outputs
 
 MAX_IMAGES = 5_000
 """Images that are searched without a database."""
 _AT_ONCE = 64
 """Images that are read and embedded together."""
+_BYTES_AT_ONCE = MAX_BYTES
+"""With images of more bytes than this together, no further one joins them."""
 _QUERY_NAMES = 200
 """Concepts of a query that are named. A text activates far fewer."""
 
@@ -38,7 +46,7 @@ class FolderHits:
     hits: tuple[FolderHit, ...]
     searched: int
     left_out: int
-    """Images that could not be read or embedded."""
+    """Images that could not be read or embedded, and folders that could not be listed."""
 
 
 class FolderSearch:
@@ -50,11 +58,11 @@ class FolderSearch:
         self._folders = folders
         self._lock = threading.Lock()
         self._kept: dict[FileState, Embedding | None] = {}
-        """None for an image that failed. An image that changes is another one."""
+        """None for a file that is no image. One that changes is another one."""
 
     def search(self, query: Embedding, folder: str, top: int) -> FolderHits:
         """The images nearest to an embedded text or image. Raises PathRefusedError or CallError."""
-        files = self._folders.images(folder)
+        files, left_out = self._folders.images(folder)
         if len(files) > MAX_IMAGES:
             raise PathRefusedError(
                 f"{len(files)} images, and at most {MAX_IMAGES} are searched without a database:"
@@ -62,7 +70,7 @@ class FolderSearch:
             )
         with self._lock:
             self._embed([file for file in files if not self._is_kept(file, query)])
-            rows = [(file, self._kept[file]) for file in files]
+            rows = [(file, self._kept.get(file)) for file in files]
             if len(self._kept) > 2 * MAX_IMAGES:  # files that are gone, or were replaced
                 self._kept = dict(rows)
         found = [(file, row) for file, row in rows if row is not None and row.model == query.model]
@@ -76,7 +84,8 @@ class FolderSearch:
             for score, path, row in scored[:top]
             if score > 0
         )
-        return FolderHits(hits=hits, searched=len(found), left_out=len(files) - len(found))
+        left_out += len(files) - len(found)
+        return FolderHits(hits=hits, searched=len(found), left_out=left_out)
 
     def _is_kept(self, file: FileState, query: Embedding) -> bool:
         """Whether a file's code is known, and comes from the model of the query."""
@@ -84,18 +93,25 @@ class FolderSearch:
         return file in self._kept and (kept is None or kept.model == query.model)
 
     def _embed(self, files: Sequence[FileState]) -> None:
-        for first in range(0, len(files), _AT_ONCE):
-            group: list[FileState] = []
-            data: list[bytes] = []
-            for file in files[first : first + _AT_ONCE]:
-                try:
-                    data.append(self._folders.read(file.path))
-                    group.append(file)
-                except PathRefusedError:
-                    self._kept[file] = None
-            answers = self._client.embed(data, priority="bulk") if data else ()
-            for file, answer in zip(group, answers, strict=True):
-                self._kept[file] = answer if answer.ok else None
+        group: dict[FileState, bytes] = {}
+        for file in files:
+            try:
+                group[file] = self._folders.read(file.path)
+            except PathRefusedError:  # tried again by the next search
+                continue
+            if len(group) == _AT_ONCE or sum(map(len, group.values())) >= _BYTES_AT_ONCE:
+                self._embed_group(group)
+                group = {}
+        if group:
+            self._embed_group(group)
+
+    def _embed_group(self, group: dict[FileState, bytes]) -> None:
+        answers = self._client.embed(list(group.values()), priority="bulk")
+        for file, answer in zip(group, answers, strict=True):
+            if answer.ok:
+                self._kept[file] = answer
+            elif answer.status.code is grpc.StatusCode.INVALID_ARGUMENT:  # no image, and stays so
+                self._kept[file] = None
 
 
 def embed_query(client: Client, text: str) -> Embedding:

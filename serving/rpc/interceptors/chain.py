@@ -45,6 +45,9 @@ SMALL_REPLY_BYTES = 16 * 1024
 """A reply up to this size goes out together with the status of its call. Of a larger one the server
 waits until the caller reads it."""
 
+_LARGE_BYTES = 256 * 1024
+"""Up to this size a message that is not protobuf's is read between two turns of the event loop."""
+
 UNKNOWN_METHOD = "unknown"
 """Stands in metrics for every method that this server does not have: a caller chooses its name."""
 
@@ -157,7 +160,10 @@ class Chain:
             return None
         raw = await self._admission.receive(context, policy)
         with self._admission.hold_bytes(len(raw)):
-            request = parse(read, raw)
+            if len(raw) > _LARGE_BYTES and getattr(handler, "reads_in_thread", False):
+                request = await asyncio.to_thread(parse, read, raw)
+            else:
+                request = parse(read, raw)
             del raw
             if handler.response_streaming:
                 await self._send_all(handler.unary_stream(request, context), write, context)

@@ -140,12 +140,33 @@ def test_a_saved_folder_that_names_another_class_is_not_opened(
     for changes, problem in (
         ({"type": "os.system"}, "must list one module"),
         ({"path": "../saved/0_ConceptEncoder"}, "path: must be a folder beside it"),
+        ({"path": ".."}, "path: must be a folder beside it"),
     ):
         (folder / "modules.json").write_text(json.dumps([modules[0] | changes]))
         with pytest.raises(BundleError, match=problem):
             open_sparse_encoder(folder)
-    (folder / "modules.json").write_text("[")
-    with pytest.raises(BundleError, match=r"modules\.json: cannot be read"):
+    for text, problem in (
+        ("[", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ("[1]", "must list one module"),
+        ("{}", "must list one module"),
+    ):
+        (folder / "modules.json").write_text(text)
+        with pytest.raises(BundleError, match=rf"modules\.json: {problem}"):
+            open_sparse_encoder(folder)
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [[1], {"prompts": 5}, {"prompts": {"a": 1}}, {"max_active_dims": "7"}, {"prompts": ["a"]}],
+)
+def test_settings_of_another_kind_are_refused_by_name(
+    encoder: Any, tmp_path: Path, saved: Any
+) -> None:
+    folder = tmp_path / "saved"
+    encoder.save(str(folder), create_model_card=False)
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(saved))
+    with pytest.raises(BundleError, match="config_sentence_transformers"):
         open_sparse_encoder(folder)
 
 

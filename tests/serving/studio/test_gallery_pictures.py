@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,16 @@ def test_a_picture_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
     assert picture.read(11) == bytes(11)
     with pytest.raises(OSError, match="too large"):
         picture.read(10)
+
+
+def test_a_name_that_is_not_utf_8_is_left_out_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfe"))
+    folder.mkdir()
+    for name in (b"a.png", b"\xff.png"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(b"any")
+    found = read_folder(str(folder))
+    assert [picture.name for picture in found.pictures] == ["a.png"]
+    assert found.title.encode()  # a page can hold it
+    assert "gallery: 1 names are not UTF-8" in caplog.text

@@ -146,6 +146,7 @@ async def test_a_search_finds_what_the_codes_say(studio: WebServer, folder: Path
         ({"terms": [{"concept_id": 1, "weight": 1}] * 2}, "terms[1].concept_id"),
         ({"terms": [{"concept_id": 1, "weight": 1}], "limit": 0}, "limit"),
         ({"terms": [{"concept_id": 1, "weight": 1}], "limits": 3}, "limits"),
+        ({"terms": [], "<b>\u202e": 3}, "?b??"),
     ],
 )
 async def test_a_bad_search_names_its_field(studio: WebServer, body: Any, field: str) -> None:
@@ -155,8 +156,12 @@ async def test_a_bad_search_names_its_field(studio: WebServer, body: Any, field:
 
 async def test_an_unknown_concept_has_no_evidence(studio: WebServer) -> None:
     await studio.get("/studio/api/concepts/99999999/pictures", status=404)
-    for limit in ("0", "101", "x", "9" * 5000, "-1"):
+    for limit in ("0", "101", "x", "9" * 5000, "-1", "0001000", "0001" + "0" * 5000, "1&limit=2"):
         await studio.get(f"/studio/api/concepts/1/pictures?limit={limit}", status=400)
+    await studio.get("/studio/api/concepts/1/pictures?limits=1", status=400)
+    for concept in ("x", "-1", "9" * 5000, "%D9%A3", "1.0"):
+        problem = await studio.get(f"/studio/api/concepts/{concept}/pictures", status=400)
+        assert problem["field"] == "concept"
 
 
 async def test_with_tokens_the_page_is_for_all_and_the_gallery_is_not(

@@ -50,6 +50,9 @@ def test_what_is_inside_is_read(folders: AllowedFolders, path: str) -> None:
         "/etc/passwd",
         "~/a.png",
         "/proc/self/environ",
+        "a" * 300 + ".png",
+        "a/" * 5000,
+        "\ud800.png",
     ],
 )
 def test_what_is_outside_and_what_is_not_there_are_refused_alike(
@@ -76,12 +79,48 @@ def test_without_a_root_nothing_is_read(tmp_path: Path) -> None:
 
 
 def test_the_images_of_folders_are_those_inside(folders: AllowedFolders, tmp_path: Path) -> None:
-    names = [os.path.relpath(file.path, tmp_path) for file in folders.images()]
+    names = [os.path.relpath(file.path, tmp_path) for file in folders.images().files]
     assert names == ["one/a.png", "one/below/b.png", "two/c.PNG"]
-    assert [Path(file.path).name for file in folders.images("below")] == ["b.png"]
-    for folder in ("../secret", "outside", "a.png", "http://x", "no"):
+    assert [Path(file.path).name for file in folders.images("below").files] == ["b.png"]
+    for folder in ("../secret", "outside", "a.png", "http://x", "no", "a" * 300, "\ud800"):
         with pytest.raises(PathRefusedError, match="no such folder"):
             folders.images(folder)
+
+
+def test_what_is_left_out_of_a_listing_is_counted(folders: AllowedFolders, tmp_path: Path) -> None:
+    assert folders.images().left_out == 1  # the link to a picture outside
+    one = tmp_path / "one"
+    os.mkfifo(one / "pipe.png")
+    (one / "nowhere.png").symlink_to(one / "no.png")
+    Path(os.fsdecode(os.fsencode(one) + b"/\xff.png")).write_bytes(PNG)
+    assert folders.images().left_out == 4
+    assert len(folders.images().files) == 3
+
+
+def test_a_link_to_a_folder_is_not_walked(
+    folders: AllowedFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may lead to all of this machine."""
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def recorded(path: str) -> object:
+        listed.append(os.path.realpath(path))
+        return scandir(path)
+
+    (tmp_path / "one" / "machine").symlink_to("/")
+    monkeypatch.setattr(os, "scandir", recorded)
+    folders.images()
+    assert set(listed) == {str(tmp_path / name) for name in ("one", "one/below", "two")}
+
+
+def test_a_folder_of_too_many_entries_is_refused(
+    folders: AllowedFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allowed_folders, "MAX_ENTRIES", 5)
+    with pytest.raises(PathRefusedError, match="more than 5 files"):
+        folders.images()
+    assert len(folders.images("below").files) == 1
 
 
 def test_a_link_that_takes_the_place_of_a_file_is_not_followed(
@@ -102,7 +141,7 @@ def test_pipes_and_large_files_are_refused(
     os.mkfifo(tmp_path / "one" / "pipe.png")
     with pytest.raises(PathRefusedError, match="no such file"):
         folders.read("pipe.png")
-    assert not any(file.path.endswith("pipe.png") for file in folders.images())
+    assert not any(file.path.endswith("pipe.png") for file in folders.images().files)
     monkeypatch.setattr(folders, "resolve", lambda path: tmp_path / "one" / "pipe.png")
     with pytest.raises(PathRefusedError, match="not a file"):
         folders.read("pipe.png")

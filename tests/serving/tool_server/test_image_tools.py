@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -15,6 +18,7 @@ from serving.tool_server import folder_search
 from serving.tool_server.allowed_folders import AllowedFolders, PathRefusedError
 from serving.tool_server.image_tools import ImageTools, where
 from sparseclip import Client
+from sparseclip.errors import ItemStatus
 from tests.serving.support.running_server import encoded_image
 from tests.support.paths import ROOT
 
@@ -67,6 +71,39 @@ def test_codes_are_kept_until_a_file_changes(demo: Client, folder: Path) -> None
         assert {Path(image.path).name for image in found.images[:2]} == {"cat.png", "dog.png"}
     finally:
         demo.embed = embed  # type: ignore[method-assign]
+
+
+def test_an_image_that_failed_for_a_while_is_tried_again(
+    demo: Client, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = tools_of(demo, folder)
+    embed = demo.embed
+
+    def busy(images: Any = (), *rest: Any, **options: Any) -> Any:
+        busy_now = ItemStatus(code=grpc.StatusCode.RESOURCE_EXHAUSTED, message="busy")
+        answers = embed(images, *rest, **options)
+        return [replace(answer, status=busy_now) if images else answer for answer in answers]
+
+    monkeypatch.setattr(demo, "embed", busy)
+    assert tools.search_images("a cat").searched == "0 images, 3 could not be read"
+    monkeypatch.undo()
+    assert tools.search_images("a cat").searched == "3 images"
+
+
+def test_images_are_read_together_up_to_a_number_of_bytes(
+    demo: Client, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_search, "_BYTES_AT_ONCE", 1)
+    groups: list[int] = []
+    embed = demo.embed
+
+    def counted(images: Any = (), *rest: Any, **options: Any) -> Any:
+        groups.append(len(images))
+        return embed(images, *rest, **options)
+
+    monkeypatch.setattr(demo, "embed", counted)
+    assert tools_of(demo, folder).search_images("a cat").searched == "3 images"
+    assert groups == [0, 1, 1, 1]
 
 
 def test_too_many_images_need_a_database(
