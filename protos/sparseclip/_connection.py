@@ -72,10 +72,19 @@ class Connection:
     def __post_init__(self) -> None:
         if "://" in self.address or not self.address.strip():
             raise ValueError("address: give host:port or unix:PATH")
+        if not self._is_port_possible():
+            raise ValueError("address: the port must be 1 to 65535")
         if self.token and self.tls is None and not (self.insecure or self.is_local):
             raise ValueError("token: refused in plaintext to another machine; use TLS")
         if self.token and (not self.token.isascii() or not self.token.isprintable()):
             raise ValueError("token: must be printable ASCII")
+
+    def _is_port_possible(self) -> bool:
+        """gRPC takes a larger number modulo 65,536, and so another server's port."""
+        port = self.address.rpartition(":")[2]
+        if self.address.startswith("unix:") or not port.isdigit():
+            return True
+        return len(port) <= 5 and 1 <= int(port) <= 65_535
 
     @property
     def is_local(self) -> bool:

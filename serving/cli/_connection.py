@@ -37,6 +37,8 @@ class Target:
         `chat` says whether the server inside this process also loads the bundle's language model.
         A call that fails as a whole ends the command with one line and exit code 1.
         """
+        if self.server is not None and not self.server.strip():  # an unset variable of a script
+            raise click.UsageError("--server: give host:port or unix:PATH")
         if self.server and self.bundle:
             raise click.UsageError("--server and --bundle exclude each other")
         tls = self._tls()

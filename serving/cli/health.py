@@ -28,7 +28,8 @@ def health(target: Target, service: str) -> None:
     """
     if target.bundle or target.model:
         raise click.UsageError("health asks a server: --bundle and --model have no meaning")
-    with replace(target, server=target.server or _DEFAULT_SERVER, token=None).open() as client:
+    server = _DEFAULT_SERVER if target.server is None else target.server
+    with replace(target, server=server, token=None).open() as client:
         state = client.health(service)
     click.echo(state.name)
     sys.exit(state is not Health.SERVING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -128,8 +129,8 @@ class ServerConfig:
             raise StartupError("http_port: cannot be combined with socket")
         if self.gallery_export is not None and self.gallery is None:
             raise StartupError("gallery_export: needs gallery, the folder of its pictures")
-        if self.traces is not None and not self.traces.startswith(("http://", "https://")):
-            raise StartupError("traces: must begin with http:// or https://")
+        if self.traces is not None and not re.match(r"https?://[^/\s]", self.traces):
+            raise StartupError("traces: must begin with http:// or https://, and name a host")
         if self.front_ends:
             self._check_front_ends()
         if self.is_local or self.insecure:

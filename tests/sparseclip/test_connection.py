@@ -124,6 +124,15 @@ def test_tls_files_are_named_by_option_not_by_path(tmp_path: Path, caller: Pair)
         Client("localhost:1", tls=Tls(certificate=caller.certificate))
 
 
+@pytest.mark.parametrize(
+    "address", ["localhost:0", "127.0.0.1:65536", "[::1]:99999", "a:" + "9" * 5000]
+)
+def test_a_port_is_never_another_one(address: str) -> None:
+    """gRPC would take the number modulo 65,536."""
+    with pytest.raises(ValueError, match="address: the port must be"):
+        Client(address)
+
+
 @pytest.mark.parametrize("address", ["", " ", "http://localhost:50051"])
 def test_an_address_is_host_and_port(address: str) -> None:
     with pytest.raises(ValueError, match="address"):

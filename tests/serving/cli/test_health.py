@@ -41,3 +41,11 @@ def test_a_bundle_has_no_health(run: Run, tiny_bundle: Path) -> None:
     ended = run("health", "--bundle", tiny_bundle)
     assert ended.code == 2
     assert "--bundle" in ended.err
+
+
+def test_a_server_of_no_name_is_not_the_default_one(run: Run) -> None:
+    """An unset variable of a script must not ask, or open, something else."""
+    for command in (("health",), ("concepts", "search", "dog")):
+        ended = run(*command, "--server", "")
+        assert ended.code == 2
+        assert "--server: give host:port" in ended.err

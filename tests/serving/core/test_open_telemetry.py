@@ -210,6 +210,7 @@ async def test_a_server_answers_and_ends_without_its_collector(tiny_bundle: Path
     assert asyncio.get_running_loop().time() - began < 10
 
 
-def test_an_address_is_http() -> None:
+@pytest.mark.parametrize("address", ["localhost:4318", "", "http://", "http:///v1", "file:///a"])
+def test_an_address_is_http(address: str) -> None:
     with pytest.raises(StartupError, match="traces: must begin with http"):
-        ServerConfig(traces="localhost:4318")
+        ServerConfig(traces=address)
