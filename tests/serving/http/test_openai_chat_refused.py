@@ -58,7 +58,7 @@ async def chatty(chat_bundle: Path) -> AsyncIterator[WebServer]:
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": ""}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages[0].content[0].text"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": "a", "name": "b"}]}, "messages[0].name"),
         ({"messages": [{"role": "assistant", "content": "a"}]}, "messages[0].role"),
         ({"steering": {"edits": [{"op": "set"}]}}, "steering.edits[0].target"),
