@@ -1,9 +1,10 @@
-"""Two replicas on a Ray cluster of this machine, behind Ray Serve's proxy."""
+"""Replicas on a Ray cluster of this machine, behind Ray Serve's proxy."""
 
 from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,11 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def replicas(cluster: str, tiny_bundle: Path) -> str:
     """The address of two replicas that answer, deployed as the file of deploy/ says."""
+    return deployed(cluster, tiny_bundle, 2)
+
+
+def deployed(cluster: str, bundle: Path, replicas: int, **scaling: float) -> str:
+    """The address of so many replicas, with other numbers for `autoscaling_config`."""
     from ray import serve
 
     from serving.ray_serve import Replica, application
@@ -50,12 +56,32 @@ def replicas(cluster: str, tiny_bundle: Path) -> str:
     assert described["import_path"] == f"{application.__module__}:application"
     [deployment] = described["deployments"]
     assert deployment.pop("name") == Replica.name
-    settings = {"bundle": str(tiny_bundle), "decode_workers": 1, "engine.name": "onnxruntime"}
+    deployment["autoscaling_config"].update(scaling)
+    settings = {"bundle": str(bundle), "decode_workers": 1, "engine.name": "onnxruntime"}
     application(settings)  # checks them
     serve.run(Replica.options(**deployment).bind(settings))
-    running = serve.status().applications["default"].deployments[Replica.name]
-    assert running.replica_states == {"RUNNING": 2}
+    assert states() == {"RUNNING": replicas}
     return cluster
+
+
+def states() -> dict[str, int]:
+    """How many replicas there are in each state."""
+    from ray import serve
+
+    from serving.ray_serve import Replica
+
+    running = serve.status().applications["default"].deployments[Replica.name]
+    return {str(state): count for state, count in running.replica_states.items()}
+
+
+def become(expected: dict[str, int]) -> bool:
+    """Whether the replicas have these states in time."""
+    until = time.monotonic() + READY_S
+    while states() != expected:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def embed(address: str, text: str) -> int:
@@ -97,3 +123,38 @@ def test_an_error_is_the_server_s(replicas: str) -> None:
     reply = httpx.post(f"{replicas}/v1/embeddings", json={"input": 7}, timeout=60)
     assert reply.status_code == 400
     assert reply.headers["content-type"] == "application/problem+json"
+
+
+def test_load_adds_a_replica_and_idleness_takes_it_away(cluster: str, tiny_bundle: Path) -> None:
+    """With shorter delays than the file has: nobody wants to wait for five minutes."""
+    from ray import serve
+
+    if "default" in serve.status().applications:
+        serve.delete("default")
+    scaling = {
+        "min_replicas": 1,
+        "max_replicas": 2,
+        "target_ongoing_requests": 2,
+        "upscale_delay_s": 1,
+        "downscale_delay_s": 3,
+        "look_back_period_s": 3,
+    }
+    address = deployed(cluster, tiny_bundle, 1, **scaling)
+    asking = threading.Event()
+    asking.set()
+
+    def ask() -> set[int]:
+        codes = set()
+        while asking.is_set():
+            codes.add(embed(address, "a red circle"))
+        return codes
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = [pool.submit(ask) for _ in range(6)]
+        try:
+            assert become({"RUNNING": 2}), states()
+        finally:
+            asking.clear()
+    assert become({"RUNNING": 1}), states()
+    assert {code for answer in answers for code in answer.result()} == {200}
+    assert embed(address, "a red circle") == 200
