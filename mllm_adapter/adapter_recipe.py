@@ -16,8 +16,8 @@ from bundle.schema import (
     SchemaError,
 )
 from mllm_adapter.data.texts_config import TextsConfig
-from mllm_adapter.model.llm import SmallLLM
 from mllm_adapter.model.projector import GridSide
+from mllm_adapter.model.small_llm import SmallLLM
 from training.core.optimizer import OptimizerConfig
 from training.core.precision import Precision
 from training.core.recipe_file import BaseRecipe

@@ -1,9 +1,7 @@
-"""Causal LMs: a Hugging Face directory, or a new small one. V vocabulary, H width."""
+"""Causal LMs, as Hugging Face directories. V vocabulary, H width."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,38 +23,10 @@ from mllm_adapter.model.llm_files import (
 from mllm_adapter.model.llm_types import LLM_TYPES
 from training.core.torchvision_compat import transformers
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-"""ChatML, the format of SmolLM2 and Qwen."""
-
-SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-
-ROLES = ("user", "assistant")
-ROLE_WEIGHT = 1000
-"""How often a tokenizer counts the name of a role: every turn has one, so that it is worth a token.
-"""
-
 MAX_CONTEXT = 2**24
 """No LLM has a longer context."""
 
 EMBEDDING_TENSOR = "model.embed_tokens.weight"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SmallLLM:
-    """The shape of a new Llama, whose tokenizer is learned from the texts that it will read."""
-
-    vocabulary: int = 4096
-    width: int = 256
-    layers: int = 6
-    heads: int = 4
-    key_value_heads: int = 2
-    inner: int = 704
-    """The width of the feed-forward layers."""
-    context: int = 512
-    """The longest prompt and answer together, in tokens."""
 
 
 class TokenEmbeddings:
@@ -192,44 +162,3 @@ def load_llm(
         if hasattr(config, "auto_map"):
             del config.auto_map  # or a copy would name the code again
     return model.eval(), tokenizer
-
-
-def new_llm(config: SmallLLM, texts: Iterable[str]) -> tuple[Any, Any]:
-    """Makes a model with random weights, and a byte-level BPE tokenizer learned from `texts`."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    library = transformers()
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocabulary,
-        special_tokens=SPECIAL_TOKENS,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator([*texts, *ROLES * ROLE_WEIGHT], trainer)
-    tokenizer = library.PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token=None,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        model_max_length=config.context,
-    )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    model = library.LlamaForCausalLM(
-        library.LlamaConfig(
-            vocab_size=config.vocabulary,
-            hidden_size=config.width,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            num_key_value_heads=config.key_value_heads,
-            intermediate_size=config.inner,
-            max_position_embeddings=config.context,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    return model, tokenizer

@@ -88,8 +88,13 @@ class PromptBuilder:
         # be what the model reads when it is asked.
         length = len(prompt.ids)
         follows = whole[:length] == prompt.ids
-        ids = whole[length:] if follows else self._encoder.plain(self.format.lead + answer)
+        ids = whole[length:] if follows else self.answer_ids(answer)
         return Exchange(prompt, [*ids, self.format.end])
+
+    def answer_ids(self, text: str) -> list[int]:
+        """The token ids of a text where an answer begins, in which no special token is recognized,
+        and without the end token."""
+        return self._encoder.plain(self.format.lead + text)
 
     def _pieces(
         self, messages: Sequence[PromptMessage], answer: bool

@@ -7,7 +7,7 @@ starts from it and not from random weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ CHUNK_ROWS = 512
 def initialize_projector(
     projector: Projector,
     llm: Any,
-    tokenizer: Any,
+    token_ids: Callable[[str], list[int]],
     captions: Sequence[str],
     table: CodeTable,
     texts: PhraseConcepts,
@@ -54,8 +54,7 @@ def initialize_projector(
     embeddings = TokenEmbeddings.of(llm)
     target_of: dict[str, Float[Tensor, " H"]] = {}
     for caption in dict.fromkeys(filter(None, (*captions, *texts.phrases))):
-        ids = tokenizer.encode(caption, add_special_tokens=False)
-        target_of[caption] = embeddings(torch.tensor(ids)).sum(0)
+        target_of[caption] = embeddings(torch.tensor(token_ids(caption))).sum(0)
     fires = np.flatnonzero(texts.values.any(axis=1)).tolist()
     parts: list[Tensor] = []
     labelled = [i for i, caption in enumerate(captions) if caption][:MAX_IMAGES]

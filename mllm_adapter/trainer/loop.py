@@ -25,10 +25,11 @@ from mllm_adapter.model.adapter import (
     AdapterError,
     write_adapter,
 )
-from mllm_adapter.model.llm import load_llm, load_tokenizer, new_llm
+from mllm_adapter.model.llm import load_llm, load_tokenizer
 from mllm_adapter.model.llm_files import LLMError
 from mllm_adapter.model.projector import Cells, Projector, visual_tokens
 from mllm_adapter.model.prompt import PromptBuilder
+from mllm_adapter.model.small_llm import new_llm
 from mllm_adapter.trainer.adapter_module import AdapterModel, build_optimizers
 from mllm_adapter.trainer.batches import ConversationBatch
 from mllm_adapter.trainer.initial_projector import initialize_projector
@@ -119,22 +120,24 @@ class _AdapterRun:
             )
         data.drop_long(build, context)
         if self.progress.step == 0:
-            self._start_projector(data, graphs)
+            self._start_projector(data, graphs, build)
         self.samples = data.sampler(graphs, build)
         self.stage_ends = list(accumulate(stage.steps for stage in recipe.stages))
         """For each stage, the number of steps after which it ends, counted from the run's start."""
 
-    def _start_projector(self, data: TrainingData, graphs: BackboneGraphs) -> None:
+    def _start_projector(
+        self, data: TrainingData, graphs: BackboneGraphs, build: PromptBuilder
+    ) -> None:
         captions, table = data.captioned(graphs)
         if table is None:
             return
         texts = data.concepts(graphs)
-        initialize_projector(self.projector, self.llm, self.tokenizer, captions, table, texts)
+        initialize_projector(self.projector, self.llm, build.answer_ids, captions, table, texts)
         if self.recipe.words.steps:
             learn_words(
                 self.projector,
                 self.llm.get_input_embeddings().weight,
-                data.word_samples(graphs, self.tokenizer),
+                data.word_samples(graphs, build),
                 self.recipe.words,
                 self.recipe.run.precision,
                 learns_table=self.recipe.stages[0].llm == "full",

@@ -160,7 +160,7 @@ class TrainingData:
             self._concepts = PhraseConcepts.of(texts, graphs, top)
         return self._concepts
 
-    def word_samples(self, graphs: BackboneGraphs, tokenizer: Any) -> WordSamples:
+    def word_samples(self, graphs: BackboneGraphs, build: PromptBuilder) -> WordSamples:
         """What the projector learns words from."""
         captions, table = self.captioned(graphs)
         tables = self._tables(graphs) or ([table] if table is not None else [])
@@ -171,7 +171,7 @@ class TrainingData:
             tables,
             self.concepts(graphs),
             self._recipe.texts,
-            lambda text: list(tokenizer.encode(text, add_special_tokens=False)),
+            build.answer_ids,
             self._recipe.run.seed,
         )
 

@@ -21,7 +21,7 @@ from tokenizers import (
     trainers,
 )
 
-from mllm_adapter.model.llm import SmallLLM, new_llm
+from mllm_adapter.model.small_llm import SmallLLM, new_llm
 from training.core.torchvision_compat import transformers
 
 TEXTS = ["a red apple", "a black cat", "What is this?", "no, it is a dog"] * 4

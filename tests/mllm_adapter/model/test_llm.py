@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mllm_adapter.model.llm import (
-    CHAT_TEMPLATE,
     EMBEDDING_TENSOR,
     context_length,
     end_tokens,
@@ -22,6 +21,7 @@ from mllm_adapter.model.llm import (
     load_tokenizer,
 )
 from mllm_adapter.model.llm_files import LLMError
+from mllm_adapter.model.small_llm import CHAT_TEMPLATE
 from tests.mllm_adapter.llms import save_llm
 from training.core.torchvision_compat import transformers
 

@@ -43,7 +43,7 @@ def test_a_new_projector_says_words_of_the_label() -> None:
         concepts=8,
     )
     projector = Projector(8, llm.config.hidden_size)
-    initialize_projector(projector, llm, tokenizer, captions, table, labels)
+    initialize_projector(projector, llm, tokenizer.encode, captions, table, labels)
     words: Tensor = llm.get_input_embeddings().weight.detach()
     with torch.no_grad():
         whole = projector(table.codes(range(3)).dense(8))[:, 0]

@@ -14,13 +14,14 @@ from bundle.store import open_bundle
 from mllm_adapter.attach import attach
 from mllm_adapter.data.code_tables import BackboneGraphs, cached_code_table
 from mllm_adapter.data.image_collection import LabelledImages
+from mllm_adapter.data.instructions import Instructions
 from mllm_adapter.evaluation.answerer import Answerer
 from mllm_adapter.evaluation.steering_protocol import NAME_QUESTION
 from mllm_adapter.model.adapter import read_config
 from mllm_adapter.steering.text_to_concepts import TextCodes
 from mllm_adapter.trainer.loop import train
 from mllm_adapter.trainer.training_data import TrainingData
-from tests.mllm_adapter.runs import recipe, stage
+from tests.mllm_adapter.runs import SMALL, recipe, stage
 from training.core.checkpoint import CheckpointError
 from training.data.data_recipe import DataError
 
@@ -161,3 +162,31 @@ def test_shares_are_at_most_1_together(words: Path, tmp_path: Path) -> None:
     own = {"path": str(words), "share": 0.5}
     with pytest.raises(SchemaError, match=r"conversations\.share, data\.easy_vqa, texts\.share:"):
         recipe(tmp_path, tmp_path, stage("full", 1), texts=texts(words), conversations=own)
+
+
+def test_words_are_learned_before_conversations_and_said_whole(
+    tiny_bundle: Path, icons: Path, words: Path, tmp_path: Path
+) -> None:
+    """The parts of the shipped recipe together: cells, a start by words, and whole words."""
+    grid = open_bundle(tiny_bundle).manifest.architecture.grid
+    small = recipe(
+        tiny_bundle,
+        icons,
+        stage("full", 60, lr=5e-3),
+        cells=[1, grid[1]],
+        words={"steps": 60, "batch_size": 64},
+        llm={"small": {**SMALL, "vocabulary": 300, "whole_words": True}},
+        texts=texts(words),
+    )
+    adapter = train(small, tmp_path / "run")
+    assert read_config(adapter).visual_tokens == 1 + grid[1]
+    answerer = Answerer(adapter)
+    graphs = BackboneGraphs(open_bundle(tiny_bundle))
+    images = LabelledImages.read(small.data.open(), "train", tmp_path)
+    codes = cached_code_table(graphs, images.collection).codes(range(4))
+    said = {answer.text for answer in answerer(codes, [NAME_QUESTION] * 4)}
+    learned = [*Instructions(images.meta).texts(), *WORDS]
+    assert said
+    assert {word for text in said for word in text.split()} <= {
+        word for text in learned for word in text.split()
+    }
