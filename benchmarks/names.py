@@ -23,7 +23,7 @@ from bundle.concepts import NamedConcept
 from bundle.store import default_bundle
 from mllm_adapter.evaluation.scores import words
 from training.bundling.naming import image_codes_of, vocabulary_of, words_file
-from training.evaluation.concept_naming import WORDS_KEPT, ConceptNaming, ImageCodes
+from training.evaluation.concept_naming import ConceptNaming, ImageCodes
 from training.evaluation.encoder import BundleEncoder, CodeMatrix, encode_all
 from training.evaluation.evaluate import EncodedSplit, encode_splits
 from training.evaluation.firing import strongest
@@ -169,7 +169,7 @@ def trials(encoder: BundleEncoder, data: Path) -> dict[str, Any]:
     images = image_codes_of(split)
     codes = encode_all(encoder.texts, vocabulary, len(vocabulary), "words")
     naming = ConceptNaming(vocabulary, codes, images)
-    calibration = calibrate(naming.codes, images.words, vocabulary, naming.best_words)
+    calibration = calibrate(naming.codes, images.words, vocabulary, naming.names)
     if calibration is None:
         raise SystemExit("too few trials")
     at = np.linspace(0, 1, 11)
@@ -198,15 +198,11 @@ def qualifier_trial(
     count = len(images.words)
     is_held_back = np.random.default_rng(0).integers(0, FOLDS, count) == 0
     fitted, held_back = np.flatnonzero(~is_held_back), np.flatnonzero(is_held_back)
-    best, scores = naming.best(fitted, WORDS_KEPT)
+    best = naming.names(fitted)
     names = [
-        ConceptName(
-            k,
-            vocabulary[row[0]],
-            {vocabulary[w]: s for w, s in zip(row, values, strict=True) if s > 0},
-        )
-        for k, (row, values) in enumerate(zip(best.tolist(), scores.tolist(), strict=True))
-        if values[0] > 0
+        ConceptName(k, vocabulary[word], fit)
+        for k, (word, fit) in enumerate(zip(best.words.tolist(), best.scores.tolist(), strict=True))
+        if fit > 0
     ]
     described = [{*images.words[i], *images.tags[i]} for i in fitted.tolist()]
     qualifiers = told_apart(names, naming.codes[fitted], described)

@@ -24,7 +24,8 @@ class ConceptEvidence:
     source: str
     """The word itself, or the source of the image."""
     value: float
-    """The concept's activation on the image, or the score by which its words are ranked."""
+    """The concept's activation on the image, or the score by which words after the name are ranked.
+    A name's own score may be 0: it can rest on images alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,8 @@ class NamedConcept:
     active: bool = False
     """It fires on at least two of the images that it was named on."""
     words: tuple[ConceptEvidence, ...] = ()
-    """The words that make it fire, best first."""
+    """The name without what tells it from equal ones, if it has one, then other words that make it
+    fire, best first."""
     images: tuple[ConceptEvidence, ...] = ()
     """The images that make it fire, strongest first."""
     name_confidence: float | None = None

@@ -1,4 +1,4 @@
-"""Names for concepts: the words whose text codes activate them, borne out by training images.
+"""Names for concepts: the words of the training images that activate them.
 
 Names, and all that is said of a concept beside its clarity, are fitted on images that were trained
 on. So held-out images can tell how good the names are (benchmarks/names.py).
@@ -26,6 +26,10 @@ from training.evaluation.name_trials import BestWords, calibrate, find_hubs
 
 WORDS_KEPT = 5
 """Words that a concept keeps: the first is its name, the next three are its aliases."""
+
+TOWER_WEIGHT = 0.5
+"""The text tower's say in a name, as the sum of unit codes of so many images. It decides where few
+images have words."""
 
 MIN_RELATIVE_SCORE = 0.1
 """Words scoring below this fraction of the best word's score are dropped."""
@@ -61,57 +65,52 @@ def name_concepts(
     """Names each of C concepts.
 
     `word_codes` (V, C) are the text tower's codes of the vocabulary `words`; sparse ones take a
-    fraction of the memory. A word's score for a
-    concept is the concept's value in the word's unit code, times the concept's mean value in the
-    unit codes of images tagged with the word. So a word that activates every concept a little
-    scores low everywhere.
+    fraction of the memory. A concept's name is the word that says most about the images on which it
+    fires: see `ConceptNaming.names`. Its other words are those that activate it most in the text
+    tower and are borne out by images: see `ConceptNaming.best`.
 
     Where there are enough images, names have a confidence, and one below the threshold of
     NameCalibration becomes `concept N (unnamed)`; its words stay as evidence. Of concepts with the
     same best word all but one get a qualifier, and that word as an alias: see name_qualifiers.
     """
     naming = ConceptNaming(words, word_codes, images)
-    top_words, scores = naming.best(slice(None), WORDS_KEPT)
-    calibration = calibrate(naming.codes, images.words, words, naming.best_words)
+    every = np.arange(len(images.codes))
+    names = naming.names(every)
+    kept = naming.words_kept(names)
+    calibration = calibrate(naming.codes, images.words, words, naming.names)
     fired = naming.codes.tocsc()
     best_images = strongest(fired, IMAGES_KEPT)
-    kept = []
-    for best, values in zip(top_words, scores, strict=True):
-        kept.append(best[values > MIN_RELATIVE_SCORE * values[0]].tolist())
-    hubs = find_hubs(naming.codes, images.words, [[words[w] for w in own] for own in kept])
+    hubs = find_hubs(naming.codes, images.words, [[words[w] for w, _ in own] for own in kept])
     times = np.diff(fired.indptr)
     frequency, active = times / len(images.codes), times >= ACTIVE_ROWS
     modality = naming.modality()
     concepts = []
-    for k, own in enumerate(kept):
+    for k, (fit, own) in enumerate(zip(names.scores.tolist(), kept, strict=True)):
         confidence = None
-        if calibration is not None and own:
-            confidence = calibration.confidence(scores[k, 0])
-        is_named = bool(own) and (calibration is None or calibration.is_kept(confidence))
+        if calibration is not None and fit > 0:
+            confidence = calibration.confidence(fit)
+        is_named = fit > 0 and (calibration is None or calibration.is_kept(confidence))
+        evidence = tuple(_evidence(words[w], score) for w, score in own)
         concepts.append(
             NamedConcept(
                 id=k,
-                name=words[own[0]] if is_named else unnamed(k),
-                aliases=tuple(words[w] for w in own[1:4]) if is_named else (),
+                name=evidence[0].source if is_named else unnamed(k),
+                aliases=tuple(e.source for e in evidence[1:4]) if is_named else (),
                 name_confidence=None if confidence is None else round(confidence, 3),
                 hub=bool(hubs[k]),
                 frequency=round(float(frequency[k]), 5),
                 modality=None if np.isnan(modality[k]) else round(float(modality[k]), 5),
                 active=bool(active[k]),
-                words=tuple(map(_evidence, (words[w] for w in own), scores[k].tolist())),
+                words=evidence,
                 images=tuple(
                     _evidence(images.sources[i], images.codes[i, k])
                     for i in best_images[k].tolist()
                 ),
             )
         )
-    own_scores = [
-        dict(zip((words[w] for w in own), scores[k].tolist(), strict=False))
-        for k, own in enumerate(kept)
-    ]
-    names = [ConceptName(c.id, c.name, own_scores[c.id]) for c in concepts if c.is_named]
+    shared = [ConceptName(c.id, c.name, float(names.scores[c.id])) for c in concepts if c.is_named]
     described = [{*w, *t} for w, t in zip(images.words, images.tags, strict=True)]
-    for k, qualifier in told_apart(names, naming.codes, described).items():
+    for k, qualifier in told_apart(shared, naming.codes, described).items():
         name = concepts[k].name
         concepts[k] = dataclasses.replace(
             concepts[k], name=f"{name} ({qualifier})", aliases=(name, *concepts[k].aliases)
@@ -130,6 +129,7 @@ class ConceptNaming:
         rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         values = np.ones(len(rows), dtype=np.float32)
         self._tagged = sparse.csr_array((values, (rows, columns)), (len(words), len(images.tags)))
+        self._has_tag = np.asarray(self._tagged.sum(axis=0)).ravel() > 0
         self._image_codes = images.codes
         self._word_codes = sparse.csc_array(word_codes)
         # Unit codes. Few values are not zero, and only where a word's is not can its score be.
@@ -145,36 +145,71 @@ class ConceptNaming:
         self._blocks = [slice(start, start + CONCEPTS_PER_BLOCK) for start in starts]
         self._units = [units[:, block].tocsr() for block in self._blocks]
 
-    def best(
-        self, images: NDArray[np.int64] | slice, count: int
-    ) -> tuple[NDArray[np.int64], Floats]:
-        """Each concept's `count` best words and their scores, (C, count), best first, by these of
-        the N images. Where fewer words score, the rest is word 0 with a score of zero."""
+    def names(self, images: NDArray[np.int64]) -> BestWords:
+        """Each concept's name by these of the N images, and how well it fits.
+
+        Of concept k's activation, in unit codes, on the images that have words, word w has the
+        share p(w | k) that falls on images tagged with it, and of these images w has the share
+        p(w). The name has the largest p(w | k) log(p(w | k) / p(w)), in nats: its part of the
+        information about words that k's firing gives. A word of two images says little of a
+        concept that fires on many, and a word of all images says nothing. The text tower's
+        shares have the weight TOWER_WEIGHT in p(w | k).
+        """
         counted = np.zeros(len(self._image_codes), dtype=np.float32)
         counted[images] = 1
-        tagged = self._tagged.copy()
-        tagged.data = counted[tagged.indices]
-        of_words: Floats = np.asarray(tagged.sum(axis=1)).ravel()
-        words = np.zeros((self._words.shape[1], count), dtype=np.int64)
-        scores = np.zeros(words.shape, dtype=np.float32)
+        counted[~self._has_tag] = 0
+        tagged = self._of(counted)
+        of_words = np.asarray(tagged.sum(axis=1), dtype=np.float32).ravel()
+        base = (of_words + 1) / (counted.sum() + 1)
+        words: list[NDArray[np.int64]] = []
+        scores: list[Floats] = []
+        for block, units in zip(self._blocks, self._units, strict=True):
+            tower = self._words[:, block].toarray()
+            tower *= TOWER_WEIGHT / _safe(tower.sum(axis=0))
+            mass = counted @ units
+            share = (tagged @ units).toarray() + tower  # (V, block)
+            share /= mass + TOWER_WEIGHT
+            share *= mass > 0  # what fires on no image has no name
+            # 0 log 0 is 0.
+            share *= np.log(np.maximum(share, 1e-12) / base[:, None])
+            words.append(share.argmax(axis=0))
+            scores.append(share.max(axis=0))
+        return BestWords(np.concatenate(words), np.concatenate(scores))
+
+    def words_kept(self, names: BestWords) -> list[list[tuple[int, float]]]:
+        """Each concept's words with their scores, by all images: the name, then up to WORDS_KEPT in
+        all of the best others, best first.
+
+        A word's score is the concept's value in the word's unit code, times the concept's mean
+        value in the unit codes of images tagged with the word. So a word that activates every
+        concept a little scores low everywhere.
+        """
+        every = np.ones(len(self._image_codes), dtype=np.float32)
+        of_words: Floats = np.asarray(self._tagged.sum(axis=1)).ravel()
+        kept = []
         for block, units in zip(self._blocks, self._units, strict=True):
             own = self._words[:, block]
-            mean = counted @ units / counted.sum()
-            support = (tagged @ units).toarray()  # (V, block): sums over each word's images
+            mean = every @ units / len(every)
+            support = (self._tagged @ units).toarray()  # (V, block): sums over each word's images
             column = np.repeat(np.arange(own.shape[1]), np.diff(own.indptr))
             # each word's mean image, with PRIOR_IMAGES average ones
             values = support[own.indices, column] + PRIOR_IMAGES * mean[column]
             values *= own.data / (of_words[own.indices] + PRIOR_IMAGES)
             for k, (start, end) in enumerate(pairwise(own.indptr.tolist()), block.start):
-                best = np.argsort(-values[start:end], kind="stable")[:count]
-                words[k, : len(best)] = own.indices[start:end][best]
-                scores[k, : len(best)] = values[start:end][best]
-        return words, scores
+                best = start + np.argsort(-values[start:end], kind="stable")
+                score = dict(zip(own.indices[best].tolist(), values[best].tolist(), strict=True))
+                least = MIN_RELATIVE_SCORE * max(score.values(), default=0)
+                name = [int(names.words[k])] if names.scores[k] > 0 else []
+                ranked = [w for w in score if score[w] > least and w not in name]
+                ids = [*name, *ranked[: WORDS_KEPT - len(name)]]
+                kept.append([(w, score.get(w, 0.0)) for w in ids])
+        return kept
 
-    def best_words(self, images: NDArray[np.int64]) -> BestWords:
-        """Each concept's best word and its score, by these of the images."""
-        words, scores = self.best(images, 1)
-        return BestWords(words[:, 0], scores[:, 0])
+    def _of(self, counted: Floats) -> sparse.csr_array:
+        """Which images are tagged with each word, (V, N), of those that are counted."""
+        tagged = self._tagged.copy()
+        tagged.data = counted[tagged.indices]
+        return tagged
 
     def modality(self) -> Floats:
         """(C,): the share of each concept's activation that comes from images. NaN for a concept

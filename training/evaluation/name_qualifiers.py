@@ -4,11 +4,8 @@ Several concepts often have the same best word. The one that the word fits best 
 other one gets a qualifier: a further word of its own evidence that the others of that name lack. It
 stands in brackets, as lists of names have commas.
 
-The evidence E(k, q) for a word q on concept k is the sum of
-- the share of k's EVIDENCE_IMAGES strongest training images, weighted by how strongly k fires on
-  them, that have q in their caption or keywords, and
-- q's score as a name of k, as a share of the score of k's best word, times SCORE_WEIGHT. Images
-  weigh more, because held-back images bear out few qualifiers that rest on scores alone.
+The evidence E(k, q) for a word q on concept k is the share of k's EVIDENCE_IMAGES strongest
+training images, weighted by how strongly k fires on them, that have q in their caption or keywords.
 The qualifier is the word of the largest margin, E(k, q) less the largest E(j, q) of the other
 concepts j of that name. A margin below MIN_MARGIN tells nothing apart, and then the qualifier is a
 number. C concepts, N images.
@@ -30,8 +27,8 @@ from training.evaluation.firing import strongest
 from training.evaluation.name_trials import parts_of
 
 EVIDENCE_IMAGES = 32
-SCORE_WEIGHT = 0.1
-MIN_MARGIN = 0.1
+MIN_MARGIN = 0.3
+"""With 0.1, more concepts had a word in brackets that most of their images do not show."""
 MAX_CHARACTERS = 24
 """Of a qualifier. Longer ones make a name that no longer fits on a line."""
 
@@ -40,12 +37,12 @@ _QUALIFIER = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]{2,})?")
 
 
 class ConceptName(NamedTuple):
-    """The best word of a concept, with the scores of all of its words."""
+    """The name of a concept, before it is told apart from others."""
 
     concept: int
     word: str
-    scores: Mapping[str, float]
-    """By word. That of `word` is the highest."""
+    fit: float
+    """How well the word fits: of concepts of one name, the one that it fits best keeps it alone."""
 
 
 def told_apart(
@@ -72,22 +69,18 @@ def told_apart(
         shown[k] = [(image_words[i], v) for i, v in zip(of.tolist(), values.tolist(), strict=True)]
     qualifiers: dict[int, str] = {}
     for word, group in groups.items():
-        evidence = [_evidence(name, shown[name.concept]) for name in group]
+        evidence = [_evidence(shown[name.concept]) for name in group]
         qualifiers |= _of_group(word, group, evidence)
     return qualifiers
 
 
-def _evidence(
-    name: ConceptName, shown: Sequence[tuple[Collection[str], float]]
-) -> dict[str, float]:
+def _evidence(shown: Sequence[tuple[Collection[str], float]]) -> dict[str, float]:
     """E(k, q) of one concept by word, on images with these words and values."""
     evidence: dict[str, float] = defaultdict(float)
     total = sum(value for _, value in shown)
     for words, value in shown:
         for word in words:
             evidence[word] += value / total
-    for word, score in name.scores.items():
-        evidence[word] += SCORE_WEIGHT * score / name.scores[name.word]
     return evidence
 
 
@@ -96,7 +89,7 @@ def _of_group(
 ) -> dict[int, str]:
     """The qualifiers of the concepts of one name. No two concepts can have more evidence of a word
     than all others, so words differ."""
-    order = sorted(range(len(group)), key=lambda i: (-group[i].scores[word], group[i].concept))
+    order = sorted(range(len(group)), key=lambda i: (-group[i].fit, group[i].concept))
     qualifiers: dict[int, str] = {}
     numbered = 1  # the one without a qualifier
     for i in order[1:]:

@@ -69,6 +69,21 @@ def test_a_large_jpeg_is_evaluated_by_the_pixels_that_serving_reads() -> None:
     np.testing.assert_array_equal(preprocess(decoded), served)
 
 
+def test_a_name_says_most_about_the_images_and_not_about_a_few_of_them() -> None:
+    """A word of most of a concept's images is its name, even if the text tower fires it most by a
+    word of few of them."""
+    rows = ["animal fox", "animal fox", "animal dog", "animal cat", "animal cow", *["car"] * 5]
+    tags = [frozenset(row.split()) for row in rows]
+    codes = np.zeros((len(rows), 2), dtype=np.float32)
+    codes[:5, 0], codes[5:, 1] = 1, 1
+    words = ["animal", "fox", "dog", "cat", "cow", "car"]
+    text = np.array([[1, 0], [9, 0], [1, 0], [1, 0], [1, 0], [0, 2]], dtype=np.float32)
+    images = ImageCodes(codes=codes, sources=["a"] * len(rows), tags=tags, words=tags)
+    named = name_concepts(words, text, images)
+    assert [c.name for c in named] == ["animal", "car"]
+    assert "fox" in named[0].aliases
+
+
 def test_names_come_from_both_towers() -> None:
     words = ["cat", "dog", "thing", "unseen", "dust"]
     word_codes = np.array(

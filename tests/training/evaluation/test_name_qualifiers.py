@@ -24,8 +24,8 @@ def apart(shown: Shown, names: Sequence[ConceptName]) -> dict[int, str]:
     return told_apart(names, sparse_codes(codes), [set(words.split()) for *_, words in shown])
 
 
-def cat(concept: int, score: float = 1.0, **others: float) -> ConceptName:
-    return ConceptName(concept, "cat", {"cat": score, **others})
+def cat(concept: int, fit: float = 1.0) -> ConceptName:
+    return ConceptName(concept, "cat", fit)
 
 
 CATS: Shown = [
@@ -39,9 +39,9 @@ CATS: Shown = [
 
 
 def test_the_best_keeps_the_name_and_the_others_get_what_is_theirs() -> None:
-    names = [cat(4, 0.5), cat(6, 0.4), cat(1, 0.9), ConceptName(0, "dog", {"dog": 1.0})]
+    names = [cat(4, 0.5), cat(6, 0.4), cat(1, 0.9), ConceptName(0, "dog", 1.0)]
     assert apart(CATS, names) == {4: "face", 6: "sitting"}
-    # Who keeps the name depends on the score, not on the place.
+    # Who keeps the name depends on the fit, not on the place.
     names[:3] = [cat(4, 0.9), cat(6, 0.4), cat(1, 0.5)]
     assert apart(CATS, names) == {1: "2", 6: "sitting"}
 
@@ -58,10 +58,10 @@ def test_a_strong_image_weighs_more() -> None:
     assert apart(shown, [cat(1), cat(4, 0.5)]) == {4: "weary"}
 
 
-def test_a_score_decides_where_images_do_not() -> None:
-    shown = [(k, 1.0, "cat") for k in (1, 4)]
-    assert apart(shown, [cat(1, 1.0), cat(4, 0.5, kitten=0.5)]) == {4: "kitten"}
-    assert apart(shown, [cat(1, 1.0, kitten=1.0), cat(4, 0.5, kitten=0.5)]) == {4: "2"}
+def test_a_word_of_few_of_its_images_is_no_qualifier() -> None:
+    shown = [(1, 1.0, "cat"), (4, 1.0, "cat weary"), *[(4, 1.0, "cat")] * 3]
+    assert apart(shown, [cat(1), cat(4, 0.5)]) == {4: "2"}
+    assert apart([*shown, (4, 1.0, "cat weary")], [cat(1), cat(4, 0.5)]) == {4: "weary"}
 
 
 @pytest.mark.parametrize("word", ["cats", "the", "x", "2nd", "a" * 25, "for", "cat"])
@@ -71,27 +71,29 @@ def test_what_is_no_qualifier(word: str) -> None:
 
 def test_a_plural_of_another_form_is_no_qualifier() -> None:
     shown = [(1, 1.0, "berry"), (4, 1.0, "berry berries")]
-    names = [ConceptName(k, "berry", {"berry": 1.0}) for k in (1, 4)]
+    names = [ConceptName(k, "berry", 1.0) for k in (1, 4)]
     assert apart(shown, names) == {4: "2"}
 
 
 @pytest.fixture(scope="module")
 def concepts() -> list[NamedConcept]:
     """Concepts 1, 4 and 6 of CATS, named by both towers."""
-    codes = np.zeros((len(CATS), 8), dtype=np.float32)
-    for row, (concept, value, _) in enumerate(CATS):
+    shown = [*CATS, (0, 3, "dog")]
+    codes = np.zeros((len(shown), 8), dtype=np.float32)
+    for row, (concept, value, _) in enumerate(shown):
         codes[row, concept] = value
-    text = np.zeros((1, 8), dtype=np.float32)
+    text = np.zeros((2, 8), dtype=np.float32)
     text[0, [1, 4, 6]] = 3, 2, 1
-    words = [frozenset(words.split()) for *_, words in CATS]
-    images = ImageCodes(codes=codes, sources=["a"] * len(CATS), tags=words, words=words)
-    return name_concepts(["cat"], text, images)
+    text[1, 0] = 1
+    words = [frozenset(words.split()) for *_, words in shown]
+    images = ImageCodes(codes=codes, sources=["a"] * len(shown), tags=words, words=words)
+    return name_concepts(["cat", "dog"], text, images)
 
 
 def test_names_of_a_bundle_are_unique_and_found_by_their_word(
     concepts: list[NamedConcept], tmp_path: Path
 ) -> None:
-    expected = {1: "cat", 4: "cat (face)", 6: "cat (sitting)"}
+    expected = {0: "dog", 1: "cat", 4: "cat (face)", 6: "cat (sitting)"}
     assert {c.id: c.name for c in concepts if c.is_named} == expected
     path = tmp_path / "concepts.jsonl"
     ConceptVocabulary.write(path, concepts)
