@@ -200,8 +200,8 @@ def names_section(concepts: Sequence[NamedConcept]) -> list[str]:
     lines = [
         NAMES_HEADING,
         "",
-        "A name is the caption or keyword that says most about the training images that activate the "
-        "concept. Names, evidence and frequencies come from training images only. "
+        "A name is the caption or keyword that says most about the training images that activate "
+        "the concept. Names, evidence and frequencies come from training images only. "
         f"Of {len(concepts):,} concepts {active:,} fire on two or more of them, and {unnamed:,} "
         f"have no name that can be trusted. {hubs:,} are hubs: among the strongest concepts of "
         "many images that none of their words describes.",
