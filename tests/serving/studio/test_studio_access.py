@@ -144,6 +144,18 @@ def test_a_phone_shows_all_within_its_width(browser: Any, studio_address: str) -
         studio.check()
 
 
+def test_no_part_of_the_page_lies_on_another(studio_page: StudioPage) -> None:
+    studio_page.add_word("dog")
+    for width in (360, 704, 768, 896, 912, 1024, 1248, 1264, 1280, 1366, 1440):
+        studio_page.page.set_viewport_size({"width": width, "height": 800})
+        wide = studio_page.page.evaluate(
+            "() => [document.documentElement, ...document.querySelectorAll('main > section')]"
+            ".filter((part) => part.clientWidth && part.scrollWidth > part.clientWidth)"
+            ".map((part) => `${part.id}: ${part.scrollWidth}, not ${part.clientWidth}`)"
+        )
+        assert not wide, width
+
+
 @pytest.fixture(scope="module")
 def hostile(chat_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server whose concepts and pictures have names of markup."""
