@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
@@ -13,6 +14,9 @@ import click
 
 from bundle.bundle_path import BundlePath
 from sparseclip import CallError, Client, Tls
+
+_NOT_REACHED = re.compile(r"(?:Failed to connect to remote host|connect failed: .* error): (.+)$")
+"""How gRPC's message about a port, and about a socket, ends where nobody listens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,15 @@ class Target:
             try:
                 yield client
             except CallError as error:
-                raise click.ClickException(str(error)) from None
+                raise click.ClickException(self._explained(error)) from None
+
+    def _explained(self, error: CallError) -> str:
+        """The error in one line; where this side knows more than the server, with what helps."""
+        if self.server and (found := _NOT_REACHED.search(error.message)):
+            return f"{error.code.name}: {self.server}: no server answers there: {found[1]}"
+        if error.code.name == "UNAUTHENTICATED" and not self.token:
+            return f"{error}: give --token, or set SPARSECLIP_TOKEN"
+        return str(error)
 
     def _tls(self) -> Tls | None:
         if not (self.tls or self.tls_ca or self.cert or self.key):

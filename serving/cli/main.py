@@ -36,7 +36,7 @@ class LazyCommand:
 
 COMMANDS = {
     "serve": LazyCommand(
-        target="serving.cli.serve:serve", help="Serve a bundle over gRPC.", extra="serve"
+        target="serving.cli.serve:serve", help="Serve a bundle over gRPC and HTTP.", extra="serve"
     ),
     "health": LazyCommand(
         target="serving.cli.health:health",

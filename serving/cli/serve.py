@@ -20,7 +20,7 @@ from serving.core.errors import StartupError
     help="A TOML, JSON or YAML file with these fields; flags override it.",
 )
 def serve(config: Path | None, **given: Any) -> None:
-    """Serve a bundle over gRPC until SIGTERM or Ctrl-C."""
+    """Serve a bundle over gRPC, and over HTTP with --http-port, until SIGTERM or Ctrl-C."""
     from serving import lifecycle
     from serving.front_ends.supervisor import serve_front_ends
 

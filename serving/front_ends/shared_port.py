@@ -30,6 +30,7 @@ def shared_port(host: str, port: int, field: str = "port") -> Iterator[int]:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(address)
     except OSError:
-        raise StartupError(f"{field}: {host} port {port}: cannot listen there") from None
+        refusal = f"{field}: {host} port {port}: cannot listen there: is it in use?"
+        raise StartupError(refusal) from None
     with held:  # bound, and never listening: it gets no connection
         yield int(held.getsockname()[1])

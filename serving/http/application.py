@@ -76,9 +76,9 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         return problem_response(ServingError(ErrorKind.NOT_FOUND, "there is no such path"))
-    response = problem_response(HttpError(405, "this path has other methods"))
-    if error.headers:
-        response.headers.update(error.headers)
+    headers = error.headers or {}
+    response = problem_response(HttpError(405, f"this path takes {headers.get('Allow', 'others')}"))
+    response.headers.update(headers)
     return response
 
 

@@ -128,7 +128,7 @@ def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
 
 
 def _cannot_listen(host: str, port: int) -> StartupError:
-    return StartupError(f"http_port: {host} port {port}: cannot listen there")
+    return StartupError(f"http_port: {host} port {port}: cannot listen there: is it in use?")
 
 
 def _context(config: ServerConfig) -> ssl.SSLContext:

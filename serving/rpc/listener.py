@@ -61,7 +61,7 @@ def bind(server: grpc.aio.Server, config: ServerConfig, port: int, field: str) -
         bound = 0
     if bound == 0:
         where = "socket" if config.socket is not None else f"{field}: {config.host} port {port}"
-        raise StartupError(f"{where}: cannot listen there")
+        raise StartupError(f"{where}: cannot listen there: is it in use?")
     return address if config.socket is not None else f"{address.rsplit(':', 1)[0]}:{bound}"
 
 
