@@ -199,9 +199,10 @@ def qualifier_trial(
     is_held_back = np.random.default_rng(0).integers(0, FOLDS, count) == 0
     fitted, held_back = np.flatnonzero(~is_held_back), np.flatnonzero(is_held_back)
     best = naming.names(fitted)
+    kept = naming.words_kept(best)
     names = [
-        ConceptName(k, vocabulary[word], fit)
-        for k, (word, fit) in enumerate(zip(best.words.tolist(), best.scores.tolist(), strict=True))
+        ConceptName(k, vocabulary[own[0][0]], own[0][1])
+        for k, (fit, own) in enumerate(zip(best.scores.tolist(), kept, strict=True))
         if fit > 0
     ]
     described = [{*images.words[i], *images.tags[i]} for i in fitted.tolist()]

@@ -108,7 +108,7 @@ def name_concepts(
                 ),
             )
         )
-    shared = [ConceptName(c.id, c.name, float(names.scores[c.id])) for c in concepts if c.is_named]
+    shared = [ConceptName(c.id, c.name, c.words[0].value) for c in concepts if c.is_named]
     described = [{*w, *t} for w, t in zip(images.words, images.tags, strict=True)]
     for k, qualifier in told_apart(shared, naming.codes, described).items():
         name = concepts[k].name

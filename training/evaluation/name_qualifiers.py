@@ -1,8 +1,8 @@
 """Tells concepts of one name apart by their evidence: `cat`, `cat (sitting)`, `cat (weary)`.
 
-Several concepts often have the same best word. The one that the word fits best keeps it alone. Each
-other one gets a qualifier: a further word of its own evidence that the others of that name lack. It
-stands in brackets, as lists of names have commas.
+Several concepts often have the same best word. The one that the word itself sets most keeps it
+alone. Each other one gets a qualifier: a further word of its own evidence that the others of that
+name lack. It stands in brackets, as lists of names have commas.
 
 The evidence E(k, q) for a word q on concept k is the share of k's EVIDENCE_IMAGES strongest
 training images, weighted by how strongly k fires on them, that have q in their caption or keywords.
@@ -41,8 +41,9 @@ class ConceptName(NamedTuple):
 
     concept: int
     word: str
-    fit: float
-    """How well the word fits: of concepts of one name, the one that it fits best keeps it alone."""
+    score: float
+    """The word's score (ConceptNaming.words_kept). Of concepts of one name, the one of the highest
+    score keeps it alone: the word itself sets this one most."""
 
 
 def told_apart(
@@ -89,7 +90,7 @@ def _of_group(
 ) -> dict[int, str]:
     """The qualifiers of the concepts of one name. No two concepts can have more evidence of a word
     than all others, so words differ."""
-    order = sorted(range(len(group)), key=lambda i: (-group[i].fit, group[i].concept))
+    order = sorted(range(len(group)), key=lambda i: (-group[i].score, group[i].concept))
     qualifiers: dict[int, str] = {}
     numbered = 1  # the one without a qualifier
     for i in order[1:]:

@@ -24,8 +24,8 @@ def apart(shown: Shown, names: Sequence[ConceptName]) -> dict[int, str]:
     return told_apart(names, sparse_codes(codes), [set(words.split()) for *_, words in shown])
 
 
-def cat(concept: int, fit: float = 1.0) -> ConceptName:
-    return ConceptName(concept, "cat", fit)
+def cat(concept: int, score: float = 1.0) -> ConceptName:
+    return ConceptName(concept, "cat", score)
 
 
 CATS: Shown = [
@@ -41,7 +41,7 @@ CATS: Shown = [
 def test_the_best_keeps_the_name_and_the_others_get_what_is_theirs() -> None:
     names = [cat(4, 0.5), cat(6, 0.4), cat(1, 0.9), ConceptName(0, "dog", 1.0)]
     assert apart(CATS, names) == {4: "face", 6: "sitting"}
-    # Who keeps the name depends on the fit, not on the place.
+    # Who keeps the name depends on the score, not on the place.
     names[:3] = [cat(4, 0.9), cat(6, 0.4), cat(1, 0.5)]
     assert apart(CATS, names) == {1: "2", 6: "sitting"}
 
@@ -105,3 +105,16 @@ def test_names_of_a_bundle_are_unique_and_found_by_their_word(
     assert found is not None
     assert (found.id, found.aliases, found.words[0].source) == (6, ("cat",), "cat")
     assert vocabulary[1].aliases == ()
+
+
+def test_the_plain_name_is_that_of_the_concept_which_the_word_sets_most() -> None:
+    """And not that of the concept whose images have the word most purely."""
+    rows = [(0, "cat"), (0, "cat"), (0, "cat animal"), (1, "cat pouting"), (2, "dog"), (0, "dog")]
+    codes = np.zeros((len(rows), 3), dtype=np.float32)
+    for row, (concept, _) in enumerate(rows):
+        codes[row, concept] = 1
+    words = [frozenset(text.split()) for _, text in rows]
+    text = np.array([[3, 0.1, 0], [0, 0, 1]], dtype=np.float32)
+    images = ImageCodes(codes=codes, sources=["a"] * len(rows), tags=words, words=words)
+    named = name_concepts(["cat", "dog"], text, images)
+    assert [c.name for c in named] == ["cat", "cat (pouting)", "dog"]
