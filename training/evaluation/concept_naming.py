@@ -153,14 +153,19 @@ class ConceptNaming:
         p(w). The name has the largest p(w | k) log(p(w | k) / p(w)), in nats: its part of the
         information about words that k's firing gives. A word of two images says little of a
         concept that fires on many, and a word of all images says nothing. The text tower's
-        shares have the weight TOWER_WEIGHT in p(w | k).
+        shares have the weight TOWER_WEIGHT in p(w | k). Where no image has words, they alone name
+        what fires on images.
         """
         counted = np.zeros(len(self._image_codes), dtype=np.float32)
         counted[images] = 1
-        counted[~self._has_tag] = 0
+        has_words = bool(self._has_tag.any())
+        if has_words:
+            counted[~self._has_tag] = 0
         tagged = self._of(counted)
         of_words = np.asarray(tagged.sum(axis=1), dtype=np.float32).ravel()
         base = (of_words + 1) / (counted.sum() + 1)
+        if not has_words:
+            base[:] = 1 / len(base)
         words: list[NDArray[np.int64]] = []
         scores: list[Floats] = []
         for block, units in zip(self._blocks, self._units, strict=True):
@@ -168,7 +173,7 @@ class ConceptNaming:
             tower *= TOWER_WEIGHT / _safe(tower.sum(axis=0))
             mass = counted @ units
             share = (tagged @ units).toarray() + tower  # (V, block)
-            share /= mass + TOWER_WEIGHT
+            share /= mass * has_words + TOWER_WEIGHT
             share *= mass > 0  # what fires on no image has no name
             # 0 log 0 is 0.
             share *= np.log(np.maximum(share, 1e-12) / base[:, None])
