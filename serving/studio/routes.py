@@ -134,7 +134,7 @@ class _GalleryCalls:
             raise ServingError(ErrorKind.NOT_FOUND, "the picture cannot be read") from None
 
     def search(self, request: Request) -> HttpCall:
-        """The pictures nearest to weighted concepts, and why each is."""
+        """The pictures nearest to weighted concepts, why each is, and whether all have been read."""
 
         async def answer(body: Mapping[str, Any], context: Any) -> dict[str, Any]:
             _only(body, ("terms", "limit"), "")
@@ -160,7 +160,8 @@ class _GalleryCalls:
                             ],
                         }
                         for hit in hits
-                    ]
+                    ],
+                    "ready": self._gallery.ready,
                 }
 
         return _json_call(answer, read=load_json)

@@ -120,8 +120,9 @@ async def test_a_search_finds_what_the_codes_say(studio: WebServer, folder: Path
     at = max(range(len(sparse["values"])), key=sparse["values"].__getitem__)
     concept = sparse["indices"][at]
     terms = [{"concept_id": concept, "weight": 2}]
-    hits = (await studio.post("/studio/api/gallery/search", {"terms": terms}))["hits"]
-    [hit] = [hit for hit in hits if hit["picture"] == "a.png"]
+    found = await studio.post("/studio/api/gallery/search", {"terms": terms})
+    assert found["ready"] is True
+    [hit] = [hit for hit in found["hits"] if hit["picture"] == "a.png"]
     assert hit["score"] == pytest.approx(sparse["values"][at] / sparse["norm"], rel=1e-4)
     assert [reason["concept_id"] for reason in hit["reasons"]] == [concept]
     evidence = await studio.get(f"/studio/api/concepts/{concept}/pictures?limit=3")

@@ -12,10 +12,13 @@ const HITS = 12;
 const OF_PICTURE = 8;
 /** How many concepts a word of a search stands for. */
 const OF_WORD = 8;
+/** When a search is repeated while the server still reads the gallery. */
+const AGAIN_MS = 1000;
 
 /** Terms: {name, weight, concepts: [{id, share}]}. */
 let terms = [];
 let running = new AbortController();
+let again = 0;
 
 /** Adds a concept to the search, or the weighted concepts of a word. */
 export function addTerm(concept, weight, { reveal = false } = {}) {
@@ -103,6 +106,7 @@ function hit({ picture, score, reasons }) {
 }
 
 async function search() {
+  clearTimeout(again);
   running.abort();
   running = new AbortController();
   const wanted = weights();
@@ -112,9 +116,14 @@ async function search() {
   }
   try {
     forgive();
-    const { hits } = await studio.search(wanted, HITS, running.signal);
+    const { hits, ready } = await studio.search(wanted, HITS, running.signal);
     part("hits").replaceChildren(...hits.map(hit));
-    if (!hits.length) part("hits").replaceChildren(make("li", { class: "faint", text: "No picture shows them." }));
+    if (!ready) {
+      part("hits").append(make("li", { class: "faint", text: "The gallery is still being read." }));
+      again = setTimeout(search, AGAIN_MS);
+    } else if (!hits.length) {
+      part("hits").append(make("li", { class: "faint", text: "No picture shows them." }));
+    }
   } catch (error) {
     complain(error);
   }
