@@ -134,7 +134,7 @@ class _GalleryCalls:
             raise ServingError(ErrorKind.NOT_FOUND, "the picture cannot be read") from None
 
     def search(self, request: Request) -> HttpCall:
-        """The pictures nearest to weighted concepts, why each is, and whether all have been read."""
+        """The pictures nearest to weighted concepts, why each is, and whether all were read."""
 
         async def answer(body: Mapping[str, Any], context: Any) -> dict[str, Any]:
             _only(body, ("terms", "limit"), "")
