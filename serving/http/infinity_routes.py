@@ -12,8 +12,7 @@ from starlette.routing import BaseRoute, Route
 from serving.core.requests import ModelSelector
 from serving.http.door import Endpoint, HttpCall, Services
 from serving.http.json_body import JSON_TYPE, dump_json
-from serving.http.native_routes import query_of
-from serving.http.system_routes import GET_MODEL, check_ready
+from serving.http.system_routes import check_ready, model_call
 from serving.models.loaded_version import VersionState
 
 
@@ -28,12 +27,7 @@ def infinity_routes(services: Services) -> list[BaseRoute]:
         return {"object": "list", "data": _models(services)}
 
     def models(request: Request) -> HttpCall:
-        return HttpCall(
-            method=GET_MODEL,
-            request_deserializer=lambda _: query_of(request, ()),
-            response_serializer=dump_json,
-            unary_unary=answer,
-        )
+        return model_call(request, answer)
 
     return [
         Route("/health", health, methods=["GET"]),

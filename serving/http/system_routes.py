@@ -3,6 +3,7 @@ models that it serves."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -52,12 +53,7 @@ def system_routes(services: Services) -> list[BaseRoute]:
                     return entry
             raise ServingError(ErrorKind.NOT_FOUND, "this model is not loaded", field="model")
 
-        return HttpCall(
-            method=GET_MODEL,
-            request_deserializer=lambda _: query_of(request, ()),
-            response_serializer=dump_json,
-            unary_unary=answer,
-        )
+        return model_call(request, answer)
 
     return [
         Route("/healthz", alive, methods=["GET"]),
@@ -66,6 +62,16 @@ def system_routes(services: Services) -> list[BaseRoute]:
         Route("/v1/models", Endpoint(services, models), methods=["GET"]),
         Route("/v1/models/{model}", Endpoint(services, models), methods=["GET"]),
     ]
+
+
+def model_call(request: Request, answer: Callable[[Any, Any], Awaitable[Any]]) -> HttpCall:
+    """A call about models, whose address has no parameters and whose answer is JSON."""
+    return HttpCall(
+        method=GET_MODEL,
+        request_deserializer=lambda _: query_of(request, ()),
+        response_serializer=dump_json,
+        unary_unary=answer,
+    )
 
 
 def check_ready(services: Services) -> None:
