@@ -54,7 +54,7 @@ def new_llm(config: SmallLLM, texts: Iterable[str]) -> tuple[Any, Any]:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     library = transformers()
-    words = [*texts]
+    texts = [*texts]  # they are read twice
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -64,9 +64,9 @@ def new_llm(config: SmallLLM, texts: Iterable[str]) -> tuple[Any, Any]:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator([*words, *ROLES * ROLE_WEIGHT], trainer)
+    backend.train_from_iterator([*texts, *ROLES * ROLE_WEIGHT], trainer)
     if config.whole_words:
-        backend = _with_whole_words(backend, words)
+        backend = _with_whole_words(backend, texts)
     tokenizer = library.PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token=None,

@@ -67,7 +67,7 @@ def name_concepts(
     `word_codes` (V, C) are the text tower's codes of the vocabulary `words`; sparse ones take a
     fraction of the memory. A concept's name is the word that says most about the images on which it
     fires: see `ConceptNaming.names`. Its other words are those that activate it most in the text
-    tower and are borne out by images: see `ConceptNaming.best`.
+    tower and are borne out by images: see `ConceptNaming.words_kept`.
 
     Where there are enough images, names have a confidence, and one below the threshold of
     NameCalibration becomes `concept N (unnamed)`; its words stay as evidence. Of concepts with the
@@ -161,7 +161,8 @@ class ConceptNaming:
         has_words = bool(self._has_tag.any())
         if has_words:
             counted[~self._has_tag] = 0
-        tagged = self._of(counted)
+        tagged = self._tagged.copy()
+        tagged.data = counted[tagged.indices]
         of_words = np.asarray(tagged.sum(axis=1), dtype=np.float32).ravel()
         base = (of_words + 1) / (counted.sum() + 1)
         if not has_words:
@@ -209,12 +210,6 @@ class ConceptNaming:
                 ids = [*name, *ranked[: WORDS_KEPT - len(name)]]
                 kept.append([(w, score.get(w, 0.0)) for w in ids])
         return kept
-
-    def _of(self, counted: Floats) -> sparse.csr_array:
-        """Which images are tagged with each word, (V, N), of those that are counted."""
-        tagged = self._tagged.copy()
-        tagged.data = counted[tagged.indices]
-        return tagged
 
     def modality(self) -> Floats:
         """(C,): the share of each concept's activation that comes from images. NaN for a concept

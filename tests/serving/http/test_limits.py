@@ -90,7 +90,7 @@ async def test_a_body_without_a_size_is_bounded_as_it_arrives(strict: WebServer)
         reply = await strict.client.post("/v1/embed", content=endless(), headers=JSON)
         assert reply.status_code == 413
         assert checked(reply)["detail"] == "the body has more than 100000 bytes"
-        assert resident() - before < 32 * 2**20
+        assert resident() - before < 16 * 2**20
 
 
 @pytest.mark.parametrize(("size", "status"), [(99_999, 200), (100_000, 200), (100_001, 413)])
